@@ -1,0 +1,1 @@
+//! OTLP's wire format, worked on without decoding it whole.

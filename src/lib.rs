@@ -1,0 +1,3 @@
+//! `rotel-extension`.
+
+pub mod core;
