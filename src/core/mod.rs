@@ -1,5 +1,13 @@
-//! The floor that decides: pure functions and plain state machines.
+//! The floor that decides: pure functions and plain state machines. No tokio, no sockets, no files, no environment, no
+//! clock; time comes in as an argument.
 
+pub mod buffer;
 pub mod chunk;
+pub mod config;
+pub mod lifecycle;
+pub mod logs;
 pub mod otlp;
+pub mod resource;
+pub mod retry;
 pub mod signal;
+pub mod telemetry;

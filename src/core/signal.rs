@@ -14,17 +14,8 @@ pub enum Signal {
 }
 
 impl Signal {
-    /// Every signal, in the order of [`Signal::index`].
+    /// Every signal.
     pub const ALL: [Self; 3] = [Self::Logs, Self::Metrics, Self::Traces];
-
-    /// A dense index, for tables with one row a signal.
-    pub fn index(self) -> usize {
-        match self {
-            Self::Logs => 0,
-            Self::Metrics => 1,
-            Self::Traces => 2,
-        }
-    }
 
     /// The name as OTLP's paths and our variables have it: `logs`, `metrics`, `traces`.
     pub fn as_str(self) -> &'static str {
@@ -48,5 +39,41 @@ impl Signal {
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// One value a signal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PerSignal<T> {
+    /// The value for logs.
+    pub logs: T,
+    /// The value for metrics.
+    pub metrics: T,
+    /// The value for traces.
+    pub traces: T,
+}
+
+impl<T> PerSignal<T> {
+    /// Makes each signal's value.
+    pub fn from_fn(mut make: impl FnMut(Signal) -> T) -> Self {
+        Self { logs: make(Signal::Logs), metrics: make(Signal::Metrics), traces: make(Signal::Traces) }
+    }
+
+    /// The value of `signal`.
+    pub fn of(&self, signal: Signal) -> &T {
+        match signal {
+            Signal::Logs => &self.logs,
+            Signal::Metrics => &self.metrics,
+            Signal::Traces => &self.traces,
+        }
+    }
+
+    /// The value of `signal`, to change.
+    pub fn of_mut(&mut self, signal: Signal) -> &mut T {
+        match signal {
+            Signal::Logs => &mut self.logs,
+            Signal::Metrics => &mut self.metrics,
+            Signal::Traces => &mut self.traces,
+        }
     }
 }

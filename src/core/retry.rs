@@ -1,0 +1,129 @@
+//! What an attempt to export came to, and what is to be done about it.
+//!
+//! The rules are the OTLP specification's: which HTTP statuses and gRPC codes are worth another attempt, and that all
+//! others are final. A failure's words never hold anything the backend wrote: its answer can echo the ingestion key.
+
+use std::fmt;
+
+/// What an attempt came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The backend has the batch; `rejected` items of it were refused one by one (`partial_success`).
+    Accepted {
+        /// Items that the backend threw away.
+        rejected: usize,
+    },
+    /// The same batch may go through later.
+    Retry(Failure),
+    /// The same batch will never go through.
+    Refused(Failure),
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// An HTTP status.
+    Http(u16),
+    /// A gRPC status code.
+    Grpc(i32),
+    /// No answer within the request timeout.
+    Timeout,
+    /// The connection could not be made or broke; the cause in the words of the system or of TLS.
+    Connection(String),
+    /// The answer was not OTLP's.
+    Answer(&'static str),
+    /// The exporter's own task ended without a verdict.
+    Panicked,
+}
+
+impl Verdict {
+    /// The verdict of an HTTP answer's status.
+    pub fn of_http(status: u16) -> Self {
+        match status {
+            200..=299 => Self::Accepted { rejected: 0 },
+            429 | 502 | 503 | 504 => Self::Retry(Failure::Http(status)),
+            _ => Self::Refused(Failure::Http(status)),
+        }
+    }
+
+    /// The verdict of a gRPC status code. `retry_info` says whether the status came with a `RetryInfo`, without which
+    /// RESOURCE_EXHAUSTED is final.
+    pub fn of_grpc(code: i32, retry_info: bool) -> Self {
+        match code {
+            0 => Self::Accepted { rejected: 0 },
+            // CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS
+            1 | 4 | 10 | 11 | 14 | 15 => Self::Retry(Failure::Grpc(code)),
+            8 if retry_info => Self::Retry(Failure::Grpc(code)),
+            _ => Self::Refused(Failure::Grpc(code)),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(status @ (401 | 403)) => write!(
+                f,
+                "answered HTTP {status}: the ingestion key is missing or wrong; ClickStack takes it raw, without \"Bearer\""
+            ),
+            Self::Http(404) => f.write_str("answered HTTP 404: no OTLP at this path; check the endpoint's path"),
+            Self::Http(status) => write!(f, "answered HTTP {status}"),
+            Self::Grpc(code @ (7 | 16)) => write!(
+                f,
+                "answered gRPC {}: the ingestion key is missing or wrong; ClickStack takes it raw, without \"Bearer\"",
+                grpc_name(*code)
+            ),
+            Self::Grpc(code) => write!(f, "answered gRPC {}", grpc_name(*code)),
+            Self::Timeout => f.write_str("did not answer within the request timeout"),
+            Self::Connection(cause) => write!(f, "could not be reached: {cause}"),
+            Self::Answer(what) => write!(f, "gave an answer that is not OTLP: {what}; check host, port and protocol"),
+            Self::Panicked => f.write_str("was not asked: the exporter panicked on this batch"),
+        }
+    }
+}
+
+/// The name that gRPC's documentation gives a status code.
+fn grpc_name(code: i32) -> &'static str {
+    match code {
+        0 => "OK",
+        1 => "CANCELLED",
+        3 => "INVALID_ARGUMENT",
+        4 => "DEADLINE_EXCEEDED",
+        5 => "NOT_FOUND",
+        6 => "ALREADY_EXISTS",
+        7 => "PERMISSION_DENIED",
+        8 => "RESOURCE_EXHAUSTED",
+        9 => "FAILED_PRECONDITION",
+        10 => "ABORTED",
+        11 => "OUT_OF_RANGE",
+        12 => "UNIMPLEMENTED",
+        13 => "INTERNAL",
+        14 => "UNAVAILABLE",
+        15 => "DATA_LOSS",
+        16 => "UNAUTHENTICATED",
+        _ => "UNKNOWN",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_statuses_are_retried_as_the_specification_lists_them() {
+        let retried: Vec<u16> =
+            (100..600).filter(|status| matches!(Verdict::of_http(*status), Verdict::Retry(_))).collect();
+        assert_eq!(retried, [429, 502, 503, 504]);
+        assert_eq!(Verdict::of_http(200), Verdict::Accepted { rejected: 0 });
+        assert_eq!(Verdict::of_http(301), Verdict::Refused(Failure::Http(301)));
+    }
+
+    #[test]
+    fn grpc_codes_are_retried_as_the_specification_lists_them() {
+        let retried = |retry_info| -> Vec<i32> {
+            (0..=20).filter(|code| matches!(Verdict::of_grpc(*code, retry_info), Verdict::Retry(_))).collect()
+        };
+        assert_eq!(retried(false), [1, 4, 10, 11, 14, 15]);
+        assert_eq!(retried(true), [1, 4, 8, 10, 11, 14, 15]);
+    }
+}

@@ -1,0 +1,115 @@
+//! OTLP/gRPC, unary: a frame out, a frame and a status back.
+//!
+//! The framing is done here and not by tonic's client, because that would compress at a level of its own, for each attempt
+//! anew, and copy every body. The status is read by tonic.
+
+use ::http::HeaderMap;
+use ::http::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, TE};
+use bytes::{BufMut, BytesMut};
+use http_body_util::{BodyExt, Limited};
+use prost::Message;
+use reqwest::RequestBuilder;
+use tonic::Status;
+
+use super::{ANSWER_LIMIT, body::Encoded};
+use crate::core::retry::{Failure, Verdict};
+
+pub(super) const CONTENT_TYPE: &str = "application/grpc";
+/// A frame's head: whether it is compressed, and its length in four bytes.
+const HEAD_LENGTH: usize = 5;
+
+pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<Verdict, reqwest::Error> {
+    let Ok(length) = u32::try_from(body.len()) else {
+        return Ok(Verdict::Refused(Failure::Answer("the request exceeds gRPC's 4 GiB")));
+    };
+    let mut head = BytesMut::with_capacity(HEAD_LENGTH);
+    head.put_u8(body.gzip.into());
+    head.put_u32(length);
+    request = request.header(TE, "trailers").header("grpc-accept-encoding", "identity");
+    if body.gzip {
+        request = request.header("grpc-encoding", "gzip");
+    }
+    let answer = request.body(body.body(head.freeze())).send().await?;
+    let status = answer.status();
+    if !status.is_success() {
+        return Ok(Verdict::of_http(status.as_u16()));
+    }
+    let answer: ::http::Response<reqwest::Body> = answer.into();
+    let (head, answer) = answer.into_parts();
+    let grpc = head
+        .headers
+        .get(CONTENT_TYPE_HEADER)
+        .is_some_and(|value| value.as_bytes().starts_with(CONTENT_TYPE.as_bytes()));
+    if !grpc {
+        return Ok(Verdict::Refused(Failure::Answer("it is HTTP, but not gRPC")));
+    }
+    // Without a message the status may stand in the head.
+    if let Some(status) = Status::from_header_map(&head.headers) {
+        return Ok(of_status(&status));
+    }
+    let answer = match Limited::new(answer, ANSWER_LIMIT).collect().await {
+        Ok(answer) => answer,
+        Err(error) => {
+            return match error.downcast::<reqwest::Error>() {
+                Ok(error) => Err(*error),
+                Err(_) => Ok(Verdict::Refused(Failure::Answer("it is larger than an OTLP answer"))),
+            };
+        }
+    };
+    let status = answer.trailers().and_then(status_of_trailers);
+    Ok(match status.as_ref().map(of_status) {
+        Some(Verdict::Accepted { .. }) => message(&answer.to_bytes()),
+        Some(verdict) => verdict,
+        None => Verdict::Retry(Failure::Connection("the answer broke off before its status".to_owned())),
+    })
+}
+
+fn status_of_trailers(trailers: &HeaderMap) -> Option<Status> {
+    Status::from_header_map(trailers)
+}
+
+fn of_status(status: &Status) -> Verdict {
+    Verdict::of_grpc(status.code().into(), has_retry_info(status.details()))
+}
+
+/// The verdict of the one frame of a good answer; none at all is an empty message.
+fn message(frames: &[u8]) -> Verdict {
+    match frames.split_at_checked(HEAD_LENGTH) {
+        Some((_, message)) => super::of_answer(message),
+        None => Verdict::Accepted { rejected: 0 },
+    }
+}
+
+/// `google.rpc.Status`, of which only the kinds of its details matter.
+#[derive(Clone, PartialEq, Message)]
+struct RpcStatus {
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<Detail>,
+}
+
+/// `google.protobuf.Any`
+#[derive(Clone, PartialEq, Message)]
+struct Detail {
+    #[prost(string, tag = "1")]
+    type_url: String,
+}
+
+fn has_retry_info(details: &[u8]) -> bool {
+    let status = RpcStatus::decode(details).unwrap_or_default();
+    status.details.iter().any(|detail| detail.type_url.ends_with("/google.rpc.RetryInfo"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_info_is_found_among_a_statuss_details() {
+        let detail = |kind: &str| Detail { type_url: format!("type.googleapis.com/google.rpc.{kind}") };
+        let with = RpcStatus { details: vec![detail("DebugInfo"), detail("RetryInfo")] };
+        let without = RpcStatus { details: vec![detail("DebugInfo")] };
+        assert!(has_retry_info(&with.encode_to_vec()));
+        assert!(!has_retry_info(&without.encode_to_vec()));
+        assert!(!has_retry_info(b"\xff"));
+    }
+}

@@ -1,0 +1,293 @@
+//! The Extensions API and the Telemetry API's subscription: our side of Lambda.
+//!
+//! One HTTP/1.1 connection, driven by the very call that waits on it: when a call has been polled once, its request is
+//! with the kernel, and what comes after it in the same task runs beside the platform's work. That is how the first
+//! `/next` gets out before anything else is set up. Paths and shapes: AWS's "Lambda Extensions API" and "Telemetry API
+//! reference".
+
+use std::pin::pin;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{Connection, SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+
+use crate::core::resource::Registration;
+
+/// The largest answer read; an event is below 2 KiB.
+const ANSWER_LIMIT: usize = 256 * 1024;
+const EXTENSION_ID: &str = "lambda-extension-identifier";
+
+/// A client of the environment's Extensions API.
+#[derive(Debug)]
+pub struct ExtensionsApi {
+    address: String,
+    extension_id: String,
+    connection: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    sender: SendRequest<Full<Bytes>>,
+    connection: Connection<TokioIo<TcpStream>, Full<Bytes>>,
+}
+
+/// The next event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextEvent {
+    /// An invocation starts.
+    Invoke {
+        /// Of the invocation.
+        request_id: String,
+        /// When the function times out, in milliseconds since the epoch.
+        deadline_ms: u64,
+    },
+    /// The environment ends.
+    Shutdown {
+        /// When SIGKILL comes, in milliseconds since the epoch.
+        deadline_ms: u64,
+    },
+}
+
+/// Whether the Telemetry API will deliver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscription {
+    /// It will.
+    Active,
+    /// This platform has no Telemetry API (202, as emulators answer).
+    Unsupported,
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The API could not be reached, or the connection broke.
+    #[error("the Lambda Extensions API at {address} {cause}")]
+    Connection {
+        /// `AWS_LAMBDA_RUNTIME_API`.
+        address: String,
+        /// What happened.
+        cause: String,
+    },
+    /// It refused.
+    #[error("the Lambda Extensions API answered {call} with HTTP {status}: {answer}")]
+    Status {
+        /// The call.
+        call: &'static str,
+        /// The status.
+        status: u16,
+        /// The platform's own words.
+        answer: String,
+    },
+    /// Its answer could not be understood.
+    #[error("the Lambda Extensions API answered {call} with something else than documented: {cause}")]
+    Answer {
+        /// The call.
+        call: &'static str,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Registered {
+    #[serde(default)]
+    function_name: String,
+    #[serde(default)]
+    function_version: String,
+    account_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawEvent {
+    event_type: String,
+    deadline_ms: Option<u64>,
+    request_id: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TelemetrySubscription<'a> {
+    schema_version: &'a str,
+    types: [&'a str; 3],
+    buffering: Buffering,
+    destination: Destination<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Buffering {
+    max_items: u32,
+    max_bytes: u32,
+    timeout_ms: u32,
+}
+
+#[derive(Serialize)]
+struct Destination<'a> {
+    protocol: &'a str,
+    #[serde(rename = "URI")]
+    uri: &'a str,
+}
+
+impl ExtensionsApi {
+    /// A client of the API at `address` (`AWS_LAMBDA_RUNTIME_API`).
+    pub fn new(address: &str) -> Self {
+        Self { address: address.to_owned(), extension_id: String::new(), connection: None }
+    }
+
+    /// Registers under `name`, which must be the file name of the executable.
+    pub async fn register(&mut self, name: &str, events: &[&str]) -> Result<Registration, ApiError> {
+        const CALL: &str = "register";
+        let body = serde_json::json!({ "events": events }).to_string();
+        let request = self
+            .request(Method::POST, "/2020-01-01/extension/register")
+            .header("lambda-extension-name", name)
+            .header("lambda-extension-accept-feature", "accountId");
+        let answer = self.exchange(CALL, request, body).await?;
+        let answer = expect_success(CALL, answer)?;
+        let id = answer.headers().get(EXTENSION_ID).and_then(|id| id.to_str().ok());
+        let Some(id) = id else {
+            return Err(ApiError::Answer { call: CALL, cause: format!("no header {EXTENSION_ID}") });
+        };
+        id.clone_into(&mut self.extension_id);
+        let registered: Registered = parse(CALL, answer.body())?;
+        Ok(Registration {
+            function_name: registered.function_name,
+            function_version: registered.function_version,
+            account_id: registered.account_id.filter(|id| !id.is_empty()),
+        })
+    }
+
+    /// Subscribes to the Telemetry API, which delivers to `uri` from now on.
+    pub async fn subscribe(&mut self, uri: &str) -> Result<Subscription, ApiError> {
+        // Platform: the newest schema is refused with 400 by some runtimes that know the one before.
+        match self.subscribe_as(uri, "2025-01-29").await {
+            Err(ApiError::Status { status: 400, .. }) => self.subscribe_as(uri, "2022-12-13").await,
+            result => result,
+        }
+    }
+
+    async fn subscribe_as(&mut self, uri: &str, schema_version: &str) -> Result<Subscription, ApiError> {
+        const CALL: &str = "telemetry";
+        let subscription = TelemetrySubscription {
+            schema_version,
+            types: ["platform", "function", "extension"],
+            // Platform: 25 ms is the least allowed, and what an invocation waits for its last logs.
+            buffering: Buffering { max_items: 1000, max_bytes: 262_144, timeout_ms: 25 },
+            destination: Destination { protocol: "HTTP", uri },
+        };
+        let body = serde_json::to_string(&subscription)
+            .map_err(|cause| ApiError::Answer { call: CALL, cause: cause.to_string() })?;
+        let request = self.request(Method::PUT, "/2022-07-01/telemetry");
+        let answer = expect_success(CALL, self.exchange(CALL, request, body).await?)?;
+        Ok(if answer.status() == StatusCode::ACCEPTED { Subscription::Unsupported } else { Subscription::Active })
+    }
+
+    /// Waits for the next event, for hours if need be: the environment may be frozen meanwhile. To call it is to say that
+    /// the extension is done with what came before.
+    pub async fn next(&mut self) -> Result<NextEvent, ApiError> {
+        const CALL: &str = "next";
+        let request = self.request(Method::GET, "/2020-01-01/extension/event/next");
+        let answer = expect_success(CALL, self.exchange(CALL, request, String::new()).await?)?;
+        let event: RawEvent = parse(CALL, answer.body())?;
+        let deadline_ms = event.deadline_ms.unwrap_or(u64::MAX);
+        match (event.event_type.as_str(), event.request_id) {
+            ("INVOKE", Some(request_id)) => Ok(NextEvent::Invoke { request_id, deadline_ms }),
+            ("SHUTDOWN", _) => Ok(NextEvent::Shutdown { deadline_ms }),
+            (other, _) => Err(ApiError::Answer { call: CALL, cause: format!("an event of type {other:?}") }),
+        }
+    }
+
+    /// Tells Lambda why the extension ends, after the first `/next`.
+    pub async fn exit_error(&mut self, error_type: &str, message: &str) -> Result<(), ApiError> {
+        const CALL: &str = "exit/error";
+        let body =
+            serde_json::json!({ "errorMessage": message, "errorType": error_type, "stackTrace": [] }).to_string();
+        let request = self
+            .request(Method::POST, "/2020-01-01/extension/exit/error")
+            .header("lambda-extension-function-error-type", error_type);
+        expect_success(CALL, self.exchange(CALL, request, body).await?).map(|_| ())
+    }
+
+    fn request(&self, method: Method, path: &str) -> http::request::Builder {
+        let request = Request::builder().method(method).uri(path).header("host", &self.address);
+        if self.extension_id.is_empty() { request } else { request.header(EXTENSION_ID, &self.extension_id) }
+    }
+
+    /// Sends a request and reads its answer whole, on a new connection where the old one is gone.
+    async fn exchange(
+        &mut self,
+        call: &'static str,
+        request: http::request::Builder,
+        body: String,
+    ) -> Result<Response<Bytes>, ApiError> {
+        let request = request
+            .body(Full::from(body))
+            .map_err(|cause| ApiError::Answer { call, cause: cause.to_string() })?;
+        if self.connection.as_ref().is_none_or(|open| open.sender.is_closed()) {
+            self.connection = Some(self.connect().await?);
+        }
+        let Some(open) = &mut self.connection else { return Err(self.broken("is not connected")) };
+        let answer = open.exchange(request).await;
+        answer.map_err(|cause| {
+            self.connection = None;
+            self.broken(&format!("broke the connection: {cause}"))
+        })
+    }
+
+    async fn connect(&self) -> Result<Open, ApiError> {
+        let stream = TcpStream::connect(&self.address)
+            .await
+            .map_err(|cause| self.broken(&format!("cannot be reached: {cause}")))?;
+        // Without it a request in two packets waits for an acknowledgement; where it cannot be set, it only waits.
+        let _ = stream.set_nodelay(true);
+        let (sender, connection) = handshake(TokioIo::new(stream))
+            .await
+            .map_err(|cause| self.broken(&format!("does not speak HTTP: {cause}")))?;
+        Ok(Open { sender, connection })
+    }
+
+    fn broken(&self, cause: &str) -> ApiError {
+        ApiError::Connection { address: self.address.clone(), cause: cause.to_owned() }
+    }
+}
+
+impl Open {
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, String> {
+        let Self { sender, connection } = self;
+        let exchange = async {
+            let answer = sender.send_request(request).await.map_err(|cause| cause.to_string())?;
+            let (head, body) = answer.into_parts();
+            let body = Limited::new(body, ANSWER_LIMIT).collect().await.map_err(|cause| cause.to_string())?;
+            Ok(Response::from_parts(head, body.to_bytes()))
+        };
+        let mut exchange = pin!(exchange);
+        tokio::select! {
+            biased;
+            // First the request, so that one poll hands it to the connection and the connection writes it.
+            answer = &mut exchange => answer,
+            ended = connection => match ended {
+                // The platform may close after its answer, which is then complete in memory.
+                Ok(()) => exchange.await,
+                Err(cause) => Err(cause.to_string()),
+            },
+        }
+    }
+}
+
+fn expect_success(call: &'static str, answer: Response<Bytes>) -> Result<Response<Bytes>, ApiError> {
+    if answer.status().is_success() {
+        return Ok(answer);
+    }
+    let status = answer.status().as_u16();
+    Err(ApiError::Status { call, status, answer: String::from_utf8_lossy(answer.body()).into_owned() })
+}
+
+fn parse<'a, T: Deserialize<'a>>(call: &'static str, body: &'a [u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|cause| ApiError::Answer { call, cause: cause.to_string() })
+}

@@ -1,0 +1,7 @@
+//! The floor that touches the world: one file per neighbour.
+
+pub mod clock;
+pub mod exporter;
+pub mod extensions_api;
+pub mod logging;
+pub mod tls;

@@ -1,0 +1,501 @@
+//! The lifecycle under random schedules in virtual time: a platform that invokes, shuts down and fails, a Telemetry API
+//! that delivers `runtimeDone` late, early, twice, for others or never, flushes that end or hang, tasks that die.
+//!
+//! The same model runs against deliberately broken machines, to show that each breakage is caught.
+
+use std::time::{Duration, Instant};
+
+use rotel_lambda_extension::core::lifecycle::{Action, Event, FlushReason, Lifecycle, Settings, Task};
+
+const SCHEDULES: u64 = 1_000_000;
+const MARGIN: u64 = 100;
+const EXIT_MARGIN: u64 = 200;
+
+#[test]
+fn a_million_random_schedules_keep_every_promise() {
+    let mut seen = Seen::default();
+    for seed in 0..SCHEDULES {
+        if let Err(violation) = World::new(seed, Broken::Nowhere).run(&mut seen) {
+            panic!("seed {seed}: {violation}");
+        }
+    }
+    // A model that never gets anywhere keeps every promise too.
+    for (what, times) in [
+        ("invocations", seen.invocations),
+        ("invocations given up at their deadline", seen.given_up),
+        ("flushes called off", seen.cancelled),
+        ("flushes near the deadline", seen.near_deadline),
+        ("runtimeDone before INVOKE", seen.early),
+        ("SHUTDOWN as the first event", seen.shutdown_first),
+        ("exits after SHUTDOWN", seen.exits),
+        ("reported errors", seen.errors),
+    ] {
+        assert!(times > SCHEDULES / 1000, "only {times} {what}");
+    }
+}
+
+#[test]
+fn a_machine_without_deadline_watchdog_is_caught() {
+    assert_caught(Broken::NoWatchdog, "held past its deadline");
+}
+
+#[test]
+fn a_machine_that_ignores_a_first_shutdown_is_caught() {
+    assert_caught(Broken::FirstShutdownIgnored, "did not exit");
+}
+
+#[test]
+fn a_machine_that_compares_no_request_ids_is_caught() {
+    assert_caught(Broken::RequestIdNotCompared, "before its runtimeDone");
+}
+
+#[test]
+fn a_machine_that_calls_next_during_a_flush_is_caught() {
+    assert_caught(Broken::NextDuringFlush, "/next while a flush is in flight");
+}
+
+#[test]
+fn a_machine_without_flush_timeout_is_caught() {
+    assert_caught(Broken::NoFlushTimeout, "held");
+}
+
+fn assert_caught(broken: Broken, expected: &str) {
+    let violations = (0..10_000).filter_map(|seed| World::new(seed, broken).run(&mut Seen::default()).err());
+    let caught = violations.filter(|violation| violation.contains(expected)).count();
+    assert!(caught > 0, "ten thousand schedules did not catch it");
+}
+
+/// What is broken in a machine under test.
+#[derive(Clone, Copy, PartialEq)]
+enum Broken {
+    Nowhere,
+    NoWatchdog,
+    FirstShutdownIgnored,
+    RequestIdNotCompared,
+    NextDuringFlush,
+    NoFlushTimeout,
+}
+
+/// A machine, broken or not.
+struct Machine {
+    inner: Lifecycle,
+    broken: Broken,
+    flushing: bool,
+    events: u32,
+    request_id: String,
+}
+
+impl Machine {
+    fn on(&mut self, mut event: Event, now: Instant) -> Vec<Action> {
+        if self.broken == Broken::FirstShutdownIgnored && self.events == 1 && matches!(event, Event::Shutdown { .. }) {
+            return Vec::new();
+        }
+        self.events += 1;
+        match &mut event {
+            Event::Invoke { request_id, .. } => self.request_id.clone_from(request_id),
+            Event::RuntimeDone { request_id } if self.broken == Broken::RequestIdNotCompared => {
+                request_id.clone_from(&self.request_id);
+            }
+            Event::FlushDone => self.flushing = false,
+            _ => {}
+        }
+        let actions = self.inner.on(event, now);
+        self.seen(actions)
+    }
+
+    fn timeout(&self) -> Option<Instant> {
+        match self.broken {
+            Broken::NoWatchdog if !self.flushing => None,
+            Broken::NoFlushTimeout if self.flushing => None,
+            _ => self.inner.timeout(),
+        }
+    }
+
+    fn on_timeout(&mut self, now: Instant) -> Vec<Action> {
+        let actions = self.inner.on_timeout(now);
+        self.seen(actions)
+    }
+
+    fn seen(&mut self, mut actions: Vec<Action>) -> Vec<Action> {
+        for action in &actions {
+            match action {
+                Action::StartFlush { .. } => self.flushing = true,
+                Action::CancelFlush => self.flushing = false,
+                _ => {}
+            }
+        }
+        let starts = |action: &Action| {
+            matches!(action, Action::StartFlush { reason: FlushReason::EndOfInvocation, .. })
+        };
+        if self.broken == Broken::NextDuringFlush && actions.iter().any(starts) {
+            actions.push(Action::CallNext);
+        }
+        actions
+    }
+}
+
+#[derive(Default)]
+struct Seen {
+    invocations: u64,
+    given_up: u64,
+    cancelled: u64,
+    near_deadline: u64,
+    early: u64,
+    shutdown_first: u64,
+    exits: u64,
+    errors: u64,
+}
+
+/// What the platform, the Telemetry API and the pipeline have in store.
+enum Coming {
+    Invoke,
+    RuntimeDone(String),
+    FlushDone { flush: u32 },
+    Shutdown,
+    NextFailed,
+    TaskExited(Task),
+}
+
+struct Invocation {
+    request_id: String,
+    deadline: u64,
+    arrived: u64,
+    done_at: Option<u64>,
+    flushed_since: bool,
+}
+
+/// Milliseconds throughout, from an origin that only the machine sees as an instant.
+struct World {
+    origin: Instant,
+    now: u64,
+    random: Random,
+    machine: Machine,
+    flush_timeout: u64,
+    coming: Vec<(u64, Coming)>,
+    next_outstanding: bool,
+    flush: Option<u32>,
+    flushes: u32,
+    invocation: Option<Invocation>,
+    invocations: u32,
+    upcoming_id: String,
+    overtaken_by: Vec<String>,
+    shutdown_deadline: Option<u64>,
+    telemetry_alive: bool,
+    pipeline_alive: bool,
+    exited: bool,
+}
+
+impl World {
+    fn new(seed: u64, broken: Broken) -> Self {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1));
+        let flush_timeout = [0, 50, 1000, 5000][random.below(4)];
+        let runtime_done_expected = random.below(16) != 0;
+        #[expect(clippy::disallowed_methods, reason = "an origin for virtual time; the clock is not read again")]
+        let origin = Instant::now();
+        let settings = Settings {
+            flush_timeout: Duration::from_millis(flush_timeout),
+            margin: Duration::from_millis(MARGIN),
+            exit_margin: Duration::from_millis(EXIT_MARGIN),
+            runtime_done_expected,
+        };
+        let inner = Lifecycle::new(settings);
+        Self {
+            origin,
+            now: 0,
+            random,
+            machine: Machine { inner, broken, flushing: false, events: 0, request_id: String::new() },
+            flush_timeout,
+            coming: Vec::new(),
+            next_outstanding: false,
+            flush: None,
+            flushes: 0,
+            invocation: None,
+            invocations: 0,
+            upcoming_id: "r1".to_owned(),
+            overtaken_by: Vec::new(),
+            shutdown_deadline: None,
+            telemetry_alive: runtime_done_expected,
+            pipeline_alive: true,
+            exited: false,
+        }
+    }
+
+    fn run(mut self, seen: &mut Seen) -> Result<(), String> {
+        self.rarely_lose_a_task();
+        let actions = self.machine.on(Event::InitDone, self.instant(self.now));
+        self.carry_out(&actions, seen)?;
+        while !self.exited {
+            self.expect_nothing_of_a_spurious_timeout()?;
+            let due = self.machine.timeout().map(|at| self.millis(at));
+            let first = (0..self.coming.len()).min_by_key(|index| self.coming[*index].0);
+            match (first.map(|index| self.coming[index].0), due) {
+                (None, None) => return Err(self.stuck()),
+                (Some(at), due) if due.is_none_or(|due| at <= due) => {
+                    self.now = self.now.max(at);
+                    let (_, coming) = self.coming.swap_remove(first.unwrap_or_default());
+                    let actions = self.deliver(coming, seen);
+                    self.carry_out(&actions, seen)?;
+                }
+                (_, due) => {
+                    self.now = self.now.max(due.unwrap_or_default());
+                    let actions = self.machine.on_timeout(self.instant(self.now));
+                    self.carry_out(&actions, seen)?;
+                }
+            }
+            self.check_deadlines()?;
+        }
+        Ok(())
+    }
+
+    fn rarely_lose_a_task(&mut self) {
+        if self.random.below(16) == 0 {
+            let task = [Task::Telemetry, Task::Pipeline, Task::Receiver][self.random.below(3)];
+            let at = self.random.up_to(5000);
+            self.coming.push((at, Coming::TaskExited(task)));
+        }
+    }
+
+    fn deliver(&mut self, coming: Coming, seen: &mut Seen) -> Vec<Action> {
+        let now = self.instant(self.now);
+        match coming {
+            Coming::Invoke => {
+                self.next_outstanding = false;
+                seen.invocations += 1;
+                let request_id = self.upcoming_id.clone();
+                let timeout = [50, 1000, 3000, 900_000][self.random.below(4)];
+                let deadline = self.now + timeout;
+                self.plan_runtime_done(&request_id, timeout);
+                self.invocations += 1;
+                self.upcoming_id = format!("r{}", self.invocations + 1);
+                let early = self.overtaken_by.drain(..).any(|id| id == request_id);
+                seen.early += u64::from(early);
+                self.invocation = Some(Invocation {
+                    request_id: request_id.clone(),
+                    deadline,
+                    arrived: self.now,
+                    done_at: early.then_some(self.now),
+                    flushed_since: false,
+                });
+                self.machine.on(Event::Invoke { request_id, deadline: self.instant(deadline) }, now)
+            }
+            Coming::RuntimeDone(request_id) => {
+                match &mut self.invocation {
+                    Some(invocation) if invocation.request_id == request_id && invocation.done_at.is_none() => {
+                        invocation.done_at = Some(self.now);
+                        // A flush that is in flight may not cover what came with this runtimeDone.
+                        invocation.flushed_since = false;
+                    }
+                    Some(_) => {}
+                    None => self.overtaken_by.push(request_id.clone()),
+                }
+                self.machine.on(Event::RuntimeDone { request_id }, now)
+            }
+            Coming::FlushDone { flush } => {
+                if self.flush != Some(flush) {
+                    return Vec::new();
+                }
+                self.flush = None;
+                self.machine.on(Event::FlushDone, now)
+            }
+            Coming::Shutdown => {
+                self.next_outstanding = false;
+                if self.invocations == 0 {
+                    seen.shutdown_first += 1;
+                }
+                let deadline = self.now + 2000;
+                self.shutdown_deadline = Some(deadline);
+                self.machine.on(Event::Shutdown { deadline: self.instant(deadline) }, now)
+            }
+            Coming::NextFailed => {
+                self.next_outstanding = false;
+                self.machine.on(Event::NextFailed, now)
+            }
+            Coming::TaskExited(task) => {
+                match task {
+                    Task::Telemetry => self.telemetry_alive = false,
+                    Task::Pipeline => {
+                        self.pipeline_alive = false;
+                        self.flush = None;
+                    }
+                    Task::Receiver => {}
+                }
+                self.machine.on(Event::TaskExited(task), now)
+            }
+        }
+    }
+
+    /// What the Telemetry API will do about an invocation.
+    fn plan_runtime_done(&mut self, request_id: &str, timeout: u64) {
+        let took = self.random.up_to(timeout);
+        let at = match self.random.below(8) {
+            0 => return,
+            1 => self.now + timeout + self.random.up_to(2000),
+            _ => self.now + took + 25,
+        };
+        self.coming.push((at, Coming::RuntimeDone(request_id.to_owned())));
+        if self.random.below(4) == 0 {
+            let again = at + self.random.up_to(3000);
+            self.coming.push((again, Coming::RuntimeDone(request_id.to_owned())));
+        }
+        if self.random.below(4) == 0 {
+            let at = self.now + self.random.up_to(timeout);
+            self.coming.push((at, Coming::RuntimeDone("foreign".to_owned())));
+        }
+    }
+
+    fn carry_out(&mut self, actions: &[Action], seen: &mut Seen) -> Result<(), String> {
+        for action in actions {
+            match *action {
+                Action::CallNext => self.called_next(seen)?,
+                Action::StartFlush { reason, deadline } => {
+                    if self.flush.is_some() {
+                        return Err("a second flush while one is in flight".to_owned());
+                    }
+                    if !self.pipeline_alive {
+                        return Err("a flush with nobody to do it".to_owned());
+                    }
+                    if reason == FlushReason::NearDeadline {
+                        seen.near_deadline += 1;
+                    }
+                    if let Some(invocation) = &mut self.invocation {
+                        invocation.flushed_since = true;
+                    }
+                    let left = self.millis(deadline).saturating_sub(self.now);
+                    self.flushes += 1;
+                    self.flush = Some(self.flushes);
+                    if self.random.below(4) != 0 {
+                        let at = self.now + self.random.up_to(left * 3 / 2 + 1);
+                        self.coming.push((at, Coming::FlushDone { flush: self.flushes }));
+                    }
+                }
+                Action::CancelFlush => {
+                    seen.cancelled += 1;
+                    self.flush = None;
+                }
+                Action::StopIntake => {}
+                Action::ReportError => seen.errors += 1,
+                Action::Exit => {
+                    self.exited = true;
+                    if self.shutdown_deadline.is_some() {
+                        seen.exits += 1;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn called_next(&mut self, seen: &mut Seen) -> Result<(), String> {
+        if self.next_outstanding {
+            return Err("a second /next while one is outstanding".to_owned());
+        }
+        if self.flush.is_some() {
+            return Err("/next while a flush is in flight".to_owned());
+        }
+        if self.shutdown_deadline.is_some() {
+            return Err("/next after SHUTDOWN".to_owned());
+        }
+        if let Some(invocation) = self.invocation.take() {
+            let at_deadline = self.now + MARGIN >= invocation.deadline;
+            if at_deadline && invocation.done_at.is_none() && self.telemetry_alive {
+                seen.given_up += 1;
+            }
+            if self.telemetry_alive && !at_deadline {
+                if invocation.done_at.is_none() {
+                    return Err(format!("/next of {} before its runtimeDone", invocation.request_id));
+                }
+                if self.pipeline_alive && !invocation.flushed_since && self.flush_timeout > 0 {
+                    return Err(format!("/next of {} without a flush after runtimeDone", invocation.request_id));
+                }
+            }
+        }
+        self.next_outstanding = true;
+        let at = self.now + self.random.up_to(5000);
+        let answer = match self.random.below(16) {
+            _ if self.invocations >= 4 => Coming::Shutdown,
+            0 => Coming::Shutdown,
+            1 | 2 => Coming::NextFailed,
+            // A Runtime API that is gone for good.
+            3 if self.invocations == 0 => {
+                self.invocations = 100;
+                Coming::NextFailed
+            }
+            _ => Coming::Invoke,
+        };
+        let answer = if self.invocations >= 100 { Coming::NextFailed } else { answer };
+        if matches!(answer, Coming::Invoke) && self.random.below(8) == 0 {
+            let overtaking = at.saturating_sub(self.random.up_to(30)).max(self.now);
+            self.coming.push((overtaking, Coming::RuntimeDone(self.upcoming_id.clone())));
+        }
+        self.coming.push((at, answer));
+        Ok(())
+    }
+
+    fn check_deadlines(&self) -> Result<(), String> {
+        if let Some(invocation) = &self.invocation {
+            let limit = invocation.deadline.saturating_sub(MARGIN).max(invocation.arrived);
+            if self.now > limit {
+                return Err(format!("{} held past its deadline", invocation.request_id));
+            }
+            if let Some(done_at) = invocation.done_at
+                && self.now > done_at + self.flush_timeout
+            {
+                return Err(format!("{} held longer than a flush after its runtimeDone", invocation.request_id));
+            }
+        }
+        if self.shutdown_deadline.is_some_and(|deadline| self.now > deadline - EXIT_MARGIN) && !self.exited {
+            return Err("did not exit before the deadline of SHUTDOWN".to_owned());
+        }
+        Ok(())
+    }
+
+    fn expect_nothing_of_a_spurious_timeout(&mut self) -> Result<(), String> {
+        let due = self.machine.timeout().map(|at| self.millis(at));
+        if due.is_some_and(|due| due <= self.now) || self.random.below(4) != 0 {
+            return Ok(());
+        }
+        let actions = self.machine.on_timeout(self.instant(self.now));
+        // A broken machine hides its timeouts from this model, not from itself.
+        if actions.is_empty() || self.machine.broken != Broken::Nowhere {
+            Ok(())
+        } else {
+            Err(format!("a spurious timeout led to {actions:?}"))
+        }
+    }
+
+    fn stuck(&self) -> String {
+        match (&self.invocation, self.shutdown_deadline) {
+            (_, Some(_)) => "did not exit before the deadline of SHUTDOWN".to_owned(),
+            (Some(invocation), None) => format!("{} held past its deadline, for ever", invocation.request_id),
+            (None, None) => "stuck outside an invocation".to_owned(),
+        }
+    }
+
+    fn instant(&self, millis: u64) -> Instant {
+        self.origin + Duration::from_millis(millis)
+    }
+
+    fn millis(&self, instant: Instant) -> u64 {
+        u64::try_from(instant.duration_since(self.origin).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A small generator (SplitMix64), so that a seed names a schedule.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit as u64).unwrap_or_default()
+    }
+
+    fn up_to(&mut self, limit: u64) -> u64 {
+        self.next() % (limit + 1)
+    }
+}
