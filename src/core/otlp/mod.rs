@@ -10,9 +10,11 @@
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
+mod resource;
 mod schema;
 mod validate;
 mod wire;
 
+pub use resource::edit_resources;
 pub use validate::{Malformed, validate};
 pub use wire::Fault;
