@@ -12,9 +12,11 @@
 pub(crate) mod arbitrary;
 mod resource;
 mod schema;
+mod split;
 mod validate;
 mod wire;
 
 pub use resource::edit_resources;
+pub use split::{Limits, Part, split};
 pub use validate::{Malformed, validate};
 pub use wire::Fault;
