@@ -10,12 +10,14 @@
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
+mod json;
 mod resource;
 mod schema;
 mod split;
 mod validate;
 mod wire;
 
+pub use json::json_to_protobuf;
 pub use resource::edit_resources;
 pub use split::{Limits, Part, split};
 pub use validate::{Malformed, validate};
