@@ -1,0 +1,657 @@
+//! OTLP/JSON into protobuf, along the same table as validation, without a tree of the text in between.
+//!
+//! Accepted is what the OTLP specification allows, and what protobuf's JSON mapping lets a sender choose:
+//! - field names in lower camel case; unknown ones are passed over with all they hold; `null` is a field not set;
+//! - trace and span ids in hex of either case, other bytes in base64 of either alphabet, padded or not;
+//! - whole numbers as numbers or as decimal text, also with a fraction of zero or an exponent;
+//! - other numbers as numbers, as text, or as `NaN`, `Infinity` and `-Infinity`;
+//! - enum values as numbers or, beyond OTLP, by their name.
+//!
+//! An `intValue` beyond 64 bits becomes a `doubleValue`. JavaScript's SDK writes every number without a fraction as
+//! `intValue`, 1e21 too, and one attribute is no reason to refuse a request.
+//!
+//! The tempting way is the serde support of the generated types. It lost: it takes no number in text but where it has
+//! been told of one, and where a metric's data or a point's value is not to its liking, it leaves it out in silence.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer as _, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::core::otlp::schema::{Field, Kind, Message};
+use crate::core::otlp::wire::{WireType, put_key, put_varint};
+use crate::core::signal::Signal;
+
+/// Turns an OTLP/JSON request into a protobuf one, which is still to be validated. An error says what was found at which
+/// line and column, and what is due there.
+pub fn json_to_protobuf(signal: Signal, body: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+    let mut out = Vec::new();
+    let mut json = serde_json::Deserializer::from_slice(body);
+    json.deserialize_map(MessageVisitor { schema: Message::of(signal), out: &mut out })?;
+    json.end()?;
+    Ok(out)
+}
+
+/// Reads an object as a message and writes its fields.
+struct MessageVisitor<'a> {
+    schema: &'static Message,
+    out: &'a mut Vec<u8>,
+}
+
+impl<'de> Visitor<'de> for MessageVisitor<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(field) = map.next_key_seed(KeySeed { schema: self.schema })? {
+            match field {
+                Some((tag, field)) => {
+                    map.next_value_seed(Value { tag, field, within: Within::Message, out: self.out })?;
+                }
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a key as a field of the message, if it has such a one.
+struct KeySeed {
+    schema: &'static Message,
+}
+
+impl<'de> DeserializeSeed<'de> for KeySeed {
+    type Value = Option<(u32, &'static Field)>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_identifier(self)
+    }
+}
+
+impl Visitor<'_> for KeySeed {
+    type Value = Option<(u32, &'static Field)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field name")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.schema.field_in_json(key))
+    }
+}
+
+/// Reads a field's value and writes it.
+struct Value<'a> {
+    tag: u32,
+    field: &'static Field,
+    within: Within,
+    out: &'a mut Vec<u8>,
+}
+
+/// What a value lies in, which decides how it is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// The message: key and value, or an array of values.
+    Message,
+    /// An array: key and value.
+    Array,
+    /// An array of numbers: the value only, since the key stands before them all.
+    Packed,
+}
+
+impl Value<'_> {
+    /// Whether only an array will do here.
+    fn lacks_array(&self) -> bool {
+        self.field.repeated && self.within == Within::Message
+    }
+
+    fn key(&mut self, wire_type: WireType) {
+        if self.within != Within::Packed {
+            put_key(self.out, self.tag, wire_type);
+        }
+    }
+
+    fn varint(&mut self, value: u64) {
+        self.key(WireType::Varint);
+        put_varint(self.out, value);
+    }
+
+    fn fixed64(&mut self, value: u64) {
+        self.key(WireType::Fixed64);
+        self.out.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn delimited(&mut self, content: &[u8]) {
+        self.key(WireType::Delimited);
+        put_varint(self.out, content.len() as u64);
+        self.out.extend_from_slice(content);
+    }
+
+    fn integer<E: Error>(mut self, value: i128) -> Result<(), E> {
+        match self.field.kind {
+            Kind::Double => self.fixed64(nearest(value).to_bits()),
+            Kind::Fixed64 => self.fixed64(in_range(value)?),
+            Kind::Sfixed64 => self.fixed64(in_range::<i64, E>(value)?.cast_unsigned()),
+            Kind::Fixed32 => {
+                let value: u32 = in_range(value)?;
+                self.key(WireType::Fixed32);
+                self.out.extend_from_slice(&value.to_le_bytes());
+            }
+            Kind::Uint32 => self.varint(u64::from(in_range::<u32, E>(value)?)),
+            Kind::Uint64 => self.varint(in_range(value)?),
+            Kind::Int32 | Kind::Enum(_) => {
+                self.varint(i64::from(in_range::<i32, E>(value)?).cast_unsigned());
+            }
+            Kind::Sint32 => {
+                let value: i32 = in_range(value)?;
+                self.varint(u64::from(((value << 1) ^ (value >> 31)).cast_unsigned()));
+            }
+            Kind::Int64 => match i64::try_from(value) {
+                Ok(value) => self.varint(value.cast_unsigned()),
+                Err(_) => self.double_value(nearest(value)),
+            },
+            _ => return Err(E::invalid_type(serde::de::Unexpected::Other("number"), &self)),
+        }
+        Ok(())
+    }
+
+    fn number<E: Error>(mut self, value: f64) -> Result<(), E> {
+        match (self.field.kind, whole(value)) {
+            (Kind::Double, _) => self.fixed64(value.to_bits()),
+            (_, Some(value)) => return self.integer(value),
+            (Kind::Int64, None) if value.is_finite() && value.fract() == 0.0 => self.double_value(value),
+            _ => return Err(E::invalid_value(serde::de::Unexpected::Float(value), &self)),
+        }
+        Ok(())
+    }
+
+    /// Writes an attribute's `int_value` as its `double_value`, which is the next field.
+    fn double_value(&mut self, value: f64) {
+        self.tag += 1;
+        self.fixed64(value.to_bits());
+    }
+
+    fn text<E: Error>(mut self, text: &str) -> Result<(), E> {
+        let unexpected = serde::de::Unexpected::Str(text);
+        match self.field.kind {
+            Kind::String => self.delimited(text.as_bytes()),
+            Kind::Bytes => match base64(text) {
+                Some(bytes) => self.delimited(&bytes),
+                None => return Err(E::invalid_value(unexpected, &self)),
+            },
+            Kind::Id(_) => match hex(text) {
+                Some(bytes) => self.delimited(&bytes),
+                None => return Err(E::invalid_value(unexpected, &self)),
+            },
+            Kind::Bool | Kind::Message(_) | Kind::Unknown => return Err(E::invalid_type(unexpected, &self)),
+            Kind::Enum(by_name) if let Some(value) = by_name(text) => return self.integer(i128::from(value)),
+            _ => {
+                return match (text.parse(), text) {
+                    (Ok(value), _) => self.integer(value),
+                    (_, "NaN") => self.number(f64::NAN),
+                    (_, "Infinity") => self.number(f64::INFINITY),
+                    (_, "-Infinity") => self.number(f64::NEG_INFINITY),
+                    _ => match text.parse::<f64>() {
+                        // Rust reads `inf` and `nan`, too, which are not in the mapping.
+                        Ok(value) if value.is_finite() => self.number(value),
+                        _ => Err(E::invalid_value(unexpected, &self)),
+                    },
+                };
+            }
+        }
+        Ok(())
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a double is what the sender asked for, or all that can hold it"
+)]
+fn nearest(value: i128) -> f64 {
+    value as f64
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "it is whole, and below the limit it fits")]
+fn whole(value: f64) -> Option<i128> {
+    const LIMIT: f64 = 1e38;
+    (value.fract() == 0.0 && value.abs() < LIMIT).then_some(value as i128)
+}
+
+fn in_range<T: TryFrom<i128>, E: Error>(value: i128) -> Result<T, E> {
+    T::try_from(value).map_err(|_| E::custom(format_args!("the number {value} is out of range")))
+}
+
+impl<'de> DeserializeSeed<'de> for Value<'_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Value<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let due = match self.field.kind {
+            _ if self.lacks_array() => "an array",
+            Kind::Message(_) => "an object",
+            Kind::String => "text",
+            Kind::Bytes => "base64",
+            Kind::Id(_) => "hex digits",
+            Kind::Bool => "true or false",
+            Kind::Double => "a number",
+            _ => "a whole number",
+        };
+        write!(f, "{due} for {}", self.field.name)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        // In an array there is a place to fill, and an attribute that is null is one without a value.
+        match self.within {
+            Within::Message => Ok(()),
+            Within::Array if matches!(self.field.kind, Kind::Message(_)) => {
+                let mut value = self;
+                value.delimited(&[]);
+                Ok(())
+            }
+            _ => Err(E::invalid_type(serde::de::Unexpected::Unit, &self)),
+        }
+    }
+
+    fn visit_bool<E: Error>(mut self, value: bool) -> Result<(), E> {
+        if !matches!(self.field.kind, Kind::Bool) || self.lacks_array() {
+            return Err(E::invalid_type(serde::de::Unexpected::Bool(value), &self));
+        }
+        self.varint(u64::from(value));
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        if self.lacks_array() {
+            return Err(E::invalid_type(serde::de::Unexpected::Unsigned(value), &self));
+        }
+        self.integer(i128::from(value))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        if self.lacks_array() {
+            return Err(E::invalid_type(serde::de::Unexpected::Signed(value), &self));
+        }
+        self.integer(i128::from(value))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        if self.lacks_array() {
+            return Err(E::invalid_type(serde::de::Unexpected::Float(value), &self));
+        }
+        self.number(value)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        if self.lacks_array() {
+            return Err(E::invalid_type(serde::de::Unexpected::Str(text), &self));
+        }
+        self.text(text)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, map: A) -> Result<(), A::Error> {
+        let Kind::Message(schema) = self.field.kind else {
+            return Err(A::Error::invalid_type(serde::de::Unexpected::Map, &self));
+        };
+        if self.lacks_array() {
+            return Err(A::Error::invalid_type(serde::de::Unexpected::Map, &self));
+        }
+        self.key(WireType::Delimited);
+        let start = self.out.len();
+        MessageVisitor { schema, out: self.out }.visit_map(map)?;
+        put_len_before(self.out, start);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Self { tag, field, within, out } = self;
+        if !field.repeated || within != Within::Message {
+            let value = Value { tag, field, within, out };
+            return Err(A::Error::invalid_type(serde::de::Unexpected::Seq, &value));
+        }
+        if matches!(field.kind, Kind::Message(_) | Kind::String) {
+            while seq.next_element_seed(Value { tag, field, within: Within::Array, out })?.is_some() {}
+            return Ok(());
+        }
+        put_key(out, tag, WireType::Delimited);
+        let start = out.len();
+        while seq.next_element_seed(Value { tag, field, within: Within::Packed, out })?.is_some() {}
+        put_len_before(out, start);
+        Ok(())
+    }
+}
+
+/// Writes the length of what has been written since `start`, before it.
+fn put_len_before(out: &mut Vec<u8>, start: usize) {
+    let mut len = Vec::new();
+    put_varint(&mut len, (out.len() - start) as u64);
+    out.splice(start..start, len);
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |digit: char| u8::try_from(digit.to_digit(16)?).ok();
+    let digits = text.chars().map(digit).collect::<Option<Vec<_>>>()?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}
+
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let digits = text.strip_suffix("==").or_else(|| text.strip_suffix('=')).unwrap_or(text);
+    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
+    // Bits of earlier digits leave at the top.
+    let (mut bits, mut width) = (0_u32, 0);
+    for digit in digits.bytes() {
+        let value = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'a'..=b'z' => digit - b'a' + 26,
+            b'0'..=b'9' => digit - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        width += 6;
+        if width >= 8 {
+            width -= 8;
+            let [.., byte] = (bits >> width).to_be_bytes();
+            bytes.push(byte);
+        }
+    }
+    // Of a last group of one digit no byte can be made.
+    (width < 6).then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+    use opentelemetry_proto::tonic::logs::v1::LogRecord;
+    use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+    use opentelemetry_proto::tonic::metrics::v1::{Metric, number_data_point};
+    use opentelemetry_proto::tonic::trace::v1::Span;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::core::otlp::arbitrary::{Request, request};
+    use crate::core::otlp::validate;
+
+    fn read(signal: Signal, json: &str) -> Request {
+        let bytes = json_to_protobuf(signal, json.as_bytes()).unwrap();
+        let request = Request::decode(signal, &bytes).unwrap();
+        assert_eq!(validate(signal, &bytes), Ok(request.flatten().len()));
+        request
+    }
+
+    fn log_record(json: &str) -> LogRecord {
+        let Request::Logs(request) = read(
+            Signal::Logs,
+            &format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{json}]}}]}}]}}"#),
+        ) else {
+            unreachable!()
+        };
+        request.resource_logs[0].scope_logs[0].log_records[0].clone()
+    }
+
+    fn span(json: &str) -> Span {
+        let Request::Traces(request) = read(
+            Signal::Traces,
+            &format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{json}]}}]}}]}}"#),
+        ) else {
+            unreachable!()
+        };
+        request.resource_spans[0].scope_spans[0].spans[0].clone()
+    }
+
+    fn metric(json: &str) -> Metric {
+        let Request::Metrics(request) = read(
+            Signal::Metrics,
+            &format!(r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{json}]}}]}}]}}"#),
+        ) else {
+            unreachable!()
+        };
+        request.resource_metrics[0].scope_metrics[0].metrics[0].clone()
+    }
+
+    fn value(json: &str) -> Option<Any> {
+        log_record(&format!(r#"{{"body":{json}}}"#)).body.unwrap().value
+    }
+
+    fn string(value: &str) -> AnyValue {
+        AnyValue { value: Some(Any::StringValue(value.to_owned())) }
+    }
+
+    fn refusal(json: &str) -> String {
+        json_to_protobuf(Signal::Traces, json.as_bytes()).unwrap_err().to_string()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn what_the_generated_types_write_is_read_back(request in request()) {
+            let bytes = json_to_protobuf(request.signal(), &request.to_json()).unwrap();
+            prop_assert_eq!(Request::decode(request.signal(), &bytes).unwrap(), request);
+        }
+
+        #[test]
+        fn random_bytes_do_no_harm(signal in select(&Signal::ALL), bytes: Vec<u8>) {
+            let _ = json_to_protobuf(signal, &bytes);
+        }
+
+        #[test]
+        fn bytes_in_base64_are_read_in_either_alphabet_padded_or_not(bytes: Vec<u8>) {
+            let AnyValue { value } = AnyValue { value: Some(Any::BytesValue(bytes.clone())) };
+            let json = serde_json::to_value(AnyValue { value }).unwrap();
+            let padded = json["bytesValue"].as_str().unwrap();
+            let url = padded.replace('+', "-").replace('/', "_");
+            for text in [padded, padded.trim_end_matches('='), &url, url.trim_end_matches('=')] {
+                prop_assert_eq!(base64(text), Some(bytes.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn spans_of_the_javascript_sdk_are_read() {
+        let Request::Traces(request) = read(
+            Signal::Traces,
+            r#"{"resourceSpans":[{"resource":{"attributes":[
+                    {"key":"service.name","value":{"stringValue":"checkout"}},
+                    {"key":"process.pid","value":{"intValue":8}},
+                    {"key":"process.command_args","value":{"arrayValue":{"values":[{"stringValue":"node"},{"stringValue":"x.js"}]}}}],
+                "droppedAttributesCount":0},
+                "scopeSpans":[{"scope":{"name":"http","version":"0.52.1"},"spans":[{
+                    "traceId":"5B8EFFF798038103D269B633813FC60C","spanId":"eee19b7ec3c1b174","parentSpanId":"eee19b7ec3c1b173",
+                    "name":"GET /cart","kind":2,
+                    "startTimeUnixNano":"1544712660000000000","endTimeUnixNano":"1544712661000000123",
+                    "attributes":[
+                        {"key":"http.status_code","value":{"intValue":200}},
+                        {"key":"ratio","value":{"doubleValue":0.25}},
+                        {"key":"ok","value":{"boolValue":true}},
+                        {"key":"empty","value":{}},
+                        {"key":"raw","value":{"bytesValue":"AQID"}},
+                        {"key":"map","value":{"kvlistValue":{"values":[{"key":"a","value":{"stringValue":"b"}}]}}}],
+                    "droppedAttributesCount":0,
+                    "events":[{"attributes":[{"key":"exception.type","value":{"stringValue":"Error"}}],
+                        "name":"exception","timeUnixNano":"1544712660300000000","droppedAttributesCount":0}],
+                    "droppedEventsCount":0,
+                    "status":{"code":2,"message":"boom"},
+                    "links":[{"attributes":[],"spanId":"eee19b7ec3c1b175","traceId":"5b8efff798038103d269b633813fc60d",
+                        "traceState":"a=b","droppedAttributesCount":0,"flags":257}],
+                    "droppedLinksCount":0,"flags":257}]}]}]}"#,
+        ) else {
+            unreachable!()
+        };
+        let group = &request.resource_spans[0];
+        assert_eq!(group.resource.as_ref().unwrap().attributes.len(), 3);
+        let scope = &group.scope_spans[0];
+        assert_eq!(scope.scope.as_ref().unwrap().name, "http");
+        let span = &scope.spans[0];
+        assert_eq!(span.trace_id[..3], [0x5b, 0x8e, 0xff]);
+        assert_eq!(span.parent_span_id, [0xee, 0xe1, 0x9b, 0x7e, 0xc3, 0xc1, 0xb1, 0x73]);
+        assert_eq!((span.kind, span.flags), (2, 257));
+        assert_eq!(span.end_time_unix_nano, 1_544_712_661_000_000_123);
+        assert_eq!(span.events[0].time_unix_nano, 1_544_712_660_300_000_000);
+        assert_eq!(span.links[0].trace_state, "a=b");
+        assert_eq!(span.status.as_ref().unwrap().message, "boom");
+        let values: Vec<_> =
+            span.attributes.iter().map(|attribute| attribute.value.as_ref().unwrap().value.clone()).collect();
+        assert_eq!(
+            values[..5],
+            [
+                Some(Any::IntValue(200)),
+                Some(Any::DoubleValue(0.25)),
+                Some(Any::BoolValue(true)),
+                None,
+                Some(Any::BytesValue(vec![1, 2, 3])),
+            ]
+        );
+        let Some(Any::KvlistValue(map)) = &values[5] else { unreachable!() };
+        assert_eq!(map.values, [KeyValue { key: "a".to_owned(), value: Some(string("b")), key_strindex: 0 }]);
+    }
+
+    #[test]
+    fn log_records_of_the_javascript_sdk_are_read() {
+        let record = log_record(
+            r#"{"timeUnixNano":"1680253513123241635","observedTimeUnixNano":"1680253513123241635",
+                "severityNumber":9,"severityText":"INFO","body":{"stringValue":"ordered"},"eventName":"order",
+                "attributes":[{"key":"user","value":{"intValue":42}}],"droppedAttributesCount":0,"flags":1,
+                "traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174"}"#,
+        );
+        assert_eq!(record.time_unix_nano, 1_680_253_513_123_241_635);
+        assert_eq!((record.severity_number, record.severity_text.as_str()), (9, "INFO"));
+        assert_eq!(record.body, Some(string("ordered")));
+        assert_eq!(record.event_name, "order");
+        assert_eq!((record.flags, record.trace_id.len(), record.span_id.len()), (1, 16, 8));
+    }
+
+    #[test]
+    fn metrics_of_the_javascript_sdk_are_read() {
+        let point = r#""attributes":[{"key":"route","value":{"stringValue":"/"}}],
+            "startTimeUnixNano":"1592402861748000000","timeUnixNano":"1592402861748000001""#;
+        let sum = metric(&format!(
+            r#"{{"name":"requests","description":"all","unit":"1","sum":{{"aggregationTemporality":2,"isMonotonic":true,
+                "dataPoints":[{{{point},"asInt":10}},{{{point},"asDouble":5}}]}}}}"#
+        ));
+        assert_eq!(
+            (sum.name.as_str(), sum.description.as_str(), sum.unit.as_str()),
+            ("requests", "all", "1")
+        );
+        let Some(Data::Sum(sum)) = sum.data else { unreachable!() };
+        assert!(sum.is_monotonic);
+        assert_eq!(sum.aggregation_temporality, 2);
+        assert_eq!(sum.data_points[0].value, Some(number_data_point::Value::AsInt(10)));
+        assert_eq!(sum.data_points[1].value, Some(number_data_point::Value::AsDouble(5.0)));
+        assert_eq!(sum.data_points[1].time_unix_nano, 1_592_402_861_748_000_001);
+
+        let gauge =
+            metric(&format!(r#"{{"name":"g","gauge":{{"dataPoints":[{{{point},"asDouble":1.5}}]}}}}"#));
+        assert!(matches!(gauge.data, Some(Data::Gauge(gauge)) if gauge.data_points.len() == 1));
+
+        let histogram = metric(&format!(
+            r#"{{"name":"h","histogram":{{"aggregationTemporality":1,"dataPoints":[{{{point},
+                "bucketCounts":[0,"2",1],"explicitBounds":[0,10.5],"count":3,"sum":12,"min":-1,"max":11.25}}]}}}}"#
+        ));
+        let Some(Data::Histogram(histogram)) = histogram.data else { unreachable!() };
+        let only = &histogram.data_points[0];
+        assert_eq!((only.count, only.sum, only.min, only.max), (3, Some(12.0), Some(-1.0), Some(11.25)));
+        assert_eq!((&only.bucket_counts[..], &only.explicit_bounds[..]), (&[0, 2, 1][..], &[0.0, 10.5][..]));
+
+        let exponential = metric(&format!(
+            r#"{{"name":"e","exponentialHistogram":{{"aggregationTemporality":1,"dataPoints":[{{{point},"count":"3",
+                "sum":3,"scale":-3,"zeroCount":"1","positive":{{"offset":-2,"bucketCounts":["1",1]}},
+                "negative":{{"offset":0,"bucketCounts":[]}}}}]}}}}"#
+        ));
+        let Some(Data::ExponentialHistogram(exponential)) = exponential.data else { unreachable!() };
+        let only = &exponential.data_points[0];
+        assert_eq!((only.scale, only.zero_count), (-3, 1));
+        let positive = only.positive.as_ref().unwrap();
+        assert_eq!((positive.offset, &positive.bucket_counts[..]), (-2, &[1, 1][..]));
+
+        let summary = metric(&format!(
+            r#"{{"name":"s","summary":{{"dataPoints":[{{{point},"count":2,"sum":3.5,
+                "quantileValues":[{{"quantile":0.5,"value":"NaN"}}]}}]}}}}"#
+        ));
+        let Some(Data::Summary(summary)) = summary.data else { unreachable!() };
+        assert!(summary.data_points[0].quantile_values[0].value.is_nan());
+    }
+
+    #[test]
+    fn what_a_sender_may_choose_is_accepted() {
+        assert_eq!(value(r#"{"intValue":"-9223372036854775808"}"#), Some(Any::IntValue(i64::MIN)));
+        assert_eq!(value(r#"{"intValue":1e3}"#), Some(Any::IntValue(1000)));
+        assert_eq!(value(r#"{"intValue":"1.5e1"}"#), Some(Any::IntValue(15)));
+        assert_eq!(value(r#"{"doubleValue":"-Infinity"}"#), Some(Any::DoubleValue(f64::NEG_INFINITY)));
+        assert_eq!(value(r#"{"doubleValue":"2.5"}"#), Some(Any::DoubleValue(2.5)));
+        assert_eq!(value(r#"{"doubleValue":3}"#), Some(Any::DoubleValue(3.0)));
+        assert_eq!(value(r#"{"doubleValue":null}"#), None);
+        assert_eq!(value(r#"{"futureValue":{"a":[1]},"boolValue":false}"#), Some(Any::BoolValue(false)));
+        assert!(
+            matches!(value(r#"{"arrayValue":{}}"#), Some(Any::ArrayValue(array)) if array.values.is_empty())
+        );
+        assert!(
+            matches!(value(r#"{"arrayValue":{"values":[null]}}"#), Some(Any::ArrayValue(array)) if array.values.len() == 1)
+        );
+        assert_eq!(span(r#"{"attributes":[{"value":{}}],"events":null}"#).attributes[0].key, "");
+        assert_eq!(span(r#"{"kind":"SPAN_KIND_SERVER","startTimeUnixNano":12}"#).kind, 2);
+        assert_eq!(span(r#"{"traceId":"","parentSpanId":""}"#).parent_span_id, b"");
+        assert_eq!(span(r#"{"trace_id":"5b8efff798038103d269b633813fc60c"}"#).trace_id, b"");
+        assert_eq!(read(Signal::Traces, "{}").flatten().len(), 0);
+    }
+
+    #[test]
+    fn an_int_value_beyond_64_bits_becomes_a_double_value() {
+        assert_eq!(value(r#"{"intValue":1e+21}"#), Some(Any::DoubleValue(1e21)));
+        assert_eq!(
+            value(r#"{"intValue":18446744073709552000}"#),
+            Some(Any::DoubleValue(18_446_744_073_709_552_000.0))
+        );
+        assert_eq!(value(r#"{"intValue":1.7976931348623157e+308}"#), Some(Any::DoubleValue(f64::MAX)));
+    }
+
+    #[test]
+    fn what_is_no_otlp_json_is_refused_with_its_place() {
+        assert_eq!(refusal(""), "EOF while parsing a value at line 1 column 0");
+        assert_eq!(refusal("[]"), "invalid type: sequence, expected an object at line 1 column 0");
+        assert_eq!(refusal("{} {}"), "trailing characters at line 1 column 4");
+        assert_eq!(
+            refusal(r#"{"resourceSpans":{}}"#),
+            "invalid type: map, expected an array for resource_spans at line 1 column 19"
+        );
+        let in_span = |field: &str| {
+            refusal(&format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{{field}}}]}}]}}]}}"#))
+        };
+        assert_eq!(
+            in_span(r#""traceId":"xyz""#),
+            "invalid value: string \"xyz\", expected hex digits for trace_id at line 1 column 59"
+        );
+        for field in [
+            r#""startTimeUnixNano":-1"#,
+            r#""startTimeUnixNano":"soon""#,
+            r#""startTimeUnixNano":1.5"#,
+            r#""startTimeUnixNano":"nan""#,
+            r#""startTimeUnixNano":"NaN""#,
+            r#""droppedEventsCount":4294967296"#,
+            r#""kind":"SERVER""#,
+            r#""kind":[1]"#,
+            r#""name":5"#,
+            r#""name":true"#,
+            r#""status":2"#,
+            r#""status":"ok""#,
+            r#""attributes":[1]"#,
+            r#""attributes":[{"value":{"boolValue":"true"}}]"#,
+            r#""attributes":[{"value":{"bytesValue":"A"}}]"#,
+            r#""attributes":[{"value":{"intValue":1.5}}]"#,
+        ] {
+            in_span(field);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The replacing of resources in an encoded request.
+//!
+//! Only the resources are decoded; scopes and items are copied as they are, and not even that if nothing changes.
+
+use bytes::Bytes;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use prost::Message as _;
+
+use crate::core::otlp::wire::{Field, delimited_len, fields, put_delimited_head};
+use crate::core::signal::Signal;
+
+/// The tag of `resource_logs`, `resource_metrics` and `resource_spans` in their requests.
+const RESOURCE_ITEMS: u32 = 1;
+/// The tag of `resource` in each of those.
+const RESOURCE: u32 = 1;
+/// The tags that [`Resource`] knows: attributes, dropped attributes count, entity refs.
+const KNOWN: std::ops::RangeInclusive<u32> = 1..=3;
+
+/// Shows every resource of a validated request to `edit`, which says whether it has changed it, and puts the changed
+/// ones in place of the old. A group of items without a resource counts as one with an empty resource.
+///
+/// All else stays byte for byte, fields of a resource that we do not know among it. If nothing is changed, the answer is
+/// the request itself, not copied.
+pub fn edit_resources(
+    // The three requests hold their resources alike, but that is for this module to know.
+    _signal: Signal,
+    body: &Bytes,
+    mut edit: impl FnMut(&mut Resource) -> bool,
+) -> Bytes {
+    // Nothing is copied before the first change, and then all that was passed over.
+    let mut edited: Option<Vec<u8>> = None;
+    let mut passed = 0;
+    for field in fields(body) {
+        let changed =
+            if field.tag == RESOURCE_ITEMS { edited_resource(field.content, &mut edit) } else { None };
+        if let Some(resource) = changed {
+            let out = edited.get_or_insert_with(|| {
+                let mut out = Vec::with_capacity(body.len() + resource.len());
+                out.extend(body.iter().take(passed));
+                out
+            });
+            put_with_resource(out, field.content, &resource);
+        } else if let Some(out) = &mut edited {
+            out.extend_from_slice(field.raw);
+        }
+        passed += field.raw.len();
+    }
+    match edited {
+        // A chunk is accounted for by its length, so it is to hold no more than that.
+        Some(out) => Bytes::from(out.into_boxed_slice()),
+        None => body.clone(),
+    }
+}
+
+/// The encoding of the resource after the edit, if the edit has changed it.
+fn edited_resource(group: &[u8], edit: &mut impl FnMut(&mut Resource) -> bool) -> Option<Vec<u8>> {
+    let mut resource = Resource::default();
+    for field in resource_fields(group) {
+        // A message that comes in several pieces is their merger.
+        resource.merge(field.content).ok()?;
+    }
+    if !edit(&mut resource) {
+        return None;
+    }
+    let mut encoded = resource.encode_to_vec();
+    for piece in resource_fields(group) {
+        for field in fields(piece.content).filter(|field| !KNOWN.contains(&field.tag)) {
+            encoded.extend_from_slice(field.raw);
+        }
+    }
+    Some(encoded)
+}
+
+/// Writes a group of items with this resource at the place of its first one; at the start, if it had none.
+fn put_with_resource(out: &mut Vec<u8>, group: &[u8], resource: &[u8]) {
+    let old: usize = resource_fields(group).map(|field| field.raw.len()).sum();
+    put_delimited_head(out, RESOURCE_ITEMS, group.len() - old + delimited_len(RESOURCE, resource.len()));
+    let mut due = true;
+    let mut put_resource = |out: &mut Vec<u8>| {
+        if std::mem::take(&mut due) {
+            put_delimited_head(out, RESOURCE, resource.len());
+            out.extend_from_slice(resource);
+        }
+    };
+    if old == 0 {
+        put_resource(out);
+    }
+    for field in fields(group) {
+        if field.tag == RESOURCE {
+            put_resource(out);
+        } else {
+            out.extend_from_slice(field.raw);
+        }
+    }
+}
+
+fn resource_fields(group: &[u8]) -> impl Iterator<Item = Field<'_>> {
+    fields(group).filter(|field| field.tag == RESOURCE)
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::core::otlp::arbitrary::{Request, request};
+
+    fn add(resource: &mut Resource, key: &str) {
+        resource.attributes.push(KeyValue {
+            key: key.to_owned(),
+            value: Some(AnyValue { value: Some(any_value::Value::StringValue("ours".to_owned())) }),
+            key_strindex: 0,
+        });
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn an_edit_does_what_decoding_editing_and_encoding_does(request in request(), which in vec(any::<bool>(), 4)) {
+            let body = request.encode();
+            let mut turns = which.iter();
+            let edited = edit_resources(request.signal(), &body, |resource| {
+                let change = *turns.next().unwrap();
+                if change {
+                    add(resource, "cloud.provider");
+                }
+                change
+            });
+            let mut reference = request;
+            for (resource, change) in reference.resources().into_iter().zip(which) {
+                if change {
+                    add(resource.get_or_insert_default(), "cloud.provider");
+                }
+            }
+            prop_assert_eq!(&edited, &reference.encode());
+            prop_assert_eq!(Request::decode(reference.signal(), &edited).unwrap(), reference);
+        }
+
+        #[test]
+        fn no_change_costs_no_copy(request in request()) {
+            let body = request.encode();
+            let same = edit_resources(request.signal(), &body, |_| false);
+            prop_assert_eq!(same.as_ptr(), body.as_ptr());
+            prop_assert_eq!(same.len(), body.len());
+        }
+
+        #[test]
+        fn random_bytes_do_no_harm(signal in select(&Signal::ALL), bytes: Vec<u8>) {
+            edit_resources(signal, &Bytes::from(bytes), |resource| {
+                add(resource, "cloud.provider");
+                true
+            });
+        }
+    }
+
+    #[test]
+    fn a_resource_in_pieces_is_one_and_unknown_fields_stay() {
+        // Tag 15, a number: of the request, of the group and of both pieces of the resource.
+        let unknown = [0x78, 0x07];
+        let mut pieces = [Resource::default(), Resource::default()];
+        add(&mut pieces[0], "first");
+        add(&mut pieces[1], "second");
+        let mut group = unknown.to_vec();
+        for piece in &pieces {
+            let content = [piece.encode_to_vec(), unknown.to_vec()].concat();
+            put_delimited_head(&mut group, RESOURCE, content.len());
+            group.extend(content);
+        }
+        group.extend([0x1a, 0x01, b's']);
+        let mut body = unknown.to_vec();
+        put_delimited_head(&mut body, RESOURCE_ITEMS, group.len());
+        body.extend(group);
+
+        let mut seen = Vec::new();
+        let edited = edit_resources(Signal::Logs, &Bytes::from(body), |resource| {
+            seen.extend(resource.attributes.iter().map(|attribute| attribute.key.clone()));
+            add(resource, "third");
+            true
+        });
+        assert_eq!(seen, ["first", "second"]);
+
+        let mut whole = Resource::default();
+        for key in ["first", "second", "third"] {
+            add(&mut whole, key);
+        }
+        let content = [&whole.encode_to_vec()[..], &unknown, &unknown].concat();
+        let mut group = unknown.to_vec();
+        put_delimited_head(&mut group, RESOURCE, content.len());
+        group.extend(content);
+        group.extend([0x1a, 0x01, b's']);
+        let mut expected = unknown.to_vec();
+        put_delimited_head(&mut expected, RESOURCE_ITEMS, group.len());
+        expected.extend(group);
+        assert_eq!(edited, expected);
+    }
+}

@@ -1,0 +1,350 @@
+//! The check at the door: are these bytes an OTLP export request, and how many items does it hold.
+//!
+//! A batch is requests laid end to end, so one that cannot be decoded would spoil its neighbours. Accepted is what prost
+//! decodes as the request's type, but for one thing: trace and span ids have the length that OTLP gives them, or none.
+//! Prost takes any bytes for an id. The OpenTelemetry Collector does not, and refuses the whole request for one bad id.
+//!
+//! One pass, no allocation unless something is wrong.
+
+use crate::core::otlp::schema::{Field, Kind, Message};
+use crate::core::otlp::wire::{DEPTH_LIMIT, Fault, Reader, WireType};
+use crate::core::signal::Signal;
+
+/// Why bytes are not the OTLP request they should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {fault}, at byte {offset}")]
+pub struct Malformed {
+    /// Where in the message, as field names: `resource_spans.scope_spans.spans.name`. `request` if at the very top.
+    pub path: String,
+    /// Where in the bytes.
+    pub offset: usize,
+    /// What is wrong there.
+    pub fault: Fault,
+}
+
+/// Checks that the bytes are an export request of that signal, whole and to full depth, and counts its items: log
+/// records, metric data points, spans.
+pub fn validate(signal: Signal, body: &[u8]) -> Result<usize, Malformed> {
+    message(Message::of(signal), body, DEPTH_LIMIT).map_err(|place| {
+        let mut path = place.path;
+        path.reverse();
+        let path = if path.is_empty() { "request".to_owned() } else { path.join(".") };
+        Malformed { path, offset: place.offset, fault: place.fault }
+    })
+}
+
+/// A fault on its way up, boxed so that the way without faults carries no weight.
+struct Place {
+    fault: Fault,
+    /// From the start of the message that is being looked at.
+    offset: usize,
+    /// Innermost first.
+    path: Vec<&'static str>,
+}
+
+/// Checks a message's bytes and counts the items in it. `depth` is how many levels may open yet.
+fn message(schema: &'static Message, bytes: &[u8], depth: u32) -> Result<usize, Box<Place>> {
+    let mut reader = Reader::new(bytes);
+    let mut items = 0;
+    // As decoders read a oneof: a member takes the place of another one, but merges with itself.
+    let mut oneof = (0, 0);
+    while !reader.is_empty() {
+        let at = bytes.len() - reader.remaining();
+        let fault = |fault| Box::new(Place { fault, offset: at, path: Vec::new() });
+        let (tag, wire_type) = reader.key().map_err(fault)?;
+        let Some(field) = schema.field(tag) else {
+            reader.skip(tag, wire_type, depth).map_err(fault)?;
+            continue;
+        };
+        let found = value(field, wire_type, &mut reader, bytes.len(), depth).map_err(|mut place| {
+            place.path.push(field.name);
+            place
+        })?;
+        if schema.item_oneof.contains(&tag) {
+            oneof = if oneof.0 == tag { (tag, oneof.1 + found) } else { (tag, found) };
+        } else {
+            items += found;
+        }
+    }
+    Ok(if schema.is_item { 1 } else { items + oneof.1 })
+}
+
+/// Checks a known field's value, of which the reader stands at the start, in a message of `len` bytes.
+fn value(
+    field: &Field,
+    wire_type: WireType,
+    reader: &mut Reader<'_>,
+    len: usize,
+    depth: u32,
+) -> Result<usize, Box<Place>> {
+    let at = len - reader.remaining();
+    let fault = |fault| Box::new(Place { fault, offset: at, path: Vec::new() });
+    let own = own_wire_type(field.kind);
+    if own != WireType::Delimited {
+        return match wire_type {
+            _ if wire_type == own => scalar(own, reader).map_err(fault),
+            WireType::Delimited if field.repeated => packed(own, reader).map_err(fault),
+            _ => Err(fault(Fault::WrongWireType)),
+        }
+        .map(|()| 0);
+    }
+    if wire_type != WireType::Delimited {
+        return Err(fault(Fault::WrongWireType));
+    }
+    let content = reader.delimited().map_err(fault)?;
+    match field.kind {
+        Kind::Message(schema) => {
+            let start = len - reader.remaining() - content.len();
+            let Some(depth) = depth.checked_sub(1) else { return Err(fault(Fault::TooDeep)) };
+            return message(schema, content, depth).map_err(|mut place| {
+                place.offset += start;
+                place
+            });
+        }
+        Kind::String if std::str::from_utf8(content).is_err() => return Err(fault(Fault::NotUtf8)),
+        Kind::Id(expected) if !content.is_empty() && content.len() != expected => {
+            return Err(fault(Fault::IdLength { actual: content.len(), expected }));
+        }
+        _ => {}
+    }
+    Ok(0)
+}
+
+fn own_wire_type(kind: Kind) -> WireType {
+    match kind {
+        Kind::Bool
+        | Kind::Int32
+        | Kind::Uint32
+        | Kind::Sint32
+        | Kind::Uint64
+        | Kind::Int64
+        | Kind::Enum(_)
+        | Kind::Unknown => WireType::Varint,
+        Kind::Fixed32 => WireType::Fixed32,
+        Kind::Fixed64 | Kind::Sfixed64 | Kind::Double => WireType::Fixed64,
+        Kind::String | Kind::Bytes | Kind::Id(_) | Kind::Message(_) => WireType::Delimited,
+    }
+}
+
+fn scalar(wire_type: WireType, reader: &mut Reader<'_>) -> Result<(), Fault> {
+    match wire_type {
+        WireType::Fixed64 => reader.take(8).map(drop),
+        WireType::Fixed32 => reader.take(4).map(drop),
+        _ => reader.varint().map(drop),
+    }
+}
+
+/// Repeated numbers in one field, one after the other.
+fn packed(wire_type: WireType, reader: &mut Reader<'_>) -> Result<(), Fault> {
+    let mut numbers = Reader::new(reader.delimited()?);
+    while !numbers.is_empty() {
+        scalar(wire_type, &mut numbers)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::{Index, select};
+    use prost::Message as _;
+
+    use super::*;
+    use crate::core::otlp::arbitrary::{Request, request};
+
+    /// A way to spoil bytes.
+    #[derive(Clone, Debug)]
+    enum Mutation {
+        FlipBit(Index, u32),
+        Truncate(Index),
+        Insert(Index, u8),
+        Remove(Index),
+        Duplicate(Index, Index),
+    }
+
+    impl Mutation {
+        fn apply(&self, bytes: &mut Vec<u8>) {
+            let len = bytes.len();
+            if len == 0 {
+                return;
+            }
+            match self {
+                Self::FlipBit(at, bit) => bytes[at.index(len)] ^= 1 << bit,
+                Self::Truncate(at) => bytes.truncate(at.index(len)),
+                Self::Insert(at, byte) => bytes.insert(at.index(len), *byte),
+                Self::Remove(at) => drop(bytes.remove(at.index(len))),
+                Self::Duplicate(from, to) => {
+                    let piece = bytes[from.index(len)..].to_vec();
+                    bytes.splice(to.index(len)..to.index(len), piece);
+                }
+            }
+        }
+    }
+
+    fn mutation() -> impl Strategy<Value = Mutation> {
+        prop_oneof![
+            (any::<Index>(), 0..8_u32).prop_map(|(at, bit)| Mutation::FlipBit(at, bit)),
+            any::<Index>().prop_map(Mutation::Truncate),
+            (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Mutation::Insert(at, byte)),
+            any::<Index>().prop_map(Mutation::Remove),
+            (any::<Index>(), any::<Index>()).prop_map(|(from, to)| Mutation::Duplicate(from, to)),
+        ]
+    }
+
+    /// What prost says of the bytes, told as we tell it.
+    fn reference(signal: Signal, bytes: &[u8]) -> Option<usize> {
+        Request::decode(signal, bytes).ok().map(|request| request.flatten().len())
+    }
+
+    fn agrees(signal: Signal, bytes: &[u8]) -> Result<(), TestCaseError> {
+        match validate(signal, bytes) {
+            // Prost has no opinion on ids.
+            Err(Malformed { fault: Fault::IdLength { .. }, .. }) => {}
+            answer => prop_assert_eq!(answer.ok(), reference(signal, bytes)),
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn every_encoded_request_is_accepted_and_counted(request in request()) {
+            prop_assert_eq!(validate(request.signal(), &request.encode()), Ok(request.flatten().len()));
+        }
+
+        #[test]
+        fn requests_end_to_end_are_one_request(first in request(), second in request()) {
+            prop_assume!(first.signal() == second.signal());
+            let both = [first.encode(), second.encode()].concat();
+            let items = [first.flatten(), second.flatten()].concat();
+            prop_assert_eq!(validate(first.signal(), &both), Ok(items.len()));
+            prop_assert_eq!(Request::decode(first.signal(), &both).unwrap().flatten(), items);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn of_spoilt_bytes_what_prost_decodes_is_accepted(request in request(), mutations in vec(mutation(), 1..3)) {
+            let mut bytes = request.encode().to_vec();
+            for mutation in mutations {
+                mutation.apply(&mut bytes);
+            }
+            agrees(request.signal(), &bytes)?;
+        }
+
+        #[test]
+        fn of_random_bytes_what_prost_decodes_is_accepted(
+            signal in select(&Signal::ALL),
+            // Most random bytes are no message at all. Keys of low tags make them look like some.
+            bytes in vec(prop_oneof![0..32_u8, select(&[0x0a_u8, 0x12, 0x22, 0x2a, 0x32][..]), any::<u8>()], 0..64),
+        ) {
+            agrees(signal, &bytes)?;
+        }
+    }
+
+    /// `levels` fields of tag 1 within each other, around `core`.
+    fn nested(levels: usize, core: &[u8]) -> Vec<u8> {
+        (0..levels).fold(core.to_vec(), |inner, _| {
+            let mut outer = Vec::new();
+            crate::core::otlp::wire::put_delimited_head(&mut outer, 1, inner.len());
+            [outer, inner].concat()
+        })
+    }
+
+    #[test]
+    fn nesting_ends_where_prost_ends_it() {
+        // A resource, its attribute, that one's value, and arrays within arrays.
+        let attribute = |levels: usize| {
+            let mut value = Vec::new();
+            for level in 0..levels {
+                let tag = if level % 2 == 0 { 1 } else { 5 };
+                let mut outer = Vec::new();
+                crate::core::otlp::wire::put_delimited_head(&mut outer, tag, value.len());
+                value = [outer, value].concat();
+            }
+            let mut key_value = Vec::new();
+            crate::core::otlp::wire::put_delimited_head(&mut key_value, 2, value.len());
+            nested(3, &[key_value, value].concat())
+        };
+        let group = |levels: usize| [vec![0x0b; levels], vec![0x0c; levels]].concat();
+        for levels in 80..110 {
+            for bytes in [attribute(levels), group(levels), nested(3, &group(levels))] {
+                let answer = validate(Signal::Traces, &bytes);
+                assert_eq!(
+                    answer.is_ok(),
+                    reference(Signal::Traces, &bytes).is_some(),
+                    "{levels} levels: {answer:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_fault_is_told_with_its_place() {
+        let span = Span { name: "checkout".to_owned(), ..Span::default() };
+        let scope_spans = ScopeSpans { spans: vec![Span::default(), span], ..ScopeSpans::default() };
+        let resource_spans =
+            vec![ResourceSpans { scope_spans: vec![scope_spans], ..ResourceSpans::default() }];
+        let mut bytes = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
+        let at = bytes.windows(8).position(|window| window == b"checkout").unwrap();
+        bytes[at] = 0xff;
+        let malformed = validate(Signal::Traces, &bytes).unwrap_err();
+        assert_eq!(malformed.offset, at - 1, "the length before the text is where the value starts");
+        assert_eq!(
+            malformed.to_string(),
+            "resource_spans.scope_spans.spans.name: the text is not UTF-8, at byte 9"
+        );
+        assert_eq!(
+            validate(Signal::Logs, &[0x08]).unwrap_err().to_string(),
+            "resource_logs: it is not encoded as this field is, at byte 1"
+        );
+        assert_eq!(
+            validate(Signal::Logs, &[0xff]).unwrap_err().to_string(),
+            "request: it ends too early, at byte 0"
+        );
+    }
+
+    #[test]
+    fn an_id_of_a_length_that_collectors_refuse_is_refused() {
+        let request = |trace_id: Vec<u8>| {
+            let spans = vec![Span { trace_id, ..Span::default() }];
+            let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+            let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
+            ExportTraceServiceRequest { resource_spans }.encode_to_vec()
+        };
+        assert_eq!(validate(Signal::Traces, &request(vec![1; 16])), Ok(1));
+        assert_eq!(validate(Signal::Traces, &request(Vec::new())), Ok(1));
+        assert_eq!(
+            validate(Signal::Traces, &request(vec![1; 15])).unwrap_err().fault,
+            Fault::IdLength { actual: 15, expected: 16 }
+        );
+    }
+
+    #[test]
+    fn of_a_metric_with_two_kinds_of_data_the_last_counts() {
+        // A metric with one gauge point, two sum points, then another gauge point.
+        let (gauge, sums) = ([0x2a, 0x02, 0x0a, 0x00], [0x3a, 0x04, 0x0a, 0x00, 0x0a, 0x00]);
+        let request = |pieces: &[&[u8]]| {
+            let metric = pieces.concat();
+            let scope = [&[0x12, u8::try_from(metric.len()).unwrap()], metric.as_slice()].concat();
+            let resource = [&[0x12, u8::try_from(scope.len()).unwrap()], scope.as_slice()].concat();
+            [&[0x0a, u8::try_from(resource.len()).unwrap()], resource.as_slice()].concat()
+        };
+        for (pieces, items) in [
+            (vec![&gauge[..], &gauge], 2),
+            (vec![&gauge[..], &sums], 2),
+            (vec![&gauge[..], &sums, &gauge], 1),
+            (vec![&sums[..], &sums], 4),
+        ] {
+            let bytes = request(&pieces);
+            assert_eq!(reference(Signal::Metrics, &bytes), Some(items));
+            assert_eq!(validate(Signal::Metrics, &bytes), Ok(items));
+        }
+    }
+}
