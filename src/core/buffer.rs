@@ -78,7 +78,7 @@ impl Buffer {
     pub fn push(&mut self, chunk: Chunk) {
         let size = chunk.bytes.len();
         while self.held_bytes + size > self.budget {
-            if !self.drop_oldest() {
+            if size > self.budget || !self.drop_oldest() {
                 *self.dropped.of_mut(chunk.signal) += chunk.items;
                 return;
             }
@@ -221,5 +221,148 @@ impl Cut {
     fn into_batch(self, signal: Signal) -> Option<Batch> {
         let Self { held, bytes, items, .. } = self;
         (!held.is_empty()).then_some(Batch { signal, items, bytes, held })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WIDE: Limits = Limits { items: 100, bytes: 1000 };
+
+    fn chunk(signal: Signal, origin: Origin, size: usize) -> Chunk {
+        Chunk { signal, bytes: Bytes::from(vec![0; size]), items: size, origin }
+    }
+
+    fn sizes(batch: &Batch) -> Vec<usize> {
+        batch.chunks().map(|chunk| chunk.items).collect()
+    }
+
+    #[test]
+    fn what_exceeds_the_budget_goes_oldest_first_and_is_counted() {
+        let mut buffer = Buffer::new(10);
+        buffer.push(chunk(Signal::Traces, Origin::Sdk, 4));
+        buffer.push(chunk(Signal::Logs, Origin::Platform, 4));
+        buffer.push(chunk(Signal::Metrics, Origin::Sdk, 6));
+        assert_eq!(buffer.take_dropped(), PerSignal { traces: 4, ..PerSignal::default() });
+        assert_eq!(buffer.held_bytes(), 10);
+        assert!(buffer.take(Signal::Traces, WIDE).is_none());
+        assert!(buffer.take(Signal::Logs, WIDE).is_some());
+    }
+
+    #[test]
+    fn a_chunk_larger_than_the_budget_takes_nothing_else_with_it() {
+        let mut buffer = Buffer::new(10);
+        buffer.push(chunk(Signal::Traces, Origin::Sdk, 4));
+        buffer.push(chunk(Signal::Logs, Origin::Sdk, 11));
+        assert_eq!(buffer.take_dropped(), PerSignal { logs: 11, ..PerSignal::default() });
+        assert_eq!(buffer.held_bytes(), 4);
+    }
+
+    #[test]
+    fn what_is_in_flight_counts_and_is_never_dropped() {
+        let mut buffer = Buffer::new(10);
+        buffer.push(chunk(Signal::Traces, Origin::Sdk, 8));
+        let batch = buffer.take(Signal::Traces, WIDE).expect("a batch");
+        buffer.push(chunk(Signal::Logs, Origin::Sdk, 4));
+        assert_eq!(buffer.take_dropped().logs, 4);
+        buffer.release(&batch);
+        assert_eq!(buffer.held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_batch_that_comes_back_stands_before_what_came_meanwhile() {
+        let mut buffer = Buffer::new(100);
+        for size in [1, 2] {
+            buffer.push(chunk(Signal::Logs, Origin::Platform, size));
+        }
+        let batch = buffer.take(Signal::Logs, WIDE).expect("a batch");
+        buffer.push(chunk(Signal::Logs, Origin::Platform, 3));
+        buffer.give_back(batch);
+        assert_eq!(sizes(&buffer.take(Signal::Logs, WIDE).expect("a batch")), [1, 2, 3]);
+    }
+
+    #[test]
+    fn the_platforms_logs_wait_for_the_end_unless_they_fill_a_batch() {
+        let mut buffer = Buffer::new(1000);
+        buffer.push(chunk(Signal::Logs, Origin::Platform, 60));
+        buffer.push(chunk(Signal::Logs, Origin::Sdk, 5));
+        assert_eq!(sizes(&buffer.take_sdk(Signal::Logs, WIDE).expect("a batch")), [5]);
+        assert!(buffer.take_sdk(Signal::Logs, WIDE).is_none());
+        buffer.push(chunk(Signal::Logs, Origin::Platform, 40));
+        assert_eq!(sizes(&buffer.take_sdk(Signal::Logs, WIDE).expect("a batch")), [60, 40]);
+    }
+
+    #[test]
+    fn a_barrier_parts_what_came_before_from_what_came_after() {
+        let mut buffer = Buffer::new(1000);
+        buffer.push(chunk(Signal::Logs, Origin::Sdk, 1));
+        let barrier = buffer.barrier();
+        buffer.push(chunk(Signal::Traces, Origin::Sdk, 1));
+        assert!(buffer.waits_before(Signal::Logs, barrier));
+        assert!(!buffer.waits_before(Signal::Traces, barrier));
+        buffer.take(Signal::Logs, WIDE);
+        assert!(!buffer.waits_before(Signal::Logs, barrier));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push { signal: Signal, origin: Origin, size: usize },
+        Take(Signal),
+        TakeSdk(Signal),
+        GiveBack,
+        Release,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let signal = || prop::sample::select(Signal::ALL.to_vec());
+        let origin = prop::sample::select(vec![Origin::Sdk, Origin::Platform]);
+        prop_oneof![
+            4 => (signal(), origin, 0..40_usize).prop_map(|(signal, origin, size)| Step::Push { signal, origin, size }),
+            1 => signal().prop_map(Step::Take),
+            1 => signal().prop_map(Step::TakeSdk),
+            1 => Just(Step::GiveBack),
+            1 => Just(Step::Release),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_item_is_held_in_flight_released_or_counted_as_dropped(
+            steps in prop::collection::vec(step(), 0..200),
+        ) {
+            let limits = Limits { items: 50, bytes: 60 };
+            let mut buffer = Buffer::new(100);
+            let mut in_flight: Vec<Batch> = Vec::new();
+            let (mut pushed, mut released, mut dropped) = (0, 0, 0);
+            for step in steps {
+                match step {
+                    Step::Push { signal, origin, size } => {
+                        pushed += size;
+                        buffer.push(chunk(signal, origin, size));
+                    }
+                    Step::Take(signal) => in_flight.extend(buffer.take(signal, limits)),
+                    Step::TakeSdk(signal) => in_flight.extend(buffer.take_sdk(signal, limits)),
+                    Step::GiveBack => in_flight.pop().into_iter().for_each(|batch| buffer.give_back(batch)),
+                    Step::Release => {
+                        if let Some(batch) = in_flight.pop() {
+                            released += batch.items;
+                            buffer.release(&batch);
+                        }
+                    }
+                }
+                let PerSignal { logs, metrics, traces } = buffer.take_dropped();
+                dropped += logs + metrics + traces;
+                for batch in &in_flight {
+                    prop_assert!(batch.items <= limits.items || batch.chunks().count() == 1);
+                }
+                // Chunks here have as many bytes as items, so that one sum checks both.
+                prop_assert!(buffer.held_bytes() <= 100);
+                prop_assert_eq!(buffer.held_bytes(), pushed - released - dropped);
+            }
+        }
     }
 }

@@ -179,6 +179,12 @@ impl Lifecycle {
         }
     }
 
+    /// Whether an invocation's end is told and the environment may be frozen after it. Where it is not, nothing says when
+    /// sending would have to pause.
+    pub fn ends_are_announced(&self) -> bool {
+        self.settings.runtime_done_expected
+    }
+
     /// When [`Lifecycle::on_timeout`] is due.
     pub fn timeout(&self) -> Option<Instant> {
         if let Some(flush) = self.flush {

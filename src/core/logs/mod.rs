@@ -65,6 +65,8 @@ pub fn to_log(source: Source<'_>, raw: &RawValue, time: Option<u64>, observed: u
     log.record.attributes.push(string(SOURCE, kind));
     match json::parse(raw.get()) {
         Some(Value::KvlistValue(fields)) => take_fields(&mut log, fields.values, raw),
+        // Platform: a line comes with its line break.
+        Some(Value::StringValue(line)) => log.record.body = Some(text(line.strip_suffix('\n').unwrap_or(&line))),
         Some(value) => log.record.body = Some(AnyValue { value: Some(value) }),
         // Deeper than we read, or a number out of range: the text is still the record. Null is shown as text, because
         // an empty body looks like a loss.
@@ -221,7 +223,7 @@ mod tests {
         insta::assert_snapshot!(shown(r#""Hello\tworld\n""#), @r#"
         time +0 ms
         severity 0 ""
-        body StringValue("Hello\tworld\n")
+        body StringValue("Hello\tworld")
         aws.lambda.telemetry.type = StringValue("function")
         "#);
     }
