@@ -1,3 +1,4 @@
 //! `rotel-extension`.
 
 pub mod core;
+pub mod edge;

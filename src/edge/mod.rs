@@ -1,0 +1,3 @@
+//! The floor that touches the world: one file per neighbour.
+
+pub mod http;
