@@ -1,3 +1,4 @@
 //! The floor that touches the world: one file per neighbour.
 
 pub mod http;
+pub mod receiver;
