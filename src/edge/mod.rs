@@ -2,3 +2,4 @@
 
 pub mod http;
 pub mod receiver;
+pub mod telemetry_listener;
