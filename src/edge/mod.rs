@@ -3,5 +3,8 @@
 pub mod clock;
 pub mod exporter;
 pub mod extensions_api;
+pub mod http;
 pub mod logging;
+pub mod receiver;
+pub mod telemetry_listener;
 pub mod tls;

@@ -1,0 +1,466 @@
+//! Both receivers, asked by real clients over sockets.
+//!
+//! The gRPC clients are the generated ones, which the sandbox turns on for the build of the tests.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use flate2::Compression as Level;
+use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::Code;
+use tonic::codec::CompressionEncoding;
+
+use super::{Intake, Refusal, Served, grpc, http};
+use crate::core::otlp::validate;
+use crate::core::signal::Signal;
+use crate::edge::http::bind;
+
+/// Keeps what it takes.
+#[derive(Clone, Default)]
+struct Keep {
+    taken: Arc<Mutex<Vec<(Signal, Bytes)>>>,
+    full: Arc<AtomicBool>,
+}
+
+impl Intake for Keep {
+    fn accept(&self, signal: Signal, body: Bytes) -> Result<(), Refusal> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(Refusal::Busy);
+        }
+        validate(signal, &body)?;
+        self.taken.lock().unwrap().push((signal, body));
+        Ok(())
+    }
+}
+
+impl Keep {
+    fn take(&self) -> Vec<(Signal, Bytes)> {
+        std::mem::take(&mut *self.taken.lock().unwrap())
+    }
+}
+
+async fn serve_http(served: Served) -> (Vec<SocketAddr>, Keep) {
+    let listeners = bind("localhost", 0).await.unwrap();
+    let addresses = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
+    let keep = Keep::default();
+    tokio::spawn(http::serve(listeners, Arc::new(served), keep.clone()));
+    (addresses, keep)
+}
+
+async fn serve_grpc(served: Served) -> (Vec<SocketAddr>, Keep) {
+    let listeners = bind("localhost", 0).await.unwrap();
+    let addresses = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
+    let keep = Keep::default();
+    tokio::spawn(grpc::serve(listeners, Arc::new(served), keep.clone()));
+    (addresses, keep)
+}
+
+fn request() -> ExportTraceServiceRequest {
+    let span =
+        Span { name: "checkout".to_owned(), trace_id: vec![1; 16], span_id: vec![2; 8], ..Span::default() };
+    let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
+    ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }],
+    }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Level::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A connection that takes one request after the other.
+struct Connection {
+    sender: http1::SendRequest<Full<Bytes>>,
+}
+
+impl Connection {
+    async fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        Self { sender }
+    }
+
+    async fn ask(&mut self, request: Request<Full<Bytes>>) -> Response<Bytes> {
+        self.sender.ready().await.unwrap();
+        let (head, body) = self.sender.send_request(request).await.unwrap().into_parts();
+        Response::from_parts(head, body.collect().await.unwrap().to_bytes())
+    }
+
+    async fn post(&mut self, content_type: &str, encoding: &str, body: impl Into<Bytes>) -> Response<Bytes> {
+        self.ask(post("/v1/traces", content_type, encoding, body)).await
+    }
+}
+
+fn post(path: &str, content_type: &str, encoding: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    let mut request = Request::post(path).header(header::HOST, "localhost");
+    if !content_type.is_empty() {
+        request = request.header(header::CONTENT_TYPE, content_type);
+    }
+    if !encoding.is_empty() {
+        request = request.header(header::CONTENT_ENCODING, encoding);
+    }
+    request.body(Full::new(body.into())).unwrap()
+}
+
+const PROTOBUF: &str = "application/x-protobuf";
+const JSON: &str = "application/json";
+
+#[tokio::test]
+async fn every_format_in_every_encoding_is_taken_over_one_connection() {
+    let (addresses, keep) = serve_http(Served::default()).await;
+    let protobuf = request().encode_to_vec();
+    let json = serde_json::to_vec(&request()).unwrap();
+    let mut connection = Connection::open(addresses[0]).await;
+    for (content_type, body, answer) in [
+        (PROTOBUF, &protobuf, &b""[..]),
+        (JSON, &json, b"{}"),
+        ("Application/JSON; charset=utf-8", &json, b"{}"),
+    ] {
+        let mut zlib = ZlibEncoder::new(Vec::new(), Level::fast());
+        zlib.write_all(body).unwrap();
+        let mut raw = DeflateEncoder::new(Vec::new(), Level::fast());
+        raw.write_all(body).unwrap();
+        for (encoding, body) in [
+            ("", body.clone()),
+            ("identity", body.clone()),
+            ("gzip", gzip(body)),
+            ("GZIP", gzip(body)),
+            ("deflate", zlib.finish().unwrap()),
+            ("deflate", raw.finish().unwrap()),
+            ("zstd", zstd::encode_all(body.as_slice(), 1).unwrap()),
+        ] {
+            let response = connection.post(content_type, encoding, body).await;
+            assert_eq!(response.status(), StatusCode::OK, "{content_type} {encoding}: {response:?}");
+            let answered_in = if content_type == PROTOBUF { PROTOBUF } else { JSON };
+            assert_eq!(response.headers()[header::CONTENT_TYPE], answered_in);
+            assert_eq!(response.body(), answer);
+            let taken = keep.take();
+            assert_eq!(taken.len(), 1);
+            assert_eq!(taken[0].0, Signal::Traces);
+            assert_eq!(ExportTraceServiceRequest::decode(taken[0].1.clone()).unwrap(), request());
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_signal_has_its_path_on_both_loopbacks() {
+    let mut served = Served::default();
+    served.metrics.http_path = "/otlp/metrics".to_owned();
+    let (addresses, keep) = serve_http(served).await;
+    for address in addresses {
+        let mut connection = Connection::open(address).await;
+        for (path, signal) in
+            [("/v1/logs", Signal::Logs), ("/otlp/metrics?x", Signal::Metrics), ("/v1/traces", Signal::Traces)]
+        {
+            assert_eq!(connection.ask(post(path, PROTOBUF, "", "")).await.status(), StatusCode::OK);
+            assert_eq!(keep.take(), [(signal, Bytes::new())]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_over_http_is_refused_alone_and_with_a_reason() {
+    let mut served = Served { http_body_limit: 1000, ..Served::default() };
+    served.logs.enabled = false;
+    let (addresses, keep) = serve_http(served).await;
+    let good = request().encode_to_vec();
+    let mut malformed = good.clone();
+    malformed.pop();
+    let get = |path: &str| {
+        Request::get(path).header(header::HOST, "localhost").body(Full::new(Bytes::new())).unwrap()
+    };
+    let truncated = gzip(&good)[..20].to_vec();
+    let mut connection = Connection::open(addresses[0]).await;
+    for (refused, status, code, reason) in [
+        (
+            post("/v1/traces", PROTOBUF, "", malformed.clone()),
+            400,
+            3,
+            "not an OTLP request: resource_spans: it ends",
+        ),
+        (post("/v1/traces", JSON, "", "{"), 400, 3, "not an OTLP request in JSON: EOF"),
+        (post("/v1/traces", PROTOBUF, "gzip", good.clone()), 400, 3, "its gzip is broken or cut short"),
+        (post("/v1/traces", PROTOBUF, "gzip", truncated), 400, 3, "its gzip is broken or cut short"),
+        (post("/v1/spans", PROTOBUF, "", good.clone()), 404, 5, "there is nothing at /v1/spans"),
+        (post("/v1/logs", PROTOBUF, "", ""), 404, 12, "ROTEL_OTLP_RECEIVER_LOGS_DISABLED"),
+        (get("/v1/traces"), 405, 12, "GET is not what /v1/traces is for, only POST"),
+        (post("/v1/traces", PROTOBUF, "", vec![0; 1001]), 413, 8, "larger than the limit of 1000 bytes"),
+        (
+            post("/v1/traces", PROTOBUF, "gzip", gzip(&[0; 1001])),
+            413,
+            8,
+            "larger than the limit of 1000 bytes",
+        ),
+        (
+            post("/v1/traces", "text/plain", "", good.clone()),
+            415,
+            3,
+            "application/x-protobuf or application/json",
+        ),
+        (post("/v1/traces", "", "", good.clone()), 415, 3, "application/x-protobuf or application/json"),
+        (post("/v1/traces", PROTOBUF, "br", good.clone()), 415, 3, "br is not known here, only one of gzip"),
+        (post("/v1/traces", PROTOBUF, "gzip, gzip", good.clone()), 415, 3, "is not known here"),
+    ] {
+        let in_protobuf = refused.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROTOBUF);
+        let response = connection.ask(refused).await;
+        assert_eq!(response.status(), status, "{reason}: {response:?}");
+        let (actual_code, message) = if in_protobuf {
+            let status = RpcStatus::decode(response.body().clone()).unwrap();
+            assert_eq!(response.headers()[header::CONTENT_TYPE], PROTOBUF);
+            (status.code, status.message)
+        } else {
+            let status: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            assert_eq!(response.headers()[header::CONTENT_TYPE], JSON);
+            (
+                i32::try_from(status["code"].as_i64().unwrap()).unwrap(),
+                status["message"].as_str().unwrap().to_owned(),
+            )
+        };
+        assert_eq!(actual_code, code, "{message}");
+        assert!(message.contains(reason), "{message}");
+        if status == 405 {
+            assert_eq!(response.headers()[header::ALLOW], "POST");
+        }
+        assert_eq!(keep.take(), []);
+
+        assert_eq!(connection.post(PROTOBUF, "", good.clone()).await.status(), StatusCode::OK);
+        assert_eq!(keep.take().len(), 1);
+    }
+
+    keep.full.store(true, Ordering::Relaxed);
+    let response = connection.post(PROTOBUF, "", good).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RpcStatus {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+}
+
+#[tokio::test]
+async fn a_bomb_is_refused_and_a_large_body_that_is_refused_is_read_to_its_end() {
+    let (addresses, keep) = serve_http(Served::default()).await;
+    let mut connection = Connection::open(addresses[0]).await;
+    let mut bomb = GzEncoder::new(Vec::new(), Level::best());
+    for _ in 0..200 {
+        bomb.write_all(&vec![0; 1 << 20]).unwrap();
+    }
+    let response = connection.post(PROTOBUF, "gzip", bomb.finish().unwrap()).await;
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    // The client writes all of it before it reads, and is to see the answer.
+    let response = connection.post(PROTOBUF, "", vec![0; 30 << 20]).await;
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let response = connection.post("text/plain", "", vec![0; 10 << 20]).await;
+    assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert_eq!(connection.post(PROTOBUF, "", "").await.status(), StatusCode::OK);
+    assert_eq!(keep.take().len(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_asks_before_it_sends_is_answered_before_it_sends() {
+    let (addresses, keep) = serve_http(Served::default()).await;
+    let head = |len: usize| {
+        format!(
+            "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {len}\r\n\
+             expect: 100-continue\r\n\r\n"
+        )
+    };
+    let body = request().encode_to_vec();
+    let mut stream = TcpStream::connect(addresses[0]).await.unwrap();
+    stream.write_all(head(body.len()).as_bytes()).await.unwrap();
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).await.unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(&body).await.unwrap();
+    let mut answer = [0; 15];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    assert_eq!(keep.take().len(), 1);
+
+    let mut stream = TcpStream::connect(addresses[0]).await.unwrap();
+    stream.write_all(head(1 << 30).as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+}
+
+#[tokio::test]
+async fn garbage_and_silence_on_some_connections_leave_others_alone() {
+    let (http, http_keep) = serve_http(Served::default()).await;
+    let (grpc, grpc_keep) = serve_grpc(Served::default()).await;
+    let mut open = Vec::new();
+    for address in [http[0], grpc[0]] {
+        for bytes in [
+            &b""[..],
+            b"\x00\x01\x02 garbage\r\n\r\n",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 9\r\n\r\nhalf",
+        ] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(bytes).await.unwrap();
+            open.push(stream);
+            // And one that breaks at once.
+            TcpStream::connect(address).await.unwrap().write_all(bytes).await.unwrap();
+        }
+    }
+    let mut connection = Connection::open(http[0]).await;
+    assert_eq!(connection.post(PROTOBUF, "", request().encode_to_vec()).await.status(), StatusCode::OK);
+    let mut client = TraceServiceClient::connect(format!("http://{}", grpc[0])).await.unwrap();
+    client.export(request()).await.unwrap();
+    assert_eq!((http_keep.take().len(), grpc_keep.take().len()), (1, 1));
+    drop(open);
+}
+
+#[tokio::test]
+async fn each_export_call_is_taken_plain_and_compressed_on_both_loopbacks() {
+    let (addresses, keep) = serve_grpc(Served::default()).await;
+    for address in addresses {
+        let url = format!("http://{address}");
+        let mut traces = TraceServiceClient::connect(url.clone()).await.unwrap();
+        let mut logs = LogsServiceClient::connect(url.clone()).await.unwrap();
+        let mut metrics = MetricsServiceClient::connect(url).await.unwrap();
+        let response = traces.export(request()).await.unwrap().into_inner();
+        assert_eq!(response.partial_success, None);
+        logs.export(ExportLogsServiceRequest::default()).await.unwrap();
+        metrics.export(ExportMetricsServiceRequest::default()).await.unwrap();
+        let mut traces =
+            traces.send_compressed(CompressionEncoding::Gzip).accept_compressed(CompressionEncoding::Gzip);
+        traces.export(request()).await.unwrap();
+        let spans = Bytes::from(request().encode_to_vec());
+        assert_eq!(
+            keep.take(),
+            [
+                (Signal::Traces, spans.clone()),
+                (Signal::Logs, Bytes::new()),
+                (Signal::Metrics, Bytes::new()),
+                (Signal::Traces, spans),
+            ]
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_generated_client_understands_every_refusal() {
+    let mut served = Served { grpc_message_limit: 1000, ..Served::default() };
+    served.logs.enabled = false;
+    let (addresses, keep) = serve_grpc(served).await;
+    let url = format!("http://{}", addresses[0]);
+    let mut traces = TraceServiceClient::connect(url.clone()).await.unwrap();
+    let mut logs = LogsServiceClient::connect(url).await.unwrap();
+
+    let status = logs.export(ExportLogsServiceRequest::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert!(status.message().contains("ROTEL_OTLP_RECEIVER_LOGS_DISABLED"), "{status:?}");
+
+    let mut large = request();
+    large.resource_spans[0].schema_url = "x".repeat(3 << 20);
+    let mut compressed = traces.clone().send_compressed(CompressionEncoding::Gzip);
+    for client in [&mut traces, &mut compressed] {
+        let status = client.export(large.clone()).await.unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+        assert!(status.message().contains("limit of 1000 bytes"), "{status:?}");
+    }
+
+    let mut malformed = request();
+    malformed.resource_spans[0].scope_spans[0].spans[0].trace_id = vec![1; 3];
+    let status = traces.export(malformed).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("resource_spans.scope_spans.spans.trace_id"), "{status:?}");
+
+    keep.full.store(true, Ordering::Relaxed);
+    assert_eq!(traces.export(request()).await.unwrap_err().code(), Code::Unavailable);
+    keep.full.store(false, Ordering::Relaxed);
+    traces.export(request()).await.unwrap();
+    assert_eq!(keep.take().len(), 1);
+}
+
+/// The head and the trailers of the answer to a call of these bytes.
+async fn call(
+    sender: &mut http2::SendRequest<Full<Bytes>>,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> (StatusCode, HeaderMap) {
+    let mut request = Request::post(format!("http://localhost{path}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    sender.ready().await.unwrap();
+    let request = request.body(Full::new(Bytes::from(body))).unwrap();
+    let (head, body) = sender.send_request(request).await.unwrap().into_parts();
+    let mut all = head.headers;
+    all.extend(body.collect().await.unwrap().trailers().cloned().unwrap_or_default());
+    (head.status, all)
+}
+
+fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
+    [&[flag][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), message].concat()
+}
+
+#[tokio::test]
+async fn what_no_generated_client_sends_over_grpc_is_refused_alone() {
+    let (addresses, keep) = serve_grpc(Served::default()).await;
+    let stream = TcpStream::connect(addresses[0]).await.unwrap();
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let path = Signal::Traces.grpc_path();
+    let good = request().encode_to_vec();
+    let grpc = ("content-type", "application/grpc");
+    let gzipped = [grpc, ("grpc-encoding", "gzip")];
+    let two = [framed(0, &good), framed(0, &good)].concat();
+    for (path, headers, body, code) in [
+        ("/x.Y/Export", &[grpc][..], framed(0, &good), Code::Unimplemented),
+        (path, &[grpc], Vec::new(), Code::InvalidArgument),
+        (path, &[grpc], vec![0, 0, 0], Code::InvalidArgument),
+        (path, &[grpc], framed(0, &good)[..20].to_vec(), Code::InvalidArgument),
+        (path, &[grpc], two, Code::InvalidArgument),
+        (path, &[grpc], framed(2, &good), Code::InvalidArgument),
+        (path, &[grpc], framed(1, &good), Code::Internal),
+        (path, &gzipped, framed(1, &good), Code::InvalidArgument),
+        (path, &gzipped, framed(1, &gzip(&good)[..20]), Code::InvalidArgument),
+        (path, &gzipped, framed(1, &gzip(&vec![0; (4 << 20) + 1])), Code::ResourceExhausted),
+        (path, &[grpc, ("grpc-encoding", "snappy")], framed(1, &good), Code::Unimplemented),
+        (path, &gzipped, framed(0, &good), Code::Ok),
+        (path, &[("content-type", "application/grpc+proto")], framed(0, &good), Code::Ok),
+        (path, &[grpc, ("grpc-encoding", "identity")], framed(0, &good), Code::Ok),
+    ] {
+        let (status, headers) = call(&mut sender, path, headers, body).await;
+        assert_eq!(status, StatusCode::OK);
+        let actual = headers.get("grpc-status").map(HeaderValue::as_bytes).map(Code::from_bytes);
+        assert_eq!(actual, Some(code), "{headers:?}");
+        assert_eq!(keep.take().len(), usize::from(code == Code::Ok));
+    }
+
+    for content_type in ["application/json", "application/grpc-web", "application/grpc+json"] {
+        let (status, _) = call(&mut sender, path, &[("content-type", content_type)], framed(0, &good)).await;
+        assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
+    let get = Request::builder().method(Method::GET).uri(format!("http://localhost{path}"));
+    let get = get.header(grpc.0, grpc.1).body(Full::new(Bytes::new())).unwrap();
+    assert_eq!(sender.send_request(get).await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
+}
