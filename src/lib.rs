@@ -1,4 +1,33 @@
-//! `rotel-extension`.
+//! `rotel-extension`: an AWS Lambda extension that forwards logs, traces and metrics to ClickStack over OTLP.
+//!
+//! # Three floors, imports only downward: `app → edge → core`
+//!
+//! **[`core`]** decides: pure functions and plain state machines, without tokio, sockets, files, environment or clock; time
+//! comes in as an argument. **[`edge`]** touches the world: one file per neighbour, none importing another except the
+//! shared HTTP and TLS pieces. **[`app`]** wires the two and owns the tasks. `tests/floor_plan.rs` fails on a breach.
+//!
+//! # The way of the data
+//!
+//! ```text
+//! function's SDK ──OTLP──▶ edge::receiver ──▶ app::sdk ──────┐ validated, still encoded
+//!                                                            ▼
+//!                                                      app::pipeline ──▶ edge::exporter ──▶ ClickStack
+//!                                                            ▲    one queue, the flush barrier
+//! Telemetry API ──POST──▶ edge::telemetry_listener ──▶ app::intake ── runtimeDone ──┐
+//!                                                            ▲ INVOKE               ▼
+//! Extensions API ◀──/next── edge::extensions_api ◀──────── app::driver ◀──▶ core::lifecycle
+//! ```
+//!
+//! Telemetry travels encoded: protobuf messages merge by concatenation, so that what an SDK sends is validated, counted
+//! and kept as the bytes that came, and a request to the backend is such chunks laid end to end.
+//!
+//! The pipeline task owns the buffer; telemetry and flushes come through one channel, so that a flush covers all that was
+//! enqueued before it, and the intake enqueues the log records of a delivery before it tells the driver of that delivery's
+//! `runtimeDone`. The driver asks for the next event once the flush is over or its deadline has come.
+//!
+//! Each task's end or panic is an event of the lifecycle, which goes on answering `/next` without it: the death of the
+//! extension would be the death of the customer's function.
 
+pub mod app;
 pub mod core;
 pub mod edge;

@@ -3,6 +3,8 @@
 //!
 //! The same model runs against deliberately broken machines, to show that each breakage is caught.
 
+#![expect(clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
 use std::time::{Duration, Instant};
 
 use rotel_lambda_extension::core::lifecycle::{Action, Event, FlushReason, Lifecycle, Settings, Task};
@@ -87,7 +89,10 @@ struct Machine {
 
 impl Machine {
     fn on(&mut self, mut event: Event, now: Instant) -> Vec<Action> {
-        if self.broken == Broken::FirstShutdownIgnored && self.events == 1 && matches!(event, Event::Shutdown { .. }) {
+        if self.broken == Broken::FirstShutdownIgnored
+            && self.events == 1
+            && matches!(event, Event::Shutdown { .. })
+        {
             return Vec::new();
         }
         self.events += 1;
@@ -164,6 +169,7 @@ struct Invocation {
     flushed_since: bool,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "a world has many facts, each true or false")]
 /// Milliseconds throughout, from an origin that only the machine sees as an instant.
 struct World {
     origin: Instant,
@@ -190,7 +196,10 @@ impl World {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1));
         let flush_timeout = [0, 50, 1000, 5000][random.below(4)];
         let runtime_done_expected = random.below(16) != 0;
-        #[expect(clippy::disallowed_methods, reason = "an origin for virtual time; the clock is not read again")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "an origin for virtual time; the clock is not read again"
+        )]
         let origin = Instant::now();
         let settings = Settings {
             flush_timeout: Duration::from_millis(flush_timeout),
@@ -280,7 +289,9 @@ impl World {
             }
             Coming::RuntimeDone(request_id) => {
                 match &mut self.invocation {
-                    Some(invocation) if invocation.request_id == request_id && invocation.done_at.is_none() => {
+                    Some(invocation)
+                        if invocation.request_id == request_id && invocation.done_at.is_none() =>
+                    {
                         invocation.done_at = Some(self.now);
                         // A flush that is in flight may not cover what came with this runtimeDone.
                         invocation.flushed_since = false;
@@ -405,7 +416,10 @@ impl World {
                     return Err(format!("/next of {} before its runtimeDone", invocation.request_id));
                 }
                 if self.pipeline_alive && !invocation.flushed_since && self.flush_timeout > 0 {
-                    return Err(format!("/next of {} without a flush after runtimeDone", invocation.request_id));
+                    return Err(format!(
+                        "/next of {} without a flush after runtimeDone",
+                        invocation.request_id
+                    ));
                 }
             }
         }
@@ -440,7 +454,10 @@ impl World {
             if let Some(done_at) = invocation.done_at
                 && self.now > done_at + self.flush_timeout
             {
-                return Err(format!("{} held longer than a flush after its runtimeDone", invocation.request_id));
+                return Err(format!(
+                    "{} held longer than a flush after its runtimeDone",
+                    invocation.request_id
+                ));
             }
         }
         if self.shutdown_deadline.is_some_and(|deadline| self.now > deadline - EXIT_MARGIN) && !self.exited {

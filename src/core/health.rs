@@ -136,7 +136,10 @@ mod tests {
     fn the_first_refusal_of_each_kind_is_told_and_what_it_cost_is_counted() {
         let mut health = Health::default();
         let refused = Verdict::Refused(Failure::Http(401));
-        assert_eq!(health.on_verdict(Signal::Traces, 20, &refused), Some(Report::Refusing(Failure::Http(401))));
+        assert_eq!(
+            health.on_verdict(Signal::Traces, 20, &refused),
+            Some(Report::Refusing(Failure::Http(401)))
+        );
         assert_eq!(health.on_verdict(Signal::Traces, 20, &refused), None);
         let recovered = health.on_verdict(Signal::Traces, 20, &Verdict::Accepted { rejected: 0 });
         let lost = PerSignal { traces: 40, ..PerSignal::default() };
@@ -157,6 +160,16 @@ mod tests {
             Report::Dropping,
             Report::Recovered { failed_attempts: 2, lost },
         ];
-        insta::assert_snapshot!(reports.map(|report| report.to_string()).join("\n"), @"");
+        insta::assert_snapshot!(reports.map(|report| report.to_string()).join("\n"), @r#"
+        export: the endpoint could not be reached: Connection refused (os error 111); telemetry is kept and goes with the next flush
+        export: the endpoint answered gRPC UNAVAILABLE; telemetry is kept and goes with the next flush
+        export: the endpoint answered HTTP 401: the ingestion key is missing or wrong; ClickStack takes it raw, without "Bearer"; what it refuses so is dropped and counted
+        export: the endpoint answered gRPC UNAUTHENTICATED: the ingestion key is missing or wrong; ClickStack takes it raw, without "Bearer"; what it refuses so is dropped and counted
+        export: the endpoint answered HTTP 404: no OTLP at this path; check the endpoint's path; what it refuses so is dropped and counted
+        export: the endpoint gave an answer that is not OTLP: it is HTTP, but not gRPC; check host, port and protocol; what it refuses so is dropped and counted
+        export: the endpoint took a request but rejected 3 of its items
+        export: the buffer is full and the oldest telemetry is dropped; raise ROTEL_BUFFER_MAX_BYTES, or send less
+        export: working again after 2 failed attempts; lost meanwhile: 3 log records, 0 data points, 20 spans
+        "#);
     }
 }

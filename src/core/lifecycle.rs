@@ -303,7 +303,11 @@ impl Lifecycle {
                 vec![Action::StopIntake, Action::Exit]
             }
             (FlushReason::NearDeadline, Phase::Invoking(invocation)) if now < invocation.give_up_at => {
-                if invocation.done { self.flush_invocation(now) } else { Vec::new() }
+                if invocation.done {
+                    self.flush_invocation(now)
+                } else {
+                    Vec::new()
+                }
             }
             (_, Phase::Invoking(_)) => self.end_invocation(),
             _ => Vec::new(),

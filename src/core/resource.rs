@@ -36,7 +36,8 @@ pub struct ResourceRules {
 impl ResourceRules {
     /// Lays the sources over each other.
     pub fn new(config: &Config, registration: &Registration) -> Self {
-        let forced: Vec<KeyValue> = config.resource_attributes.iter().map(|(key, text)| string(key, text)).collect();
+        let forced: Vec<KeyValue> =
+            config.resource_attributes.iter().map(|(key, text)| string(key, text)).collect();
         let mut own = lambda_facts(&config.function, registration);
         for (key, text) in &config.sdk_resource_attributes {
             set(&mut own, string(key, text));
@@ -160,7 +161,8 @@ fn is_unknown_service(attribute: &KeyValue) -> bool {
         Some(AnyValue { value: Some(Value::StringValue(text)) }) => text.as_str(),
         _ => "",
     };
-    attribute.key == SERVICE_NAME && (text.is_empty() || text == "unknown_service" || text.starts_with("unknown_service:"))
+    attribute.key == SERVICE_NAME
+        && (text.is_empty() || text == "unknown_service" || text.starts_with("unknown_service:"))
 }
 
 #[cfg(test)]
@@ -223,7 +225,14 @@ mod tests {
         };
         assert!(rules.apply(&mut resource));
         let after = shown(&resource);
-        assert_eq!(after[..3], ["service.name = \"orders\"", "faas.name = \"theirs\"", "deployment.environment = \"production\""]);
+        assert_eq!(
+            after[..3],
+            [
+                "service.name = \"orders\"",
+                "faas.name = \"theirs\"",
+                "deployment.environment = \"production\""
+            ]
+        );
         assert!(after.contains(&"cloud.provider = \"aws\"".to_owned()));
         assert!(!rules.apply(&mut resource), "the second time nothing is left to change");
     }
@@ -234,7 +243,8 @@ mod tests {
             let mut resource =
                 Resource { attributes: vec![string("service.name", unknown)], ..Resource::default() };
             assert!(rules(&[]).apply(&mut resource));
-            let named: Vec<_> = shown(&resource).into_iter().filter(|line| line.starts_with("service.name")).collect();
+            let named: Vec<_> =
+                shown(&resource).into_iter().filter(|line| line.starts_with("service.name")).collect();
             assert_eq!(named, ["service.name = \"my-function\""], "{unknown:?}");
         }
     }
@@ -248,6 +258,9 @@ mod tests {
 
     #[test]
     fn china_and_govcloud_have_partitions_of_their_own() {
-        assert_eq!(["cn-north-1", "us-gov-west-1", "eu-west-3"].map(partition), ["aws-cn", "aws-us-gov", "aws"]);
+        assert_eq!(
+            ["cn-north-1", "us-gov-west-1", "eu-west-3"].map(partition),
+            ["aws-cn", "aws-us-gov", "aws"]
+        );
     }
 }

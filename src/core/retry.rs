@@ -66,7 +66,9 @@ impl fmt::Display for Failure {
                 f,
                 "answered HTTP {status}: the ingestion key is missing or wrong; ClickStack takes it raw, without \"Bearer\""
             ),
-            Self::Http(404) => f.write_str("answered HTTP 404: no OTLP at this path; check the endpoint's path"),
+            Self::Http(404) => {
+                f.write_str("answered HTTP 404: no OTLP at this path; check the endpoint's path")
+            }
             Self::Http(status) => write!(f, "answered HTTP {status}"),
             Self::Grpc(code @ (7 | 16)) => write!(
                 f,
@@ -76,7 +78,9 @@ impl fmt::Display for Failure {
             Self::Grpc(code) => write!(f, "answered gRPC {}", grpc_name(*code)),
             Self::Timeout => f.write_str("did not answer within the request timeout"),
             Self::Connection(cause) => write!(f, "could not be reached: {cause}"),
-            Self::Answer(what) => write!(f, "gave an answer that is not OTLP: {what}; check host, port and protocol"),
+            Self::Answer(what) => {
+                write!(f, "gave an answer that is not OTLP: {what}; check host, port and protocol")
+            }
             Self::Panicked => f.write_str("was not asked: the exporter panicked on this batch"),
         }
     }

@@ -129,7 +129,8 @@ fn event(element: &RawValue) -> Option<Event<'_>> {
     let envelope: Envelope<'_> = serde_json::from_str(element.get()).ok()?;
     let time = envelope.time.as_deref().and_then(epoch_nanos);
     let record = envelope.record;
-    let fields = || record.and_then(|record| serde_json::from_str::<Fields>(record.get()).ok()).unwrap_or_default();
+    let fields =
+        || record.and_then(|record| serde_json::from_str::<Fields>(record.get()).ok()).unwrap_or_default();
     let kind = match envelope.name.as_str() {
         // A record that is JSON's null reads as none.
         "function" => Kind::Function(record.unwrap_or(RawValue::NULL)),
@@ -206,7 +207,9 @@ mod tests {
     fn a_record_of_null_is_a_record() {
         for body in [&br#"[{"type":"function","record":null}]"#[..], br#"[{"type":"function"}]"#] {
             let delivery = read(body);
-            assert!(matches!(delivery.events.as_slice(), [Event { kind: Kind::Function(record), .. }] if record.get() == "null"));
+            assert!(
+                matches!(delivery.events.as_slice(), [Event { kind: Kind::Function(record), .. }] if record.get() == "null")
+            );
         }
     }
 }

@@ -185,7 +185,11 @@ impl ExtensionsApi {
             .map_err(|cause| ApiError::Answer { call: CALL, cause: cause.to_string() })?;
         let request = self.request(Method::PUT, "/2022-07-01/telemetry");
         let answer = expect_success(CALL, self.exchange(CALL, request, body).await?)?;
-        Ok(if answer.status() == StatusCode::ACCEPTED { Subscription::Unsupported } else { Subscription::Active })
+        Ok(if answer.status() == StatusCode::ACCEPTED {
+            Subscription::Unsupported
+        } else {
+            Subscription::Active
+        })
     }
 
     /// Waits for the next event, for hours if need be: the environment may be frozen meanwhile. To call it is to say that
@@ -206,8 +210,8 @@ impl ExtensionsApi {
     /// Tells Lambda why the extension ends, after the first `/next`.
     pub async fn exit_error(&mut self, error_type: &str, message: &str) -> Result<(), ApiError> {
         const CALL: &str = "exit/error";
-        let body =
-            serde_json::json!({ "errorMessage": message, "errorType": error_type, "stackTrace": [] }).to_string();
+        let body = serde_json::json!({ "errorMessage": message, "errorType": error_type, "stackTrace": [] })
+            .to_string();
         let request = self
             .request(Method::POST, "/2020-01-01/extension/exit/error")
             .header("lambda-extension-function-error-type", error_type);

@@ -15,7 +15,9 @@ use crate::core::config::Pem;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The file is not there or not to be read.
-    #[error("ROTEL_OTLP_EXPORTER_TLS_CA_FILE: {path:?} cannot be read: {cause}; check the path and its permissions")]
+    #[error(
+        "ROTEL_OTLP_EXPORTER_TLS_CA_FILE: {path:?} cannot be read: {cause}; check the path and its permissions"
+    )]
     Unreadable {
         /// The file.
         path: String,
@@ -23,7 +25,9 @@ pub enum TlsError {
         cause: std::io::Error,
     },
     /// What was given holds no certificate, or a broken one.
-    #[error("{variable}: no usable certificate in it: {cause}; give one or more PEM blocks -----BEGIN CERTIFICATE-----")]
+    #[error(
+        "{variable}: no usable certificate in it: {cause}; give one or more PEM blocks -----BEGIN CERTIFICATE-----"
+    )]
     Certificate {
         /// Where it was given.
         variable: &'static str,
@@ -78,6 +82,10 @@ mod tests {
             Pem::Text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned()),
         ]
         .map(|pem| client_config(Some(&pem), &[]).expect_err("a fault").to_string());
-        insta::assert_snapshot!(told.join("\n"), @"");
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        ROTEL_OTLP_EXPORTER_TLS_CA_FILE: "/nowhere/ca.pem" cannot be read: No such file or directory (os error 2); check the path and its permissions
+        ROTEL_OTLP_EXPORTER_TLS_CA_PEM: no usable certificate in it: it holds no PEM certificate; give one or more PEM blocks -----BEGIN CERTIFICATE-----
+        ROTEL_OTLP_EXPORTER_TLS_CA_PEM: no usable certificate in it: invalid peer certificate: BadEncoding; give one or more PEM blocks -----BEGIN CERTIFICATE-----
+        "#);
     }
 }

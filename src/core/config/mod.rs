@@ -172,7 +172,9 @@ pub fn read(variables: &Variables) -> Outcome {
             .parsed("ROTEL_OTEL_RESOURCE_ATTRIBUTES", value::attributes)
             .unwrap_or_default(),
         sdk_resource_attributes: reader.sdk_resource_attributes(),
-        flush_timeout: reader.parsed("ROTEL_FLUSH_TIMEOUT", value::duration).unwrap_or(Duration::from_secs(1)),
+        flush_timeout: reader
+            .parsed("ROTEL_FLUSH_TIMEOUT", value::duration)
+            .unwrap_or(Duration::from_secs(1)),
         batch_max_items: reader.batch_max_items(),
         buffer_max_bytes: reader.buffer_max_bytes(&function),
         log: reader.log(),
@@ -235,7 +237,9 @@ impl<'a> Reader<'a> {
         });
         let headers = self.parsed("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", |text| {
             if ["${arn:", "$<arn:", "secret://arn:"].iter().any(|sign| text.contains(sign)) {
-                return Err("this version does not resolve secret references; write the value itself".to_owned());
+                return Err(
+                    "this version does not resolve secret references; write the value itself".to_owned()
+                );
             }
             value::headers(text)
         });
@@ -245,21 +249,20 @@ impl<'a> Reader<'a> {
             other => Err(format!("{other:?} is not a compression of this version; write gzip or none")),
         });
         let request_timeout = self.parsed("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", value::duration);
-        let ca = match (
-            self.text("ROTEL_OTLP_EXPORTER_TLS_CA_FILE"),
-            self.text("ROTEL_OTLP_EXPORTER_TLS_CA_PEM"),
-        ) {
-            (Some(_), Some(_)) => {
-                self.fault(
-                    "ROTEL_OTLP_EXPORTER_TLS_CA_PEM",
-                    "ROTEL_OTLP_EXPORTER_TLS_CA_FILE is set too, and only one can hold; remove one",
-                );
-                None
-            }
-            (Some(path), None) => Some(Pem::File(path.to_owned())),
-            (None, Some(text)) => Some(Pem::Text(text.to_owned())),
-            (None, None) => None,
-        };
+        let ca =
+            match (self.text("ROTEL_OTLP_EXPORTER_TLS_CA_FILE"), self.text("ROTEL_OTLP_EXPORTER_TLS_CA_PEM"))
+            {
+                (Some(_), Some(_)) => {
+                    self.fault(
+                        "ROTEL_OTLP_EXPORTER_TLS_CA_PEM",
+                        "ROTEL_OTLP_EXPORTER_TLS_CA_FILE is set too, and only one can hold; remove one",
+                    );
+                    None
+                }
+                (Some(path), None) => Some(Pem::File(path.to_owned())),
+                (None, Some(text)) => Some(Pem::Text(text.to_owned())),
+                (None, None) => None,
+            };
         if self.faults.len() > faults_before {
             return None;
         }
@@ -284,7 +287,10 @@ impl<'a> Reader<'a> {
         Receiver {
             grpc: self.listen("ROTEL_OTLP_GRPC_ENDPOINT", "localhost", 4317),
             http: self.listen("ROTEL_OTLP_HTTP_ENDPOINT", "localhost", 4318),
-            grpc_max_bytes: self.parsed("ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB", value::count).unwrap_or(4).saturating_mul(MIB),
+            grpc_max_bytes: self
+                .parsed("ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB", value::count)
+                .unwrap_or(4)
+                .saturating_mul(MIB),
             enabled: PerSignal::from_fn(|signal| {
                 let name = format!("ROTEL_OTLP_RECEIVER_{}_DISABLED", signal.as_str().to_uppercase());
                 !self.parsed(&name, value::boolean).unwrap_or(false)
@@ -359,16 +365,19 @@ impl<'a> Reader<'a> {
             version: owned("AWS_LAMBDA_FUNCTION_VERSION"),
             memory_bytes: memory_mb.and_then(|mb| mb.checked_mul(MIB)),
             region: owned("AWS_REGION"),
-            managed_instances: self.text("AWS_LAMBDA_INITIALIZATION_TYPE") == Some("lambda-managed-instances"),
+            managed_instances: self.text("AWS_LAMBDA_INITIALIZATION_TYPE")
+                == Some("lambda-managed-instances"),
         }
     }
 
     fn unknown_names(&mut self) {
-        let unknown = self.variables.keys().filter(|name| name.starts_with("ROTEL_") && !variables::is_known(name));
+        let unknown =
+            self.variables.keys().filter(|name| name.starts_with("ROTEL_") && !variables::is_known(name));
         for name in unknown {
             self.warnings.push(Fault {
                 variable: name.clone(),
-                problem: "this extension has no such variable, and it has no effect; look for a misspelling".to_owned(),
+                problem: "this extension has no such variable, and it has no effect; look for a misspelling"
+                    .to_owned(),
             });
         }
     }
@@ -459,11 +468,9 @@ mod tests {
 
     #[test]
     fn the_service_name_variable_wins_over_the_attribute_list() {
-        let config = outcome(&[
-            ("OTEL_RESOURCE_ATTRIBUTES", "service.name=a,team=b"),
-            ("OTEL_SERVICE_NAME", "c"),
-        ])
-        .config;
+        let config =
+            outcome(&[("OTEL_RESOURCE_ATTRIBUTES", "service.name=a,team=b"), ("OTEL_SERVICE_NAME", "c")])
+                .config;
         assert_eq!(
             config.sdk_resource_attributes,
             [("team".to_owned(), "b".to_owned()), ("service.name".to_owned(), "c".to_owned())]

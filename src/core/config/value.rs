@@ -20,7 +20,8 @@ pub(super) fn unquoted(value: &str) -> &str {
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration; write a number and its unit, such as 250ms, 5s or 1m");
+    let wrong =
+        || format!("{text:?} is not a duration; write a number and its unit, such as 250ms, 5s or 1m");
     let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = text.split_at(split);
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -57,7 +58,8 @@ pub struct ListenAddress {
 }
 
 pub(super) fn listen_address(text: &str) -> Result<ListenAddress, String> {
-    let wrong = || format!("{text:?} is not an address to listen on; write host:port, such as localhost:4317");
+    let wrong =
+        || format!("{text:?} is not an address to listen on; write host:port, such as localhost:4317");
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     if host.is_empty() || host.contains('/') {
@@ -137,7 +139,7 @@ mod tests {
     fn durations_take_three_units_and_nothing_else() {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
-        assert_eq!(duration("1m"), Ok(Duration::from_secs(60)));
+        assert_eq!(duration("1m"), Ok(Duration::from_mins(1)));
         for wrong in ["5", "s", "", "5h", "-1s", "1.5s", "99999999999999999999s", "1152921504606846976m"] {
             assert!(duration(wrong).is_err(), "{wrong:?} was taken");
         }

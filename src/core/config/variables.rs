@@ -18,7 +18,11 @@ const fn variable(name: &'static str, default: &'static str, about: &'static str
 /// Every variable that the extension reads beside Lambda's own.
 pub const VARIABLES: &[Variable] = &[
     variable("ROTEL_EXPORTER", "otlp", "`otlp`, or `blackhole` to receive and drop"),
-    variable("ROTEL_OTLP_EXPORTER_ENDPOINT", "–", "the ClickStack OTLP endpoint, such as `https://host:4317`"),
+    variable(
+        "ROTEL_OTLP_EXPORTER_ENDPOINT",
+        "–",
+        "the ClickStack OTLP endpoint, such as `https://host:4317`",
+    ),
     variable(
         "ROTEL_OTLP_EXPORTER_PROTOCOL",
         "grpc",
@@ -31,7 +35,11 @@ pub const VARIABLES: &[Variable] = &[
     ),
     variable("ROTEL_OTLP_EXPORTER_COMPRESSION", "gzip", "`gzip` or `none`"),
     variable("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", "5s", "the most that one request may take"),
-    variable("ROTEL_OTLP_EXPORTER_TLS_CA_FILE", "–", "a PEM file of certificate authorities to trust besides the usual"),
+    variable(
+        "ROTEL_OTLP_EXPORTER_TLS_CA_FILE",
+        "–",
+        "a PEM file of certificate authorities to trust besides the usual",
+    ),
     variable("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", "–", "the same as text"),
     variable("ROTEL_OTLP_GRPC_ENDPOINT", "localhost:4317", "where the OTLP/gRPC receiver listens"),
     variable("ROTEL_OTLP_HTTP_ENDPOINT", "localhost:4318", "where the OTLP/HTTP receiver listens"),
@@ -62,8 +70,16 @@ pub const VARIABLES: &[Variable] = &[
         "memory size / 16, 4 to 64 MiB",
         "the most bytes that wait for the backend; beyond it the oldest go, counted",
     ),
-    variable("ROTEL_LOG_LEVEL", "info", "the extension's own log level: `error`, `warn`, `info`, `debug`, `trace`, `off`"),
-    variable("ROTEL_LOG_FORMAT", "`AWS_LAMBDA_LOG_FORMAT`", "the form of the extension's own log lines: `text`, `json`"),
+    variable(
+        "ROTEL_LOG_LEVEL",
+        "info",
+        "the extension's own log level: `error`, `warn`, `info`, `debug`, `trace`, `off`",
+    ),
+    variable(
+        "ROTEL_LOG_FORMAT",
+        "`AWS_LAMBDA_LOG_FORMAT`",
+        "the form of the extension's own log lines: `text`, `json`",
+    ),
 ];
 
 /// Whether `name` stands in the table.

@@ -66,7 +66,9 @@ pub fn to_log(source: Source<'_>, raw: &RawValue, time: Option<u64>, observed: u
     match json::parse(raw.get()) {
         Some(Value::KvlistValue(fields)) => take_fields(&mut log, fields.values, raw),
         // Platform: a line comes with its line break.
-        Some(Value::StringValue(line)) => log.record.body = Some(text(line.strip_suffix('\n').unwrap_or(&line))),
+        Some(Value::StringValue(line)) => {
+            log.record.body = Some(text(line.strip_suffix('\n').unwrap_or(&line)));
+        }
         Some(value) => log.record.body = Some(AnyValue { value: Some(value) }),
         // Deeper than we read, or a number out of range: the text is still the record. Null is shown as text, because
         // an empty body looks like a loss.
@@ -108,7 +110,9 @@ fn take_fields(log: &mut Log, fields: Vec<KeyValue>, raw: &RawValue) {
             _ => None,
         };
         match field.key.as_str() {
-            "message" | "msg" | "fields.message" if body.is_none() && field.value.is_some() => body = field.value,
+            "message" | "msg" | "fields.message" if body.is_none() && field.value.is_some() => {
+                body = field.value;
+            }
             "level" if log.record.severity_number == 0 => match text.and_then(Severity::from_word) {
                 Some(severity) => {
                     log.record.severity_number = severity.number();
@@ -204,7 +208,8 @@ mod tests {
 
     /// A record as a person reads it.
     fn shown(record: &str) -> String {
-        let LogRecord { time_unix_nano, severity_number, severity_text, body, attributes, .. } = log(record).record;
+        let LogRecord { time_unix_nano, severity_number, severity_text, body, attributes, .. } =
+            log(record).record;
         let value = |value: &Option<AnyValue>| match value.clone().and_then(|value| value.value) {
             None => "–".to_owned(),
             Some(value) => format!("{value:?}"),
@@ -214,7 +219,9 @@ mod tests {
             format!("severity {severity_number} {severity_text:?}"),
             format!("body {}", value(&body)),
         ];
-        lines.extend(attributes.iter().map(|attribute| format!("{} = {}", attribute.key, value(&attribute.value))));
+        lines.extend(
+            attributes.iter().map(|attribute| format!("{} = {}", attribute.key, value(&attribute.value))),
+        );
         lines.join("\n")
     }
 
@@ -287,10 +294,11 @@ mod tests {
 
     #[test]
     fn arrays_numbers_booleans_and_null_are_bodies_too() {
-        let bodies: Vec<_> = [r#"[1,"a",{"k":2}]"#, "42", "1.5", "true", "null", "18446744073709551615", "1e999"]
-            .iter()
-            .map(|record| shown(record).lines().nth(2).unwrap_or_default().to_owned())
-            .collect();
+        let bodies: Vec<_> =
+            [r#"[1,"a",{"k":2}]"#, "42", "1.5", "true", "null", "18446744073709551615", "1e999"]
+                .iter()
+                .map(|record| shown(record).lines().nth(2).unwrap_or_default().to_owned())
+                .collect();
         insta::assert_snapshot!(bodies.join("\n"), @r#"
         body ArrayValue(ArrayValue { values: [AnyValue { value: Some(IntValue(1)) }, AnyValue { value: Some(StringValue("a")) }, AnyValue { value: Some(KvlistValue(KeyValueList { values: [KeyValue { key: "k", value: Some(AnyValue { value: Some(IntValue(2)) }), key_strindex: 0 }] })) }] })
         body IntValue(42)
@@ -312,7 +320,15 @@ mod tests {
             .collect();
         assert_eq!(
             keys,
-            ["aws.lambda.telemetry.type", "a.b", "a.b#2", "a.b#3", "aws.lambda.telemetry.type#2", "faas.invocation_id", "faas.invocation_id#2"]
+            [
+                "aws.lambda.telemetry.type",
+                "a.b",
+                "a.b#2",
+                "a.b#3",
+                "aws.lambda.telemetry.type#2",
+                "faas.invocation_id",
+                "faas.invocation_id#2"
+            ]
         );
     }
 

@@ -26,7 +26,9 @@ impl Severity {
             "info" | "information" | "informational" | "notice" => Self::Info,
             "warn" | "warning" => Self::Warn,
             "error" | "err" | "severe" => Self::Error,
-            "fatal" | "critical" | "crit" | "panic" | "dpanic" | "alert" | "emerg" | "emergency" => Self::Fatal,
+            "fatal" | "critical" | "crit" | "panic" | "dpanic" | "alert" | "emerg" | "emergency" => {
+                Self::Fatal
+            }
             _ => return None,
         })
     }
@@ -62,9 +64,14 @@ mod tests {
 
     #[test]
     fn a_severity_is_found_by_its_own_word() {
-        for severity in
-            [Severity::Trace, Severity::Debug, Severity::Info, Severity::Warn, Severity::Error, Severity::Fatal]
-        {
+        for severity in [
+            Severity::Trace,
+            Severity::Debug,
+            Severity::Info,
+            Severity::Warn,
+            Severity::Error,
+            Severity::Fatal,
+        ] {
             assert_eq!(Severity::from_word(severity.as_str()), Some(severity));
         }
         assert_eq!(Severity::from_word("WARNING"), Some(Severity::Warn));

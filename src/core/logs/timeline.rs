@@ -68,7 +68,11 @@ impl Timeline {
             if self.invocations.len() == REMEMBERED {
                 self.invocations.pop_front();
             }
-            self.invocations.push_back(Interval { request_id: request_id.to_owned(), start: None, end: None });
+            self.invocations.push_back(Interval {
+                request_id: request_id.to_owned(),
+                start: None,
+                end: None,
+            });
             self.invocations.len() - 1
         });
         #[expect(clippy::indexing_slicing, reason = "the index was found or made on the line above")]

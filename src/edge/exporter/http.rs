@@ -38,6 +38,8 @@ pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<
         (true, _) => Verdict::Accepted { rejected: 0 },
         (false, true) => super::of_answer(&message),
         // A web page answers 200 to anything, and takes nothing.
-        (false, false) => Verdict::Refused(Failure::Answer("HTTP 200 with another content type than asked for")),
+        (false, false) => {
+            Verdict::Refused(Failure::Answer("HTTP 200 with another content type than asked for"))
+        }
     })
 }

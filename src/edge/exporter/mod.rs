@@ -45,7 +45,9 @@ pub enum BuildError {
     #[error("the exporter's HTTP client cannot be set up: {0}; check HTTP_PROXY and HTTPS_PROXY")]
     Client(reqwest::Error),
     /// The endpoint passes as a URI and not as a URL.
-    #[error("ROTEL_OTLP_EXPORTER_ENDPOINT: {0:?} is not a URL; write something like https://clickstack.example.com:4317")]
+    #[error(
+        "ROTEL_OTLP_EXPORTER_ENDPOINT: {0:?} is not a URL; write something like https://clickstack.example.com:4317"
+    )]
     Endpoint(String),
 }
 
@@ -141,9 +143,9 @@ fn headers(export: &Export) -> HeaderMap {
 /// The verdict of an answer's message. The three signals' messages have the same fields, so that one reads them all.
 fn of_answer(message: &[u8]) -> Verdict {
     match ExportLogsServiceResponse::decode(message) {
-        Ok(ExportLogsServiceResponse { partial_success: Some(ExportLogsPartialSuccess { rejected_log_records, .. }) }) => {
-            Verdict::Accepted { rejected: usize::try_from(rejected_log_records).unwrap_or(0) }
-        }
+        Ok(ExportLogsServiceResponse {
+            partial_success: Some(ExportLogsPartialSuccess { rejected_log_records, .. }),
+        }) => Verdict::Accepted { rejected: usize::try_from(rejected_log_records).unwrap_or(0) },
         Ok(_) => Verdict::Accepted { rejected: 0 },
         Err(_) => Verdict::Refused(Failure::Answer("its message cannot be read")),
     }
@@ -165,7 +167,9 @@ fn failure(error: &reqwest::Error) -> Failure {
     // The outermost error would show the URL, and the deepest says what is the matter.
     match cause.downcast_ref::<rustls::Error>() {
         Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
-            Failure::Connection("no TLS is spoken on this port; write http:// in place of https://".to_owned())
+            Failure::Connection(
+                "no TLS is spoken on this port; write http:// in place of https://".to_owned(),
+            )
         }
         _ if error.source().is_none() => Failure::Connection("the request could not be sent".to_owned()),
         _ => Failure::Connection(cause.to_string()),
@@ -178,8 +182,10 @@ mod tests {
     use crate::core::config;
 
     fn export(endpoint: &str, protocol: &str) -> Export {
-        let variables = [("ROTEL_OTLP_EXPORTER_ENDPOINT", endpoint), ("ROTEL_OTLP_EXPORTER_PROTOCOL", protocol)];
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let variables =
+            [("ROTEL_OTLP_EXPORTER_ENDPOINT", endpoint), ("ROTEL_OTLP_EXPORTER_PROTOCOL", protocol)];
+        let variables =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         config::read(&variables).config.export.expect("an exporter")
     }
 

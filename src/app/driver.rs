@@ -1,0 +1,227 @@
+//! The one loop: events from every side into the lifecycle, its actions out to every side.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{Id, JoinError, JoinSet};
+
+use crate::app::intake::Told;
+use crate::app::pipeline::{Handle, Message};
+use crate::core::lifecycle::{Action, Event, Lifecycle, Task};
+use crate::edge::clock;
+use crate::edge::extensions_api::{ApiError, ExtensionsApi, NextEvent};
+
+/// The tasks beside the loop, each known by what its end means.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    set: JoinSet<()>,
+    kinds: HashMap<Id, Task>,
+}
+
+impl Tasks {
+    /// Starts a task.
+    pub fn spawn(&mut self, kind: Task, task: impl Future<Output = ()> + Send + 'static) {
+        let id = self.set.spawn(task).id();
+        self.kinds.insert(id, kind);
+    }
+
+    /// The next task that ends; never, where none is left.
+    async fn ended(&mut self) -> Task {
+        match self.set.join_next_with_id().await {
+            Some(ended) => self.told(&ended),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn told(&mut self, ended: &Result<(Id, ()), JoinError>) -> Task {
+        let (id, how) = match ended {
+            Ok((id, ())) => (*id, "ended"),
+            Err(error) => (error.id(), "panicked"),
+        };
+        let kind = self.kinds.remove(&id).unwrap_or(Task::Receiver);
+        let without = match kind {
+            Task::Pipeline => "telemetry is no longer sent",
+            Task::Telemetry => "logs are no longer taken",
+            Task::Receiver => "a listener of the OTLP receiver is gone",
+        };
+        tracing::error!("a task of the extension {how}: {without}; the function is not affected");
+        kind
+    }
+}
+
+/// Everything that the loop holds.
+pub struct Driver {
+    /// `None` while a `/next` has it.
+    api: Option<ExtensionsApi>,
+    next: Option<NextCall>,
+    lifecycle: Lifecycle,
+    pipeline: Handle,
+    telemetry: mpsc::Sender<Told>,
+    runtime_done: mpsc::Receiver<String>,
+    flush_done: Option<oneshot::Receiver<()>>,
+    tasks: Tasks,
+    /// Whether the failure of `/next` was told.
+    told_next_failed: bool,
+}
+
+type NextCall = Pin<Box<dyn Future<Output = (ExtensionsApi, Result<NextEvent, ApiError>)>>>;
+
+/// What the loop is connected to.
+pub struct Links {
+    /// The way to the pipeline.
+    pub pipeline: Handle,
+    /// The way to the intake.
+    pub telemetry: mpsc::Sender<Told>,
+    /// Request ids of invocations that are done.
+    pub runtime_done: mpsc::Receiver<String>,
+}
+
+impl Driver {
+    /// A loop that is about to call the first `/next`.
+    pub fn new(api: ExtensionsApi, lifecycle: Lifecycle, links: Links, tasks: Tasks) -> Self {
+        let Links { pipeline, telemetry, runtime_done } = links;
+        Self {
+            api: Some(api),
+            next: None,
+            lifecycle,
+            pipeline,
+            telemetry,
+            runtime_done,
+            flush_done: None,
+            tasks,
+            told_next_failed: false,
+        }
+    }
+
+    /// Runs until SHUTDOWN, or until the environment is broken.
+    pub async fn run(mut self) -> ExitCode {
+        let actions = self.lifecycle.on(Event::InitDone, clock::now());
+        let mut exit = self.carry_out(actions).await;
+        // The first poll of the loop sends `/next`, and only then comes the pipeline's turn to set the exporter up.
+        self.tell_pipeline(Message::Prepare);
+        while exit.is_none() {
+            let actions = match self.wait().await {
+                Some(event) => self.lifecycle.on(event, clock::now()),
+                None => self.lifecycle.on_timeout(clock::now()),
+            };
+            exit = self.carry_out(actions).await;
+        }
+        exit.unwrap_or(ExitCode::SUCCESS)
+    }
+
+    /// The next event; `None` when the lifecycle's timeout is due.
+    async fn wait(&mut self) -> Option<Event> {
+        let timeout = self.lifecycle.timeout();
+        tokio::select! {
+            biased;
+            // The platform's word first: SHUTDOWN has the hardest deadline.
+            (api, answer) = pending_or(self.next.as_mut()), if self.next.is_some() => {
+                self.next = None;
+                self.api = Some(api);
+                Some(self.next_event(answer))
+            }
+            // A flush that ended in time was not called off.
+            _ = pending_or(self.flush_done.as_mut()), if self.flush_done.is_some() => {
+                self.flush_done = None;
+                Some(Event::FlushDone)
+            }
+            Some(request_id) = self.runtime_done.recv() => Some(Event::RuntimeDone { request_id }),
+            task = self.tasks.ended() => Some(Event::TaskExited(task)),
+            () = until(timeout) => None,
+        }
+    }
+
+    fn next_event(&mut self, answer: Result<NextEvent, ApiError>) -> Event {
+        match answer {
+            Ok(NextEvent::Invoke { request_id, deadline_ms }) => {
+                self.told_next_failed = false;
+                self.tell_pipeline(Message::Open);
+                // Without it lines of the invocation's first moments lack their request id, and nothing else.
+                let _ = self.telemetry.try_send(Told::Invoked(request_id.clone()));
+                Event::Invoke { request_id, deadline: clock::instant_of(deadline_ms) }
+            }
+            Ok(NextEvent::Shutdown { deadline_ms }) => {
+                Event::Shutdown { deadline: clock::instant_of(deadline_ms) }
+            }
+            Err(error) => {
+                if !self.told_next_failed {
+                    tracing::warn!("{error}; trying again");
+                }
+                self.told_next_failed = true;
+                Event::NextFailed
+            }
+        }
+    }
+
+    /// Carries actions out; answers with the exit code once there is nothing more to do.
+    async fn carry_out(&mut self, actions: Vec<Action>) -> Option<ExitCode> {
+        let mut exit = ExitCode::SUCCESS;
+        for action in actions {
+            match action {
+                Action::CallNext => self.call_next(),
+                Action::StartFlush { .. } => {
+                    let (done, flush_done) = oneshot::channel();
+                    self.flush_done = Some(flush_done);
+                    self.tell_pipeline(Message::Flush { done });
+                }
+                Action::CancelFlush => {
+                    self.flush_done = None;
+                    self.tell_pipeline(Message::Cancel);
+                }
+                Action::StopIntake => self.tasks.set.abort_all(),
+                Action::ReportError => {
+                    exit = ExitCode::FAILURE;
+                    self.report_error().await;
+                }
+                Action::Exit => return Some(exit),
+            }
+        }
+        None
+    }
+
+    fn call_next(&mut self) {
+        if self.lifecycle.ends_are_announced() {
+            self.tell_pipeline(Message::Close);
+        }
+        if let Some(mut api) = self.api.take() {
+            self.next = Some(Box::pin(async move {
+                let answer = api.next().await;
+                (api, answer)
+            }));
+        }
+    }
+
+    async fn report_error(&mut self) {
+        const MESSAGE: &str = "the Extensions API stopped answering /next";
+        tracing::error!("{MESSAGE}; the extension ends");
+        if let Some(api) = &mut self.api {
+            // Lambda learns of the end from the exit itself as well.
+            let told = api.exit_error("Extension.NextFailed", MESSAGE);
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(500), told).await;
+        }
+    }
+
+    /// A queue that is full or closed means a pipeline that no longer works. What it was to answer is then dropped with
+    /// the message, which counts as answered.
+    fn tell_pipeline(&self, message: Message) {
+        let _ = self.pipeline.try_send(message);
+    }
+}
+
+async fn pending_or<F: Future + Unpin>(future: Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
+}

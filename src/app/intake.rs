@@ -1,0 +1,138 @@
+//! What comes from the Telemetry API, on its way to the pipeline and to the driver.
+//!
+//! A delivery's log records are enqueued before the driver is told of that delivery's `runtimeDone`, so that the flush
+//! which follows covers them. A task of its own: should a record make it panic, the exporter lives on.
+
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use prost::Message as _;
+use tokio::sync::mpsc;
+
+use crate::app::pipeline::{Handle, Message};
+use crate::core::chunk::{Chunk, Origin};
+use crate::core::logs::{self, Source, Timeline};
+use crate::core::resource::ResourceRules;
+use crate::core::signal::Signal;
+use crate::core::telemetry::{self, Kind};
+use crate::edge::clock;
+
+/// How many deliveries may wait: the platform sends one at a time, and each is at most 2 MiB.
+const QUEUE_LIMIT: usize = 64;
+
+/// What the intake is told.
+#[derive(Debug)]
+pub enum Told {
+    /// The Telemetry API delivered this body.
+    Delivery(Bytes),
+    /// `/next` answered INVOKE with this request id.
+    Invoked(String),
+}
+
+/// The intake's own state. [`Intake::run`] is its task.
+#[derive(Debug)]
+pub struct Intake {
+    told: mpsc::Receiver<Told>,
+    pipeline: Handle,
+    runtime_done: mpsc::Sender<String>,
+    rules: ResourceRules,
+    timeline: Timeline,
+    complained: bool,
+}
+
+impl Intake {
+    /// An intake and the way into it.
+    pub fn new(
+        rules: ResourceRules,
+        pipeline: Handle,
+        runtime_done: mpsc::Sender<String>,
+    ) -> (Self, mpsc::Sender<Told>) {
+        let (sender, told) = mpsc::channel(QUEUE_LIMIT);
+        let intake =
+            Self { told, pipeline, runtime_done, rules, timeline: Timeline::default(), complained: false };
+        (intake, sender)
+    }
+
+    /// Runs until every sender is gone.
+    pub async fn run(mut self) {
+        while let Some(told) = self.told.recv().await {
+            match told {
+                Told::Invoked(request_id) => self.timeline.invoked(&request_id),
+                Told::Delivery(body) => self.deliver(&body).await,
+            }
+        }
+    }
+
+    async fn deliver(&mut self, body: &[u8]) {
+        let delivery = telemetry::read(body);
+        let observed = clock::epoch_nanos();
+        let mut done = Vec::new();
+        let mut records = Vec::new();
+        let mut unknown = 0;
+        // The platform's events first: they say to which invocation a line belongs, wherever in the array they stand.
+        for event in &delivery.events {
+            match &event.kind {
+                Kind::InitStart { instance_id: Some(id) } => self.learn_instance(id).await,
+                Kind::Start { request_id } => self.timeline.started(request_id, event.time),
+                Kind::RuntimeDone { request_id } => {
+                    self.timeline.ended(request_id, event.time);
+                    done.push(request_id.clone());
+                }
+                _ => {}
+            }
+        }
+        for event in &delivery.events {
+            let (source, raw) = match &event.kind {
+                Kind::Function(raw) => (Source::Function, *raw),
+                Kind::Extension(raw) => (Source::Extension, *raw),
+                Kind::Unknown { name, record } => {
+                    unknown += 1;
+                    (Source::Unknown(name), *record)
+                }
+                _ => continue,
+            };
+            let mut log = logs::to_log(source, raw, event.time, observed);
+            if !log.told_request_id
+                && let Some(request_id) = self.timeline.at(event.time.unwrap_or(observed))
+            {
+                logs::set_request_id(&mut log, request_id);
+            }
+            records.push(log.record);
+        }
+        self.complain(delivery.unreadable, unknown);
+        if !records.is_empty() {
+            self.send(records).await;
+        }
+        for request_id in done {
+            // The driver ends after us, and with it the need to tell.
+            let _ = self.runtime_done.send(request_id).await;
+        }
+    }
+
+    async fn send(&self, records: Vec<LogRecord>) {
+        let items = records.len();
+        let request =
+            ExportLogsServiceRequest { resource_logs: vec![logs::under(self.rules.own(), records)] };
+        let bytes = Bytes::from(request.encode_to_vec());
+        let chunk = Chunk { signal: Signal::Logs, bytes, items, origin: Origin::Platform };
+        // A pipeline that is gone has been told of already.
+        let _ = self.pipeline.send(Message::Ingest(chunk)).await;
+    }
+
+    async fn learn_instance(&mut self, instance_id: &str) {
+        self.rules.learn_instance(instance_id);
+        let _ = self.pipeline.send(Message::Instance(instance_id.to_owned())).await;
+    }
+
+    /// Once: a line per odd event would come back as an event.
+    fn complain(&mut self, unreadable: usize, unknown: usize) {
+        if self.complained || unreadable + unknown == 0 {
+            return;
+        }
+        self.complained = true;
+        tracing::warn!(
+            "the Telemetry API delivered {unreadable} events that cannot be read, which are left out, and {unknown} of \
+             unknown types, which are sent as log records; further ones are not told"
+        );
+    }
+}

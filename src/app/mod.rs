@@ -1,0 +1,7 @@
+//! The floor that wires core and edge together, and owns the tasks.
+
+pub mod driver;
+pub mod intake;
+pub mod pipeline;
+pub mod sdk;
+pub mod startup;

@@ -1,0 +1,28 @@
+//! What comes from the function's SDK, on its way to the pipeline.
+
+use bytes::Bytes;
+use tokio::sync::mpsc::error::TrySendError;
+
+use crate::app::pipeline::{Handle, Message};
+use crate::core::chunk::{Chunk, Origin};
+use crate::core::otlp;
+use crate::core::signal::Signal;
+use crate::edge::receiver::{Intake, Refusal};
+
+/// The receiver's way into the pipeline. A malformed request ends here and spoils nothing else.
+#[derive(Clone, Debug)]
+pub struct SdkIntake(pub Handle);
+
+impl Intake for SdkIntake {
+    fn accept(&self, signal: Signal, bytes: Bytes) -> Result<(), Refusal> {
+        let items = otlp::validate(signal, &bytes)?;
+        if items == 0 {
+            return Ok(());
+        }
+        match self.0.try_send(Message::Ingest(Chunk { signal, bytes, items, origin: Origin::Sdk })) {
+            Err(TrySendError::Full(_)) => Err(Refusal::Busy),
+            // Without a pipeline telemetry goes nowhere, and an SDK that repeats it would only take the function's time.
+            Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The order of start: read the variables, bind the listeners, register, subscribe, and on to the driver, whose first act
+//! is `/next`. Nothing else stands before that one; what can be beside it is.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use crate::app::driver::{Driver, Links, Tasks};
+use crate::app::intake::{Intake, Told};
+use crate::app::pipeline::Pipeline;
+use crate::app::sdk::SdkIntake;
+use crate::core::config::{self, Config, ListenAddress, Variables};
+use crate::core::lifecycle::{Lifecycle, Settings, Task};
+use crate::core::resource::ResourceRules;
+use crate::core::signal::Signal;
+use crate::edge::extensions_api::{ApiError, ExtensionsApi, Subscription};
+use crate::edge::receiver::{self, Endpoint, Served};
+use crate::edge::{http, logging, telemetry_listener};
+
+/// `/next` is called so long before the function's timeout at the latest, even on the smallest share of a core.
+const MARGIN: Duration = Duration::from_millis(100);
+/// We are gone so long before SIGKILL.
+const EXIT_MARGIN: Duration = Duration::from_millis(200);
+/// How many ports after the configured one are tried for the Telemetry API.
+const PORTS_TRIED: u16 = 100;
+/// Platform: the Runtime API's own port, on which no listener may stand.
+const RESERVED_PORT: u16 = 9001;
+/// Request ids on their way to the driver, which takes them at once.
+const RUNTIME_DONE_LIMIT: usize = 64;
+
+/// Lives the extension's life in the environment that `variables` describe. `executable` is the path it was started by.
+pub async fn run(variables: &Variables, executable: &str) -> ExitCode {
+    let config::Outcome { config, faults, warnings } = config::read(variables);
+    logging::install(&config.log);
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    for fault in &faults {
+        tracing::error!("{fault}");
+    }
+    let Some(runtime_api) = config.function.runtime_api.clone() else {
+        tracing::error!(
+            "AWS_LAMBDA_RUNTIME_API: not set; this is a Lambda extension, started by Lambda from /opt/extensions"
+        );
+        return ExitCode::FAILURE;
+    };
+    match start(&config, ExtensionsApi::new(&runtime_api), executable).await {
+        Ok(driver) => driver.run().await,
+        Err(error) => {
+            tracing::error!("{error}; without registration there is nothing to do");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everything before the first `/next`.
+async fn start(config: &Config, mut api: ExtensionsApi, executable: &str) -> Result<Driver, ApiError> {
+    let grpc = bind("ROTEL_OTLP_GRPC_ENDPOINT", &config.receiver.grpc).await;
+    let http = bind("ROTEL_OTLP_HTTP_ENDPOINT", &config.receiver.http).await;
+    let telemetry = bind_telemetry(&config.telemetry_endpoint).await;
+
+    // Platform: the name must be the file's, or registration is refused.
+    let name = Path::new(executable).file_name().and_then(|name| name.to_str()).unwrap_or("rotel-extension");
+    // Platform: on managed instances INVOKE is refused, since invocations run side by side there.
+    let events: &[&str] =
+        if config.function.managed_instances { &["SHUTDOWN"] } else { &["INVOKE", "SHUTDOWN"] };
+    let registration = api.register(name, events).await?;
+
+    let rules = ResourceRules::new(config, &registration);
+    let mut tasks = Tasks::default();
+    let (pipeline, to_pipeline) = Pipeline::new(config, rules.clone());
+    tasks.spawn(Task::Pipeline, pipeline.run());
+    let (to_driver, runtime_done) = mpsc::channel(RUNTIME_DONE_LIMIT);
+    let (intake, to_intake) = Intake::new(rules, to_pipeline.clone(), to_driver);
+    tasks.spawn(Task::Telemetry, intake.run());
+    let served = Arc::new(served(config));
+    tasks.spawn(Task::Receiver, serve_grpc(grpc, Arc::clone(&served), SdkIntake(to_pipeline.clone())));
+    tasks.spawn(Task::Receiver, serve_http(http, served, SdkIntake(to_pipeline.clone())));
+    let subscribed = match telemetry {
+        Some((listener, port)) => {
+            tasks.spawn(Task::Telemetry, serve_telemetry(listener, to_intake.clone()));
+            subscribe(&mut api, port).await
+        }
+        None => false,
+    };
+
+    let settings = Settings {
+        flush_timeout: config.flush_timeout,
+        margin: MARGIN,
+        exit_margin: EXIT_MARGIN,
+        runtime_done_expected: subscribed && !config.function.managed_instances,
+    };
+    let links = Links { pipeline: to_pipeline, telemetry: to_intake, runtime_done };
+    Ok(Driver::new(api, Lifecycle::new(settings), links, tasks))
+}
+
+/// Subscribes; says whether the ends of invocations will be told. Without, the extension still forwards what the SDK sends.
+async fn subscribe(api: &mut ExtensionsApi, port: u16) -> bool {
+    // Platform: this name resolves to the extension's own environment, in Lambda only.
+    match api.subscribe(&format!("http://sandbox.localdomain:{port}")).await {
+        Ok(Subscription::Active) => true,
+        Ok(Subscription::Unsupported) => {
+            tracing::warn!(
+                "this platform has no Telemetry API, so there are no logs to forward; what the SDK sends is forwarded as it comes"
+            );
+            false
+        }
+        Err(error) => {
+            tracing::error!("{error}; logs are not forwarded, what the SDK sends is, as it comes");
+            false
+        }
+    }
+}
+
+/// Binds a listener of the receiver. One that cannot be had costs its protocol and nothing else.
+async fn bind(variable: &str, address: &ListenAddress) -> Vec<TcpListener> {
+    let ListenAddress { host, port } = address;
+    match http::bind(host, *port).await {
+        Ok(listeners) => listeners,
+        Err(cause) => {
+            tracing::error!(
+                "{variable}: cannot listen on {host}:{port}: {cause}; nothing is received there, set it to a free address \
+                 and point OTEL_EXPORTER_OTLP_ENDPOINT at it"
+            );
+            Vec::new()
+        }
+    }
+}
+
+/// Binds the Telemetry API's listener, on the next free port where the configured one is taken.
+async fn bind_telemetry(address: &ListenAddress) -> Option<(Vec<TcpListener>, u16)> {
+    const VARIABLE: &str = "ROTEL_TELEMETRY_ENDPOINT";
+    let ListenAddress { host, port } = address;
+    let mut candidates = (*port..=port.saturating_add(PORTS_TRIED)).filter(|port| *port != RESERVED_PORT);
+    let failed = loop {
+        let Some(candidate) = candidates.next() else { break format!("no free port in {PORTS_TRIED}") };
+        match http::bind(host, candidate).await {
+            Ok(listeners) => {
+                let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
+                return Some((listeners, bound.map_or(candidate, |address| address.port())));
+            }
+            Err(cause) if cause.kind() == io::ErrorKind::AddrInUse => {}
+            Err(cause) => break cause.to_string(),
+        }
+    };
+    tracing::error!(
+        "{VARIABLE}: cannot listen on {host}:{port}: {failed}; logs are not forwarded, set it to an address of this machine"
+    );
+    None
+}
+
+fn served(config: &Config) -> Served {
+    let endpoint = |signal| Endpoint {
+        enabled: *config.receiver.enabled.of(signal),
+        http_path: config.receiver.http_paths.of(signal).clone(),
+    };
+    Served {
+        logs: endpoint(Signal::Logs),
+        metrics: endpoint(Signal::Metrics),
+        traces: endpoint(Signal::Traces),
+        grpc_message_limit: config.receiver.grpc_max_bytes,
+        ..Served::default()
+    }
+}
+
+async fn serve_grpc(listeners: Vec<TcpListener>, served: Arc<Served>, intake: SdkIntake) {
+    match receiver::grpc::serve(listeners, served, intake).await {}
+}
+
+async fn serve_http(listeners: Vec<TcpListener>, served: Arc<Served>, intake: SdkIntake) {
+    match receiver::http::serve(listeners, served, intake).await {}
+}
+
+async fn serve_telemetry(listeners: Vec<TcpListener>, intake: mpsc::Sender<Told>) {
+    let receive = move |body| {
+        // The intake takes deliveries as fast as the platform sends them; were it gone, that has been told of.
+        let _ = intake.try_send(Told::Delivery(body));
+    };
+    match telemetry_listener::serve(listeners, receive, Arc::new(AtomicU64::new(0))).await {}
+}
