@@ -1,0 +1,39 @@
+# `make demo` and `make test` need Rust and a C compiler. `make check` installs cargo-deny into target/tools by itself.
+
+CARGO ?= cargo
+EXTENSION := target/release/rotel-extension
+SANDBOX := target/debug/lambda-sandbox
+CARGO_DENY_VERSION := 0.19.9
+CARGO_DENY := target/tools/bin/cargo-deny
+
+.PHONY: build demo test check audit clean
+
+## The release binary.
+build:
+	$(CARGO) build --locked --release --package rotel-lambda-extension --bin rotel-extension
+
+## An emulated Lambda environment, a function, the extension and a collector; ends in an account of what arrived.
+demo: build
+	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
+	$(SANDBOX) demo --extension $(EXTENSION)
+
+## All tests.
+test:
+	$(CARGO) test --locked --workspace
+
+## Form, lints, documentation, dependencies.
+check: $(CARGO_DENY)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	$(CARGO_DENY) --offline check bans licenses sources
+
+## Known vulnerabilities of the dependencies. Needs the open internet, for the advisory database.
+audit: $(CARGO_DENY)
+	$(CARGO_DENY) check advisories
+
+$(CARGO_DENY):
+	$(CARGO) install --locked --debug --root target/tools --version $(CARGO_DENY_VERSION) cargo-deny
+
+clean:
+	$(CARGO) clean
