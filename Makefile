@@ -3,7 +3,7 @@
 CARGO ?= cargo
 EXTENSION := target/release/rotel-extension
 SANDBOX := target/debug/lambda-sandbox
-CARGO_DENY_VERSION := 0.19.9
+CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
 
 .PHONY: build demo test check audit clean

@@ -1,0 +1,242 @@
+//! The way to the backend: what is sent, how, and what happens when it cannot be sent.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use lambda_sandbox::collector::{Behaviour, Collector, Identity, Protocol, Refusal};
+use lambda_sandbox::{Function, Sandbox, Signal, Status, Transport};
+use serde_json::Value;
+
+use support::{PATIENCE, PROTOCOLS, end, extension, sandbox};
+
+const MIB: usize = 1024 * 1024;
+
+fn spans_and_lines() -> Function {
+    Function::builtin(|context| async move {
+        context.log_lines(5);
+        context.send_spans(Transport::Grpc, 5).await.expect("the receiver takes spans");
+        Ok(Value::Null)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_of_twenty_thousand_spans_leaves_whole_in_parts() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::start().await.expect("a collector");
+        let function = Function::builtin(|context| async move {
+            context.send_spans(Transport::HttpProtobuf, 20_000).await.expect("the receiver takes spans");
+            Ok(Value::Null)
+        });
+        let sandbox = sandbox(&collector, protocol).function(function).start().await.expect("a sandbox");
+        sandbox.invoke(Value::Null).await.expect("an invocation");
+        end(&sandbox).await;
+        let received = collector.received();
+        assert!(sandbox.ledger().compare(&received).is_exact());
+        let requests: Vec<_> = received.kept().filter(|request| request.signal == Signal::Traces).collect();
+        assert!(requests.len() >= 3, "{} requests", requests.len());
+        for request in requests {
+            let payload = request.payload.as_ref().expect("what was kept was decoded");
+            assert!(payload.items() <= 8192, "{} spans in one request", payload.items());
+            assert!(payload.encode().len() <= 4 * MIB, "{} bytes in one request", payload.encode().len());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_request_is_refused_alone() {
+    let collector = Collector::start().await.expect("a collector");
+    let function = Function::builtin(|context| async move {
+        for _ in 0..5 {
+            context.send_spans(Transport::HttpProtobuf, 3).await.expect("the receiver takes spans");
+            let malformed = Bytes::from_static(b"\x0a\xff\xff\xff\x7fnot a request");
+            let refused =
+                context.exporter().send_http("/v1/traces", "application/x-protobuf", malformed).await;
+            let refused = refused.expect_err("a refusal").to_string();
+            assert!(refused.contains("400"), "{refused}");
+            context.send_spans(Transport::Grpc, 3).await.expect("the receiver takes spans");
+        }
+        Ok(Value::Null)
+    });
+    let sandbox = sandbox(&collector, Protocol::Grpc).function(function).start().await.expect("a sandbox");
+    let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+    assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+    end(&sandbox).await;
+    let comparison = sandbox.ledger().compare(&collector.received());
+    assert!(comparison.is_exact(), "{comparison:?}");
+    assert_eq!(comparison.once, 30);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_carry_the_headers_and_are_compressed_as_told() {
+    for protocol in PROTOCOLS {
+        for (compression, expected) in [("gzip", Some("gzip")), ("none", None)] {
+            let collector =
+                Collector::builder().authorization("ingestion-key").start().await.expect("a collector");
+            let extension = extension(&collector, protocol)
+                .env("ROTEL_FLUSH_TIMEOUT", "60s")
+                .env("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "\"Authorization=ingestion-key,X-Team=a=b\"")
+                .env("ROTEL_OTLP_EXPORTER_COMPRESSION", compression);
+            let sandbox = Sandbox::builder()
+                .extension(extension)
+                .function(spans_and_lines())
+                .start()
+                .await
+                .expect("a sandbox");
+            sandbox.invoke(Value::Null).await.expect("an invocation");
+            end(&sandbox).await;
+            let received = collector.received();
+            assert!(sandbox.ledger().compare(&received).is_exact());
+            for request in received.kept() {
+                assert_eq!(request.headers.get("x-team").expect("the header"), "a=b");
+                if request.payload.as_ref().is_some_and(|payload| payload.items() > 0) {
+                    assert_eq!(request.compression.as_deref(), expected);
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn telemetry_goes_over_tls_to_an_authority_of_the_users_own() {
+    for protocol in PROTOCOLS {
+        let (sender, authority) = std::sync::mpsc::channel();
+        let collector = Collector::builder()
+            .tls(move |ip| {
+                let certified = rcgen::generate_simple_self_signed([ip.to_string()]).expect("a certificate");
+                sender.send(certified.cert.pem()).expect("the test waits for it");
+                Identity {
+                    certificates: certified.cert.pem(),
+                    key: certified.signing_key.serialize_pem(),
+                    client_authority: None,
+                }
+            })
+            .start()
+            .await
+            .expect("a collector");
+        let authority = authority.recv().expect("the certificate");
+        let extension = extension(&collector, protocol)
+            .env("ROTEL_FLUSH_TIMEOUT", "60s")
+            .env("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", authority);
+        let sandbox =
+            Sandbox::builder().extension(extension).function(spans_and_lines()).start().await.expect("a sandbox");
+        for _ in 0..3 {
+            sandbox.invoke(Value::Null).await.expect("an invocation");
+        }
+        end(&sandbox).await;
+        let received = collector.received();
+        assert!(sandbox.ledger().compare(&received).is_exact(), "{:?}", sandbox.extension_output());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_endpoint_refuses_for_now_is_kept_and_goes_once_it_is_back() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::start().await.expect("a collector");
+        let sandbox = sandbox(&collector, protocol).function(spans_and_lines()).start().await.expect("a sandbox");
+        collector.behave(Behaviour::Refuse(Refusal::status(503)));
+        for _ in 0..3 {
+            let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+            assert_eq!(invocation.status, Status::Success);
+            let at_next = invocation.collector_at_next.expect("a collector is attached");
+            assert_eq!((at_next.logs, at_next.spans), (0, 0));
+        }
+        collector.behave(Behaviour::Accept);
+        sandbox.invoke(Value::Null).await.expect("an invocation");
+        assert!(sandbox.ledger().compare(&collector.received()).is_exact());
+        end(&sandbox).await;
+        let output = sandbox.extension_output();
+        assert_eq!(output.len(), 2, "one line when it began and one when it ended: {output:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_hangs_costs_the_flush_timeout_and_loses_nothing() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::start().await.expect("a collector");
+        let extension = extension(&collector, protocol).env("ROTEL_FLUSH_TIMEOUT", "200ms");
+        let sandbox = Sandbox::builder()
+            .extension(extension)
+            .collector(&collector)
+            .function(spans_and_lines())
+            .start()
+            .await
+            .expect("a sandbox");
+        collector.behave(Behaviour::Hang);
+        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+        assert_eq!(invocation.status, Status::Success);
+        // Far from the 5 s of a request's timeout, on however busy a machine.
+        assert!(invocation.added < Duration::from_secs(4), "{invocation:?}");
+        collector.behave(Behaviour::Accept);
+        // The flush timeout of this test may be too short for a busy machine; SHUTDOWN's budget is not.
+        sandbox.invoke(Value::Null).await.expect("an invocation");
+        end(&sandbox).await;
+        let comparison = sandbox.ledger().compare(&collector.received());
+        assert!(comparison.missing.is_empty(), "{comparison:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_key_is_told_once_and_never_shown() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::builder().authorization("right").start().await.expect("a collector");
+        let extension = extension(&collector, protocol)
+            .env("ROTEL_FLUSH_TIMEOUT", "60s")
+            .env("RUST_LOG", "trace")
+            .env("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "Authorization=hunter2");
+        let sandbox =
+            Sandbox::builder().extension(extension).function(spans_and_lines()).start().await.expect("a sandbox");
+        for _ in 0..3 {
+            let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+            assert_eq!(invocation.status, Status::Success);
+        }
+        end(&sandbox).await;
+        let output = sandbox.extension_output();
+        let told = output.iter().filter(|line| line.contains("the ingestion key is missing or wrong")).count();
+        assert_eq!(told, 1, "{output:#?}");
+        assert!(!output.iter().any(|line| line.contains("hunter2")), "the key was shown");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_die_in_a_freeze_cost_nothing() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::start().await.expect("a collector");
+        let sandbox = sandbox(&collector, protocol).function(spans_and_lines()).start().await.expect("a sandbox");
+        for _ in 0..5 {
+            let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+            assert_eq!(invocation.status, Status::Success);
+            assert!(sandbox.ledger().compare(&collector.received()).is_exact());
+            assert!(sandbox.is_frozen().await);
+            collector.close_connections();
+        }
+        end(&sandbox).await;
+        assert_eq!(sandbox.extension_output(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_sdk_sends_leaves_while_the_function_runs() {
+    let collector = Collector::start().await.expect("a collector");
+    let watched = std::sync::Arc::new(collector);
+    let seen = std::sync::Arc::clone(&watched);
+    let function = Function::builtin(move |context| {
+        let collector = std::sync::Arc::clone(&seen);
+        async move {
+            context.send_spans(Transport::Grpc, 5).await.expect("the receiver takes spans");
+            // The function ends only when its spans are there: were they held until its end, it would never end.
+            collector
+                .wait_until(|received| received.counts().spans == 5, PATIENCE)
+                .await
+                .expect("the spans leave during the function");
+            Ok(Value::Null)
+        }
+    });
+    let sandbox = sandbox(&watched, Protocol::Grpc).function(function).start().await.expect("a sandbox");
+    let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+    assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+    end(&sandbox).await;
+}

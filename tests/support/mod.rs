@@ -1,0 +1,50 @@
+//! What the tests on the sandbox have in common.
+
+#![allow(dead_code, reason = "each test crate uses a part of it")]
+
+use std::time::Duration;
+
+use lambda_sandbox::collector::Protocol;
+use lambda_sandbox::{Builder, Collector, Extension, Sandbox, Shutdown, ShutdownReason};
+
+/// What a condition may take at most on a busy machine; nothing waits so long where all is well.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
+
+/// The extension under test, sending to `collector`.
+pub fn extension(collector: &Collector, protocol: Protocol) -> Extension {
+    unconfigured()
+        .env("ROTEL_OTLP_EXPORTER_ENDPOINT", collector.url(protocol))
+        .env("ROTEL_OTLP_EXPORTER_PROTOCOL", name(protocol))
+}
+
+/// The extension under test, without an endpoint.
+pub fn unconfigured() -> Extension {
+    Extension::binary(env!("CARGO_BIN_EXE_rotel-extension"))
+}
+
+pub fn name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Grpc => "grpc",
+        Protocol::Http => "http",
+    }
+}
+
+/// A sandbox with the extension under test and patience with its flushes: where a test is not about time, a busy machine
+/// must not make it one.
+pub fn sandbox(collector: &Collector, protocol: Protocol) -> Builder {
+    let extension = extension(collector, protocol).env("ROTEL_FLUSH_TIMEOUT", "60s");
+    Sandbox::builder()
+        .extension(extension)
+        .collector(collector)
+        .timeout(Duration::from_secs(300))
+}
+
+/// Shuts the sandbox down and sees that the extension kept to the rules until its end.
+pub async fn end(sandbox: &Sandbox) -> Shutdown {
+    let shutdown = sandbox.shutdown(ShutdownReason::Spindown).await.expect("a shutdown");
+    assert!(shutdown.is_clean(), "{shutdown:?}\n{:#?}", sandbox.extension_output());
+    assert_eq!(sandbox.violations(), Vec::<String>::new());
+    shutdown
+}

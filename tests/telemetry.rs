@@ -1,0 +1,262 @@
+//! What comes from Lambda's Telemetry API: what records become, and what odd deliveries may not do.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::time::Duration;
+
+use lambda_sandbox::collector::{Collector, Protocol};
+use lambda_sandbox::{Fault, Function, LogFormat, Operation, Sandbox, Status, Transport};
+use serde_json::{Value, json};
+
+use support::{end, extension, sandbox, unconfigured};
+
+fn lines(count: usize) -> Function {
+    Function::builtin(move |context| async move {
+        context.log_lines(count);
+        Ok(Value::Null)
+    })
+}
+
+/// Runs three invocations of ten lines under `fault` and sees that every line arrives once (`copies` times where the
+/// platform itself repeats it) and that nothing is held up.
+async fn survives(faults: impl IntoIterator<Item = Fault>, copies: usize) {
+    let collector = Collector::start().await.expect("a collector");
+    let sandbox = sandbox(&collector, Protocol::Grpc)
+        .function(lines(10))
+        .faults(faults)
+        .start()
+        .await
+        .expect("a sandbox");
+    for _ in 0..3 {
+        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+        assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+    }
+    end(&sandbox).await;
+    let comparison = sandbox.ledger().compare(&collector.received());
+    assert!(comparison.missing.is_empty(), "{comparison:?}");
+    let copied = comparison.repeated.iter().filter(|(_, times)| *times == copies).count();
+    assert_eq!(if copies == 1 { comparison.once } else { copied }, 30, "{comparison:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_events_cost_nothing_else() {
+    survives([Fault::UnknownEvents], 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_records_cost_nothing_else() {
+    survives([Fault::OddRecords], 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_in_reverse_order_are_all_taken() {
+    survives([Fault::ReverseRecords], 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_of_five_mebibytes_is_taken() {
+    survives([Fault::HugeRecord(5 << 20)], 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_comes_twice_ends_its_invocation_once() {
+    survives([Fault::DuplicatePosts], 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_that_come_after_their_runtime_done_go_with_the_next_flush() {
+    survives([Fault::FunctionAfterRuntimeDone], 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_the_platform_refuses_is_followed_by_the_one_before() {
+    let collector = Collector::start().await.expect("a collector");
+    let sandbox = sandbox(&collector, Protocol::Grpc)
+        .function(lines(10))
+        .faults([Fault::RefuseSchema("2025-01-29".to_owned())])
+        .start()
+        .await
+        .expect("a sandbox");
+    sandbox.invoke(Value::Null).await.expect("an invocation");
+    end(&sandbox).await;
+    assert!(sandbox.ledger().compare(&collector.received()).is_exact());
+    let subscriptions: Vec<u16> = sandbox
+        .journal()
+        .calls
+        .iter()
+        .filter(|call| call.what == Operation::Subscribe)
+        .map(|call| call.status)
+        .collect();
+    assert_eq!(subscriptions, [400, 200]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_telemetry_api_the_sdk_is_still_forwarded() {
+    let collector = Collector::start().await.expect("a collector");
+    let function = Function::builtin(|context| async move {
+        context.send_spans(Transport::Grpc, 7).await.expect("the receiver takes spans");
+        Ok(Value::Null)
+    });
+    let sandbox = sandbox(&collector, Protocol::Grpc)
+        .function(function)
+        .faults([Fault::TelemetryNotSupported])
+        .start()
+        .await
+        .expect("a sandbox");
+    for _ in 0..3 {
+        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+        assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+    }
+    end(&sandbox).await;
+    assert!(sandbox.ledger().compare(&collector.received()).is_exact());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invocation_whose_runtime_done_never_comes_ends_before_its_deadline() {
+    let collector = Collector::start().await.expect("a collector");
+    let sandbox = Sandbox::builder()
+        .extension(extension(&collector, Protocol::Grpc))
+        .collector(&collector)
+        .function(lines(10))
+        .faults([Fault::Drop("platform.runtimeDone".to_owned())])
+        .timeout(Duration::from_secs(2))
+        .start()
+        .await
+        .expect("a sandbox");
+    let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+    assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+    assert!(invocation.total < Duration::from_secs(2), "{invocation:?}");
+    // The flush near the deadline has sent what there was.
+    let at_next = invocation.collector_at_next.expect("a collector is attached");
+    assert_eq!(at_next.logs, 10);
+    end(&sandbox).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_may_be_the_first_event() {
+    let collector = Collector::start().await.expect("a collector");
+    let sandbox = sandbox(&collector, Protocol::Grpc).start().await.expect("a sandbox");
+    end(&sandbox).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_runs_unharmed_without_an_endpoint_or_with_a_faulty_configuration() {
+    for extension in [
+        unconfigured(),
+        unconfigured()
+            .env("ROTEL_OTLP_EXPORTER_ENDPOINT", "collector:4317")
+            .env("ROTEL_OTLP_GRPC_ENDPOINT", "192.0.2.1:4317")
+            .env("ROTEL_FLUSH_TIMEOUT", "soon"),
+        unconfigured()
+            .env("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://127.0.0.1:4317")
+            .env("ROTEL_OTLP_EXPORTER_TLS_CA_FILE", "/nowhere/ca.pem"),
+    ] {
+        let sandbox = Sandbox::builder()
+            .extension(extension)
+            .function(lines(10))
+            .start()
+            .await
+            .expect("a sandbox");
+        for _ in 0..3 {
+            let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+            assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+        }
+        end(&sandbox).await;
+        assert!(!sandbox.extension_output().is_empty(), "what is wrong must be told");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_json_line_reaches_the_collector_with_all_that_it_says() {
+    let collector = Collector::start().await.expect("a collector");
+    let function = Function::builtin(|context| async move {
+        context.log_json(json!({
+            "timestamp": "2022-10-12T00:03:50.125Z",
+            "level": "WARN",
+            "message": "stock is low",
+            "order": { "id": 7, "items": ["a", "b"] },
+            "ratio": 0.25,
+        }));
+        Ok(Value::Null)
+    });
+    let sandbox = Sandbox::builder()
+        .extension(
+            extension(&collector, Protocol::Http)
+                .env("ROTEL_FLUSH_TIMEOUT", "60s")
+                .env("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "\"service.name=orders,deployment.environment=test\""),
+        )
+        .log_format(LogFormat::Json)
+        .memory_mb(256)
+        .function_name("orders-function")
+        .function(function)
+        .start()
+        .await
+        .expect("a sandbox");
+    let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+    end(&sandbox).await;
+
+    let received = collector.received();
+    let log = received.logs().next().expect("the line");
+    assert_eq!(log.body(), "stock is low");
+    assert_eq!(log.item.time_unix_nano, 1_665_533_030_125_000_000);
+    assert!(log.item.observed_time_unix_nano > log.item.time_unix_nano);
+    assert_eq!((log.item.severity_number, log.item.severity_text.as_str()), (13, "warn"));
+    for (key, expected) in [
+        ("faas.invocation_id", invocation.request_id.as_str()),
+        ("order.id", "7"),
+        ("ratio", "0.25"),
+        ("aws.lambda.telemetry.type", "function"),
+    ] {
+        assert_eq!(log.attribute(key).as_deref(), Some(expected), "{key}");
+    }
+    assert!(log.attribute("order.items").is_some());
+    for (key, expected) in [
+        ("service.name", "orders"),
+        ("deployment.environment", "test"),
+        ("faas.name", "orders-function"),
+        ("faas.max_memory", "268435456"),
+        ("cloud.provider", "aws"),
+        ("cloud.platform", "aws_lambda"),
+    ] {
+        assert_eq!(log.resource_attribute(key).as_deref(), Some(expected), "{key}");
+    }
+    for key in ["faas.version", "faas.instance", "cloud.region", "cloud.account.id", "cloud.resource_id"] {
+        assert!(log.resource_attribute(key).is_some(), "{key} is missing");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_line_gets_the_request_id_of_the_invocation_that_wrote_it() {
+    let collector = Collector::start().await.expect("a collector");
+    let function = Function::builtin(|context| async move {
+        let request_id = context.request_id.clone();
+        context.log(format!("written by {request_id}"));
+        Ok(Value::Null)
+    });
+    let sandbox = sandbox(&collector, Protocol::Grpc).function(function).start().await.expect("a sandbox");
+    for _ in 0..20 {
+        sandbox.invoke(Value::Null).await.expect("an invocation");
+    }
+    end(&sandbox).await;
+    let received = collector.received();
+    assert_eq!(received.logs().count(), 20);
+    for log in received.logs() {
+        let request_id = log.attribute("faas.invocation_id").expect("a request id");
+        assert_eq!(log.body(), format!("written by {request_id}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_registered_name_is_the_files_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let renamed = folder.path().join("telemetry-of-mine");
+    std::fs::copy(env!("CARGO_BIN_EXE_rotel-extension"), &renamed).expect("a copy");
+    let sandbox = Sandbox::builder()
+        .extension(lambda_sandbox::Extension::binary(&renamed))
+        .start()
+        .await
+        .expect("a sandbox");
+    end(&sandbox).await;
+}
