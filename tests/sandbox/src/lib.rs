@@ -1,1 +1,45 @@
 //! An emulated Lambda execution environment.
+
+pub use collector::Collector;
+pub use error::Error;
+pub use extension::Extension;
+pub use extensions_api::NextCall;
+pub use faults::{Edit, Fault};
+pub use function::{Context, Exporter, Failure, Function, Transport};
+pub use journal::{Call, Delivery, Journal, Operation, OutputLine};
+pub use ledger::{Comparison, Entry, Ledger};
+pub use otlp::{Payload, Signal};
+pub use outcome::{ExtensionEnd, Init, Invocation, Shutdown, ShutdownReason, Status};
+pub use process::Exit;
+pub use sandbox::{Builder, Sandbox};
+pub use settings::{Initialization, LogFormat};
+pub use state::Answer;
+
+mod address;
+mod board;
+mod clock;
+pub mod collector;
+mod delivery;
+mod environment;
+mod error;
+mod extension;
+mod extensions_api;
+mod faults;
+mod function;
+mod id;
+mod init;
+mod invoke;
+mod journal;
+mod ledger;
+pub mod otlp;
+mod outcome;
+mod process;
+mod runtime_api;
+mod sandbox;
+mod settings;
+mod shutdown;
+mod state;
+mod subscription;
+mod telemetry;
+mod variables;
+mod web;

@@ -1,0 +1,33 @@
+//! The least that a function can be, as a process of its own: takes an invocation, writes two lines, answers with what
+//! it was called with. `FLOOR_MODE` makes it misbehave: `hang` (never answers), `exit` (in the middle of an invocation).
+
+use std::io;
+
+use plain_http::{Connection, variable};
+
+mod plain_http;
+
+fn main() -> io::Result<()> {
+    let mode = variable("FLOOR_MODE").unwrap_or_default();
+    let mut api = Connection::open(&variable("AWS_LAMBDA_RUNTIME_API")?)?;
+    loop {
+        let event = api.send("GET /2018-06-01/runtime/invocation/next", &[], "")?;
+        let id = event.header("lambda-runtime-aws-request-id")?;
+        say(&format!("[INFO] begins {id}"));
+        say(&format!(r#"{{"level":"INFO","requestId":"{id}","message":"goes on"}}"#));
+        match mode.as_str() {
+            "hang" => loop {
+                std::thread::park();
+            },
+            "exit" => return Err(io::Error::other("as told to")),
+            _ => {}
+        }
+        let answer = format!("POST /2018-06-01/runtime/invocation/{id}/response");
+        api.send(&answer, &[], &event.body)?;
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a function's log lines are what it prints")]
+fn say(line: &str) {
+    println!("{line}");
+}

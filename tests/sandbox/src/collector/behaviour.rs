@@ -1,0 +1,208 @@
+//! How the collector treats what it is sent: well, unless told otherwise.
+
+use std::time::Duration;
+
+use prost::Message as _;
+use tonic::{Code, Status};
+
+use crate::otlp::Signal;
+
+/// What is done with a request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Behaviour {
+    /// Kept and acknowledged.
+    #[default]
+    Accept,
+    /// Kept and acknowledged after so long.
+    Slow(Duration),
+    /// Read, not kept, never answered.
+    Hang,
+    /// Turned away.
+    Refuse(Refusal),
+    /// Kept, and acknowledged with a partial success that claims to reject so many items.
+    PartialSuccess {
+        /// Told to the client.
+        rejected: i64,
+    },
+    /// The connection is closed once so many bytes of the body were read; nothing is kept.
+    CutRequest {
+        /// Bytes of the body as it travels.
+        after: usize,
+    },
+    /// Kept, then the connection is closed in place of an answer.
+    CutAnswer,
+}
+
+/// An error answer, in the words of both protocols.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    /// Over HTTP.
+    pub status: u16,
+    /// Over gRPC.
+    pub code: Code,
+    /// `Retry-After` in whole seconds over HTTP, `RetryInfo` over gRPC.
+    pub retry_after: Option<Duration>,
+    /// For people.
+    pub message: String,
+}
+
+impl Refusal {
+    /// An HTTP status and the gRPC code that says the same.
+    pub fn status(status: u16) -> Self {
+        let code = match status {
+            400 => Code::InvalidArgument,
+            401 => Code::Unauthenticated,
+            403 => Code::PermissionDenied,
+            404 => Code::Unimplemented,
+            413 | 429 => Code::ResourceExhausted,
+            500 => Code::Internal,
+            504 => Code::DeadlineExceeded,
+            502 | 503 => Code::Unavailable,
+            _ => Code::Unknown,
+        };
+        Self { status, code, retry_after: None, message: format!("refused with {status}, as told to") }
+    }
+
+    /// The same with another gRPC code.
+    #[must_use]
+    pub fn code(mut self, code: Code) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// The same with a wish when to try again.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// The same in other words.
+    #[must_use]
+    pub fn message(mut self, message: impl Into<String>) -> Self {
+        self.message = message.into();
+        self
+    }
+
+    /// As gRPC has it.
+    pub(super) fn grpc(&self) -> Status {
+        match self.retry_after {
+            None => Status::new(self.code, self.message.clone()),
+            Some(_) => Status::with_details(self.code, self.message.clone(), self.encode().into()),
+        }
+    }
+
+    /// `google.rpc.Status`, protobuf: the body of an OTLP/HTTP error, and the details of a gRPC one.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let details = self.retry_after.map(|wait| RpcAny {
+            type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
+            value: RpcRetryInfo {
+                retry_delay: Some(RpcDuration {
+                    seconds: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+                    nanos: i32::try_from(wait.subsec_nanos()).unwrap_or(0),
+                }),
+            }
+            .encode_to_vec(),
+        });
+        RpcStatus {
+            code: i32::from(self.code),
+            message: self.message.clone(),
+            details: details.into_iter().collect(),
+        }
+        .encode_to_vec()
+    }
+}
+
+/// Which behaviour applies when. The first rule that fits wins.
+#[derive(Debug, Default)]
+pub(super) struct Rules(Vec<Rule>);
+
+#[derive(Debug)]
+struct Rule {
+    signal: Option<Signal>,
+    remaining: Option<usize>,
+    behaviour: Behaviour,
+}
+
+impl Rules {
+    /// From now on, for all.
+    pub(super) fn set(&mut self, behaviour: Behaviour) {
+        self.0 = vec![Rule { signal: None, remaining: None, behaviour }];
+    }
+
+    /// From now on, for one signal.
+    pub(super) fn set_for(&mut self, signal: Signal, behaviour: Behaviour) {
+        self.0.retain(|rule| rule.signal != Some(signal));
+        self.0.insert(0, Rule { signal: Some(signal), remaining: None, behaviour });
+    }
+
+    /// For the next so many requests, before any other rule.
+    pub(super) fn set_next(&mut self, requests: usize, behaviour: Behaviour) {
+        self.0.insert(0, Rule { signal: None, remaining: Some(requests), behaviour });
+    }
+
+    pub(super) fn choose(&mut self, signal: Signal) -> Behaviour {
+        self.0.retain(|rule| rule.remaining != Some(0));
+        let fits = |rule: &&mut Rule| rule.signal.is_none_or(|only| only == signal);
+        let Some(rule) = self.0.iter_mut().find(fits) else { return Behaviour::Accept };
+        rule.remaining = rule.remaining.map(|left| left - 1);
+        rule.behaviour.clone()
+    }
+}
+
+// The few messages of google.rpc that OTLP's errors are made of.
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct RpcStatus {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<RpcAny>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct RpcAny {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct RpcRetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<RpcDuration>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct RpcDuration {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+    #[prost(int32, tag = "2")]
+    nanos: i32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_for_the_next_requests_ends_and_the_general_one_goes_on() {
+        let mut rules = Rules::default();
+        assert_eq!(rules.choose(Signal::Logs), Behaviour::Accept);
+        rules.set(Behaviour::Hang);
+        rules.set_next(1, Behaviour::CutAnswer);
+        assert_eq!(rules.choose(Signal::Logs), Behaviour::CutAnswer);
+        assert_eq!(rules.choose(Signal::Logs), Behaviour::Hang);
+    }
+
+    #[test]
+    fn a_rule_for_one_signal_leaves_the_others() {
+        let mut rules = Rules::default();
+        rules.set_for(Signal::Traces, Behaviour::Hang);
+        assert_eq!(rules.choose(Signal::Logs), Behaviour::Accept);
+        assert_eq!(rules.choose(Signal::Traces), Behaviour::Hang);
+    }
+}

@@ -1,0 +1,34 @@
+//! An extension to run beside the function.
+
+use std::path::PathBuf;
+
+/// What is started, and under which name it must register.
+#[derive(Clone, Debug)]
+pub struct Extension {
+    pub(crate) name: String,
+    /// None: somebody else speaks for it.
+    pub(crate) program: Option<PathBuf>,
+    pub(crate) variables: Vec<(String, String)>,
+}
+
+impl Extension {
+    /// An executable file. Platform: its registered name is its file name.
+    pub fn binary(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { name, program: Some(path), variables: Vec::new() }
+    }
+
+    /// Nothing is started: a test speaks the Extensions API itself, under this name.
+    pub fn external(name: impl Into<String>) -> Self {
+        Self { name: name.into(), program: None, variables: Vec::new() }
+    }
+
+    /// A variable of its environment, stronger than the sandbox's own. `{ip}` in it is replaced by the environment's
+    /// address.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+}

@@ -1,0 +1,106 @@
+//! The customer's function: built in, or any process that speaks the Runtime API.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+pub use context::Context;
+pub use otlp::{Exporter, Transport};
+
+pub(crate) mod builtin;
+mod context;
+mod otlp;
+mod sample;
+
+/// What the environment runs.
+#[derive(Clone)]
+pub struct Function(pub(crate) Kind);
+
+#[derive(Clone)]
+pub(crate) enum Kind {
+    Builtin(Handler),
+    Command(Command),
+    External,
+}
+
+pub(crate) type Handler = Arc<dyn Fn(Context) -> Answering + Send + Sync>;
+type Answering = Pin<Box<dyn Future<Output = Result<Value, Failure>> + Send>>;
+
+/// A process to start.
+#[derive(Clone, Debug)]
+pub(crate) struct Command {
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) variables: Vec<(String, String)>,
+}
+
+/// How an invocation fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// `errorType`.
+    pub error_type: String,
+    /// `errorMessage`.
+    pub message: String,
+    /// The whole process ends, without a word to the Runtime API.
+    pub exits: bool,
+}
+
+impl Failure {
+    /// An error that the function's handler raised.
+    pub fn new(error_type: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { error_type: error_type.into(), message: message.into(), exits: false }
+    }
+
+    /// The end of the function's process, as by `exit(1)` or out of memory.
+    pub fn exit() -> Self {
+        Self { error_type: String::new(), message: String::new(), exits: true }
+    }
+}
+
+impl Function {
+    /// A handler within the sandbox's own process. It is called over the Runtime API as any other.
+    pub fn builtin<F, R>(handler: F) -> Self
+    where
+        F: Fn(Context) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Value, Failure>> + Send + 'static,
+    {
+        Self(Kind::Builtin(Arc::new(move |context| Box::pin(handler(context)))))
+    }
+
+    /// A function that answers and does nothing else.
+    pub fn idle() -> Self {
+        Self::builtin(|_| async { Ok(Value::Null) })
+    }
+
+    /// The function of the demonstration: plain and JSON log lines, an error with fields, spans and a counter, sent
+    /// through this transport. A payload `{"fail": true}` makes it fail.
+    pub fn sample(transport: Transport) -> Self {
+        Self::builtin(move |context| sample::handle(context, transport))
+    }
+
+    /// A process that speaks the Runtime API. In arguments and variables `{ip}` is replaced by the environment's
+    /// address: `OTEL_EXPORTER_OTLP_ENDPOINT=http://{ip}:4318`.
+    pub fn command<S: Into<String>>(
+        program: impl Into<PathBuf>,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        Self(Kind::Command(Command { program: program.into(), arguments, variables: Vec::new() }))
+    }
+
+    /// Nothing is started: a test speaks the Runtime API itself.
+    pub fn external() -> Self {
+        Self(Kind::External)
+    }
+
+    /// A variable of the function's environment. A command's only: a function built in has none.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        if let Kind::Command(command) = &mut self.0 {
+            command.variables.push((name.into(), value.into()));
+        }
+        self
+    }
+}

@@ -1,0 +1,159 @@
+//! A child process: started, stopped, continued, killed, its output read line by line.
+//!
+//! One task owns the child and is the only one to signal it, so a signal never goes to a process that has been reaped
+//! and whose number belongs to another by now. The child leads a process group of its own, and signals go to the group:
+//! a command may be a shell with the function under it.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::clock;
+
+/// How long output is waited for after the exit: a grandchild may hold the pipe for ever.
+const LAST_OUTPUT: Duration = Duration::from_secs(1);
+
+/// A running child. Dropped, it is killed with its group.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pid: Pid,
+    orders: mpsc::Sender<Order>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+type Order = (Signal, oneshot::Sender<()>);
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Its status.
+    pub status: ExitStatus,
+    /// When it was seen to have ended.
+    pub at: Instant,
+}
+
+impl Exit {
+    /// For people: `exit status: 1`, `signal 9`.
+    pub fn text(&self) -> String {
+        match (self.status.code(), self.status.signal()) {
+            (Some(code), _) => format!("exit status {code}"),
+            (None, Some(signal)) => format!("signal {signal}"),
+            (None, None) => self.status.to_string(),
+        }
+    }
+}
+
+impl Process {
+    /// Starts a command. `on_line` gets each line of output, `on_exit` is called once, after the last line.
+    pub(crate) fn spawn(
+        mut command: Command,
+        on_line: impl Fn(String) + Clone + Send + 'static,
+        on_exit: impl FnOnce(Exit) + Send + 'static,
+    ) -> io::Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.process_group(0).kill_on_drop(true).spawn()?;
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        let pid = Pid::from_raw(id.ok_or_else(|| io::Error::other("the child has no process id"))?);
+        let mut readers = JoinSet::new();
+        if let Some(stdout) = child.stdout.take() {
+            readers.spawn(read_lines(stdout, on_line.clone()));
+        }
+        if let Some(stderr) = child.stderr.take() {
+            readers.spawn(read_lines(stderr, on_line));
+        }
+        let (orders, inbox) = mpsc::channel(8);
+        let task = tokio::spawn(own(Group(pid), child, inbox, readers, on_exit));
+        Ok(Self { pid, orders, task })
+    }
+
+    /// Sends a signal to the group. Nothing happens if the child has ended.
+    pub(crate) async fn signal(&self, signal: Signal) {
+        let (done, sent) = oneshot::channel();
+        if self.orders.send((signal, done)).await.is_ok() {
+            let _ = sent.await;
+        }
+    }
+
+    /// Stops the group, and returns once the child stands still.
+    pub(crate) async fn freeze(&self) -> io::Result<()> {
+        self.signal(Signal::SIGSTOP).await;
+        let pid = self.pid;
+        let stands = tokio::task::spawn_blocking(move || {
+            let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+            match waitid(Id::Pid(pid), flags) {
+                // No such child: it has ended and was reaped meanwhile, and stands as still as can be.
+                Ok(_) | Err(Errno::ECHILD) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        });
+        stands.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
+    /// Lets the group go on.
+    pub(crate) async fn thaw(&self) {
+        self.signal(Signal::SIGCONT).await;
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A process group that does not outlive its owner.
+struct Group(Pid);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // It may be gone, which is what is wanted.
+        let _ = killpg(self.0, Signal::SIGKILL);
+    }
+}
+
+async fn own(
+    group: Group,
+    mut child: Child,
+    mut inbox: mpsc::Receiver<Order>,
+    mut readers: JoinSet<()>,
+    on_exit: impl FnOnce(Exit),
+) {
+    let status = loop {
+        tokio::select! {
+            biased;
+            Some((signal, done)) = inbox.recv() => {
+                let _ = killpg(group.0, signal);
+                let _ = done.send(());
+            }
+            status = child.wait() => break status,
+        }
+    };
+    let at = clock::now();
+    drop(group);
+    // The pipes close with the last process that holds them; then every line has been handed on.
+    let _ = tokio::time::timeout(LAST_OUTPUT, async { while readers.join_next().await.is_some() {} }).await;
+    if let Ok(status) = status {
+        on_exit(Exit { status, at });
+    }
+}
+
+async fn read_lines(pipe: impl AsyncRead + Unpin, on_line: impl Fn(String)) {
+    let mut pipe = BufReader::new(pipe);
+    let mut line = Vec::new();
+    // Bytes, not `lines()`: a line that is no UTF-8 must not end the reading.
+    while pipe.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
+        let text = String::from_utf8_lossy(&line);
+        on_line(text.trim_end_matches(['\n', '\r']).to_owned());
+        line.clear();
+    }
+}

@@ -1,0 +1,340 @@
+//! The sandbox as tests and the command see it.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::RwLock;
+use tokio::task::JoinHandle;
+
+use crate::address::{self, API_PORT};
+use crate::board::Board;
+use crate::clock;
+use crate::collector::{Collector, Received};
+use crate::environment::{Environment, Hook};
+use crate::error::Error;
+use crate::extension::Extension;
+use crate::extensions_api::{self, NextCall};
+use crate::faults::{Fault, Faults};
+use crate::function::{Exporter, Function};
+use crate::journal::Journal;
+use crate::ledger::Ledger;
+use crate::outcome::{Init, Invocation, Shutdown, ShutdownReason};
+use crate::runtime_api;
+use crate::settings::{Initialization, LogFormat, Settings};
+use crate::state::State;
+use crate::telemetry::Telemetry;
+use crate::web;
+
+/// An emulated execution environment. Dropped, its processes are killed.
+#[derive(Debug)]
+pub struct Sandbox {
+    environment: Arc<Environment>,
+    server: JoinHandle<()>,
+}
+
+/// How a [`Sandbox`] is made.
+pub struct Builder {
+    settings: Settings,
+    extensions: Vec<Extension>,
+    function: Function,
+    collector: Option<Board<Received>>,
+    on_next: Option<Hook>,
+    faults: Vec<Fault>,
+}
+
+impl Builder {
+    /// Runs this extension. May be said more than once.
+    #[must_use]
+    pub fn extension(mut self, extension: Extension) -> Self {
+        self.extensions.push(extension);
+        self
+    }
+
+    /// Runs this function; without it, one that answers and does nothing else.
+    #[must_use]
+    pub fn function(mut self, function: Function) -> Self {
+        self.function = function;
+        self
+    }
+
+    /// At each `/next` this collector's counts are taken.
+    #[must_use]
+    pub fn collector(mut self, collector: &Collector) -> Self {
+        self.collector = Some(collector.watch());
+        self
+    }
+
+    /// Called at the moment of each `/next`, before it has any effect.
+    #[must_use]
+    pub fn on_next(mut self, hook: impl Fn(&NextCall) + Send + Sync + 'static) -> Self {
+        self.on_next = Some(Box::new(hook));
+        self
+    }
+
+    /// A variable of the function's configuration: its processes and the extensions see it.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// Extensions are not told to listen on the environment's own address; their own defaults hold. Tests that say so
+    /// share 127.0.0.1 with whatever else runs.
+    #[must_use]
+    pub fn without_default_endpoints(mut self) -> Self {
+        self.settings.default_endpoints = false;
+        self
+    }
+
+    /// `AWS_LAMBDA_FUNCTION_NAME`; without it, `sandbox-function`.
+    #[must_use]
+    pub fn function_name(mut self, name: impl Into<String>) -> Self {
+        self.settings.function_name = name.into();
+        self
+    }
+
+    /// Memory in MB; without it, 128.
+    #[must_use]
+    pub fn memory_mb(mut self, memory: u32) -> Self {
+        self.settings.memory_mb = memory;
+        self
+    }
+
+    /// The function's timeout; without it, 15 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeout = timeout;
+        self
+    }
+
+    /// The limit of the init; without it, Lambda's.
+    #[must_use]
+    pub fn init_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.init_timeout = Some(timeout);
+        self
+    }
+
+    /// How environments come to be; without it, on demand.
+    #[must_use]
+    pub fn initialization(mut self, initialization: Initialization) -> Self {
+        self.settings.initialization = initialization;
+        self
+    }
+
+    /// Managed instances: how many invocations a built-in function takes at once.
+    #[must_use]
+    pub fn concurrency(mut self, workers: usize) -> Self {
+        self.settings.concurrency = workers;
+        self
+    }
+
+    /// The log format; without it, text.
+    #[must_use]
+    pub fn log_format(mut self, format: LogFormat) -> Self {
+        self.settings.log_format = format;
+        self
+    }
+
+    /// Between invocations processes are not stopped. Telemetry rests all the same.
+    #[must_use]
+    pub fn without_freeze(mut self) -> Self {
+        self.settings.freeze = false;
+        self
+    }
+
+    /// What goes wrong from the start.
+    #[must_use]
+    pub fn faults(mut self, faults: impl IntoIterator<Item = Fault>) -> Self {
+        self.faults = faults.into_iter().collect();
+        self
+    }
+
+    /// Takes an address and listens; nothing is started yet.
+    pub async fn open(self) -> Result<Sandbox, Error> {
+        let (ip, listener) = address::claim().await.map_err(Error::Listen)?;
+        let faults = Faults::default();
+        faults.set(self.faults);
+        let managed = self.settings.managed();
+        let environment = Arc::new(Environment {
+            settings: self.settings,
+            ip,
+            extensions: self.extensions,
+            function: self.function,
+            state: Board::new(State { managed, ..State::default() }),
+            journal: Board::new(Journal::default()),
+            telemetry: Telemetry::default(),
+            ledger: Ledger::default(),
+            faults,
+            collector: self.collector,
+            on_next: self.on_next,
+            couriers: crate::environment::Couriers::default(),
+            processes: RwLock::default(),
+        });
+        let shared = Arc::clone(&environment);
+        let server = tokio::spawn(web::serve(listener, move |request| {
+            let environment = Arc::clone(&shared);
+            async move {
+                match request.uri().path().strip_prefix("/2018-06-01/runtime/") {
+                    Some(rest) => runtime_api::respond(&environment, &rest.to_owned(), request).await,
+                    None => extensions_api::respond(&environment, request).await,
+                }
+            }
+        }));
+        Ok(Sandbox { environment, server })
+    }
+
+    /// [`Self::open`], then [`Sandbox::init`]; an init that does not end well is an error.
+    pub async fn start(self) -> Result<Sandbox, Error> {
+        let sandbox = self.open().await?;
+        let init = sandbox.init().await?;
+        match init.error {
+            None => Ok(sandbox),
+            Some(error) => Err(Error::Init(format!("{error}{}", last_lines(&sandbox.journal())))),
+        }
+    }
+}
+
+impl Sandbox {
+    /// An environment without extensions and with a function that does nothing.
+    pub fn builder() -> Builder {
+        Builder {
+            settings: Settings::default(),
+            extensions: Vec::new(),
+            function: Function::idle(),
+            collector: None,
+            on_next: None,
+            faults: Vec::new(),
+        }
+    }
+
+    /// Runs the init phase.
+    pub async fn init(&self) -> Result<Init, Error> {
+        let mut processes = self.environment.processes.write().await;
+        if self.environment.state.read(|state| state.phase) != crate::state::Phase::Stopped {
+            return Err(Error::Phase("initialised already"));
+        }
+        self.environment.init(&mut processes).await
+    }
+
+    /// Runs one invocation. One that comes while another is running waits for it, except in managed instances. After a
+    /// timeout or crash the environment was reset, and the invocation begins with an init.
+    pub async fn invoke(&self, payload: Value) -> Result<Invocation, Error> {
+        if self.environment.settings.managed() {
+            let _running = self.environment.processes.read().await;
+            return self.environment.invoke_managed(&payload).await;
+        }
+        let mut processes = self.environment.processes.write().await;
+        self.environment.invoke(&mut processes, &payload).await
+    }
+
+    /// Runs the shutdown phase, with or without invocations before it.
+    pub async fn shutdown(&self, reason: ShutdownReason) -> Result<Shutdown, Error> {
+        let mut processes = self.environment.processes.write().await;
+        if self.environment.state.read(|state| state.phase) != crate::state::Phase::Ready {
+            return Err(Error::Phase("not initialised"));
+        }
+        Ok(self.environment.shut_down(&mut processes, reason).await)
+    }
+
+    /// Stops all processes where they stand, as between invocations.
+    pub async fn freeze(&self) -> Result<(), Error> {
+        self.environment.freeze(&mut *self.environment.processes.write().await).await
+    }
+
+    /// Lets them go on, as the next event does.
+    pub async fn thaw(&self) {
+        self.environment.thaw(&mut *self.environment.processes.write().await).await;
+    }
+
+    /// Whether the environment is at rest. It is between invocations, so a test acts "while frozen" by acting there.
+    pub async fn is_frozen(&self) -> bool {
+        self.environment.processes.read().await.frozen
+    }
+
+    /// What goes wrong from now on, in place of what went wrong before.
+    pub fn set_faults(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.environment.faults.set(faults.into_iter().collect());
+    }
+
+    /// Posts a body of any kind to the first subscriber, at once and beside all buffers. The answer is its status; none
+    /// if it gave none.
+    pub async fn inject(&self, body: impl Into<Bytes>) -> Result<Option<u16>, Error> {
+        let courier = self.environment.couriers.first().ok_or(Error::NoSubscription)?;
+        Ok(courier.attempt(body.into(), 0, 0, Vec::new()).await)
+    }
+
+    /// Writes a record into the platform's streams, as if it had happened.
+    pub fn emit(&self, kind: &str, record: Value) {
+        self.environment.telemetry.emit(kind, record);
+    }
+
+    /// The address that is this sandbox's alone.
+    pub fn ip(&self) -> Ipv4Addr {
+        self.environment.ip
+    }
+
+    /// `AWS_LAMBDA_RUNTIME_API`.
+    pub fn api(&self) -> SocketAddr {
+        SocketAddrV4::new(self.environment.ip, API_PORT).into()
+    }
+
+    /// A new client to the extension's receiver, as functions have it.
+    pub fn exporter(&self) -> Exporter {
+        self.environment.exporter()
+    }
+
+    /// What the sandbox saw so far.
+    pub fn journal(&self) -> Journal {
+        self.environment.journal.read(Clone::clone)
+    }
+
+    /// Calls that an extension must not make.
+    pub fn violations(&self) -> Vec<String> {
+        self.environment.journal.read(Journal::violations)
+    }
+
+    /// The lines that the extensions wrote.
+    pub fn extension_output(&self) -> Vec<String> {
+        self.environment.journal.read(|journal| journal.output.iter().map(|line| line.text.clone()).collect())
+    }
+
+    /// What the built-in function emitted.
+    pub fn ledger(&self) -> &Ledger {
+        &self.environment.ledger
+    }
+
+    /// Waits for a condition on what the sandbox saw.
+    pub async fn wait_until(
+        &self,
+        mut holds: impl FnMut(&Journal) -> bool,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        let deadline = clock::now() + timeout;
+        let found =
+            self.environment.journal.wait_before(deadline, |journal| holds(journal).then_some(())).await;
+        found.ok_or_else(|| {
+            let journal = self.journal();
+            let calls: Vec<_> = journal.calls.iter().map(|call| call.what).collect();
+            Error::Timeout(timeout, format!("calls {calls:?}{}", last_lines(&journal)))
+        })
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.server.abort();
+        // Nobody else has it, unless an invocation was given up midway; then the runtime's end takes it along.
+        if let Ok(mut processes) = self.environment.processes.try_write() {
+            *processes = crate::environment::Processes::default();
+        }
+    }
+}
+
+/// What an extension said last, for errors.
+fn last_lines(journal: &Journal) -> String {
+    let from = journal.output.len().saturating_sub(10);
+    journal.output.iter().skip(from).fold(String::new(), |text, line| text + "\n  " + &line.text)
+}

@@ -1,0 +1,97 @@
+//! What is set before anything starts.
+
+use std::time::Duration;
+
+/// How the function is configured at Lambda.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) function_name: String,
+    pub(crate) memory_mb: u32,
+    pub(crate) timeout: Duration,
+    pub(crate) init_timeout: Option<Duration>,
+    pub(crate) initialization: Initialization,
+    pub(crate) log_format: LogFormat,
+    pub(crate) freeze: bool,
+    pub(crate) concurrency: usize,
+    pub(crate) variables: Vec<(String, String)>,
+    pub(crate) default_endpoints: bool,
+}
+
+/// The function's version, everywhere.
+pub(crate) const VERSION: &str = "$LATEST";
+/// The handler that the function is configured with.
+pub(crate) const HANDLER: &str = "app.handler";
+/// The account of all examples.
+pub(crate) const ACCOUNT: &str = "123456789012";
+/// Where the environment claims to be.
+pub(crate) const REGION: &str = "us-east-1";
+
+/// `AWS_LAMBDA_INITIALIZATION_TYPE`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Initialization {
+    /// An invocation waits for the init.
+    #[default]
+    OnDemand,
+    /// The init is made ahead; the environment is frozen until the first invocation.
+    ProvisionedConcurrency,
+    /// The init is made ahead, and each environment is restored from its snapshot.
+    SnapStart,
+    /// Several invocations at once, none of them told to extensions; no freeze.
+    ManagedInstances,
+}
+
+impl Initialization {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::OnDemand => "on-demand",
+            Self::ProvisionedConcurrency => "provisioned-concurrency",
+            Self::SnapStart => "snap-start",
+            Self::ManagedInstances => "lambda-managed-instances",
+        }
+    }
+}
+
+/// `AWS_LAMBDA_LOG_FORMAT`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines are lines.
+    #[default]
+    Text,
+    /// Lines that are JSON objects become objects.
+    Json,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            function_name: "sandbox-function".to_owned(),
+            memory_mb: 128,
+            timeout: Duration::from_secs(15),
+            init_timeout: None,
+            initialization: Initialization::default(),
+            log_format: LogFormat::default(),
+            freeze: true,
+            concurrency: 4,
+            variables: Vec::new(),
+            default_endpoints: true,
+        }
+    }
+}
+
+impl Settings {
+    /// Platform: 10 s, but at least 130 s where nobody waits for it.
+    pub(crate) fn init_limit(&self) -> Duration {
+        self.init_timeout.unwrap_or(match self.initialization {
+            Initialization::OnDemand => Duration::from_secs(10),
+            _ => Duration::from_secs(130),
+        })
+    }
+
+    pub(crate) fn managed(&self) -> bool {
+        self.initialization == Initialization::ManagedInstances
+    }
+
+    pub(crate) fn arn(&self) -> String {
+        format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{}", self.function_name)
+    }
+}

@@ -1,0 +1,97 @@
+//! The shutdown phase: 2,000 ms in all, then the kill.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::clock;
+use crate::environment::{Environment, Processes, RunningFunction};
+use crate::outcome::{ExtensionEnd, Shutdown, ShutdownReason};
+use crate::state::{Phase, State};
+
+/// Platform: with external extensions.
+const LIMIT: Duration = Duration::from_secs(2);
+/// Platform: of it, for the runtime.
+const RUNTIME_LIMIT: Duration = Duration::from_millis(300);
+/// How long the system may take to carry out a SIGKILL.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+impl Environment {
+    /// Ends everything.
+    pub(crate) async fn shut_down(&self, processes: &mut Processes, reason: ShutdownReason) -> Shutdown {
+        let start = clock::now();
+        let deadline_ms = clock::epoch_millis(clock::wall() + LIMIT);
+        self.thaw(processes).await;
+        self.state.write(|state| state.phase = Phase::Shutdown);
+        self.stop_function(processes, start, reason).await;
+        let event = json!({
+            "eventType": "SHUTDOWN",
+            "shutdownReason": reason.name(),
+            "deadlineMs": deadline_ms,
+        });
+        let told: Vec<String> = self.state.write(|state| {
+            state.dispatch("SHUTDOWN", &event);
+            let told = state.extensions.iter().filter(|extension| extension.takes("SHUTDOWN"));
+            told.map(|extension| extension.name.clone()).collect()
+        });
+        for (name, process) in &processes.extensions {
+            if !told.contains(name) {
+                process.signal(Signal::SIGKILL).await;
+            }
+        }
+        let spawned: Vec<String> = processes.extensions.iter().map(|(name, _)| name.clone()).collect();
+        let gone = |state: &State| all_gone(state, &spawned).then_some(());
+        let mut killed = Vec::new();
+        if self.state.wait_before(start + LIMIT, gone).await.is_none() {
+            for (name, process) in &processes.extensions {
+                if !self.state.read(|state| is_gone(state, name)) {
+                    killed.push(name.clone());
+                    process.signal(Signal::SIGKILL).await;
+                }
+            }
+            let killed_all = |state: &State| spawned.iter().all(|name| is_gone(state, name)).then_some(());
+            let _ = self.state.wait_before(clock::now() + KILL_LIMIT, killed_all).await;
+        }
+        let extensions = spawned.iter().map(|name| self.end_of(name, start, killed.contains(name))).collect();
+        self.state.write(|state| state.phase = Phase::Stopped);
+        self.telemetry.end();
+        *processes = Processes::default();
+        Shutdown { reason, took: start.elapsed(), extensions }
+    }
+
+    async fn stop_function(&self, processes: &mut Processes, start: Instant, reason: ShutdownReason) {
+        if let (ShutdownReason::Spindown, Some(RunningFunction::Process(process))) =
+            (reason, &processes.function)
+        {
+            process.signal(Signal::SIGTERM).await;
+            let exited = |state: &State| state.runtime.exit.is_some().then_some(());
+            let _ = self.state.wait_before(start + RUNTIME_LIMIT, exited).await;
+        }
+        // What is left of it is killed when it is dropped.
+        processes.function = None;
+    }
+
+    fn end_of(&self, name: &str, start: Instant, killed: bool) -> ExtensionEnd {
+        let exit = self.state.read(|state| {
+            state
+                .extensions
+                .iter()
+                .find(|extension| extension.name == name)
+                .and_then(|extension| extension.exit)
+        });
+        let took = exit.map_or_else(|| start.elapsed(), |exit| exit.at.saturating_duration_since(start));
+        ExtensionEnd { name: name.to_owned(), exit, took, killed }
+    }
+}
+
+/// Processes have exited; an extension that a test plays has its event, which is all that can be asked of it.
+fn all_gone(state: &State, spawned: &[String]) -> bool {
+    state.extensions.iter().all(|extension| {
+        if spawned.contains(&extension.name) { extension.exit.is_some() } else { extension.outbox.is_none() }
+    })
+}
+
+fn is_gone(state: &State, name: &str) -> bool {
+    state.extensions.iter().any(|extension| extension.name == name && extension.exit.is_some())
+}

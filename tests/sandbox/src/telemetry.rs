@@ -1,0 +1,290 @@
+//! The platform's event streams: what happens becomes records, records wait in each subscription's buffer, and are
+//! posted from there ([`crate::delivery`]).
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::clock;
+use crate::subscription::{Buffering, Subscription};
+
+/// One record, with what its buffering needs to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    /// `platform`, `function` or `extension`.
+    pub(crate) stream: &'static str,
+    pub(crate) bytes: usize,
+    pub(crate) value: Arc<Value>,
+}
+
+impl Record {
+    /// `kind` is the record's type, such as `platform.start`.
+    pub(crate) fn new(kind: &str, record: Value) -> Self {
+        let stream = match kind {
+            "function" => "function",
+            "extension" => "extension",
+            _ => "platform",
+        };
+        let mut value = json!({"time": clock::rfc3339(clock::wall()), "type": kind});
+        // Not in the macro: it would clone the record, and records can be large.
+        if let Some(object) = value.as_object_mut() {
+            object.insert("record".to_owned(), record);
+        }
+        Self { stream, bytes: value.to_string().len(), value: Arc::new(value) }
+    }
+}
+
+/// All streams of an environment. Clones are one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Telemetry(Arc<Mutex<Streams>>);
+
+#[derive(Debug, Default)]
+struct Streams {
+    /// Records of this init: a subscription made later gets them, too.
+    backlog: Vec<Record>,
+    /// Subscriptions can still be made.
+    open: bool,
+    queues: Vec<Arc<Queue>>,
+}
+
+impl Telemetry {
+    /// A new init begins: nobody is subscribed.
+    pub(crate) fn begin(&self) {
+        self.end();
+        self.lock().open = true;
+    }
+
+    /// The environment ends, and with it all subscriptions.
+    pub(crate) fn end(&self) {
+        let ended = std::mem::take(&mut *self.lock());
+        for queue in &ended.queues {
+            queue.close();
+        }
+    }
+
+    /// The init is over: no more subscriptions, and no more need to remember.
+    pub(crate) fn close_subscriptions(&self) {
+        let mut streams = self.lock();
+        streams.open = false;
+        streams.backlog = Vec::new();
+    }
+
+    /// Something has happened.
+    pub(crate) fn emit(&self, kind: &str, record: Value) {
+        let record = Record::new(kind, record);
+        let mut streams = self.lock();
+        for queue in &streams.queues {
+            queue.push(record.clone());
+        }
+        if streams.open {
+            streams.backlog.push(record);
+        }
+    }
+
+    /// A line that a function or an extension wrote.
+    pub(crate) fn emit_line(&self, kind: &str, line: String, json_format: bool) {
+        // Platform: with the log format JSON, a line that is a JSON object becomes an object.
+        let object = json_format.then(|| serde_json::from_str::<Value>(&line).ok()).flatten();
+        let record = object.filter(Value::is_object).unwrap_or(Value::String(line));
+        self.emit(kind, record);
+    }
+
+    pub(crate) fn subscribe(&self, subscription: &Subscription) -> Arc<Queue> {
+        let queue = Arc::new(Queue::new(subscription));
+        let mut streams = self.lock();
+        for record in &streams.backlog {
+            queue.push(record.clone());
+        }
+        streams.queues.push(Arc::clone(&queue));
+        queue
+    }
+
+    /// Deliveries rest while the environment is frozen.
+    pub(crate) fn pause(&self, paused: bool) {
+        for queue in &self.lock().queues {
+            queue.pause(paused);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Streams> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The buffer of one subscription.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    types: Vec<String>,
+    buffering: Buffering,
+    buffer: Mutex<Buffer>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Buffer {
+    records: VecDeque<Record>,
+    bytes: usize,
+    oldest: Option<Instant>,
+    paused: bool,
+    closed: bool,
+}
+
+/// When a buffer is to be sent.
+#[derive(Debug, PartialEq, Eq)]
+enum Due {
+    Now,
+    At(Instant),
+    /// Not before something changes.
+    Unknown,
+}
+
+impl Queue {
+    fn new(subscription: &Subscription) -> Self {
+        Self {
+            types: subscription.types.clone(),
+            buffering: subscription.buffering,
+            buffer: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    fn push(&self, record: Record) {
+        if self.types.iter().any(|kind| kind == record.stream) {
+            self.lock().push(record, clock::now());
+            self.changed.notify_one();
+        }
+    }
+
+    fn pause(&self, paused: bool) {
+        self.lock().paused = paused;
+        self.changed.notify_one();
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits until a batch is due, and takes it. None when the subscription has ended.
+    pub(crate) async fn next_batch(&self) -> Option<Vec<Record>> {
+        loop {
+            let due = {
+                let mut buffer = self.lock();
+                if buffer.closed {
+                    return None;
+                }
+                let now = clock::now();
+                match buffer.due(&self.buffering, now) {
+                    Due::Now => return Some(buffer.take(&self.buffering, now)),
+                    due => due,
+                }
+            };
+            match due {
+                Due::At(at) => {
+                    let _ = tokio::time::timeout_at(at.into(), self.changed.notified()).await;
+                }
+                _ => self.changed.notified().await,
+            }
+        }
+    }
+
+    /// Waits while deliveries rest. False when the subscription has ended.
+    pub(crate) async fn awake(&self) -> bool {
+        loop {
+            {
+                let buffer = self.lock();
+                if buffer.closed || !buffer.paused {
+                    return !buffer.closed;
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Buffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Buffer {
+    fn push(&mut self, record: Record, now: Instant) {
+        self.oldest.get_or_insert(now);
+        self.bytes += record.bytes;
+        self.records.push_back(record);
+    }
+
+    fn due(&self, buffering: &Buffering, now: Instant) -> Due {
+        let Some(oldest) = self.oldest.filter(|_| !self.paused) else { return Due::Unknown };
+        let full = self.records.len() >= buffering.max_items || self.bytes >= buffering.max_bytes;
+        let at = oldest + buffering.timeout;
+        if full || at <= now { Due::Now } else { Due::At(at) }
+    }
+
+    /// As much as one POST takes; the rest waits as if it had come now.
+    fn take(&mut self, buffering: &Buffering, now: Instant) -> Vec<Record> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < buffering.max_items && bytes < buffering.max_bytes {
+            let Some(record) = self.records.pop_front() else { break };
+            bytes += record.bytes;
+            batch.push(record);
+        }
+        self.bytes -= bytes;
+        self.oldest = (!self.records.is_empty()).then_some(now);
+        batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const BUFFERING: Buffering =
+        Buffering { max_items: 1_000, max_bytes: 262_144, timeout: Duration::from_millis(25) };
+
+    fn filled(records: usize, bytes: usize, at: Instant) -> Buffer {
+        let mut buffer = Buffer::default();
+        for _ in 0..records {
+            buffer.push(Record { stream: "function", bytes, value: Arc::default() }, at);
+        }
+        buffer
+    }
+
+    #[test]
+    fn a_buffer_is_due_a_timeout_after_its_oldest_record() {
+        let start = clock::now();
+        let buffer = filled(2, 100, start);
+        assert_eq!(buffer.due(&BUFFERING, start), Due::At(start + BUFFERING.timeout));
+        assert_eq!(buffer.due(&BUFFERING, start + BUFFERING.timeout), Due::Now);
+        assert_eq!(Buffer::default().due(&BUFFERING, start), Due::Unknown);
+    }
+
+    #[test]
+    fn a_buffer_is_due_at_once_when_it_has_enough_items_or_bytes() {
+        let start = clock::now();
+        assert_eq!(filled(1_000, 1, start).due(&BUFFERING, start), Due::Now);
+        assert_eq!(filled(2, 131_072, start).due(&BUFFERING, start), Due::Now);
+    }
+
+    #[test]
+    fn a_batch_has_at_most_max_items_and_ends_with_the_record_that_reaches_max_bytes() {
+        let start = clock::now();
+        let mut many = filled(2_500, 1, start);
+        assert_eq!(many.take(&BUFFERING, start).len(), 1_000);
+        assert_eq!(many.bytes, 1_500);
+        assert_eq!(filled(5, 200_000, start).take(&BUFFERING, start).len(), 2);
+    }
+
+    #[test]
+    fn a_paused_buffer_is_not_due() {
+        let start = clock::now();
+        let mut buffer = filled(5_000, 1, start);
+        buffer.paused = true;
+        assert_eq!(buffer.due(&BUFFERING, start), Due::Unknown);
+    }
+}
