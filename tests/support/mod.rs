@@ -8,23 +8,23 @@ use lambda_sandbox::collector::Protocol;
 use lambda_sandbox::{Builder, Collector, Extension, Sandbox, Shutdown, ShutdownReason};
 
 /// What a condition may take at most on a busy machine; nothing waits so long where all is well.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
+pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
 
 /// The extension under test, sending to `collector`.
-pub fn extension(collector: &Collector, protocol: Protocol) -> Extension {
+pub(crate) fn extension(collector: &Collector, protocol: Protocol) -> Extension {
     unconfigured()
         .env("ROTEL_OTLP_EXPORTER_ENDPOINT", collector.url(protocol))
         .env("ROTEL_OTLP_EXPORTER_PROTOCOL", name(protocol))
 }
 
 /// The extension under test, without an endpoint.
-pub fn unconfigured() -> Extension {
+pub(crate) fn unconfigured() -> Extension {
     Extension::binary(env!("CARGO_BIN_EXE_rotel-extension"))
 }
 
-pub fn name(protocol: Protocol) -> &'static str {
+pub(crate) fn name(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Grpc => "grpc",
         Protocol::Http => "http",
@@ -33,7 +33,7 @@ pub fn name(protocol: Protocol) -> &'static str {
 
 /// A sandbox with the extension under test and patience with its flushes: where a test is not about time, a busy machine
 /// must not make it one.
-pub fn sandbox(collector: &Collector, protocol: Protocol) -> Builder {
+pub(crate) fn sandbox(collector: &Collector, protocol: Protocol) -> Builder {
     let extension = extension(collector, protocol).env("ROTEL_FLUSH_TIMEOUT", "60s");
     Sandbox::builder()
         .extension(extension)
@@ -42,7 +42,7 @@ pub fn sandbox(collector: &Collector, protocol: Protocol) -> Builder {
 }
 
 /// Shuts the sandbox down and sees that the extension kept to the rules until its end.
-pub async fn end(sandbox: &Sandbox) -> Shutdown {
+pub(crate) async fn end(sandbox: &Sandbox) -> Shutdown {
     let shutdown = sandbox.shutdown(ShutdownReason::Spindown).await.expect("a shutdown");
     assert!(shutdown.is_clean(), "{shutdown:?}\n{:#?}", sandbox.extension_output());
     assert_eq!(sandbox.violations(), Vec::<String>::new());
