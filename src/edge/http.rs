@@ -1,7 +1,7 @@
 //! What the files that speak HTTP share: listeners, the accept loop, and bodies with a limit.
 //!
 //! Promises that one connection costs no other one anything, whatever is sent over it: a panic ends its task only, a
-//! client that sends nothing is dropped in time, and a body is never held beyond its limit.
+//! client that says nothing is dropped in time, and a body is never held beyond its limit.
 
 use std::convert::Infallible;
 use std::io;
@@ -106,13 +106,18 @@ where
     let mut http = http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new());
     accept(listeners, |stream| {
-        let handler = handler.clone();
-        let service = service_fn(move |request| {
-            let response = handler(request);
-            async { Ok::<_, Infallible>(response.await) }
-        });
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        async { drop(connection.await) }
+        let (http, handler) = (http.clone(), handler.clone());
+        async move {
+            // A client of HTTP/2 speaks first. Hyper would wait for one that does not for ever.
+            if tokio::time::timeout(HEAD_TIMEOUT, stream.readable()).await.is_err() {
+                return;
+            }
+            let service = service_fn(move |request| {
+                let response = handler(request);
+                async { Ok::<_, Infallible>(response.await) }
+            });
+            drop(http.serve_connection(TokioIo::new(stream), service).await);
+        }
     })
     .await
 }

@@ -416,7 +416,11 @@ fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
 }
 
 fn key_value(value: impl Strategy<Value = AnyValue>) -> impl Strategy<Value = KeyValue> {
-    (text(), option::of(value)).prop_map(|(key, value)| KeyValue { key, value, key_strindex: 0 })
+    (text(), option::of(value), any::<i32>()).prop_map(|(key, value, key_strindex)| KeyValue {
+        key,
+        value,
+        key_strindex,
+    })
 }
 
 fn any_value() -> impl Strategy<Value = AnyValue> {
@@ -426,6 +430,7 @@ fn any_value() -> impl Strategy<Value = AnyValue> {
         any::<i64>().prop_map(Value::IntValue),
         double().prop_map(Value::DoubleValue),
         vec(any::<u8>(), 0..8).prop_map(Value::BytesValue),
+        any::<i32>().prop_map(Value::StringValueStrindex),
     ];
     option::of(leaf).prop_map(|value| AnyValue { value }).prop_recursive(3, 8, 3, |inner| {
         prop_oneof![

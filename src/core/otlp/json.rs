@@ -101,6 +101,112 @@ enum Within {
     Packed,
 }
 
+impl<'de> DeserializeSeed<'de> for Value<'_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Value<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let due = match self.field.kind {
+            _ if self.lacks_array() => "an array",
+            Kind::Message(_) => "an object",
+            Kind::String => "text",
+            Kind::Bytes => "base64",
+            Kind::Id(_) => "hex digits",
+            Kind::Bool => "true or false",
+            Kind::Double => "a number",
+            _ => "a whole number",
+        };
+        write!(f, "{due} for {}", self.field.name)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        // In an array there is a place to fill, and an attribute that is null is one without a value.
+        match self.within {
+            Within::Message => Ok(()),
+            Within::Array if matches!(self.field.kind, Kind::Message(_)) => {
+                let mut value = self;
+                value.delimited(&[]);
+                Ok(())
+            }
+            _ => Err(E::invalid_type(serde::de::Unexpected::Unit, &self)),
+        }
+    }
+
+    fn visit_bool<E: Error>(mut self, value: bool) -> Result<(), E> {
+        if !matches!(self.field.kind, Kind::Bool) || self.lacks_array() {
+            return Err(E::invalid_type(serde::de::Unexpected::Bool(value), &self));
+        }
+        self.varint(u64::from(value));
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        if self.lacks_array() {
+            return Err(E::invalid_type(serde::de::Unexpected::Unsigned(value), &self));
+        }
+        self.integer(i128::from(value))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        if self.lacks_array() {
+            return Err(E::invalid_type(serde::de::Unexpected::Signed(value), &self));
+        }
+        self.integer(i128::from(value))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        if self.lacks_array() {
+            return Err(E::invalid_type(serde::de::Unexpected::Float(value), &self));
+        }
+        self.number(value)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        if self.lacks_array() {
+            return Err(E::invalid_type(serde::de::Unexpected::Str(text), &self));
+        }
+        self.text(text)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, map: A) -> Result<(), A::Error> {
+        let Kind::Message(schema) = self.field.kind else {
+            return Err(A::Error::invalid_type(serde::de::Unexpected::Map, &self));
+        };
+        if self.lacks_array() {
+            return Err(A::Error::invalid_type(serde::de::Unexpected::Map, &self));
+        }
+        self.key(WireType::Delimited);
+        let start = self.out.len();
+        MessageVisitor { schema, out: self.out }.visit_map(map)?;
+        put_len_before(self.out, start);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Self { tag, field, within, out } = self;
+        if !field.repeated || within != Within::Message {
+            let value = Value { tag, field, within, out };
+            return Err(A::Error::invalid_type(serde::de::Unexpected::Seq, &value));
+        }
+        if matches!(field.kind, Kind::Message(_) | Kind::String) {
+            while seq.next_element_seed(Value { tag, field, within: Within::Array, out })?.is_some() {}
+            return Ok(());
+        }
+        put_key(out, tag, WireType::Delimited);
+        let start = out.len();
+        while seq.next_element_seed(Value { tag, field, within: Within::Packed, out })?.is_some() {}
+        put_len_before(out, start);
+        Ok(())
+    }
+}
+
 impl Value<'_> {
     /// Whether only an array will do here.
     fn lacks_array(&self) -> bool {
@@ -221,112 +327,6 @@ fn whole(value: f64) -> Option<i128> {
 
 fn in_range<T: TryFrom<i128>, E: Error>(value: i128) -> Result<T, E> {
     T::try_from(value).map_err(|_| E::custom(format_args!("the number {value} is out of range")))
-}
-
-impl<'de> DeserializeSeed<'de> for Value<'_> {
-    type Value = ();
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Value<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let due = match self.field.kind {
-            _ if self.lacks_array() => "an array",
-            Kind::Message(_) => "an object",
-            Kind::String => "text",
-            Kind::Bytes => "base64",
-            Kind::Id(_) => "hex digits",
-            Kind::Bool => "true or false",
-            Kind::Double => "a number",
-            _ => "a whole number",
-        };
-        write!(f, "{due} for {}", self.field.name)
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        // In an array there is a place to fill, and an attribute that is null is one without a value.
-        match self.within {
-            Within::Message => Ok(()),
-            Within::Array if matches!(self.field.kind, Kind::Message(_)) => {
-                let mut value = self;
-                value.delimited(&[]);
-                Ok(())
-            }
-            _ => Err(E::invalid_type(serde::de::Unexpected::Unit, &self)),
-        }
-    }
-
-    fn visit_bool<E: Error>(mut self, value: bool) -> Result<(), E> {
-        if !matches!(self.field.kind, Kind::Bool) || self.lacks_array() {
-            return Err(E::invalid_type(serde::de::Unexpected::Bool(value), &self));
-        }
-        self.varint(u64::from(value));
-        Ok(())
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        if self.lacks_array() {
-            return Err(E::invalid_type(serde::de::Unexpected::Unsigned(value), &self));
-        }
-        self.integer(i128::from(value))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        if self.lacks_array() {
-            return Err(E::invalid_type(serde::de::Unexpected::Signed(value), &self));
-        }
-        self.integer(i128::from(value))
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        if self.lacks_array() {
-            return Err(E::invalid_type(serde::de::Unexpected::Float(value), &self));
-        }
-        self.number(value)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        if self.lacks_array() {
-            return Err(E::invalid_type(serde::de::Unexpected::Str(text), &self));
-        }
-        self.text(text)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, map: A) -> Result<(), A::Error> {
-        let Kind::Message(schema) = self.field.kind else {
-            return Err(A::Error::invalid_type(serde::de::Unexpected::Map, &self));
-        };
-        if self.lacks_array() {
-            return Err(A::Error::invalid_type(serde::de::Unexpected::Map, &self));
-        }
-        self.key(WireType::Delimited);
-        let start = self.out.len();
-        MessageVisitor { schema, out: self.out }.visit_map(map)?;
-        put_len_before(self.out, start);
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Self { tag, field, within, out } = self;
-        if !field.repeated || within != Within::Message {
-            let value = Value { tag, field, within, out };
-            return Err(A::Error::invalid_type(serde::de::Unexpected::Seq, &value));
-        }
-        if matches!(field.kind, Kind::Message(_) | Kind::String) {
-            while seq.next_element_seed(Value { tag, field, within: Within::Array, out })?.is_some() {}
-            return Ok(());
-        }
-        put_key(out, tag, WireType::Delimited);
-        let start = out.len();
-        while seq.next_element_seed(Value { tag, field, within: Within::Packed, out })?.is_some() {}
-        put_len_before(out, start);
-        Ok(())
-    }
 }
 
 /// Writes the length of what has been written since `start`, before it.
