@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::clock;
-use crate::collector::Counts;
+use crate::collector::Received;
 use crate::delivery::Courier;
 use crate::environment::Environment;
 use crate::faults::Fault;
@@ -16,6 +16,7 @@ use crate::journal::{Call, Operation};
 use crate::settings::{ACCOUNT, HANDLER, VERSION};
 use crate::state::{ApiError, Phase};
 use crate::subscription::Subscription;
+use crate::telemetry::set;
 use crate::web::{self, Answer, header};
 
 const BODY_LIMIT: usize = 1024 * 1024;
@@ -26,7 +27,7 @@ pub struct NextCall {
     /// Who.
     pub extension: String,
     /// What the attached collector holds at this moment.
-    pub collector: Option<Counts>,
+    pub collector: Option<Received>,
 }
 
 /// Answers a request to the Extensions or Telemetry API.
@@ -98,7 +99,7 @@ fn register(environment: &Environment, headers: &http::HeaderMap, body: &[u8]) -
         "handler": HANDLER,
     });
     if features.split(',').any(|feature| feature.trim() == "accountId") {
-        answer["accountId"] = ACCOUNT.into();
+        set(&mut answer, "accountId", ACCOUNT);
     }
     let mut answer = web::json(200, &answer);
     if let Ok(id) = id.parse() {
@@ -156,17 +157,16 @@ async fn next(environment: &Environment, id: Option<&str>) -> Answer {
         let name = environment.name_of(id).unwrap_or_default();
         return environment.refuse_by_fault(Operation::Next, name, status);
     }
-    let counts =
-        environment.collector.as_ref().map(|received| received.read(crate::collector::Received::counts));
+    let collector = environment.collector.as_ref().map(|received| received.read(Received::clone));
     if let (Some(extension), Some(hook)) = (environment.name_of(id), &environment.on_next) {
-        hook(&NextCall { extension, collector: counts });
+        hook(&NextCall { extension, collector: collector.clone() });
     }
     let now = clock::now();
     let called = environment.state.write(|state| {
         let generation = state.generation;
         let extension = state.identify(id)?;
         let name = extension.name.clone();
-        extension.next(now, counts)?;
+        extension.next(now, collector)?;
         // Before the phase sees the change: who waits for the phase finds the call recorded.
         environment.record(Operation::Next, Some(name.clone()), 200);
         Ok((name, generation))
@@ -181,10 +181,8 @@ async fn next(environment: &Environment, id: Option<&str>) -> Answer {
             state.extensions.iter().any(|extension| extension.name == name && extension.outbox.is_some());
         (over || event).then_some(over)
     });
-    let event = match over.await {
-        true => None,
-        false => environment.state.write(|state| state.take_event(id.unwrap_or_default())),
-    };
+    let gone = over.await;
+    let event = environment.state.write(|state| state.take_event(id.unwrap_or_default())).filter(|_| !gone);
     match event {
         Some(event) => {
             let mut answer = web::json(200, &event);

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::outcome::{Init, ShutdownReason, Status};
 use crate::settings::{Initialization, VERSION};
 use crate::state::{Answer, Phase, State};
+use crate::telemetry::set;
 
 /// Why an init does not end well.
 #[derive(Clone, Debug)]
@@ -38,7 +39,7 @@ impl Environment {
         };
         self.telemetry.emit("platform.initReport", {
             let mut record = self.init_record(status, error_type);
-            record["metrics"] = json!({"durationMs": clock::millis(took)});
+            set(&mut record, "metrics", json!({"durationMs": clock::millis(took)}));
             record
         });
         let extensions = self.state.read(|state| {
@@ -135,8 +136,8 @@ impl Environment {
 
     fn init_start(&self) -> Value {
         let mut record = self.identity();
-        record["initializationType"] = self.settings.initialization.name().into();
-        record["phase"] = "init".into();
+        set(&mut record, "initializationType", self.settings.initialization.name());
+        set(&mut record, "phase", "init");
         record
     }
 
@@ -159,7 +160,7 @@ impl Environment {
             "spans": [],
         });
         if let Some(error_type) = error_type {
-            record["errorType"] = error_type.as_str().into();
+            set(&mut record, "errorType", error_type.as_str());
         }
         record
     }

@@ -13,6 +13,7 @@ use crate::id;
 use crate::outcome::{Invocation, ShutdownReason, Status};
 use crate::settings::VERSION;
 use crate::state::{Answer, Invoke, Phase, Running, State};
+use crate::telemetry::set;
 
 /// How the function, or the wait for extensions after it, ended.
 #[derive(Clone, Debug)]
@@ -99,7 +100,7 @@ impl Environment {
             payload: Bytes::from(payload.to_string()),
         });
         let mut tracing = tracing(&invoke);
-        tracing["spanId"] = format!("{:016x}", id::random()).into();
+        set(&mut tracing, "spanId", format!("{:016x}", id::random()));
         let record = json!({"requestId": invoke.request_id, "version": VERSION, "tracing": tracing});
         self.telemetry.emit("platform.start", record);
         let event = json!({
@@ -159,7 +160,7 @@ impl Environment {
             "tracing": tracing(&under.invoke),
         });
         if let Some(error_type) = error_type {
-            record["errorType"] = error_type.into();
+            set(&mut record, "errorType", error_type);
         }
         self.telemetry.emit("platform.runtimeDone", record);
     }
@@ -178,13 +179,15 @@ impl Environment {
         let last_next = self.state.write(|state| {
             state.invocations.remove(&request_id);
             let of_this = state.extensions.iter().filter(|extension| extension.takes("INVOKE"));
-            of_this.filter_map(|extension| extension.last_next).max_by_key(|(at, _)| *at)
+            of_this.filter_map(|extension| extension.last_next.clone()).max_by_key(|(at, _)| *at)
         });
         let last_next = last_next.filter(|(at, _)| *at >= under.start);
-        let added = last_next.map_or(Duration::ZERO, |(at, _)| at.saturating_duration_since(function_end));
+        let added =
+            last_next.as_ref().map_or(Duration::ZERO, |(at, _)| at.saturating_duration_since(function_end));
         let delivered =
             self.journal.read(|journal| journal.runtime_done(&request_id).map(|delivery| delivery.at));
         let added_after_delivery = last_next
+            .as_ref()
             .zip(delivered)
             .and_then(|((next, _), delivered)| next.checked_duration_since(delivered));
         let (function, total) = (function_end - under.start, under.start.elapsed());
@@ -202,7 +205,7 @@ impl Environment {
             added,
             added_after_delivery,
             total,
-            collector_at_next: last_next.and_then(|(_, counts)| counts),
+            collector_at_next: last_next.and_then(|(_, collector)| collector),
             reset: None,
         }
     }
@@ -229,7 +232,7 @@ impl Environment {
             "memorySizeMB": self.settings.memory_mb,
         });
         if let Some(cold) = cold {
-            metrics["initDurationMs"] = clock::millis(cold).into();
+            set(&mut metrics, "initDurationMs", clock::millis(cold));
         }
         let overhead = total.saturating_sub(function);
         let mut record = json!({
@@ -240,7 +243,7 @@ impl Environment {
             "tracing": tracing(&under.invoke),
         });
         if let Some(error_type) = error_type {
-            record["errorType"] = error_type.into();
+            set(&mut record, "errorType", error_type);
         }
         record
     }
@@ -276,8 +279,9 @@ fn verdict(ended: &End, answer: &Answer) -> (Status, Option<String>) {
     match (ended, answer) {
         (End::Timeout, _) => (Status::Timeout, Some("Sandbox.Timedout".to_owned())),
         (End::RuntimeExit(_), _) => (Status::Error, Some("Runtime.ExitError".to_owned())),
-        (End::ExtensionCrash(_, error_type), _) => (Status::Error, Some(error_type.clone())),
-        (End::Done, Answer::Error { error_type, .. }) => (Status::Error, Some(error_type.clone())),
+        (End::ExtensionCrash(_, error_type), _) | (End::Done, Answer::Error { error_type, .. }) => {
+            (Status::Error, Some(error_type.clone()))
+        }
         (End::Done, _) => (Status::Success, None),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::collector::Counts;
+use crate::collector::Received;
 use crate::process::Exit;
 use crate::state::Answer;
 
@@ -64,7 +64,7 @@ pub struct Invocation {
     /// All of it.
     pub total: Duration,
     /// What the attached collector held at the moment of the last extension's `/next`.
-    pub collector_at_next: Option<Counts>,
+    pub collector_at_next: Option<Received>,
     /// The environment was reset after it.
     pub reset: Option<Shutdown>,
 }

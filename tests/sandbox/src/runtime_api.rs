@@ -35,7 +35,7 @@ pub(crate) async fn respond(
             environment.state.write(|state| state.runtime.init_error = Some(error));
             accepted()
         }
-        _ => refuse(ApiError::new(404, "NotFound", "no such operation of the Runtime API")),
+        _ => refuse(&ApiError::new(404, "NotFound", "no such operation of the Runtime API")),
     }
 }
 
@@ -46,7 +46,7 @@ async fn next(state: &Board<State>) -> Answer {
     });
     let generation = match called {
         Ok(generation) => generation,
-        Err(error) => return refuse(error),
+        Err(error) => return refuse(&error),
     };
     let _idle = Idle { state, generation };
     loop {
@@ -55,7 +55,7 @@ async fn next(state: &Board<State>) -> Answer {
             (over || !state.runtime.pending.is_empty()).then_some(over)
         });
         if over.await {
-            return refuse(ApiError::new(500, "Sandbox.Gone", "the environment is gone"));
+            return refuse(&ApiError::new(500, "Sandbox.Gone", "the environment is gone"));
         }
         // Another worker may have been quicker.
         if let Some(invoke) = state.write(State::hand_over) {
@@ -102,12 +102,12 @@ async fn answer(environment: &Environment, id: &str, error: bool, request: Reque
     } else {
         match web::read(request.into_body(), RESPONSE_LIMIT).await {
             Ok(body) => state::Answer::Response(body),
-            Err(error) => return refuse(ApiError::new(413, "RequestEntityTooLarge", error.to_string())),
+            Err(error) => return refuse(&ApiError::new(413, "RequestEntityTooLarge", error.to_string())),
         }
     };
     match environment.state.write(|state| state.answer(id, answer, clock::now())) {
         Ok(()) => accepted(),
-        Err(error) => refuse(error),
+        Err(error) => refuse(&error),
     }
 }
 
@@ -122,7 +122,7 @@ fn accepted() -> Answer {
     web::json(202, &json!({"status": "OK"}))
 }
 
-fn refuse(error: ApiError) -> Answer {
+fn refuse(error: &ApiError) -> Answer {
     web::json(error.status, &json!({"errorType": error.error_type, "errorMessage": error.message}))
 }
 

@@ -177,8 +177,9 @@ impl Builder {
         let server = tokio::spawn(web::serve(listener, move |request| {
             let environment = Arc::clone(&shared);
             async move {
-                match request.uri().path().strip_prefix("/2018-06-01/runtime/") {
-                    Some(rest) => runtime_api::respond(&environment, &rest.to_owned(), request).await,
+                let path = request.uri().path().to_owned();
+                match path.strip_prefix("/2018-06-01/runtime/") {
+                    Some(rest) => runtime_api::respond(&environment, rest, request).await,
                     None => extensions_api::respond(&environment, request).await,
                 }
             }
@@ -299,6 +300,11 @@ impl Sandbox {
     /// The lines that the extensions wrote.
     pub fn extension_output(&self) -> Vec<String> {
         self.environment.journal.read(|journal| journal.output.iter().map(|line| line.text.clone()).collect())
+    }
+
+    /// How many lines functions of whatever kind wrote.
+    pub fn function_records(&self) -> usize {
+        self.environment.telemetry.function_records()
     }
 
     /// What the built-in function emitted.

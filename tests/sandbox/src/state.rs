@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::collector::Counts;
+use crate::collector::Received;
 use crate::id;
 use crate::process::Exit;
 
@@ -65,7 +65,7 @@ pub(crate) struct Extension {
     pub(crate) started: Instant,
     pub(crate) first_next: Option<Instant>,
     /// When it last said that it is done, and what the collector held then.
-    pub(crate) last_next: Option<(Instant, Option<Counts>)>,
+    pub(crate) last_next: Option<(Instant, Option<Received>)>,
     /// The error type it reported to `init/error` or `exit/error`.
     pub(crate) reported: Option<String>,
     pub(crate) exit: Option<Exit>,
@@ -312,12 +312,12 @@ impl Extension {
     }
 
     /// `GET /extension/event/next`.
-    pub(crate) fn next(&mut self, now: Instant, counts: Option<Counts>) -> Result<(), ApiError> {
+    pub(crate) fn next(&mut self, now: Instant, collector: Option<Received>) -> Result<(), ApiError> {
         if !matches!(self.stage, Stage::Registered | Stage::Running) {
             return Err(self.not_allowed("Ready"));
         }
         self.first_next.get_or_insert(now);
-        self.last_next = Some((now, counts));
+        self.last_next = Some((now, collector));
         self.stage = if self.outbox.is_some() { Stage::Dispatched } else { Stage::Waiting };
         Ok(())
     }

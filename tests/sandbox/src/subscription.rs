@@ -101,7 +101,12 @@ impl Subscription {
     }
 }
 
-fn within<N: PartialOrd + std::fmt::Display>(name: &str, value: N, low: N, high: N) -> Result<N, ApiError> {
+fn within<N: Copy + PartialOrd + std::fmt::Display>(
+    name: &str,
+    value: N,
+    low: N,
+    high: N,
+) -> Result<N, ApiError> {
     if value < low || value > high {
         return Err(invalid(format!("{name} {value} is not between {low} and {high}")));
     }

@@ -30,10 +30,15 @@ impl Record {
         };
         let mut value = json!({"time": clock::rfc3339(clock::wall()), "type": kind});
         // Not in the macro: it would clone the record, and records can be large.
-        if let Some(object) = value.as_object_mut() {
-            object.insert("record".to_owned(), record);
-        }
+        set(&mut value, "record", record);
         Self { stream, bytes: value.to_string().len(), value: Arc::new(value) }
+    }
+}
+
+/// Adds a field to a record.
+pub(crate) fn set(record: &mut Value, key: &str, value: impl Into<Value>) {
+    if let Some(object) = record.as_object_mut() {
+        object.insert(key.to_owned(), value.into());
     }
 }
 
@@ -48,6 +53,7 @@ struct Streams {
     /// Subscriptions can still be made.
     open: bool,
     queues: Vec<Arc<Queue>>,
+    function_records: usize,
 }
 
 impl Telemetry {
@@ -59,8 +65,10 @@ impl Telemetry {
 
     /// The environment ends, and with it all subscriptions.
     pub(crate) fn end(&self) {
-        let ended = std::mem::take(&mut *self.lock());
-        for queue in &ended.queues {
+        let mut streams = self.lock();
+        streams.open = false;
+        streams.backlog = Vec::new();
+        for queue in std::mem::take(&mut streams.queues) {
             queue.close();
         }
     }
@@ -76,12 +84,18 @@ impl Telemetry {
     pub(crate) fn emit(&self, kind: &str, record: Value) {
         let record = Record::new(kind, record);
         let mut streams = self.lock();
+        streams.function_records += usize::from(record.stream == "function");
         for queue in &streams.queues {
             queue.push(record.clone());
         }
         if streams.open {
             streams.backlog.push(record);
         }
+    }
+
+    /// How many records functions made so far.
+    pub(crate) fn function_records(&self) -> usize {
+        self.lock().function_records
     }
 
     /// A line that a function or an extension wrote.

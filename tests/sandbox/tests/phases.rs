@@ -1,5 +1,7 @@
 //! Life with a well-behaved extension, and the end of one that is not.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail as tests do")]
+
 use std::time::Duration;
 
 use lambda_sandbox::{

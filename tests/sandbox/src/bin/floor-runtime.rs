@@ -23,7 +23,10 @@ fn main() -> io::Result<()> {
             _ => {}
         }
         let answer = format!("POST /2018-06-01/runtime/invocation/{id}/response");
-        api.send(&answer, &[], &event.body)?;
+        let taken = api.send(&answer, &[], &event.body)?;
+        if taken.status != 202 {
+            return Err(io::Error::other(taken.body));
+        }
     }
 }
 

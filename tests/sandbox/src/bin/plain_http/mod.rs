@@ -32,7 +32,8 @@ impl Connection {
 
     /// Sends a request and waits, for ever if need be, for its answer.
     pub(crate) fn send(&mut self, request: &str, headers: &[(&str, &str)], body: &str) -> io::Result<Answer> {
-        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let headers: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let headers = headers.concat();
         let (host, length) = (&self.host, body.len());
         let text =
             format!("{request} HTTP/1.1\r\nhost: {host}\r\n{headers}content-length: {length}\r\n\r\n{body}");

@@ -1,0 +1,195 @@
+//! What the command is asked for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lambda_sandbox::collector::Protocol;
+
+pub(crate) const HELP: &str = "\
+Runs a Lambda extension in an emulated execution environment, with an OTLP collector for it to send to.
+
+usage:
+  lambda-sandbox demo --extension PATH [--protocol grpc|http] [--env K=V]...
+      A cold start, a few invocations of a sample function, a freeze, a shutdown; fails if anything that the
+      function emitted did not reach the collector exactly once.
+  lambda-sandbox run --extension PATH [options]
+      The same with your function, your events and your settings.
+
+options:
+  --extension PATH      the extension's executable; its file name is its name
+  --function COMMAND    a shell command that speaks the Runtime API, such as \"python3 -m awslambdaric app.handler\";
+                        without it, the sample function
+  --invocations N       how many invocations (default 3)
+  --events FILE         a JSON array of payloads, one invocation each
+  --protocol grpc|http  how the extension sends to the collector (default grpc)
+  --env K=V             a variable for function and extension, as in the function's configuration; {ip} in it
+                        is the environment's address
+  --freeze MS           how long the environment is frozen between two invocations (default 0)
+  --timeout MS          the function's timeout (default 15000)
+  --memory MB           the function's memory, as it is told (default 128)
+  --json                AWS_LAMBDA_LOG_FORMAT=JSON";
+
+/// What to do.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Request {
+    Help,
+    Run(Arguments),
+}
+
+/// A session to run.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Arguments {
+    pub(crate) demo: bool,
+    pub(crate) extension: PathBuf,
+    pub(crate) function: Option<String>,
+    pub(crate) invocations: Option<usize>,
+    pub(crate) events: Option<PathBuf>,
+    pub(crate) protocol: Protocol,
+    pub(crate) variables: Vec<(String, String)>,
+    pub(crate) freeze: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) memory_mb: u32,
+    pub(crate) json: bool,
+}
+
+/// What is wrong with the arguments.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(crate) enum ArgumentError {
+    #[error("no command; write \"demo\" or \"run\"")]
+    NoCommand,
+    #[error("{0:?}: no such command; write \"demo\" or \"run\"")]
+    UnknownCommand(String),
+    #[error("{0:?}: no such option")]
+    UnknownOption(String),
+    #[error("{0}: a value is missing")]
+    NoValue(String),
+    #[error("{option}: {value:?} is not {wanted}")]
+    BadValue { option: String, value: String, wanted: &'static str },
+    #[error("--extension: missing; give the path of the extension's executable")]
+    NoExtension,
+}
+
+impl Arguments {
+    /// Reads the arguments, without the program's name.
+    pub(crate) fn parse(arguments: Vec<String>) -> Result<Request, ArgumentError> {
+        if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
+            return Ok(Request::Help);
+        }
+        let mut arguments = arguments.into_iter();
+        let demo = match arguments.next().as_deref() {
+            Some("demo") => true,
+            Some("run") => false,
+            Some("help") => return Ok(Request::Help),
+            Some(other) => return Err(ArgumentError::UnknownCommand(other.to_owned())),
+            None => return Err(ArgumentError::NoCommand),
+        };
+        let mut parsed = Self {
+            demo,
+            extension: PathBuf::new(),
+            function: None,
+            invocations: None,
+            events: None,
+            protocol: Protocol::Grpc,
+            variables: Vec::new(),
+            freeze: if demo { Duration::from_secs(1) } else { Duration::ZERO },
+            timeout: Duration::from_secs(15),
+            memory_mb: 128,
+            json: false,
+        };
+        while let Some(option) = arguments.next() {
+            // `--option=value` is as good as `--option value`.
+            let (option, attached) = match option.split_once('=') {
+                Some((option, value)) => (option.to_owned(), Some(value.to_owned())),
+                None => (option, None),
+            };
+            if option == "--json" {
+                parsed.json = true;
+                continue;
+            }
+            let mut value = || {
+                attached.clone().or_else(|| arguments.next()).ok_or(ArgumentError::NoValue(option.clone()))
+            };
+            match option.as_str() {
+                "--extension" => parsed.extension = value()?.into(),
+                "--function" => parsed.function = Some(value()?),
+                "--events" => parsed.events = Some(value()?.into()),
+                "--invocations" => parsed.invocations = Some(number(&option, value()?)?),
+                "--freeze" => parsed.freeze = Duration::from_millis(number(&option, value()?)?),
+                "--timeout" => parsed.timeout = Duration::from_millis(number(&option, value()?)?),
+                "--memory" => parsed.memory_mb = number(&option, value()?)?,
+                "--protocol" => parsed.protocol = protocol(&option, value()?)?,
+                "--env" => parsed.variables.push(variable(&option, value()?)?),
+                _ => return Err(ArgumentError::UnknownOption(option)),
+            }
+        }
+        if parsed.extension.as_os_str().is_empty() {
+            return Err(ArgumentError::NoExtension);
+        }
+        Ok(Request::Run(parsed))
+    }
+}
+
+fn number<N: std::str::FromStr>(option: &str, value: String) -> Result<N, ArgumentError> {
+    value.parse().map_err(|_| ArgumentError::BadValue {
+        option: option.to_owned(),
+        value,
+        wanted: "a whole number",
+    })
+}
+
+fn protocol(option: &str, value: String) -> Result<Protocol, ArgumentError> {
+    match value.as_str() {
+        "grpc" => Ok(Protocol::Grpc),
+        "http" => Ok(Protocol::Http),
+        _ => Err(ArgumentError::BadValue { option: option.to_owned(), value, wanted: "grpc or http" }),
+    }
+}
+
+fn variable(option: &str, value: String) -> Result<(String, String), ArgumentError> {
+    match value.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(ArgumentError::BadValue { option: option.to_owned(), value, wanted: "NAME=VALUE" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Request, ArgumentError> {
+        Arguments::parse(line.split_whitespace().map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn options_are_read_with_and_without_an_equals_sign() {
+        let line = "run --extension=/opt/x --protocol http --env=A=b=c --env D=e --freeze 20 --json";
+        let Ok(Request::Run(parsed)) = parse(line) else { panic!("{line}") };
+        assert_eq!(parsed.extension, PathBuf::from("/opt/x"));
+        assert_eq!(parsed.protocol, Protocol::Http);
+        assert_eq!(parsed.variables, [("A".into(), "b=c".into()), ("D".into(), "e".into())]);
+        assert_eq!(parsed.freeze, Duration::from_millis(20));
+        assert!(parsed.json && !parsed.demo);
+    }
+
+    #[test]
+    fn faults_name_the_option_and_what_it_wants() {
+        for (line, error) in [
+            ("", r#"no command; write "demo" or "run""#),
+            ("walk", r#""walk": no such command; write "demo" or "run""#),
+            ("demo", "--extension: missing; give the path of the extension's executable"),
+            ("run --extension", "--extension: a value is missing"),
+            ("run --speed 3", r#""--speed": no such option"#),
+            ("run --invocations many", r#"--invocations: "many" is not a whole number"#),
+            ("run --protocol udp", r#"--protocol: "udp" is not grpc or http"#),
+            ("run --env NAME", r#"--env: "NAME" is not NAME=VALUE"#),
+        ] {
+            assert_eq!(parse(line).unwrap_err().to_string(), error);
+        }
+    }
+
+    #[test]
+    fn help_is_given_wherever_it_is_asked_for() {
+        assert_eq!(parse("--help"), Ok(Request::Help));
+        assert_eq!(parse("run --speed --help"), Ok(Request::Help));
+    }
+}
