@@ -121,8 +121,12 @@ async fn telemetry_goes_over_tls_to_an_authority_of_the_users_own() {
         let extension = extension(&collector, protocol)
             .env("ROTEL_FLUSH_TIMEOUT", "60s")
             .env("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", authority);
-        let sandbox =
-            Sandbox::builder().extension(extension).function(spans_and_lines()).start().await.expect("a sandbox");
+        let sandbox = Sandbox::builder()
+            .extension(extension)
+            .function(spans_and_lines())
+            .start()
+            .await
+            .expect("a sandbox");
         for _ in 0..3 {
             sandbox.invoke(Value::Null).await.expect("an invocation");
         }
@@ -136,7 +140,8 @@ async fn telemetry_goes_over_tls_to_an_authority_of_the_users_own() {
 async fn what_an_endpoint_refuses_for_now_is_kept_and_goes_once_it_is_back() {
     for protocol in PROTOCOLS {
         let collector = Collector::start().await.expect("a collector");
-        let sandbox = sandbox(&collector, protocol).function(spans_and_lines()).start().await.expect("a sandbox");
+        let sandbox =
+            sandbox(&collector, protocol).function(spans_and_lines()).start().await.expect("a sandbox");
         collector.behave(Behaviour::Refuse(Refusal::status(503)));
         for _ in 0..3 {
             let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
@@ -187,15 +192,20 @@ async fn a_wrong_key_is_told_once_and_never_shown() {
             .env("ROTEL_FLUSH_TIMEOUT", "60s")
             .env("RUST_LOG", "trace")
             .env("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "Authorization=hunter2");
-        let sandbox =
-            Sandbox::builder().extension(extension).function(spans_and_lines()).start().await.expect("a sandbox");
+        let sandbox = Sandbox::builder()
+            .extension(extension)
+            .function(spans_and_lines())
+            .start()
+            .await
+            .expect("a sandbox");
         for _ in 0..3 {
             let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
             assert_eq!(invocation.status, Status::Success);
         }
         end(&sandbox).await;
         let output = sandbox.extension_output();
-        let told = output.iter().filter(|line| line.contains("the ingestion key is missing or wrong")).count();
+        let told =
+            output.iter().filter(|line| line.contains("the ingestion key is missing or wrong")).count();
         assert_eq!(told, 1, "{output:#?}");
         assert!(!output.iter().any(|line| line.contains("hunter2")), "the key was shown");
     }
@@ -205,7 +215,8 @@ async fn a_wrong_key_is_told_once_and_never_shown() {
 async fn connections_that_die_in_a_freeze_cost_nothing() {
     for protocol in PROTOCOLS {
         let collector = Collector::start().await.expect("a collector");
-        let sandbox = sandbox(&collector, protocol).function(spans_and_lines()).start().await.expect("a sandbox");
+        let sandbox =
+            sandbox(&collector, protocol).function(spans_and_lines()).start().await.expect("a sandbox");
         for _ in 0..5 {
             let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
             assert_eq!(invocation.status, Status::Success);

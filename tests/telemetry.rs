@@ -153,12 +153,8 @@ async fn a_function_runs_unharmed_without_an_endpoint_or_with_a_faulty_configura
             .env("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://127.0.0.1:4317")
             .env("ROTEL_OTLP_EXPORTER_TLS_CA_FILE", "/nowhere/ca.pem"),
     ] {
-        let sandbox = Sandbox::builder()
-            .extension(extension)
-            .function(lines(10))
-            .start()
-            .await
-            .expect("a sandbox");
+        let sandbox =
+            Sandbox::builder().extension(extension).function(lines(10)).start().await.expect("a sandbox");
         for _ in 0..3 {
             let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
             assert_eq!(invocation.status, Status::Success, "{invocation:?}");

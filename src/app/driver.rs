@@ -225,3 +225,18 @@ async fn until(instant: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_or_ends_is_told_by_what_its_end_means() {
+        let mut tasks = Tasks::default();
+        tasks.spawn(Task::Receiver, std::future::pending());
+        tasks.spawn(Task::Pipeline, async { panic!("a bug") });
+        assert_eq!(tasks.ended().await, Task::Pipeline);
+        tasks.spawn(Task::Telemetry, async {});
+        assert_eq!(tasks.ended().await, Task::Telemetry);
+    }
+}

@@ -35,10 +35,7 @@ pub(crate) fn name(protocol: Protocol) -> &'static str {
 /// must not make it one.
 pub(crate) fn sandbox(collector: &Collector, protocol: Protocol) -> Builder {
     let extension = extension(collector, protocol).env("ROTEL_FLUSH_TIMEOUT", "60s");
-    Sandbox::builder()
-        .extension(extension)
-        .collector(collector)
-        .timeout(Duration::from_secs(300))
+    Sandbox::builder().extension(extension).collector(collector).timeout(Duration::from_secs(300))
 }
 
 /// Shuts the sandbox down and sees that the extension kept to the rules until its end.
