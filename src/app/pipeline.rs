@@ -279,6 +279,10 @@ impl Pipeline {
 
     /// Ends what is in flight and keeps it.
     fn call_off(&mut self) {
+        // What has got through in this very moment must not be sent again.
+        while let Some(ended) = self.attempts.try_join_next_with_id() {
+            self.settle(ended);
+        }
         if let Some(task) = self.warming.take() {
             task.abort();
         }

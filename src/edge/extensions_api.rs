@@ -233,15 +233,28 @@ impl ExtensionsApi {
         let request = request
             .body(Full::from(body))
             .map_err(|cause| ApiError::Answer { call, cause: cause.to_string() })?;
-        if self.connection.as_ref().is_none_or(|open| open.sender.is_closed()) {
-            self.connection = Some(self.connect().await?);
-        }
-        let Some(open) = &mut self.connection else { return Err(self.broken("is not connected")) };
+        let answer = match self.connection.take() {
+            Some(open) => match self.exchange_over(open, request.clone()).await {
+                // Nobody drives the connection between two calls, so that its end is noticed only now.
+                Err(_) => self.exchange_over(self.connect().await?, request).await,
+                answer => answer,
+            },
+            None => self.exchange_over(self.connect().await?, request).await,
+        };
+        answer.map_err(|cause| self.broken(&format!("broke the connection: {cause}")))
+    }
+
+    /// Keeps the connection for the next call if it is still good.
+    async fn exchange_over(
+        &mut self,
+        mut open: Open,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Bytes>, String> {
         let answer = open.exchange(request).await;
-        answer.map_err(|cause| {
-            self.connection = None;
-            self.broken(&format!("broke the connection: {cause}"))
-        })
+        if answer.is_ok() && !open.sender.is_closed() {
+            self.connection = Some(open);
+        }
+        answer
     }
 
     async fn connect(&self) -> Result<Open, ApiError> {
