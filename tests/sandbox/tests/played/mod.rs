@@ -1,7 +1,12 @@
 //! An extension played by a test: its calls, and its listener.
 
 #![allow(dead_code, reason = "each test file uses its part")]
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may fail as tests do"
+)]
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddrV4};
