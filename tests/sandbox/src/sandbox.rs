@@ -220,6 +220,14 @@ impl Sandbox {
         self.environment.init(&mut processes).await
     }
 
+    /// Waits until an init, begun by another task, has come to where extensions can register: for tests that play them.
+    pub async fn wait_for_init(&self, timeout: Duration) -> Result<(), Error> {
+        let deadline = clock::now() + timeout;
+        let begun = |state: &State| (state.phase == crate::state::Phase::Init).then_some(());
+        let found = self.environment.state.wait_before(deadline, begun).await;
+        found.ok_or_else(|| Error::Timeout(timeout, "no init has begun".to_owned()))
+    }
+
     /// Runs one invocation. One that comes while another is running waits for it, except in managed instances. After a
     /// timeout or crash the environment was reset, and the invocation begins with an init.
     pub async fn invoke(&self, payload: Value) -> Result<Invocation, Error> {

@@ -85,10 +85,14 @@ impl Environment {
     }
 }
 
-/// Processes have exited; an extension that a test plays has its event, which is all that can be asked of it.
+/// Processes have exited; an extension that a test plays has its event or has given up, which is all that can be asked.
 fn all_gone(state: &State, spawned: &[String]) -> bool {
     state.extensions.iter().all(|extension| {
-        if spawned.contains(&extension.name) { extension.exit.is_some() } else { extension.outbox.is_none() }
+        if spawned.contains(&extension.name) {
+            extension.exit.is_some()
+        } else {
+            extension.outbox.is_none() || extension.reported.is_some()
+        }
     })
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use context::Context;
-pub use otlp::{Exporter, Transport};
+pub use otlp::{ExportError, Exporter, Transport};
 
 pub(crate) mod builtin;
 mod context;

@@ -1,0 +1,61 @@
+//! The command, as people type it.
+
+#![expect(clippy::expect_used, reason = "helpers of tests may fail as tests do")]
+
+use std::process::{Command, Output};
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lambda-sandbox")).args(arguments).output().expect("the command runs")
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+const FLOOR: &str = env!("CARGO_BIN_EXE_floor-extension");
+const RUNTIME: &str = env!("CARGO_BIN_EXE_floor-runtime");
+
+#[test]
+fn help_explains_and_mistakes_are_named() {
+    let help = run(&["--help"]);
+    assert!(help.status.success());
+    assert!(text(&help).contains("usage:"));
+    let mistake = run(&["run", "--speed", "3"]);
+    assert_eq!(mistake.status.code(), Some(2));
+    assert!(text(&mistake).contains(r#""--speed": no such option"#));
+    let nowhere = run(&["demo", "--extension", "/nowhere/extension"]);
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(text(&nowhere).contains("/nowhere/extension: cannot be started"));
+}
+
+#[test]
+fn the_demo_fails_by_name_with_an_extension_that_sends_nothing() {
+    let demo = run(&["demo", "--extension", FLOOR, "--freeze", "0"]);
+    assert_eq!(demo.status.code(), Some(1), "{}", text(&demo));
+    assert!(text(&demo).contains("FAILED  missing: item-"), "{}", text(&demo));
+}
+
+#[test]
+fn a_run_with_a_command_that_emits_nothing_is_well() {
+    let run = run(&["run", "--extension", FLOOR, "--function", RUNTIME, "--invocations", "2", "--json"]);
+    assert!(run.status.success(), "{}", text(&run));
+    assert!(text(&run).contains("the function wrote 4 log lines"), "{}", text(&run));
+    assert!(text(&run).contains("nothing went wrong"), "{}", text(&run));
+}
+
+#[test]
+fn an_extension_that_has_to_be_killed_is_a_failure() {
+    let killed = run(&[
+        "run",
+        "--extension",
+        FLOOR,
+        "--function",
+        RUNTIME,
+        "--invocations",
+        "1",
+        "--env",
+        "FLOOR_MODE=ignore-shutdown",
+    ]);
+    assert_eq!(killed.status.code(), Some(1), "{}", text(&killed));
+    assert!(text(&killed).contains("FAILED  floor-extension was still there"), "{}", text(&killed));
+}
