@@ -48,7 +48,7 @@ async fn complete_at_every_next(protocol: Protocol) {
     for number in 1..=INVOCATIONS {
         let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
         assert_eq!(invocation.status, Status::Success, "{invocation:?}");
-        let at_next = invocation.collector_at_next.expect("a collector is attached");
+        let at_next = invocation.collector_at_next.expect("a collector is attached").counts();
         assert_eq!(
             (at_next.logs, at_next.spans, at_next.metric_points),
             (LINES * number, SPANS * number, POINTS * number),

@@ -8,7 +8,7 @@ use lambda_sandbox::collector::Protocol;
 use lambda_sandbox::{Builder, Collector, Extension, Sandbox, Shutdown, ShutdownReason};
 
 /// What a condition may take at most on a busy machine; nothing waits so long where all is well.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
 
@@ -35,7 +35,7 @@ pub(crate) fn name(protocol: Protocol) -> &'static str {
 /// must not make it one.
 pub(crate) fn sandbox(collector: &Collector, protocol: Protocol) -> Builder {
     let extension = extension(collector, protocol).env("ROTEL_FLUSH_TIMEOUT", "60s");
-    Sandbox::builder().extension(extension).collector(collector).timeout(Duration::from_secs(300))
+    Sandbox::builder().extension(extension).collector(collector).timeout(Duration::from_mins(5))
 }
 
 /// Shuts the sandbox down and sees that the extension kept to the rules until its end.
