@@ -4,6 +4,7 @@
 //! to the extension's own reading of the format.
 
 use std::fmt;
+use std::time::{Duration, UNIX_EPOCH};
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -11,6 +12,8 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data};
+
+use crate::clock;
 
 /// The three kinds of telemetry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -176,6 +179,14 @@ impl fmt::Display for Text<'_> {
             }
             Some(other) => write!(f, "{other:?}"),
         }
+    }
+}
+
+/// A time of OTLP, nanoseconds since 1970, as people read it; `-` for none.
+pub fn time(nanos: u64) -> String {
+    match nanos {
+        0 => "-".to_owned(),
+        _ => clock::rfc3339(UNIX_EPOCH + Duration::from_nanos(nanos)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The legal-state table of extensions, played over HTTP.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests may fail as tests do")]
 
 use std::sync::Arc;
 

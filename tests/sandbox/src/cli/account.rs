@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use lambda_sandbox::collector::{Item, Received};
-use lambda_sandbox::otlp::{Text, hex};
+use lambda_sandbox::otlp::{Text, hex, time};
 use lambda_sandbox::{Answer, Comparison, Init, Invocation, Journal, Sandbox, Shutdown, Signal, Status};
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
@@ -160,8 +160,8 @@ pub(crate) fn examples(received: &Received) {
 
 fn log_record(log: &Item<'_, LogRecord>) {
     let record = log.item;
-    say(&format!("  time      {} ns", record.time_unix_nano));
-    say(&format!("  observed  {} ns", record.observed_time_unix_nano));
+    say(&format!("  time      {}", time(record.time_unix_nano)));
+    say(&format!("  observed  {}", time(record.observed_time_unix_nano)));
     say(&format!("  severity  {} ({})", record.severity_text, record.severity_number));
     say(&format!("  body      {}", log.body()));
     say(&format!("  trace     {}", id(&record.trace_id)));
@@ -177,8 +177,8 @@ fn whole_span(span: &Item<'_, Span>) {
     say(&format!("  name      {}", item.name));
     say(&format!("  kind      {:?}", item.kind()));
     say(&format!(
-        "  start     {} ns, for {}",
-        item.start_time_unix_nano,
+        "  start     {}, for {}",
+        time(item.start_time_unix_nano),
         milliseconds(Duration::from_nanos(nanos))
     ));
     say(&format!("  trace     {}", id(&item.trace_id)));
