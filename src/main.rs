@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     let variables = env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let executable = env::args().next().unwrap_or_default();
+    let executable = env::args_os().next().unwrap_or_default();
     // One thread: the extension lives on a share of a core that the function needs, and nothing here computes for long.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let Ok(runtime) = runtime else { return ExitCode::FAILURE };

@@ -205,6 +205,7 @@ impl World {
             flush_timeout: Duration::from_millis(flush_timeout),
             margin: Duration::from_millis(MARGIN),
             exit_margin: Duration::from_millis(EXIT_MARGIN),
+            linger: Duration::from_millis([0, 100][random.below(2)]),
             runtime_done_expected,
         };
         let inner = Lifecycle::new(settings);

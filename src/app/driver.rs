@@ -4,16 +4,23 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinSet};
 
 use crate::app::intake::Told;
-use crate::app::pipeline::{Handle, Message};
+use crate::app::pipeline::{Control, Handle};
 use crate::core::lifecycle::{Action, Event, Lifecycle, Task};
 use crate::edge::clock;
 use crate::edge::extensions_api::{ApiError, ExtensionsApi, NextEvent};
+
+/// Platform: no function may run longer.
+const FUNCTION_TIMEOUT_MOST: Duration = Duration::from_mins(15);
+/// Platform: SIGKILL comes two seconds after SHUTDOWN.
+const SHUTDOWN_MOST: Duration = Duration::from_secs(2);
+/// The pipeline answers at once, if it still does.
+const END_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// The tasks beside the loop, each known by what its end means.
 #[derive(Debug, Default)]
@@ -31,25 +38,21 @@ impl Tasks {
 
     /// The next task that ends; never, where none is left.
     async fn ended(&mut self) -> Task {
-        match self.set.join_next_with_id().await {
-            Some(ended) => self.told(&ended),
-            None => std::future::pending().await,
+        loop {
+            let (id, how) = match self.set.join_next_with_id().await {
+                Some(Ok((id, ()))) => (id, "ended"),
+                Some(Err(error)) => (error.id(), "panicked"),
+                None => std::future::pending().await,
+            };
+            let Some(kind) = self.kinds.remove(&id) else { continue };
+            let without = match kind {
+                Task::Pipeline => "telemetry is no longer sent",
+                Task::Telemetry => "logs are no longer taken",
+                Task::Receiver => "a listener of the OTLP receiver is gone",
+            };
+            tracing::error!("a task of the extension {how}: {without}; the function is not affected");
+            return kind;
         }
-    }
-
-    fn told(&mut self, ended: &Result<(Id, ()), JoinError>) -> Task {
-        let (id, how) = match ended {
-            Ok((id, ())) => (*id, "ended"),
-            Err(error) => (error.id(), "panicked"),
-        };
-        let kind = self.kinds.remove(&id).unwrap_or(Task::Receiver);
-        let without = match kind {
-            Task::Pipeline => "telemetry is no longer sent",
-            Task::Telemetry => "logs are no longer taken",
-            Task::Receiver => "a listener of the OTLP receiver is gone",
-        };
-        tracing::error!("a task of the extension {how}: {without}; the function is not affected");
-        kind
     }
 }
 
@@ -102,7 +105,7 @@ impl Driver {
         let actions = self.lifecycle.on(Event::InitDone, clock::now());
         let mut exit = self.carry_out(actions).await;
         // The first poll of the loop sends `/next`, and only then comes the pipeline's turn to set the exporter up.
-        self.tell_pipeline(Message::Prepare);
+        self.pipeline.control(Control::Prepare);
         while exit.is_none() {
             let actions = match self.wait().await {
                 Some(event) => self.lifecycle.on(event, clock::now()),
@@ -131,7 +134,7 @@ impl Driver {
             }
             Some(request_id) = self.runtime_done.recv() => Some(Event::RuntimeDone { request_id }),
             task = self.tasks.ended() => Some(Event::TaskExited(task)),
-            () = until(timeout) => None,
+            () = clock::until(timeout) => None,
         }
     }
 
@@ -139,13 +142,13 @@ impl Driver {
         match answer {
             Ok(NextEvent::Invoke { request_id, deadline_ms }) => {
                 self.told_next_failed = false;
-                self.tell_pipeline(Message::Open);
+                self.pipeline.control(Control::Open);
                 // Without it lines of the invocation's first moments lack their request id, and nothing else.
                 let _ = self.telemetry.try_send(Told::Invoked(request_id.clone()));
-                Event::Invoke { request_id, deadline: clock::instant_of(deadline_ms) }
+                Event::Invoke { request_id, deadline: clock::instant_of(deadline_ms, FUNCTION_TIMEOUT_MOST) }
             }
             Ok(NextEvent::Shutdown { deadline_ms }) => {
-                Event::Shutdown { deadline: clock::instant_of(deadline_ms) }
+                Event::Shutdown { deadline: clock::instant_of(deadline_ms, SHUTDOWN_MOST) }
             }
             Err(error) => {
                 if !self.told_next_failed {
@@ -163,16 +166,16 @@ impl Driver {
         for action in actions {
             match action {
                 Action::CallNext => self.call_next(),
-                Action::StartFlush { .. } => {
+                Action::StartFlush { reason, .. } => {
                     let (done, flush_done) = oneshot::channel();
                     self.flush_done = Some(flush_done);
-                    self.tell_pipeline(Message::Flush { done });
+                    self.pipeline.control(Control::Flush { reason, done });
                 }
                 Action::CancelFlush => {
                     self.flush_done = None;
-                    self.tell_pipeline(Message::Cancel);
+                    self.pipeline.control(Control::Cancel);
                 }
-                Action::StopIntake => self.tasks.set.abort_all(),
+                Action::StopIntake => self.stop_intake().await,
                 Action::ReportError => {
                     exit = ExitCode::FAILURE;
                     self.report_error().await;
@@ -184,9 +187,8 @@ impl Driver {
     }
 
     fn call_next(&mut self) {
-        if self.lifecycle.ends_are_announced() {
-            self.tell_pipeline(Message::Close);
-        }
+        let announced = self.lifecycle.ends_are_announced();
+        self.pipeline.control(if announced { Control::Close } else { Control::StayOpen });
         if let Some(mut api) = self.api.take() {
             self.next = Some(Box::pin(async move {
                 let answer = api.next().await;
@@ -201,27 +203,22 @@ impl Driver {
         if let Some(api) = &mut self.api {
             // Lambda learns of the end from the exit itself as well.
             let told = api.exit_error("Extension.NextFailed", MESSAGE);
-            let _ = tokio::time::timeout(std::time::Duration::from_millis(500), told).await;
+            let _ = told.await;
         }
     }
 
-    /// A queue that is full or closed means a pipeline that no longer works. What it was to answer is then dropped with
-    /// the message, which counts as answered.
-    fn tell_pipeline(&self, message: Message) {
-        let _ = self.pipeline.try_send(message);
+    /// Ends the other tasks, once the pipeline has told of what it still holds.
+    async fn stop_intake(&mut self) {
+        let (done, told) = oneshot::channel();
+        self.pipeline.control(Control::End(done));
+        let _ = tokio::time::timeout(END_TIMEOUT, told).await;
+        self.tasks.set.abort_all();
     }
 }
 
 async fn pending_or<F: Future + Unpin>(future: Option<F>) -> F::Output {
     match future {
         Some(future) => future.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant.into()).await,
         None => std::future::pending().await,
     }
 }

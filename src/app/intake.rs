@@ -3,13 +3,16 @@
 //! A delivery's log records are enqueued before the driver is told of that delivery's `runtimeDone`, so that the flush
 //! which follows covers them. A task of its own: should a record make it panic, the exporter lives on.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message as _;
 use tokio::sync::mpsc;
 
-use crate::app::pipeline::{Handle, Message};
+use crate::app::pipeline::{Control, Handle};
 use crate::core::chunk::{Chunk, Origin};
 use crate::core::logs::{self, Source, Timeline};
 use crate::core::resource::ResourceRules;
@@ -29,6 +32,15 @@ pub enum Told {
     Invoked(String),
 }
 
+/// Deliveries that never became one: counted by the listener, told by the intake.
+#[derive(Debug, Default)]
+pub struct Untaken {
+    /// Larger than the listener takes.
+    pub too_large: Arc<AtomicU64>,
+    /// Answered, but the queue was full.
+    pub no_room: AtomicU64,
+}
+
 /// The intake's own state. [`Intake::run`] is its task.
 #[derive(Debug)]
 pub struct Intake {
@@ -37,19 +49,30 @@ pub struct Intake {
     runtime_done: mpsc::Sender<String>,
     rules: ResourceRules,
     timeline: Timeline,
-    complained: bool,
+    untaken: Arc<Untaken>,
+    odd: Odd,
+}
+
+/// What was odd so far.
+#[derive(Debug, Default)]
+struct Odd {
+    unreadable: usize,
+    unknown: usize,
+    /// How many there were when it was last told.
+    told: u64,
 }
 
 impl Intake {
     /// An intake and the way into it.
     pub fn new(
         rules: ResourceRules,
+        timeline: Timeline,
+        untaken: Arc<Untaken>,
         pipeline: Handle,
         runtime_done: mpsc::Sender<String>,
     ) -> (Self, mpsc::Sender<Told>) {
         let (sender, told) = mpsc::channel(QUEUE_LIMIT);
-        let intake =
-            Self { told, pipeline, runtime_done, rules, timeline: Timeline::default(), complained: false };
+        let intake = Self { told, pipeline, runtime_done, rules, timeline, untaken, odd: Odd::default() };
         (intake, sender)
     }
 
@@ -57,7 +80,7 @@ impl Intake {
     pub async fn run(mut self) {
         while let Some(told) = self.told.recv().await {
             match told {
-                Told::Invoked(request_id) => self.timeline.invoked(&request_id),
+                Told::Invoked(request_id) => self.timeline.invoked(&request_id, clock::epoch_nanos()),
                 Told::Delivery(body) => self.deliver(&body).await,
             }
         }
@@ -72,7 +95,7 @@ impl Intake {
         // The platform's events first: they say to which invocation a line belongs, wherever in the array they stand.
         for event in &delivery.events {
             match &event.kind {
-                Kind::InitStart { instance_id: Some(id) } => self.learn_instance(id).await,
+                Kind::InitStart { instance_id: Some(id) } => self.learn_instance(id),
                 Kind::Start { request_id } => self.timeline.started(request_id, event.time),
                 Kind::RuntimeDone { request_id } => {
                     self.timeline.ended(request_id, event.time);
@@ -99,7 +122,9 @@ impl Intake {
             }
             records.push(log.record);
         }
-        self.complain(delivery.unreadable, unknown);
+        self.odd.unreadable += delivery.unreadable;
+        self.odd.unknown += unknown;
+        self.tell_odd();
         if !records.is_empty() {
             self.send(records).await;
         }
@@ -116,23 +141,28 @@ impl Intake {
         let bytes = Bytes::from(request.encode_to_vec());
         let chunk = Chunk { signal: Signal::Logs, bytes, items, origin: Origin::Platform };
         // A pipeline that is gone has been told of already.
-        let _ = self.pipeline.send(Message::Ingest(chunk)).await;
+        let _ = self.pipeline.ingest(chunk).await;
     }
 
-    async fn learn_instance(&mut self, instance_id: &str) {
+    fn learn_instance(&mut self, instance_id: &str) {
         self.rules.learn_instance(instance_id);
-        let _ = self.pipeline.send(Message::Instance(instance_id.to_owned())).await;
+        self.pipeline.control(Control::Instance(instance_id.to_owned()));
     }
 
-    /// Once: a line per odd event would come back as an event.
-    fn complain(&mut self, unreadable: usize, unknown: usize) {
-        if self.complained || unreadable + unknown == 0 {
+    /// At the first and each time there are ten times as many: a line per odd event would come back as an event.
+    fn tell_odd(&mut self) {
+        let Odd { unreadable, unknown, told } = &mut self.odd;
+        let too_large = self.untaken.too_large.load(Ordering::Relaxed);
+        let no_room = self.untaken.no_room.load(Ordering::Relaxed);
+        let all = *unreadable as u64 + *unknown as u64 + too_large + no_room;
+        if all < told.saturating_mul(10).max(1) {
             return;
         }
-        self.complained = true;
+        *told = all;
         tracing::warn!(
-            "the Telemetry API delivered {unreadable} events that cannot be read, which are left out, and {unknown} of \
-             unknown types, which are sent as log records; further ones are not told"
+            "the Telemetry API delivered, so far: {unreadable} events that cannot be read, which are left out; {unknown} of \
+             unknown types, which are sent as log records; {too_large} posts that are too large and {no_room} for which there \
+             was no room"
         );
     }
 }

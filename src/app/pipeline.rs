@@ -2,18 +2,23 @@
 //!
 //! One queue is the flush barrier: chunks and flushes come through the same channel, so that a flush covers everything
 //! that was enqueued before it. One request a signal is in flight, the signals side by side. While a function runs, what
-//! its SDK sends goes out at once; between invocations nothing is in flight, because a freeze would leave it hanging.
-//! When a flush is called off is left to `app::driver`, which has the deadlines.
+//! its SDK sends goes out at once, and so does what an earlier flush had to leave; between invocations nothing is in
+//! flight, because a freeze would leave it hanging. When a flush is called off is left to `app::driver`, which has the
+//! deadlines.
 
-use std::sync::Arc;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use crate::core::buffer::{Barrier, Batch, Buffer};
 use crate::core::chunk::{Chunk, Origin};
-use crate::core::config::{BATCH_MAX_BYTES, Config, Export};
-use crate::core::health::{Health, Report};
+use crate::core::config::{BATCH_MAX_BYTES, Config};
+use crate::core::health::{Health, Items, Report};
+use crate::core::lifecycle::FlushReason;
 use crate::core::otlp::{self, Limits};
 use crate::core::resource::ResourceRules;
 use crate::core::retry::{Failure, Verdict};
@@ -24,145 +29,273 @@ use crate::edge::exporter::Exporter;
 /// How many messages may wait. The pipeline never waits for the network itself, so that a full queue means that it is
 /// broken; the bytes behind the messages are bounded by the buffer as soon as it takes them.
 const QUEUE_LIMIT: usize = 1024;
-/// After so long without an answer a pooled connection is worth a test before it is needed. Load balancers close idle
-/// connections after a minute or more.
-const IDLE_NANOS: u64 = 30_000_000_000;
+/// Of these, so many are kept for messages of the driver, none of which may be lost to telemetry.
+const CONTROL_RESERVE: usize = 16;
+/// After so long without an answer a connection is taken for dead: load balancers forget idle ones, and a freeze hides it.
+const IDLE_LIMIT: Duration = Duration::from_secs(20);
+/// How long flushes wait for the exporter to be set up; it is longer only where secrets are slow to come.
+const SETUP_PATIENCE: Duration = Duration::from_millis(500);
+/// At SHUTDOWN what fails is tried again after so long, and then after twice that, and so on.
+const SHUTDOWN_BACKOFF: Duration = Duration::from_millis(100);
+
+/// What attempts are made with.
+pub trait Export: Clone + Send + 'static {
+    /// Sends the chunks as one request.
+    fn attempt(&self, signal: Signal, chunks: Vec<Bytes>) -> impl Future<Output = Verdict> + Send;
+    /// Opens the connection.
+    fn warm(&self) -> impl Future<Output = Verdict> + Send;
+    /// The same without its connections.
+    #[must_use]
+    fn afresh(&self) -> Self;
+}
+
+impl Export for Exporter {
+    async fn attempt(&self, signal: Signal, chunks: Vec<Bytes>) -> Verdict {
+        Self::attempt(self, signal, chunks).await
+    }
+
+    async fn warm(&self) -> Verdict {
+        Self::warm(self).await
+    }
+
+    fn afresh(&self) -> Self {
+        Self::afresh(self)
+    }
+}
+
+/// What makes the exporter once the first `/next` is out; `None` receives and drops.
+pub type Setup<E> = Pin<Box<dyn Future<Output = Option<E>> + Send>>;
 
 /// What the pipeline is told.
 #[derive(Debug)]
-pub enum Message {
-    /// Telemetry.
+enum Message {
     Ingest(Chunk),
+    Control(Control),
+}
+
+/// What the driver tells the pipeline.
+#[derive(Debug)]
+pub enum Control {
     /// The first `/next` is out: set the exporter up.
     Prepare,
     /// A function runs: what its SDK sends may leave.
     Open,
     /// No function runs: nothing may be in flight.
     Close,
+    /// Nobody tells when functions run: everything goes as it comes.
+    StayOpen,
     /// Send everything enqueued so far, and say when that is done or has failed.
     Flush {
+        /// Why.
+        reason: FlushReason,
         /// Told, or dropped with the pipeline.
         done: oneshot::Sender<()>,
     },
     /// Call the flush off: end what is in flight and keep it.
     Cancel,
+    /// The process ends: say what is lost by that.
+    End(oneshot::Sender<()>),
     /// The platform told the name of the environment.
     Instance(String),
 }
 
 /// The way into the pipeline.
-pub type Handle = mpsc::Sender<Message>;
+#[derive(Clone, Debug)]
+pub struct Handle(mpsc::Sender<Message>);
+
+/// Why telemetry is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The queue is full.
+    Full,
+    /// The pipeline is gone.
+    Gone,
+}
+
+impl Handle {
+    /// Enqueues telemetry, if there is room.
+    pub fn offer(&self, chunk: Chunk) -> Result<(), Refused> {
+        if self.0.capacity() <= CONTROL_RESERVE && !self.0.is_closed() {
+            return Err(Refused::Full);
+        }
+        self.0.try_send(Message::Ingest(chunk)).map_err(|_| Refused::Gone)
+    }
+
+    /// Enqueues telemetry as soon as there is room.
+    pub async fn ingest(&self, chunk: Chunk) -> Result<(), Refused> {
+        let mut room = self.0.reserve_many(CONTROL_RESERVE + 1).await.map_err(|_| Refused::Gone)?;
+        room.next().ok_or(Refused::Full)?.send(Message::Ingest(chunk));
+        Ok(())
+    }
+
+    /// Enqueues a message of the driver. With a pipeline that is gone the message goes, and with it the sender within, which
+    /// counts as answered.
+    pub fn control(&self, message: Control) {
+        let _ = self.0.try_send(Message::Control(message));
+    }
+}
 
 /// The pipeline's own state. [`Pipeline::run`] is its task.
-#[derive(Debug)]
-pub struct Pipeline {
+pub struct Pipeline<E> {
     messages: mpsc::Receiver<Message>,
-    sink: Sink,
+    sink: Sink<E>,
     rules: ResourceRules,
     limits: PerSignal<Limits>,
     buffer: Buffer,
-    attempts: JoinSet<Verdict>,
+    tasks: JoinSet<Ended<E>>,
     in_flight: PerSignal<Option<InFlight>>,
     /// The test of the connection that is under way.
     warming: Option<AbortHandle>,
     /// A signal whose last attempt failed waits for the next invocation or flush.
     paused: PerSignal<bool>,
-    open: bool,
+    /// While a function runs: where its invocation begins.
+    open: Option<Barrier>,
     flush: Option<Flush>,
+    /// The connections may be dead without our knowing.
+    suspect: bool,
     health: Health,
-    last_answer_nanos: u64,
+    last_answer: Duration,
 }
 
-#[derive(Debug)]
-enum Sink {
+enum Sink<E> {
     /// Not set up yet.
-    Configured(Box<Export>),
-    Exporter(Arc<Exporter>),
+    Configured(Setup<E>),
+    /// Being set up; flushes wait for it so long.
+    Preparing {
+        patience_until: Option<Instant>,
+    },
+    Ready(E),
     /// Receives and drops.
     Blackhole,
+}
+
+/// How a task of the pipeline ended.
+#[derive(Debug)]
+enum Ended<E> {
+    Setup(Option<E>),
+    Attempt(Verdict),
 }
 
 #[derive(Debug)]
 struct InFlight {
     task: AbortHandle,
     batch: Batch,
+    /// Started by the flush that is going on, so that its failure is the flush's.
+    of_flush: bool,
 }
 
 #[derive(Debug)]
 struct Flush {
+    reason: FlushReason,
     barrier: Barrier,
     failed: PerSignal<bool>,
     done: oneshot::Sender<()>,
+    /// SHUTDOWN only: how long to wait before what failed is tried again, and until when.
+    backoff: Duration,
+    again_at: Option<Instant>,
 }
 
-impl Pipeline {
-    /// A pipeline and the way into it.
-    pub fn new(config: &Config, rules: ResourceRules) -> (Self, Handle) {
-        let (handle, messages) = mpsc::channel(QUEUE_LIMIT);
-        let sink = match &config.export {
-            Some(export) => Sink::Configured(Box::new(export.clone())),
-            None => Sink::Blackhole,
-        };
+impl<E: Export> Pipeline<E> {
+    /// A pipeline and the way into it. Without `setup` it receives and drops.
+    pub fn new(config: &Config, rules: ResourceRules, setup: Option<Setup<E>>) -> (Self, Handle) {
+        let (sender, messages) = mpsc::channel(QUEUE_LIMIT);
         let limits = PerSignal::from_fn(|signal| Limits {
             items: *config.batch_max_items.of(signal),
             bytes: BATCH_MAX_BYTES,
         });
         let pipeline = Self {
             messages,
-            sink,
+            sink: setup.map_or(Sink::Blackhole, Sink::Configured),
             rules,
             limits,
             buffer: Buffer::new(config.buffer_max_bytes),
-            attempts: JoinSet::new(),
+            tasks: JoinSet::new(),
             in_flight: PerSignal::default(),
             warming: None,
             paused: PerSignal::default(),
-            open: false,
+            open: None,
             flush: None,
+            suspect: false,
             health: Health::default(),
-            last_answer_nanos: 0,
+            last_answer: Duration::ZERO,
         };
-        (pipeline, handle)
+        (pipeline, Handle(sender))
     }
 
     /// Runs until every handle is gone.
     pub async fn run(mut self) {
         loop {
+            let wake_at = self.wake_at();
             tokio::select! {
                 biased;
                 // Answers first: they free bytes, and a flush may be waiting for them.
-                Some(ended) = self.attempts.join_next_with_id() => self.settle(ended),
+                Some(ended) = self.tasks.join_next_with_id() => self.settle(ended),
                 message = self.messages.recv() => match message {
-                    Some(message) => self.take(message),
+                    Some(Message::Ingest(chunk)) => self.ingest(chunk),
+                    Some(Message::Control(control)) => self.obey(control),
                     None => return,
                 },
+                () = clock::until(wake_at) => self.wake(),
             }
             self.dispatch();
             self.finish_flush();
         }
     }
 
-    fn take(&mut self, message: Message) {
-        match message {
-            Message::Ingest(chunk) => self.ingest(chunk),
-            Message::Prepare => self.prepare(),
-            Message::Open => {
-                self.open = true;
-                self.paused = PerSignal::default();
-                if clock::epoch_nanos().saturating_sub(self.last_answer_nanos) > IDLE_NANOS {
-                    self.warm();
-                }
+    fn obey(&mut self, control: Control) {
+        match control {
+            Control::Prepare => self.prepare(),
+            Control::Open => self.open(),
+            Control::Close => {
+                self.call_off();
+                self.open = None;
             }
-            Message::Close => {
-                self.open = false;
+            Control::StayOpen => self.open = Some(Barrier::NONE),
+            Control::Flush { reason, done } => {
+                self.flush = Some(Flush {
+                    reason,
+                    barrier: self.buffer.barrier(),
+                    failed: PerSignal::default(),
+                    done,
+                    backoff: SHUTDOWN_BACKOFF,
+                    again_at: None,
+                });
+            }
+            Control::Cancel => {
+                // The deadline is the verdict: without it, an endpoint that hangs would never be told of.
+                let late = Verdict::Retry(Failure::FlushTimeout);
+                for signal in Signal::ALL {
+                    if let Some(items) =
+                        self.in_flight.of(signal).as_ref().map(|in_flight| in_flight.batch.items)
+                    {
+                        tell(self.health.on_verdict(signal, items, &late, clock::since_epoch()));
+                    }
+                }
                 self.call_off();
             }
-            Message::Flush { done } => {
-                let barrier = self.buffer.barrier();
-                self.flush = Some(Flush { barrier, failed: PerSignal::default(), done });
+            Control::End(done) => {
+                self.call_off();
+                let waiting = self.buffer.waiting();
+                if waiting != PerSignal::default() {
+                    tracing::warn!(
+                        "export: the environment ends before everything was sent; lost: {}",
+                        Items(&waiting)
+                    );
+                }
+                let _ = done.send(());
             }
-            Message::Cancel => self.call_off(),
-            Message::Instance(instance_id) => self.rules.learn_instance(&instance_id),
+            Control::Instance(instance_id) => self.rules.learn_instance(&instance_id),
+        }
+    }
+
+    fn open(&mut self) {
+        if self.open != Some(Barrier::NONE) {
+            self.open = Some(self.buffer.barrier());
+        }
+        self.paused = PerSignal::default();
+        if clock::since_epoch().saturating_sub(self.last_answer) > IDLE_LIMIT {
+            self.suspect = true;
+            self.warm();
         }
     }
 
@@ -179,120 +312,179 @@ impl Pipeline {
             self.buffer.push(Chunk { signal, bytes: part.bytes, items: part.items, origin });
         }
         let dropped = self.buffer.take_dropped();
-        tell(self.health.on_dropped(dropped));
+        tell(self.health.on_dropped(dropped, clock::since_epoch()));
     }
 
     fn prepare(&mut self) {
-        let Sink::Configured(export) = &self.sink else { return };
-        self.sink = match Exporter::new(export) {
-            Ok(exporter) => Sink::Exporter(Arc::new(exporter)),
-            Err(error) => {
-                tracing::error!("{error}; telemetry is received and dropped");
-                Sink::Blackhole
+        let patience_until = Some(clock::now() + SETUP_PATIENCE);
+        match std::mem::replace(&mut self.sink, Sink::Preparing { patience_until }) {
+            Sink::Configured(setup) => {
+                self.tasks.spawn(async { Ended::Setup(setup.await) });
             }
-        };
-        self.warm();
+            other => self.sink = other,
+        }
     }
 
     /// Opens the connection beside the function, so that the flush after it need not.
     fn warm(&mut self) {
-        let Sink::Exporter(exporter) = &self.sink else { return };
         if self.warming.is_some() || Signal::ALL.iter().any(|signal| self.in_flight.of(*signal).is_some()) {
             return;
         }
-        let exporter = Arc::clone(exporter);
-        self.warming = Some(self.attempts.spawn(async move { exporter.warm().await }));
+        let Some(exporter) = self.exporter() else { return };
+        self.warming = Some(self.tasks.spawn(async move { Ended::Attempt(exporter.warm().await) }));
+    }
+
+    /// The exporter, with new connections where the old ones may be dead.
+    fn exporter(&mut self) -> Option<E> {
+        let Sink::Ready(exporter) = &mut self.sink else { return None };
+        if std::mem::take(&mut self.suspect) {
+            *exporter = exporter.afresh();
+        }
+        Some(exporter.clone())
     }
 
     /// Starts what may be started.
     fn dispatch(&mut self) {
-        let Sink::Exporter(exporter) = &self.sink else { return };
+        if !matches!(self.sink, Sink::Ready(_)) {
+            return;
+        }
         for signal in Signal::ALL {
             if self.in_flight.of(signal).is_some() {
                 continue;
             }
             let limits = *self.limits.of(signal);
-            let batch = match &self.flush {
-                Some(flush)
-                    if *flush.failed.of(signal) || !self.buffer.waits_before(signal, flush.barrier) =>
-                {
-                    None
+            let batch = match (&self.flush, self.open) {
+                (Some(flush), _) => {
+                    let due = !flush.failed.of(signal) && self.buffer.waits_before(signal, flush.barrier);
+                    if due { self.buffer.take(signal, limits) } else { None }
                 }
-                Some(_) => self.buffer.take(signal, limits),
-                None if self.open && !self.paused.of(signal) => self.buffer.take_sdk(signal, limits),
-                None => None,
+                (None, Some(barrier)) if !self.paused.of(signal) => {
+                    self.buffer.take_early(signal, limits, barrier)
+                }
+                (None, _) => None,
             };
             let Some(batch) = batch else { continue };
+            let Some(exporter) = self.exporter() else { return };
             let chunks = batch.chunks().map(|chunk| chunk.bytes.clone()).collect();
-            let exporter = Arc::clone(exporter);
-            let task = self.attempts.spawn(async move { exporter.attempt(signal, chunks).await });
-            *self.in_flight.of_mut(signal) = Some(InFlight { task, batch });
+            let attempt = async move { Ended::Attempt(exporter.attempt(signal, chunks).await) };
+            let task = self.tasks.spawn(attempt);
+            let of_flush = self.flush.is_some();
+            *self.in_flight.of_mut(signal) = Some(InFlight { task, batch, of_flush });
         }
     }
 
-    /// Takes the end of an attempt. That of one called off belongs to nothing any more.
-    fn settle(&mut self, ended: Result<(Id, Verdict), JoinError>) {
+    /// Takes the end of a task. That of an attempt called off belongs to nothing any more.
+    fn settle(&mut self, ended: Result<(Id, Ended<E>), JoinError>) {
         let (id, verdict) = match ended {
-            Ok(ended) => ended,
+            Ok((_, Ended::Setup(exporter))) => return self.set_up(exporter),
+            Ok((id, Ended::Attempt(verdict))) => (id, verdict),
+            // A set-up that panicked leaves nothing to send with.
+            Err(error) if error.is_panic() && matches!(self.sink, Sink::Preparing { .. }) => {
+                return self.set_up(None);
+            }
             // A batch on which the exporter panics would make it panic again.
             Err(error) => (error.id(), Verdict::Refused(Failure::Panicked)),
         };
-        if self.warming.as_ref().is_some_and(|task| task.id() == id) {
-            self.warming = None;
+        if self.warming.take_if(|task| task.id() == id).is_some() {
+            // What is wrong with the way shows when something is to go it; here nothing was lost.
             self.answered(&verdict);
-            tell(self.health.on_verdict(Signal::Logs, 0, &verdict));
             return;
         }
         let is_it = |in_flight: &mut InFlight| in_flight.task.id() == id;
         let found = Signal::ALL
             .into_iter()
-            .find_map(|signal| Some((signal, self.in_flight.of_mut(signal).take_if(is_it)?.batch)));
-        let Some((signal, batch)) = found else { return };
+            .find_map(|signal| Some((signal, self.in_flight.of_mut(signal).take_if(is_it)?)));
+        let Some((signal, InFlight { batch, of_flush, .. })) = found else { return };
         self.answered(&verdict);
-        tell(self.health.on_verdict(signal, batch.items, &verdict));
+        tell(self.health.on_verdict(signal, batch.items, &verdict, clock::since_epoch()));
         match verdict {
             Verdict::Accepted { .. } | Verdict::Refused(_) => self.buffer.release(&batch),
             Verdict::Retry(_) => {
                 self.buffer.give_back(batch);
                 *self.paused.of_mut(signal) = true;
-                if let Some(flush) = &mut self.flush {
-                    *flush.failed.of_mut(signal) = true;
+                if let Some(flush) = self.flush.as_mut().filter(|_| of_flush) {
+                    flush.fail(signal);
                 }
             }
         }
     }
 
+    fn set_up(&mut self, exporter: Option<E>) {
+        self.sink = exporter.map_or(Sink::Blackhole, Sink::Ready);
+        self.warm();
+    }
+
     fn answered(&mut self, verdict: &Verdict) {
-        if !matches!(verdict, Verdict::Retry(_)) {
-            self.last_answer_nanos = clock::epoch_nanos();
+        match verdict {
+            // Silence says nothing of new connections.
+            Verdict::Retry(Failure::Timeout) => self.suspect = true,
+            Verdict::Retry(_) => {}
+            Verdict::Accepted { .. } | Verdict::Refused(_) => self.last_answer = clock::since_epoch(),
+        }
+    }
+
+    /// When a flush has to be looked at, whatever happens.
+    fn wake_at(&self) -> Option<Instant> {
+        let flush = self.flush.as_ref()?;
+        match self.sink {
+            Sink::Preparing { patience_until } => patience_until,
+            _ => flush.again_at,
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Sink::Preparing { patience_until } = &mut self.sink {
+            *patience_until = None;
+        }
+        if let Some(flush) = &mut self.flush {
+            flush.again_at = None;
+            flush.failed = PerSignal::default();
         }
     }
 
     /// Ends a flush that has nothing left to wait for.
     fn finish_flush(&mut self) {
-        let idle = Signal::ALL.iter().all(|signal| self.in_flight.of(*signal).is_none());
-        if idle && let Some(flush) = self.flush.take() {
-            // The driver may have stopped waiting.
-            let _ = flush.done.send(());
+        let in_flight = Signal::ALL.iter().any(|signal| self.in_flight.of(*signal).is_some());
+        if in_flight || self.wake_at().is_some() {
+            return;
         }
+        let Some(flush) = self.flush.take() else { return };
+        if flush.reason != FlushReason::NearDeadline && self.open != Some(Barrier::NONE) {
+            // What comes now would only be cut off by the freeze.
+            self.open = None;
+        }
+        // The driver may have stopped waiting.
+        let _ = flush.done.send(());
     }
 
     /// Ends what is in flight and keeps it.
     fn call_off(&mut self) {
         // What has got through in this very moment must not be sent again.
-        while let Some(ended) = self.attempts.try_join_next_with_id() {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
             self.settle(ended);
         }
         if let Some(task) = self.warming.take() {
             task.abort();
         }
         for signal in Signal::ALL {
-            if let Some(InFlight { task, batch }) = self.in_flight.of_mut(signal).take() {
+            if let Some(InFlight { task, batch, .. }) = self.in_flight.of_mut(signal).take() {
                 task.abort();
                 self.buffer.give_back(batch);
+                self.suspect = true;
             }
         }
         self.flush = None;
+    }
+}
+
+impl Flush {
+    /// Takes a failure of an attempt of this flush. At SHUTDOWN there is no later flush to leave it to.
+    fn fail(&mut self, signal: Signal) {
+        *self.failed.of_mut(signal) = true;
+        if self.reason == FlushReason::Shutdown && self.again_at.is_none() {
+            self.again_at = Some(clock::now() + self.backoff);
+            self.backoff *= 2;
+        }
     }
 }
 

@@ -1,9 +1,8 @@
 //! What comes from the function's SDK, on its way to the pipeline.
 
 use bytes::Bytes;
-use tokio::sync::mpsc::error::TrySendError;
 
-use crate::app::pipeline::{Handle, Message};
+use crate::app::pipeline::{Handle, Refused};
 use crate::core::chunk::{Chunk, Origin};
 use crate::core::otlp;
 use crate::core::signal::Signal;
@@ -19,10 +18,10 @@ impl Intake for SdkIntake {
         if items == 0 {
             return Ok(());
         }
-        match self.0.try_send(Message::Ingest(Chunk { signal, bytes, items, origin: Origin::Sdk })) {
-            Err(TrySendError::Full(_)) => Err(Refusal::Busy),
+        match self.0.offer(Chunk { signal, bytes, items, origin: Origin::Sdk }) {
+            Err(Refused::Full) => Err(Refusal::Busy),
             // Without a pipeline telemetry goes nowhere, and an SDK that repeats it would only take the function's time.
-            Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
+            Ok(()) | Err(Refused::Gone) => Ok(()),
         }
     }
 }

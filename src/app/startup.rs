@@ -1,24 +1,27 @@
 //! The order of start: read the variables, bind the listeners, register, subscribe, and on to the driver, whose first act
 //! is `/next`. Nothing else stands before that one; what can be beside it is.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::app::driver::{Driver, Links, Tasks};
-use crate::app::intake::{Intake, Told};
-use crate::app::pipeline::Pipeline;
+use crate::app::intake::{Intake, Told, Untaken};
+use crate::app::pipeline::{Pipeline, Setup};
 use crate::app::sdk::SdkIntake;
-use crate::core::config::{self, Config, ListenAddress, Variables};
+use crate::core::config::{self, Config, Export, ListenAddress, Variables};
 use crate::core::lifecycle::{Lifecycle, Settings, Task};
+use crate::core::logs::Timeline;
 use crate::core::resource::ResourceRules;
 use crate::core::signal::Signal;
+use crate::edge::exporter::Exporter;
 use crate::edge::extensions_api::{ApiError, ExtensionsApi, Subscription};
 use crate::edge::receiver::{self, Endpoint, Served};
 use crate::edge::{http, logging, telemetry_listener};
@@ -27,6 +30,8 @@ use crate::edge::{http, logging, telemetry_listener};
 const MARGIN: Duration = Duration::from_millis(100);
 /// We are gone so long before SIGKILL.
 const EXIT_MARGIN: Duration = Duration::from_millis(200);
+/// Four times what the Telemetry API may hold back before it delivers.
+const LINGER: Duration = Duration::from_millis(100);
 /// How many ports after the configured one are tried for the Telemetry API.
 const PORTS_TRIED: u16 = 100;
 /// Platform: the Runtime API's own port, on which no listener may stand.
@@ -35,7 +40,7 @@ const RESERVED_PORT: u16 = 9001;
 const RUNTIME_DONE_LIMIT: usize = 64;
 
 /// Lives the extension's life in the environment that `variables` describe. `executable` is the path it was started by.
-pub async fn run(variables: &Variables, executable: &str) -> ExitCode {
+pub async fn run(variables: &Variables, executable: &OsStr) -> ExitCode {
     let config::Outcome { config, faults, warnings } = config::read(variables);
     logging::install(&config.log);
     for warning in &warnings {
@@ -60,7 +65,7 @@ pub async fn run(variables: &Variables, executable: &str) -> ExitCode {
 }
 
 /// Everything before the first `/next`.
-async fn start(config: &Config, mut api: ExtensionsApi, executable: &str) -> Result<Driver, ApiError> {
+async fn start(config: &Config, mut api: ExtensionsApi, executable: &OsStr) -> Result<Driver, ApiError> {
     let grpc = bind("ROTEL_OTLP_GRPC_ENDPOINT", &config.receiver.grpc).await;
     let http = bind("ROTEL_OTLP_HTTP_ENDPOINT", &config.receiver.http).await;
     let telemetry = bind_telemetry(&config.telemetry_endpoint).await;
@@ -74,17 +79,20 @@ async fn start(config: &Config, mut api: ExtensionsApi, executable: &str) -> Res
 
     let rules = ResourceRules::new(config, &registration);
     let mut tasks = Tasks::default();
-    let (pipeline, to_pipeline) = Pipeline::new(config, rules.clone());
+    let (pipeline, to_pipeline) = Pipeline::new(config, rules.clone(), config.export.clone().map(set_up));
     tasks.spawn(Task::Pipeline, pipeline.run());
     let (to_driver, runtime_done) = mpsc::channel(RUNTIME_DONE_LIMIT);
-    let (intake, to_intake) = Intake::new(rules, to_pipeline.clone(), to_driver);
+    let untaken = Arc::new(Untaken::default());
+    let timeline = Timeline::new(config.function.managed_instances);
+    let (intake, to_intake) =
+        Intake::new(rules, timeline, Arc::clone(&untaken), to_pipeline.clone(), to_driver);
     tasks.spawn(Task::Telemetry, intake.run());
     let served = Arc::new(served(config));
     tasks.spawn(Task::Receiver, serve_grpc(grpc, Arc::clone(&served), SdkIntake(to_pipeline.clone())));
     tasks.spawn(Task::Receiver, serve_http(http, served, SdkIntake(to_pipeline.clone())));
     let subscribed = match telemetry {
         Some((listener, port)) => {
-            tasks.spawn(Task::Telemetry, serve_telemetry(listener, to_intake.clone()));
+            tasks.spawn(Task::Telemetry, serve_telemetry(listener, to_intake.clone(), untaken));
             subscribe(&mut api, port).await
         }
         None => false,
@@ -94,6 +102,7 @@ async fn start(config: &Config, mut api: ExtensionsApi, executable: &str) -> Res
         flush_timeout: config.flush_timeout,
         margin: MARGIN,
         exit_margin: EXIT_MARGIN,
+        linger: LINGER,
         runtime_done_expected: subscribed && !config.function.managed_instances,
     };
     let links = Links { pipeline: to_pipeline, telemetry: to_intake, runtime_done };
@@ -177,10 +186,20 @@ async fn serve_http(listeners: Vec<TcpListener>, served: Arc<Served>, intake: Sd
     match receiver::http::serve(listeners, served, intake).await {}
 }
 
-async fn serve_telemetry(listeners: Vec<TcpListener>, intake: mpsc::Sender<Told>) {
+async fn serve_telemetry(listeners: Vec<TcpListener>, intake: mpsc::Sender<Told>, untaken: Arc<Untaken>) {
+    let too_large = Arc::clone(&untaken.too_large);
     let receive = move |body| {
-        // The intake takes deliveries as fast as the platform sends them; were it gone, that has been told of.
-        let _ = intake.try_send(Told::Delivery(body));
+        if intake.try_send(Told::Delivery(body)).is_err() {
+            untaken.no_room.fetch_add(1, Ordering::Relaxed);
+        }
     };
-    match telemetry_listener::serve(listeners, receive, Arc::new(AtomicU64::new(0))).await {}
+    match telemetry_listener::serve(listeners, receive, too_large).await {}
+}
+
+/// Makes the exporter, beside the function's init.
+fn set_up(export: Export) -> Setup<Exporter> {
+    Box::pin(async move {
+        let made = Exporter::new(&export);
+        made.inspect_err(|error| tracing::error!("{error}; telemetry is received and dropped")).ok()
+    })
 }

@@ -1,8 +1,9 @@
 //! What waits for the backend: bytes held to a budget, cut into batches.
 //!
 //! Promises: the bytes held never exceed the budget, what goes over it goes oldest first and is counted, and a batch that
-//! comes back stands before everything younger. What the SDK sent may leave at any time ([`Buffer::take_sdk`]); what the
-//! platform delivered waits for the end of its invocation ([`Buffer::take`]) or for a full batch.
+//! comes back stands before everything younger. What the SDK sent may leave at any time, and so may what the platform
+//! delivered before the running invocation ([`Buffer::take_early`]); what it delivers during one waits for the end
+//! ([`Buffer::take`]) or for a full batch.
 
 use std::collections::VecDeque;
 
@@ -16,6 +17,7 @@ pub struct Buffer {
     lanes: PerSignal<Lanes>,
     budget: usize,
     held_bytes: usize,
+    in_flight_bytes: usize,
     next_age: u64,
     dropped: PerSignal<usize>,
 }
@@ -61,6 +63,11 @@ impl Batch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Barrier(u64);
 
+impl Barrier {
+    /// Behind everything that will ever come.
+    pub const NONE: Self = Self(u64::MAX);
+}
+
 impl Buffer {
     /// An empty buffer that holds at most `budget` bytes.
     pub fn new(budget: usize) -> Self {
@@ -68,6 +75,7 @@ impl Buffer {
             lanes: PerSignal::default(),
             budget,
             held_bytes: 0,
+            in_flight_bytes: 0,
             next_age: 0,
             dropped: PerSignal::default(),
         }
@@ -78,7 +86,7 @@ impl Buffer {
     pub fn push(&mut self, chunk: Chunk) {
         let size = chunk.bytes.len();
         while self.held_bytes + size > self.budget {
-            if size > self.budget || !self.drop_oldest() {
+            if self.in_flight_bytes + size > self.budget || !self.drop_oldest() {
                 *self.dropped.of_mut(chunk.signal) += chunk.items;
                 return;
             }
@@ -105,24 +113,30 @@ impl Buffer {
     pub fn take(&mut self, signal: Signal, limits: Limits) -> Option<Batch> {
         let lanes = self.lanes.of_mut(signal);
         let mut cut = Cut { limits, held: Vec::new(), bytes: 0, items: 0 };
-        cut.fill_from(&mut lanes.sdk);
-        cut.fill_from(&mut lanes.platform);
-        cut.into_batch(signal)
+        cut.fill_from(&mut lanes.sdk, Barrier::NONE);
+        cut.fill_from(&mut lanes.platform, Barrier::NONE);
+        self.depart(cut.into_batch(signal))
     }
 
-    /// The next batch of what need not wait: the SDK's, and the platform's where it fills a batch.
-    pub fn take_sdk(&mut self, signal: Signal, limits: Limits) -> Option<Batch> {
+    /// The next batch of what need not wait: the SDK's, the platform's from before `barrier`, and all of the platform's
+    /// where it fills a batch.
+    pub fn take_early(&mut self, signal: Signal, limits: Limits, barrier: Barrier) -> Option<Batch> {
         let lanes = self.lanes.of_mut(signal);
+        let full = lanes.platform.items >= limits.items || lanes.platform.bytes >= limits.bytes;
         let mut cut = Cut { limits, held: Vec::new(), bytes: 0, items: 0 };
-        cut.fill_from(&mut lanes.sdk);
-        if lanes.platform.items >= limits.items || lanes.platform.bytes >= limits.bytes {
-            cut.fill_from(&mut lanes.platform);
-        }
-        cut.into_batch(signal)
+        cut.fill_from(&mut lanes.sdk, Barrier::NONE);
+        cut.fill_from(&mut lanes.platform, if full { Barrier::NONE } else { barrier });
+        self.depart(cut.into_batch(signal))
+    }
+
+    fn depart(&mut self, batch: Option<Batch>) -> Option<Batch> {
+        self.in_flight_bytes += batch.as_ref().map_or(0, |batch| batch.bytes);
+        batch
     }
 
     /// Takes back a batch that did not get through.
     pub fn give_back(&mut self, batch: Batch) {
+        self.in_flight_bytes -= batch.bytes;
         for held in batch.held.into_iter().rev() {
             self.lane(&held.chunk).push_front(held);
         }
@@ -130,6 +144,7 @@ impl Buffer {
 
     /// Lets go of a batch that the backend has, or that it will never take.
     pub fn release(&mut self, batch: &Batch) {
+        self.in_flight_bytes -= batch.bytes;
         self.held_bytes -= batch.bytes;
     }
 
@@ -138,9 +153,9 @@ impl Buffer {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Bytes held, batches in flight included.
-    pub fn held_bytes(&self) -> usize {
-        self.held_bytes
+    /// Items that wait.
+    pub fn waiting(&self) -> PerSignal<usize> {
+        PerSignal::from_fn(|signal| self.lanes.of(signal).sdk.items + self.lanes.of(signal).platform.items)
     }
 
     fn lane(&mut self, chunk: &Chunk) -> &mut Lane {
@@ -204,8 +219,8 @@ struct Cut {
 }
 
 impl Cut {
-    fn fill_from(&mut self, lane: &mut Lane) {
-        while let Some(next) = lane.chunks.front() {
+    fn fill_from(&mut self, lane: &mut Lane, barrier: Barrier) {
+        while let Some(next) = lane.chunks.front().filter(|next| next.age < barrier.0) {
             let fits = self.items + next.chunk.items <= self.limits.items
                 && self.bytes + next.chunk.bytes.len() <= self.limits.bytes;
             if !fits && !self.held.is_empty() {
@@ -248,7 +263,7 @@ mod tests {
         buffer.push(chunk(Signal::Logs, Origin::Platform, 4));
         buffer.push(chunk(Signal::Metrics, Origin::Sdk, 6));
         assert_eq!(buffer.take_dropped(), PerSignal { traces: 4, ..PerSignal::default() });
-        assert_eq!(buffer.held_bytes(), 10);
+        assert_eq!(buffer.held_bytes, 10);
         assert!(buffer.take(Signal::Traces, WIDE).is_none());
         assert!(buffer.take(Signal::Logs, WIDE).is_some());
     }
@@ -259,7 +274,7 @@ mod tests {
         buffer.push(chunk(Signal::Traces, Origin::Sdk, 4));
         buffer.push(chunk(Signal::Logs, Origin::Sdk, 11));
         assert_eq!(buffer.take_dropped(), PerSignal { logs: 11, ..PerSignal::default() });
-        assert_eq!(buffer.held_bytes(), 4);
+        assert_eq!(buffer.held_bytes, 4);
     }
 
     #[test]
@@ -270,7 +285,7 @@ mod tests {
         buffer.push(chunk(Signal::Logs, Origin::Sdk, 4));
         assert_eq!(buffer.take_dropped().logs, 4);
         buffer.release(&batch);
-        assert_eq!(buffer.held_bytes(), 0);
+        assert_eq!(buffer.held_bytes, 0);
     }
 
     #[test]
@@ -290,10 +305,33 @@ mod tests {
         let mut buffer = Buffer::new(1000);
         buffer.push(chunk(Signal::Logs, Origin::Platform, 60));
         buffer.push(chunk(Signal::Logs, Origin::Sdk, 5));
-        assert_eq!(sizes(&buffer.take_sdk(Signal::Logs, WIDE).expect("a batch")), [5]);
-        assert!(buffer.take_sdk(Signal::Logs, WIDE).is_none());
+        assert_eq!(sizes(&buffer.take_early(Signal::Logs, WIDE, Barrier(0)).expect("a batch")), [5]);
+        assert!(buffer.take_early(Signal::Logs, WIDE, Barrier(0)).is_none());
         buffer.push(chunk(Signal::Logs, Origin::Platform, 40));
-        assert_eq!(sizes(&buffer.take_sdk(Signal::Logs, WIDE).expect("a batch")), [60, 40]);
+        assert_eq!(sizes(&buffer.take_early(Signal::Logs, WIDE, Barrier(0)).expect("a batch")), [60, 40]);
+    }
+
+    #[test]
+    fn logs_from_before_the_invocation_need_not_wait_for_its_end() {
+        let mut buffer = Buffer::new(1000);
+        buffer.push(chunk(Signal::Logs, Origin::Platform, 1));
+        let barrier = buffer.barrier();
+        buffer.push(chunk(Signal::Logs, Origin::Platform, 2));
+        assert_eq!(sizes(&buffer.take_early(Signal::Logs, WIDE, barrier).expect("a batch")), [1]);
+        assert!(buffer.take_early(Signal::Logs, WIDE, barrier).is_none());
+    }
+
+    #[test]
+    fn a_chunk_that_cannot_fit_beside_what_is_in_flight_takes_nothing_else_with_it() {
+        let mut buffer = Buffer::new(10);
+        buffer.push(chunk(Signal::Traces, Origin::Sdk, 8));
+        let in_flight = buffer.take(Signal::Traces, WIDE).expect("a batch");
+        buffer.push(chunk(Signal::Traces, Origin::Sdk, 1));
+        buffer.push(chunk(Signal::Logs, Origin::Sdk, 4));
+        assert_eq!(buffer.take_dropped(), PerSignal { logs: 4, ..PerSignal::default() });
+        assert_eq!(buffer.waiting(), PerSignal { traces: 1, ..PerSignal::default() });
+        buffer.give_back(in_flight);
+        assert_eq!(buffer.waiting(), PerSignal { traces: 9, ..PerSignal::default() });
     }
 
     #[test]
@@ -312,7 +350,7 @@ mod tests {
     enum Step {
         Push { signal: Signal, origin: Origin, size: usize },
         Take(Signal),
-        TakeSdk(Signal),
+        TakeEarly(Signal),
         GiveBack,
         Release,
     }
@@ -323,7 +361,7 @@ mod tests {
         prop_oneof![
             4 => (signal(), origin, 0..40_usize).prop_map(|(signal, origin, size)| Step::Push { signal, origin, size }),
             1 => signal().prop_map(Step::Take),
-            1 => signal().prop_map(Step::TakeSdk),
+            1 => signal().prop_map(Step::TakeEarly),
             1 => Just(Step::GiveBack),
             1 => Just(Step::Release),
         ]
@@ -345,7 +383,7 @@ mod tests {
                         buffer.push(chunk(signal, origin, size));
                     }
                     Step::Take(signal) => in_flight.extend(buffer.take(signal, limits)),
-                    Step::TakeSdk(signal) => in_flight.extend(buffer.take_sdk(signal, limits)),
+                    Step::TakeEarly(signal) => in_flight.extend(buffer.take_early(signal, limits, Barrier(7))),
                     Step::GiveBack => in_flight.pop().into_iter().for_each(|batch| buffer.give_back(batch)),
                     Step::Release => {
                         if let Some(batch) = in_flight.pop() {
@@ -360,8 +398,8 @@ mod tests {
                     prop_assert!(batch.items <= limits.items || batch.chunks().count() == 1);
                 }
                 // Chunks here have as many bytes as items, so that one sum checks both.
-                prop_assert!(buffer.held_bytes() <= 100);
-                prop_assert_eq!(buffer.held_bytes(), pushed - released - dropped);
+                prop_assert!(buffer.held_bytes <= 100);
+                prop_assert_eq!(buffer.held_bytes, pushed - released - dropped);
             }
         }
     }

@@ -1,25 +1,46 @@
 //! Which of the exporter's verdicts people are told of: changes of state, never each attempt, because our own log lines
 //! come back to us as records to export.
+//!
+//! Promises: an outage that strikes all signals is told once, when it begins and when it is over; a signal that is refused
+//! for good is told beside others that are well; an endpoint whose state changes all the time is told of a few times, and
+//! then every few minutes, with what is true by then.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::core::retry::{Failure, Verdict};
 use crate::core::signal::{PerSignal, Signal};
 
-/// The exporter's health since it last changed.
-#[derive(Debug, Default)]
+/// How many lines may follow each other.
+const LINES_AT_ONCE: u32 = 4;
+/// After so long one more line may be written.
+const LINE_EVERY: Duration = Duration::from_mins(5);
+
+/// The exporter's health, signal by signal.
+#[derive(Debug)]
 pub struct Health {
-    /// What went wrong last, until something gets through again.
-    told: Option<Told>,
+    signals: PerSignal<SignalHealth>,
     failed_attempts: usize,
     lost: PerSignal<usize>,
+    /// Lines that may still be written at once, and since when one more is earned.
+    lines: u32,
+    earning_since: Duration,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Told {
-    Failing,
+#[derive(Debug, Default)]
+struct SignalHealth {
+    state: State,
+    /// What people know.
+    told: State,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Well,
+    Failing(Failure),
     Refusing(Failure),
-    Rejecting,
+    Rejecting(usize),
     Dropping,
 }
 
@@ -28,13 +49,13 @@ enum Told {
 pub enum Report {
     /// The endpoint fails; what is not sent is kept.
     Failing(Failure),
-    /// The endpoint refuses for good; what it refused is lost.
-    Refusing(Failure),
+    /// The endpoint refuses a signal for good; what it refused is lost.
+    Refusing(Signal, Failure),
     /// The endpoint took a request, but not all of its items.
-    Rejecting(usize),
+    Rejecting(Signal, usize),
     /// The buffer is full; the oldest go.
-    Dropping,
-    /// Something got through again.
+    Dropping(Signal),
+    /// What was told is over.
     Recovered {
         /// Attempts that failed meanwhile.
         failed_attempts: usize,
@@ -43,48 +64,127 @@ pub enum Report {
     },
 }
 
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            signals: PerSignal::default(),
+            failed_attempts: 0,
+            lost: PerSignal::default(),
+            lines: LINES_AT_ONCE,
+            earning_since: Duration::ZERO,
+        }
+    }
+}
+
 impl Health {
-    /// Takes the verdict of an attempt to send `items` of `signal`.
-    pub fn on_verdict(&mut self, signal: Signal, items: usize, verdict: &Verdict) -> Option<Report> {
-        match verdict {
-            Verdict::Accepted { rejected: 0 } => self.recovered(),
+    /// Takes the verdict of an attempt to send `items` of `signal`. `wall` is the time since the epoch.
+    pub fn on_verdict(
+        &mut self,
+        signal: Signal,
+        items: usize,
+        verdict: &Verdict,
+        wall: Duration,
+    ) -> Option<Report> {
+        let state = match verdict {
+            Verdict::Accepted { rejected: 0 } => State::Well,
             Verdict::Accepted { rejected } => {
                 *self.lost.of_mut(signal) += rejected;
-                self.tell(Told::Rejecting, Report::Rejecting(*rejected))
+                State::Rejecting(*rejected)
             }
             Verdict::Retry(failure) => {
                 self.failed_attempts += 1;
-                self.tell(Told::Failing, Report::Failing(failure.clone()))
+                State::Failing(failure.clone())
             }
             Verdict::Refused(failure) => {
                 self.failed_attempts += 1;
                 *self.lost.of_mut(signal) += items;
-                self.tell(Told::Refusing(failure.clone()), Report::Refusing(failure.clone()))
+                State::Refusing(failure.clone())
             }
-        }
+        };
+        self.change(signal, state, wall)
     }
 
     /// Takes the count of what the buffer had to drop.
-    pub fn on_dropped(&mut self, dropped: PerSignal<usize>) -> Option<Report> {
-        let mut any = false;
-        for signal in Signal::ALL {
+    pub fn on_dropped(&mut self, dropped: PerSignal<usize>, wall: Duration) -> Option<Report> {
+        let mut report = None;
+        for signal in Signal::ALL.into_iter().filter(|signal| *dropped.of(*signal) > 0) {
             *self.lost.of_mut(signal) += dropped.of(signal);
-            any |= *dropped.of(signal) > 0;
+            // While the endpoint fails, a full buffer is what people expect; the count comes with the recovery.
+            if self.signals.of(signal).state == State::Well {
+                report = report.or(self.change(signal, State::Dropping, wall));
+            }
         }
-        // While the endpoint fails, a full buffer is what people expect; the count comes with the recovery.
-        if any && self.told.is_none() { self.tell(Told::Dropping, Report::Dropping) } else { None }
+        report
     }
 
-    fn tell(&mut self, told: Told, report: Report) -> Option<Report> {
-        let news = self.told.as_ref() != Some(&told);
-        self.told = Some(told);
-        news.then_some(report)
+    fn change(&mut self, signal: Signal, state: State, wall: Duration) -> Option<Report> {
+        let health = self.signals.of_mut(signal);
+        health.state = state;
+        if same_kind(&health.told, &health.state) {
+            return None;
+        }
+        if self.is_news(signal) && !self.earn_line(wall) {
+            return None;
+        }
+        let news = self.is_news(signal);
+        let health = self.signals.of_mut(signal);
+        health.told = health.state.clone();
+        news.then(|| self.report(signal))
     }
 
-    fn recovered(&mut self) -> Option<Report> {
-        self.told.take()?;
-        let failed_attempts = std::mem::take(&mut self.failed_attempts);
-        Some(Report::Recovered { failed_attempts, lost: std::mem::take(&mut self.lost) })
+    /// Whether the state of `signal` is not known from another signal already.
+    fn is_news(&self, signal: Signal) -> bool {
+        let SignalHealth { state, told } = self.signals.of(signal);
+        let mut others = Signal::ALL
+            .into_iter()
+            .filter(|other| *other != signal)
+            .map(|other| &self.signals.of(other).told);
+        match state {
+            State::Failing(_) => !others.any(|told| matches!(told, State::Failing(_))),
+            // The outage is over when it is over for all that it struck.
+            State::Well if matches!(told, State::Failing(_)) => {
+                !others.any(|told| matches!(told, State::Failing(_)))
+            }
+            _ => true,
+        }
+    }
+
+    fn earn_line(&mut self, wall: Duration) -> bool {
+        let earned = wall.saturating_sub(self.earning_since).as_secs() / LINE_EVERY.as_secs();
+        if earned > 0 {
+            self.lines =
+                self.lines.saturating_add(u32::try_from(earned).unwrap_or(u32::MAX)).min(LINES_AT_ONCE);
+            self.earning_since = wall;
+        }
+        if self.lines == 0 {
+            return false;
+        }
+        if self.lines == LINES_AT_ONCE {
+            self.earning_since = wall;
+        }
+        self.lines -= 1;
+        true
+    }
+
+    fn report(&mut self, signal: Signal) -> Report {
+        match self.signals.of(signal).told.clone() {
+            State::Failing(failure) => Report::Failing(failure),
+            State::Refusing(failure) => Report::Refusing(signal, failure),
+            State::Rejecting(items) => Report::Rejecting(signal, items),
+            State::Dropping => Report::Dropping(signal),
+            State::Well => Report::Recovered {
+                failed_attempts: std::mem::take(&mut self.failed_attempts),
+                lost: std::mem::take(&mut self.lost),
+            },
+        }
+    }
+}
+
+/// Whether the second state is nothing new to who knows the first: the same, but for how it fails or how much.
+fn same_kind(told: &State, state: &State) -> bool {
+    match (told, state) {
+        (State::Refusing(told), State::Refusing(failure)) => told == failure,
+        _ => std::mem::discriminant(told) == std::mem::discriminant(state),
     }
 }
 
@@ -92,22 +192,39 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failing(failure) => {
-                write!(f, "export: the endpoint {failure}; telemetry is kept and goes with the next flush")
+                write!(f, "export: the endpoint {failure}; telemetry is kept and goes with a later flush")
             }
-            Self::Refusing(failure) => {
-                write!(f, "export: the endpoint {failure}; what it refuses so is dropped and counted")
+            Self::Refusing(signal, failure) => {
+                write!(
+                    f,
+                    "export of {signal}: the endpoint {failure}; what it refuses so is dropped and counted"
+                )
             }
-            Self::Rejecting(items) => {
-                write!(f, "export: the endpoint took a request but rejected {items} of its items")
+            Self::Rejecting(signal, items) => {
+                write!(f, "export of {signal}: the endpoint took a request but rejected {items} of its items")
             }
-            Self::Dropping => f.write_str(
-                "export: the buffer is full and the oldest telemetry is dropped; raise ROTEL_BUFFER_MAX_BYTES, or send less",
-            ),
-            Self::Recovered { failed_attempts, lost: PerSignal { logs, metrics, traces } } => write!(
+            Self::Dropping(signal) => write!(
                 f,
-                "export: working again after {failed_attempts} failed attempts; lost meanwhile: {logs} log records, {metrics} data points, {traces} spans"
+                "export of {signal}: the buffer is full and the oldest is dropped; raise ROTEL_BUFFER_MAX_BYTES, or send less"
             ),
+            Self::Recovered { failed_attempts, lost } => {
+                write!(
+                    f,
+                    "export: working again after {failed_attempts} failed attempts; lost meanwhile: {}",
+                    Items(lost)
+                )
+            }
         }
+    }
+}
+
+/// Counts of items, for people.
+pub struct Items<'a>(pub &'a PerSignal<usize>);
+
+impl fmt::Display for Items<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PerSignal { logs, metrics, traces } = self.0;
+        write!(f, "{logs} log records, {metrics} data points, {traces} spans")
     }
 }
 
@@ -115,35 +232,65 @@ impl fmt::Display for Report {
 mod tests {
     use super::*;
 
+    const WELL: Verdict = Verdict::Accepted { rejected: 0 };
     const DOWN: Verdict = Verdict::Retry(Failure::Timeout);
 
-    #[test]
-    fn an_outage_is_told_when_it_begins_and_when_it_ends() {
-        let mut health = Health::default();
-        assert_eq!(health.on_verdict(Signal::Logs, 1, &Verdict::Accepted { rejected: 0 }), None);
-        assert_eq!(health.on_verdict(Signal::Logs, 1, &DOWN), Some(Report::Failing(Failure::Timeout)));
-        for _ in 0..1000 {
-            assert_eq!(health.on_verdict(Signal::Traces, 1, &DOWN), None);
-            assert_eq!(health.on_dropped(PerSignal { logs: 2, ..PerSignal::default() }), None);
-        }
-        let recovered = health.on_verdict(Signal::Logs, 1, &Verdict::Accepted { rejected: 0 });
-        let lost = PerSignal { logs: 2000, ..PerSignal::default() };
-        assert_eq!(recovered, Some(Report::Recovered { failed_attempts: 1001, lost }));
-        assert_eq!(health.on_verdict(Signal::Logs, 1, &Verdict::Accepted { rejected: 0 }), None);
+    fn minutes(minutes: u64) -> Duration {
+        Duration::from_mins(1_000_000 + minutes)
     }
 
     #[test]
-    fn the_first_refusal_of_each_kind_is_told_and_what_it_cost_is_counted() {
+    fn an_outage_of_all_signals_is_told_when_it_begins_and_when_it_ends() {
         let mut health = Health::default();
-        let refused = Verdict::Refused(Failure::Http(401));
+        assert_eq!(health.on_verdict(Signal::Logs, 1, &WELL, minutes(0)), None);
         assert_eq!(
-            health.on_verdict(Signal::Traces, 20, &refused),
-            Some(Report::Refusing(Failure::Http(401)))
+            health.on_verdict(Signal::Logs, 1, &DOWN, minutes(0)),
+            Some(Report::Failing(Failure::Timeout))
         );
-        assert_eq!(health.on_verdict(Signal::Traces, 20, &refused), None);
-        let recovered = health.on_verdict(Signal::Traces, 20, &Verdict::Accepted { rejected: 0 });
-        let lost = PerSignal { traces: 40, ..PerSignal::default() };
-        assert_eq!(recovered, Some(Report::Recovered { failed_attempts: 2, lost }));
+        for minute in 0..1000 {
+            assert_eq!(health.on_verdict(Signal::Traces, 1, &DOWN, minutes(minute)), None);
+            let dropped = PerSignal { logs: 2, ..PerSignal::default() };
+            assert_eq!(health.on_dropped(dropped, minutes(minute)), None);
+        }
+        assert_eq!(
+            health.on_verdict(Signal::Logs, 1, &WELL, minutes(1000)),
+            None,
+            "traces are still failing"
+        );
+        let recovered = health.on_verdict(Signal::Traces, 1, &WELL, minutes(1000));
+        let lost = PerSignal { logs: 2000, ..PerSignal::default() };
+        assert_eq!(recovered, Some(Report::Recovered { failed_attempts: 1001, lost }));
+        assert_eq!(health.on_verdict(Signal::Logs, 1, &WELL, minutes(1000)), None);
+    }
+
+    #[test]
+    fn a_signal_refused_for_good_is_told_once_beside_healthy_ones() {
+        let mut health = Health::default();
+        let refused = Verdict::Refused(Failure::Http(404));
+        let mut lines = 0;
+        for _ in 0..100 {
+            lines += usize::from(health.on_verdict(Signal::Metrics, 5, &refused, minutes(0)).is_some());
+            lines += usize::from(health.on_verdict(Signal::Logs, 5, &WELL, minutes(0)).is_some());
+        }
+        assert_eq!(lines, 1);
+        let recovered = health.on_verdict(Signal::Metrics, 5, &WELL, minutes(0));
+        let lost = PerSignal { metrics: 500, ..PerSignal::default() };
+        assert_eq!(recovered, Some(Report::Recovered { failed_attempts: 100, lost }));
+    }
+
+    #[test]
+    fn an_endpoint_that_changes_all_the_time_writes_a_few_lines_and_then_one_every_five_minutes() {
+        let mut health = Health::default();
+        let mut lines_in = |minute| {
+            let rounds = (0..100).flat_map(|_| [DOWN, WELL]);
+            rounds
+                .filter(|verdict| health.on_verdict(Signal::Logs, 1, verdict, minutes(minute)).is_some())
+                .count()
+        };
+        assert_eq!(lines_in(0), 4);
+        assert_eq!(lines_in(1), 0);
+        assert_eq!((5..65).map(&mut lines_in).sum::<usize>(), 12);
+        assert_eq!(lines_in(1000), 4);
     }
 
     #[test]
@@ -152,23 +299,25 @@ mod tests {
         let reports = [
             Report::Failing(Failure::Connection("Connection refused (os error 111)".to_owned())),
             Report::Failing(Failure::Grpc(14)),
-            Report::Refusing(Failure::Http(401)),
-            Report::Refusing(Failure::Grpc(16)),
-            Report::Refusing(Failure::Http(404)),
-            Report::Refusing(Failure::Answer("it is HTTP, but not gRPC")),
-            Report::Rejecting(3),
-            Report::Dropping,
+            Report::Failing(Failure::FlushTimeout),
+            Report::Refusing(Signal::Logs, Failure::Http(401)),
+            Report::Refusing(Signal::Traces, Failure::Grpc(16)),
+            Report::Refusing(Signal::Metrics, Failure::Http(404)),
+            Report::Refusing(Signal::Logs, Failure::Answer("it is HTTP, but not gRPC")),
+            Report::Rejecting(Signal::Traces, 3),
+            Report::Dropping(Signal::Logs),
             Report::Recovered { failed_attempts: 2, lost },
         ];
         insta::assert_snapshot!(reports.map(|report| report.to_string()).join("\n"), @r#"
-        export: the endpoint could not be reached: Connection refused (os error 111); telemetry is kept and goes with the next flush
-        export: the endpoint answered gRPC UNAVAILABLE; telemetry is kept and goes with the next flush
-        export: the endpoint answered HTTP 401: the ingestion key is missing or wrong; ClickStack takes it raw, without "Bearer"; what it refuses so is dropped and counted
-        export: the endpoint answered gRPC UNAUTHENTICATED: the ingestion key is missing or wrong; ClickStack takes it raw, without "Bearer"; what it refuses so is dropped and counted
-        export: the endpoint answered HTTP 404: no OTLP at this path; check the endpoint's path; what it refuses so is dropped and counted
-        export: the endpoint gave an answer that is not OTLP: it is HTTP, but not gRPC; check host, port and protocol; what it refuses so is dropped and counted
-        export: the endpoint took a request but rejected 3 of its items
-        export: the buffer is full and the oldest telemetry is dropped; raise ROTEL_BUFFER_MAX_BYTES, or send less
+        export: the endpoint could not be reached: Connection refused (os error 111); telemetry is kept and goes with a later flush
+        export: the endpoint answered gRPC UNAVAILABLE; telemetry is kept and goes with a later flush
+        export: the endpoint did not answer before the flush had to end; a slow endpoint wants a longer ROTEL_FLUSH_TIMEOUT; telemetry is kept and goes with a later flush
+        export of logs: the endpoint answered HTTP 401: the ingestion key is missing or wrong; ClickStack takes it raw, without "Bearer"; what it refuses so is dropped and counted
+        export of traces: the endpoint answered gRPC UNAUTHENTICATED: the ingestion key is missing or wrong; ClickStack takes it raw, without "Bearer"; what it refuses so is dropped and counted
+        export of metrics: the endpoint answered HTTP 404: no OTLP at this path; check the endpoint's path; what it refuses so is dropped and counted
+        export of logs: the endpoint gave an answer that is not OTLP: it is HTTP, but not gRPC; check host, port and protocol; what it refuses so is dropped and counted
+        export of traces: the endpoint took a request but rejected 3 of its items
+        export of logs: the buffer is full and the oldest is dropped; raise ROTEL_BUFFER_MAX_BYTES, or send less
         export: working again after 2 failed attempts; lost meanwhile: 3 log records, 0 data points, 20 spans
         "#);
     }

@@ -28,6 +28,8 @@ pub struct Settings {
     pub margin: Duration,
     /// How long before SIGKILL the process is gone.
     pub exit_margin: Duration,
+    /// How long after SHUTDOWN the last telemetry may still come in.
+    pub linger: Duration,
     /// Whether the Telemetry API will tell of `runtimeDone`. Where it does not (emulators answer the subscription with
     /// 202), `/next` is called at once, and what comes is sent as it comes.
     pub runtime_done_expected: bool,
@@ -129,7 +131,12 @@ enum Phase {
     Init,
     Ready,
     Invoking(Invocation),
-    Draining,
+    /// SHUTDOWN has come.
+    Draining {
+        /// When the flush starts.
+        flush_at: Instant,
+        deadline: Instant,
+    },
     Stopped,
 }
 
@@ -195,7 +202,8 @@ impl Lifecycle {
             Phase::Invoking(invocation) => {
                 Some(invocation.flush_at.map_or(invocation.give_up_at, |at| at.min(invocation.give_up_at)))
             }
-            Phase::Init | Phase::Draining | Phase::Stopped => None,
+            Phase::Draining { flush_at, .. } => Some(*flush_at),
+            Phase::Init | Phase::Stopped => None,
         }
     }
 
@@ -217,7 +225,11 @@ impl Lifecycle {
                 let deadline = invocation.give_up_at;
                 self.start_flush(FlushReason::NearDeadline, deadline, now)
             }
-            Phase::Init | Phase::Draining | Phase::Stopped => Vec::new(),
+            Phase::Draining { deadline, .. } => {
+                let deadline = *deadline;
+                self.start_flush(FlushReason::Shutdown, deadline, now)
+            }
+            Phase::Init | Phase::Stopped => Vec::new(),
         }
     }
 
@@ -320,7 +332,7 @@ impl Lifecycle {
     }
 
     fn shutdown(&mut self, deadline: Instant, now: Instant) -> Vec<Action> {
-        if matches!(self.phase, Phase::Draining | Phase::Stopped) {
+        if matches!(self.phase, Phase::Draining { .. } | Phase::Stopped) {
             return Vec::new();
         }
         self.next_answered();
@@ -328,9 +340,10 @@ impl Lifecycle {
         if self.flush.take().is_some() {
             actions.push(Action::CancelFlush);
         }
-        self.phase = Phase::Draining;
         let deadline = before(deadline, self.settings.exit_margin, now);
-        actions.extend(self.start_flush(FlushReason::Shutdown, deadline, now));
+        // Platform: what the function wrote last may be on its way still, above all after a crash or a timeout.
+        let flush_at = (now + self.settings.linger).min(deadline);
+        self.phase = Phase::Draining { flush_at, deadline };
         actions
     }
 

@@ -31,6 +31,8 @@ pub struct ResourceRules {
     own: Vec<KeyValue>,
     /// What is set or replaced on an SDK's resource.
     forced: Vec<KeyValue>,
+    /// What is added to an SDK's resource where it is missing.
+    facts: Vec<KeyValue>,
 }
 
 impl ResourceRules {
@@ -38,19 +40,26 @@ impl ResourceRules {
     pub fn new(config: &Config, registration: &Registration) -> Self {
         let forced: Vec<KeyValue> =
             config.resource_attributes.iter().map(|(key, text)| string(key, text)).collect();
-        let mut own = lambda_facts(&config.function, registration);
+        let mut facts = lambda_facts(&config.function, registration);
+        let mut own = facts.clone();
         for (key, text) in &config.sdk_resource_attributes {
             set(&mut own, string(key, text));
         }
         for attribute in &forced {
             set(&mut own, attribute.clone());
         }
-        Self { own, forced }
+        // A nameless service gets the name that its logs have.
+        for attribute in own.iter().filter(|attribute| attribute.key == SERVICE_NAME) {
+            set(&mut facts, attribute.clone());
+        }
+        Self { own, forced, facts }
     }
 
     /// Adds `faas.instance`, which the platform tells only in `platform.initStart`. What the user has set stays.
     pub fn learn_instance(&mut self, instance_id: &str) {
-        fill(&mut self.own, string("faas.instance", instance_id));
+        let instance = string("faas.instance", instance_id);
+        fill(&mut self.own, instance.clone());
+        fill(&mut self.facts, instance);
     }
 
     /// The resource of what is made here.
@@ -69,7 +78,7 @@ impl ResourceRules {
             attributes.retain(|attribute| !is_unknown_service(attribute));
             changed = true;
         }
-        for attribute in &self.own {
+        for attribute in &self.facts {
             changed |= fill(attributes, attribute.clone());
         }
         changed
@@ -247,6 +256,16 @@ mod tests {
                 shown(&resource).into_iter().filter(|line| line.starts_with("service.name")).collect();
             assert_eq!(named, ["service.name = \"my-function\""], "{unknown:?}");
         }
+    }
+
+    #[test]
+    fn the_sdks_own_variables_are_not_repeated_on_its_resources_but_for_the_name() {
+        let rules = rules(&[("OTEL_RESOURCE_ATTRIBUTES", "team=a"), ("OTEL_SERVICE_NAME", "orders")]);
+        let mut resource = Resource::default();
+        assert!(rules.apply(&mut resource));
+        let after = shown(&resource);
+        assert!(after.contains(&"service.name = \"orders\"".to_owned()), "{after:?}");
+        assert!(!after.iter().any(|line| line.starts_with("team")), "{after:?}");
     }
 
     #[test]

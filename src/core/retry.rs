@@ -28,6 +28,8 @@ pub enum Failure {
     Grpc(i32),
     /// No answer within the request timeout.
     Timeout,
+    /// No answer when the flush had to end.
+    FlushTimeout,
     /// The connection could not be made or broke; the cause in the words of the system or of TLS.
     Connection(String),
     /// The answer was not OTLP's.
@@ -77,6 +79,9 @@ impl fmt::Display for Failure {
             ),
             Self::Grpc(code) => write!(f, "answered gRPC {}", grpc_name(*code)),
             Self::Timeout => f.write_str("did not answer within the request timeout"),
+            Self::FlushTimeout => {
+                f.write_str("did not answer before the flush had to end; a slow endpoint wants a longer ROTEL_FLUSH_TIMEOUT")
+            }
             Self::Connection(cause) => write!(f, "could not be reached: {cause}"),
             Self::Answer(what) => {
                 write!(f, "gave an answer that is not OTLP: {what}; check host, port and protocol")

@@ -13,16 +13,25 @@ pub fn epoch_nanos() -> u64 {
     u64::try_from(since_epoch().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The instant of a deadline that the platform gives in milliseconds since the epoch; a past one is now.
-pub fn instant_of(epoch_ms: u64) -> Instant {
-    let now = now();
-    let left = Duration::from_millis(epoch_ms).saturating_sub(since_epoch());
-    // A deadline beyond what an instant can hold is no deadline that anybody waits for.
-    now.checked_add(left).unwrap_or(now + Duration::from_hours(24))
+/// The instant of a deadline that the platform gives in milliseconds since the epoch: a past one is now, and none at all
+/// or one further than `most` away, as a wall clock that is off makes it, is `most` from now.
+pub fn instant_of(epoch_ms: Option<u64>, most: Duration) -> Instant {
+    let left =
+        epoch_ms.map_or(most, |epoch_ms| Duration::from_millis(epoch_ms).saturating_sub(since_epoch()));
+    now() + left.min(most)
 }
 
+/// Waits until `instant`; for ever, where there is none.
+pub async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The wall time since the epoch.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-fn since_epoch() -> Duration {
+pub fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
@@ -31,8 +40,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_of_any_size_is_an_instant() {
-        assert!(instant_of(0) <= now());
-        assert!(instant_of(u64::MAX) > now());
+    fn a_deadline_is_never_further_away_than_the_platform_allows() {
+        let most = Duration::from_secs(2);
+        assert!(instant_of(Some(0), most) <= now());
+        for far in [Some(u64::MAX), None] {
+            assert!(instant_of(far, most) <= now() + most);
+            assert!(instant_of(far, most) > now());
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! reference".
 
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -14,11 +15,16 @@ use hyper::client::conn::http1::{Connection, SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::core::resource::Registration;
 
 /// The largest answer read; an event is below 2 KiB.
 const ANSWER_LIMIT: usize = 256 * 1024;
+// Platform: an init has 10 s in all, for the runtime and every extension.
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
+const EXIT_ERROR_TIMEOUT: Duration = Duration::from_millis(500);
 const EXTENSION_ID: &str = "lambda-extension-identifier";
 
 /// A client of the environment's Extensions API.
@@ -32,7 +38,8 @@ pub struct ExtensionsApi {
 #[derive(Debug)]
 struct Open {
     sender: SendRequest<Full<Bytes>>,
-    connection: Connection<TokioIo<TcpStream>, Full<Bytes>>,
+    /// `None` once it has ended.
+    connection: Option<Connection<TokioIo<TcpStream>, Full<Bytes>>>,
 }
 
 /// The next event.
@@ -42,13 +49,13 @@ pub enum NextEvent {
     Invoke {
         /// Of the invocation.
         request_id: String,
-        /// When the function times out, in milliseconds since the epoch.
-        deadline_ms: u64,
+        /// When the function times out, in milliseconds since the epoch, if the platform says.
+        deadline_ms: Option<u64>,
     },
     /// The environment ends.
     Shutdown {
-        /// When SIGKILL comes, in milliseconds since the epoch.
-        deadline_ms: u64,
+        /// When SIGKILL comes, in milliseconds since the epoch, if the platform says.
+        deadline_ms: Option<u64>,
     },
 }
 
@@ -148,7 +155,7 @@ impl ExtensionsApi {
             .request(Method::POST, "/2020-01-01/extension/register")
             .header("lambda-extension-name", name)
             .header("lambda-extension-accept-feature", "accountId");
-        let answer = self.exchange(CALL, request, body).await?;
+        let answer = self.exchange_within(REGISTER_TIMEOUT, CALL, request, body).await?;
         let answer = expect_success(CALL, answer)?;
         let id = answer.headers().get(EXTENSION_ID).and_then(|id| id.to_str().ok());
         let Some(id) = id else {
@@ -184,7 +191,8 @@ impl ExtensionsApi {
         let body = serde_json::to_string(&subscription)
             .map_err(|cause| ApiError::Answer { call: CALL, cause: cause.to_string() })?;
         let request = self.request(Method::PUT, "/2022-07-01/telemetry");
-        let answer = expect_success(CALL, self.exchange(CALL, request, body).await?)?;
+        let answer =
+            expect_success(CALL, self.exchange_within(SUBSCRIBE_TIMEOUT, CALL, request, body).await?)?;
         Ok(if answer.status() == StatusCode::ACCEPTED {
             Subscription::Unsupported
         } else {
@@ -199,7 +207,7 @@ impl ExtensionsApi {
         let request = self.request(Method::GET, "/2020-01-01/extension/event/next");
         let answer = expect_success(CALL, self.exchange(CALL, request, String::new()).await?)?;
         let event: RawEvent = parse(CALL, answer.body())?;
-        let deadline_ms = event.deadline_ms.unwrap_or(u64::MAX);
+        let deadline_ms = event.deadline_ms;
         match (event.event_type.as_str(), event.request_id) {
             ("INVOKE", Some(request_id)) => Ok(NextEvent::Invoke { request_id, deadline_ms }),
             ("SHUTDOWN", _) => Ok(NextEvent::Shutdown { deadline_ms }),
@@ -215,12 +223,25 @@ impl ExtensionsApi {
         let request = self
             .request(Method::POST, "/2020-01-01/extension/exit/error")
             .header("lambda-extension-function-error-type", error_type);
-        expect_success(CALL, self.exchange(CALL, request, body).await?).map(|_| ())
+        expect_success(CALL, self.exchange_within(EXIT_ERROR_TIMEOUT, CALL, request, body).await?).map(|_| ())
     }
 
     fn request(&self, method: Method, path: &str) -> http::request::Builder {
         let request = Request::builder().method(method).uri(path).header("host", &self.address);
         if self.extension_id.is_empty() { request } else { request.header(EXTENSION_ID, &self.extension_id) }
+    }
+
+    async fn exchange_within(
+        &mut self,
+        limit: Duration,
+        call: &'static str,
+        request: http::request::Builder,
+        body: String,
+    ) -> Result<Response<Bytes>, ApiError> {
+        match timeout(limit, self.exchange(call, request, body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.broken(&format!("did not answer {call} within {} ms", limit.as_millis()))),
+        }
     }
 
     /// Sends a request and reads its answer whole, on a new connection where the old one is gone.
@@ -251,7 +272,7 @@ impl ExtensionsApi {
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Bytes>, String> {
         let answer = open.exchange(request).await;
-        if answer.is_ok() && !open.sender.is_closed() {
+        if answer.is_ok() && open.connection.is_some() {
             self.connection = Some(open);
         }
         answer
@@ -266,7 +287,7 @@ impl ExtensionsApi {
         let (sender, connection) = handshake(TokioIo::new(stream))
             .await
             .map_err(|cause| self.broken(&format!("does not speak HTTP: {cause}")))?;
-        Ok(Open { sender, connection })
+        Ok(Open { sender, connection: Some(connection) })
     }
 
     fn broken(&self, cause: &str) -> ApiError {
@@ -287,13 +308,22 @@ impl Open {
         tokio::select! {
             biased;
             // First the request, so that one poll hands it to the connection and the connection writes it.
-            answer = &mut exchange => answer,
-            ended = connection => match ended {
-                // The platform may close after its answer, which is then complete in memory.
-                Ok(()) => exchange.await,
-                Err(cause) => Err(cause.to_string()),
-            },
+            answer = &mut exchange => return answer,
+            () = ended(connection.as_mut()) => {}
         }
+        // The platform may close after its answer, which is then in memory. A request that is still queued in the
+        // connection is answered only by its being dropped.
+        *connection = None;
+        exchange.await
+    }
+}
+
+/// The end of the connection, well or badly.
+async fn ended(connection: Option<&mut Connection<TokioIo<TcpStream>, Full<Bytes>>>) {
+    match connection {
+        // How it ended shows in the exchange, too.
+        Some(connection) => drop(connection.await),
+        None => std::future::pending().await,
     }
 }
 

@@ -8,7 +8,7 @@ mod json;
 mod severity;
 mod timeline;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
@@ -170,13 +170,14 @@ fn flattened(fields: Vec<KeyValue>) -> Vec<KeyValue> {
 /// "a":{"b":2}}`). The later one gets a number behind its key, because dropping it would lose it.
 struct Attributes {
     list: Vec<KeyValue>,
-    keys: HashSet<String>,
+    /// Each key with the last number tried behind it, so that a record with one key a thousand times stays cheap.
+    keys: HashMap<String, usize>,
 }
 
 impl Attributes {
     fn of(list: Vec<KeyValue>) -> Self {
-        // Ours are reserved, or a field of the same name would stand twice once the request id is known.
-        let keys = list.iter().map(|attribute| attribute.key.clone()).collect();
+        // Ours are reserved, or a field of the same name would stand twice.
+        let keys = list.iter().map(|attribute| (attribute.key.clone(), 1)).collect();
         Self { list, keys }
     }
 
@@ -184,12 +185,17 @@ impl Attributes {
         if attribute.key == BROWSER_SESSION {
             attribute.key = format!("log.{BROWSER_SESSION}");
         }
-        if !self.keys.insert(attribute.key.clone()) {
-            let numbered = (2..).map(|number: usize| format!("{}#{number}", attribute.key));
-            let free = numbered.into_iter().find(|key| !self.keys.contains(key));
-            attribute.key = free.unwrap_or_default();
-            self.keys.insert(attribute.key.clone());
+        if let Some(mut number) = self.keys.get(&attribute.key).copied() {
+            let numbered = loop {
+                number += 1;
+                let numbered = format!("{}#{number}", attribute.key);
+                if !self.keys.contains_key(&numbered) {
+                    break numbered;
+                }
+            };
+            self.keys.insert(std::mem::replace(&mut attribute.key, numbered), number);
         }
+        self.keys.insert(attribute.key.clone(), 1);
         self.list.push(attribute);
     }
 }
@@ -330,6 +336,14 @@ mod tests {
                 "faas.invocation_id#2"
             ]
         );
+    }
+
+    #[test]
+    fn a_key_that_stands_thirty_thousand_times_is_no_work_without_end() {
+        let record = format!("{{{}}}", vec![r#""a":1"#; 30_000].join(","));
+        let attributes = log(&record).record.attributes;
+        assert_eq!(attributes.len(), 30_001);
+        assert_eq!(attributes[30_000].key, "a#30000");
     }
 
     #[test]

@@ -1,82 +1,94 @@
 //! Which invocation a record belongs to that does not say so itself.
 //!
 //! A plain line carries no request id, and the streams of the Telemetry API come in no promised order, so arrival tells
-//! nothing. What tells is time: a record belongs to the invocation between whose `platform.start` and
-//! `platform.runtimeDone` it was made. While the start of the running invocation has not been delivered yet, INVOKE's id
-//! stands in for it. Outside of all invocations, and where several overlap, nothing is guessed.
+//! nothing. What tells is time. Where one invocation follows another, a record belongs to the last one that had started
+//! when it was made: an environment runs after `runtimeDone` only because of the invocation before. While the start of the
+//! running invocation has not been delivered yet, that of its INVOKE stands in for it. Where several run at once, a record
+//! belongs to the only one that was running, and among several nothing is guessed. Before the first start nothing is, either.
 
 use std::collections::VecDeque;
 
 /// How many invocations are remembered: the platform delivers within a few seconds of an event.
 const REMEMBERED: usize = 16;
+/// How much later than `platform.start` INVOKE may reach us, in nanoseconds.
+const INVOKE_LATENESS: u64 = 50_000_000;
 
 /// The invocations of an environment, in time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Timeline {
     invocations: VecDeque<Interval>,
+    concurrent: bool,
 }
 
 /// Nanoseconds since the epoch.
 #[derive(Debug)]
 struct Interval {
     request_id: String,
-    start: Option<u64>,
+    start: u64,
+    /// `start` is a guess from INVOKE.
+    guessed: bool,
     end: Option<u64>,
 }
 
 impl Timeline {
-    /// INVOKE told of an invocation.
-    pub fn invoked(&mut self, request_id: &str) {
-        self.interval(request_id);
+    /// An empty timeline; `concurrent` where invocations run side by side, as on managed instances.
+    pub fn new(concurrent: bool) -> Self {
+        Self { invocations: VecDeque::new(), concurrent }
+    }
+
+    /// INVOKE told of an invocation, at `time` by our clock.
+    pub fn invoked(&mut self, request_id: &str, time: u64) {
+        if self.last(request_id).is_none() {
+            let after = self.invocations.back().map_or(0, |last| last.end.unwrap_or(last.start) + 1);
+            self.remember(request_id, time.saturating_sub(INVOKE_LATENESS).max(after), true);
+        }
     }
 
     /// `platform.start` of an invocation.
     pub fn started(&mut self, request_id: &str, time: Option<u64>) {
-        let interval = self.interval(request_id);
-        // Lambda repeats a failed asynchronous invocation under the same id.
-        if interval.end.is_some_and(|end| time.is_some_and(|time| time > end)) {
-            interval.end = None;
+        let Some(time) = time else { return };
+        match self.last(request_id) {
+            Some(interval) if interval.guessed => {
+                interval.start = time;
+                interval.guessed = false;
+            }
+            // Lambda repeats a failed asynchronous invocation under the same id; anything else is a second delivery.
+            Some(interval) if interval.end.is_none_or(|end| time <= end) => {}
+            _ => self.remember(request_id, time, false),
         }
-        interval.start = time.or(interval.start);
     }
 
     /// `platform.runtimeDone` of an invocation.
     pub fn ended(&mut self, request_id: &str, time: Option<u64>) {
-        let interval = self.interval(request_id);
-        interval.end = time.or(interval.start).or(Some(0));
-    }
-
-    /// The request id of a record made at `time`; `None` outside of invocations.
-    pub fn at(&self, time: u64) -> Option<&str> {
-        let holds = |interval: &&Interval| {
-            interval.start.is_none_or(|start| start <= time) && interval.end.is_none_or(|end| time <= end)
-        };
-        let mut started = self.invocations.iter().filter(|interval| interval.start.is_some()).filter(holds);
-        match (started.next(), started.next()) {
-            (Some(only), None) => Some(&only.request_id),
-            (Some(_), Some(_)) => None,
-            (None, _) => {
-                let running = self.invocations.back().filter(|last| last.start.is_none()).filter(holds);
-                running.map(|last| last.request_id.as_str())
-            }
+        if let Some(interval) = self.last(request_id) {
+            interval.end = interval.end.or(time);
         }
     }
 
-    fn interval(&mut self, request_id: &str) -> &mut Interval {
-        let known = self.invocations.iter().position(|interval| interval.request_id == request_id);
-        let index = known.unwrap_or_else(|| {
-            if self.invocations.len() == REMEMBERED {
-                self.invocations.pop_front();
-            }
-            self.invocations.push_back(Interval {
-                request_id: request_id.to_owned(),
-                start: None,
-                end: None,
-            });
-            self.invocations.len() - 1
-        });
-        #[expect(clippy::indexing_slicing, reason = "the index was found or made on the line above")]
-        &mut self.invocations[index]
+    /// The request id of a record made at `time`.
+    pub fn at(&self, time: u64) -> Option<&str> {
+        let mut started = self.invocations.iter().filter(|interval| interval.start <= time);
+        let found = if self.concurrent {
+            let mut running = started.filter(|interval| interval.end.is_none_or(|end| time <= end));
+            running.next().filter(|_| running.next().is_none())
+        } else {
+            let first = started.next();
+            first.map(|first| {
+                started.fold(first, |last, next| if next.start >= last.start { next } else { last })
+            })
+        };
+        found.map(|interval| interval.request_id.as_str())
+    }
+
+    fn last(&mut self, request_id: &str) -> Option<&mut Interval> {
+        self.invocations.iter_mut().rev().find(|interval| interval.request_id == request_id)
+    }
+
+    fn remember(&mut self, request_id: &str, start: u64, guessed: bool) {
+        if self.invocations.len() == REMEMBERED {
+            self.invocations.pop_front();
+        }
+        self.invocations.push_back(Interval { request_id: request_id.to_owned(), start, guessed, end: None });
     }
 }
 
@@ -84,52 +96,68 @@ impl Timeline {
 mod tests {
     use super::*;
 
+    const MS: u64 = 1_000_000;
+
     #[test]
-    fn a_record_belongs_to_the_invocation_of_its_time_however_late_it_comes() {
-        let mut timeline = Timeline::default();
+    fn a_record_belongs_to_the_last_invocation_that_had_started_however_late_it_comes() {
+        let mut timeline = Timeline::new(false);
         timeline.started("a", Some(100));
         timeline.ended("a", Some(200));
         timeline.started("b", Some(300));
         assert_eq!(timeline.at(99), None);
         assert_eq!(timeline.at(100), Some("a"));
-        assert_eq!(timeline.at(200), Some("a"));
-        assert_eq!(timeline.at(250), None);
+        assert_eq!(timeline.at(201), Some("a"), "a line stamped behind runtimeDone");
         assert_eq!(timeline.at(300), Some("b"));
+    }
+
+    #[test]
+    fn a_lost_runtime_done_costs_later_invocations_nothing() {
+        let mut timeline = Timeline::new(false);
+        timeline.started("a", Some(100));
+        timeline.started("b", Some(300));
+        timeline.ended("b", Some(400));
+        assert_eq!(timeline.at(350), Some("b"));
     }
 
     #[test]
     fn before_its_start_is_delivered_an_invocation_is_known_by_invoke() {
-        let mut timeline = Timeline::default();
-        timeline.started("a", Some(100));
-        timeline.ended("a", Some(200));
-        timeline.invoked("b");
-        assert_eq!(timeline.at(150), Some("a"));
-        assert_eq!(timeline.at(300), Some("b"));
-        timeline.ended("b", Some(400));
-        assert_eq!(timeline.at(401), None);
+        let mut timeline = Timeline::new(false);
+        timeline.started("a", Some(100 * MS));
+        timeline.ended("a", Some(200 * MS));
+        timeline.invoked("b", 210 * MS);
+        assert_eq!(timeline.at(150 * MS), Some("a"));
+        assert_eq!(timeline.at(205 * MS), Some("b"));
+        timeline.started("b", Some(207 * MS));
+        assert_eq!(timeline.at(206 * MS), Some("a"));
+        timeline.invoked("b", 215 * MS);
+        assert_eq!(timeline.at(220 * MS), Some("b"));
     }
 
     #[test]
     fn among_several_at_once_nothing_is_guessed() {
-        let mut timeline = Timeline::default();
+        let mut timeline = Timeline::new(true);
         timeline.started("a", Some(100));
         timeline.started("b", Some(110));
+        timeline.ended("a", Some(130));
         assert_eq!(timeline.at(105), Some("a"));
         assert_eq!(timeline.at(120), None);
+        assert_eq!(timeline.at(140), Some("b"));
     }
 
     #[test]
     fn an_invocation_repeated_under_its_id_runs_again() {
-        let mut timeline = Timeline::default();
-        timeline.started("a", Some(100));
-        timeline.ended("a", Some(200));
-        timeline.started("a", Some(300));
-        assert_eq!(timeline.at(350), Some("a"));
+        let mut timeline = Timeline::new(false);
+        for (request_id, start, end) in [("a", 100, 200), ("b", 300, 400), ("a", 500, 600)] {
+            timeline.started(request_id, Some(start));
+            timeline.started(request_id, Some(start));
+            timeline.ended(request_id, Some(end));
+        }
+        assert_eq!([150, 350, 550].map(|time| timeline.at(time)), [Some("a"), Some("b"), Some("a")]);
     }
 
     #[test]
     fn old_invocations_are_forgotten() {
-        let mut timeline = Timeline::default();
+        let mut timeline = Timeline::new(false);
         for number in 0..100 {
             timeline.started(&number.to_string(), Some(number * 10));
             timeline.ended(&number.to_string(), Some(number * 10 + 5));

@@ -6,12 +6,11 @@
 use ::http::HeaderMap;
 use ::http::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, TE};
 use bytes::{BufMut, BytesMut};
-use http_body_util::{BodyExt, Limited};
 use prost::Message;
 use reqwest::RequestBuilder;
 use tonic::Status;
 
-use super::{ANSWER_LIMIT, body::Encoded};
+use super::body::Encoded;
 use crate::core::retry::{Failure, Verdict};
 
 pub(super) const CONTENT_TYPE: &str = "application/grpc";
@@ -47,14 +46,9 @@ pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<
     if let Some(status) = Status::from_header_map(&head.headers) {
         return Ok(of_status(&status));
     }
-    let answer = match Limited::new(answer, ANSWER_LIMIT).collect().await {
+    let answer = match super::read(answer).await {
         Ok(answer) => answer,
-        Err(error) => {
-            return match error.downcast::<reqwest::Error>() {
-                Ok(error) => Err(*error),
-                Err(_) => Ok(Verdict::Refused(Failure::Answer("it is larger than an OTLP answer"))),
-            };
-        }
+        Err(verdict) => return Ok(verdict),
     };
     let status = answer.trailers().and_then(status_of_trailers);
     Ok(match status.as_ref().map(of_status) {

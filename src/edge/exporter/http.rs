@@ -2,10 +2,9 @@
 
 use ::http::header::{CONTENT_ENCODING, CONTENT_TYPE as CONTENT_TYPE_HEADER};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
 use reqwest::RequestBuilder;
 
-use super::{ANSWER_LIMIT, body::Encoded};
+use super::body::Encoded;
 use crate::core::retry::{Failure, Verdict};
 
 pub(super) const CONTENT_TYPE: &str = "application/x-protobuf";
@@ -21,25 +20,19 @@ pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<
     }
     let answer: ::http::Response<reqwest::Body> = answer.into();
     let (head, answer) = answer.into_parts();
-    let protobuf = head
-        .headers
-        .get(CONTENT_TYPE_HEADER)
-        .is_none_or(|value| value.as_bytes().starts_with(CONTENT_TYPE.as_bytes()));
-    let message = match Limited::new(answer, ANSWER_LIMIT).collect().await {
+    let content_type =
+        head.headers.get(CONTENT_TYPE_HEADER).map_or(CONTENT_TYPE.as_bytes(), |value| value.as_bytes());
+    let message = match super::read(answer).await {
         Ok(message) => message.to_bytes(),
-        Err(error) => {
-            return match error.downcast::<reqwest::Error>() {
-                Ok(error) => Err(*error),
-                Err(_) => Ok(Verdict::Refused(Failure::Answer("it is larger than an OTLP answer"))),
-            };
-        }
+        Err(verdict) => return Ok(verdict),
     };
-    Ok(match (message.is_empty(), protobuf) {
-        (true, _) => Verdict::Accepted { rejected: 0 },
-        (false, true) => super::of_answer(&message),
+    Ok(if message.is_empty() || content_type.starts_with(b"application/json") {
+        // JSON is not what was asked for, but some collectors answer in nothing else.
+        Verdict::Accepted { rejected: 0 }
+    } else if content_type.starts_with(CONTENT_TYPE.as_bytes()) {
+        super::of_answer(&message)
+    } else {
         // A web page answers 200 to anything, and takes nothing.
-        (false, false) => {
-            Verdict::Refused(Failure::Answer("HTTP 200 with another content type than asked for"))
-        }
+        Verdict::Refused(Failure::Answer("HTTP 200 with another content type than asked for"))
     })
 }

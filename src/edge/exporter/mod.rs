@@ -1,21 +1,25 @@
 //! OTLP out: one attempt to hand a batch to the backend, and the verdict of it.
 //!
-//! Promises: an attempt ends within the request timeout; a batch that went down with a pooled connection is sent again at
-//! once on a new one, because a freeze kills connections unnoticed; nothing the backend writes is repeated, and no header
-//! is. When to try again is left to `app::pipeline`.
+//! Promises: an attempt ends within the request timeout; a request that a pooled connection did not survive is sent again at
+//! once on a new one, because a freeze kills connections unnoticed, but not one whose answer had begun; nothing the backend
+//! writes is repeated in our log, and no header is. When to try again is left to `app::pipeline`.
 
 mod body;
 mod grpc;
 mod http;
 
 use std::error::Error as _;
+use std::time::Duration;
 
 use ::http::Uri;
 use ::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use bytes::Bytes;
+use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
 use prost::Message;
 use reqwest::{Client, Url};
+use rustls::ClientConfig;
+use tokio::time::timeout;
 
 use crate::core::config::{Compression, Export, Protocol};
 use crate::core::retry::{Failure, Verdict};
@@ -29,10 +33,12 @@ const ANSWER_LIMIT: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub struct Exporter {
     client: Client,
+    tls: ClientConfig,
     urls: PerSignal<Url>,
     headers: HeaderMap,
     protocol: Protocol,
     compression: Compression,
+    request_timeout: Duration,
 }
 
 /// Why there is no exporter.
@@ -58,17 +64,11 @@ impl Exporter {
             Protocol::Grpc => &["h2"],
             Protocol::Http => &["h2", "http/1.1"],
         };
-        let mut client = Client::builder()
-            .tls_backend_preconfigured(tls::client_config(export.ca.as_ref(), alpn)?)
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(export.request_timeout)
-            .tcp_nodelay(true);
-        if export.protocol == Protocol::Grpc {
-            client = client.http2_prior_knowledge();
-        }
-        let client = client.build().map_err(BuildError::Client)?;
+        let tls = tls::client_config(export.ca.as_ref(), alpn)?;
+        let client = client(tls.clone(), export.protocol).map_err(BuildError::Client)?;
         Ok(Self {
             client,
+            tls,
             urls: PerSignal {
                 logs: url(export, Signal::Logs)?,
                 metrics: url(export, Signal::Metrics)?,
@@ -77,6 +77,7 @@ impl Exporter {
             headers: headers(export),
             protocol: export.protocol,
             compression: export.compression,
+            request_timeout: export.request_timeout,
         })
     }
 
@@ -86,18 +87,31 @@ impl Exporter {
         self.attempt(Signal::Logs, Vec::new()).await
     }
 
+    /// The same exporter without its connections, for when they may be dead unnoticed. TLS sessions are resumed.
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        // What could be built once can be built again; were it otherwise, old connections are better than none.
+        let client = client(self.tls.clone(), self.protocol).unwrap_or_else(|_| self.client.clone());
+        Self { client, ..self.clone() }
+    }
+
     /// Sends the chunks as one request.
     pub async fn attempt(&self, signal: Signal, chunks: Vec<Bytes>) -> Verdict {
-        let body = body::encode(chunks, self.compression);
-        match self.send(signal, &body).await {
-            Err(error) if died_underway(&error) => {
-                self.send(signal, &body).await.unwrap_or_else(|error| Verdict::Retry(failure(&error)))
+        let attempt = async {
+            let body = body::encode(chunks, self.compression).await;
+            match self.send(signal, &body).await {
+                Err(error) if !error.is_connect() => self.send(signal, &body).await,
+                sent => sent,
             }
-            Err(error) => Verdict::Retry(failure(&error)),
-            Ok(verdict) => verdict,
+        };
+        match timeout(self.request_timeout, attempt).await {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(error)) => Verdict::Retry(failure(&error)),
+            Err(_) => Verdict::Retry(Failure::Timeout),
         }
     }
 
+    /// An error is that of a request that was not answered.
     async fn send(&self, signal: Signal, body: &body::Encoded) -> Result<Verdict, reqwest::Error> {
         let request = self.client.post(self.urls.of(signal).clone()).headers(self.headers.clone());
         match self.protocol {
@@ -105,6 +119,19 @@ impl Exporter {
             Protocol::Http => http::send(request, body).await,
         }
     }
+}
+
+/// An HTTP client with no connections yet. It sends plaintext gRPC by prior knowledge, as gRPC has it.
+fn client(tls: ClientConfig, protocol: Protocol) -> Result<Client, reqwest::Error> {
+    let client = Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(reqwest::redirect::Policy::none())
+        .tcp_nodelay(true);
+    match protocol {
+        Protocol::Grpc => client.http2_prior_knowledge(),
+        Protocol::Http => client,
+    }
+    .build()
 }
 
 /// Where requests of a signal go.
@@ -134,9 +161,12 @@ fn headers(export: &Export) -> HeaderMap {
         Protocol::Http => http::CONTENT_TYPE,
     };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let mut user = HeaderMap::new();
     for (name, value) in &export.headers {
-        headers.insert(name.clone(), value.clone());
+        user.append(name.clone(), value.clone());
     }
+    // Of ours, those that the user sets too are replaced; of the user's, one name may stand twice.
+    headers.extend(user);
     headers
 }
 
@@ -151,15 +181,19 @@ fn of_answer(message: &[u8]) -> Verdict {
     }
 }
 
-/// Whether a request died with its connection after that had been made.
-fn died_underway(error: &reqwest::Error) -> bool {
-    !error.is_connect() && !error.is_timeout()
+/// The answer's message, whole, or the verdict that there is none.
+async fn read(answer: reqwest::Body) -> Result<Collected<Bytes>, Verdict> {
+    match Limited::new(answer, ANSWER_LIMIT).collect().await {
+        Ok(message) => Ok(message),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(Verdict::Refused(Failure::Answer("it is larger than an OTLP answer")))
+        }
+        // The backend may have taken the batch, but it has not said so.
+        Err(_) => Err(Verdict::Retry(Failure::Connection("the answer broke off".to_owned()))),
+    }
 }
 
 fn failure(error: &reqwest::Error) -> Failure {
-    if error.is_timeout() {
-        return Failure::Timeout;
-    }
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
