@@ -495,3 +495,255 @@ fn tell(report: Option<Report>) {
         Some(report) => tracing::warn!("{report}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::config;
+    use crate::core::resource::Registration;
+
+    const ACCEPTED: Verdict = Verdict::Accepted { rejected: 0 };
+
+    /// An attempt that waits for the test's verdict; dropped when it is called off.
+    struct Attempt {
+        signal: Signal,
+        items: Vec<usize>,
+        verdict: oneshot::Sender<Verdict>,
+        /// How often the exporter had been made afresh by then.
+        generation: usize,
+    }
+
+    #[derive(Clone)]
+    struct Fake {
+        attempts: mpsc::Sender<Attempt>,
+        generation: usize,
+    }
+
+    impl Export for Fake {
+        async fn attempt(&self, signal: Signal, chunks: Vec<Bytes>) -> Verdict {
+            let (verdict, answer) = oneshot::channel();
+            let items =
+                chunks.iter().map(|chunk| otlp::validate(signal, chunk).expect("a request")).collect();
+            let attempt = Attempt { signal, items, verdict, generation: self.generation };
+            self.attempts.send(attempt).await.expect("the test listens");
+            answer.await.expect("a verdict; a test that drops it wants a panic")
+        }
+
+        async fn warm(&self) -> Verdict {
+            ACCEPTED
+        }
+
+        fn afresh(&self) -> Self {
+            Self { generation: self.generation + 1, ..self.clone() }
+        }
+    }
+
+    struct Test {
+        handle: Handle,
+        attempts: mpsc::Receiver<Attempt>,
+    }
+
+    impl Test {
+        /// A pipeline that is set up and runs.
+        async fn start() -> Self {
+            let (sender, attempts) = mpsc::channel(16);
+            let config = config::read(&config::Variables::new()).config;
+            let rules = ResourceRules::new(&config, &Registration::default());
+            let setup: Setup<Fake> = Box::pin(async { Some(Fake { attempts: sender, generation: 0 }) });
+            let (pipeline, handle) = Pipeline::new(&config, rules, Some(setup));
+            tokio::spawn(pipeline.run());
+            handle.control(Control::Prepare);
+            let mut test = Self { handle, attempts };
+            test.nothing_starts().await;
+            test
+        }
+
+        fn offer(&self, signal: Signal, origin: Origin, items: usize) {
+            self.handle.offer(request(signal, origin, items)).expect("room");
+        }
+
+        fn flush(&self, reason: FlushReason) -> oneshot::Receiver<()> {
+            let (done, flushed) = oneshot::channel();
+            self.handle.control(Control::Flush { reason, done });
+            flushed
+        }
+
+        async fn attempt(&mut self) -> Attempt {
+            let attempt = tokio::time::timeout(Duration::from_mins(1), self.attempts.recv()).await;
+            attempt.expect("no attempt in a minute of paused time").expect("the pipeline lives")
+        }
+
+        /// Lets the pipeline do all it can, and sees that no attempt comes of it.
+        async fn nothing_starts(&mut self) {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            assert!(self.attempts.try_recv().is_err(), "an attempt was started");
+        }
+    }
+
+    fn request(signal: Signal, origin: Origin, items: usize) -> Chunk {
+        use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+        use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+        use prost::Message as _;
+        // Of empty items the requests for logs and for traces are the same bytes.
+        let scope = ScopeLogs { log_records: vec![LogRecord::default(); items], ..ScopeLogs::default() };
+        let resource_logs = vec![ResourceLogs { scope_logs: vec![scope], ..ResourceLogs::default() }];
+        let bytes = Bytes::from(ExportLogsServiceRequest { resource_logs }.encode_to_vec());
+        Chunk { signal, bytes, items, origin }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flush_covers_what_came_before_it_and_waits_for_the_answers() {
+        let mut test = Test::start().await;
+        test.offer(Signal::Logs, Origin::Platform, 3);
+        test.offer(Signal::Traces, Origin::Sdk, 2);
+        let mut flushed = test.flush(FlushReason::EndOfInvocation);
+        test.offer(Signal::Logs, Origin::Sdk, 7);
+        let (logs, traces) = (test.attempt().await, test.attempt().await);
+        assert_eq!((logs.signal, logs.items), (Signal::Logs, vec![3]));
+        assert_eq!((traces.signal, traces.items), (Signal::Traces, vec![2]));
+        logs.verdict.send(ACCEPTED).expect("the attempt waits");
+        test.nothing_starts().await;
+        assert!(flushed.try_recv().is_err(), "traces are not answered yet");
+        traces.verdict.send(ACCEPTED).expect("the attempt waits");
+        flushed.await.expect("flushed");
+        // What came behind the barrier stays, for a freeze may follow.
+        test.nothing_starts().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_sdks_data_leaves_while_a_function_runs_one_request_at_a_time() {
+        let mut test = Test::start().await;
+        test.offer(Signal::Traces, Origin::Sdk, 1);
+        test.nothing_starts().await;
+        test.handle.control(Control::Open);
+        let first = test.attempt().await;
+        test.offer(Signal::Traces, Origin::Sdk, 2);
+        test.offer(Signal::Traces, Origin::Sdk, 3);
+        test.offer(Signal::Logs, Origin::Platform, 4);
+        test.nothing_starts().await;
+        first.verdict.send(ACCEPTED).expect("the attempt waits");
+        assert_eq!(test.attempt().await.items, [2, 3]);
+        test.nothing_starts().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flush_called_off_keeps_all_and_the_next_function_takes_it_along_on_new_connections() {
+        let mut test = Test::start().await;
+        test.offer(Signal::Logs, Origin::Platform, 3);
+        let flushed = test.flush(FlushReason::EndOfInvocation);
+        let hanging = test.attempt().await;
+        test.handle.control(Control::Cancel);
+        test.handle.control(Control::Close);
+        flushed.await.expect_err("nobody waits for it any more");
+        test.nothing_starts().await;
+        assert!(hanging.verdict.is_closed(), "the attempt goes on over the freeze");
+        test.handle.control(Control::Open);
+        let again = test.attempt().await;
+        assert_eq!((again.items, again.generation), (vec![3], hanging.generation + 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_got_through_in_the_moment_of_calling_off_is_not_sent_again() {
+        let mut test = Test::start().await;
+        test.offer(Signal::Logs, Origin::Sdk, 3);
+        test.flush(FlushReason::EndOfInvocation);
+        let attempt = test.attempt().await;
+        // The verdict and the message are there before the pipeline has its turn again.
+        attempt.verdict.send(ACCEPTED).expect("the attempt waits");
+        tokio::task::yield_now().await;
+        test.handle.control(Control::Cancel);
+        test.handle.control(Control::Open);
+        test.nothing_starts().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_attempt_ends_the_flush_and_its_batch_goes_first_in_the_next() {
+        let mut test = Test::start().await;
+        test.offer(Signal::Logs, Origin::Platform, 1);
+        let flushed = test.flush(FlushReason::EndOfInvocation);
+        test.attempt().await.verdict.send(Verdict::Retry(Failure::Http(503))).expect("the attempt waits");
+        flushed.await.expect("flushed");
+        test.offer(Signal::Logs, Origin::Platform, 2);
+        let flushed = test.flush(FlushReason::EndOfInvocation);
+        let attempt = test.attempt().await;
+        assert_eq!(attempt.items, [1, 2]);
+        attempt.verdict.send(ACCEPTED).expect("the attempt waits");
+        flushed.await.expect("flushed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_from_before_the_flush_that_fails_leaves_the_flush_one_of_its_own() {
+        let mut test = Test::start().await;
+        test.handle.control(Control::Open);
+        test.offer(Signal::Traces, Origin::Sdk, 1);
+        let before = test.attempt().await;
+        let flushed = test.flush(FlushReason::EndOfInvocation);
+        before.verdict.send(Verdict::Retry(Failure::Http(503))).expect("the attempt waits");
+        test.attempt().await.verdict.send(ACCEPTED).expect("the attempt waits");
+        flushed.await.expect("flushed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_or_makes_the_exporter_panic_is_not_sent_again() {
+        let mut test = Test::start().await;
+        for refuse in [true, false] {
+            test.offer(Signal::Traces, Origin::Sdk, 1);
+            let flushed = test.flush(FlushReason::EndOfInvocation);
+            let attempt = test.attempt().await;
+            if refuse {
+                attempt.verdict.send(Verdict::Refused(Failure::Http(400))).expect("the attempt waits");
+            } else {
+                drop(attempt);
+            }
+            flushed.await.expect("flushed");
+            test.handle.control(Control::Open);
+            test.nothing_starts().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_shutdown_what_fails_is_tried_again_until_the_flush_is_called_off() {
+        let mut test = Test::start().await;
+        test.offer(Signal::Logs, Origin::Platform, 1);
+        let flushed = test.flush(FlushReason::Shutdown);
+        for _ in 0..3 {
+            test.attempt().await.verdict.send(Verdict::Retry(Failure::Http(503))).expect("the attempt waits");
+        }
+        test.attempt().await.verdict.send(ACCEPTED).expect("the attempt waits");
+        flushed.await.expect("flushed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flush_waits_for_the_exporter_but_not_for_ever() {
+        let config = config::read(&config::Variables::new()).config;
+        let rules = ResourceRules::new(&config, &Registration::default());
+        let setup: Setup<Fake> = Box::pin(std::future::pending());
+        let (pipeline, handle) = Pipeline::new(&config, rules, Some(setup));
+        tokio::spawn(pipeline.run());
+        handle.control(Control::Prepare);
+        handle.offer(request(Signal::Logs, Origin::Platform, 1)).expect("room");
+        for patience in [SETUP_PATIENCE, Duration::ZERO] {
+            let (done, flushed) = oneshot::channel();
+            handle.control(Control::Flush { reason: FlushReason::EndOfInvocation, done });
+            // Paused time moves on by itself to the next timer.
+            let flushed = tokio::time::timeout(patience + Duration::from_millis(100), flushed).await;
+            flushed.expect("in time").expect("flushed");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn telemetry_never_takes_the_room_of_the_drivers_messages() {
+        let config = config::read(&config::Variables::new()).config;
+        let rules = ResourceRules::new(&config, &Registration::default());
+        // It does not run, so that nothing is taken from the queue.
+        let (_pipeline, handle) = Pipeline::<Fake>::new(&config, rules, None);
+        let offered =
+            (0..).take_while(|_| handle.offer(request(Signal::Logs, Origin::Sdk, 1)).is_ok()).count();
+        assert_eq!(offered, QUEUE_LIMIT - CONTROL_RESERVE);
+        let (done, mut flushed) = oneshot::channel();
+        handle.control(Control::Flush { reason: FlushReason::EndOfInvocation, done });
+        assert_eq!(flushed.try_recv(), Err(oneshot::error::TryRecvError::Empty), "the message was dropped");
+    }
+}

@@ -135,18 +135,13 @@ impl Health {
     /// Whether the state of `signal` is not known from another signal already.
     fn is_news(&self, signal: Signal) -> bool {
         let SignalHealth { state, told } = self.signals.of(signal);
-        let mut others = Signal::ALL
-            .into_iter()
-            .filter(|other| *other != signal)
-            .map(|other| &self.signals.of(other).told);
-        match state {
-            State::Failing(_) => !others.any(|told| matches!(told, State::Failing(_))),
-            // The outage is over when it is over for all that it struck.
-            State::Well if matches!(told, State::Failing(_)) => {
-                !others.any(|told| matches!(told, State::Failing(_)))
-            }
-            _ => true,
+        // What strikes several signals is told with the first, and is over when it is over for the last.
+        let shared = if *state == State::Well { told } else { state };
+        if !matches!(shared, State::Failing(_) | State::Refusing(_)) {
+            return true;
         }
+        let mut others = Signal::ALL.into_iter().filter(|other| *other != signal);
+        !others.any(|other| same_kind(&self.signals.of(other).told, shared))
     }
 
     fn earn_line(&mut self, wall: Duration) -> bool {
@@ -276,6 +271,19 @@ mod tests {
         let recovered = health.on_verdict(Signal::Metrics, 5, &WELL, minutes(0));
         let lost = PerSignal { metrics: 500, ..PerSignal::default() };
         assert_eq!(recovered, Some(Report::Recovered { failed_attempts: 100, lost }));
+    }
+
+    #[test]
+    fn a_key_refused_for_every_signal_is_told_once() {
+        let mut health = Health::default();
+        let refused = Verdict::Refused(Failure::Http(401));
+        let mut lines = Signal::ALL
+            .map(|signal| health.on_verdict(signal, 1, &refused, minutes(0)).is_some())
+            .into_iter();
+        assert_eq!(lines.by_ref().filter(|told| *told).count(), 1);
+        let mut recovered =
+            Signal::ALL.map(|signal| health.on_verdict(signal, 1, &WELL, minutes(0))).into_iter();
+        assert_eq!(recovered.by_ref().flatten().count(), 1);
     }
 
     #[test]
