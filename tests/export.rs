@@ -212,6 +212,27 @@ async fn a_wrong_key_is_told_once_and_never_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_signal_that_is_refused_beside_healthy_ones_does_not_make_the_log_feed_itself() {
+    let collector = Collector::start().await.expect("a collector");
+    let function = Function::builtin(|context| async move {
+        context.log_lines(2);
+        context.send_points(Transport::Grpc, 2).await.expect("the receiver takes metrics");
+        Ok(Value::Null)
+    });
+    let sandbox = sandbox(&collector, Protocol::Http).function(function).start().await.expect("a sandbox");
+    collector.behave_for(Signal::Metrics, Behaviour::Refuse(Refusal::status(404)));
+    for _ in 0..10 {
+        sandbox.invoke(Value::Null).await.expect("an invocation");
+    }
+    end(&sandbox).await;
+    let output = sandbox.extension_output();
+    assert_eq!(output.len(), 1, "{output:#?}");
+    assert!(output[0].contains("export of metrics: the endpoint answered HTTP 404"), "{output:#?}");
+    // The line itself came back as a record, and went out as one.
+    assert_eq!(collector.counts().logs, 21);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn connections_that_die_in_a_freeze_cost_nothing() {
     for protocol in PROTOCOLS {
         let collector = Collector::start().await.expect("a collector");

@@ -338,3 +338,83 @@ fn expect_success(call: &'static str, answer: Response<Bytes>) -> Result<Respons
 fn parse<'a, T: Deserialize<'a>>(call: &'static str, body: &'a [u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|cause| ApiError::Answer { call, cause: cause.to_string() })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    const INVOKE: &str = r#"{"eventType":"INVOKE","deadlineMs":1,"requestId":"a"}"#;
+
+    /// An API that answers one request on each connection and then closes it, at once or when the test says so.
+    async fn api(closes: mpsc::Receiver<()>) -> ExtensionsApi {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        tokio::spawn(serve(listener, closes));
+        ExtensionsApi::new(&address)
+    }
+
+    async fn serve(listener: TcpListener, mut closes: mpsc::Receiver<()>) {
+        loop {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let answer =
+                service_fn(|_| async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(INVOKE))) });
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+            tokio::select! {
+                _ = connection => {}
+                Some(()) = closes.recv() => {}
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_platform_closes_between_two_calls_is_followed_by_a_new_one() {
+        let (close, closes) = mpsc::channel(1);
+        let mut api = api(closes).await;
+        let expected = NextEvent::Invoke { request_id: "a".to_owned(), deadline_ms: Some(1) };
+        for _ in 0..5 {
+            let event = timeout(Duration::from_mins(1), api.next()).await.expect("an answer in time");
+            assert_eq!(event.expect("an event"), expected);
+            close.send(()).await.expect("the server listens");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_platform_closes_with_its_answer_is_followed_by_a_new_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let mut api = ExtensionsApi::new(&listener.local_addr().expect("an address").to_string());
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.expect("a connection");
+                let answer =
+                    service_fn(|_| async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(INVOKE))) });
+                let _ = http1::Builder::new()
+                    .keep_alive(false)
+                    .serve_connection(TokioIo::new(stream), answer)
+                    .await;
+            }
+        });
+        for _ in 0..5 {
+            let event = timeout(Duration::from_mins(1), api.next()).await.expect("an answer in time");
+            assert!(matches!(event, Ok(NextEvent::Invoke { .. })), "{event:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_api_that_is_not_there_is_told_by_its_address() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        drop(listener);
+        let error = ExtensionsApi::new(&address).next().await.expect_err("nobody listens").to_string();
+        assert!(
+            error.starts_with(&format!("the Lambda Extensions API at {address} cannot be reached")),
+            "{error}"
+        );
+    }
+}
