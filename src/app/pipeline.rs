@@ -739,8 +739,9 @@ mod tests {
         let rules = ResourceRules::new(&config, &Registration::default());
         // It does not run, so that nothing is taken from the queue.
         let (_pipeline, handle) = Pipeline::<Fake>::new(&config, rules, None);
-        let offered =
-            (0..).take_while(|_| handle.offer(request(Signal::Logs, Origin::Sdk, 1)).is_ok()).count();
+        let offered = (0..=QUEUE_LIMIT)
+            .take_while(|_| handle.offer(request(Signal::Logs, Origin::Sdk, 1)).is_ok())
+            .count();
         assert_eq!(offered, QUEUE_LIMIT - CONTROL_RESERVE);
         let (done, mut flushed) = oneshot::channel();
         handle.control(Control::Flush { reason: FlushReason::EndOfInvocation, done });
