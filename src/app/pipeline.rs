@@ -47,6 +47,8 @@ pub trait Export: Clone + Send + 'static {
     /// The same without its connections.
     #[must_use]
     fn afresh(&self) -> Self;
+    /// Whether the signal has a way to the backend. Without one it is received and dropped.
+    fn takes(&self, signal: Signal) -> bool;
 }
 
 impl Export for Exporter {
@@ -60,6 +62,10 @@ impl Export for Exporter {
 
     fn afresh(&self) -> Self {
         Self::afresh(self)
+    }
+
+    fn takes(&self, signal: Signal) -> bool {
+        Self::takes(self, signal)
     }
 }
 
@@ -300,10 +306,15 @@ impl<E: Export> Pipeline<E> {
     }
 
     fn ingest(&mut self, chunk: Chunk) {
-        if matches!(self.sink, Sink::Blackhole) {
+        let Chunk { signal, bytes, origin, .. } = chunk;
+        let dropped = match &self.sink {
+            Sink::Configured(_) | Sink::Preparing { .. } => false,
+            Sink::Ready(exporter) => !exporter.takes(signal),
+            Sink::Blackhole => true,
+        };
+        if dropped {
             return;
         }
-        let Chunk { signal, bytes, origin, .. } = chunk;
         let bytes = match origin {
             Origin::Sdk => otlp::edit_resources(signal, &bytes, |resource| self.rules.apply(resource)),
             Origin::Platform => bytes,

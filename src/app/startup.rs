@@ -16,7 +16,7 @@ use crate::app::driver::{Driver, Links, Tasks};
 use crate::app::intake::{Intake, Told, Untaken};
 use crate::app::pipeline::{Pipeline, Setup};
 use crate::app::sdk::SdkIntake;
-use crate::core::config::{self, Config, Export, ListenAddress, Variables};
+use crate::core::config::{self, Config, Exports, ListenAddress, TelemetryTypes, Variables};
 use crate::core::lifecycle::{Lifecycle, Settings, Task};
 use crate::core::logs::Timeline;
 use crate::core::resource::ResourceRules;
@@ -41,13 +41,18 @@ const RUNTIME_DONE_LIMIT: usize = 64;
 
 /// Lives the extension's life in the environment that `variables` describe. `executable` is the path it was started by.
 pub async fn run(variables: &Variables, executable: &OsStr) -> ExitCode {
-    let config::Outcome { config, faults, warnings } = config::read(variables);
+    let config::Outcome { config, faults, warnings, references, .. } = config::read(variables);
     logging::install(&config.log);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
     for fault in &faults {
         tracing::error!("{fault}");
+    }
+    if !references.is_empty() {
+        tracing::error!(
+            "this version does not resolve secret references; what hangs on one is received and dropped"
+        );
     }
     let Some(runtime_api) = config.function.runtime_api.clone() else {
         tracing::error!(
@@ -79,7 +84,7 @@ async fn start(config: &Config, mut api: ExtensionsApi, executable: &OsStr) -> R
 
     let rules = ResourceRules::new(config, &registration);
     let mut tasks = Tasks::default();
-    let (pipeline, to_pipeline) = Pipeline::new(config, rules.clone(), config.export.clone().map(set_up));
+    let (pipeline, to_pipeline) = Pipeline::new(config, rules.clone(), set_up(&config.exports));
     tasks.spawn(Task::Pipeline, pipeline.run());
     let (to_driver, runtime_done) = mpsc::channel(RUNTIME_DONE_LIMIT);
     let untaken = Arc::new(Untaken::default());
@@ -93,7 +98,7 @@ async fn start(config: &Config, mut api: ExtensionsApi, executable: &OsStr) -> R
     let subscribed = match telemetry {
         Some((listener, port)) => {
             tasks.spawn(Task::Telemetry, serve_telemetry(listener, to_intake.clone(), untaken));
-            subscribe(&mut api, port).await
+            subscribe(&mut api, port, config.telemetry_types).await
         }
         None => false,
     };
@@ -110,9 +115,9 @@ async fn start(config: &Config, mut api: ExtensionsApi, executable: &OsStr) -> R
 }
 
 /// Subscribes; says whether the ends of invocations will be told. Without, the extension still forwards what the SDK sends.
-async fn subscribe(api: &mut ExtensionsApi, port: u16) -> bool {
+async fn subscribe(api: &mut ExtensionsApi, port: u16, types: TelemetryTypes) -> bool {
     // Platform: this name resolves to the extension's own environment, in Lambda only.
-    match api.subscribe(&format!("http://sandbox.localdomain:{port}")).await {
+    match api.subscribe(&format!("http://sandbox.localdomain:{port}"), &types.names()).await {
         Ok(Subscription::Active) => true,
         Ok(Subscription::Unsupported) => {
             tracing::warn!(
@@ -196,10 +201,13 @@ async fn serve_telemetry(listeners: Vec<TcpListener>, intake: mpsc::Sender<Told>
     match telemetry_listener::serve(listeners, receive, too_large).await {}
 }
 
-/// Makes the exporter, beside the function's init.
-fn set_up(export: Export) -> Setup<Exporter> {
-    Box::pin(async move {
-        let made = Exporter::new(&export);
+/// Makes the exporter, beside the function's init; `None` where no signal has a way to the backend.
+fn set_up(exports: &Exports) -> Option<Setup<Exporter>> {
+    let Exports::Known(exports) = exports else { return None };
+    Signal::ALL.iter().find(|signal| exports.of(**signal).is_some())?;
+    let exports = exports.clone();
+    Some(Box::pin(async move {
+        let made = Exporter::new(&exports);
         made.inspect_err(|error| tracing::error!("{error}; telemetry is received and dropped")).ok()
-    })
+    }))
 }

@@ -121,7 +121,7 @@ struct RawEvent {
 #[serde(rename_all = "camelCase")]
 struct TelemetrySubscription<'a> {
     schema_version: &'a str,
-    types: [&'a str; 3],
+    types: &'a [&'a str],
     buffering: Buffering,
     destination: Destination<'a>,
 }
@@ -170,20 +170,25 @@ impl ExtensionsApi {
         })
     }
 
-    /// Subscribes to the Telemetry API, which delivers to `uri` from now on.
-    pub async fn subscribe(&mut self, uri: &str) -> Result<Subscription, ApiError> {
+    /// Subscribes to events of the `types`, which the Telemetry API delivers to `uri` from now on.
+    pub async fn subscribe(&mut self, uri: &str, types: &[&str]) -> Result<Subscription, ApiError> {
         // Platform: the newest schema is refused with 400 by some runtimes that know the one before.
-        match self.subscribe_as(uri, "2025-01-29").await {
-            Err(ApiError::Status { status: 400, .. }) => self.subscribe_as(uri, "2022-12-13").await,
+        match self.subscribe_as(uri, types, "2025-01-29").await {
+            Err(ApiError::Status { status: 400, .. }) => self.subscribe_as(uri, types, "2022-12-13").await,
             result => result,
         }
     }
 
-    async fn subscribe_as(&mut self, uri: &str, schema_version: &str) -> Result<Subscription, ApiError> {
+    async fn subscribe_as(
+        &mut self,
+        uri: &str,
+        types: &[&str],
+        schema_version: &str,
+    ) -> Result<Subscription, ApiError> {
         const CALL: &str = "telemetry";
         let subscription = TelemetrySubscription {
             schema_version,
-            types: ["platform", "function", "extension"],
+            types,
             // Platform: 25 ms is the least allowed, and what an invocation waits for its last logs.
             buffering: Buffering { max_items: 1000, max_bytes: 262_144, timeout_ms: 25 },
             destination: Destination { protocol: "HTTP", uri },

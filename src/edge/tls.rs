@@ -3,22 +3,25 @@
 //! The roots are compiled in: loading the system's store costs milliseconds at every cold start, and images differ in
 //! whether they have one.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::core::config::Pem;
+use crate::core::config::{Identity, Pem, PemSource, Tls};
 
 /// Why there is no TLS configuration. Each names the variable.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The file is not there or not to be read.
-    #[error(
-        "ROTEL_OTLP_EXPORTER_TLS_CA_FILE: {path:?} cannot be read: {cause}; check the path and its permissions"
-    )]
+    #[error("{variable}: {path:?} cannot be read: {cause}; check the path and its permissions")]
     Unreadable {
+        /// Where the path was given.
+        variable: String,
         /// The file.
         path: String,
         /// What the system said.
@@ -30,7 +33,17 @@ pub enum TlsError {
     )]
     Certificate {
         /// Where it was given.
-        variable: &'static str,
+        variable: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// What was given holds no private key, a broken one, or one of another certificate.
+    #[error(
+        "{variable}: no usable private key in it: {cause}; give the PEM block -----BEGIN PRIVATE KEY----- of the certificate"
+    )]
+    Key {
+        /// Where it was given.
+        variable: String,
         /// What is wrong with it.
         cause: String,
     },
@@ -39,53 +52,162 @@ pub enum TlsError {
     Provider(rustls::Error),
 }
 
-/// Builds the client side, with the compiled-in roots and the user's own authorities.
-pub fn client_config(ca: Option<&Pem>, alpn: &[&str]) -> Result<ClientConfig, TlsError> {
+/// Builds the client side, with the compiled-in roots and what the user adds to them.
+pub fn client_config(tls: &Tls, alpn: &[&str]) -> Result<ClientConfig, TlsError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    match ca {
-        None => {}
-        Some(Pem::Text(text)) => add(&mut roots, text.as_bytes(), "ROTEL_OTLP_EXPORTER_TLS_CA_PEM")?,
-        Some(Pem::File(path)) => {
-            let text =
-                std::fs::read(path).map_err(|cause| TlsError::Unreadable { path: path.clone(), cause })?;
-            add(&mut roots, &text, "ROTEL_OTLP_EXPORTER_TLS_CA_FILE")?;
+    if let Some(ca) = &tls.ca {
+        for certificate in certificates(ca)? {
+            roots.add(certificate).map_err(|cause| wrong_certificate(ca, cause.to_string()))?;
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Provider)?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    let builder = if tls.skip_verify {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+    } else {
+        builder.with_root_certificates(roots)
+    };
+    let mut config = match &tls.identity {
+        None => builder.with_no_client_auth(),
+        Some(Identity { certificate, key }) => builder
+            .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
+            .map_err(|cause| wrong_key(key, cause.to_string()))?,
+    };
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     Ok(config)
 }
 
-fn add(roots: &mut RootCertStore, pem: &[u8], variable: &'static str) -> Result<(), TlsError> {
-    let wrong = |cause: String| TlsError::Certificate { variable, cause };
-    let mut added = 0;
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|cause| wrong(cause.to_string()))?;
-        roots.add(certificate).map_err(|cause| wrong(cause.to_string()))?;
-        added += 1;
+fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&read(pem)?)
+        .collect::<Result<_, _>>()
+        .map_err(|cause| wrong_certificate(pem, cause.to_string()))?;
+    if certificates.is_empty() {
+        return Err(wrong_certificate(pem, "it holds no PEM certificate".to_owned()));
     }
-    if added == 0 { Err(wrong("it holds no PEM certificate".to_owned())) } else { Ok(()) }
+    Ok(certificates)
+}
+
+fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(&read(pem)?).map_err(|cause| wrong_key(pem, cause.to_string()))
+}
+
+fn read(pem: &Pem) -> Result<Cow<'_, [u8]>, TlsError> {
+    match &pem.source {
+        PemSource::Text(text) => Ok(Cow::Borrowed(text.expose().as_bytes())),
+        PemSource::File(path) => {
+            let unreadable =
+                |cause| TlsError::Unreadable { variable: pem.variable.clone(), path: path.clone(), cause };
+            Ok(Cow::Owned(std::fs::read(path).map_err(unreadable)?))
+        }
+    }
+}
+
+fn wrong_certificate(pem: &Pem, cause: String) -> TlsError {
+    TlsError::Certificate { variable: pem.variable.clone(), cause }
+}
+
+fn wrong_key(pem: &Pem, cause: String) -> TlsError {
+    TlsError::Key { variable: pem.variable.clone(), cause }
+}
+
+/// Takes whatever certificate a server shows, because the user has said so. That the server holds its key is checked all
+/// the same.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::secret::Secret;
+
+    const BROKEN: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+
+    fn pem(variable: &str, source: PemSource) -> Pem {
+        Pem { variable: variable.to_owned(), source }
+    }
+
+    fn text(variable: &str, text: &str) -> Pem {
+        pem(variable, PemSource::Text(Secret::new(text)))
+    }
 
     #[test]
     fn a_faulty_authority_is_told_with_its_variable() {
         let told = [
-            Pem::File("/nowhere/ca.pem".to_owned()),
-            Pem::Text("nothing".to_owned()),
-            Pem::Text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned()),
+            pem("ROTEL_OTLP_EXPORTER_TLS_CA_FILE", PemSource::File("/nowhere/ca.pem".to_owned())),
+            text("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", "nothing"),
+            text("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", BROKEN),
         ]
-        .map(|pem| client_config(Some(&pem), &[]).expect_err("a fault").to_string());
+        .map(|ca| {
+            let tls = Tls { ca: Some(ca), ..Tls::default() };
+            client_config(&tls, &[]).expect_err("a fault").to_string()
+        });
         insta::assert_snapshot!(told.join("\n"), @r#"
         ROTEL_OTLP_EXPORTER_TLS_CA_FILE: "/nowhere/ca.pem" cannot be read: No such file or directory (os error 2); check the path and its permissions
         ROTEL_OTLP_EXPORTER_TLS_CA_PEM: no usable certificate in it: it holds no PEM certificate; give one or more PEM blocks -----BEGIN CERTIFICATE-----
         ROTEL_OTLP_EXPORTER_TLS_CA_PEM: no usable certificate in it: invalid peer certificate: BadEncoding; give one or more PEM blocks -----BEGIN CERTIFICATE-----
         "#);
+    }
+
+    #[test]
+    fn a_faulty_client_certificate_is_told_with_its_variable() {
+        let [own, other] = [(); 2].map(|()| rcgen::generate_simple_self_signed([]).expect("a certificate"));
+        let identity = |certificate: &str, key: &str| Tls {
+            identity: Some(Identity {
+                certificate: text("ROTEL_OTLP_EXPORTER_TLS_CERT_PEM", certificate),
+                key: text("ROTEL_OTLP_EXPORTER_TLS_KEY_PEM", key),
+            }),
+            ..Tls::default()
+        };
+        let (certificate, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+        assert!(client_config(&identity(&certificate, &key), &[]).is_ok());
+        let told = [
+            identity("nothing", &key),
+            identity(&certificate, "nothing"),
+            identity(&certificate, &other.signing_key.serialize_pem()),
+        ]
+        .map(|tls| client_config(&tls, &[]).expect_err("a fault").to_string());
+        insta::assert_snapshot!(told.join("\n"), @"
+        ROTEL_OTLP_EXPORTER_TLS_CERT_PEM: no usable certificate in it: it holds no PEM certificate; give one or more PEM blocks -----BEGIN CERTIFICATE-----
+        ROTEL_OTLP_EXPORTER_TLS_KEY_PEM: no usable private key in it: no items found; give the PEM block -----BEGIN PRIVATE KEY----- of the certificate
+        ROTEL_OTLP_EXPORTER_TLS_KEY_PEM: no usable private key in it: keys may not be consistent: KeyMismatch; give the PEM block -----BEGIN PRIVATE KEY----- of the certificate
+        ");
     }
 }

@@ -1,12 +1,115 @@
 //! What a variable's text means: one parser for each kind of value.
 //!
 //! Each answers with the parsed value or with the cause and the remedy, which [`super::Fault`] puts behind the variable's
-//! name. None of them repeats a value that may be a credential.
+//! name. None of them repeats a value that may be a credential, and none a value that secret references were filled into.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
+use url::Url;
+
+use crate::core::secret::Secret;
+use crate::core::secret_ref::{self, SecretRef, Secrets};
+
+/// As long as a Lambda function may run, and longer than anything here may take.
+const LONGEST: Duration = Duration::from_mins(15);
+
+/// A variable's text and what its secret references stand for. In a message it shows itself only if it holds none.
+pub(super) struct Text<'a> {
+    raw: &'a str,
+    values: Vec<(SecretRef, Secret)>,
+}
+
+impl<'a> Text<'a> {
+    /// A text without references.
+    pub(super) fn plain(raw: &'a str) -> Self {
+        Self { raw, values: Vec::new() }
+    }
+
+    /// A text whose `references` are among the secrets.
+    pub(super) fn filled(raw: &'a str, references: &[SecretRef], secrets: &Secrets) -> Result<Self, String> {
+        let value = |reference: &SecretRef| Ok((reference.clone(), reference.value(secrets)?));
+        let values = references.iter().map(value).collect::<Result<_, String>>()?;
+        Ok(Self { raw, values })
+    }
+
+    /// Whether any of it comes from a secret.
+    pub(super) fn is_secret(&self) -> bool {
+        !self.values.is_empty()
+    }
+
+    /// The text as it is meant.
+    pub(super) fn value(&self) -> Cow<'_, str> {
+        match self.fill(self.raw) {
+            // A secret that was stored from a file often ends with a line break.
+            Cow::Owned(filled) => Cow::Owned(filled.trim().to_owned()),
+            borrowed @ Cow::Borrowed(_) => borrowed,
+        }
+    }
+
+    fn fill<'t>(&self, part: &'t str) -> Cow<'t, str> {
+        if self.values.is_empty() {
+            return Cow::Borrowed(part);
+        }
+        let value = |reference: &SecretRef| {
+            let known = self.values.iter().find(|(known, _)| known == reference);
+            known.map(|(_, secret)| secret.expose())
+        };
+        Cow::Owned(secret_ref::fill(part, value))
+    }
+
+    /// `name=value,name2=value2`, taken apart before references are filled, so that a comma in a secret splits nothing. A
+    /// reference that stands for a whole part may hold several pairs.
+    fn pairs(&self) -> Result<Vec<Pair>, String> {
+        let mut pairs = Vec::new();
+        for (position, part) in self.raw.split(',').enumerate().filter(|(_, part)| !part.trim().is_empty()) {
+            let place = position + 1;
+            if secret_ref::is_one(part) {
+                let list = self.fill(part);
+                for part in list.split(',').filter(|part| !part.trim().is_empty()) {
+                    pairs.push(Pair { filled: true, ..Pair::new(place, part)? });
+                }
+            } else {
+                pairs.push(Pair::new(place, part)?);
+            }
+        }
+        Ok(pairs)
+    }
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_secret() { f.write_str("what its secret holds") } else { write!(f, "{:?}", self.raw) }
+    }
+}
+
+/// One of `name=value,name2=value2`.
+struct Pair {
+    place: usize,
+    name: String,
+    value: String,
+    /// Whether references have been filled in already.
+    filled: bool,
+}
+
+impl Pair {
+    fn new(place: usize, text: &str) -> Result<Self, String> {
+        // The text may be a credential whose name was forgotten.
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| format!("part {place} has no \"=\"; write name=value,name2=value2"))?;
+        let (name, value) = (name.trim().to_owned(), unquoted(value).to_owned());
+        Ok(Self { place, name, value, filled: false })
+    }
+
+    /// The value as it is meant.
+    fn meant(&self, text: &Text<'_>) -> String {
+        if self.filled { self.value.clone() } else { unquoted(&text.fill(&self.value)).to_owned() }
+    }
+}
 
 /// Strips the quotes that people copy from the guide into the Lambda console, where they become part of the value.
 pub(super) fn unquoted(value: &str) -> &str {
@@ -19,32 +122,88 @@ pub(super) fn unquoted(value: &str) -> &str {
     value
 }
 
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong =
-        || format!("{text:?} is not a duration; write a number and its unit, such as 250ms, 5s or 1m");
-    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(split);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    match unit.trim() {
-        "ms" => Ok(Duration::from_millis(number)),
-        "s" => Ok(Duration::from_secs(number)),
-        "m" => number.checked_mul(60).map(Duration::from_secs).ok_or_else(wrong),
-        _ => Err(wrong()),
+/// The text itself, which is never empty.
+pub(super) fn text(text: &Text<'_>) -> Result<String, String> {
+    Ok(text.value().into_owned())
+}
+
+/// A text that no message and no `Debug` shows.
+pub(super) fn secret(text: &Text<'_>) -> Result<Secret, String> {
+    Ok(Secret::new(text.value()))
+}
+
+/// A duration that something may take.
+pub(super) fn duration(text: &Text<'_>) -> Result<Duration, String> {
+    match any_duration(text)? {
+        long if long > LONGEST => {
+            Err(format!("{text} is longer than a Lambda function may run; write 15m or less"))
+        }
+        duration => Ok(duration),
     }
 }
 
-pub(super) fn boolean(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
+/// A duration of any length but none.
+pub(super) fn any_duration(text: &Text<'_>) -> Result<Duration, String> {
+    let wrong = || format!("{text} is not a duration; write a number and its unit, such as 250ms, 5s or 1m");
+    let value = text.value();
+    let split = value.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = value.split_at_checked(split).ok_or_else(wrong)?;
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let duration = match unit.trim() {
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.checked_mul(60).ok_or_else(wrong)?),
+        _ => return Err(wrong()),
+    };
+    if duration.is_zero() {
+        return Err(format!(
+            "{text} leaves no time at all; write a longer duration, such as 250ms, 5s or 1m"
+        ));
+    }
+    Ok(duration)
+}
+
+pub(super) fn boolean(text: &Text<'_>) -> Result<bool, String> {
+    match text.value().to_ascii_lowercase().as_str() {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
-        _ => Err(format!("{text:?} is neither true nor false; write true or false")),
+        _ => Err(format!("{text} is neither true nor false; write true or false")),
     }
 }
 
-pub(super) fn count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err(format!("{text:?} is not a count; write a whole number of 1 or more")),
-        Ok(number) => Ok(number),
+/// A whole number from 1 to `most`.
+pub(super) fn count(text: &Text<'_>, most: usize) -> Result<usize, String> {
+    let wrong = |remedy: &str| format!("{text} is not a count; write a whole number {remedy}");
+    match text.value().parse() {
+        Ok(number) if (1..=most).contains(&number) => Ok(number),
+        _ if most == usize::MAX => Err(wrong("of 1 or more")),
+        _ => Err(wrong(&format!("from 1 to {most}"))),
+    }
+}
+
+/// One of a few words, in any case.
+pub(super) fn word<T: Copy>(text: &Text<'_>, what: &str, words: &[(&str, T)]) -> Result<T, String> {
+    let value = text.value().to_ascii_lowercase();
+    let found = words.iter().find(|(word, _)| *word == value);
+    found
+        .map(|(_, meaning)| *meaning)
+        .ok_or_else(|| format!("{text} is not {what}; write {}", alternatives(words)))
+}
+
+/// Several of a few words, between commas and in any case.
+pub(super) fn words<T: Copy>(text: &Text<'_>, what: &str, words: &[(&str, T)]) -> Result<Vec<T>, String> {
+    let value = text.value().to_ascii_lowercase();
+    let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(|part| word(&Text { raw: part, values: text.values.clone() }, what, words)).collect()
+}
+
+/// `a, b or c`
+fn alternatives<T>(words: &[(&str, T)]) -> String {
+    let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
     }
 }
 
@@ -57,10 +216,10 @@ pub struct ListenAddress {
     pub port: u16,
 }
 
-pub(super) fn listen_address(text: &str) -> Result<ListenAddress, String> {
-    let wrong =
-        || format!("{text:?} is not an address to listen on; write host:port, such as localhost:4317");
-    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+pub(super) fn listen_address(text: &Text<'_>) -> Result<ListenAddress, String> {
+    let wrong = || format!("{text} is not an address to listen on; write host:port, such as localhost:4317");
+    let value = text.value();
+    let (host, port) = value.rsplit_once(':').ok_or_else(wrong)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     if host.is_empty() || host.contains('/') {
         return Err(wrong());
@@ -68,81 +227,111 @@ pub(super) fn listen_address(text: &str) -> Result<ListenAddress, String> {
     Ok(ListenAddress { host: host.to_owned(), port: port.parse().map_err(|_| wrong())? })
 }
 
-/// Where an exporter sends to: an absolute `http` or `https` URL.
-pub(super) fn endpoint(text: &str) -> Result<Uri, String> {
-    if !text.contains("://") {
-        return Err(format!("{text:?} has no scheme; write http://{text} or https://{text}"));
-    }
-    let uri: Uri = text.parse().map_err(|cause| {
-        format!("{text:?} is not a URL: {cause}; write something like https://clickstack.example.com:4317")
-    })?;
-    match uri.scheme_str() {
-        Some("http" | "https") => {}
-        _ => return Err(format!("{text:?} has an unknown scheme; write http:// or https://")),
-    }
-    match uri.authority() {
-        Some(authority) if authority.as_str().contains('@') => {
-            Err("the URL holds a user name; send credentials as a header instead".to_owned())
-        }
-        Some(authority) if !authority.host().is_empty() => Ok(uri),
-        _ => Err(format!("{text:?} has no host; write something like https://clickstack.example.com:4317")),
+/// A path of a URL.
+pub(super) fn path(text: &Text<'_>) -> Result<String, String> {
+    let value = text.value();
+    if value.starts_with('/') {
+        Ok(value.into_owned())
+    } else {
+        Err(format!("{text} is not a path; write /{value}"))
     }
 }
 
+/// Where an exporter sends to: an absolute `http` or `https` URL.
+pub(super) fn endpoint(text: &Text<'_>) -> Result<Url, String> {
+    const EXAMPLE: &str = "write something like https://clickstack.example.com:4317";
+    let value = text.value();
+    let Some((scheme, rest)) = value.split_once("://") else {
+        let remedy = if text.is_secret() { "" } else { &*value };
+        return Err(format!("{text} has no scheme; write http://{remedy} or https://{remedy}"));
+    };
+    if !matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https") {
+        return Err(format!("{text} has an unknown scheme; write http:// or https://"));
+    }
+    // A password may stand before the "@", so the URL is not shown.
+    if rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')) {
+        return Err("the URL holds a user name; send credentials as a header instead".to_owned());
+    }
+    if rest.is_empty() || rest.starts_with(['/', ':', '?', '#']) {
+        return Err(format!("{text} has no host; {EXAMPLE}"));
+    }
+    Url::parse(&value).map_err(|cause| format!("{text} is not a URL: {cause}; {EXAMPLE}"))
+}
+
 /// `Name=value,Name2=value2`. A value may hold `=`. Values are marked sensitive, so that no `Debug` shows them.
-pub(super) fn headers(text: &str) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+pub(super) fn headers(text: &Text<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
     let mut headers = Vec::new();
-    for (position, pair) in text.split(',').enumerate().filter(|(_, pair)| !pair.trim().is_empty()) {
-        let place = position + 1;
-        let (name, value) = pair
-            .split_once('=')
-            .ok_or_else(|| format!("part {place} has no \"=\"; write Name=value,Name2=value2"))?;
-        let name = name.trim();
-        let name: HeaderName = name.parse().map_err(|_| {
+    for pair in text.pairs()? {
+        let place = pair.place;
+        // The name may be a credential as well, where the value itself was written and holds "=".
+        let name: HeaderName = pair.name.parse().map_err(|_| {
             format!("part {place} has a name that is not a header's; use letters, digits and hyphens")
         })?;
-        let mut value: HeaderValue = unquoted(value)
-            .parse()
-            .map_err(|_| format!("the value of {name} has a character that no header may have; remove it"))?;
+        if is_ours(&name) {
+            return Err(format!("{name} is set by the extension itself; remove it"));
+        }
+        let mut value: HeaderValue = pair.meant(text).parse().map_err(|_| {
+            format!("the value of part {place} has a character that no header may have, such as a line break; remove it")
+        })?;
         value.set_sensitive(true);
         headers.push((name, value));
     }
     Ok(headers)
 }
 
+/// Headers that say how a request is framed: another value would break every one.
+fn is_ours(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(
+        name,
+        "connection" | "content-encoding" | "content-length" | "content-type" | "te" | "transfer-encoding"
+    ) || name.starts_with("grpc-")
+}
+
 /// `key=value,key2=value2`, values percent-decoded: the form of `OTEL_RESOURCE_ATTRIBUTES` in the OpenTelemetry
 /// specification of resource SDKs.
-pub(super) fn attributes(text: &str) -> Result<Vec<(String, String)>, String> {
+pub(super) fn attributes(text: &Text<'_>) -> Result<Vec<(String, String)>, String> {
     let mut attributes = Vec::new();
-    for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
-        let pair = pair.trim();
-        let (key, value) = pair
-            .split_once('=')
-            .ok_or_else(|| format!("{pair:?} has no \"=\"; write key=value,key2=value2"))?;
-        let key = key.trim();
-        if key.is_empty() {
-            return Err(format!("{pair:?} has no key; write key=value,key2=value2"));
+    for mut pair in text.pairs()? {
+        if pair.name.is_empty() {
+            return Err(format!("part {} has no key; write key=value,key2=value2", pair.place));
         }
-        let value = percent_decode_str(unquoted(value)).decode_utf8().map_err(|_| {
-            format!("the value of {key} is not UTF-8 once its %XX are decoded; encode it as UTF-8")
+        let decoded = percent_decode_str(&pair.value).decode_utf8().map_err(|_| {
+            format!(
+                "the value of part {} is not UTF-8 once its %XX are decoded; encode it as UTF-8",
+                pair.place
+            )
         })?;
-        attributes.push((key.to_owned(), value.into_owned()));
+        pair.value = decoded.into_owned();
+        let value = pair.meant(text);
+        attributes.push((pair.name, value));
     }
     Ok(attributes)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn durations_take_three_units_and_nothing_else() {
+        let duration = |text| any_duration(&Text::plain(text));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
-        assert_eq!(duration("1m"), Ok(Duration::from_mins(1)));
-        for wrong in ["5", "s", "", "5h", "-1s", "1.5s", "99999999999999999999s", "1152921504606846976m"] {
+        assert_eq!(duration("20m"), Ok(Duration::from_mins(20)));
+        for wrong in
+            ["5", "s", "", "5h", "-1s", "1.5s", "0s", "99999999999999999999s", "1152921504606846976m"]
+        {
             assert!(duration(wrong).is_err(), "{wrong:?} was taken");
         }
+    }
+
+    #[test]
+    fn nothing_may_take_longer_than_a_function_may_run() {
+        assert_eq!(duration(&Text::plain("15m")), Ok(LONGEST));
+        assert!(duration(&Text::plain("901s")).is_err());
     }
 
     #[test]
@@ -155,43 +344,84 @@ mod tests {
 
     #[test]
     fn a_header_value_may_hold_equal_signs_and_never_prints() {
-        let parsed = headers("Authorization=Basic YTpi==, X-Team = one").expect("two headers");
+        let parsed = headers(&Text::plain("Authorization=Basic YTpi==, X-Team = one")).expect("two headers");
         assert_eq!(parsed[0].1, "Basic YTpi==");
         assert_eq!(parsed[1], ("x-team".parse().unwrap(), HeaderValue::from_static("one")));
         assert!(!format!("{parsed:?}").contains("YTpi"));
     }
 
     #[test]
-    fn a_faulty_header_list_does_not_repeat_its_values() {
-        for list in ["hunter2", "Auth orization=hunter2", "Authorization=hunter2\u{7f}"] {
-            let reason = headers(list).expect_err("a fault");
-            assert!(!reason.contains("hunter2"), "{reason}");
-        }
+    fn attributes_are_percent_decoded() {
+        assert_eq!(
+            attributes(&Text::plain("service.name=my%20api,team=a=b")),
+            Ok(vec![("service.name".into(), "my api".into()), ("team".into(), "a=b".into())])
+        );
     }
 
     #[test]
-    fn attributes_are_percent_decoded() {
+    fn a_secret_is_put_into_a_list_that_has_been_taken_apart() {
+        const ARN: &str = "arn:aws:ssm:us-east-1:123456789012:parameter/key";
+        let list = |raw: &str, secret: &str| {
+            let references = secret_ref::find(raw).expect("references");
+            let secrets = references.iter().map(|found| (found.arn.clone(), Secret::new(secret))).collect();
+            let text = Text::filled(raw, &references, &secrets).expect("a text");
+            attributes(&text).expect("attributes")
+        };
+        let own = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         assert_eq!(
-            attributes("service.name=my%20api,team=a=b"),
-            Ok(vec![("service.name".into(), "my api".into()), ("team".into(), "a=b".into())])
+            list(&format!("a=${{{ARN}}},b=x%20${{{ARN}}}"), "1,c=%20\n"),
+            [own("a", "1,c=%20"), own("b", "x 1,c=%20")]
         );
-        assert!(attributes("service.name=%ff").is_err());
-        assert!(attributes("=x").is_err());
+        assert_eq!(list(&format!("secret://{ARN}"), "a=1, b=2\n"), [own("a", "1"), own("b", "2")]);
+        assert_eq!(list(&format!("a=1,$<{ARN}>"), "b=2"), [own("a", "1"), own("b", "2")]);
     }
 
     #[test]
     fn an_endpoint_needs_a_scheme_that_we_speak_and_a_host() {
-        assert!(endpoint("https://clickstack.example.com:4317").is_ok());
-        for wrong in ["collector:4317", "ftp://x", "http://", "http://user:secret@x", "https://x y"] {
-            assert!(endpoint(wrong).is_err(), "{wrong:?} was taken");
+        assert!(endpoint(&Text::plain("https://clickstack.example.com:4317")).is_ok());
+        for wrong in [
+            "collector:4317",
+            "ftp://x",
+            "http://",
+            "http://:4317",
+            "http://u:p@x",
+            "https://x y",
+            "http://x:99999",
+        ] {
+            assert!(endpoint(&Text::plain(wrong)).is_err(), "{wrong:?} was taken");
         }
     }
 
     #[test]
     fn an_address_to_listen_on_may_be_ipv6() {
-        assert_eq!(listen_address("[::1]:4317"), Ok(ListenAddress { host: "::1".into(), port: 4317 }));
+        let address = |text| listen_address(&Text::plain(text));
+        assert_eq!(address("[::1]:4317"), Ok(ListenAddress { host: "::1".into(), port: 4317 }));
         for wrong in ["4317", ":4317", "http://localhost:4317", "localhost:70000"] {
-            assert!(listen_address(wrong).is_err(), "{wrong:?} was taken");
+            assert!(address(wrong).is_err(), "{wrong:?} was taken");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_header_list_is_read_as_it_was_written(
+            pairs in prop::collection::vec(("[a-z][a-z0-9-]{0,8}", "[!-+.-~]([ -+.-~]{0,8}[!-+.-~])?"), 1..5)
+        ) {
+            let list: Vec<_> = pairs.iter().map(|(name, value)| format!("x{name}={value}")).collect();
+            let parsed = headers(&Text::plain(&list.join(","))).expect("headers");
+            prop_assert_eq!(parsed.len(), pairs.len());
+            for ((name, value), (parsed_name, parsed_value)) in pairs.iter().zip(&parsed) {
+                prop_assert_eq!(parsed_name.as_str(), format!("x{name}"));
+                prop_assert_eq!(parsed_value.to_str().expect("ASCII"), unquoted(value));
+            }
+        }
+
+        #[test]
+        fn a_faulty_header_list_shows_nothing_of_itself(list in "[A-Z]{6}[=, \u{7f}:]?[A-Z]{6}[=,\u{7f}]?[A-Z]{6}") {
+            if let Err(problem) = headers(&Text::plain(&list)) {
+                for word in list.split(|c: char| !c.is_ascii_uppercase()) {
+                    prop_assert!(word.len() < 6 || !problem.contains(word), "{}", problem);
+                }
+            }
         }
     }
 }

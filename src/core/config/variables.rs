@@ -1,26 +1,76 @@
-//! The one table of variables. What is not in it is unknown to us.
+//! The one table of variables: `--help`, README's reference and the guess at a misspelt name come from it. What is not in
+//! it is unknown to us.
+
+use crate::core::signal::Signal;
+
+/// Variables about one thing.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    /// What they are about.
+    pub title: &'static str,
+    /// The variables.
+    pub variables: &'static [Variable],
+}
 
 /// A variable as people set it.
 #[derive(Clone, Copy, Debug)]
 pub struct Variable {
-    /// Its name.
+    /// Its name. [`EACH`] in it stands for a signal, in upper case: these are three variables.
     pub name: &'static str,
     /// What holds where it is unset or empty, for people to read.
     pub default: &'static str,
     /// What it does, in a sentence.
     pub about: &'static str,
+    /// What of it may be shown.
+    pub shown: Shown,
 }
+
+/// What of a value may be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// All.
+    Whole,
+    /// The names of a list, and nothing of its values.
+    Names,
+    /// Whether it is set.
+    Nothing,
+}
+
+/// Stands for a signal in a variable's name.
+pub(super) const EACH: &str = "{SIGNAL}";
+
+/// No default.
+const NONE: &str = "–";
 
 const fn variable(name: &'static str, default: &'static str, about: &'static str) -> Variable {
-    Variable { name, default, about }
+    Variable { name, default, about, shown: Shown::Whole }
 }
 
-/// Every variable that the extension reads beside Lambda's own.
-pub const VARIABLES: &[Variable] = &[
+const fn showing(shown: Shown, name: &'static str, about: &'static str) -> Variable {
+    Variable { name, default: NONE, about, shown }
+}
+
+/// Every variable that the extension reads beside those by which Lambda describes the function.
+pub const SECTIONS: &[Section] = &[
+    Section { title: "Where values come from", variables: SOURCES },
+    Section { title: "Where to send", variables: EXPORTER },
+    Section { title: "One signal elsewhere or otherwise", variables: SIGNAL_EXPORTER },
+    Section { title: "What to receive", variables: RECEIVER },
+    Section { title: "What is sent, and when", variables: SENDING },
+    Section { title: "The extension itself", variables: EXTENSION },
+];
+
+const SOURCES: &[Variable] = &[variable(
+    "ROTEL_ENV_FILE",
+    NONE,
+    "a file of variables (`NAME=value` lines, `${NAME}` is filled from the environment); its values win over the environment's",
+)];
+
+const EXPORTER: &[Variable] = &[
     variable("ROTEL_EXPORTER", "otlp", "`otlp`, or `blackhole` to receive and drop"),
     variable(
         "ROTEL_OTLP_EXPORTER_ENDPOINT",
-        "–",
+        NONE,
         "the ClickStack OTLP endpoint, such as `https://host:4317`",
     ),
     variable(
@@ -28,61 +78,313 @@ pub const VARIABLES: &[Variable] = &[
         "grpc",
         "`grpc`, or `http` (protobuf; `/v1/{signal}` is appended to the endpoint)",
     ),
-    variable(
+    showing(
+        Shown::Names,
         "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS",
-        "–",
         "`Name=value,Name2=value2`, sent with every request, as gRPC metadata too",
     ),
-    variable("ROTEL_OTLP_EXPORTER_COMPRESSION", "gzip", "`gzip` or `none`"),
+    variable("ROTEL_OTLP_EXPORTER_COMPRESSION", "gzip", "`gzip`, `zstd` or `none`"),
     variable("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", "5s", "the most that one request may take"),
+    variable("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", NONE, "`basic`: sends a user name and a password"),
+    variable("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", NONE, "the user name for it"),
+    showing(Shown::Nothing, "ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "the password for it"),
     variable(
         "ROTEL_OTLP_EXPORTER_TLS_CA_FILE",
-        "–",
+        NONE,
         "a PEM file of certificate authorities to trust besides the usual",
     ),
-    variable("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", "–", "the same as text"),
-    variable("ROTEL_OTLP_GRPC_ENDPOINT", "localhost:4317", "where the OTLP/gRPC receiver listens"),
-    variable("ROTEL_OTLP_HTTP_ENDPOINT", "localhost:4318", "where the OTLP/HTTP receiver listens"),
+    showing(Shown::Nothing, "ROTEL_OTLP_EXPORTER_TLS_CA_PEM", "the same as text"),
+    variable(
+        "ROTEL_OTLP_EXPORTER_TLS_CERT_FILE",
+        NONE,
+        "a PEM file of the client's certificate, for mutual TLS",
+    ),
+    showing(Shown::Nothing, "ROTEL_OTLP_EXPORTER_TLS_CERT_PEM", "the same as text"),
+    variable("ROTEL_OTLP_EXPORTER_TLS_KEY_FILE", NONE, "a PEM file of the certificate's private key"),
+    showing(Shown::Nothing, "ROTEL_OTLP_EXPORTER_TLS_KEY_PEM", "the same as text"),
+    variable(
+        "ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY",
+        "false",
+        "take any certificate of the endpoint; for tests only",
+    ),
+    variable(
+        "ROTEL_OTLP_EXPORTER_RETRY_INITIAL_BACKOFF",
+        "`ROTEL_EXPORTER_RETRY_INITIAL_BACKOFF`",
+        "the wait before the second attempt",
+    ),
+    variable(
+        "ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF",
+        "`ROTEL_EXPORTER_RETRY_MAX_BACKOFF`",
+        "the longest wait between two attempts",
+    ),
+    variable(
+        "ROTEL_OTLP_EXPORTER_RETRY_MAX_ELAPSED_TIME",
+        "`ROTEL_EXPORTER_RETRY_MAX_ELAPSED_TIME`",
+        "how long a request is worth trying",
+    ),
+    variable(
+        "ROTEL_EXPORTER_RETRY_INITIAL_BACKOFF",
+        "5s",
+        "the same for every exporter; all three are cut by the flush's budget",
+    ),
+    variable("ROTEL_EXPORTER_RETRY_MAX_BACKOFF", "30s", "the same for every exporter"),
+    variable("ROTEL_EXPORTER_RETRY_MAX_ELAPSED_TIME", "300s", "the same for every exporter"),
+    showing(Shown::Nothing, "HTTPS_PROXY", "a proxy for `https` endpoints, over gRPC and HTTP"),
+    showing(Shown::Nothing, "HTTP_PROXY", "a proxy for `http` endpoints"),
+    variable("NO_PROXY", NONE, "hosts that are reached without a proxy, between commas"),
+];
+
+const SIGNAL_EXPORTER: &[Variable] = &[
+    variable(
+        "ROTEL_OTLP_EXPORTER_{SIGNAL}_ENDPOINT",
+        "`ROTEL_OTLP_EXPORTER_ENDPOINT`",
+        "the signal's own endpoint; with `http` it is used as it stands, nothing is appended",
+    ),
+    variable("ROTEL_OTLP_EXPORTER_{SIGNAL}_PROTOCOL", "`ROTEL_OTLP_EXPORTER_PROTOCOL`", "its protocol"),
+    showing(
+        Shown::Names,
+        "ROTEL_OTLP_EXPORTER_{SIGNAL}_CUSTOM_HEADERS",
+        "its headers, in place of `ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS`",
+    ),
+    variable(
+        "ROTEL_OTLP_EXPORTER_{SIGNAL}_COMPRESSION",
+        "`ROTEL_OTLP_EXPORTER_COMPRESSION`",
+        "its compression",
+    ),
+    variable(
+        "ROTEL_OTLP_EXPORTER_{SIGNAL}_REQUEST_TIMEOUT",
+        "`ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT`",
+        "its request timeout",
+    ),
+    variable(
+        "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_CA_FILE",
+        "`ROTEL_OTLP_EXPORTER_TLS_CA_…`",
+        "its certificate authorities",
+    ),
+    showing(Shown::Nothing, "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_CA_PEM", "the same as text"),
+    variable(
+        "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_CERT_FILE",
+        "`ROTEL_OTLP_EXPORTER_TLS_CERT_…`",
+        "its client certificate",
+    ),
+    showing(Shown::Nothing, "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_CERT_PEM", "the same as text"),
+    variable(
+        "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_KEY_FILE",
+        "`ROTEL_OTLP_EXPORTER_TLS_KEY_…`",
+        "its certificate's private key",
+    ),
+    showing(Shown::Nothing, "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_KEY_PEM", "the same as text"),
+    variable(
+        "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_SKIP_VERIFY",
+        "`ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY`",
+        "take any certificate of its endpoint",
+    ),
+];
+
+const RECEIVER: &[Variable] = &[
+    variable(
+        "ROTEL_OTLP_GRPC_ENDPOINT",
+        "localhost:4317",
+        "where the OTLP/gRPC receiver listens; `localhost` is IPv4 and IPv6",
+    ),
+    variable(
+        "ROTEL_OTLP_HTTP_ENDPOINT",
+        "localhost:4318",
+        "where the OTLP/HTTP receiver listens; a body may have 20 MiB",
+    ),
     variable("ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB", "4", "the largest gRPC message received, in MiB"),
-    variable("ROTEL_OTLP_RECEIVER_TRACES_DISABLED", "false", "refuse the SDK's traces"),
-    variable("ROTEL_OTLP_RECEIVER_METRICS_DISABLED", "false", "refuse the SDK's metrics"),
-    variable("ROTEL_OTLP_RECEIVER_LOGS_DISABLED", "false", "refuse the SDK's logs"),
-    variable("ROTEL_OTLP_RECEIVER_TRACES_HTTP_PATH", "/v1/traces", "the receiver's path for traces"),
-    variable("ROTEL_OTLP_RECEIVER_METRICS_HTTP_PATH", "/v1/metrics", "the receiver's path for metrics"),
-    variable("ROTEL_OTLP_RECEIVER_LOGS_HTTP_PATH", "/v1/logs", "the receiver's path for logs"),
+    variable("ROTEL_OTLP_RECEIVER_{SIGNAL}_DISABLED", "false", "refuse what the SDK sends of the signal"),
+    variable("ROTEL_OTLP_RECEIVER_{SIGNAL}_HTTP_PATH", "`/v1/traces`, …", "the receiver's path for it"),
     variable(
         "ROTEL_TELEMETRY_ENDPOINT",
         "0.0.0.0:8990",
         "where Lambda's Telemetry API delivers; if the port is taken, the next free one",
     ),
     variable(
+        "ROTEL_LAMBDA_TELEMETRY_TYPES",
+        "platform,function,extension",
+        "what it delivers; `platform` always, since its events end the invocations",
+    ),
+    variable(
+        "ROTEL_LAMBDA_PLATFORM_EVENTS",
+        "metrics,spans",
+        "what is made of platform events: `metrics`, `spans`, `logs`, or `none`; without effect in this version",
+    ),
+    variable(
+        "ROTEL_LAMBDA_LOG_MIN_SEVERITY",
+        NONE,
+        "drop function log records below `trace`, `debug`, `info`, `warn`, `error` or `fatal`; without effect in this version",
+    ),
+];
+
+const SENDING: &[Variable] = &[
+    variable(
         "ROTEL_OTEL_RESOURCE_ATTRIBUTES",
-        "–",
-        "`key=value,key2=value2`, set or replaced on every resource of every signal",
+        NONE,
+        "`key=value,key2=value2`, percent-decoded, set or replaced on every resource of every signal",
+    ),
+    variable(
+        "OTEL_RESOURCE_ATTRIBUTES",
+        NONE,
+        "the SDK's own; put on what the extension makes, so that logs and traces agree",
+    ),
+    variable("OTEL_SERVICE_NAME", "the function's name", "the same for `service.name`"),
+    variable(
+        "ROTEL_FLUSH_STRATEGY",
+        "end",
+        "when to send: `end` of each invocation; `adaptive` and `periodic,20s` are taken as `end` in this version",
     ),
     variable("ROTEL_FLUSH_TIMEOUT", "1s", "the most that a flush may add after the function"),
     variable("ROTEL_BATCH_MAX_SIZE", "8192", "the most items in one request, which is at most 4 MiB as well"),
-    variable("ROTEL_TRACES_BATCH_MAX_SIZE", "`ROTEL_BATCH_MAX_SIZE`", "the same for spans"),
-    variable("ROTEL_METRICS_BATCH_MAX_SIZE", "`ROTEL_BATCH_MAX_SIZE`", "the same for data points"),
-    variable("ROTEL_LOGS_BATCH_MAX_SIZE", "`ROTEL_BATCH_MAX_SIZE`", "the same for log records"),
+    variable("ROTEL_{SIGNAL}_BATCH_MAX_SIZE", "`ROTEL_BATCH_MAX_SIZE`", "the same for one signal"),
     variable(
         "ROTEL_BUFFER_MAX_BYTES",
         "memory size / 16, 4 to 64 MiB",
         "the most bytes that wait for the backend; beyond it the oldest go, counted",
+    ),
+];
+
+const EXTENSION: &[Variable] = &[
+    variable(
+        "ROTEL_ON_INIT_ERROR",
+        "continue",
+        "what a fault at the start comes to: `continue` and drop what cannot be sent, or `fail` the function's init",
     ),
     variable(
         "ROTEL_LOG_LEVEL",
         "info",
         "the extension's own log level: `error`, `warn`, `info`, `debug`, `trace`, `off`",
     ),
+    variable("RUST_LOG", "`ROTEL_LOG_LEVEL`", "the same, or `target=level,…` to hear dependencies"),
     variable(
         "ROTEL_LOG_FORMAT",
         "`AWS_LAMBDA_LOG_FORMAT`",
         "the form of the extension's own log lines: `text`, `json`",
     ),
+    variable(
+        "ROTEL_DEBUG_LOG",
+        NONE,
+        "print what passes: `traces,metrics,logs`; without effect in this version",
+    ),
+    variable(
+        "ROTEL_DEBUG_LOG_VERBOSITY",
+        "basic",
+        "how much of it: `basic`, `detailed`; without effect in this version",
+    ),
 ];
 
-/// Whether `name` stands in the table.
-pub(super) fn is_known(name: &str) -> bool {
-    VARIABLES.iter().any(|variable| variable.name == name)
+/// What Rotel reads and this extension leaves out: how the names begin, and what they are about.
+const LEFT_OUT: &[(&str, &str)] = &[
+    ("ROTEL_AWSEMF_", "the CloudWatch EMF exporter"),
+    ("ROTEL_AWS_EMF_", "the CloudWatch EMF exporter"),
+    ("ROTEL_AWSXRAY_", "the X-Ray exporter"),
+    ("ROTEL_AWS_XRAY_", "the X-Ray exporter"),
+    ("ROTEL_XRAY_", "the X-Ray exporter"),
+    ("ROTEL_CLICKHOUSE_", "the ClickHouse exporter"),
+    ("ROTEL_DATADOG_", "the Datadog exporter"),
+    ("ROTEL_FILE_", "the files"),
+    ("ROTEL_FLUENT_", "the Fluent receiver"),
+    ("ROTEL_KAFKA_", "the Kafka exporter and receiver"),
+    ("ROTEL_KMSG_", "the kernel log receiver"),
+    ("ROTEL_OTLP_WITH_", "the processors"),
+    ("ROTEL_PROCESSOR", "the processors"),
+    ("ROTEL_EXPORTERS", "the choice among several exporters"),
+    ("ROTEL_RECEIVER", "the other receivers"),
+    ("ROTEL_BATCH_TIMEOUT", "the batch timeout"),
+    ("ROTEL_{SIGNAL}_BATCH_TIMEOUT", "the batch timeout"),
+    ("ROTEL_OTLP_EXPORTER_{SIGNAL}_RETRY_", "the retries of a single signal"),
+    ("ROTEL_OTLP_EXPORTER_{SIGNAL}_AUTHENTICATOR", "the authenticators of single signals"),
+    ("ROTEL_OTLP_EXPORTER_{SIGNAL}_BASIC_AUTH_", "the authenticators of single signals"),
+    ("ROTEL_DAEMON", "the daemon"),
+    ("ROTEL_PID_FILE", "the daemon"),
+    ("ROTEL_LOG_FILE", "the log file"),
+    ("ROTEL_ENABLE_INTERNAL_TELEMETRY", "the internal telemetry"),
+];
+
+/// How alike an unknown name must be to a known one to be taken for a slip of it: 1 is the same.
+const ALIKE: f64 = 0.7;
+
+impl Variable {
+    /// The names that people write: three where each signal has its own.
+    pub fn names(&self) -> Vec<String> {
+        each(self.name)
+    }
+}
+
+/// Every variable of the table.
+pub(super) fn all() -> impl Iterator<Item = &'static Variable> {
+    SECTIONS.iter().flat_map(|section| section.variables)
+}
+
+/// What to say of a name that begins like ours and is not; `None` for one that is.
+pub(super) fn unknown(name: &str) -> Option<String> {
+    let known: Vec<String> = all().flat_map(Variable::names).collect();
+    if known.iter().any(|known| known == name) {
+        return None;
+    }
+    let left_out = LEFT_OUT.iter().find(|(start, _)| each(start).iter().any(|start| name.starts_with(start)));
+    if let Some((_, what)) = left_out {
+        return Some(format!("this extension leaves out {what} of Rotel, so it has no effect; remove it"));
+    }
+    let likeness = |known: &String| strsim::normalized_damerau_levenshtein(name, known);
+    let ours = known.iter().filter(|known| known.starts_with("ROTEL_"));
+    let nearest = ours.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    Some(if likeness(nearest) >= ALIKE {
+        format!("there is no such variable, so it has no effect; {nearest} may be meant")
+    } else {
+        "there is no such variable, so it has no effect; remove it, or look its name up in --help".to_owned()
+    })
+}
+
+fn each(name: &str) -> Vec<String> {
+    if !name.contains(EACH) {
+        return vec![name.to_owned()];
+    }
+    Signal::ALL.iter().map(|signal| name.replace(EACH, &signal.as_str().to_uppercase())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_name_stands_twice_in_the_table() {
+        let names: Vec<_> = all().flat_map(Variable::names).collect();
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+    }
+
+    #[test]
+    fn unknown_names_are_told_apart() {
+        let told = [
+            "ROTEL_FLUSH_TIMEOT",
+            "ROTEL_OTLP_EXPORTER_ENPDOINT",
+            "ROTEL_EXPORTER_ENDPOINT",
+            "ROTEL_OTLP_EXPORTER_TRACE_ENDPOINT",
+            "ROTEL_OTLP_EXPORTER_HEADERS",
+            "ROTEL_RESOURCE_ATTRIBUTES",
+            "ROTEL_COFFEE",
+            "ROTEL_DATADOG_EXPORTER_API_KEY",
+            "ROTEL_EXPORTERS",
+            "ROTEL_OTLP_WITH_TRACE_PROCESSOR",
+            "ROTEL_TRACES_BATCH_TIMEOUT",
+            "ROTEL_OTLP_EXPORTER_LOGS_RETRY_MAX_BACKOFF",
+        ]
+        .map(|name| format!("{name}: {}", unknown(name).expect("an unknown name")));
+        insta::assert_snapshot!(told.join("\n"), @"
+        ROTEL_FLUSH_TIMEOT: there is no such variable, so it has no effect; ROTEL_FLUSH_TIMEOUT may be meant
+        ROTEL_OTLP_EXPORTER_ENPDOINT: there is no such variable, so it has no effect; ROTEL_OTLP_EXPORTER_ENDPOINT may be meant
+        ROTEL_EXPORTER_ENDPOINT: there is no such variable, so it has no effect; ROTEL_OTLP_EXPORTER_ENDPOINT may be meant
+        ROTEL_OTLP_EXPORTER_TRACE_ENDPOINT: there is no such variable, so it has no effect; ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT may be meant
+        ROTEL_OTLP_EXPORTER_HEADERS: there is no such variable, so it has no effect; ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS may be meant
+        ROTEL_RESOURCE_ATTRIBUTES: there is no such variable, so it has no effect; ROTEL_OTEL_RESOURCE_ATTRIBUTES may be meant
+        ROTEL_COFFEE: there is no such variable, so it has no effect; remove it, or look its name up in --help
+        ROTEL_DATADOG_EXPORTER_API_KEY: this extension leaves out the Datadog exporter of Rotel, so it has no effect; remove it
+        ROTEL_EXPORTERS: this extension leaves out the choice among several exporters of Rotel, so it has no effect; remove it
+        ROTEL_OTLP_WITH_TRACE_PROCESSOR: this extension leaves out the processors of Rotel, so it has no effect; remove it
+        ROTEL_TRACES_BATCH_TIMEOUT: this extension leaves out the batch timeout of Rotel, so it has no effect; remove it
+        ROTEL_OTLP_EXPORTER_LOGS_RETRY_MAX_BACKOFF: this extension leaves out the retries of a single signal of Rotel, so it has no effect; remove it
+        ");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::io::Write;
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -15,8 +15,8 @@ use crate::core::config::Compression;
 /// An encoded body, which can be sent more than once.
 pub(super) struct Encoded {
     parts: VecDeque<Bytes>,
-    /// Whether `parts` are gzip.
-    pub(super) gzip: bool,
+    /// The name, in HTTP and in gRPC, of the compression of `parts`.
+    pub(super) encoding: Option<&'static str>,
 }
 
 impl Encoded {
@@ -41,24 +41,59 @@ const SLICE: usize = 64 * 1024;
 /// Encodes a body. Uncompressed it is the chunks themselves, without a copy. Between slices other tasks have their turn,
 /// above all the one that keeps the deadlines.
 pub(super) async fn encode(chunks: Vec<Bytes>, compression: Compression) -> Encoded {
-    // Of nothing, gzip would make twenty bytes.
-    if compression == Compression::None || chunks.is_empty() {
-        return Encoded { parts: chunks.into(), gzip: false };
-    }
-    // Level 1: what compresses harder is paid for in the function's billed time.
-    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let encoder = match compression {
+        // Of nothing, a compression would make some twenty bytes.
+        _ if chunks.is_empty() => None,
+        Compression::None => None,
+        Compression::Gzip => Some(Encoder::gzip()),
+        Compression::Zstd => Encoder::zstd().ok(),
+    };
+    let Some(mut encoder) = encoder else { return Encoded { parts: chunks.into(), encoding: None } };
     for slice in chunks.iter().flat_map(|chunk| chunk.chunks(SLICE)) {
-        if encoder.write_all(slice).is_err() {
+        if encoder.write(slice).is_err() {
             // Writing to memory does not fail; if it did, the body is still good as it is.
-            return Encoded { parts: chunks.into(), gzip: false };
+            return Encoded { parts: chunks.into(), encoding: None };
         }
         if slice.len() == SLICE {
             tokio::task::yield_now().await;
         }
     }
     match encoder.finish() {
-        Ok(compressed) => Encoded { parts: VecDeque::from([Bytes::from(compressed)]), gzip: true },
-        Err(_) => Encoded { parts: chunks.into(), gzip: false },
+        Ok((compressed, encoding)) => {
+            Encoded { parts: VecDeque::from([Bytes::from(compressed)]), encoding: Some(encoding) }
+        }
+        Err(_) => Encoded { parts: chunks.into(), encoding: None },
+    }
+}
+
+/// A compression under way, at level 1: what compresses harder is paid for in the function's billed time.
+enum Encoder {
+    Gzip(GzEncoder<Vec<u8>>),
+    Zstd(zstd::Encoder<'static, Vec<u8>>),
+}
+
+impl Encoder {
+    fn gzip() -> Self {
+        Self::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::fast()))
+    }
+
+    fn zstd() -> io::Result<Self> {
+        Ok(Self::Zstd(zstd::Encoder::new(Vec::new(), 1)?))
+    }
+
+    fn write(&mut self, slice: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Gzip(encoder) => encoder.write_all(slice),
+            Self::Zstd(encoder) => encoder.write_all(slice),
+        }
+    }
+
+    /// What came of it, and its name.
+    fn finish(self) -> io::Result<(Vec<u8>, &'static str)> {
+        match self {
+            Self::Gzip(encoder) => Ok((encoder.finish()?, "gzip")),
+            Self::Zstd(encoder) => Ok((encoder.finish()?, "zstd")),
+        }
     }
 }
 

@@ -22,11 +22,11 @@ pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<
         return Ok(Verdict::Refused(Failure::Answer("the request exceeds gRPC's 4 GiB")));
     };
     let mut head = BytesMut::with_capacity(HEAD_LENGTH);
-    head.put_u8(body.gzip.into());
+    head.put_u8(body.encoding.is_some().into());
     head.put_u32(length);
     request = request.header(TE, "trailers").header("grpc-accept-encoding", "identity");
-    if body.gzip {
-        request = request.header("grpc-encoding", "gzip");
+    if let Some(encoding) = body.encoding {
+        request = request.header("grpc-encoding", encoding);
     }
     let answer = request.body(body.body(head.freeze())).send().await?;
     let status = answer.status();

@@ -10,8 +10,8 @@ use crate::core::retry::{Failure, Verdict};
 pub(super) const CONTENT_TYPE: &str = "application/x-protobuf";
 
 pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<Verdict, reqwest::Error> {
-    if body.gzip {
-        request = request.header(CONTENT_ENCODING, "gzip");
+    if let Some(encoding) = body.encoding {
+        request = request.header(CONTENT_ENCODING, encoding);
     }
     let answer = request.body(body.body(Bytes::new())).send().await?;
     let verdict = Verdict::of_http(answer.status().as_u16());

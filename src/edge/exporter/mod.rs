@@ -9,9 +9,9 @@ mod grpc;
 mod http;
 
 use std::error::Error as _;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::Uri;
 use ::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
@@ -20,8 +20,9 @@ use prost::Message;
 use reqwest::{Client, Url};
 use rustls::ClientConfig;
 use tokio::time::timeout;
+use url::Origin;
 
-use crate::core::config::{Compression, Export, Protocol};
+use crate::core::config::{Compression, Export, Protocol, Tls};
 use crate::core::retry::{Failure, Verdict};
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::tls::{self, TlsError};
@@ -29,14 +30,28 @@ use crate::edge::tls::{self, TlsError};
 /// What of an answer is read at most: a well-behaved one is a few bytes.
 const ANSWER_LIMIT: usize = 64 * 1024;
 
-/// A client of the backend. Cheap to clone; all clones share their connections.
+/// A client of the backend, with the way of each signal that has one. Cheap to clone; all clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Exporter {
-    client: Client,
-    tls: ClientConfig,
-    urls: PerSignal<Url>,
-    headers: HeaderMap,
+    stacks: Vec<Stack>,
+    routes: Arc<PerSignal<Option<Route>>>,
+}
+
+/// An HTTP client and what it was made of. Signals with the same protocol and TLS share one.
+#[derive(Clone, Debug)]
+struct Stack {
     protocol: Protocol,
+    tls: ClientConfig,
+    client: Client,
+}
+
+/// The way of one signal.
+#[derive(Debug)]
+struct Route {
+    /// Its place among the stacks.
+    stack: usize,
+    url: Url,
+    headers: HeaderMap,
     compression: Compression,
     request_timeout: Duration,
 }
@@ -50,70 +65,106 @@ pub enum BuildError {
     /// The HTTP client.
     #[error("the exporter's HTTP client cannot be set up: {0}; check HTTP_PROXY and HTTPS_PROXY")]
     Client(reqwest::Error),
-    /// The endpoint passes as a URI and not as a URL.
-    #[error(
-        "ROTEL_OTLP_EXPORTER_ENDPOINT: {0:?} is not a URL; write something like https://clickstack.example.com:4317"
-    )]
-    Endpoint(String),
 }
 
 impl Exporter {
-    /// Sets up the client. Opens no connection.
-    pub fn new(export: &Export) -> Result<Self, BuildError> {
-        let alpn: &[&str] = match export.protocol {
-            Protocol::Grpc => &["h2"],
-            Protocol::Http => &["h2", "http/1.1"],
-        };
-        let tls = tls::client_config(export.ca.as_ref(), alpn)?;
-        let client = client(tls.clone(), export.protocol).map_err(BuildError::Client)?;
-        Ok(Self {
-            client,
-            tls,
-            urls: PerSignal {
-                logs: url(export, Signal::Logs)?,
-                metrics: url(export, Signal::Metrics)?,
-                traces: url(export, Signal::Traces)?,
-            },
-            headers: headers(export),
-            protocol: export.protocol,
-            compression: export.compression,
-            request_timeout: export.request_timeout,
-        })
+    /// Sets up the clients. Opens no connection.
+    pub fn new(exports: &PerSignal<Option<Export>>) -> Result<Self, BuildError> {
+        let mut setups: Vec<(Protocol, &Tls)> = Vec::new();
+        let mut routes = PerSignal::default();
+        for signal in Signal::ALL {
+            let Some(export) = exports.of(signal) else { continue };
+            let setup = (export.protocol, &export.tls);
+            let known = setups.iter().position(|known| *known == setup);
+            let stack = known.unwrap_or(setups.len());
+            if known.is_none() {
+                setups.push(setup);
+            }
+            *routes.of_mut(signal) = Some(Route {
+                stack,
+                url: export.url.clone(),
+                headers: headers(export),
+                compression: export.compression,
+                request_timeout: export.request_timeout,
+            });
+        }
+        let stacks = setups.into_iter().map(|(protocol, tls)| Stack::new(protocol, tls));
+        Ok(Self { stacks: stacks.collect::<Result<_, _>>()?, routes: Arc::new(routes) })
     }
 
-    /// Opens a connection, by a request without telemetry, which OTLP allows and every collector answers. What keeps
-    /// telemetry from getting through shows here already.
+    /// Whether the signal has a way to the backend.
+    pub fn takes(&self, signal: Signal) -> bool {
+        self.routes.of(signal).is_some()
+    }
+
+    /// Opens the connections, by requests without telemetry, which OTLP allows and every collector answers. What keeps
+    /// telemetry from getting through shows here already; the verdict is the first that is not good.
     pub async fn warm(&self) -> Verdict {
-        self.attempt(Signal::Logs, Vec::new()).await
+        let PerSignal { logs, metrics, traces } = PerSignal::from_fn(|signal| async move {
+            // Signals that go the same way share the connection.
+            let first = Signal::ALL.into_iter().find(|other| self.origin(*other) == self.origin(signal));
+            if first != Some(signal) || !self.takes(signal) {
+                return Verdict::Accepted { rejected: 0 };
+            }
+            self.attempt(signal, Vec::new()).await
+        });
+        let (logs, metrics, traces) = tokio::join!(logs, metrics, traces);
+        let mut verdicts = [logs, metrics, traces].into_iter();
+        let failed = verdicts.find(|verdict| !matches!(verdict, Verdict::Accepted { .. }));
+        failed.unwrap_or(Verdict::Accepted { rejected: 0 })
+    }
+
+    /// What two signals must have in common to share a connection.
+    fn origin(&self, signal: Signal) -> Option<(usize, Origin)> {
+        self.routes.of(signal).as_ref().map(|route| (route.stack, route.url.origin()))
     }
 
     /// The same exporter without its connections, for when they may be dead unnoticed. TLS sessions are resumed.
     #[must_use]
     pub fn afresh(&self) -> Self {
-        // What could be built once can be built again; were it otherwise, old connections are better than none.
-        let client = client(self.tls.clone(), self.protocol).unwrap_or_else(|_| self.client.clone());
-        Self { client, ..self.clone() }
+        Self { stacks: self.stacks.iter().map(Stack::afresh).collect(), routes: Arc::clone(&self.routes) }
     }
 
-    /// Sends the chunks as one request.
+    /// Sends the chunks as one request. Those of a signal that has no way are dropped.
     pub async fn attempt(&self, signal: Signal, chunks: Vec<Bytes>) -> Verdict {
+        let way =
+            self.routes.of(signal).as_ref().and_then(|route| Some((self.stacks.get(route.stack)?, route)));
+        let Some((stack, route)) = way else { return Verdict::Accepted { rejected: 0 } };
         let attempt = async {
-            let body = body::encode(chunks, self.compression).await;
-            match self.send(signal, &body).await {
-                Err(error) if !error.is_connect() => self.send(signal, &body).await,
+            let body = body::encode(chunks, route.compression).await;
+            match stack.send(route, &body).await {
+                Err(error) if !error.is_connect() => stack.send(route, &body).await,
                 sent => sent,
             }
         };
-        match timeout(self.request_timeout, attempt).await {
+        match timeout(route.request_timeout, attempt).await {
             Ok(Ok(verdict)) => verdict,
             Ok(Err(error)) => Verdict::Retry(failure(&error)),
             Err(_) => Verdict::Retry(Failure::Timeout),
         }
     }
+}
+
+impl Stack {
+    fn new(protocol: Protocol, tls: &Tls) -> Result<Self, BuildError> {
+        let alpn: &[&str] = match protocol {
+            Protocol::Grpc => &["h2"],
+            Protocol::Http => &["h2", "http/1.1"],
+        };
+        let tls = tls::client_config(tls, alpn)?;
+        let client = client(tls.clone(), protocol).map_err(BuildError::Client)?;
+        Ok(Self { protocol, tls, client })
+    }
+
+    fn afresh(&self) -> Self {
+        // What could be built once can be built again; were it otherwise, old connections are better than none.
+        let client = client(self.tls.clone(), self.protocol).unwrap_or_else(|_| self.client.clone());
+        Self { client, ..self.clone() }
+    }
 
     /// An error is that of a request that was not answered.
-    async fn send(&self, signal: Signal, body: &body::Encoded) -> Result<Verdict, reqwest::Error> {
-        let request = self.client.post(self.urls.of(signal).clone()).headers(self.headers.clone());
+    async fn send(&self, route: &Route, body: &body::Encoded) -> Result<Verdict, reqwest::Error> {
+        let request = self.client.post(route.url.clone()).headers(route.headers.clone());
         match self.protocol {
             Protocol::Grpc => grpc::send(request, body).await,
             Protocol::Http => http::send(request, body).await,
@@ -132,23 +183,6 @@ fn client(tls: ClientConfig, protocol: Protocol) -> Result<Client, reqwest::Erro
         Protocol::Http => client,
     }
     .build()
-}
-
-/// Where requests of a signal go.
-fn url(export: &Export, signal: Signal) -> Result<Url, BuildError> {
-    let base = base(&export.endpoint);
-    let url = match export.protocol {
-        Protocol::Grpc => format!("{base}{}", signal.grpc_path()),
-        Protocol::Http => format!("{base}/v1/{signal}"),
-    };
-    Url::parse(&url).map_err(|_| BuildError::Endpoint(export.endpoint.to_string()))
-}
-
-/// The endpoint without a query and without the slash at its end.
-fn base(endpoint: &Uri) -> String {
-    let scheme = endpoint.scheme_str().unwrap_or("http");
-    let authority = endpoint.authority().map_or("", |authority| authority.as_str());
-    format!("{scheme}://{authority}{}", endpoint.path().trim_end_matches('/'))
 }
 
 /// What goes with every request. The user's headers come last and win.
@@ -213,25 +247,7 @@ fn failure(error: &reqwest::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::config;
-
-    fn export(endpoint: &str, protocol: &str) -> Export {
-        let variables =
-            [("ROTEL_OTLP_EXPORTER_ENDPOINT", endpoint), ("ROTEL_OTLP_EXPORTER_PROTOCOL", protocol)];
-        let variables =
-            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        config::read(&variables).config.export.expect("an exporter")
-    }
-
-    #[test]
-    fn http_appends_the_signals_path_to_the_base_endpoint() {
-        for endpoint in ["https://host/base", "https://host/base/"] {
-            let url = url(&export(endpoint, "http"), Signal::Traces).expect("a URL");
-            assert_eq!(url.as_str(), "https://host/base/v1/traces");
-        }
-        let url = url(&export("http://host:4317", "grpc"), Signal::Logs).expect("a URL");
-        assert_eq!(url.as_str(), "http://host:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export");
-    }
+    use crate::core::config::{self, Exports};
 
     #[test]
     fn rejected_items_are_counted_for_every_signal() {
@@ -242,13 +258,30 @@ mod tests {
         assert!(matches!(of_answer(b"<html>"), Verdict::Refused(Failure::Answer(_))));
     }
 
+    fn exporter(pairs: &[(&str, &str)]) -> Exporter {
+        let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let Exports::Known(exports) = config::read(&variables).config.exports else {
+            panic!("nothing is awaited")
+        };
+        Exporter::new(&exports).expect("an exporter")
+    }
+
     #[test]
-    fn a_debug_print_shows_no_header_value() {
-        let mut export = export("http://host:4317", "grpc");
-        let mut key = HeaderValue::from_static("hunter2");
-        key.set_sensitive(true);
-        export.headers.push((::http::header::AUTHORIZATION, key));
-        let exporter = Exporter::new(&export).expect("an exporter");
-        assert!(!format!("{export:?} {exporter:?}").contains("hunter2"));
+    fn a_debug_print_shows_no_credential() {
+        let exporter = exporter(&[
+            ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4317"),
+            ("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "Authorization=hunter2"),
+        ]);
+        assert!(!format!("{exporter:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn signals_with_one_protocol_and_one_tls_share_a_client() {
+        let common = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4317");
+        assert_eq!(exporter(&[common]).stacks.len(), 1);
+        let other = ("ROTEL_OTLP_EXPORTER_LOGS_PROTOCOL", "http");
+        assert_eq!(exporter(&[common, other]).stacks.len(), 2);
+        let traces = exporter(&[("ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT", "http://host:4317")]);
+        assert_eq!(Signal::ALL.map(|signal| traces.takes(signal)), [false, false, true]);
     }
 }

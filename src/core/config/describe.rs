@@ -1,0 +1,167 @@
+//! The table of variables in the forms that people read: what holds and where it comes from, `--help`, README's reference.
+
+use super::variables::{EACH, SECTIONS, Shown, Variable, all};
+use super::{Variables, value};
+use crate::core::secret_ref;
+
+/// What holds of one variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its name.
+    pub variable: String,
+    /// Its value, with nothing of a credential in it.
+    pub value: String,
+    /// Where the value comes from.
+    pub source: Source,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The process environment.
+    Environment,
+    /// The file that `ROTEL_ENV_FILE` names.
+    File,
+    /// Nobody has set it.
+    Default,
+}
+
+const REDACTED: &str = "[redacted]";
+
+/// What holds of each variable, in the table's order. Those of single signals are left away unless they are set.
+pub fn describe(environment: &Variables, file: &Variables) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for variable in all() {
+        for name in variable.names() {
+            let set = |source: &Variables| {
+                source.get(&name).map(|text| value::unquoted(text).to_owned()).filter(|text| !text.is_empty())
+            };
+            // An empty value in the file unsets the environment's, as it does when the two are laid over each other.
+            let (text, source) = match (file.contains_key(&name), set(file), set(environment)) {
+                (true, Some(text), _) => (Some(text), Source::File),
+                (false, _, Some(text)) => (Some(text), Source::Environment),
+                _ => (None, Source::Default),
+            };
+            let value = match text {
+                Some(text) => shown(variable, &text),
+                None if variable.name.contains(EACH) => continue,
+                None => variable.default.replace('`', ""),
+            };
+            rows.push(Row { variable: name, value, source });
+        }
+    }
+    rows
+}
+
+/// What may be shown of a value. A reference is no secret, and what it names is what people want to know.
+fn shown(variable: &Variable, text: &str) -> String {
+    if secret_ref::is_one(text) {
+        return text.to_owned();
+    }
+    match variable.shown {
+        Shown::Nothing => REDACTED.to_owned(),
+        Shown::Names => {
+            let part = |part: &str| match part.split_once('=') {
+                Some((name, value)) if secret_ref::is_one(value) => {
+                    format!("{}={}", name.trim(), value.trim())
+                }
+                Some((name, _)) => format!("{}={REDACTED}", name.trim()),
+                None => REDACTED.to_owned(),
+            };
+            text.split(',').map(part).collect::<Vec<_>>().join(",")
+        }
+        // A URL may hold a password; it is refused, but it must not be shown either.
+        Shown::Whole if text.contains("://") && text.contains('@') => REDACTED.to_owned(),
+        Shown::Whole => text.to_owned(),
+    }
+}
+
+/// What `--help` prints of the variables.
+pub fn help() -> String {
+    let mut help = String::new();
+    for section in SECTIONS {
+        help.push_str(section.title);
+        help.push_str(":\n");
+        for Variable { name, default, about, .. } in section.variables {
+            let default = if *default == "–" { String::new() } else { format!(" [{default}]") };
+            help.push_str(&format!("  {name}{default}\n      {about}\n").replace('`', ""));
+        }
+        help.push('\n');
+    }
+    help.push_str(
+        "{SIGNAL} is TRACES, METRICS or LOGS. Durations are written 250ms, 5s, 1m; booleans true or false.\n",
+    );
+    help
+}
+
+/// README's configuration reference.
+pub fn reference() -> String {
+    let mut reference = String::from(
+        "`{SIGNAL}` is `TRACES`, `METRICS` or `LOGS`. Durations are written `250ms`, `5s`, `1m`; booleans `true` or `false`, or \
+         `1` or `0`. An empty value is an unset one, and quotes around a whole value are not part of it. Any `ROTEL_*` value of \
+         the exporter and `ROTEL_OTEL_RESOURCE_ATTRIBUTES` may hold secret references: `${arn:aws:secretsmanager:…}`, with \
+         `#key` for a key of a JSON secret, `${arn:aws:ssm:…}`, the same as `$<arn:…>`, or `secret://arn:…` as the whole value.\n",
+    );
+    for section in SECTIONS {
+        reference.push_str(&format!("\n### {}\n\n| Variable | Default | |\n|---|---|---|\n", section.title));
+        for Variable { name, default, about, .. } in section.variables {
+            reference.push_str(&format!("| `{name}` | {default} | {about} |\n"));
+        }
+    }
+    reference
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(pairs: &[(&str, &str)]) -> Variables {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn what_holds_is_shown_with_its_source_and_without_credentials() {
+        let environment = variables(&[
+            ("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://environment:4317"),
+            ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "hunter2"),
+            ("ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT", "http://me:hunter2@host"),
+            ("ROTEL_FLUSH_TIMEOUT", "2s"),
+            ("ROTEL_EXPORTER", ""),
+        ]);
+        let file = variables(&[
+            ("ROTEL_OTLP_EXPORTER_ENDPOINT", "\"https://file:4317\""),
+            (
+                "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS",
+                "Authorization=${arn:aws:ssm:us-east-1:123456789012:parameter/key},X-Key=hunter2,hunter2",
+            ),
+            ("ROTEL_FLUSH_TIMEOUT", ""),
+        ]);
+        let rows = describe(&environment, &file);
+        let shown: Vec<_> = rows
+            .iter()
+            .filter(|row| {
+                row.source != Source::Default
+                    || ["ROTEL_EXPORTER", "ROTEL_FLUSH_TIMEOUT"].contains(&&*row.variable)
+            })
+            .map(|row| format!("{} = {} ({:?})", row.variable, row.value, row.source))
+            .collect();
+        assert!(!shown.join("\n").contains("hunter2"));
+        insta::assert_snapshot!(shown.join("\n"), @"
+        ROTEL_EXPORTER = otlp (Default)
+        ROTEL_OTLP_EXPORTER_ENDPOINT = https://file:4317 (File)
+        ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS = Authorization=${arn:aws:ssm:us-east-1:123456789012:parameter/key},X-Key=[redacted],[redacted] (File)
+        ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD = [redacted] (Environment)
+        ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT = [redacted] (Environment)
+        ROTEL_FLUSH_TIMEOUT = 1s (Default)
+        ");
+    }
+
+    #[test]
+    fn help_names_every_variable_of_the_table() {
+        let help = help();
+        for variable in all() {
+            assert!(help.contains(variable.name) && reference().contains(variable.name), "{}", variable.name);
+        }
+        assert!(!help.contains('`'));
+    }
+}

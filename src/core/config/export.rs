@@ -1,0 +1,496 @@
+//! The way to the backend: every exporter variable, those of single signals over the common ones.
+
+// Addresses only; the sockets are in `std::net`.
+use ::core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::AUTHORIZATION;
+use http::{HeaderName, HeaderValue};
+use url::{Host, Url};
+
+use super::reader::{Read, Reader};
+use super::value::{self, ListenAddress, Text};
+use crate::core::secret::Secret;
+use crate::core::signal::{PerSignal, Signal};
+
+/// What becomes of telemetry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exports {
+    /// The way of each signal. Telemetry of a signal without one is received and dropped.
+    Known(PerSignal<Option<Export>>),
+    /// It hangs on secrets that have not been fetched yet: telemetry waits.
+    Awaited,
+}
+
+/// The way of one signal to the backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// Where requests go, the signal's path included.
+    pub url: Url,
+    /// How OTLP is spoken there.
+    pub protocol: Protocol,
+    /// Sent with every request; the values are marked sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What is done to a request's body.
+    pub compression: Compression,
+    /// The most that one attempt may take.
+    pub request_timeout: Duration,
+    /// When to try again.
+    pub retry: Retry,
+    /// Whom to trust, and as whom to appear.
+    pub tls: Tls,
+}
+
+/// How OTLP is spoken to the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// OTLP/gRPC.
+    Grpc,
+    /// OTLP/HTTP with protobuf bodies.
+    Http,
+}
+
+/// How a request's body is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// As it is.
+    None,
+    /// gzip.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+}
+
+/// When a request is tried again. All of it is cut by the flush's budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// The wait before the second attempt.
+    pub initial_backoff: Duration,
+    /// The longest wait between two attempts.
+    pub max_backoff: Duration,
+    /// How long a request is worth trying.
+    pub max_elapsed_time: Duration,
+}
+
+/// The client's side of TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificate authorities to trust besides the compiled-in ones.
+    pub ca: Option<Pem>,
+    /// What the client shows of itself.
+    pub identity: Option<Identity>,
+    /// Whatever certificate the server shows is taken.
+    pub skip_verify: bool,
+}
+
+/// A client's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, and those between it and an authority.
+    pub certificate: Pem,
+    /// Its private key.
+    pub key: Pem,
+}
+
+/// PEM text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pem {
+    /// The variable that told of it.
+    pub variable: String,
+    /// Where it is found.
+    pub source: PemSource,
+}
+
+/// Where PEM text is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PemSource {
+    /// In a file of this path.
+    File(String),
+    /// Here.
+    Text(Secret),
+}
+
+/// An endpoint as it was written.
+#[derive(Clone)]
+struct Endpoint {
+    variable: String,
+    url: Url,
+}
+
+/// What can be set for all signals and for each.
+struct Settings {
+    endpoint: Read<Endpoint>,
+    protocol: Read<Protocol>,
+    headers: Read<Vec<(HeaderName, HeaderValue)>>,
+    compression: Read<Compression>,
+    request_timeout: Read<Duration>,
+    ca: Read<Pem>,
+    certificate: Read<Pem>,
+    key: Read<Pem>,
+    skip_verify: Read<bool>,
+}
+
+/// What can be set for all signals together only.
+struct Common {
+    authorization: Read<HeaderValue>,
+    retry: Read<Retry>,
+}
+
+/// What keeps an export from being known.
+#[derive(Default)]
+struct Gaps {
+    wrong: bool,
+    awaited: bool,
+}
+
+impl Reader<'_> {
+    /// The way of each signal. `own` are the addresses on which the extension itself listens.
+    pub(super) fn exports(&mut self, own: &[&ListenAddress]) -> Exports {
+        let nowhere = Exports::Known(PerSignal::default());
+        match self.resolved("ROTEL_EXPORTER", exporter) {
+            Read::Is(Exporter::Blackhole) | Read::Wrong => return nowhere,
+            Read::Awaited => return Exports::Awaited,
+            Read::Is(Exporter::Otlp) | Read::Unset => {}
+        }
+        let common = Common { authorization: self.authorization(), retry: self.retry() };
+        let base = self.settings("ROTEL_OTLP_EXPORTER_", own);
+        let mut awaited = false;
+        let mut unset = true;
+        let known = PerSignal::from_fn(|signal| {
+            let prefix = format!("ROTEL_OTLP_EXPORTER_{}_", signal.as_str().to_uppercase());
+            let settings = self.settings(&prefix, own).over(&base);
+            unset &= matches!(settings.endpoint, Read::Unset);
+            let mut gaps = Gaps::default();
+            let export = self.export(signal, settings, &common, &mut gaps);
+            awaited |= gaps.awaited && !gaps.wrong;
+            export
+        });
+        if unset {
+            self.warning(
+                "ROTEL_OTLP_EXPORTER_ENDPOINT",
+                "not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317",
+            );
+            return nowhere;
+        }
+        if awaited { Exports::Awaited } else { Exports::Known(known) }
+    }
+
+    fn settings(&mut self, prefix: &str, own: &[&ListenAddress]) -> Settings {
+        let name = |suffix: &str| format!("{prefix}{suffix}");
+        let skip_verify = self.resolved(&name("TLS_SKIP_VERIFY"), value::boolean);
+        if skip_verify == Read::Is(true) {
+            self.warning(
+                &name("TLS_SKIP_VERIFY"),
+                "the endpoint's certificate is not checked, so anybody between can read the ingestion key; set …_TLS_CA_FILE instead",
+            );
+        }
+        Settings {
+            endpoint: self.resolved(&name("ENDPOINT"), |text| {
+                let url = value::endpoint(text)?;
+                refuse_loop(&url, own)?;
+                Ok(Endpoint { variable: name("ENDPOINT"), url })
+            }),
+            protocol: self.resolved(&name("PROTOCOL"), protocol),
+            headers: self.resolved(&name("CUSTOM_HEADERS"), value::headers),
+            compression: self.resolved(&name("COMPRESSION"), |text| {
+                let words =
+                    [("gzip", Compression::Gzip), ("zstd", Compression::Zstd), ("none", Compression::None)];
+                value::word(text, "a compression", &words)
+            }),
+            request_timeout: self.resolved(&name("REQUEST_TIMEOUT"), value::duration),
+            ca: self.pem(&name("TLS_CA_")),
+            certificate: self.pem(&name("TLS_CERT_")),
+            key: self.pem(&name("TLS_KEY_")),
+            skip_verify,
+        }
+    }
+
+    /// Puts one signal's way together.
+    fn export(
+        &mut self,
+        signal: Signal,
+        settings: Settings,
+        common: &Common,
+        gaps: &mut Gaps,
+    ) -> Option<Export> {
+        let protocol = gaps.of(settings.protocol).unwrap_or(Protocol::Grpc);
+        let headers = self.with_authorization(signal, settings.headers, &common.authorization);
+        let identity = self.identity(settings.certificate, settings.key);
+        let headers = gaps.of(headers).unwrap_or_default();
+        let compression = gaps.of(settings.compression).unwrap_or(Compression::Gzip);
+        let request_timeout = gaps.of(settings.request_timeout).unwrap_or(Duration::from_secs(5));
+        let retry = gaps.of(common.retry.clone());
+        let tls = Tls {
+            ca: gaps.of(settings.ca),
+            identity: gaps.of(identity),
+            skip_verify: gaps.of(settings.skip_verify).unwrap_or(false),
+        };
+        let endpoint = gaps.of(settings.endpoint);
+        if gaps.wrong || gaps.awaited {
+            return None;
+        }
+        let url = target(endpoint?, protocol, signal);
+        Some(Export { url, protocol, headers, compression, request_timeout, retry: retry?, tls })
+    }
+
+    /// The headers, and the authenticator's among them.
+    fn with_authorization(
+        &mut self,
+        signal: Signal,
+        headers: Read<Vec<(HeaderName, HeaderValue)>>,
+        authorization: &Read<HeaderValue>,
+    ) -> Read<Vec<(HeaderName, HeaderValue)>> {
+        let value = match authorization {
+            Read::Unset => return headers,
+            Read::Wrong => return Read::Wrong,
+            Read::Awaited => return Read::Awaited,
+            Read::Is(value) => value.clone(),
+        };
+        let mut headers = match headers {
+            Read::Unset => Vec::new(),
+            Read::Is(headers) => headers,
+            gap => return gap,
+        };
+        if headers.iter().any(|(name, _)| name == AUTHORIZATION) {
+            let own = format!("ROTEL_OTLP_EXPORTER_{}_CUSTOM_HEADERS", signal.as_str().to_uppercase());
+            let variable =
+                if self.text(&own).is_some() { &own } else { "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS" };
+            self.fault(
+                variable,
+                "it sets Authorization, and so does ROTEL_OTLP_EXPORTER_AUTHENTICATOR; remove one of them",
+            );
+            return Read::Wrong;
+        }
+        headers.push((AUTHORIZATION, value));
+        Read::Is(headers)
+    }
+
+    /// `ROTEL_OTLP_EXPORTER_AUTHENTICATOR` with what it needs.
+    fn authorization(&mut self) -> Read<HeaderValue> {
+        const AUTHENTICATOR: &str = "ROTEL_OTLP_EXPORTER_AUTHENTICATOR";
+        const USERNAME: &str = "ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME";
+        const PASSWORD: &str = "ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD";
+        let authenticator = self.resolved(AUTHENTICATOR, |text| {
+            if text.value().eq_ignore_ascii_case("sigv4auth") {
+                return Err(
+                    "sigv4auth is not in this extension; write basic, or send to an endpoint that takes a header"
+                        .to_owned(),
+                );
+            }
+            value::word(text, "an authenticator", &[("basic", ())])
+        });
+        let username = self.resolved(USERNAME, |text| match text.value() {
+            name if name.contains(':') => {
+                Err("it holds a \":\", which ends a user name; remove it".to_owned())
+            }
+            name => Ok(Secret::new(name)),
+        });
+        let password = self.resolved(PASSWORD, value::secret);
+        match authenticator {
+            Read::Is(()) => {}
+            Read::Wrong => return Read::Wrong,
+            Read::Awaited => return Read::Awaited,
+            Read::Unset => {
+                for (variable, read) in [(USERNAME, &username), (PASSWORD, &password)] {
+                    if *read != Read::Unset {
+                        self.warning(
+                            variable,
+                            format!("it has no effect alone; set {AUTHENTICATOR}=basic as well"),
+                        );
+                    }
+                }
+                return Read::Unset;
+            }
+        }
+        for (variable, read) in [(USERNAME, &username), (PASSWORD, &password)] {
+            if *read == Read::Unset {
+                self.fault(
+                    variable,
+                    format!("not set, and {AUTHENTICATOR}=basic needs it; set it, or remove {AUTHENTICATOR}"),
+                );
+                return Read::Wrong;
+            }
+        }
+        match (username, password) {
+            (Read::Is(username), Read::Is(password)) => basic(&username, &password),
+            (Read::Awaited, _) | (_, Read::Awaited) => Read::Awaited,
+            _ => Read::Wrong,
+        }
+    }
+
+    fn retry(&mut self) -> Read<Retry> {
+        let mut either = |suffix: &str, default| {
+            let all = self.resolved(&format!("ROTEL_EXPORTER_RETRY_{suffix}"), value::any_duration);
+            let own = self.resolved(&format!("ROTEL_OTLP_EXPORTER_RETRY_{suffix}"), value::any_duration);
+            own.or(&all).or(&Read::Is(Duration::from_secs(default)))
+        };
+        let waits =
+            (either("INITIAL_BACKOFF", 5), either("MAX_BACKOFF", 30), either("MAX_ELAPSED_TIME", 300));
+        match waits {
+            (Read::Is(initial_backoff), Read::Is(max_backoff), Read::Is(max_elapsed_time)) => {
+                Read::Is(Retry {
+                    initial_backoff: initial_backoff.min(max_backoff),
+                    max_backoff,
+                    max_elapsed_time,
+                })
+            }
+            (Read::Awaited, ..) | (_, Read::Awaited, _) | (.., Read::Awaited) => Read::Awaited,
+            _ => Read::Wrong,
+        }
+    }
+
+    /// PEM text, in a file or here. `prefix` is all of the name but `FILE` or `PEM`.
+    fn pem(&mut self, prefix: &str) -> Read<Pem> {
+        let (file, text) = (format!("{prefix}FILE"), format!("{prefix}PEM"));
+        if self.text(&file).is_some() && self.text(&text).is_some() {
+            self.fault(&text, format!("{file} is set too, and only one can hold; remove one"));
+            return Read::Wrong;
+        }
+        let read = |reader: &mut Self, variable: &str, source: fn(&Text<'_>) -> PemSource| {
+            reader.resolved(variable, |text| Ok(Pem { variable: variable.to_owned(), source: source(text) }))
+        };
+        let here = read(self, &text, |text| PemSource::Text(Secret::new(text.value())));
+        read(self, &file, |text| PemSource::File(text.value().into_owned())).or(&here)
+    }
+
+    /// A certificate is nothing without its key, nor the key without its certificate.
+    fn identity(&mut self, certificate: Read<Pem>, key: Read<Pem>) -> Read<Identity> {
+        let (half, other) = match (certificate, key) {
+            (Read::Is(certificate), Read::Is(key)) => return Read::Is(Identity { certificate, key }),
+            (Read::Unset, Read::Unset) => return Read::Unset,
+            (Read::Is(certificate), Read::Unset) => (certificate, "KEY"),
+            (Read::Unset, Read::Is(key)) => (key, "CERT"),
+            (Read::Wrong, _) | (_, Read::Wrong) => return Read::Wrong,
+            (Read::Awaited, _) | (_, Read::Awaited) => return Read::Awaited,
+        };
+        let missing = half.variable.replace("_CERT_", "_{}_").replace("_KEY_", "_{}_").replace("{}", other);
+        self.fault(&half.variable, format!("a certificate and its key go together; set {missing} as well"));
+        Read::Wrong
+    }
+}
+
+impl Settings {
+    /// These, and `base` where they are unset.
+    fn over(self, base: &Self) -> Self {
+        Self {
+            endpoint: self.endpoint.or(&base.endpoint),
+            protocol: self.protocol.or(&base.protocol),
+            headers: self.headers.or(&base.headers),
+            compression: self.compression.or(&base.compression),
+            request_timeout: self.request_timeout.or(&base.request_timeout),
+            ca: self.ca.or(&base.ca),
+            certificate: self.certificate.or(&base.certificate),
+            key: self.key.or(&base.key),
+            skip_verify: self.skip_verify.or(&base.skip_verify),
+        }
+    }
+}
+
+impl Gaps {
+    /// The value if there is one; what keeps it away is noted.
+    fn of<T>(&mut self, read: Read<T>) -> Option<T> {
+        self.wrong |= matches!(read, Read::Wrong);
+        self.awaited |= matches!(read, Read::Awaited);
+        read.value()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Exporter {
+    Otlp,
+    Blackhole,
+}
+
+fn exporter(text: &Text<'_>) -> Result<Exporter, String> {
+    const LEFT_OUT: [&str; 8] =
+        ["aws-emf", "aws-xray", "awsemf", "awsxray", "clickhouse", "datadog", "file", "kafka"];
+    if LEFT_OUT.contains(&text.value().to_ascii_lowercase().as_str()) {
+        return Err(format!(
+            "{text} is an exporter of Rotel that this extension leaves out; write otlp or blackhole"
+        ));
+    }
+    let words = [("otlp", Exporter::Otlp), ("blackhole", Exporter::Blackhole)];
+    value::word(text, "an exporter of this extension", &words)
+}
+
+fn protocol(text: &Text<'_>) -> Result<Protocol, String> {
+    if text.value().eq_ignore_ascii_case("http/json") {
+        return Err(format!("{text} is received but not sent; write http, which sends protobuf, or grpc"));
+    }
+    // The SDK's own variable calls it http/protobuf, and people take its words along.
+    if text.value().eq_ignore_ascii_case("http/protobuf") {
+        return Ok(Protocol::Http);
+    }
+    value::word(text, "a protocol", &[("grpc", Protocol::Grpc), ("http", Protocol::Http)])
+}
+
+/// Basic authentication, RFC 7617.
+fn basic(username: &Secret, password: &Secret) -> Read<HeaderValue> {
+    let credentials = STANDARD.encode(format!("{}:{}", username.expose(), password.expose()));
+    match HeaderValue::try_from(format!("Basic {credentials}")) {
+        Ok(mut value) => {
+            value.set_sensitive(true);
+            Read::Is(value)
+        }
+        // Base64 has no character that a header may not.
+        Err(_) => Read::Wrong,
+    }
+}
+
+/// Where requests of a signal go: OTLP/HTTP has `/v1/{signal}` under the common endpoint, and a single signal's endpoint
+/// as it stands, as the OTLP exporter specification has it for its own variables.
+fn target(endpoint: Endpoint, protocol: Protocol, signal: Signal) -> Url {
+    let Endpoint { variable, mut url } = endpoint;
+    if protocol == Protocol::Http && variable != "ROTEL_OTLP_EXPORTER_ENDPOINT" {
+        return url;
+    }
+    let path = match protocol {
+        Protocol::Grpc => signal.grpc_path().to_owned(),
+        Protocol::Http => format!("/v1/{signal}"),
+    };
+    let base = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&format!("{base}{path}"));
+    url.set_query(None);
+    url.set_fragment(None);
+    url
+}
+
+/// What is sent to ourselves would be received, sent to ourselves and received again.
+fn refuse_loop(url: &Url, own: &[&ListenAddress]) -> Result<(), String> {
+    let port = url.port_or_known_default();
+    let found = own.iter().find(|address| Some(address.port) == port && reaches(url, &address.host));
+    found.map_or(Ok(()), |ListenAddress { host, port }| {
+        Err(format!(
+            "this extension itself listens there, on {host}:{port}, so telemetry would go in a circle; write the address \
+             of your ClickStack"
+        ))
+    })
+}
+
+/// Whether a URL's host leads to a listener on `listening`. Sandboxes and tests have each a loopback address of their
+/// own, so that two of these differ.
+fn reaches(url: &Url, listening: &str) -> bool {
+    let listening_ip = listening.parse::<IpAddr>().ok();
+    let everywhere = listening_ip.is_some_and(|ip| ip.is_unspecified());
+    let usual = listening == "localhost" || everywhere || listening_ip.is_some_and(is_usual_loopback);
+    let ip = match url.host() {
+        Some(Host::Ipv4(ip)) => IpAddr::V4(ip),
+        Some(Host::Ipv6(ip)) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),
+        // Platform: these two resolve to the environment itself.
+        Some(Host::Domain("localhost" | "sandbox" | "sandbox.localdomain")) => return usual,
+        Some(Host::Domain(name)) => return name == listening,
+        None => return false,
+    };
+    Some(ip) == listening_ip
+        || (everywhere && ip.is_loopback())
+        || (usual && (ip.is_unspecified() || is_usual_loopback(ip)))
+}
+
+fn is_usual_loopback(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip == Ipv4Addr::LOCALHOST,
+        IpAddr::V6(ip) => ip == Ipv6Addr::LOCALHOST,
+    }
+}

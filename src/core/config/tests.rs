@@ -1,0 +1,582 @@
+//! What the variables mean, and what is said where they mean nothing.
+
+use url::Url;
+
+use super::*;
+use crate::core::secret::Secret;
+use crate::core::secret_ref;
+use crate::core::signal::Signal;
+
+const ENDPOINT: (&str, &str) = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://clickstack.example.com:4317");
+const HEADERS: &str = "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS";
+const SECRET: &str = "${arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123}";
+const PARAMETER: &str = "${arn:aws:ssm:us-east-1:123456789012:parameter/clickstack-api-key}";
+
+fn variables(pairs: &[(&str, &str)]) -> Variables {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn outcome(pairs: &[(&str, &str)]) -> Outcome {
+    read(&variables(pairs))
+}
+
+/// What holds once every reference stands for `secret`.
+fn resolved(pairs: &[(&str, &str)], secret: &str) -> Outcome {
+    let variables = variables(pairs);
+    let references = read(&variables).references;
+    read_resolved(&variables, &references.into_iter().map(|found| (found.arn, Secret::new(secret))).collect())
+}
+
+fn exports(outcome: &Outcome) -> &PerSignal<Option<Export>> {
+    match &outcome.config.exports {
+        Exports::Known(exports) => exports,
+        Exports::Awaited => panic!("{outcome:?}"),
+    }
+}
+
+fn export(outcome: &Outcome, signal: Signal) -> &Export {
+    exports(outcome).of(signal).as_ref().unwrap_or_else(|| panic!("{outcome:?}"))
+}
+
+fn urls(outcome: &Outcome) -> [Option<&str>; 3] {
+    Signal::ALL.map(|signal| exports(outcome).of(signal).as_ref().map(|export| export.url.as_str()))
+}
+
+fn told(faults: &[Fault]) -> String {
+    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_published_example_works_with_its_quotes() {
+    let outcome = outcome(&[
+        ENDPOINT,
+        (HEADERS, "\"Authorization=0123-key\""),
+        ("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "\"service.name=my-lambda-api,service.version=1.0.0\""),
+    ]);
+    assert_eq!((&outcome.faults, &outcome.warnings), (&vec![], &vec![]));
+    let export = export(&outcome, Signal::Logs);
+    assert_eq!(export.protocol, Protocol::Grpc);
+    assert_eq!(export.headers[0].0, "authorization");
+    assert_eq!(export.headers[0].1, "0123-key");
+    assert_eq!(outcome.config.resource_attributes[0], ("service.name".into(), "my-lambda-api".into()));
+}
+
+#[test]
+fn the_published_secrets_are_awaited_and_then_sent() {
+    for reference in [SECRET, PARAMETER] {
+        let header = format!("\"Authorization={reference}\"");
+        let pairs = [ENDPOINT, (HEADERS, &*header), ("ROTEL_FLUSH_TIMEOUT", "2s")];
+        let awaiting = outcome(&pairs);
+        assert_eq!((&awaiting.faults, &awaiting.warnings), (&vec![], &vec![]));
+        assert_eq!(awaiting.config.exports, Exports::Awaited);
+        assert_eq!(awaiting.references, secret_ref::find(reference).expect("a reference"));
+        assert_eq!(awaiting.config.flush_timeout, Duration::from_secs(2), "the rest holds already");
+        let resolved = resolved(&pairs, "0123-key\n");
+        assert_eq!(resolved.faults, []);
+        assert_eq!(export(&resolved, Signal::Traces).headers[0].1, "0123-key");
+    }
+}
+
+#[test]
+fn one_secret_in_many_places_is_fetched_once() {
+    let outcome = outcome(&[
+        ENDPOINT,
+        (HEADERS, &format!("Authorization={SECRET},X-Other={PARAMETER}")),
+        ("ROTEL_OTLP_EXPORTER_LOGS_CUSTOM_HEADERS", &format!("Authorization={SECRET}")),
+        ("ROTEL_OTEL_RESOURCE_ATTRIBUTES", &format!("team={PARAMETER}")),
+    ]);
+    assert_eq!(outcome.references.len(), 2);
+    assert!(outcome.resource_attributes_awaited);
+    assert_eq!(outcome.config.resource_attributes, []);
+}
+
+#[test]
+fn every_exporter_variable_may_hold_a_reference() {
+    for section in SECTIONS {
+        for name in section.variables.iter().flat_map(Variable::names) {
+            if name.starts_with("ROTEL_OTLP_EXPORTER_") || name.starts_with("ROTEL_EXPORTER") {
+                let outcome = outcome(&[ENDPOINT, (&name, SECRET)]);
+                assert_eq!(outcome.faults, [], "{name}");
+                assert_eq!(outcome.references.len(), 1, "{name}");
+                let half = name.contains("_CERT_") || name.contains("_KEY_") || name.contains("_AUTH_");
+                assert!(half || outcome.config.exports == Exports::Awaited, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_secret_that_could_not_be_fetched_drops_what_hangs_on_it_alone() {
+    let pairs = [ENDPOINT, ("ROTEL_OTLP_EXPORTER_LOGS_CUSTOM_HEADERS", &*format!("Authorization={SECRET}"))];
+    let outcome = read_resolved(&variables(&pairs), &Secrets::new());
+    assert_eq!(outcome.faults.len(), 1);
+    assert!(exports(&outcome).logs.is_none());
+    assert!(exports(&outcome).traces.is_some());
+}
+
+#[test]
+fn nothing_of_a_secret_is_ever_told() {
+    for section in SECTIONS {
+        for name in section.variables.iter().flat_map(Variable::names) {
+            for value in
+                [SECRET.to_owned(), format!("x={SECRET}"), format!("hunter2,{SECRET}"), format!("%{SECRET}")]
+            {
+                for secret in [
+                    "hunter2",
+                    "http://hunter2:hunter2@x",
+                    "hunter2=\u{7f}",
+                    "=hunter2",
+                    "%ff=%ff,hunter2:hunter2",
+                ] {
+                    let outcome = resolved(&[ENDPOINT, (&name, &value)], secret);
+                    let told =
+                        format!("{}\n{}", told(&outcome.faults), told(&outcome.warnings)).replace(&value, "");
+                    assert!(!told.contains("hunter2"), "{name}={value} of {secret}: {told}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn without_an_endpoint_there_is_one_warning_and_no_fault() {
+    let outcome = outcome(&[]);
+    assert_eq!(exports(&outcome), &PerSignal::default());
+    assert!(outcome.faults.is_empty());
+    insta::assert_snapshot!(told(&outcome.warnings), @"ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317");
+}
+
+#[test]
+fn the_blackhole_takes_everything_and_asks_for_nothing() {
+    let outcome = outcome(&[("ROTEL_EXPORTER", "blackhole")]);
+    assert_eq!(exports(&outcome), &PerSignal::default());
+    assert_eq!((outcome.faults, outcome.warnings), (vec![], vec![]));
+}
+
+#[test]
+fn every_fault_is_told_at_once_and_the_rest_still_holds() {
+    let outcome = outcome(&[
+        ("ROTEL_OTLP_EXPORTER_ENDPOINT", "collector:4317"),
+        ("ROTEL_OTLP_EXPORTER_PROTOCOL", "carrier-pigeon"),
+        ("ROTEL_FLUSH_TIMEOUT", "soon"),
+        ("ROTEL_BATCH_MAX_SIZE", "0"),
+        ("ROTEL_BUFFER_MAX_BYTES", "1000"),
+    ]);
+    assert_eq!(exports(&outcome), &PerSignal::default());
+    assert_eq!(outcome.config.batch_max_items.traces, 8192);
+    assert_eq!(outcome.config.buffer_max_bytes, 1000);
+    insta::assert_snapshot!(told(&outcome.faults), @r#"
+    ROTEL_OTLP_EXPORTER_ENDPOINT: "collector:4317" has no scheme; write http://collector:4317 or https://collector:4317
+    ROTEL_OTLP_EXPORTER_PROTOCOL: "carrier-pigeon" is not a protocol; write grpc or http
+    ROTEL_FLUSH_TIMEOUT: "soon" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
+    ROTEL_BATCH_MAX_SIZE: "0" is not a count; write a whole number of 1 or more
+    "#);
+}
+
+/// Each of these is one mistake, on top of an endpoint that works.
+#[test]
+fn mistakes_are_told_with_cause_and_remedy() {
+    let mistakes: &[&[(&str, &str)]] = &[
+        &[("ROTEL_EXPORTER", "datadog")],
+        &[("ROTEL_EXPORTER", "otel")],
+        &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "clickstack.example.com:4317")],
+        &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "tcp://clickstack.example.com:4317")],
+        &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://:4317")],
+        &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://clickstack.example.com:431711")],
+        &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://<your endpoint>:4317")],
+        &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://me:hunter2@clickstack.example.com")],
+        &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://localhost:4318")],
+        &[("ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT", "http://sandbox.localdomain:8990/v1/logs")],
+        &[("ROTEL_OTLP_EXPORTER_PROTOCOL", "http/json")],
+        &[("ROTEL_OTLP_EXPORTER_PROTOCOL", "tcp")],
+        &[("ROTEL_OTLP_EXPORTER_COMPRESSION", "brotli")],
+        &[("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", "5")],
+        &[("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", "0s")],
+        &[("ROTEL_OTLP_EXPORTER_TRACES_REQUEST_TIMEOUT", "60m")],
+        &[("ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF", "often")],
+        &[(HEADERS, "hunter2")],
+        &[(HEADERS, "Authorization: hunter2")],
+        &[(HEADERS, "X-Team=a,My Key=hunter2")],
+        &[(HEADERS, "Authorization=hunter2\nX-Team=a")],
+        &[(HEADERS, "Content-Type=text/plain")],
+        &[(HEADERS, "Authorization=${arn:aws:ssm:us-east-1:123456789012:parameter/key")],
+        &[(HEADERS, "Authorization=${arn:aws:ssm:us-east-1:123456789012:parameter/key#password}")],
+        &[(HEADERS, "Authorization=secret://arn:aws:ssm:us-east-1:123456789012:parameter/key")],
+        &[
+            ("ROTEL_OTLP_EXPORTER_TLS_CA_FILE", "/var/task/ca.pem"),
+            ("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", "-----BEGIN"),
+        ],
+        &[("ROTEL_OTLP_EXPORTER_TLS_CERT_FILE", "/var/task/client.pem")],
+        &[("ROTEL_OTLP_EXPORTER_TRACES_TLS_KEY_PEM", "-----BEGIN")],
+        &[("ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY", "yes")],
+        &[("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "sigv4auth")],
+        &[("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "digest")],
+        &[("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "basic"), ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", "me")],
+        &[
+            ("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "basic"),
+            ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", "me"),
+            ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "hunter2"),
+            ("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "Authorization=hunter2"),
+        ],
+        &[
+            ("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "basic"),
+            ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", "me:hunter2"),
+            ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "hunter2"),
+        ],
+        &[("ROTEL_OTLP_GRPC_ENDPOINT", "4317")],
+        &[("ROTEL_OTLP_HTTP_ENDPOINT", SECRET)],
+        &[("ROTEL_TELEMETRY_ENDPOINT", "localhost:telemetry")],
+        &[("ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB", "4MiB")],
+        &[("ROTEL_OTLP_RECEIVER_LOGS_DISABLED", "no")],
+        &[("ROTEL_OTLP_RECEIVER_LOGS_HTTP_PATH", "v1/logs")],
+        &[("ROTEL_LAMBDA_TELEMETRY_TYPES", "platform,functions")],
+        &[("ROTEL_LAMBDA_PLATFORM_EVENTS", "everything")],
+        &[("ROTEL_LAMBDA_LOG_MIN_SEVERITY", "loud")],
+        &[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "my-lambda-api")],
+        &[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "team=a,=b")],
+        &[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "service.name=%ff")],
+        &[("ROTEL_FLUSH_STRATEGY", "sometimes")],
+        &[("ROTEL_FLUSH_STRATEGY", "periodic,often")],
+        &[("ROTEL_BUFFER_MAX_BYTES", "4GB")],
+        &[("ROTEL_BUFFER_MAX_BYTES", "268435456"), ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")],
+        &[("ROTEL_ON_INIT_ERROR", "panic")],
+        &[("ROTEL_LOG_LEVEL", "loud")],
+        &[("ROTEL_LOG_FORMAT", "xml")],
+        &[("ROTEL_DEBUG_LOG", "spans")],
+        &[("ROTEL_ENV_FILE", PARAMETER)],
+    ];
+    let mut lines = Vec::new();
+    for mistake in mistakes {
+        let Outcome { faults, .. } = outcome(&[&[ENDPOINT], *mistake].concat());
+        assert_eq!(faults.len(), 1, "{mistake:?}: {faults:?}");
+        lines.extend(faults);
+    }
+    let told = told(&lines);
+    assert!(!told.contains("hunter2"));
+    insta::assert_snapshot!(told, @r##"
+    ROTEL_EXPORTER: "datadog" is an exporter of Rotel that this extension leaves out; write otlp or blackhole
+    ROTEL_EXPORTER: "otel" is not an exporter of this extension; write otlp or blackhole
+    ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; write http://clickstack.example.com:4317 or https://clickstack.example.com:4317
+    ROTEL_OTLP_EXPORTER_ENDPOINT: "tcp://clickstack.example.com:4317" has an unknown scheme; write http:// or https://
+    ROTEL_OTLP_EXPORTER_ENDPOINT: "https://:4317" has no host; write something like https://clickstack.example.com:4317
+    ROTEL_OTLP_EXPORTER_ENDPOINT: "https://clickstack.example.com:431711" is not a URL: invalid port number; write something like https://clickstack.example.com:4317
+    ROTEL_OTLP_EXPORTER_ENDPOINT: "https://<your endpoint>:4317" is not a URL: invalid international domain name; write something like https://clickstack.example.com:4317
+    ROTEL_OTLP_EXPORTER_ENDPOINT: the URL holds a user name; send credentials as a header instead
+    ROTEL_OTLP_EXPORTER_ENDPOINT: this extension itself listens there, on localhost:4318, so telemetry would go in a circle; write the address of your ClickStack
+    ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT: this extension itself listens there, on 0.0.0.0:8990, so telemetry would go in a circle; write the address of your ClickStack
+    ROTEL_OTLP_EXPORTER_PROTOCOL: "http/json" is received but not sent; write http, which sends protobuf, or grpc
+    ROTEL_OTLP_EXPORTER_PROTOCOL: "tcp" is not a protocol; write grpc or http
+    ROTEL_OTLP_EXPORTER_COMPRESSION: "brotli" is not a compression; write gzip, zstd or none
+    ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT: "5" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
+    ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT: "0s" leaves no time at all; write a longer duration, such as 250ms, 5s or 1m
+    ROTEL_OTLP_EXPORTER_TRACES_REQUEST_TIMEOUT: "60m" is longer than a Lambda function may run; write 15m or less
+    ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF: "often" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: part 1 has no "="; write name=value,name2=value2
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: part 1 has no "="; write name=value,name2=value2
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: part 2 has a name that is not a header's; use letters, digits and hyphens
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: the value of part 1 has a character that no header may have, such as a line break; remove it
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: content-type is set by the extension itself; remove it
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: a secret reference has no '}' at its end; write ${arn:…} or $<arn:…>
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:ssm:us-east-1:123456789012:parameter/key is a parameter, and "#key" takes a key of a Secrets Manager secret only; remove what begins with "#"
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: secret:// stands for a whole value only, and here is text around it; write ${arn:…} instead
+    ROTEL_OTLP_EXPORTER_TLS_CA_PEM: ROTEL_OTLP_EXPORTER_TLS_CA_FILE is set too, and only one can hold; remove one
+    ROTEL_OTLP_EXPORTER_TLS_CERT_FILE: a certificate and its key go together; set ROTEL_OTLP_EXPORTER_TLS_KEY_FILE as well
+    ROTEL_OTLP_EXPORTER_TRACES_TLS_KEY_PEM: a certificate and its key go together; set ROTEL_OTLP_EXPORTER_TRACES_TLS_CERT_PEM as well
+    ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY: "yes" is neither true nor false; write true or false
+    ROTEL_OTLP_EXPORTER_AUTHENTICATOR: sigv4auth is not in this extension; write basic, or send to an endpoint that takes a header
+    ROTEL_OTLP_EXPORTER_AUTHENTICATOR: "digest" is not an authenticator; write basic
+    ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD: not set, and ROTEL_OTLP_EXPORTER_AUTHENTICATOR=basic needs it; set it, or remove ROTEL_OTLP_EXPORTER_AUTHENTICATOR
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: it sets Authorization, and so does ROTEL_OTLP_EXPORTER_AUTHENTICATOR; remove one of them
+    ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME: it holds a ":", which ends a user name; remove it
+    ROTEL_OTLP_GRPC_ENDPOINT: "4317" is not an address to listen on; write host:port, such as localhost:4317
+    ROTEL_OTLP_HTTP_ENDPOINT: it is needed before secrets are fetched, and a secret reference stands in it; write the value itself
+    ROTEL_TELEMETRY_ENDPOINT: "localhost:telemetry" is not an address to listen on; write host:port, such as localhost:4317
+    ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB: "4MiB" is not a count; write a whole number from 1 to 1024
+    ROTEL_OTLP_RECEIVER_LOGS_DISABLED: "no" is neither true nor false; write true or false
+    ROTEL_OTLP_RECEIVER_LOGS_HTTP_PATH: "v1/logs" is not a path; write /v1/logs
+    ROTEL_LAMBDA_TELEMETRY_TYPES: "functions" is not a type of the Telemetry API; write platform, function or extension
+    ROTEL_LAMBDA_PLATFORM_EVENTS: "everything" is not a form of platform events; write metrics, spans, logs or none
+    ROTEL_LAMBDA_LOG_MIN_SEVERITY: "loud" is not a severity; write trace, debug, info, warn, error or fatal
+    ROTEL_OTEL_RESOURCE_ATTRIBUTES: part 1 has no "="; write name=value,name2=value2
+    ROTEL_OTEL_RESOURCE_ATTRIBUTES: part 2 has no key; write key=value,key2=value2
+    ROTEL_OTEL_RESOURCE_ATTRIBUTES: the value of part 1 is not UTF-8 once its %XX are decoded; encode it as UTF-8
+    ROTEL_FLUSH_STRATEGY: "sometimes" is not a flush strategy; write end, adaptive or periodic,20s
+    ROTEL_FLUSH_STRATEGY: "often" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
+    ROTEL_BUFFER_MAX_BYTES: "4GB" is not a count; write a whole number of 1 or more
+    ROTEL_BUFFER_MAX_BYTES: "268435456" is more than the function's memory, 134217728 bytes; write less
+    ROTEL_ON_INIT_ERROR: "panic" is not an answer to a fault at the start; write continue or fail
+    ROTEL_LOG_LEVEL: "loud" is not a log level; write error, warn, info, debug, trace or off
+    ROTEL_LOG_FORMAT: "xml" is not a log format; write text or json
+    ROTEL_DEBUG_LOG: "spans" is not a signal; write traces, metrics or logs
+    ROTEL_ENV_FILE: it is needed before secrets are fetched, and a secret reference stands in it; write the value itself
+    "##);
+}
+
+#[test]
+fn what_is_odd_is_told_as_a_warning() {
+    let oddities: &[&[(&str, &str)]] = &[
+        &[("ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY", "true")],
+        &[("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "hunter2")],
+        &[("ROTEL_FLUSH_STRATEGY", "adaptive")],
+        &[("ROTEL_FLUSH_STRATEGY", "periodic,20s")],
+        &[("ROTEL_LAMBDA_PLATFORM_EVENTS", "metrics,logs")],
+        &[("ROTEL_LAMBDA_LOG_MIN_SEVERITY", "warn")],
+        &[("ROTEL_DEBUG_LOG", "traces,logs")],
+        &[("ROTEL_DEBUG_LOG_VERBOSITY", "detailed")],
+        &[("OTEL_RESOURCE_ATTRIBUTES", "team")],
+        &[("ROTEL_FLUSH_TIMEOT", "1s")],
+        &[("ROTEL_DATADOG_EXPORTER_API_KEY", "hunter2")],
+    ];
+    let mut lines = Vec::new();
+    for oddity in oddities {
+        let Outcome { faults, warnings, .. } = outcome(&[&[ENDPOINT], *oddity].concat());
+        assert_eq!((faults, warnings.len()), (vec![], 1), "{oddity:?}: {warnings:?}");
+        lines.extend(warnings);
+    }
+    insta::assert_snapshot!(told(&lines), @r#"
+    ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY: the endpoint's certificate is not checked, so anybody between can read the ingestion key; set …_TLS_CA_FILE instead
+    ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD: it has no effect alone; set ROTEL_OTLP_EXPORTER_AUTHENTICATOR=basic as well
+    ROTEL_FLUSH_STRATEGY: this version flushes at the end of every invocation; write end, or leave it for a later one
+    ROTEL_FLUSH_STRATEGY: this version flushes at the end of every invocation; write end, or leave it for a later one
+    ROTEL_LAMBDA_PLATFORM_EVENTS: it has no effect in this version; remove it, or leave it for a later one
+    ROTEL_LAMBDA_LOG_MIN_SEVERITY: it has no effect in this version; remove it, or leave it for a later one
+    ROTEL_DEBUG_LOG: it has no effect in this version; remove it, or leave it for a later one
+    ROTEL_DEBUG_LOG_VERBOSITY: it has no effect in this version; remove it, or leave it for a later one
+    OTEL_RESOURCE_ATTRIBUTES: part 1 has no "="; write name=value,name2=value2
+    ROTEL_FLUSH_TIMEOT: there is no such variable, so it has no effect; ROTEL_FLUSH_TIMEOUT may be meant
+    ROTEL_DATADOG_EXPORTER_API_KEY: this extension leaves out the Datadog exporter of Rotel, so it has no effect; remove it
+    "#);
+}
+
+#[test]
+fn a_secret_that_is_no_good_is_told_without_it() {
+    let mistakes: &[(&str, &str, &str)] = &[
+        ("ROTEL_OTLP_EXPORTER_ENDPOINT", SECRET, "hunter2"),
+        ("ROTEL_OTLP_EXPORTER_PROTOCOL", SECRET, "hunter2"),
+        ("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", SECRET, "hunter2"),
+        (HEADERS, SECRET, "hunter2"),
+        (HEADERS, &format!("Authorization={SECRET}"), "hunter2\nhunter2"),
+        (HEADERS, &format!("Authorization={}", SECRET.replace('}', "#key}")), "hunter2"),
+        (HEADERS, &format!("Authorization={}", SECRET.replace('}', "#key}")), r#"{"Key": "hunter2"}"#),
+    ];
+    let mut lines = Vec::new();
+    for (name, value, secret) in mistakes {
+        let Outcome { faults, .. } = resolved(&[ENDPOINT, (name, value)], secret);
+        assert_eq!(faults.len(), 1, "{name} {value}: {faults:?}");
+        lines.extend(faults);
+    }
+    lines.extend(
+        read_resolved(&variables(&[ENDPOINT, (HEADERS, &format!("a={SECRET}"))]), &Secrets::new()).faults,
+    );
+    let told = told(&lines);
+    assert!(!told.contains("hunter2"));
+    insta::assert_snapshot!(told, @r##"
+    ROTEL_OTLP_EXPORTER_ENDPOINT: what its secret holds has no scheme; write http:// or https://
+    ROTEL_OTLP_EXPORTER_PROTOCOL: what its secret holds is not a protocol; write grpc or http
+    ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT: what its secret holds is not a duration; write a number and its unit, such as 250ms, 5s or 1m
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: part 1 has no "="; write name=value,name2=value2
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: the value of part 1 has a character that no header may have, such as a line break; remove it
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123: the secret is not a JSON object, so it has no key "key"; store it as JSON, or leave "#key" away to take the whole
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123: the secret has no key "key"; check its spelling, upper and lower case differ
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123 has not been fetched; its own message says why
+    "##);
+}
+
+#[test]
+fn http_appends_the_signals_path_to_the_common_endpoint_only() {
+    let outcome = outcome(&[
+        ("ROTEL_OTLP_EXPORTER_PROTOCOL", "http"),
+        ("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://host/base/"),
+        ("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "https://elsewhere:4318/own?tenant=a"),
+        ("ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT", "https://grpc:4317"),
+        ("ROTEL_OTLP_EXPORTER_TRACES_PROTOCOL", "grpc"),
+    ]);
+    assert_eq!(
+        urls(&outcome),
+        [
+            Some("https://host/base/v1/logs"),
+            Some("https://elsewhere:4318/own?tenant=a"),
+            Some("https://grpc:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export"),
+        ]
+    );
+}
+
+#[test]
+fn a_signals_own_settings_win_and_the_rest_is_common() {
+    let outcome = outcome(&[
+        ENDPOINT,
+        (HEADERS, "Authorization=common,X-Team=a"),
+        ("ROTEL_OTLP_EXPORTER_COMPRESSION", "zstd"),
+        ("ROTEL_OTLP_EXPORTER_TLS_CA_FILE", "/ca.pem"),
+        ("ROTEL_OTLP_EXPORTER_LOGS_CUSTOM_HEADERS", "Authorization=logs"),
+        ("ROTEL_OTLP_EXPORTER_LOGS_COMPRESSION", "none"),
+        ("ROTEL_OTLP_EXPORTER_LOGS_REQUEST_TIMEOUT", "250ms"),
+        ("ROTEL_OTLP_EXPORTER_LOGS_TLS_CA_PEM", "-----BEGIN"),
+        ("ROTEL_OTLP_EXPORTER_LOGS_TLS_CERT_FILE", "/cert.pem"),
+        ("ROTEL_OTLP_EXPORTER_TLS_KEY_FILE", "/key.pem"),
+        ("ROTEL_OTLP_EXPORTER_TLS_CERT_PEM", "-----BEGIN"),
+    ]);
+    assert_eq!(outcome.faults, []);
+    let (logs, traces) = (export(&outcome, Signal::Logs), export(&outcome, Signal::Traces));
+    assert_eq!((logs.headers.len(), traces.headers.len()), (1, 2));
+    assert_eq!((logs.compression, traces.compression), (Compression::None, Compression::Zstd));
+    assert_eq!(logs.request_timeout, Duration::from_millis(250));
+    assert_eq!(traces.request_timeout, Duration::from_secs(5));
+    let file = |variable: &str, path: &str| Pem {
+        variable: variable.to_owned(),
+        source: PemSource::File(path.to_owned()),
+    };
+    assert_eq!(traces.tls.ca, Some(file("ROTEL_OTLP_EXPORTER_TLS_CA_FILE", "/ca.pem")));
+    assert_eq!(
+        logs.tls.identity,
+        Some(Identity {
+            certificate: file("ROTEL_OTLP_EXPORTER_LOGS_TLS_CERT_FILE", "/cert.pem"),
+            key: file("ROTEL_OTLP_EXPORTER_TLS_KEY_FILE", "/key.pem"),
+        })
+    );
+}
+
+#[test]
+fn a_signal_with_a_faulty_way_is_dropped_alone() {
+    let outcome = outcome(&[ENDPOINT, ("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "nowhere")]);
+    assert_eq!(outcome.faults.len(), 1);
+    assert_eq!(urls(&outcome).map(|url| url.is_some()), [true, false, true]);
+}
+
+#[test]
+fn one_signals_endpoint_is_enough() {
+    let outcome = outcome(&[("ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT", "https://host:4317")]);
+    assert_eq!((&outcome.faults, &outcome.warnings), (&vec![], &vec![]));
+    assert_eq!(urls(&outcome).map(|url| url.is_some()), [false, false, true]);
+}
+
+#[test]
+fn basic_authentication_is_a_header_that_never_prints() {
+    let outcome = outcome(&[
+        ENDPOINT,
+        (HEADERS, "X-Team=a"),
+        ("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "basic"),
+        ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", "Aladdin"),
+        ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "open sesame"),
+    ]);
+    let export = export(&outcome, Signal::Metrics);
+    // The example of RFC 7617.
+    assert_eq!(
+        export.headers[1],
+        (http::header::AUTHORIZATION, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==".parse().unwrap())
+    );
+    assert!(!format!("{outcome:?}").contains("QWxhZGRpbjpvc"));
+}
+
+#[test]
+fn retries_fall_back_to_those_of_every_exporter() {
+    let outcome = outcome(&[
+        ENDPOINT,
+        ("ROTEL_EXPORTER_RETRY_INITIAL_BACKOFF", "1s"),
+        ("ROTEL_EXPORTER_RETRY_MAX_BACKOFF", "2s"),
+        ("ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF", "3s"),
+    ]);
+    let seconds = Duration::from_secs;
+    assert_eq!(
+        export(&outcome, Signal::Logs).retry,
+        Retry { initial_backoff: seconds(1), max_backoff: seconds(3), max_elapsed_time: seconds(300) }
+    );
+}
+
+#[test]
+fn an_endpoint_at_our_own_receiver_is_refused() {
+    let refused = |endpoint: &str, receiver: &str| {
+        let outcome =
+            outcome(&[("ROTEL_OTLP_EXPORTER_ENDPOINT", endpoint), ("ROTEL_OTLP_GRPC_ENDPOINT", receiver)]);
+        assert!(Url::parse(endpoint).is_ok(), "{endpoint}");
+        !outcome.faults.is_empty()
+    };
+    for endpoint in [
+        "http://localhost:4317",
+        "http://LOCALHOST:4317/x",
+        "http://127.0.0.1:4317",
+        "http://[::1]:4317",
+        "http://[::ffff:127.0.0.1]:4317",
+        "http://0.0.0.0:4317",
+        "http://sandbox.localdomain:4317",
+        "http://2130706433:4317",
+    ] {
+        for receiver in ["localhost:4317", "127.0.0.1:4317", "0.0.0.0:4317"] {
+            assert!(refused(endpoint, receiver), "{endpoint} {receiver}");
+        }
+    }
+    assert!(refused("http://localhost", "localhost:80"), "the scheme's own port");
+    assert!(refused("http://127.9.9.9:4317", "0.0.0.0:4317"));
+    assert!(!refused("http://127.9.9.9:4317", "localhost:4317"), "somebody else's loopback address");
+    assert!(!refused("http://localhost:4319", "localhost:4317"));
+    assert!(!refused("http://example.com:4317", "0.0.0.0:4317"));
+}
+
+#[test]
+fn the_platforms_events_are_always_asked_for() {
+    let types = |text| outcome(&[("ROTEL_LAMBDA_TELEMETRY_TYPES", text)]).config.telemetry_types.names();
+    assert_eq!(types(""), ["platform", "function", "extension"]);
+    assert_eq!(types("function"), ["platform", "function"]);
+    assert_eq!(types("platform"), ["platform"]);
+    assert_eq!(types("functions"), ["platform", "function", "extension"]);
+}
+
+#[test]
+fn the_buffer_is_a_sixteenth_of_the_memory_within_bounds() {
+    for (memory_mb, expected_mib) in [("128", 8), ("32", 4), ("10240", 64), ("", 4)] {
+        let config = outcome(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", memory_mb)]).config;
+        assert_eq!(config.buffer_max_bytes, expected_mib * MIB, "{memory_mb} MB");
+    }
+}
+
+#[test]
+fn the_service_name_variable_wins_over_the_attribute_list() {
+    let config =
+        outcome(&[("OTEL_RESOURCE_ATTRIBUTES", "service.name=a,team=b"), ("OTEL_SERVICE_NAME", "c")]).config;
+    assert_eq!(
+        config.sdk_resource_attributes,
+        [("team".to_owned(), "b".to_owned()), ("service.name".to_owned(), "c".to_owned())]
+    );
+}
+
+#[test]
+fn our_own_log_lines_follow_lambdas_format_unless_told_otherwise() {
+    assert!(outcome(&[("AWS_LAMBDA_LOG_FORMAT", "JSON")]).config.log.json);
+    assert!(!outcome(&[("AWS_LAMBDA_LOG_FORMAT", "JSON"), ("ROTEL_LOG_FORMAT", "text")]).config.log.json);
+}
+
+#[test]
+fn the_env_file_is_named_by_its_variable() {
+    assert_eq!(
+        env_file_path(&variables(&[("ROTEL_ENV_FILE", "\"/var/task/rotel.env\"")])),
+        Some("/var/task/rotel.env")
+    );
+    assert_eq!(env_file_path(&variables(&[("ROTEL_ENV_FILE", " ")])), None);
+}
+
+#[test]
+fn a_variable_of_the_table_is_known_and_its_default_is_what_holds() {
+    let told_otherwise = |default: &str| default == "–" || default.contains(['`', '\'', '/']);
+    let unset = outcome(&[ENDPOINT]);
+    for variable in SECTIONS.iter().flat_map(|section| section.variables) {
+        for name in variable.names() {
+            assert!(!name.starts_with("ROTEL_") || variables::unknown(&name).is_none(), "{name}");
+            if !told_otherwise(variable.default) {
+                let set = outcome(&[ENDPOINT, (&name, variable.default)]);
+                assert_eq!(set.faults, [], "{name}");
+                assert_eq!(format!("{:?}", set.config), format!("{:?}", unset.config), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_variable_that_is_read_stands_in_the_table() {
+    let source = [include_str!("mod.rs"), include_str!("export.rs")].concat();
+    let known: Vec<_> = variables::all().map(|variable| variable.name).collect();
+    for name in source.split('"').filter(|text| text.starts_with("ROTEL_") || text.starts_with("OTEL_")) {
+        // What is put together ends where a suffix is put in.
+        let name = name.replace("{}", "{SIGNAL}").replace("{suffix}", "");
+        assert!(known.iter().any(|known| known.starts_with(&*name)), "{name}");
+    }
+}

@@ -1,0 +1,63 @@
+//! What the fuzz targets do with a text, and what must hold whatever it is. `tests/corpus.rs` does the same with the
+//! committed corpora.
+
+use rotel_lambda_extension::core::config::{self, Exports, Variables, env_file};
+use rotel_lambda_extension::core::secret_ref::{self, BATCH_LIMIT, find, fill};
+
+/// A file that `ROTEL_ENV_FILE` names.
+pub fn env_file(text: &str) {
+    let environment = variables("NAME", "a 'value' with \"everything\" \\ $NAME ${NAME} # in it");
+    match env_file::parse(text, &environment) {
+        Ok(file) => {
+            assert!(file.variables.values().all(|value| !value.contains('\0')), "a mark was left");
+            config::read(&file.variables);
+        }
+        Err(faults) => {
+            assert!(!faults.is_empty());
+            let lines = text.split('\n').count();
+            for fault in faults {
+                let line = fault.problem.split(' ').nth(1).and_then(|line| line.parse().ok());
+                assert!(line.is_some_and(|line| (1..=lines).contains(&line)), "{fault} of {lines} lines");
+            }
+        }
+    }
+}
+
+/// A value of `ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS`.
+pub fn header_list(text: &str) {
+    if let Ok(headers) = config::headers(text) {
+        assert!(headers.iter().all(|(_, value)| value.is_sensitive()), "a value that prints");
+    }
+    let mut variables = variables("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", text);
+    variables.insert("ROTEL_OTLP_EXPORTER_ENDPOINT".to_owned(), "https://host:4317".to_owned());
+    let outcome = config::read(&variables);
+    let dropped = matches!(&outcome.config.exports, Exports::Known(exports) if exports.logs.is_none());
+    assert_eq!(dropped, !outcome.faults.is_empty(), "telemetry is dropped where a fault is told, and only there");
+}
+
+/// A value of `ROTEL_OTEL_RESOURCE_ATTRIBUTES`.
+pub fn resource_attributes(text: &str) {
+    if let Ok(attributes) = config::resource_attributes(text) {
+        assert!(attributes.iter().all(|(key, _)| !key.is_empty()), "an attribute without a key");
+    }
+    config::read(&variables("ROTEL_OTEL_RESOURCE_ATTRIBUTES", text));
+}
+
+/// A value with references to secrets, and a secret that a key is taken from.
+pub fn secret_references(text: &str) {
+    assert_eq!(fill(text, |_| None), text, "nothing is known, and something was filled in");
+    if let Ok(references) = find(text) {
+        assert_eq!(find(&fill(text, |_| Some("|"))), Ok(Vec::new()), "a reference was left");
+        for batch in secret_ref::batches(&references) {
+            assert!((1..=BATCH_LIMIT).contains(&batch.arns.len()));
+            assert!(batch.arns.iter().all(|arn| text.contains(&arn.text)));
+        }
+    }
+    if let Err(error) = secret_ref::pick(text, Some("key")) {
+        assert!(text.len() < 8 || !error.to_string().contains(text), "an error shows the secret");
+    }
+}
+
+fn variables(name: &str, value: &str) -> Variables {
+    Variables::from([(name.to_owned(), value.to_owned())])
+}
