@@ -10,5 +10,7 @@ pub mod logs;
 pub mod otlp;
 pub mod resource;
 pub mod retry;
+pub mod secret;
+pub mod secret_ref;
 pub mod signal;
 pub mod telemetry;
