@@ -69,6 +69,7 @@ pub use settings::{Initialization, LogFormat};
 pub use state::Answer;
 
 mod address;
+pub mod aws;
 mod board;
 mod clock;
 pub mod collector;
