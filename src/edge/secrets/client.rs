@@ -32,11 +32,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// connection, and then only this ends the wait for the answer.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The budget ends the attempts in most cases; this keeps them few if it is long.
-const ATTEMPTS: u32 = 10;
-
+/// How many attempts, with a growing pause before each, the SDK makes of one call.
+const ATTEMPTS: u32 = 5;
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
-const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// What of an answer is read at most. Ten secrets of 64 KiB are less, every byte written as `\u00xx`.
 const ANSWER_LIMIT: usize = 8 << 20;
@@ -67,10 +65,7 @@ impl Access {
             .use_fips(is_true(variables, "AWS_USE_FIPS_ENDPOINT"))
             .use_dual_stack(is_true(variables, "AWS_USE_DUALSTACK_ENDPOINT"))
             .retry_config(
-                RetryConfig::standard()
-                    .with_max_attempts(ATTEMPTS)
-                    .with_initial_backoff(INITIAL_BACKOFF)
-                    .with_max_backoff(MAX_BACKOFF),
+                RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(INITIAL_BACKOFF),
             )
             .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build())
             // It watches over long downloads.

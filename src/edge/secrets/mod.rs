@@ -159,7 +159,17 @@ struct Call {
     outcome: Result<Answers, Refusal>,
 }
 
+/// Calls until there is an answer to go by. At the deadline the fault is what came last, where anything did: that a
+/// service throttles tells more than that time is up.
 async fn call(store: Store, arns: Vec<String>, deadline: Instant) -> Call {
-    let outcome = timeout_at(deadline, store.ask(&arns)).await.unwrap_or_else(|_| Err(Refusal::timeout()));
+    let mut last = Refusal::timeout();
+    let outcome = loop {
+        match timeout_at(deadline, store.ask(&arns)).await {
+            // The SDK has paused between its attempts already.
+            Ok(Err(refusal)) if refusal.may_pass() => last = refusal,
+            Ok(outcome) => break outcome,
+            Err(_) => break Err(last),
+        }
+    };
     Call { store, arns, outcome }
 }

@@ -18,12 +18,16 @@ const MAY_CONCERN_ONE: [&str; 7] = [
     "ValidationException",
 ];
 
-const NETWORK: &str = "AWS was not reached; a function in a VPC needs a NAT gateway or an interface endpoint of the \
+/// Codes that say: not now.
+const THROTTLED: [&str; 4] =
+    ["ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded", "LimitExceededException"];
+
+const NETWORK: &str = "no answer from AWS; a function in a VPC needs a NAT gateway or an interface endpoint of the \
     service, and a security group that lets it out to port 443";
 const CREDENTIALS: &str = "AWS does not know these credentials; see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and \
     AWS_SESSION_TOKEN, which Lambda sets and nothing else should";
-const NO_CREDENTIALS: &str = "there are no credentials; give the function a role, or outside Lambda set \
-    AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
+const NO_CREDENTIALS: &str = "there are no credentials; Lambda sets them, elsewhere set AWS_ACCESS_KEY_ID and \
+    AWS_SECRET_ACCESS_KEY";
 const CREDENTIALS_ENDPOINT: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI with AWS_CONTAINER_AUTHORIZATION_TOKEN leads to no \
     credentials; leave both as Lambda sets them";
 const CREDENTIALS_TIME: &str = "the endpoint of AWS_CONTAINER_CREDENTIALS_FULL_URI did not answer in time; leave it as \
@@ -33,6 +37,8 @@ const CREDENTIALS_TIME: &str = "the endpoint of AWS_CONTAINER_CREDENTIALS_FULL_U
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     code: String,
+    /// Whether the same call may go well a little later.
+    passing: bool,
     /// Where the code alone does not tell it.
     remedy: Option<&'static str>,
 }
@@ -49,13 +55,19 @@ impl Refusal {
     /// As a whole call ended. Nothing of it but the code is kept: the SDK's errors hold the answer's body.
     pub(super) fn of_call<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Self {
         match error {
-            SdkError::ServiceError(error) => match error.err().code() {
-                Some(code) => Self::of_code(code),
-                None => Self::of_code(&format!("Http{}", error.raw().status().as_u16())),
-            },
+            SdkError::ServiceError(error) => {
+                let status = error.raw().status();
+                let refusal = match error.err().code() {
+                    Some(code) => Self::of_code(code),
+                    None => Self::of_code(&format!("Http{}", status.as_u16())),
+                };
+                Self { passing: refusal.passing || status.is_server_error(), ..refusal }
+            }
             SdkError::TimeoutError(_) => Self::timeout(),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::timeout(),
-            SdkError::DispatchFailure(failure) if failure.is_io() => Self::ours("ConnectionFailed"),
+            SdkError::DispatchFailure(failure) if failure.is_io() => {
+                Self { passing: true, ..Self::ours("ConnectionFailed") }
+            }
             SdkError::ResponseError(_) => Self::ours("UnreadableAnswer"),
             _ => Self::ours("InvalidRequest"),
         }
@@ -63,7 +75,7 @@ impl Refusal {
 
     /// No answer within the budget.
     pub(super) fn timeout() -> Self {
-        Self::ours("Timeout")
+        Self { passing: true, ..Self::ours("Timeout") }
     }
 
     /// A secret of bytes.
@@ -97,12 +109,17 @@ impl Refusal {
     }
 
     fn ours(code: &str) -> Self {
-        Self { code: code.to_owned(), remedy: None }
+        Self { code: code.to_owned(), passing: THROTTLED.contains(&code), remedy: None }
     }
 
     /// Whether a call for the same secrets one by one may go better.
     pub(super) fn may_concern_one(&self) -> bool {
         MAY_CONCERN_ONE.contains(&self.code.as_str())
+    }
+
+    /// Whether the same call may go well a little later.
+    pub(super) fn may_pass(&self) -> bool {
+        self.passing
     }
 
     pub(super) fn into_code(self) -> String {
@@ -148,7 +165,7 @@ impl Refusal {
                 | "UnrecognizedClientException",
                 _,
             ) => CREDENTIALS,
-            ("ThrottlingException" | "TooManyRequestsException" | "RequestLimitExceeded", _) => {
+            (code, _) if THROTTLED.contains(&code) => {
                 "AWS throttles the account's calls; ask for a higher limit or start fewer functions at once"
             }
             ("UnreadableAnswer", _) => {
@@ -200,7 +217,7 @@ mod tests {
         insta::assert_snapshot!(told.join("\n"), @r"
         AccessDeniedException; allow the function's role ssm:GetParameters on it, and kms:Decrypt on its key if that is not the account's default
         BinarySecret; it holds bytes, which fit in no variable; store it as text (SecretString)
-        ConnectionFailed; AWS was not reached; a function in a VPC needs a NAT gateway or an interface endpoint of the service, and a security group that lets it out to port 443
+        ConnectionFailed; no answer from AWS; a function in a VPC needs a NAT gateway or an interface endpoint of the service, and a security group that lets it out to port 443
         DecryptionFailure; allow the function's role kms:Decrypt on its key, and see that the key is enabled
         InternalServiceError; look the code up in the AWS API reference of the service
         InvalidRequest; no endpoint fits it; check the ARN's region, AWS_ENDPOINT_URL and AWS_USE_FIPS_ENDPOINT
