@@ -1,6 +1,7 @@
 //! AWS Secrets Manager: BatchGetSecretValue for several, GetSecretValue for one.
 
 use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::types::{ApiErrorType, SecretValueEntry};
 
 use super::Answers;
 use super::client::Access;
@@ -38,8 +39,8 @@ impl SecretsManager {
         let answer = call.send().await.map_err(|error| Refusal::of_call(&error))?;
         let mut answers = Answers::new();
         for asked in arns {
-            let value = of(asked, answer.secret_values(), |entry| entry.arn());
-            let error = of(asked, answer.errors(), |error| error.secret_id());
+            let value = of(asked, answer.secret_values(), SecretValueEntry::arn);
+            let error = of(asked, answer.errors(), ApiErrorType::secret_id);
             if let Some(entry) = value {
                 let value = entry.secret_string().map(Secret::new).ok_or_else(Refusal::binary);
                 answers.push((asked.clone(), value));

@@ -123,15 +123,14 @@ fn secret<'a>(held: &'a BTreeMap<String, Held>, call: &Call, id: &str) -> Option
 fn entry(arn: &str, held: &Held) -> Value {
     let name = arn.rsplit(':').next().unwrap_or_default();
     let name = name.get(..name.len().saturating_sub(SUFFIX_LEN)).unwrap_or_default();
-    let mut entry = json!({
+    let (content, value) = match held {
+        Held::Text(text) => ("SecretString", text.as_str()),
+        Held::Bytes | Held::Refused(_) => ("SecretBinary", "AAEC"),
+    };
+    json!({
         "ARN": arn, "Name": name, "VersionId": "a1b2c3d4-0000-4000-8000-000000000000",
-        "VersionStages": ["AWSCURRENT"], "CreatedDate": 1.7e9,
-    });
-    match held {
-        Held::Text(text) => entry["SecretString"] = text.as_str().into(),
-        Held::Bytes | Held::Refused(_) => entry["SecretBinary"] = "AAEC".into(),
-    }
-    entry
+        "VersionStages": ["AWSCURRENT"], "CreatedDate": 1.7e9, content: value,
+    })
 }
 
 /// `eu-west-1` of `arn:aws:ssm:eu-west-1:…`.

@@ -60,13 +60,10 @@ impl Signature {
 
 fn canonical(head: &Parts, signed_headers: &str, body: &[u8]) -> String {
     let query = head.uri.query().unwrap_or_default();
-    let mut text = format!("{}\n{}\n{query}\n", head.method, head.uri.path());
-    for name in signed_headers.split(';') {
-        let value = web::header(&head.headers, name).unwrap_or_default().trim();
-        text.push_str(&format!("{name}:{value}\n"));
-    }
-    text.push_str(&format!("\n{signed_headers}\n{}", sha256(body)));
-    text
+    let line = |name| format!("{name}:{}\n", web::header(&head.headers, name).unwrap_or_default().trim());
+    let headers: String = signed_headers.split(';').map(line).collect();
+    let body = sha256(body);
+    format!("{}\n{}\n{query}\n{headers}\n{signed_headers}\n{body}", head.method, head.uri.path())
 }
 
 fn sign(key: &[u8], text: &str) -> Vec<u8> {
