@@ -11,6 +11,7 @@ use rotel_lambda_extension::core::config::{Log, Variables};
 use rotel_lambda_extension::core::secret_ref::{Batch, Service};
 use rotel_lambda_extension::edge::logging;
 use rotel_lambda_extension::edge::secrets::{Resolution, resolve};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tracing::{Dispatch, Level};
@@ -192,9 +193,9 @@ async fn calls_that_are_throttled_or_fail_are_made_again() {
         [(6, 400, "ThrottlingException"), (1, 500, "InternalServiceError"), (1, 503, "ServiceUnavailable")]
     {
         let aws = Aws::start().await.expect("a stand-in");
-        let arns = kept(&aws, 3, parameter);
+        let arns = kept(&aws, 1, secret);
         aws.behave_next(times, &Behaviour::Refuse { status, code });
-        let resolution = resolve(parameters(&arns), &aws.variables(), BUDGET).await;
+        let resolution = resolve(secrets(&arns), &aws.variables(), BUDGET).await;
         assert_whole(&resolution, &arns);
         assert_eq!(aws.calls().len(), times + 1);
     }
@@ -231,9 +232,11 @@ async fn an_attempt_that_hangs_is_given_up_for_another() {
 async fn what_is_not_aws_is_told_apart() {
     let aws = Aws::start().await.expect("a stand-in");
     let arns = kept(&aws, 2, parameter);
-    aws.behave(Action::GetParameters, Behaviour::WebPage);
-    let resolution = resolve(parameters(&arns), &aws.variables(), BUDGET).await;
-    assert_eq!(codes(&resolution), ["UnreadableAnswer"; 2]);
+    for (answer, code) in [(json!("<html>"), "UnreadableAnswer"), (json!({}), "NoAnswer")] {
+        aws.behave(Action::GetParameters, Behaviour::Say(answer));
+        let resolution = resolve(parameters(&arns), &aws.variables(), BUDGET).await;
+        assert_eq!(codes(&resolution), [code; 2]);
+    }
 
     let mut variables = aws.variables();
     variables.insert("AWS_ENDPOINT_URL".to_owned(), "not a URL".to_owned());

@@ -83,25 +83,19 @@ pub async fn resolve(batches: Vec<Batch>, variables: &Variables, budget: Duratio
     while let Some(ended) = calls.join_next().await {
         // A panic in the SDK leaves its ARNs open.
         let Ok(Call { store, arns, outcome }) = ended else { continue };
-        match outcome {
-            Ok(answers) => {
-                for (arn, answer) in answers {
-                    if let Some(service) = open.remove(&arn) {
-                        resolution.take(arn, service, answer);
-                    }
-                }
-            }
+        let answers = match outcome {
+            Ok(answers) => answers,
             Err(refusal) if arns.len() > 1 && refusal.may_concern_one() => {
                 for arn in arns {
                     calls.spawn(call(store.clone(), vec![arn], deadline));
                 }
+                continue;
             }
-            Err(refusal) => {
-                for arn in arns {
-                    if let Some(service) = open.remove(&arn) {
-                        resolution.take(arn, service, Err(refusal.clone()));
-                    }
-                }
+            Err(refusal) => arns.into_iter().map(|arn| (arn, Err(refusal.clone()))).collect(),
+        };
+        for (arn, answer) in answers {
+            if let Some(service) = open.remove(&arn) {
+                resolution.take(arn, service, answer);
             }
         }
     }

@@ -23,7 +23,7 @@ impl SecretsManager {
     /// One call. A lone secret takes the call that roles are usually allowed.
     pub(super) async fn ask(&self, arns: &[String]) -> Result<Answers, Refusal> {
         match arns {
-            [arn] => Ok(vec![(arn.clone(), self.ask_one(arn).await)]),
+            [arn] => Ok(vec![(arn.clone(), Ok(self.ask_one(arn).await?))]),
             arns => self.ask_all(arns).await,
         }
     }
