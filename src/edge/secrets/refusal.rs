@@ -24,6 +24,8 @@ const THROTTLED: [&str; 4] =
 
 const NETWORK: &str = "no answer from AWS; a function in a VPC needs a NAT gateway or an interface endpoint of the \
     service, and a security group that lets it out to port 443";
+const NOT_AWS: &str =
+    "what answered is not AWS; check AWS_ENDPOINT_URL, HTTPS_PROXY and the VPC's name servers";
 const CREDENTIALS: &str = "AWS does not know these credentials; see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and \
     AWS_SESSION_TOKEN, which Lambda sets and nothing else should";
 const NO_CREDENTIALS: &str = "there are no credentials; Lambda sets them, elsewhere set AWS_ACCESS_KEY_ID and \
@@ -59,7 +61,9 @@ impl Refusal {
                 let status = error.raw().status();
                 let refusal = match error.err().code() {
                     Some(code) => Self::of_code(code),
-                    None => Self::of_code(&format!("Http{}", status.as_u16())),
+                    None => {
+                        Self { remedy: Some(NOT_AWS), ..Self::of_code(&format!("Http{}", status.as_u16())) }
+                    }
                 };
                 Self { passing: refusal.passing || status.is_server_error(), ..refusal }
             }
@@ -168,9 +172,7 @@ impl Refusal {
             (code, _) if THROTTLED.contains(&code) => {
                 "AWS throttles the account's calls; ask for a higher limit or start fewer functions at once"
             }
-            ("UnreadableAnswer", _) => {
-                "what answered is not AWS; check AWS_ENDPOINT_URL, HTTPS_PROXY and the VPC's name servers"
-            }
+            ("UnreadableAnswer", _) => NOT_AWS,
             ("InvalidRequest", _) => {
                 "no endpoint fits it; check the ARN's region, AWS_ENDPOINT_URL and AWS_USE_FIPS_ENDPOINT"
             }
