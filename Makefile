@@ -1,12 +1,14 @@
-# `make demo` and `make test` need Rust and a C compiler. `make check` installs cargo-deny into target/tools by itself.
+# `make demo` and `make test` need Rust and a C compiler. `make check` installs cargo-deny into target/tools by itself, and
+# `make e2e`, which needs Python 3 as well, moto into target/e2e.
 
 CARGO ?= cargo
 EXTENSION := target/release/rotel-extension
 SANDBOX := target/debug/lambda-sandbox
+E2E := target/e2e
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
 
-.PHONY: build demo test check audit clean
+.PHONY: build demo test e2e check audit clean
 
 ## The release binary.
 build:
@@ -21,10 +23,19 @@ demo: build
 test:
 	$(CARGO) test --locked --workspace
 
+## Tests on real parts: moto for AWS.
+e2e: $(E2E)/installed
+	$(CARGO) test --locked --features e2e --test 'e2e_*'
+
+$(E2E)/installed: tests/e2e/requirements.txt
+	python3 -m venv --clear $(E2E)
+	$(E2E)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
 ## Form, lints, documentation, dependencies.
 check: $(CARGO_DENY)
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	$(CARGO_DENY) --offline check bans licenses sources
 

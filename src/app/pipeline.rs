@@ -540,6 +540,10 @@ mod tests {
             answer.await.expect("a verdict; a test that drops it wants a panic")
         }
 
+        fn takes(&self, _: Signal) -> bool {
+            true
+        }
+
         async fn warm(&self) -> Verdict {
             ACCEPTED
         }

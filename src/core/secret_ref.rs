@@ -24,7 +24,7 @@ pub enum Service {
     /// AWS Secrets Manager.
     SecretsManager,
     /// Parameter Store of AWS Systems Manager.
-    Ssm,
+    ParameterStore,
 }
 
 /// Where a secret is kept.
@@ -223,7 +223,7 @@ fn parse(text: &str) -> Result<SecretRef, String> {
     };
     let service = match service {
         "secretsmanager" => Service::SecretsManager,
-        "ssm" => Service::Ssm,
+        "ssm" => Service::ParameterStore,
         _ => {
             return Err(format!(
                 "{arn} names the service {service:?}; secrets are read from secretsmanager and ssm only"
@@ -241,7 +241,7 @@ fn parse(text: &str) -> Result<SecretRef, String> {
     }
     check_resource(arn, service, resource)?;
     match (service, key) {
-        (Service::Ssm, Some(_)) => {
+        (Service::ParameterStore, Some(_)) => {
             return Err(format!(
                 "{arn} is a parameter, and \"#key\" takes a key of a Secrets Manager secret only; remove what begins with \"#\""
             ));
@@ -260,7 +260,7 @@ fn parse(text: &str) -> Result<SecretRef, String> {
 fn check_resource(arn: &str, service: Service, resource: &str) -> Result<(), String> {
     let (kind, example) = match service {
         Service::SecretsManager => ("secret:", "secret:NAME-SUFFIX"),
-        Service::Ssm => ("parameter/", "parameter/NAME"),
+        Service::ParameterStore => ("parameter/", "parameter/NAME"),
     };
     match resource.strip_prefix(kind) {
         None | Some("") => Err(format!("{arn} does not end with {example}; copy the whole ARN")),
@@ -382,8 +382,8 @@ mod tests {
         let expected = [
             "SecretsManager us-east-1 10",
             "SecretsManager us-east-1 1",
-            "Ssm eu-west-1 4",
-            "Ssm us-east-1 10",
+            "ParameterStore eu-west-1 4",
+            "ParameterStore us-east-1 10",
         ];
         assert_eq!(shape(&batches(&references)), expected);
         references.reverse();

@@ -6,5 +6,6 @@ pub mod extensions_api;
 pub mod http;
 pub mod logging;
 pub mod receiver;
+pub mod secrets;
 pub mod telemetry_listener;
 pub mod tls;

@@ -4,8 +4,8 @@
 //! A [`Sandbox`] is one environment. It serves the Runtime, Extensions and Telemetry API on port 9001 of a loopback
 //! address of its own, starts extensions and a function with the variables that Lambda shows them, and leads them through
 //! the phases: init, invocations with a freeze between them, shutdown. A [`Collector`] is the OTLP endpoint at the other
-//! end. Both are as strict as what they stand for, and as unkind as they are told to be ([`Fault`],
-//! [`collector::Behaviour`]).
+//! end, [`aws::Aws`] what keeps secrets. All are as strict as what they stand for, and as unkind as they are told to be
+//! ([`Fault`], [`collector::Behaviour`], [`aws::Behaviour`]).
 //!
 //! ```no_run
 //! # async fn test() -> Result<(), Box<dyn std::error::Error>> {
@@ -69,6 +69,7 @@ pub use settings::{Initialization, LogFormat};
 pub use state::Answer;
 
 mod address;
+pub mod aws;
 mod board;
 mod clock;
 pub mod collector;

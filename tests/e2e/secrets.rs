@@ -1,0 +1,145 @@
+//! Secrets from moto, which knows AWS's protocols from another side than our own stand-in. `make e2e` installs it.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use reqwest::Client;
+use rotel_lambda_extension::core::config::Variables;
+use rotel_lambda_extension::core::secret_ref::{Arn, Batch, Service};
+use rotel_lambda_extension::edge::secrets::resolve;
+use rotel_lambda_extension::edge::tls;
+use serde_json::{Value, json};
+
+const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/e2e/bin/moto_server");
+const BUDGET: Duration = Duration::from_mins(1);
+const REGIONS: [&str; 2] = ["us-east-1", "eu-west-1"];
+
+/// moto, until dropped.
+struct Moto {
+    process: Child,
+    url: String,
+    client: Client,
+}
+
+impl Moto {
+    fn start() -> Self {
+        let mut process = Command::new(SERVER)
+            .args(["-H", "127.0.0.1", "-p", "0"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{SERVER}: {error}; `make e2e` installs it"));
+        let mut lines = BufReader::new(process.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+        let url = lines.find_map(|line| line.split_once("Running on ").map(|(_, url)| url.trim().to_owned()));
+        let url = url.expect("moto says where it listens");
+        // It would come to a stop at a full pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        let tls = tls::client_config(None, &[]).expect("a TLS configuration");
+        let client = Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("a client");
+        Self { process, url, client }
+    }
+
+    /// Calls an operation by another way than the one under test.
+    async fn call(&self, service: &str, region: &str, target: &str, body: &Value) -> Value {
+        let scope = format!("Credential=key/20260101/{region}/{service}/aws4_request");
+        let answer = self
+            .client
+            .post(&self.url)
+            .header("authorization", format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0"))
+            .header("content-type", "application/x-amz-json-1.1")
+            .header("x-amz-target", target)
+            .body(body.to_string())
+            .send()
+            .await
+            .expect("an answer");
+        let status = answer.status();
+        let text = answer.text().await.expect("a body");
+        assert!(status.is_success(), "{target}: {status}: {text}");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    async fn keep_secret(&self, region: &str, name: &str, value: &str) -> String {
+        let body = json!({ "Name": name, "SecretString": value });
+        let kept = self.call("secretsmanager", region, "secretsmanager.CreateSecret", &body).await;
+        kept.get("ARN").and_then(Value::as_str).expect("an ARN").to_owned()
+    }
+
+    async fn keep_parameter(&self, region: &str, name: &str, value: &str) -> String {
+        let body = json!({ "Name": name, "Value": value, "Type": "SecureString" });
+        self.call("ssm", region, "AmazonSSM.PutParameter", &body).await;
+        format!("arn:aws:ssm:{region}:123456789012:parameter{name}")
+    }
+
+    fn variables(&self) -> Variables {
+        [
+            ("AWS_ENDPOINT_URL", self.url.as_str()),
+            ("AWS_ACCESS_KEY_ID", "key"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        // It fails only if moto has ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test]
+async fn secrets_of_both_services_and_two_regions_are_found_and_missing_ones_named() {
+    let moto = Moto::start();
+    let mut batches = Vec::new();
+    let mut expected = Vec::new();
+    let mut missing = Vec::new();
+    for region in REGIONS {
+        let mut keep = |service, mut kept: Vec<(String, &'static str)>, absent: String| {
+            let mut arns: Vec<_> = kept.iter().map(|(arn, _)| arn.clone()).collect();
+            arns.push(absent.clone());
+            batches.push(batch(service, region, arns));
+            expected.append(&mut kept);
+            missing.push(absent);
+        };
+        let plain = moto.keep_secret(region, "plain", "hunter2").await;
+        let object = moto.keep_secret(region, "object", r#"{"key":"hunter2","port":4317}"#).await;
+        let absent = format!("arn:aws:secretsmanager:{region}:123456789012:secret:absent-a1B2c3");
+        let kept = vec![(plain, "hunter2"), (object, r#"{"key":"hunter2","port":4317}"#)];
+        keep(Service::SecretsManager, kept, absent);
+        let flat = moto.keep_parameter(region, "/flat", "hunter3").await;
+        let nested = moto.keep_parameter(region, "/a/b/nested", "hunter4").await;
+        let absent = format!("arn:aws:ssm:{region}:123456789012:parameter/absent");
+        keep(Service::ParameterStore, vec![(flat, "hunter3"), (nested, "hunter4")], absent);
+    }
+    let resolution = resolve(batches, &moto.variables(), BUDGET).await;
+    for (arn, value) in &expected {
+        let found = resolution.values.get(arn).unwrap_or_else(|| panic!("{arn}: {:?}", resolution.faults));
+        assert_eq!(found.expose(), *value);
+    }
+    assert_eq!(resolution.values.len(), expected.len());
+    missing.sort();
+    let told: Vec<_> = resolution.faults.iter().map(|fault| (&fault.arn, fault.code.as_str())).collect();
+    let code = |arn: &String| {
+        if arn.contains(":ssm:") { "ParameterNotFound" } else { "ResourceNotFoundException" }
+    };
+    assert_eq!(told, missing.iter().map(|arn| (arn, code(arn))).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_lone_secret_is_found() {
+    let moto = Moto::start();
+    let arn = moto.keep_secret("us-east-1", "lone", "hunter2").await;
+    let batch = batch(Service::SecretsManager, "us-east-1", vec![arn.clone()]);
+    let resolution = resolve(vec![batch], &moto.variables(), BUDGET).await;
+    assert_eq!(resolution.values.get(&arn).expect("a value").expose(), "hunter2");
+}
+
+fn batch(service: Service, region: &str, arns: Vec<String>) -> Batch {
+    let arn = |text| Arn { service, region: region.to_owned(), text };
+    Batch { service, region: region.to_owned(), arns: arns.into_iter().map(arn).collect() }
+}

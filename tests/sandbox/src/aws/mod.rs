@@ -1,0 +1,304 @@
+//! A stand-in for what of AWS keeps secrets: Secrets Manager and the Parameter Store in all regions, and the endpoint
+//! that gives a container its credentials. All at one address, as `AWS_ENDPOINT_URL` has it.
+//!
+//! Every call must be signed, with the region of what it asks for in the scope of its signature, and is counted.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use http::Request;
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::board::Board;
+use crate::error::Error;
+use crate::web;
+use signature::Signature;
+
+mod api;
+mod signature;
+
+const BODY_LIMIT: usize = 1 << 20;
+const CREDENTIALS_PATH: &str = "/credentials";
+const CONTAINER_TOKEN: &str = "container-token";
+
+/// The stand-in. Dropped, it closes its port and all connections.
+#[derive(Debug)]
+pub struct Aws {
+    address: SocketAddr,
+    state: Board<State>,
+    server: JoinHandle<()>,
+}
+
+/// What can be asked of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// Secrets Manager, several.
+    BatchGetSecretValue,
+    /// Secrets Manager, one.
+    GetSecretValue,
+    /// Parameter Store.
+    GetParameters,
+    /// The container credentials endpoint.
+    Credentials,
+}
+
+/// What it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// What for.
+    pub action: Action,
+    /// The region of the signature; empty for [`Action::Credentials`].
+    pub region: String,
+    /// Whose signature it is; empty for [`Action::Credentials`].
+    pub access_key_id: String,
+    /// The secrets, as they were asked for.
+    pub ids: Vec<String>,
+    /// The error code it was answered with.
+    pub refusal: Option<String>,
+}
+
+/// How it treats a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Well.
+    #[default]
+    Answer,
+    /// Turned away with this status and error code.
+    Refuse {
+        /// HTTP status.
+        status: u16,
+        /// Error code of AWS.
+        code: &'static str,
+    },
+    /// Never answered.
+    Hang,
+    /// Not answered before there were so many calls in flight at once.
+    Gather(usize),
+    /// Answered with this, whatever was asked.
+    Say(Value),
+}
+
+/// What a secret holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Held {
+    Text(String),
+    Bytes,
+    /// Asking for it is answered with this error code.
+    Refused(&'static str),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: BTreeMap<String, Held>,
+    behaviours: BTreeMap<Action, Behaviour>,
+    /// The next so many calls, before the above.
+    next: Vec<Behaviour>,
+    calls: Vec<Call>,
+    in_flight: usize,
+    most_in_flight: usize,
+}
+
+/// A pair of keys and the token that goes with them.
+struct Keys {
+    access_key_id: &'static str,
+    secret_access_key: &'static str,
+    session_token: &'static str,
+}
+
+/// Those of the environment and those of the container endpoint.
+const KEYS: [Keys; 2] = [
+    Keys {
+        access_key_id: "ASIAENVIRONMENT",
+        secret_access_key: "environment/key",
+        session_token: "environment-token",
+    },
+    Keys {
+        access_key_id: "ASIACONTAINER",
+        secret_access_key: "container/key",
+        session_token: "container-session",
+    },
+];
+
+impl Aws {
+    /// Listens, and holds nothing yet.
+    pub async fn start() -> Result<Self, Error> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(Error::Listen)?;
+        let address = listener.local_addr().map_err(Error::Listen)?;
+        let state = Board::new(State::default());
+        let shared = Arc::new(state.clone());
+        let handler = move |request| answer(Arc::clone(&shared), request);
+        let server = tokio::spawn(web::serve(listener, handler));
+        Ok(Self { address, state, server })
+    }
+
+    /// For `AWS_ENDPOINT_URL`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The variables of a function that reaches it with keys in its environment.
+    pub fn variables(&self) -> BTreeMap<String, String> {
+        let [keys, _] = KEYS;
+        variables(&[
+            ("AWS_ENDPOINT_URL", &self.url()),
+            ("AWS_ACCESS_KEY_ID", keys.access_key_id),
+            ("AWS_SECRET_ACCESS_KEY", keys.secret_access_key),
+            ("AWS_SESSION_TOKEN", keys.session_token),
+        ])
+    }
+
+    /// The variables of a function that has to fetch its keys, as under SnapStart.
+    pub fn container_variables(&self) -> BTreeMap<String, String> {
+        let credentials = format!("{}{CREDENTIALS_PATH}", self.url());
+        variables(&[
+            ("AWS_ENDPOINT_URL", &self.url()),
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &credentials),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN", CONTAINER_TOKEN),
+        ])
+    }
+
+    /// Keeps a text under an ARN, which says of which service and region it is.
+    pub fn keep(&self, arn: impl Into<String>, value: impl Into<String>) {
+        self.hold(arn.into(), Held::Text(value.into()));
+    }
+
+    /// Keeps bytes.
+    pub fn keep_bytes(&self, arn: impl Into<String>) {
+        self.hold(arn.into(), Held::Bytes);
+    }
+
+    /// Answers whoever asks for this with an error code.
+    pub fn refuse(&self, arn: impl Into<String>, code: &'static str) {
+        self.hold(arn.into(), Held::Refused(code));
+    }
+
+    /// From now on.
+    pub fn behave(&self, action: Action, behaviour: Behaviour) {
+        self.state.write(|state| state.behaviours.insert(action, behaviour));
+    }
+
+    /// For the next so many calls of any kind.
+    pub fn behave_next(&self, calls: usize, behaviour: &Behaviour) {
+        self.state.write(|state| state.next = vec![behaviour.clone(); calls]);
+    }
+
+    /// All calls so far, in the order of their arrival.
+    pub fn calls(&self) -> Vec<Call> {
+        self.state.read(|state| state.calls.clone())
+    }
+
+    /// The most calls that were unanswered at the same time.
+    pub fn most_in_flight(&self) -> usize {
+        self.state.read(|state| state.most_in_flight)
+    }
+
+    fn hold(&self, arn: String, held: Held) {
+        self.state.write(|state| state.held.insert(arn, held));
+    }
+}
+
+impl Drop for Aws {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// A call in flight, also when its client gives up on it.
+struct InFlight(Arc<Board<State>>);
+
+impl InFlight {
+    fn new(state: Arc<Board<State>>) -> Self {
+        state.write(|state| {
+            state.in_flight += 1;
+            state.most_in_flight = state.most_in_flight.max(state.in_flight);
+        });
+        Self(state)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.write(|state| state.in_flight -= 1);
+    }
+}
+
+async fn answer(state: Arc<Board<State>>, request: Request<Incoming>) -> web::Answer {
+    let _in_flight = InFlight::new(Arc::clone(&state));
+    let (head, body) = request.into_parts();
+    let Ok(body) = web::read(body, BODY_LIMIT).await else { return refusal(413, "RequestTooLarge") };
+    let (action, signature) = if head.uri.path() == CREDENTIALS_PATH {
+        (Action::Credentials, None)
+    } else {
+        let Some(action) = api::action(&head) else { return refusal(400, "UnknownOperationException") };
+        match Signature::check(&head, &body, &KEYS) {
+            Ok(signature) if signature.service == action.service() => (action, Some(signature)),
+            Ok(_) => return refusal(400, "InvalidSignatureException"),
+            Err(code) => return refusal(400, code),
+        }
+    };
+    let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let (region, access_key_id) =
+        signature.map(|signature| (signature.region, signature.access_key_id)).unwrap_or_default();
+    let call = Call { action, region, access_key_id, ids: api::ids(action, &asked), refusal: None };
+    let (index, behaviour) = state.write(|state| {
+        state.calls.push(call.clone());
+        let next = if state.next.is_empty() { None } else { Some(state.next.remove(0)) };
+        let behaviour = next.or_else(|| state.behaviours.get(&action).cloned());
+        (state.calls.len() - 1, behaviour.unwrap_or_default())
+    });
+    let outcome = match behaviour {
+        Behaviour::Refuse { status, code } => Err((status, code)),
+        Behaviour::Hang => std::future::pending().await,
+        Behaviour::Say(answer) => Ok(answer),
+        Behaviour::Gather(calls) => {
+            state.wait(|state| (state.most_in_flight >= calls).then_some(())).await;
+            state.read(|state| reply(state, &call, &asked, &head))
+        }
+        Behaviour::Answer => state.read(|state| reply(state, &call, &asked, &head)),
+    };
+    match outcome {
+        Ok(answer) => web::json(200, &answer),
+        Err((status, code)) => {
+            state.write(|state| {
+                if let Some(call) = state.calls.get_mut(index) {
+                    call.refusal = Some(code.to_owned());
+                }
+            });
+            refusal(status, code)
+        }
+    }
+}
+
+fn reply(
+    state: &State,
+    call: &Call,
+    asked: &Value,
+    head: &http::request::Parts,
+) -> Result<Value, (u16, &'static str)> {
+    if call.action != Action::Credentials {
+        return api::reply(&state.held, call, asked);
+    }
+    if web::header(&head.headers, "authorization") != Some(CONTAINER_TOKEN) {
+        return Err((401, "InvalidAuthorizationToken"));
+    }
+    let [_, keys] = KEYS;
+    Ok(json!({
+        "AccessKeyId": keys.access_key_id,
+        "SecretAccessKey": keys.secret_access_key,
+        "Token": keys.session_token,
+        "Expiration": "2099-01-01T00:00:00Z",
+    }))
+}
+
+/// An error as both services write it.
+fn refusal(status: u16, code: &str) -> web::Answer {
+    web::json(status, &json!({ "__type": code, "Message": "refused, as told to" }))
+}

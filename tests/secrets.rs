@@ -1,0 +1,436 @@
+//! Secrets from AWS: few calls, all at once, and what is told when some fail.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lambda_sandbox::aws::{Action, Aws, Behaviour};
+use rotel_lambda_extension::core::config::{Log, Variables};
+use rotel_lambda_extension::core::secret_ref::{Arn, Batch, Service};
+use rotel_lambda_extension::edge::logging;
+use rotel_lambda_extension::edge::secrets::{Resolution, resolve};
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpListener;
+use tracing::{Dispatch, Level};
+
+/// A budget that no test is to use up.
+const BUDGET: Duration = Duration::from_mins(1);
+/// One that is used up, and in which a busy machine still gets what is to be had.
+const SHORT: Duration = Duration::from_secs(5);
+
+const DENIED: &str = "AccessDeniedException";
+
+fn secret(region: &str, number: usize) -> String {
+    format!("arn:aws:secretsmanager:{region}:123456789012:secret:key-{number:02}-a1B2c3")
+}
+
+fn parameter(region: &str, number: usize) -> String {
+    format!("arn:aws:ssm:{region}:123456789012:parameter/key-{number:02}")
+}
+
+fn value(arn: &str) -> String {
+    format!("hunter2 of {arn}")
+}
+
+fn batch(service: Service, region: &str, arns: &[String]) -> Batch {
+    let arn = |text: &String| Arn { service, region: region.to_owned(), text: text.clone() };
+    Batch { service, region: region.to_owned(), arns: arns.iter().map(arn).collect() }
+}
+
+fn secrets(arns: &[String]) -> Vec<Batch> {
+    vec![batch(Service::SecretsManager, "us-east-1", arns)]
+}
+
+fn parameters(arns: &[String]) -> Vec<Batch> {
+    vec![batch(Service::ParameterStore, "us-east-1", arns)]
+}
+
+/// So many secrets, kept.
+fn kept(aws: &Aws, count: usize, arn: impl Fn(&str, usize) -> String) -> Vec<String> {
+    let arns: Vec<_> = (0..count).map(|number| arn("us-east-1", number)).collect();
+    for arn in &arns {
+        aws.keep(arn, value(arn));
+    }
+    arns
+}
+
+fn actions(aws: &Aws) -> Vec<Action> {
+    aws.calls().iter().map(|call| call.action).collect()
+}
+
+fn told(resolution: &Resolution) -> String {
+    resolution.faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn codes(resolution: &Resolution) -> Vec<&str> {
+    resolution.faults.iter().map(|fault| fault.code.as_str()).collect()
+}
+
+#[track_caller]
+fn assert_whole(resolution: &Resolution, arns: &[String]) {
+    assert_eq!(told(resolution), "");
+    assert_eq!(resolution.values.len(), arns.len());
+    for arn in arns {
+        assert_eq!(resolution.values.get(arn).expect("a value").expose(), value(arn));
+    }
+}
+
+#[tokio::test]
+async fn twenty_five_secrets_of_two_services_and_regions_take_five_calls_all_at_once() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let mut batches = Vec::new();
+    let mut all = Vec::new();
+    for (region, count) in [("us-east-1", 11), ("eu-west-1", 2)] {
+        let arns: Vec<_> = (0..count).map(|number| secret(region, number)).collect();
+        batches.extend(arns.chunks(10).map(|arns| batch(Service::SecretsManager, region, arns)));
+        all.extend(arns);
+    }
+    for (region, count) in [("us-east-1", 9), ("eu-west-1", 3)] {
+        let arns: Vec<_> = (0..count).map(|number| parameter(region, number)).collect();
+        batches.extend(arns.chunks(10).map(|arns| batch(Service::ParameterStore, region, arns)));
+        all.extend(arns);
+    }
+    assert_eq!(all.len(), 25);
+    for arn in &all {
+        aws.keep(arn, value(arn));
+    }
+    // None is answered before all are there.
+    for action in [Action::BatchGetSecretValue, Action::GetSecretValue, Action::GetParameters] {
+        aws.behave(action, Behaviour::Gather(5));
+    }
+    let resolution = resolve(batches, &aws.variables(), BUDGET).await;
+    assert_whole(&resolution, &all);
+    let calls = aws.calls();
+    assert_eq!(calls.len(), 5, "{calls:#?}");
+    assert_eq!(aws.most_in_flight(), 5);
+    assert!(calls.iter().all(|call| call.access_key_id == "ASIAENVIRONMENT"), "{calls:#?}");
+    // A lone secret needs no more than the permission that roles usually have.
+    assert_eq!(calls.iter().filter(|call| call.action == Action::GetSecretValue).count(), 1);
+}
+
+#[tokio::test]
+async fn a_secret_is_found_with_and_without_the_suffix_of_its_arn() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let whole = secret("us-east-1", 1);
+    let short = whole.trim_end_matches("-a1B2c3").to_owned();
+    aws.keep(&whole, "hunter2");
+    let resolution = resolve(secrets(&[whole.clone(), short.clone()]), &aws.variables(), BUDGET).await;
+    assert_eq!(told(&resolution), "");
+    for arn in [whole, short] {
+        assert_eq!(resolution.values.get(&arn).expect("a value").expose(), "hunter2");
+    }
+}
+
+#[tokio::test]
+async fn a_parameter_is_found_with_the_version_that_its_arn_names() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let arn = parameter("us-east-1", 1);
+    aws.keep(&arn, "hunter2");
+    let versioned = format!("{arn}:3");
+    let resolution = resolve(parameters(&[arn, versioned.clone()]), &aws.variables(), BUDGET).await;
+    assert_eq!(told(&resolution), "");
+    assert_eq!(resolution.values.get(&versioned).expect("a value").expose(), "hunter2");
+}
+
+#[tokio::test]
+async fn where_the_batch_is_denied_every_secret_is_asked_for_alone_and_all_at_once() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let arns = kept(&aws, 10, secret);
+    aws.behave(Action::BatchGetSecretValue, Behaviour::Refuse { status: 400, code: DENIED });
+    aws.behave(Action::GetSecretValue, Behaviour::Gather(10));
+    let resolution = resolve(secrets(&arns), &aws.variables(), BUDGET).await;
+    assert_whole(&resolution, &arns);
+    let calls = aws.calls();
+    assert_eq!(calls.len(), 11, "{calls:#?}");
+    assert_eq!(aws.most_in_flight(), 10);
+}
+
+#[tokio::test]
+async fn one_denied_parameter_does_not_take_the_others_with_it() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let mut arns = kept(&aws, 4, parameter);
+    let denied = arns.remove(1);
+    aws.refuse(&denied, DENIED);
+    let asked = [arns.clone(), vec![denied]].concat();
+    let mut resolution = resolve(parameters(&asked), &aws.variables(), BUDGET).await;
+    insta::assert_snapshot!(told(&resolution), @"arn:aws:ssm:us-east-1:123456789012:parameter/key-01: AccessDeniedException; allow the function's role ssm:GetParameters on it, and kms:Decrypt on its key if that is not the account's default");
+    resolution.faults.clear();
+    assert_whole(&resolution, &arns);
+    assert_eq!(aws.calls().len(), 5);
+}
+
+#[tokio::test]
+async fn what_fails_is_named_with_its_code_and_the_rest_is_there() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let good = [secret("us-east-1", 0), parameter("us-east-1", 0)];
+    for arn in &good {
+        aws.keep(arn, value(arn));
+    }
+    aws.refuse(secret("us-east-1", 1), DENIED);
+    aws.refuse(secret("us-east-1", 2), "DecryptionFailure");
+    aws.keep_bytes(secret("us-east-1", 3));
+    let mut batches = secrets(&(0..5).map(|number| secret("us-east-1", number)).collect::<Vec<_>>());
+    batches.extend(parameters(&(0..2).map(|number| parameter("us-east-1", number)).collect::<Vec<_>>()));
+    let mut resolution = resolve(batches, &aws.variables(), BUDGET).await;
+    insta::assert_snapshot!(told(&resolution), @r"
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-01-a1B2c3: AccessDeniedException; allow the function's role secretsmanager:GetSecretValue on it, and kms:Decrypt on its key if that is not the account's default
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-02-a1B2c3: DecryptionFailure; allow the function's role kms:Decrypt on its key, and see that the key is enabled
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-03-a1B2c3: BinarySecret; it holds bytes, which fit in no variable; store it as text (SecretString)
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-04-a1B2c3: ResourceNotFoundException; it is not there; check the ARN's region, account and name
+    arn:aws:ssm:us-east-1:123456789012:parameter/key-01: ParameterNotFound; it is not there; check the ARN's region, account and name
+    ");
+    resolution.faults.clear();
+    assert_whole(&resolution, &good);
+    assert_eq!(aws.calls().len(), 2);
+}
+
+#[tokio::test]
+async fn calls_that_are_throttled_or_fail_are_made_again() {
+    // The first more often than the SDK tries of its own accord.
+    for (times, status, code) in
+        [(6, 400, "ThrottlingException"), (1, 500, "InternalServiceError"), (1, 503, "ServiceUnavailable")]
+    {
+        let aws = Aws::start().await.expect("a stand-in");
+        let arns = kept(&aws, 1, secret);
+        aws.behave_next(times, &Behaviour::Refuse { status, code });
+        let resolution = resolve(secrets(&arns), &aws.variables(), BUDGET).await;
+        assert_whole(&resolution, &arns);
+        assert_eq!(aws.calls().len(), times + 1);
+    }
+}
+
+#[tokio::test]
+async fn what_hangs_ends_with_the_budget_and_costs_the_others_nothing() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let arns = kept(&aws, 3, secret);
+    let hanging = kept(&aws, 2, parameter);
+    aws.behave(Action::GetParameters, Behaviour::Hang);
+    let batches = [secrets(&arns), parameters(&hanging)].concat();
+    let mut resolution =
+        tokio::time::timeout(BUDGET, resolve(batches, &aws.variables(), SHORT)).await.expect("an end");
+    insta::assert_snapshot!(told(&resolution), @r"
+    arn:aws:ssm:us-east-1:123456789012:parameter/key-00: Timeout; no answer from AWS; a function in a VPC needs a NAT gateway or an interface endpoint of the service, and a security group that lets it out to port 443
+    arn:aws:ssm:us-east-1:123456789012:parameter/key-01: Timeout; no answer from AWS; a function in a VPC needs a NAT gateway or an interface endpoint of the service, and a security group that lets it out to port 443
+    ");
+    resolution.faults.clear();
+    assert_whole(&resolution, &arns);
+}
+
+#[tokio::test]
+async fn an_attempt_that_hangs_is_given_up_for_another() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let arns = kept(&aws, 2, secret);
+    aws.behave_next(1, &Behaviour::Hang);
+    let resolution = resolve(secrets(&arns), &aws.variables(), BUDGET).await;
+    assert_whole(&resolution, &arns);
+    assert_eq!(aws.calls().len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_not_aws_is_told_apart() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let arns = kept(&aws, 2, parameter);
+    for (answer, code) in [(json!("<html>"), "UnreadableAnswer"), (json!({}), "NoAnswer")] {
+        aws.behave(Action::GetParameters, Behaviour::Say(answer));
+        let resolution = resolve(parameters(&arns), &aws.variables(), BUDGET).await;
+        assert_eq!(codes(&resolution), [code; 2]);
+    }
+
+    let mut variables = aws.variables();
+    variables.insert("AWS_ENDPOINT_URL".to_owned(), "not a URL".to_owned());
+    let resolution = resolve(parameters(&arns), &variables, BUDGET).await;
+    assert_eq!(codes(&resolution), ["InvalidRequest"; 2]);
+
+    let closed = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("its address");
+    variables.insert("AWS_ENDPOINT_URL".to_owned(), format!("http://{closed}"));
+    let resolution = resolve(parameters(&arns), &variables, SHORT).await;
+    assert_eq!(codes(&resolution), ["ConnectionFailed"; 2]);
+}
+
+#[tokio::test]
+async fn credentials_come_from_the_container_endpoint_where_there_are_no_keys() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let arns = kept(&aws, 2, secret);
+    aws.behave_next(2, &Behaviour::Refuse { status: 503, code: "ServiceUnavailable" });
+    let resolution = resolve(secrets(&arns), &aws.container_variables(), BUDGET).await;
+    assert_whole(&resolution, &arns);
+    let calls = aws.calls();
+    assert_eq!(calls.last().expect("a call").access_key_id, "ASIACONTAINER");
+    assert_eq!(actions(&aws), [[Action::Credentials; 3].as_slice(), &[Action::BatchGetSecretValue]].concat());
+}
+
+#[tokio::test]
+async fn without_credentials_aws_is_not_asked() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let arns = kept(&aws, 1, secret);
+    let full_uri = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+    let with = |change: &dyn Fn(&mut Variables)| {
+        let mut variables = aws.container_variables();
+        change(&mut variables);
+        variables
+    };
+    let none = with(&|variables| drop(variables.remove(full_uri)));
+    let wrong_token = with(&|variables| {
+        variables.insert("AWS_CONTAINER_AUTHORIZATION_TOKEN".to_owned(), "hunter2".to_owned());
+    });
+    // The token would travel in the clear.
+    let elsewhere = with(&|variables| {
+        variables.insert(full_uri.to_owned(), "http://credentials.example.com/".to_owned());
+    });
+    let mut lines = Vec::new();
+    for variables in [none, wrong_token, elsewhere] {
+        let resolution = resolve(secrets(&arns), &variables, BUDGET).await;
+        assert!(resolution.values.is_empty());
+        lines.push(told(&resolution));
+    }
+    aws.behave(Action::Credentials, Behaviour::Hang);
+    lines.push(told(&resolve(secrets(&arns), &aws.container_variables(), SHORT).await));
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; there are no credentials; Lambda sets them, elsewhere set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; AWS_CONTAINER_CREDENTIALS_FULL_URI with AWS_CONTAINER_AUTHORIZATION_TOKEN leads to no credentials; leave both as Lambda sets them
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; AWS_CONTAINER_CREDENTIALS_FULL_URI with AWS_CONTAINER_AUTHORIZATION_TOKEN leads to no credentials; leave both as Lambda sets them
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; the endpoint of AWS_CONTAINER_CREDENTIALS_FULL_URI did not answer in time; leave it as Lambda sets it
+    ");
+    assert!(aws.calls().iter().all(|call| call.action == Action::Credentials));
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_told_once_and_not_tried_for_every_secret() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let arns = kept(&aws, 5, secret);
+    for (variable, code) in [
+        ("AWS_SECRET_ACCESS_KEY", "InvalidSignatureException"),
+        ("AWS_SESSION_TOKEN", "UnrecognizedClientException"),
+    ] {
+        let mut variables = aws.variables();
+        variables.insert(variable.to_owned(), "hunter2".to_owned());
+        let resolution = resolve(secrets(&arns), &variables, BUDGET).await;
+        assert_eq!(codes(&resolution), [code; 5]);
+    }
+    assert_eq!(aws.calls(), []);
+}
+
+#[tokio::test]
+async fn a_services_own_endpoint_goes_before_the_general_one() {
+    let (aws, other) = (Aws::start().await.expect("a stand-in"), Aws::start().await.expect("another"));
+    let (secret, parameter) = (kept(&aws, 1, secret), kept(&other, 1, parameter));
+    let mut variables = aws.variables();
+    variables.insert("AWS_ENDPOINT_URL_SSM".to_owned(), other.url());
+    let resolution = resolve([secrets(&secret), parameters(&parameter)].concat(), &variables, BUDGET).await;
+    assert_whole(&resolution, &[secret, parameter].concat());
+    assert_eq!((actions(&aws), actions(&other)), (vec![Action::GetSecretValue], vec![Action::GetParameters]));
+}
+
+/// The first line that a proxy is told for a batch, with these variables.
+async fn asked_of_a_proxy(batch: Batch, more: &[(&str, &str)]) -> String {
+    let proxy = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", proxy.local_addr().expect("its address"));
+    let variables: Variables =
+        [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("HTTPS_PROXY", &url)]
+            .iter()
+            .chain(more)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+    let told = async {
+        let (connection, _) = proxy.accept().await.expect("a connection");
+        let mut line = String::new();
+        BufReader::new(connection).read_line(&mut line).await.expect("a line");
+        line
+    };
+    tokio::select! {
+        told = told => told.trim().to_owned(),
+        resolution = resolve(vec![batch], &variables, BUDGET) => panic!("no proxy was asked: {resolution:?}"),
+    }
+}
+
+#[tokio::test]
+async fn calls_go_through_the_proxy_to_the_endpoint_of_region_and_partition() {
+    let secret_of = |region| batch(Service::SecretsManager, region, &[secret(region, 1)]);
+    let parameter_of = |region| batch(Service::ParameterStore, region, &[parameter(region, 1)]);
+    let told = [
+        asked_of_a_proxy(secret_of("us-east-1"), &[]).await,
+        asked_of_a_proxy(parameter_of("cn-north-1"), &[]).await,
+        asked_of_a_proxy(secret_of("us-gov-west-1"), &[("AWS_USE_FIPS_ENDPOINT", "true")]).await,
+        asked_of_a_proxy(parameter_of("eu-west-1"), &[("AWS_USE_DUALSTACK_ENDPOINT", "true")]).await,
+    ];
+    insta::assert_snapshot!(told.join("\n"), @r"
+    CONNECT secretsmanager.us-east-1.amazonaws.com:443 HTTP/1.1
+    CONNECT ssm.cn-north-1.amazonaws.com.cn:443 HTTP/1.1
+    CONNECT secretsmanager-fips.us-gov-west-1.amazonaws.com:443 HTTP/1.1
+    CONNECT ssm.eu-west-1.api.aws:443 HTTP/1.1
+    ");
+}
+
+/// What is written to it can be read.
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Captured {
+    fn writer(&self) -> impl Fn() -> Self + Send + Sync + 'static {
+        let writer = self.clone();
+        move || writer.clone()
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("the bytes")).into_owned()
+    }
+}
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("the bytes").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Secrets that come, one that is denied and one that is bytes; and what is written meanwhile.
+async fn resolved_with(lines: Dispatch) -> Resolution {
+    let aws = Aws::start().await.expect("a stand-in");
+    let bytes = secret("us-east-1", 7);
+    aws.keep_bytes(&bytes);
+    let denied = parameter("us-east-1", 9);
+    aws.refuse(&denied, DENIED);
+    let batches = [
+        secrets(&[kept(&aws, 3, secret), vec![bytes]].concat()),
+        parameters(&[kept(&aws, 3, parameter), vec![denied]].concat()),
+    ];
+    let _guard = tracing::dispatcher::set_default(&lines);
+    let resolution = resolve(batches.concat(), &aws.container_variables(), BUDGET).await;
+    tracing::info!(target: "aws_smithy_runtime::client", "a dependency is heard");
+    resolution
+}
+
+#[tokio::test]
+async fn no_value_is_written_at_any_level() {
+    let private = ["hunter2", "container/key", "container-session", "container-token"];
+    let levels = [
+        "trace",
+        "trace,aws_smithy_runtime=trace,aws_smithy_runtime::client::orchestrator=trace,hyper=trace",
+        "aws_smithy_runtime=trace,rotel_lambda_extension=trace,reqwest=trace,rustls=trace",
+    ];
+    for level in levels {
+        for json in [false, true] {
+            let captured = Captured::default();
+            let log = Log { level: level.to_owned(), json };
+            let resolution = resolved_with(logging::lines(&log, captured.writer())).await;
+            assert_eq!((resolution.values.len(), resolution.faults.len()), (6, 2), "{resolution:?}");
+            let lines = captured.text();
+            assert_eq!(lines.contains("a dependency is heard"), level != "trace", "{lines}");
+            let all = format!("{lines}{resolution:?}{resolution:#?}{}", told(&resolution));
+            for value in private {
+                assert!(!all.contains(value), "{value} is in {all}");
+            }
+        }
+    }
+    // Without our limit the SDK writes them, and so this test would see it.
+    let captured = Captured::default();
+    let unlimited = tracing_subscriber::fmt().with_max_level(Level::TRACE).with_writer(captured.writer());
+    resolved_with(unlimited.finish().into()).await;
+    assert!(captured.text().contains("hunter2"));
+}
