@@ -421,7 +421,13 @@ impl<E: Export> Pipeline<E> {
     }
 
     fn set_up(&mut self, exporter: Option<E>) {
-        self.sink = exporter.map_or(Sink::Blackhole, Sink::Ready);
+        match exporter {
+            Some(exporter) => self.sink = Sink::Ready(exporter),
+            None => {
+                self.sink = Sink::Blackhole;
+                self.buffer.clear();
+            }
+        }
         self.warm();
     }
 

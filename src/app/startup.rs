@@ -16,15 +16,19 @@ use crate::app::driver::{Driver, Links, Tasks};
 use crate::app::intake::{Intake, Told, Untaken};
 use crate::app::pipeline::{Pipeline, Setup};
 use crate::app::sdk::SdkIntake;
-use crate::core::config::{self, Config, Exports, ListenAddress, TelemetryTypes, Variables};
+use crate::core::config::env_file::{self, EnvFile, Unreadable};
+use crate::core::config::{
+    self, Config, Export, Exports, Fault, ListenAddress, OnInitError, Outcome, TelemetryTypes, Variables,
+};
 use crate::core::lifecycle::{Lifecycle, Settings, Task};
 use crate::core::logs::Timeline;
 use crate::core::resource::ResourceRules;
-use crate::core::signal::Signal;
+use crate::core::secret_ref::{self, SecretRef};
+use crate::core::signal::{PerSignal, Signal};
 use crate::edge::exporter::Exporter;
 use crate::edge::extensions_api::{ApiError, ExtensionsApi, Subscription};
 use crate::edge::receiver::{self, Endpoint, Served};
-use crate::edge::{http, logging, telemetry_listener};
+use crate::edge::{http, logging, secrets, telemetry_listener};
 
 /// `/next` is called so long before the function's timeout at the latest, even on the smallest share of a core.
 const MARGIN: Duration = Duration::from_millis(100);
@@ -36,32 +40,31 @@ const LINGER: Duration = Duration::from_millis(100);
 const PORTS_TRIED: u16 = 100;
 /// Platform: the Runtime API's own port, on which no listener may stand.
 const RESERVED_PORT: u16 = 9001;
+/// Secrets that have not come by then are given up, and with them what hangs on them.
+const SECRETS_BUDGET: Duration = Duration::from_secs(5);
 /// Request ids on their way to the driver, which takes them at once.
 const RUNTIME_DONE_LIMIT: usize = 64;
 
-/// Lives the extension's life in the environment that `variables` describe. `executable` is the path it was started by.
-pub async fn run(variables: &Variables, executable: &OsStr) -> ExitCode {
-    let config::Outcome { config, faults, warnings, references, .. } = config::read(variables);
-    logging::install(&config.log);
-    for warning in &warnings {
+/// Lives the extension's life in the environment that `environment` describes. `executable` is the path it was started by.
+pub async fn run(environment: Variables, executable: &OsStr) -> ExitCode {
+    let (variables, file) = with_env_file(environment);
+    let outcome = config::read(&variables);
+    logging::install(&outcome.config.log);
+    for warning in file.warnings.iter().chain(&outcome.warnings) {
         tracing::warn!("{warning}");
     }
-    for fault in &faults {
-        tracing::error!("{fault}");
-    }
-    if !references.is_empty() {
-        tracing::error!(
-            "this version does not resolve secret references; what hangs on one is received and dropped"
-        );
-    }
-    let Some(runtime_api) = config.function.runtime_api.clone() else {
+    let mut faults = Faults::default();
+    faults.tell(file.faults.iter().chain(&outcome.faults));
+    let Some(runtime_api) = outcome.config.function.runtime_api.clone() else {
         tracing::error!(
             "AWS_LAMBDA_RUNTIME_API: not set; this is a Lambda extension, started by Lambda from /opt/extensions"
         );
         return ExitCode::FAILURE;
     };
-    match start(&config, ExtensionsApi::new(&runtime_api), executable).await {
-        Ok(driver) => driver.run().await,
+    let settings = Settled { variables, outcome, faults };
+    match start(settings, ExtensionsApi::new(&runtime_api), executable).await {
+        Ok(Some(driver)) => driver.run().await,
+        Ok(None) => ExitCode::FAILURE,
         Err(error) => {
             tracing::error!("{error}; without registration there is nothing to do");
             ExitCode::FAILURE
@@ -69,11 +72,91 @@ pub async fn run(variables: &Variables, executable: &OsStr) -> ExitCode {
     }
 }
 
+/// What the user has set, and what was wrong with it so far.
+struct Settled {
+    variables: Variables,
+    outcome: Outcome,
+    faults: Faults,
+}
+
+/// Faults that were told already.
+#[derive(Default)]
+struct Faults(Vec<String>);
+
+impl Faults {
+    /// Tells those that are new.
+    fn tell<F: ToString>(&mut self, faults: impl IntoIterator<Item = F>) {
+        for fault in faults {
+            let fault = fault.to_string();
+            if !self.0.contains(&fault) {
+                tracing::error!("{fault}");
+                self.0.push(fault);
+            }
+        }
+    }
+}
+
+/// What reading the file that `ROTEL_ENV_FILE` names came to.
+#[derive(Default)]
+struct FileTold {
+    faults: Vec<Fault>,
+    warnings: Vec<Fault>,
+}
+
+/// The environment with the variables of the file over it.
+fn with_env_file(mut environment: Variables) -> (Variables, FileTold) {
+    let mut told = FileTold::default();
+    let Some(path) = config::env_file_path(&environment).map(str::to_owned) else {
+        return (environment, told);
+    };
+    let text = std::fs::read(&path).map_err(|error| unreadable(&error));
+    match text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| Unreadable::NotText)) {
+        Err(unreadable) => told.faults.push(unreadable.fault(&path)),
+        Ok(text) => match env_file::parse(&text, &environment) {
+            Ok(EnvFile { variables, warnings }) => {
+                environment.extend(variables);
+                told.warnings = warnings;
+            }
+            Err(faults) => told.faults = faults,
+        },
+    }
+    (environment, told)
+}
+
+fn unreadable(error: &io::Error) -> Unreadable {
+    match error.kind() {
+        io::ErrorKind::NotFound => Unreadable::Missing,
+        io::ErrorKind::IsADirectory => Unreadable::Directory,
+        io::ErrorKind::PermissionDenied => Unreadable::Denied,
+        _ => Unreadable::Broken,
+    }
+}
+
+/// Fetches the secrets and reads the variables anew with them; tells what is wrong with either.
+async fn resolve(variables: &Variables, references: &[SecretRef], faults: &mut Faults) -> Config {
+    let resolution = secrets::resolve(secret_ref::batches(references), variables, SECRETS_BUDGET).await;
+    faults.tell(&resolution.faults);
+    let fetched = references.iter().filter_map(|reference| {
+        Some((reference.arn.clone(), resolution.values.get(&reference.arn.text)?.clone()))
+    });
+    let outcome = config::read_resolved(variables, &fetched.collect());
+    faults.tell(&outcome.faults);
+    outcome.config
+}
+
 /// Everything before the first `/next`.
-async fn start(config: &Config, mut api: ExtensionsApi, executable: &OsStr) -> Result<Driver, ApiError> {
-    let grpc = bind("ROTEL_OTLP_GRPC_ENDPOINT", &config.receiver.grpc).await;
-    let http = bind("ROTEL_OTLP_HTTP_ENDPOINT", &config.receiver.http).await;
-    let telemetry = bind_telemetry(&config.telemetry_endpoint).await;
+///
+/// `None` where a fault is to fail the function's init, which Lambda then has been told.
+async fn start(
+    settled: Settled,
+    mut api: ExtensionsApi,
+    executable: &OsStr,
+) -> Result<Option<Driver>, ApiError> {
+    let Settled { variables, outcome, mut faults } = settled;
+    let Outcome { mut config, references, resource_attributes_awaited, .. } = outcome;
+    let grpc = bind("ROTEL_OTLP_GRPC_ENDPOINT", &config.receiver.grpc, &mut faults).await;
+    let http = bind("ROTEL_OTLP_HTTP_ENDPOINT", &config.receiver.http, &mut faults).await;
+    let telemetry = bind_telemetry(&config.telemetry_endpoint, &mut faults).await;
 
     // Platform: the name must be the file's, or registration is refused.
     let name = Path::new(executable).file_name().and_then(|name| name.to_str()).unwrap_or("rotel-extension");
@@ -82,9 +165,22 @@ async fn start(config: &Config, mut api: ExtensionsApi, executable: &OsStr) -> R
         if config.function.managed_instances { &["SHUTDOWN"] } else { &["INVOKE", "SHUTDOWN"] };
     let registration = api.register(name, events).await?;
 
+    // Secrets are fetched beside the init. Before its end only where nobody waits for that, where a fault is to fail it,
+    // and where every record made meanwhile would lack them.
+    let fails = config.on_init_error == OnInitError::Fail;
+    if !references.is_empty() && (fails || !config.function.on_demand || resource_attributes_awaited) {
+        config = resolve(&variables, &references, &mut faults).await;
+    }
+    if fails && !faults.0.is_empty() {
+        api.init_error("Extension.ConfigInvalid", &faults.0.join("; ")).await?;
+        return Ok(None);
+    }
+    let config = &config;
+
     let rules = ResourceRules::new(config, &registration);
     let mut tasks = Tasks::default();
-    let (pipeline, to_pipeline) = Pipeline::new(config, rules.clone(), set_up(&config.exports));
+    let (pipeline, to_pipeline) =
+        Pipeline::new(config, rules.clone(), set_up(config.exports.clone(), variables, references));
     tasks.spawn(Task::Pipeline, pipeline.run());
     let (to_driver, runtime_done) = mpsc::channel(RUNTIME_DONE_LIMIT);
     let untaken = Arc::new(Untaken::default());
@@ -111,7 +207,7 @@ async fn start(config: &Config, mut api: ExtensionsApi, executable: &OsStr) -> R
         runtime_done_expected: subscribed && !config.function.managed_instances,
     };
     let links = Links { pipeline: to_pipeline, telemetry: to_intake, runtime_done };
-    Ok(Driver::new(api, Lifecycle::new(settings), links, tasks))
+    Ok(Some(Driver::new(api, Lifecycle::new(settings), links, tasks)))
 }
 
 /// Subscribes; says whether the ends of invocations will be told. Without, the extension still forwards what the SDK sends.
@@ -133,22 +229,22 @@ async fn subscribe(api: &mut ExtensionsApi, port: u16, types: TelemetryTypes) ->
 }
 
 /// Binds a listener of the receiver. One that cannot be had costs its protocol and nothing else.
-async fn bind(variable: &str, address: &ListenAddress) -> Vec<TcpListener> {
+async fn bind(variable: &str, address: &ListenAddress, faults: &mut Faults) -> Vec<TcpListener> {
     let ListenAddress { host, port } = address;
     match http::bind(host, *port).await {
         Ok(listeners) => listeners,
         Err(cause) => {
-            tracing::error!(
+            faults.tell([format!(
                 "{variable}: cannot listen on {host}:{port}: {cause}; nothing is received there, set it to a free address \
                  and point OTEL_EXPORTER_OTLP_ENDPOINT at it"
-            );
+            )]);
             Vec::new()
         }
     }
 }
 
 /// Binds the Telemetry API's listener, on the next free port where the configured one is taken.
-async fn bind_telemetry(address: &ListenAddress) -> Option<(Vec<TcpListener>, u16)> {
+async fn bind_telemetry(address: &ListenAddress, faults: &mut Faults) -> Option<(Vec<TcpListener>, u16)> {
     const VARIABLE: &str = "ROTEL_TELEMETRY_ENDPOINT";
     let ListenAddress { host, port } = address;
     let mut candidates = (*port..=port.saturating_add(PORTS_TRIED)).filter(|port| *port != RESERVED_PORT);
@@ -163,9 +259,9 @@ async fn bind_telemetry(address: &ListenAddress) -> Option<(Vec<TcpListener>, u1
             Err(cause) => break cause.to_string(),
         }
     };
-    tracing::error!(
+    faults.tell([format!(
         "{VARIABLE}: cannot listen on {host}:{port}: {failed}; logs are not forwarded, set it to an address of this machine"
-    );
+    )]);
     None
 }
 
@@ -201,12 +297,26 @@ async fn serve_telemetry(listeners: Vec<TcpListener>, intake: mpsc::Sender<Told>
     match telemetry_listener::serve(listeners, receive, too_large).await {}
 }
 
-/// Makes the exporter, beside the function's init; `None` where no signal has a way to the backend.
-fn set_up(exports: &Exports) -> Option<Setup<Exporter>> {
-    let Exports::Known(exports) = exports else { return None };
-    Signal::ALL.iter().find(|signal| exports.of(**signal).is_some())?;
-    let exports = exports.clone();
+/// Makes the exporter, beside the function's init, once the secrets are there that it hangs on; `None` where no signal has a
+/// way to the backend.
+fn set_up(exports: Exports, variables: Variables, references: Vec<SecretRef>) -> Option<Setup<Exporter>> {
+    let has_way =
+        |exports: &PerSignal<Option<Export>>| Signal::ALL.iter().any(|signal| exports.of(*signal).is_some());
+    if let Exports::Known(exports) = &exports
+        && !has_way(exports)
+    {
+        return None;
+    }
     Some(Box::pin(async move {
+        let exports = match exports {
+            Exports::Known(exports) => exports,
+            Exports::Awaited => {
+                match resolve(&variables, &references, &mut Faults::default()).await.exports {
+                    Exports::Known(exports) if has_way(&exports) => exports,
+                    Exports::Known(_) | Exports::Awaited => return None,
+                }
+            }
+        };
         let made = Exporter::new(&exports);
         made.inspect_err(|error| tracing::error!("{error}; telemetry is received and dropped")).ok()
     }))

@@ -153,6 +153,12 @@ impl Buffer {
         std::mem::take(&mut self.dropped)
     }
 
+    /// Lets go of all that waits, for it has nowhere to go.
+    pub fn clear(&mut self) {
+        self.lanes = PerSignal::default();
+        self.held_bytes = self.in_flight_bytes;
+    }
+
     /// Items that wait.
     pub fn waiting(&self) -> PerSignal<usize> {
         PerSignal::from_fn(|signal| self.lanes.of(signal).sdk.items + self.lanes.of(signal).platform.items)

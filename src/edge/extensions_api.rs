@@ -24,7 +24,7 @@ const ANSWER_LIMIT: usize = 256 * 1024;
 // Platform: an init has 10 s in all, for the runtime and every extension.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
-const EXIT_ERROR_TIMEOUT: Duration = Duration::from_millis(500);
+const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
 const EXTENSION_ID: &str = "lambda-extension-identifier";
 
 /// A client of the environment's Extensions API.
@@ -220,15 +220,23 @@ impl ExtensionsApi {
         }
     }
 
+    /// Tells Lambda why the function's init fails, before the first `/next`.
+    pub async fn init_error(&mut self, error_type: &str, message: &str) -> Result<(), ApiError> {
+        self.report("init/error", error_type, message).await
+    }
+
     /// Tells Lambda why the extension ends, after the first `/next`.
     pub async fn exit_error(&mut self, error_type: &str, message: &str) -> Result<(), ApiError> {
-        const CALL: &str = "exit/error";
-        let body = serde_json::json!({ "errorMessage": message, "errorType": error_type, "stackTrace": [] })
-            .to_string();
+        self.report("exit/error", error_type, message).await
+    }
+
+    async fn report(&mut self, call: &'static str, error_type: &str, message: &str) -> Result<(), ApiError> {
+        let body = serde_json::json!({ "errorMessage": message, "errorType": error_type, "stackTrace": [] });
         let request = self
-            .request(Method::POST, "/2020-01-01/extension/exit/error")
+            .request(Method::POST, &format!("/2020-01-01/extension/{call}"))
             .header("lambda-extension-function-error-type", error_type);
-        expect_success(CALL, self.exchange_within(EXIT_ERROR_TIMEOUT, CALL, request, body).await?).map(|_| ())
+        let answer = self.exchange_within(REPORT_TIMEOUT, call, request, body.to_string()).await?;
+        expect_success(call, answer).map(|_| ())
     }
 
     fn request(&self, method: Method, path: &str) -> http::request::Builder {

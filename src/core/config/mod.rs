@@ -120,15 +120,13 @@ pub struct Log {
 pub struct Function {
     /// `AWS_LAMBDA_RUNTIME_API`, host:port.
     pub runtime_api: Option<String>,
-    /// `AWS_LAMBDA_FUNCTION_NAME`.
-    pub name: Option<String>,
-    /// `AWS_LAMBDA_FUNCTION_VERSION`.
-    pub version: Option<String>,
     /// `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`, in bytes.
     pub memory_bytes: Option<usize>,
     /// `AWS_REGION`.
     pub region: Option<String>,
-    /// `AWS_LAMBDA_INITIALIZATION_TYPE` is `lambda-managed-instances`.
+    /// `AWS_LAMBDA_INITIALIZATION_TYPE` is `on-demand`, so that a caller waits for the init.
+    pub on_demand: bool,
+    /// It is `lambda-managed-instances`.
     pub managed_instances: bool,
 }
 
@@ -365,14 +363,13 @@ impl Reader<'_> {
         let owned = |name| self.text(name).map(str::to_owned);
         let memory_mb: Option<usize> =
             self.text("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").and_then(|text| text.parse().ok());
+        let initialization = self.text("AWS_LAMBDA_INITIALIZATION_TYPE");
         Function {
             runtime_api: owned("AWS_LAMBDA_RUNTIME_API"),
-            name: owned("AWS_LAMBDA_FUNCTION_NAME"),
-            version: owned("AWS_LAMBDA_FUNCTION_VERSION"),
             memory_bytes: memory_mb.and_then(|mb| mb.checked_mul(MIB)),
             region: owned("AWS_REGION"),
-            managed_instances: self.text("AWS_LAMBDA_INITIALIZATION_TYPE")
-                == Some("lambda-managed-instances"),
+            on_demand: matches!(initialization, None | Some("on-demand")),
+            managed_instances: initialization == Some("lambda-managed-instances"),
         }
     }
 }
