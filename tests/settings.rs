@@ -1,0 +1,140 @@
+//! What people set, where it comes from, and what its faults may not do to the function.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::time::Duration;
+
+use lambda_sandbox::aws::{Action, Aws, Behaviour};
+use lambda_sandbox::collector::{Collector, Protocol};
+use lambda_sandbox::{Extension, Function, Operation, Sandbox, Status};
+use serde_json::Value;
+
+use support::{PATIENCE, end, extension};
+
+const SECRET: &str = "arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123";
+const PARAMETER: &str = "arn:aws:ssm:us-east-1:123456789012:parameter/clickstack-api-key";
+const KEY: &str = "hunter2-ingestion-key";
+
+fn lines() -> Function {
+    Function::builtin(|context| async move {
+        context.log_lines(5);
+        Ok(Value::Null)
+    })
+}
+
+fn with(extension: Extension, variables: impl IntoIterator<Item = (String, String)>) -> Extension {
+    variables.into_iter().fold(extension, |extension, (name, value)| extension.env(name, value))
+}
+
+async fn collector() -> Collector {
+    Collector::builder().authorization(KEY).start().await.expect("a collector")
+}
+
+async fn all_arrives(extension: Extension, collector: &Collector) {
+    let sandbox = Sandbox::builder()
+        .extension(extension.env("RUST_LOG", "trace"))
+        .collector(collector)
+        .function(lines())
+        .start()
+        .await
+        .expect("a sandbox");
+    for _ in 0..3 {
+        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+        assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+    }
+    end(&sandbox).await;
+    let output = sandbox.extension_output();
+    assert!(sandbox.ledger().compare(&collector.received()).is_exact(), "{output:#?}");
+    assert!(!output.iter().any(|line| line.contains(KEY)), "the key was shown");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn header_values_come_from_secrets_manager_and_parameter_store() {
+    for (arn, reference) in [
+        (SECRET, format!("\"Authorization=${{{SECRET}}}\"")),
+        (PARAMETER, format!("\"Authorization=${{{PARAMETER}}}\"")),
+        (PARAMETER, format!("Authorization=$<{PARAMETER}>")),
+    ] {
+        let aws = Aws::start().await.expect("a stand-in for AWS");
+        aws.keep(arn, KEY);
+        let collector = collector().await;
+        let extension = with(extension(&collector, Protocol::Grpc), aws.variables())
+            .env("ROTEL_FLUSH_TIMEOUT", "60s")
+            .env("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", reference);
+        all_arrives(extension, &collector).await;
+        assert_eq!(aws.calls().len(), 1, "{:?}", aws.calls());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_a_json_secret_comes_from_the_env_file_of_the_bundle() {
+    let aws = Aws::start().await.expect("a stand-in for AWS");
+    aws.keep(SECRET, format!(r#"{{"key":"{KEY}","other":1}}"#));
+    let collector = collector().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("rotel.env");
+    let text = format!(
+        "# of the guide\r\nexport ROTEL_OTLP_EXPORTER_ENDPOINT={}\r\n\
+         ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS=\"Authorization=${{{SECRET}#key}}\"\r\n\
+         ROTEL_OTEL_RESOURCE_ATTRIBUTES='service.name=my-lambda-api,deployment.environment=production'\r\n",
+        collector.url(Protocol::Grpc)
+    );
+    std::fs::write(&file, text).expect("a file");
+    let extension = with(support::unconfigured(), aws.variables())
+        .env("ROTEL_FLUSH_TIMEOUT", "60s")
+        .env("ROTEL_ENV_FILE", file.to_string_lossy());
+    all_arrives(extension, &collector).await;
+    let received = collector.received();
+    let log = received.logs().next().expect("a line");
+    assert_eq!(log.resource_attribute("service.name").as_deref(), Some("my-lambda-api"));
+    assert_eq!(log.resource_attribute("deployment.environment").as_deref(), Some("production"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aws_that_never_answers_holds_neither_init_nor_function() {
+    let aws = Aws::start().await.expect("a stand-in for AWS");
+    aws.behave(Action::BatchGetSecretValue, Behaviour::Hang);
+    let collector = collector().await;
+    let extension = with(extension(&collector, Protocol::Grpc), aws.variables())
+        .env("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", format!("Authorization=${{{SECRET}}}"));
+    let sandbox = Sandbox::builder().extension(extension).function(lines()).start().await.expect("a sandbox");
+    for _ in 0..3 {
+        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+        assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+        // The budget for secrets is five seconds; what is waited for at most is the first half of one.
+        assert!(invocation.added < Duration::from_secs(4), "{invocation:?}");
+    }
+    end(&sandbox).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_not_there_is_told_by_its_arn_and_the_function_runs() {
+    let aws = Aws::start().await.expect("a stand-in for AWS");
+    let collector = collector().await;
+    let extension = with(extension(&collector, Protocol::Grpc), aws.variables())
+        .env("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", format!("Authorization=${{{PARAMETER}}}"));
+    let sandbox = Sandbox::builder().extension(extension).function(lines()).start().await.expect("a sandbox");
+    let told = |line: &str| line.contains(PARAMETER);
+    sandbox
+        .wait_until(|journal| journal.output.iter().any(|line| told(&line.text)), PATIENCE)
+        .await
+        .expect("it is told");
+    let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+    assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+    end(&sandbox).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_fails_the_init_where_the_user_asked_for_that() {
+    let extension = support::unconfigured()
+        .env("ROTEL_OTLP_EXPORTER_ENDPOINT", "collector:4317")
+        .env("ROTEL_ON_INIT_ERROR", "fail");
+    let sandbox = Sandbox::builder().extension(extension).function(lines()).open().await.expect("a sandbox");
+    let init = sandbox.init().await.expect("an init");
+    assert_ne!(init.status, Status::Success, "{init:?}");
+    let calls = sandbox.journal().calls;
+    assert!(calls.iter().any(|call| call.what == Operation::InitError && call.status == 202), "{calls:?}");
+    assert_eq!(sandbox.violations(), Vec::<String>::new());
+}
