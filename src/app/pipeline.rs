@@ -421,12 +421,11 @@ impl<E: Export> Pipeline<E> {
     }
 
     fn set_up(&mut self, exporter: Option<E>) {
-        match exporter {
-            Some(exporter) => self.sink = Sink::Ready(exporter),
-            None => {
-                self.sink = Sink::Blackhole;
-                self.buffer.clear();
-            }
+        if let Some(exporter) = exporter {
+            self.sink = Sink::Ready(exporter);
+        } else {
+            self.sink = Sink::Blackhole;
+            self.buffer.clear();
         }
         self.warm();
     }

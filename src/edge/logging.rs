@@ -51,10 +51,33 @@ fn filter(level: &str) -> impl Filter<Registry> + use<> {
     asked_for(level).and(limit)
 }
 
-/// A bare level is ours; anything else is read as `RUST_LOG` has it: `target=level,…`.
+/// A bare level is ours, alone or in a list as `RUST_LOG` has it: `level,target=level`. It was set for the function, as
+/// likely as not: what it says of all targets is not for our dependencies, and where it does not name us we are not mute.
 fn asked_for(level: &str) -> Targets {
-    match level.parse::<LevelFilter>() {
-        Ok(level) => Targets::new().with_target(OURS, level),
-        Err(_) => level.parse().unwrap_or_else(|_| Targets::new().with_target(OURS, tracing::Level::INFO)),
+    let asked: Targets = level.parse().unwrap_or_default();
+    let ours = asked.default_level();
+    let named = asked.iter().any(|(target, _)| target == OURS);
+    let targets = Targets::new().with_targets(asked.iter().map(|(target, level)| (target.to_owned(), level)));
+    if named { targets } else { targets.with_target(OURS, ours.unwrap_or(LevelFilter::INFO)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn what_the_function_wants_to_hear_neither_silences_us_nor_lets_dependencies_speak() {
+        let asked = asked_for("my_function=debug");
+        assert!(asked.would_enable(OURS, &Level::INFO) && !asked.would_enable(OURS, &Level::DEBUG));
+        for level in ["debug", "debug,my_function=trace"] {
+            let asked = asked_for(level);
+            assert!(asked.would_enable(OURS, &Level::DEBUG), "{level}");
+            assert!(!asked.would_enable("hyper", &Level::ERROR), "{level}");
+        }
+        assert!(!asked_for("off").would_enable(OURS, &Level::ERROR));
+        assert!(asked_for("rotel_lambda_extension=warn,hyper=info").would_enable("hyper", &Level::INFO));
+        assert!(asked_for("no such = level").would_enable(OURS, &Level::INFO));
     }
 }

@@ -313,7 +313,7 @@ impl Reader<'_> {
             value::word(text, "a log level", &levels)
         });
         Log {
-            level: self.text("RUST_LOG").or(level).unwrap_or("info").to_owned(),
+            level: level.or_else(|| self.text("RUST_LOG")).unwrap_or("info").to_owned(),
             json: self
                 .parsed("ROTEL_LOG_FORMAT", json)
                 .or_else(|| self.parsed("AWS_LAMBDA_LOG_FORMAT", json))

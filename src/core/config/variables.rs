@@ -271,7 +271,11 @@ const EXTENSION: &[Variable] = &[
         "info",
         "the extension's own log level: `error`, `warn`, `info`, `debug`, `trace`, `off`",
     ),
-    variable("RUST_LOG", "`ROTEL_LOG_LEVEL`", "the same, or `target=level,…` to hear dependencies"),
+    variable(
+        "RUST_LOG",
+        "–",
+        "the same where `ROTEL_LOG_LEVEL` is not set; `target=level,…` lets dependencies be heard",
+    ),
     variable(
         "ROTEL_LOG_FORMAT",
         "`AWS_LAMBDA_LOG_FORMAT`",
