@@ -1,7 +1,8 @@
 //! The lifecycle under random schedules in virtual time: a platform that invokes, shuts down and fails, a Telemetry API
 //! that delivers `runtimeDone` late, early, twice, for others or never, flushes that end or hang, tasks that die.
 //!
-//! The same model runs against deliberately broken machines, to show that each breakage is caught.
+//! The same model runs against machines that are broken from outside (an event dropped or changed, a timeout hidden, an
+//! action added), to show that each breakage is caught.
 
 #![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
 

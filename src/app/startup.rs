@@ -271,9 +271,7 @@ fn served(config: &Config) -> Served {
         http_path: config.receiver.http_paths.of(signal).clone(),
     };
     Served {
-        logs: endpoint(Signal::Logs),
-        metrics: endpoint(Signal::Metrics),
-        traces: endpoint(Signal::Traces),
+        endpoints: PerSignal::from_fn(endpoint),
         grpc_message_limit: config.receiver.grpc_max_bytes,
         ..Served::default()
     }

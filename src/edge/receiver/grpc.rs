@@ -106,7 +106,7 @@ async fn export<I: Intake>(request: Request<Incoming>, served: &Served, intake: 
     let Some(signal) = Signal::ALL.into_iter().find(|signal| signal.grpc_path() == path) else {
         return Err(Status::unimplemented(format!("there is no method {path} here, only OTLP's Export")));
     };
-    if !served.endpoint(signal).enabled {
+    if !served.endpoints.of(signal).enabled {
         return Err(Status::unimplemented(disabled(signal)));
     }
     let compression = match head.headers.get(ENCODING) {

@@ -109,16 +109,16 @@ fn check_head(
     served: &Served,
 ) -> Result<Expected, Rejection> {
     let path = head.uri.path();
-    let Some(signal) = Signal::ALL.into_iter().find(|signal| served.endpoint(*signal).http_path == path)
+    let Some(signal) = Signal::ALL.into_iter().find(|signal| served.endpoints.of(*signal).http_path == path)
     else {
-        let paths = Signal::ALL.map(|signal| served.endpoint(signal).http_path.as_str()).join(", ");
+        let paths = Signal::ALL.map(|signal| served.endpoints.of(signal).http_path.as_str()).join(", ");
         return Err(Rejection::new(
             StatusCode::NOT_FOUND,
             Code::NotFound,
             format!("there is nothing at {path}, only at {paths}"),
         ));
     };
-    if !served.endpoint(signal).enabled {
+    if !served.endpoints.of(signal).enabled {
         return Err(Rejection::new(StatusCode::NOT_FOUND, Code::Unimplemented, disabled(signal)));
     }
     if head.method != Method::POST {

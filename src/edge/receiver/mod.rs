@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use crate::core::otlp::Malformed;
-use crate::core::signal::Signal;
+use crate::core::signal::{PerSignal, Signal};
 
 mod compression;
 pub mod grpc;
@@ -36,12 +36,8 @@ pub enum Refusal {
 /// What is served and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
-    /// Log records.
-    pub logs: Endpoint,
-    /// Metrics.
-    pub metrics: Endpoint,
-    /// Spans.
-    pub traces: Endpoint,
+    /// How each signal is.
+    pub endpoints: PerSignal<Endpoint>,
     /// The most bytes of a gRPC message, after decompression.
     pub grpc_message_limit: usize,
     /// The most bytes of an HTTP body, before decompression and after.
@@ -57,25 +53,12 @@ pub struct Endpoint {
     pub http_path: String,
 }
 
-impl Served {
-    /// How the signal is served.
-    pub fn endpoint(&self, signal: Signal) -> &Endpoint {
-        match signal {
-            Signal::Logs => &self.logs,
-            Signal::Metrics => &self.metrics,
-            Signal::Traces => &self.traces,
-        }
-    }
-}
-
 /// Every signal, on the paths and within the limits that the OpenTelemetry Collector has by default.
 impl Default for Served {
     fn default() -> Self {
         let endpoint = |signal| Endpoint { enabled: true, http_path: format!("/v1/{signal}") };
         Self {
-            logs: endpoint(Signal::Logs),
-            metrics: endpoint(Signal::Metrics),
-            traces: endpoint(Signal::Traces),
+            endpoints: PerSignal::from_fn(endpoint),
             grpc_message_limit: 4 << 20,
             http_body_limit: 20 << 20,
         }

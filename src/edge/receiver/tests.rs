@@ -165,7 +165,7 @@ async fn every_format_in_every_encoding_is_taken_over_one_connection() {
 #[tokio::test]
 async fn each_signal_has_its_path_on_both_loopbacks() {
     let mut served = Served::default();
-    served.metrics.http_path = "/otlp/metrics".to_owned();
+    served.endpoints.metrics.http_path = "/otlp/metrics".to_owned();
     let (addresses, keep) = serve_http(served).await;
     for address in addresses {
         let mut connection = Connection::open(address).await;
@@ -181,7 +181,7 @@ async fn each_signal_has_its_path_on_both_loopbacks() {
 #[tokio::test]
 async fn what_cannot_be_taken_over_http_is_refused_alone_and_with_a_reason() {
     let mut served = Served { http_body_limit: 1000, ..Served::default() };
-    served.logs.enabled = false;
+    served.endpoints.logs.enabled = false;
     let (addresses, keep) = serve_http(served).await;
     let good = request().encode_to_vec();
     let mut malformed = good.clone();
@@ -366,7 +366,7 @@ async fn each_export_call_is_taken_plain_and_compressed_on_both_loopbacks() {
 #[tokio::test]
 async fn a_generated_client_understands_every_refusal() {
     let mut served = Served { grpc_message_limit: 1000, ..Served::default() };
-    served.logs.enabled = false;
+    served.endpoints.logs.enabled = false;
     let (addresses, keep) = serve_grpc(served).await;
     let url = format!("http://{}", addresses[0]);
     let mut traces = TraceServiceClient::connect(url.clone()).await.unwrap();
