@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use reqwest::Client;
-use rotel_lambda_extension::core::config::Variables;
+use rotel_lambda_extension::core::config::{Tls, Variables};
 use rotel_lambda_extension::core::secret_ref::{Arn, Batch, Service};
 use rotel_lambda_extension::edge::secrets::resolve;
 use rotel_lambda_extension::edge::tls;
@@ -37,7 +37,7 @@ impl Moto {
         let url = url.expect("moto says where it listens");
         // It would come to a stop at a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        let tls = tls::client_config(None, &[]).expect("a TLS configuration");
+        let tls = tls::client_config(&Tls::default(), &[]).expect("a TLS configuration");
         let client = Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("a client");
         Self { process, url, client }
     }
