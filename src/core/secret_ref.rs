@@ -119,7 +119,7 @@ pub fn find(text: &str) -> Result<Vec<SecretRef>, String> {
 pub fn fill<'v>(text: &str, value: impl Fn(&SecretRef) -> Option<&'v str>) -> String {
     let mut filled = String::with_capacity(text.len());
     let mut spans = Spans(text);
-    while let Some(Span { before, spelled, reference }) = spans.next() {
+    for Span { before, spelled, reference } in spans.by_ref() {
         filled.push_str(before);
         filled.push_str(reference.ok().and_then(|reference| value(&reference)).unwrap_or(spelled));
     }

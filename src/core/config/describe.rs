@@ -1,6 +1,6 @@
 //! The table of variables in the forms that people read: what holds and where it comes from, `--help`, README's reference.
 
-use super::variables::{EACH, SECTIONS, Shown, Variable, all};
+use super::variables::{EACH, NONE, SECTIONS, Section, Shown, Variable, all};
 use super::{Variables, value};
 use crate::core::secret_ref;
 
@@ -27,6 +27,18 @@ pub enum Source {
 }
 
 const REDACTED: &str = "[redacted]";
+
+const HELP_FOOT: &str =
+    "{SIGNAL} is TRACES, METRICS or LOGS. Durations are written 250ms, 5s, 1m; booleans true or false.\n";
+
+const REFERENCE_HEAD: &str = "\
+`{SIGNAL}` is `TRACES`, `METRICS` or `LOGS`. Durations are written `250ms`, `5s`, `1m`; booleans `true` or `false`, or `1` or
+`0`. An empty value is an unset one, and quotes around a whole value are not part of it.
+
+A value under *Where to send* or *One signal elsewhere or otherwise*, and `ROTEL_OTEL_RESOURCE_ATTRIBUTES`, may hold
+references to secrets: `${arn:aws:secretsmanager:…}`, with `#key` behind the ARN for a key of a JSON secret, or
+`${arn:aws:ssm:…}`. `$<arn:…>` is the same for where `${…}` means something else, and `secret://arn:…` may be a whole value.
+";
 
 /// What holds of each variable, in the table's order. Those of single signals are left away unless they are set.
 pub fn describe(environment: &Variables, file: &Variables) -> Vec<Row> {
@@ -78,37 +90,28 @@ fn shown(variable: &Variable, text: &str) -> String {
 
 /// What `--help` prints of the variables.
 pub fn help() -> String {
-    let mut help = String::new();
-    for section in SECTIONS {
-        help.push_str(section.title);
-        help.push_str(":\n");
-        for Variable { name, default, about, .. } in section.variables {
-            let default = if *default == "–" { String::new() } else { format!(" [{default}]") };
-            help.push_str(&format!("  {name}{default}\n      {about}\n").replace('`', ""));
-        }
-        help.push('\n');
-    }
-    help.push_str(
-        "{SIGNAL} is TRACES, METRICS or LOGS. Durations are written 250ms, 5s, 1m; booleans true or false.\n",
-    );
-    help
+    let entry = |Variable { name, default, about, .. }: &Variable| {
+        let default = if *default == NONE { String::new() } else { format!(" [{default}]") };
+        format!("  {name}{default}\n      {about}\n").replace('`', "")
+    };
+    let section = |Section { title, variables }: &Section| {
+        let entries: String = variables.iter().map(entry).collect();
+        format!("{title}:\n{entries}\n")
+    };
+    let sections: String = SECTIONS.iter().map(section).collect();
+    format!("{sections}{HELP_FOOT}")
 }
 
 /// README's configuration reference.
 pub fn reference() -> String {
-    let mut reference = String::from(
-        "`{SIGNAL}` is `TRACES`, `METRICS` or `LOGS`. Durations are written `250ms`, `5s`, `1m`; booleans `true` or `false`, or \
-         `1` or `0`. An empty value is an unset one, and quotes around a whole value are not part of it. Any `ROTEL_*` value of \
-         the exporter and `ROTEL_OTEL_RESOURCE_ATTRIBUTES` may hold secret references: `${arn:aws:secretsmanager:…}`, with \
-         `#key` for a key of a JSON secret, `${arn:aws:ssm:…}`, the same as `$<arn:…>`, or `secret://arn:…` as the whole value.\n",
-    );
-    for section in SECTIONS {
-        reference.push_str(&format!("\n### {}\n\n| Variable | Default | |\n|---|---|---|\n", section.title));
-        for Variable { name, default, about, .. } in section.variables {
-            reference.push_str(&format!("| `{name}` | {default} | {about} |\n"));
-        }
-    }
-    reference
+    let row =
+        |Variable { name, default, about, .. }: &Variable| format!("| `{name}` | {default} | {about} |\n");
+    let section = |Section { title, variables }: &Section| {
+        let rows: String = variables.iter().map(row).collect();
+        format!("\n### {title}\n\n| variable | default | |\n|---|---|---|\n{rows}")
+    };
+    let sections: String = SECTIONS.iter().map(section).collect();
+    format!("{REFERENCE_HEAD}{sections}")
 }
 
 #[cfg(test)]

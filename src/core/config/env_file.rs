@@ -415,7 +415,7 @@ mod tests {
 
     #[test]
     fn every_bad_line_is_told_by_its_number_and_nothing_of_it() {
-        let text = "A=1\nhunter2\nhunter 2=x\nB=${hunter2\nC=${hunter2:-x}\nD=\"hunter\\2\"\nE='a\nb'\nF=hunter\02\nG=\"hunter2\nH=1\n";
+        let text = "A=1\nhunter2\nhunter 2=x\nB=${hunter2\nC=${hunter2:-x}\nD=\"hunter\\2\"\nE='a\nb'\nF=hunter\u{0}2\nG=\"hunter2\nH=1\n";
         let faults: Vec<_> =
             parse(text, &environment()).expect_err("faults").iter().map(ToString::to_string).collect();
         assert!(!faults.join("\n").contains("hunter"));

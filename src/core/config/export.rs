@@ -19,7 +19,7 @@ use crate::core::signal::{PerSignal, Signal};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exports {
     /// The way of each signal. Telemetry of a signal without one is received and dropped.
-    Known(PerSignal<Option<Export>>),
+    Known(Box<PerSignal<Option<Export>>>),
     /// It hangs on secrets that have not been fetched yet: telemetry waits.
     Awaited,
 }
@@ -148,7 +148,7 @@ struct Gaps {
 impl Reader<'_> {
     /// The way of each signal. `own` are the addresses on which the extension itself listens.
     pub(super) fn exports(&mut self, own: &[&ListenAddress]) -> Exports {
-        let nowhere = Exports::Known(PerSignal::default());
+        let nowhere = Exports::Known(Box::default());
         match self.resolved("ROTEL_EXPORTER", exporter) {
             Read::Is(Exporter::Blackhole) | Read::Wrong => return nowhere,
             Read::Awaited => return Exports::Awaited,
@@ -174,7 +174,7 @@ impl Reader<'_> {
             );
             return nowhere;
         }
-        if awaited { Exports::Awaited } else { Exports::Known(known) }
+        if awaited { Exports::Awaited } else { Exports::Known(Box::new(known)) }
     }
 
     fn settings(&mut self, prefix: &str, own: &[&ListenAddress]) -> Settings {
@@ -287,7 +287,7 @@ impl Reader<'_> {
             }
             name => Ok(Secret::new(name)),
         });
-        let password = self.resolved(PASSWORD, value::secret);
+        let password = self.resolved(PASSWORD, |text| Ok(Secret::new(text.value())));
         match authenticator {
             Read::Is(()) => {}
             Read::Wrong => return Read::Wrong,

@@ -192,7 +192,7 @@ pub fn resource_attributes(text: &str) -> Result<Vec<(String, String)>, String> 
 fn read_with(variables: &Variables, secrets: Option<&Secrets>) -> Outcome {
     let mut reader = Reader::new(variables, secrets);
     // Its reading is the caller's, who needs it first of all; here only a reference in it is told.
-    let _ = reader.parsed("ROTEL_ENV_FILE", value::text);
+    let _ = reader.parsed("ROTEL_ENV_FILE", |_| Ok(()));
     let function = reader.function();
     let receiver = reader.receiver();
     let telemetry_endpoint = reader.listen("ROTEL_TELEMETRY_ENDPOINT", "0.0.0.0", 8990);

@@ -100,6 +100,13 @@ impl<'a> Reader<'a> {
                 return Read::Wrong;
             }
         };
+        if references.is_empty() && text.contains("${") {
+            self.warning(
+                name,
+                "it holds a \"${\" that begins no secret reference and stays as it is; variables are filled in only within the \
+                 file of ROTEL_ENV_FILE",
+            );
+        }
         let parsed = match self.secrets {
             _ if references.is_empty() => parse(&Text::plain(text)),
             None => {

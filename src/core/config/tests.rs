@@ -174,79 +174,80 @@ fn every_fault_is_told_at_once_and_the_rest_still_holds() {
 }
 
 /// Each of these is one mistake, on top of an endpoint that works.
+const MISTAKES: &[&[(&str, &str)]] = &[
+    &[("ROTEL_EXPORTER", "datadog")],
+    &[("ROTEL_EXPORTER", "otel")],
+    &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "clickstack.example.com:4317")],
+    &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "tcp://clickstack.example.com:4317")],
+    &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://:4317")],
+    &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://clickstack.example.com:431711")],
+    &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://<your endpoint>:4317")],
+    &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://me:hunter2@clickstack.example.com")],
+    &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://localhost:4318")],
+    &[("ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT", "http://sandbox.localdomain:8990/v1/logs")],
+    &[("ROTEL_OTLP_EXPORTER_PROTOCOL", "http/json")],
+    &[("ROTEL_OTLP_EXPORTER_PROTOCOL", "tcp")],
+    &[("ROTEL_OTLP_EXPORTER_COMPRESSION", "brotli")],
+    &[("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", "5")],
+    &[("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", "0s")],
+    &[("ROTEL_OTLP_EXPORTER_TRACES_REQUEST_TIMEOUT", "60m")],
+    &[("ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF", "often")],
+    &[(HEADERS, "hunter2")],
+    &[(HEADERS, "Authorization: hunter2")],
+    &[(HEADERS, "X-Team=a,My Key=hunter2")],
+    &[(HEADERS, "Authorization=hunter2\nX-Team=a")],
+    &[(HEADERS, "Content-Type=text/plain")],
+    &[(HEADERS, "Authorization=${arn:aws:ssm:us-east-1:123456789012:parameter/key")],
+    &[(HEADERS, "Authorization=${arn:aws:ssm:us-east-1:123456789012:parameter/key#password}")],
+    &[(HEADERS, "Authorization=secret://arn:aws:ssm:us-east-1:123456789012:parameter/key")],
+    &[
+        ("ROTEL_OTLP_EXPORTER_TLS_CA_FILE", "/var/task/ca.pem"),
+        ("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", "-----BEGIN"),
+    ],
+    &[("ROTEL_OTLP_EXPORTER_TLS_CERT_FILE", "/var/task/client.pem")],
+    &[("ROTEL_OTLP_EXPORTER_TRACES_TLS_KEY_PEM", "-----BEGIN")],
+    &[("ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY", "yes")],
+    &[("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "sigv4auth")],
+    &[("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "digest")],
+    &[("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "basic"), ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", "me")],
+    &[
+        ("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "basic"),
+        ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", "me"),
+        ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "hunter2"),
+        ("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "Authorization=hunter2"),
+    ],
+    &[
+        ("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "basic"),
+        ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", "me:hunter2"),
+        ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "hunter2"),
+    ],
+    &[("ROTEL_OTLP_GRPC_ENDPOINT", "4317")],
+    &[("ROTEL_OTLP_HTTP_ENDPOINT", SECRET)],
+    &[("ROTEL_TELEMETRY_ENDPOINT", "localhost:telemetry")],
+    &[("ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB", "4MiB")],
+    &[("ROTEL_OTLP_RECEIVER_LOGS_DISABLED", "no")],
+    &[("ROTEL_OTLP_RECEIVER_LOGS_HTTP_PATH", "v1/logs")],
+    &[("ROTEL_LAMBDA_TELEMETRY_TYPES", "platform,functions")],
+    &[("ROTEL_LAMBDA_PLATFORM_EVENTS", "everything")],
+    &[("ROTEL_LAMBDA_LOG_MIN_SEVERITY", "loud")],
+    &[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "my-lambda-api")],
+    &[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "team=a,=b")],
+    &[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "service.name=%ff")],
+    &[("ROTEL_FLUSH_STRATEGY", "sometimes")],
+    &[("ROTEL_FLUSH_STRATEGY", "periodic,often")],
+    &[("ROTEL_BUFFER_MAX_BYTES", "4GB")],
+    &[("ROTEL_BUFFER_MAX_BYTES", "268435456"), ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")],
+    &[("ROTEL_ON_INIT_ERROR", "panic")],
+    &[("ROTEL_LOG_LEVEL", "loud")],
+    &[("ROTEL_LOG_FORMAT", "xml")],
+    &[("ROTEL_DEBUG_LOG", "spans")],
+    &[("ROTEL_ENV_FILE", PARAMETER)],
+];
+
 #[test]
 fn mistakes_are_told_with_cause_and_remedy() {
-    let mistakes: &[&[(&str, &str)]] = &[
-        &[("ROTEL_EXPORTER", "datadog")],
-        &[("ROTEL_EXPORTER", "otel")],
-        &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "clickstack.example.com:4317")],
-        &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "tcp://clickstack.example.com:4317")],
-        &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://:4317")],
-        &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://clickstack.example.com:431711")],
-        &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://<your endpoint>:4317")],
-        &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://me:hunter2@clickstack.example.com")],
-        &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://localhost:4318")],
-        &[("ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT", "http://sandbox.localdomain:8990/v1/logs")],
-        &[("ROTEL_OTLP_EXPORTER_PROTOCOL", "http/json")],
-        &[("ROTEL_OTLP_EXPORTER_PROTOCOL", "tcp")],
-        &[("ROTEL_OTLP_EXPORTER_COMPRESSION", "brotli")],
-        &[("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", "5")],
-        &[("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", "0s")],
-        &[("ROTEL_OTLP_EXPORTER_TRACES_REQUEST_TIMEOUT", "60m")],
-        &[("ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF", "often")],
-        &[(HEADERS, "hunter2")],
-        &[(HEADERS, "Authorization: hunter2")],
-        &[(HEADERS, "X-Team=a,My Key=hunter2")],
-        &[(HEADERS, "Authorization=hunter2\nX-Team=a")],
-        &[(HEADERS, "Content-Type=text/plain")],
-        &[(HEADERS, "Authorization=${arn:aws:ssm:us-east-1:123456789012:parameter/key")],
-        &[(HEADERS, "Authorization=${arn:aws:ssm:us-east-1:123456789012:parameter/key#password}")],
-        &[(HEADERS, "Authorization=secret://arn:aws:ssm:us-east-1:123456789012:parameter/key")],
-        &[
-            ("ROTEL_OTLP_EXPORTER_TLS_CA_FILE", "/var/task/ca.pem"),
-            ("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", "-----BEGIN"),
-        ],
-        &[("ROTEL_OTLP_EXPORTER_TLS_CERT_FILE", "/var/task/client.pem")],
-        &[("ROTEL_OTLP_EXPORTER_TRACES_TLS_KEY_PEM", "-----BEGIN")],
-        &[("ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY", "yes")],
-        &[("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "sigv4auth")],
-        &[("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "digest")],
-        &[("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "basic"), ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", "me")],
-        &[
-            ("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "basic"),
-            ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", "me"),
-            ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "hunter2"),
-            ("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "Authorization=hunter2"),
-        ],
-        &[
-            ("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "basic"),
-            ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", "me:hunter2"),
-            ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "hunter2"),
-        ],
-        &[("ROTEL_OTLP_GRPC_ENDPOINT", "4317")],
-        &[("ROTEL_OTLP_HTTP_ENDPOINT", SECRET)],
-        &[("ROTEL_TELEMETRY_ENDPOINT", "localhost:telemetry")],
-        &[("ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB", "4MiB")],
-        &[("ROTEL_OTLP_RECEIVER_LOGS_DISABLED", "no")],
-        &[("ROTEL_OTLP_RECEIVER_LOGS_HTTP_PATH", "v1/logs")],
-        &[("ROTEL_LAMBDA_TELEMETRY_TYPES", "platform,functions")],
-        &[("ROTEL_LAMBDA_PLATFORM_EVENTS", "everything")],
-        &[("ROTEL_LAMBDA_LOG_MIN_SEVERITY", "loud")],
-        &[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "my-lambda-api")],
-        &[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "team=a,=b")],
-        &[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "service.name=%ff")],
-        &[("ROTEL_FLUSH_STRATEGY", "sometimes")],
-        &[("ROTEL_FLUSH_STRATEGY", "periodic,often")],
-        &[("ROTEL_BUFFER_MAX_BYTES", "4GB")],
-        &[("ROTEL_BUFFER_MAX_BYTES", "268435456"), ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")],
-        &[("ROTEL_ON_INIT_ERROR", "panic")],
-        &[("ROTEL_LOG_LEVEL", "loud")],
-        &[("ROTEL_LOG_FORMAT", "xml")],
-        &[("ROTEL_DEBUG_LOG", "spans")],
-        &[("ROTEL_ENV_FILE", PARAMETER)],
-    ];
     let mut lines = Vec::new();
-    for mistake in mistakes {
+    for mistake in MISTAKES {
         let Outcome { faults, .. } = outcome(&[&[ENDPOINT], *mistake].concat());
         assert_eq!(faults.len(), 1, "{mistake:?}: {faults:?}");
         lines.extend(faults);
@@ -324,6 +325,7 @@ fn what_is_odd_is_told_as_a_warning() {
         &[("ROTEL_DEBUG_LOG", "traces,logs")],
         &[("ROTEL_DEBUG_LOG_VERBOSITY", "detailed")],
         &[("OTEL_RESOURCE_ATTRIBUTES", "team")],
+        &[(HEADERS, "Authorization=${API_KEY}")],
         &[("ROTEL_FLUSH_TIMEOT", "1s")],
         &[("ROTEL_DATADOG_EXPORTER_API_KEY", "hunter2")],
     ];
@@ -343,6 +345,7 @@ fn what_is_odd_is_told_as_a_warning() {
     ROTEL_DEBUG_LOG: it has no effect in this version; remove it, or leave it for a later one
     ROTEL_DEBUG_LOG_VERBOSITY: it has no effect in this version; remove it, or leave it for a later one
     OTEL_RESOURCE_ATTRIBUTES: part 1 has no "="; write name=value,name2=value2
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: it holds a "${" that begins no secret reference and stays as it is; variables are filled in only within the file of ROTEL_ENV_FILE
     ROTEL_FLUSH_TIMEOT: there is no such variable, so it has no effect; ROTEL_FLUSH_TIMEOUT may be meant
     ROTEL_DATADOG_EXPORTER_API_KEY: this extension leaves out the Datadog exporter of Rotel, so it has no effect; remove it
     "#);

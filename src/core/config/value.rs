@@ -122,16 +122,6 @@ pub(super) fn unquoted(value: &str) -> &str {
     value
 }
 
-/// The text itself, which is never empty.
-pub(super) fn text(text: &Text<'_>) -> Result<String, String> {
-    Ok(text.value().into_owned())
-}
-
-/// A text that no message and no `Debug` shows.
-pub(super) fn secret(text: &Text<'_>) -> Result<Secret, String> {
-    Ok(Secret::new(text.value()))
-}
-
 /// A duration that something may take.
 pub(super) fn duration(text: &Text<'_>) -> Result<Duration, String> {
     match any_duration(text)? {

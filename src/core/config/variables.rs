@@ -40,14 +40,16 @@ pub enum Shown {
 pub(super) const EACH: &str = "{SIGNAL}";
 
 /// No default.
-const NONE: &str = "–";
+pub(super) const NONE: &str = "–";
 
 const fn variable(name: &'static str, default: &'static str, about: &'static str) -> Variable {
     Variable { name, default, about, shown: Shown::Whole }
 }
 
-const fn showing(shown: Shown, name: &'static str, about: &'static str) -> Variable {
-    Variable { name, default: NONE, about, shown }
+impl Variable {
+    const fn showing(self, shown: Shown) -> Self {
+        Self { shown, ..self }
+    }
 }
 
 /// Every variable that the extension reads beside those by which Lambda describes the function.
@@ -78,30 +80,31 @@ const EXPORTER: &[Variable] = &[
         "grpc",
         "`grpc`, or `http` (protobuf; `/v1/{signal}` is appended to the endpoint)",
     ),
-    showing(
-        Shown::Names,
+    variable(
         "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS",
+        NONE,
         "`Name=value,Name2=value2`, sent with every request, as gRPC metadata too",
-    ),
+    )
+    .showing(Shown::Names),
     variable("ROTEL_OTLP_EXPORTER_COMPRESSION", "gzip", "`gzip`, `zstd` or `none`"),
     variable("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", "5s", "the most that one request may take"),
     variable("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", NONE, "`basic`: sends a user name and a password"),
     variable("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", NONE, "the user name for it"),
-    showing(Shown::Nothing, "ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "the password for it"),
+    variable("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", NONE, "the password for it").showing(Shown::Nothing),
     variable(
         "ROTEL_OTLP_EXPORTER_TLS_CA_FILE",
         NONE,
         "a PEM file of certificate authorities to trust besides the usual",
     ),
-    showing(Shown::Nothing, "ROTEL_OTLP_EXPORTER_TLS_CA_PEM", "the same as text"),
+    variable("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", NONE, "the same as text").showing(Shown::Nothing),
     variable(
         "ROTEL_OTLP_EXPORTER_TLS_CERT_FILE",
         NONE,
         "a PEM file of the client's certificate, for mutual TLS",
     ),
-    showing(Shown::Nothing, "ROTEL_OTLP_EXPORTER_TLS_CERT_PEM", "the same as text"),
+    variable("ROTEL_OTLP_EXPORTER_TLS_CERT_PEM", NONE, "the same as text").showing(Shown::Nothing),
     variable("ROTEL_OTLP_EXPORTER_TLS_KEY_FILE", NONE, "a PEM file of the certificate's private key"),
-    showing(Shown::Nothing, "ROTEL_OTLP_EXPORTER_TLS_KEY_PEM", "the same as text"),
+    variable("ROTEL_OTLP_EXPORTER_TLS_KEY_PEM", NONE, "the same as text").showing(Shown::Nothing),
     variable(
         "ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY",
         "false",
@@ -129,8 +132,9 @@ const EXPORTER: &[Variable] = &[
     ),
     variable("ROTEL_EXPORTER_RETRY_MAX_BACKOFF", "30s", "the same for every exporter"),
     variable("ROTEL_EXPORTER_RETRY_MAX_ELAPSED_TIME", "300s", "the same for every exporter"),
-    showing(Shown::Nothing, "HTTPS_PROXY", "a proxy for `https` endpoints, over gRPC and HTTP"),
-    showing(Shown::Nothing, "HTTP_PROXY", "a proxy for `http` endpoints"),
+    variable("HTTPS_PROXY", NONE, "a proxy for `https` endpoints, over gRPC and HTTP")
+        .showing(Shown::Nothing),
+    variable("HTTP_PROXY", NONE, "a proxy for `http` endpoints").showing(Shown::Nothing),
     variable("NO_PROXY", NONE, "hosts that are reached without a proxy, between commas"),
 ];
 
@@ -141,11 +145,12 @@ const SIGNAL_EXPORTER: &[Variable] = &[
         "the signal's own endpoint; with `http` it is used as it stands, nothing is appended",
     ),
     variable("ROTEL_OTLP_EXPORTER_{SIGNAL}_PROTOCOL", "`ROTEL_OTLP_EXPORTER_PROTOCOL`", "its protocol"),
-    showing(
-        Shown::Names,
+    variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_CUSTOM_HEADERS",
-        "its headers, in place of `ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS`",
-    ),
+        "`ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS`",
+        "its headers, all of them",
+    )
+    .showing(Shown::Names),
     variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_COMPRESSION",
         "`ROTEL_OTLP_EXPORTER_COMPRESSION`",
@@ -161,19 +166,30 @@ const SIGNAL_EXPORTER: &[Variable] = &[
         "`ROTEL_OTLP_EXPORTER_TLS_CA_…`",
         "its certificate authorities",
     ),
-    showing(Shown::Nothing, "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_CA_PEM", "the same as text"),
+    variable("ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_CA_PEM", "`ROTEL_OTLP_EXPORTER_TLS_CA_…`", "the same as text")
+        .showing(Shown::Nothing),
     variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_CERT_FILE",
         "`ROTEL_OTLP_EXPORTER_TLS_CERT_…`",
         "its client certificate",
     ),
-    showing(Shown::Nothing, "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_CERT_PEM", "the same as text"),
+    variable(
+        "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_CERT_PEM",
+        "`ROTEL_OTLP_EXPORTER_TLS_CERT_…`",
+        "the same as text",
+    )
+    .showing(Shown::Nothing),
     variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_KEY_FILE",
         "`ROTEL_OTLP_EXPORTER_TLS_KEY_…`",
         "its certificate's private key",
     ),
-    showing(Shown::Nothing, "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_KEY_PEM", "the same as text"),
+    variable(
+        "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_KEY_PEM",
+        "`ROTEL_OTLP_EXPORTER_TLS_KEY_…`",
+        "the same as text",
+    )
+    .showing(Shown::Nothing),
     variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_SKIP_VERIFY",
         "`ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY`",

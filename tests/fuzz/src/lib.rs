@@ -2,7 +2,7 @@
 //! committed corpora.
 
 use rotel_lambda_extension::core::config::{self, Exports, Variables, env_file};
-use rotel_lambda_extension::core::secret_ref::{self, BATCH_LIMIT, find, fill};
+use rotel_lambda_extension::core::secret_ref::{self, BATCH_LIMIT, fill, find};
 
 /// A file that `ROTEL_ENV_FILE` names.
 pub fn env_file(text: &str) {
@@ -32,7 +32,11 @@ pub fn header_list(text: &str) {
     variables.insert("ROTEL_OTLP_EXPORTER_ENDPOINT".to_owned(), "https://host:4317".to_owned());
     let outcome = config::read(&variables);
     let dropped = matches!(&outcome.config.exports, Exports::Known(exports) if exports.logs.is_none());
-    assert_eq!(dropped, !outcome.faults.is_empty(), "telemetry is dropped where a fault is told, and only there");
+    assert_eq!(
+        dropped,
+        !outcome.faults.is_empty(),
+        "telemetry is dropped where a fault is told, and only there"
+    );
 }
 
 /// A value of `ROTEL_OTEL_RESOURCE_ATTRIBUTES`.

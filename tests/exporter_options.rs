@@ -1,0 +1,149 @@
+//! What people can set of the way to the backend, each against a collector that sees whether it holds.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::sync::mpsc;
+
+use lambda_sandbox::collector::{Collector, Identity, Protocol};
+use lambda_sandbox::{Extension, Function, Sandbox, Signal, Status, Transport};
+use serde_json::Value;
+
+use support::{PROTOCOLS, end, extension};
+
+/// Invokes a function that writes lines and sends spans, until the environment ends.
+async fn live(extension: Extension) -> Sandbox {
+    let function = Function::builtin(|context| async move {
+        context.log_lines(5);
+        context.send_spans(Transport::Grpc, 5).await.expect("the receiver takes spans");
+        Ok(Value::Null)
+    });
+    let extension = extension.env("ROTEL_FLUSH_TIMEOUT", "60s");
+    let sandbox =
+        Sandbox::builder().extension(extension).function(function).start().await.expect("a sandbox");
+    for _ in 0..2 {
+        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+        assert_eq!(invocation.status, Status::Success);
+    }
+    end(&sandbox).await;
+    sandbox
+}
+
+fn assert_exact(sandbox: &Sandbox, collector: &Collector) {
+    let comparison = sandbox.ledger().compare(&collector.received());
+    assert!(comparison.is_exact(), "{comparison:?} {:#?}", sandbox.extension_output());
+}
+
+/// A collector with a certificate of its own making; with it the certificate.
+async fn behind_tls(client_authority: Option<String>) -> (Collector, String) {
+    let (sender, certificate) = mpsc::channel();
+    let collector = Collector::builder().tls(move |ip| {
+        let certified = rcgen::generate_simple_self_signed([ip.to_string()]).expect("a certificate");
+        sender.send(certified.cert.pem()).expect("the test waits for it");
+        Identity {
+            certificates: certified.cert.pem(),
+            key: certified.signing_key.serialize_pem(),
+            client_authority: client_authority.clone(),
+        }
+    });
+    let collector = collector.start().await.expect("a collector");
+    (collector, certificate.recv().expect("the certificate"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zstd_is_taken_where_it_is_told() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::start().await.expect("a collector");
+        let sandbox =
+            live(extension(&collector, protocol).env("ROTEL_OTLP_EXPORTER_COMPRESSION", "zstd")).await;
+        assert_exact(&sandbox, &collector);
+        let received = collector.received();
+        let with_items = received
+            .kept()
+            .filter(|request| request.payload.as_ref().is_some_and(|payload| payload.items() > 0));
+        assert!(
+            with_items.map(|request| request.compression.as_deref()).all(|encoding| encoding == Some("zstd"))
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_is_shown_to_who_asks_for_it() {
+    let client = rcgen::generate_simple_self_signed(["client".to_owned()]).expect("a certificate");
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = folder.path().join("key.pem");
+    std::fs::write(&key, client.signing_key.serialize_pem()).expect("a file");
+    for protocol in PROTOCOLS {
+        let (collector, certificate) = behind_tls(Some(client.cert.pem())).await;
+        let extension = extension(&collector, protocol)
+            .env("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", certificate)
+            .env("ROTEL_OTLP_EXPORTER_TLS_CERT_PEM", client.cert.pem())
+            .env("ROTEL_OTLP_EXPORTER_TLS_KEY_FILE", key.to_str().expect("a path"));
+        assert_exact(&live(extension).await, &collector);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_certificate_is_taken_only_where_nobody_looks() {
+    for protocol in PROTOCOLS {
+        let (collector, _) = behind_tls(None).await;
+        live(extension(&collector, protocol)).await;
+        assert_eq!(collector.received().kept().count(), 0);
+        let unseeing = extension(&collector, protocol).env("ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY", "true");
+        assert_exact(&live(unseeing).await, &collector);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_goes_its_own_way() {
+    let common = Collector::start().await.expect("a collector");
+    let of_logs = Collector::start().await.expect("a collector");
+    let endpoint = format!("{}/v1/logs", of_logs.url(Protocol::Http));
+    let extension = extension(&common, Protocol::Grpc)
+        .env("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "X-Way=common")
+        .env("ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT", endpoint)
+        .env("ROTEL_OTLP_EXPORTER_LOGS_PROTOCOL", "http")
+        .env("ROTEL_OTLP_EXPORTER_LOGS_CUSTOM_HEADERS", "X-Way=logs");
+    live(extension).await;
+    for (collector, way, counts) in [(&common, "common", (0, 10)), (&of_logs, "logs", (10, 0))] {
+        let received = collector.received();
+        let found = received.counts();
+        assert_eq!((found.logs, found.spans), counts, "{way}");
+        assert!(
+            received.kept().all(|request| request.headers.get("x-way").is_some_and(|value| value == way))
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_without_a_way_costs_the_others_nothing() {
+    let collector = Collector::start().await.expect("a collector");
+    let extension =
+        support::unconfigured().env("ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT", collector.url(Protocol::Grpc));
+    let sandbox = live(extension).await;
+    let received = collector.received();
+    assert_eq!((received.counts().logs, received.counts().spans), (0, 10));
+    assert!(received.requests().all(|request| request.signal == Signal::Traces));
+    assert_eq!(sandbox.extension_output(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_name_and_a_password_are_sent_as_basic_authentication() {
+    let collector = Collector::builder().authorization("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+    let collector = collector.start().await.expect("a collector");
+    let extension = extension(&collector, Protocol::Http)
+        .env("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "basic")
+        .env("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", "Aladdin")
+        .env("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "open sesame");
+    assert_exact(&live(extension).await, &collector);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_asked_for_is_not_delivered() {
+    let collector = Collector::start().await.expect("a collector");
+    let extension = extension(&collector, Protocol::Grpc).env("ROTEL_LAMBDA_TELEMETRY_TYPES", "platform");
+    live(extension).await;
+    let counts = collector.received().counts();
+    assert_eq!((counts.logs, counts.spans), (0, 10));
+}
