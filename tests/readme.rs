@@ -1,7 +1,5 @@
 //! README's configuration reference is what the table of variables says.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
-
 use std::fs;
 
 use rotel_lambda_extension::core::config;
