@@ -1,15 +1,14 @@
 //! The way to the backend: every exporter variable, those of single signals over the common ones.
 
-// Addresses only; the sockets are in `std::net`.
-use ::core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
-use url::{Host, Url};
+use url::Url;
 
+use super::circle;
 use super::reader::{Read, Reader};
 use super::value::{self, ListenAddress, Text};
 use crate::core::secret::Secret;
@@ -112,11 +111,15 @@ pub enum PemSource {
     Text(Secret),
 }
 
+/// How the names of the variables for all signals begin; a signal's own go on with its name.
+const COMMON: &str = "ROTEL_OTLP_EXPORTER_";
+
 /// An endpoint as it was written.
 #[derive(Clone)]
 struct Endpoint {
-    variable: String,
     url: Url,
+    /// For all signals, and not for a single one.
+    is_common: bool,
 }
 
 /// What can be set for all signals and for each.
@@ -155,11 +158,11 @@ impl Reader<'_> {
             Read::Is(Exporter::Otlp) | Read::Unset => {}
         }
         let common = Common { authorization: self.authorization(), retry: self.retry() };
-        let base = self.settings("ROTEL_OTLP_EXPORTER_", own);
+        let base = self.settings(COMMON, own);
         let mut awaited = false;
         let mut unset = true;
         let known = PerSignal::from_fn(|signal| {
-            let prefix = format!("ROTEL_OTLP_EXPORTER_{}_", signal.as_str().to_uppercase());
+            let prefix = format!("{COMMON}{}_", signal.as_str().to_uppercase());
             let settings = self.settings(&prefix, own).over(&base);
             unset &= matches!(settings.endpoint, Read::Unset);
             let mut gaps = Gaps::default();
@@ -183,14 +186,17 @@ impl Reader<'_> {
         if skip_verify == Read::Is(true) {
             self.warning(
                 &name("TLS_SKIP_VERIFY"),
-                "the endpoint's certificate is not checked, so anybody between can read the ingestion key; set …_TLS_CA_FILE instead",
+                format!(
+                    "the endpoint's certificate is not checked, so anybody between can read the ingestion key; set {} instead",
+                    name("TLS_CA_FILE")
+                ),
             );
         }
         Settings {
             endpoint: self.resolved(&name("ENDPOINT"), |text| {
                 let url = value::endpoint(text)?;
-                refuse_loop(&url, own)?;
-                Ok(Endpoint { variable: name("ENDPOINT"), url })
+                circle::refuse(&url, own)?;
+                Ok(Endpoint { url, is_common: prefix == COMMON })
             }),
             protocol: self.resolved(&name("PROTOCOL"), protocol),
             headers: self.resolved(&name("CUSTOM_HEADERS"), value::headers),
@@ -357,15 +363,15 @@ impl Reader<'_> {
 
     /// A certificate is nothing without its key, nor the key without its certificate.
     fn identity(&mut self, certificate: Read<Pem>, key: Read<Pem>) -> Read<Identity> {
-        let (half, other) = match (certificate, key) {
+        let (half, of, other) = match (certificate, key) {
             (Read::Is(certificate), Read::Is(key)) => return Read::Is(Identity { certificate, key }),
             (Read::Unset, Read::Unset) => return Read::Unset,
-            (Read::Is(certificate), Read::Unset) => (certificate, "KEY"),
-            (Read::Unset, Read::Is(key)) => (key, "CERT"),
+            (Read::Is(certificate), Read::Unset) => (certificate, "_CERT_", "_KEY_"),
+            (Read::Unset, Read::Is(key)) => (key, "_KEY_", "_CERT_"),
             (Read::Wrong, _) | (_, Read::Wrong) => return Read::Wrong,
             (Read::Awaited, _) | (_, Read::Awaited) => return Read::Awaited,
         };
-        let missing = half.variable.replace("_CERT_", "_{}_").replace("_KEY_", "_{}_").replace("{}", other);
+        let missing = half.variable.replace(of, other);
         self.fault(&half.variable, format!("a certificate and its key go together; set {missing} as well"));
         Read::Wrong
     }
@@ -442,8 +448,8 @@ fn basic(username: &Secret, password: &Secret) -> Read<HeaderValue> {
 /// Where requests of a signal go: OTLP/HTTP has `/v1/{signal}` under the common endpoint, and a single signal's endpoint
 /// as it stands, as the OTLP exporter specification has it for its own variables.
 fn target(endpoint: Endpoint, protocol: Protocol, signal: Signal) -> Url {
-    let Endpoint { variable, mut url } = endpoint;
-    if protocol == Protocol::Http && variable != "ROTEL_OTLP_EXPORTER_ENDPOINT" {
+    let Endpoint { mut url, is_common } = endpoint;
+    if protocol == Protocol::Http && !is_common {
         return url;
     }
     let path = match protocol {
@@ -455,42 +461,4 @@ fn target(endpoint: Endpoint, protocol: Protocol, signal: Signal) -> Url {
     url.set_query(None);
     url.set_fragment(None);
     url
-}
-
-/// What is sent to ourselves would be received, sent to ourselves and received again.
-fn refuse_loop(url: &Url, own: &[&ListenAddress]) -> Result<(), String> {
-    let port = url.port_or_known_default();
-    let found = own.iter().find(|address| Some(address.port) == port && reaches(url, &address.host));
-    found.map_or(Ok(()), |ListenAddress { host, port }| {
-        Err(format!(
-            "this extension itself listens there, on {host}:{port}, so telemetry would go in a circle; write the address \
-             of your ClickStack"
-        ))
-    })
-}
-
-/// Whether a URL's host leads to a listener on `listening`. Sandboxes and tests have each a loopback address of their
-/// own, so that two of these differ.
-fn reaches(url: &Url, listening: &str) -> bool {
-    let listening_ip = listening.parse::<IpAddr>().ok();
-    let everywhere = listening_ip.is_some_and(|ip| ip.is_unspecified());
-    let usual = listening == "localhost" || everywhere || listening_ip.is_some_and(is_usual_loopback);
-    let ip = match url.host() {
-        Some(Host::Ipv4(ip)) => IpAddr::V4(ip),
-        Some(Host::Ipv6(ip)) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),
-        // Platform: these two resolve to the environment itself.
-        Some(Host::Domain("localhost" | "sandbox" | "sandbox.localdomain")) => return usual,
-        Some(Host::Domain(name)) => return name == listening,
-        None => return false,
-    };
-    Some(ip) == listening_ip
-        || (everywhere && ip.is_loopback())
-        || (usual && (ip.is_unspecified() || is_usual_loopback(ip)))
-}
-
-fn is_usual_loopback(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip == Ipv4Addr::LOCALHOST,
-        IpAddr::V6(ip) => ip == Ipv6Addr::LOCALHOST,
-    }
 }

@@ -4,6 +4,7 @@
 //! and its default holds, and where what is wrong is the way to the backend, telemetry is received and dropped, because
 //! the customer's function must run all the same. Reading the environment and files is left to `app::startup`.
 
+mod circle;
 mod describe;
 pub mod env_file;
 mod export;

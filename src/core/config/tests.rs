@@ -336,7 +336,7 @@ fn what_is_odd_is_told_as_a_warning() {
         lines.extend(warnings);
     }
     insta::assert_snapshot!(told(&lines), @r#"
-    ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY: the endpoint's certificate is not checked, so anybody between can read the ingestion key; set …_TLS_CA_FILE instead
+    ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY: the endpoint's certificate is not checked, so anybody between can read the ingestion key; set ROTEL_OTLP_EXPORTER_TLS_CA_FILE instead
     ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD: it has no effect alone; set ROTEL_OTLP_EXPORTER_AUTHENTICATOR=basic as well
     ROTEL_FLUSH_STRATEGY: this version flushes at the end of every invocation; write end, or leave it for a later one
     ROTEL_FLUSH_STRATEGY: this version flushes at the end of every invocation; write end, or leave it for a later one

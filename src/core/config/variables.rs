@@ -15,7 +15,7 @@ pub struct Section {
 /// A variable as people set it.
 #[derive(Clone, Copy, Debug)]
 pub struct Variable {
-    /// Its name. [`EACH`] in it stands for a signal, in upper case: these are three variables.
+    /// Its name. `{SIGNAL}` in it stands for a signal, in upper case: these are three variables.
     pub name: &'static str,
     /// What holds where it is unset or empty, for people to read.
     pub default: &'static str,
