@@ -111,26 +111,27 @@ pub fn find(text: &str) -> Result<Vec<SecretRef>, String> {
                 .to_owned(),
         );
     }
-    Spans(text).map(|span| span.reference).collect()
+    Spans::of(text).map(|span| span.reference).collect()
 }
 
 /// The text with each reference replaced by what `value` says it stands for. One that it does not know stays as it is, as
 /// does a malformed one. What is put in is not searched again.
 pub fn fill<'v>(text: &str, value: impl Fn(&SecretRef) -> Option<&'v str>) -> String {
     let mut filled = String::with_capacity(text.len());
-    let mut spans = Spans(text);
+    let mut spans = Spans::of(text);
     for Span { before, spelled, reference } in spans.by_ref() {
         filled.push_str(before);
         filled.push_str(reference.ok().and_then(|reference| value(&reference)).unwrap_or(spelled));
     }
-    filled.push_str(spans.0);
+    filled.push_str(spans.rest);
     filled
 }
 
-/// Whether a text is one reference and nothing else.
+/// Whether a text is one good reference and nothing else, so that it may be shown.
 pub fn is_one(text: &str) -> bool {
-    let mut spans = Spans(text.trim());
-    spans.next().is_some_and(|span| span.before.is_empty()) && spans.0.is_empty()
+    let mut spans = Spans::of(text.trim());
+    let first = spans.next().is_some_and(|span| span.before.is_empty() && span.reference.is_ok());
+    first && spans.rest.is_empty()
 }
 
 /// Groups references into the fewest calls: distinct ARNs by service and region, in the order of these and of the ARNs.
@@ -175,28 +176,39 @@ struct Span<'t> {
     reference: Result<SecretRef, String>,
 }
 
-/// The references of a text, one after another. What is left is the text behind the last one.
-struct Spans<'t>(&'t str);
+/// The references of a text, one after another.
+struct Spans<'t> {
+    /// The text behind the last one found.
+    rest: &'t str,
+    at_start: bool,
+}
+
+impl<'t> Spans<'t> {
+    fn of(text: &'t str) -> Self {
+        Self { rest: text, at_start: true }
+    }
+}
 
 impl<'t> Iterator for Spans<'t> {
     type Item = Span<'t>;
 
     fn next(&mut self) -> Option<Span<'t>> {
-        let text = self.0;
-        if let Some(arn) = text.trim_start().strip_prefix(WHOLE) {
-            self.0 = "";
+        let text = self.rest;
+        let at_start = std::mem::replace(&mut self.at_start, false);
+        if let Some(arn) = text.trim_start().strip_prefix(WHOLE).filter(|_| at_start) {
+            self.rest = "";
             return Some(Span { before: "", spelled: text, reference: parse(arn.trim_end()) });
         }
         let at = [text.find("${arn:"), text.find("$<arn:")].into_iter().flatten().min()?;
         let (before, from) = text.split_at_checked(at)?;
         let closing = if from.starts_with("${") { '}' } else { '>' };
         let Some((spelled, rest)) = from.find(closing).and_then(|end| from.split_at_checked(end + 1)) else {
-            self.0 = "";
+            self.rest = "";
             let problem =
                 format!("a secret reference has no {closing:?} at its end; write ${{arn:…}} or $<arn:…>");
             return Some(Span { before, spelled: from, reference: Err(problem) });
         };
-        self.0 = rest;
+        self.rest = rest;
         let inner = spelled.get(2..spelled.len() - 1).unwrap_or_default();
         Some(Span { before, spelled, reference: parse(inner) })
     }
@@ -293,6 +305,7 @@ mod tests {
             [PARAMETER.to_owned(), format!("{SECRET}#user")]
         );
         assert_eq!(shown(&format!(" secret://{SECRET}#key ")), [format!("{SECRET}#key")]);
+        assert_eq!(shown(&format!("${{{SECRET}}}secret://x")), [SECRET]);
         assert_eq!(shown("${NAME} $x ${} {arn:aws} arn:aws:s3"), Vec::<String>::new());
     }
 
@@ -301,6 +314,21 @@ mod tests {
         for partition in ["aws", "aws-cn", "aws-us-gov", "aws-iso"] {
             let arn = SECRET.replace("arn:aws:", &format!("arn:{partition}:"));
             assert_eq!(shown(&format!("${{{arn}}}")), [arn]);
+        }
+    }
+
+    #[test]
+    fn a_text_is_one_reference_only_if_that_is_all_and_good() {
+        for one in [format!("${{{SECRET}#key}}"), format!(" $<{PARAMETER}> "), format!("secret://{SECRET}")] {
+            assert!(is_one(&one), "{one}");
+        }
+        for other in [
+            format!("a${{{SECRET}}}"),
+            format!("${{{SECRET}}}a"),
+            format!("${{{SECRET},hunter2"),
+            "${arn:}".to_owned(),
+        ] {
+            assert!(!is_one(&other), "{other}");
         }
     }
 

@@ -77,8 +77,11 @@ fn shown(variable: &Variable, text: &str) -> String {
                 Some((name, value)) if secret_ref::is_one(value) => {
                     format!("{}={}", name.trim(), value.trim())
                 }
-                Some((name, _)) => format!("{}={REDACTED}", name.trim()),
-                None => REDACTED.to_owned(),
+                // Base64 ends with "=", and what stands before it is then the credential itself.
+                Some((name, value)) if !value.trim_matches('=').is_empty() => {
+                    format!("{}={REDACTED}", name.trim())
+                }
+                _ => REDACTED.to_owned(),
             };
             text.split(',').map(part).collect::<Vec<_>>().join(",")
         }
@@ -129,13 +132,14 @@ mod tests {
             ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "hunter2"),
             ("ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT", "http://me:hunter2@host"),
             ("ROTEL_FLUSH_TIMEOUT", "2s"),
+            ("ROTEL_OTLP_EXPORTER_TLS_KEY_PEM", "${arn:aws:ssm:us-east-1:123456789012:parameter/key,hunter2"),
             ("ROTEL_EXPORTER", ""),
         ]);
         let file = variables(&[
             ("ROTEL_OTLP_EXPORTER_ENDPOINT", "\"https://file:4317\""),
             (
                 "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS",
-                "Authorization=${arn:aws:ssm:us-east-1:123456789012:parameter/key},X-Key=hunter2,hunter2",
+                "Authorization=${arn:aws:ssm:us-east-1:123456789012:parameter/key},X-Key=hunter2,hunter2,hunter2==",
             ),
             ("ROTEL_FLUSH_TIMEOUT", ""),
         ]);
@@ -152,8 +156,9 @@ mod tests {
         insta::assert_snapshot!(shown.join("\n"), @"
         ROTEL_EXPORTER = otlp (Default)
         ROTEL_OTLP_EXPORTER_ENDPOINT = https://file:4317 (File)
-        ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS = Authorization=${arn:aws:ssm:us-east-1:123456789012:parameter/key},X-Key=[redacted],[redacted] (File)
+        ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS = Authorization=${arn:aws:ssm:us-east-1:123456789012:parameter/key},X-Key=[redacted],[redacted],[redacted] (File)
         ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD = [redacted] (Environment)
+        ROTEL_OTLP_EXPORTER_TLS_KEY_PEM = [redacted] (Environment)
         ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT = [redacted] (Environment)
         ROTEL_FLUSH_TIMEOUT = 1s (Default)
         ");

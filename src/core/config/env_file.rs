@@ -106,7 +106,9 @@ impl Entry {
             cursor.skip_line();
             return Err("has no \"=\"; write NAME=value, or # before a comment");
         };
-        if !is_name(name.trim().strip_prefix("export ").unwrap_or(name).trim(), ".") {
+        let exported =
+            name.trim().strip_prefix("export").filter(|rest| rest.starts_with(char::is_whitespace));
+        if !is_name(exported.unwrap_or(name).trim(), ".") {
             cursor.skip_line();
             return Err("has something else than a name before its \"=\"; use letters, digits and _ there");
         }
@@ -343,7 +345,8 @@ mod tests {
     fn comments_quotes_and_export_are_read_as_elsewhere() {
         let file = parsed(
             "\u{feff}# it's a comment\r\n\r\nexport A=1\r\nB = ' two  words ' # behind\r\nC=\"x\\\"y\\nz\"\r\n  D=\r\n\
-             E=a#b\nF='line 1\nline 2'\nG=# nothing\nexport=x\nH='C:\\'\nI=tail ",
+             E=a#b\nF='line 1\nline 2'\nG=# nothing\nexport=x\nH='C:\\'\n\
+             export\tJ=1\nI=tail ",
         );
         let shown: Vec<_> =
             file.variables.iter().map(|(name, value)| format!("{name} = {value:?}")).collect();
@@ -357,6 +360,7 @@ mod tests {
         G = ""
         H = "C:\\"
         I = "tail"
+        J = "1"
         export = "x"
         "#);
     }
