@@ -301,6 +301,9 @@ impl<E: Export> Pipeline<E> {
         self.paused = PerSignal::default();
         if clock::since_epoch().saturating_sub(self.last_answer) > IDLE_LIMIT {
             self.suspect = true;
+            if let Some(task) = self.warming.take() {
+                task.abort();
+            }
             self.warm();
         }
     }
@@ -423,6 +426,8 @@ impl<E: Export> Pipeline<E> {
     fn set_up(&mut self, exporter: Option<E>) {
         if let Some(exporter) = exporter {
             self.sink = Sink::Ready(exporter);
+            // Its first connection is as good as answered, or the first invocation would make a second.
+            self.last_answer = clock::since_epoch();
         } else {
             self.sink = Sink::Blackhole;
             self.buffer.clear();
@@ -639,6 +644,7 @@ mod tests {
         test.nothing_starts().await;
         test.handle.control(Control::Open);
         let first = test.attempt().await;
+        assert_eq!(first.generation, 0, "the connection made at the start was thrown away");
         test.offer(Signal::Traces, Origin::Sdk, 2);
         test.offer(Signal::Traces, Origin::Sdk, 3);
         test.offer(Signal::Logs, Origin::Platform, 4);
