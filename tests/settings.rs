@@ -127,6 +127,29 @@ async fn a_secret_that_is_not_there_is_told_by_its_arn_and_the_function_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_fault_is_told_once_though_the_variables_are_read_again_with_the_secrets() {
+    let aws = Aws::start().await.expect("a stand-in for AWS");
+    aws.keep(SECRET, KEY);
+    let collector = collector().await;
+    let extension = with(extension(&collector, Protocol::Grpc), aws.variables())
+        .env("ROTEL_BATCH_MAX_SIZE", "many")
+        .env("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", format!("Authorization=${{{SECRET}}}"));
+    let sandbox = Sandbox::builder()
+        .extension(extension.env("ROTEL_FLUSH_TIMEOUT", "60s"))
+        .function(lines())
+        .start()
+        .await
+        .expect("a sandbox");
+    sandbox.invoke(Value::Null).await.expect("an invocation");
+    // What arrived says that the secret was there, and so that the variables were read again.
+    collector.wait_until(|received| received.counts().logs > 0, PATIENCE).await.expect("the lines arrive");
+    end(&sandbox).await;
+    let output = sandbox.extension_output();
+    let told = output.iter().filter(|line| line.contains("ROTEL_BATCH_MAX_SIZE: ")).count();
+    assert_eq!(told, 1, "{output:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fault_fails_the_init_where_the_user_asked_for_that() {
     let extension = support::unconfigured()
         .env("ROTEL_OTLP_EXPORTER_ENDPOINT", "collector:4317")

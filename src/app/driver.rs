@@ -202,8 +202,7 @@ impl Driver {
         tracing::error!("{MESSAGE}; the extension ends");
         if let Some(api) = &mut self.api {
             // Lambda learns of the end from the exit itself as well.
-            let told = api.exit_error("Extension.NextFailed", MESSAGE);
-            let _ = told.await;
+            let _ = api.exit_error("Extension.NextFailed", MESSAGE).await;
         }
     }
 

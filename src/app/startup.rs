@@ -180,7 +180,7 @@ async fn start(
     let rules = ResourceRules::new(config, &registration);
     let mut tasks = Tasks::default();
     let (pipeline, to_pipeline) =
-        Pipeline::new(config, rules.clone(), set_up(config.exports.clone(), variables, references));
+        Pipeline::new(config, rules.clone(), set_up(config.exports.clone(), variables, references, faults));
     tasks.spawn(Task::Pipeline, pipeline.run());
     let (to_driver, runtime_done) = mpsc::channel(RUNTIME_DONE_LIMIT);
     let untaken = Arc::new(Untaken::default());
@@ -297,7 +297,12 @@ async fn serve_telemetry(listeners: Vec<TcpListener>, intake: mpsc::Sender<Told>
 
 /// Makes the exporter, beside the function's init, once the secrets are there that it hangs on; `None` where no signal has a
 /// way to the backend.
-fn set_up(exports: Exports, variables: Variables, references: Vec<SecretRef>) -> Option<Setup<Exporter>> {
+fn set_up(
+    exports: Exports,
+    variables: Variables,
+    references: Vec<SecretRef>,
+    mut faults: Faults,
+) -> Option<Setup<Exporter>> {
     let has_way =
         |exports: &PerSignal<Option<Export>>| Signal::ALL.iter().any(|signal| exports.of(*signal).is_some());
     if let Exports::Known(exports) = &exports
@@ -308,12 +313,10 @@ fn set_up(exports: Exports, variables: Variables, references: Vec<SecretRef>) ->
     Some(Box::pin(async move {
         let exports = match exports {
             Exports::Known(exports) => exports,
-            Exports::Awaited => {
-                match resolve(&variables, &references, &mut Faults::default()).await.exports {
-                    Exports::Known(exports) if has_way(&exports) => exports,
-                    Exports::Known(_) | Exports::Awaited => return None,
-                }
-            }
+            Exports::Awaited => match resolve(&variables, &references, &mut faults).await.exports {
+                Exports::Known(exports) if has_way(&exports) => exports,
+                Exports::Known(_) | Exports::Awaited => return None,
+            },
         };
         let made = Exporter::new(&exports);
         made.inspect_err(|error| tracing::error!("{error}; telemetry is received and dropped")).ok()
