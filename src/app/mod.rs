@@ -4,4 +4,5 @@ pub mod driver;
 pub mod intake;
 pub mod pipeline;
 pub mod sdk;
+pub mod settings;
 pub mod startup;

@@ -16,19 +16,19 @@ use crate::app::driver::{Driver, Links, Tasks};
 use crate::app::intake::{Intake, Told, Untaken};
 use crate::app::pipeline::{Pipeline, Setup};
 use crate::app::sdk::SdkIntake;
-use crate::core::config::env_file::{self, EnvFile, Unreadable};
+use crate::app::settings::{self, Settings};
 use crate::core::config::{
-    self, Config, Export, Exports, Fault, ListenAddress, OnInitError, Outcome, TelemetryTypes, Variables,
+    Config, Export, Exports, ListenAddress, OnInitError, Outcome, TelemetryTypes, Variables,
 };
-use crate::core::lifecycle::{Lifecycle, Settings, Task};
+use crate::core::lifecycle::{self, Lifecycle, Task};
 use crate::core::logs::Timeline;
 use crate::core::resource::ResourceRules;
-use crate::core::secret_ref::{self, SecretRef};
+use crate::core::secret_ref::SecretRef;
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::exporter::Exporter;
 use crate::edge::extensions_api::{ApiError, ExtensionsApi, Subscription};
 use crate::edge::receiver::{self, Endpoint, Served};
-use crate::edge::{http, logging, secrets, telemetry_listener};
+use crate::edge::{http, logging, telemetry_listener};
 
 /// `/next` is called so long before the function's timeout at the latest, even on the smallest share of a core.
 const MARGIN: Duration = Duration::from_millis(100);
@@ -40,29 +40,25 @@ const LINGER: Duration = Duration::from_millis(100);
 const PORTS_TRIED: u16 = 100;
 /// Platform: the Runtime API's own port, on which no listener may stand.
 const RESERVED_PORT: u16 = 9001;
-/// Secrets that have not come by then are given up, and with them what hangs on them.
-const SECRETS_BUDGET: Duration = Duration::from_secs(5);
 /// Request ids on their way to the driver, which takes them at once.
 const RUNTIME_DONE_LIMIT: usize = 64;
 
 /// Lives the extension's life in the environment that `environment` describes. `executable` is the path it was started by.
 pub async fn run(environment: Variables, executable: &OsStr) -> ExitCode {
-    let (variables, file) = with_env_file(environment);
-    let outcome = config::read(&variables);
-    logging::install(&outcome.config.log);
-    for warning in file.warnings.iter().chain(&outcome.warnings) {
+    let settings = Settings::read(environment);
+    logging::install(&settings.outcome.config.log);
+    for warning in settings.warnings() {
         tracing::warn!("{warning}");
     }
     let mut faults = Faults::default();
-    faults.tell(file.faults.iter().chain(&outcome.faults));
-    let Some(runtime_api) = outcome.config.function.runtime_api.clone() else {
+    faults.tell(settings.faults());
+    let Some(runtime_api) = settings.outcome.config.function.runtime_api.clone() else {
         tracing::error!(
             "AWS_LAMBDA_RUNTIME_API: not set; this is a Lambda extension, started by Lambda from /opt/extensions"
         );
         return ExitCode::FAILURE;
     };
-    let settings = Settled { variables, outcome, faults };
-    match start(settings, ExtensionsApi::new(&runtime_api), executable).await {
+    match start(settings, faults, ExtensionsApi::new(&runtime_api), executable).await {
         Ok(Some(driver)) => driver.run().await,
         Ok(None) => ExitCode::FAILURE,
         Err(error) => {
@@ -70,13 +66,6 @@ pub async fn run(environment: Variables, executable: &OsStr) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// What the user has set, and what was wrong with it so far.
-struct Settled {
-    variables: Variables,
-    outcome: Outcome,
-    faults: Faults,
 }
 
 /// Faults that were told already.
@@ -96,63 +85,24 @@ impl Faults {
     }
 }
 
-/// What reading the file that `ROTEL_ENV_FILE` names came to.
-#[derive(Default)]
-struct FileTold {
-    faults: Vec<Fault>,
-    warnings: Vec<Fault>,
-}
-
-/// The environment with the variables of the file over it.
-fn with_env_file(mut environment: Variables) -> (Variables, FileTold) {
-    let mut told = FileTold::default();
-    let Some(path) = config::env_file_path(&environment).map(str::to_owned) else {
-        return (environment, told);
-    };
-    let text = std::fs::read(&path).map_err(|error| unreadable(&error));
-    match text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| Unreadable::NotText)) {
-        Err(unreadable) => told.faults.push(unreadable.fault(&path)),
-        Ok(text) => match env_file::parse(&text, &environment) {
-            Ok(EnvFile { variables, warnings }) => {
-                environment.extend(variables);
-                told.warnings = warnings;
-            }
-            Err(faults) => told.faults = faults,
-        },
-    }
-    (environment, told)
-}
-
-fn unreadable(error: &io::Error) -> Unreadable {
-    match error.kind() {
-        io::ErrorKind::NotFound => Unreadable::Missing,
-        io::ErrorKind::IsADirectory => Unreadable::Directory,
-        io::ErrorKind::PermissionDenied => Unreadable::Denied,
-        _ => Unreadable::Broken,
-    }
-}
-
 /// Fetches the secrets and reads the variables anew with them; tells what is wrong with either.
 async fn resolve(variables: &Variables, references: &[SecretRef], faults: &mut Faults) -> Config {
-    let resolution = secrets::resolve(secret_ref::batches(references), variables, SECRETS_BUDGET).await;
-    faults.tell(&resolution.faults);
-    let fetched = references.iter().filter_map(|reference| {
-        Some((reference.arn.clone(), resolution.values.get(&reference.arn.text)?.clone()))
-    });
-    let outcome = config::read_resolved(variables, &fetched.collect());
-    faults.tell(&outcome.faults);
-    outcome.config
+    let resolved = settings::resolve(variables, references).await;
+    faults.tell(&resolved.faults);
+    faults.tell(&resolved.outcome.faults);
+    resolved.outcome.config
 }
 
 /// Everything before the first `/next`.
 ///
 /// `None` where a fault is to fail the function's init, which Lambda then has been told.
 async fn start(
-    settled: Settled,
+    settings: Settings,
+    mut faults: Faults,
     mut api: ExtensionsApi,
     executable: &OsStr,
 ) -> Result<Option<Driver>, ApiError> {
-    let Settled { variables, outcome, mut faults } = settled;
+    let Settings { variables, outcome, .. } = settings;
     let Outcome { mut config, references, resource_attributes_awaited, .. } = outcome;
     let grpc = bind("ROTEL_OTLP_GRPC_ENDPOINT", &config.receiver.grpc, &mut faults).await;
     let http = bind("ROTEL_OTLP_HTTP_ENDPOINT", &config.receiver.http, &mut faults).await;
@@ -199,7 +149,7 @@ async fn start(
         None => false,
     };
 
-    let settings = Settings {
+    let limits = lifecycle::Settings {
         flush_timeout: config.flush_timeout,
         margin: MARGIN,
         exit_margin: EXIT_MARGIN,
@@ -207,7 +157,7 @@ async fn start(
         runtime_done_expected: subscribed && !config.function.managed_instances,
     };
     let links = Links { pipeline: to_pipeline, telemetry: to_intake, runtime_done };
-    Ok(Some(Driver::new(api, Lifecycle::new(settings), links, tasks)))
+    Ok(Some(Driver::new(api, Lifecycle::new(limits), links, tasks)))
 }
 
 /// Subscribes; says whether the ends of invocations will be told. Without, the extension still forwards what the SDK sends.

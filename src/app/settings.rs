@@ -1,0 +1,94 @@
+//! What people have set: the process environment, the file that `ROTEL_ENV_FILE` names over it, and the secrets that both
+//! refer to.
+//!
+//! Nothing here fails: what is wrong is a fault to be told, and what it concerns does without.
+
+use std::io;
+use std::time::Duration;
+
+use crate::core::config::env_file::{self, EnvFile, Unreadable};
+use crate::core::config::{self, Fault, Outcome, Variables};
+use crate::core::secret_ref::{self, SecretRef};
+use crate::edge::secrets;
+
+/// Secrets that have not come by then are given up, and with them what hangs on them.
+const SECRETS_BUDGET: Duration = Duration::from_secs(5);
+
+/// Everything that people have set, as far as it is known without the secrets.
+#[derive(Debug)]
+pub struct Settings {
+    /// The process environment.
+    pub environment: Variables,
+    /// What the file sets; it wins over the environment.
+    pub file: Variables,
+    /// What holds of the two.
+    pub variables: Variables,
+    /// What they mean.
+    pub outcome: Outcome,
+    /// What is odd about the file.
+    pub file_warnings: Vec<Fault>,
+    /// What is wrong with the file.
+    pub file_faults: Vec<Fault>,
+}
+
+impl Settings {
+    /// Reads the file, if the environment names one, and what both say.
+    pub fn read(environment: Variables) -> Self {
+        let (file, file_warnings, file_faults) = match env_file(&environment) {
+            Ok(EnvFile { variables, warnings }) => (variables, warnings, Vec::new()),
+            Err(faults) => (Variables::new(), Vec::new(), faults),
+        };
+        let mut variables = environment.clone();
+        variables.extend(file.clone());
+        let outcome = config::read(&variables);
+        Self { environment, file, variables, outcome, file_warnings, file_faults }
+    }
+
+    /// What is odd, but does no harm.
+    pub fn warnings(&self) -> impl Iterator<Item = &Fault> {
+        self.file_warnings.iter().chain(&self.outcome.warnings)
+    }
+
+    /// What is wrong.
+    pub fn faults(&self) -> impl Iterator<Item = &Fault> {
+        self.file_faults.iter().chain(&self.outcome.faults)
+    }
+}
+
+fn env_file(environment: &Variables) -> Result<EnvFile, Vec<Fault>> {
+    let Some(path) = config::env_file_path(environment) else { return Ok(EnvFile::default()) };
+    let text = std::fs::read(path).map_err(|error| unreadable(&error));
+    let text = text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| Unreadable::NotText));
+    match text {
+        Ok(text) => env_file::parse(&text, environment),
+        Err(unreadable) => Err(vec![unreadable.fault(path)]),
+    }
+}
+
+fn unreadable(error: &io::Error) -> Unreadable {
+    match error.kind() {
+        io::ErrorKind::NotFound => Unreadable::Missing,
+        io::ErrorKind::IsADirectory => Unreadable::Directory,
+        io::ErrorKind::PermissionDenied => Unreadable::Denied,
+        _ => Unreadable::Broken,
+    }
+}
+
+/// What the variables mean with the secrets that they refer to.
+#[derive(Debug)]
+pub struct Resolved {
+    /// Nothing in it is awaited any more.
+    pub outcome: Outcome,
+    /// References that could not be fetched, each with AWS's error code.
+    pub faults: Vec<String>,
+}
+
+/// Fetches the secrets and reads the variables anew with them.
+pub async fn resolve(variables: &Variables, references: &[SecretRef]) -> Resolved {
+    let resolution = secrets::resolve(secret_ref::batches(references), variables, SECRETS_BUDGET).await;
+    let fetched = references.iter().filter_map(|reference| {
+        Some((reference.arn.clone(), resolution.values.get(&reference.arn.text)?.clone()))
+    });
+    let outcome = config::read_resolved(variables, &fetched.collect());
+    Resolved { outcome, faults: resolution.faults.iter().map(ToString::to_string).collect() }
+}
