@@ -25,7 +25,7 @@ use crate::function::builtin::Runtime;
 use crate::function::{Exporter, Function, Kind};
 use crate::journal::{Journal, OutputLine};
 use crate::ledger::Ledger;
-use crate::process::Process;
+use crate::process::{Handle, Process};
 use crate::settings::{LogFormat, Settings};
 use crate::state::State;
 use crate::subscription::Subscription;
@@ -49,6 +49,8 @@ pub(crate) struct Environment {
     pub(crate) collector: Option<Board<Received>>,
     pub(crate) on_next: Option<Hook>,
     pub(crate) couriers: Couriers,
+    /// The extensions' processes of this init, for what happens to them in the midst of a phase.
+    pub(crate) handles: Mutex<Vec<Handle>>,
     /// Phases follow one another: who changes the phase holds it. Invocations of managed instances share it.
     pub(crate) processes: RwLock<Processes>,
 }
@@ -118,6 +120,10 @@ impl Environment {
         Exporter::new(address("ROTEL_OTLP_GRPC_ENDPOINT", 4317), address("ROTEL_OTLP_HTTP_ENDPOINT", 4318))
     }
 
+    pub(crate) fn handles(&self) -> MutexGuard<'_, Vec<Handle>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Begins to deliver to a new subscriber.
     pub(crate) fn deliver_to(
         &self,
@@ -125,7 +131,11 @@ impl Environment {
         courier: impl FnOnce(Board<Journal>) -> Courier,
     ) {
         let courier = courier(self.journal.clone());
-        let queue = self.telemetry.subscribe(subscription);
+        let mut subscription = subscription.clone();
+        if self.settings.prompt_telemetry {
+            subscription.buffering.timeout = Duration::ZERO;
+        }
+        let queue = self.telemetry.subscribe(&subscription);
         let (couriers, tasks) = &mut *self.couriers.lock();
         couriers.push(courier.clone());
         tasks.spawn(courier.run(queue, self.faults.clone()));
@@ -155,6 +165,7 @@ impl Environment {
             let on_exit = move |exit| state.write(|state| state.extension_exited(generation, &name, exit));
             let process =
                 Process::spawn(command, on_line, on_exit).map_err(|source| spawn_error(program, source))?;
+            self.handles().push(process.handle().clone());
             processes.extensions.push((extension.name.clone(), process));
         }
         Ok(())
@@ -209,10 +220,10 @@ impl Environment {
             return Ok(());
         }
         for (_, process) in &processes.extensions {
-            process.freeze().await.map_err(Error::Signal)?;
+            process.handle().freeze().await.map_err(Error::Signal)?;
         }
         if let Some(RunningFunction::Process(process)) = &processes.function {
-            process.freeze().await.map_err(Error::Signal)?;
+            process.handle().freeze().await.map_err(Error::Signal)?;
         }
         Ok(())
     }
@@ -220,10 +231,10 @@ impl Environment {
     /// Everything goes on where it stood.
     pub(crate) async fn thaw(&self, processes: &mut Processes) {
         for (_, process) in &processes.extensions {
-            process.thaw().await;
+            process.handle().thaw().await;
         }
         if let Some(RunningFunction::Process(process)) = &processes.function {
-            process.thaw().await;
+            process.handle().thaw().await;
         }
         processes.frozen = false;
         self.telemetry.pause(false);

@@ -26,6 +26,7 @@ impl Environment {
         let start = clock::now();
         *processes = Processes::default();
         self.couriers.clear();
+        self.handles().clear();
         self.telemetry.begin();
         let names: Vec<String> = self.extensions.iter().map(|extension| extension.name.clone()).collect();
         self.state.write(|state| state.begin(&names, start));
@@ -46,6 +47,7 @@ impl Environment {
             let first_next = |of: &crate::state::Extension| of.first_next.map(|at| at - of.started);
             state.extensions.iter().map(|of| (of.name.clone(), first_next(of))).collect()
         });
+        let mut reset = None;
         let error = match ended {
             Ok(()) => {
                 self.state.write(|state| state.phase = Phase::Ready);
@@ -54,11 +56,11 @@ impl Environment {
                 None
             }
             Err(fault) => {
-                self.shut_down(processes, ShutdownReason::Failure).await;
+                reset = Some(self.shut_down(processes, ShutdownReason::Failure).await);
                 Some(format!("{}: {}", fault.who, fault.error_type))
             }
         };
-        Ok(Init { status, error, took, extensions })
+        Ok(Init { status, error, took, extensions, reset })
     }
 
     async fn bring_up(&self, processes: &mut Processes, start: Instant) -> Result<Result<(), Fault>, Error> {

@@ -26,9 +26,15 @@ const LAST_OUTPUT: Duration = Duration::from_secs(1);
 /// A running child. Dropped, it is killed with its group.
 #[derive(Debug)]
 pub(crate) struct Process {
+    handle: Handle,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// The way to a process, for whoever does not own it. It may have ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
     pid: Pid,
     orders: mpsc::Sender<Order>,
-    task: tokio::task::JoinHandle<()>,
 }
 
 type Order = (Signal, oneshot::Sender<()>);
@@ -73,9 +79,15 @@ impl Process {
         }
         let (orders, inbox) = mpsc::channel(8);
         let task = tokio::spawn(own(Group(pid), child, inbox, readers, on_exit));
-        Ok(Self { pid, orders, task })
+        Ok(Self { handle: Handle { pid, orders }, task })
     }
 
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Handle {
     /// Sends a signal to the group. Nothing happens if the child has ended.
     pub(crate) async fn signal(&self, signal: Signal) {
         let (done, sent) = oneshot::channel();
@@ -102,6 +114,14 @@ impl Process {
     /// Lets the group go on.
     pub(crate) async fn thaw(&self) {
         self.signal(Signal::SIGCONT).await;
+    }
+
+    /// The bytes of memory that the child occupies. Nothing, once it has ended.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kibibytes * 1_024)
     }
 }
 

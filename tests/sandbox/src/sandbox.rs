@@ -145,6 +145,13 @@ impl Builder {
         self
     }
 
+    /// Telemetry is delivered at once, and not after the subscription's `timeoutMs`: for many invocations in little time.
+    #[must_use]
+    pub fn prompt_telemetry(mut self) -> Self {
+        self.settings.prompt_telemetry = true;
+        self
+    }
+
     /// What goes wrong from the start.
     #[must_use]
     pub fn faults(mut self, faults: impl IntoIterator<Item = Fault>) -> Self {
@@ -171,6 +178,7 @@ impl Builder {
             collector: self.collector,
             on_next: self.on_next,
             couriers: crate::environment::Couriers::default(),
+            handles: std::sync::Mutex::default(),
             processes: RwLock::default(),
         });
         let shared = Arc::clone(&environment);
@@ -256,6 +264,35 @@ impl Sandbox {
     /// Lets them go on, as the next event does.
     pub async fn thaw(&self) {
         self.environment.thaw(&mut *self.environment.processes.write().await).await;
+    }
+
+    /// Leaves an environment that is at rest so for so long.
+    pub async fn rest(&self, length: Duration) -> Result<(), Error> {
+        let processes = self.environment.processes.read().await;
+        if !processes.frozen {
+            return Err(Error::Phase("not at rest"));
+        }
+        tokio::time::sleep(length).await;
+        Ok(())
+    }
+
+    /// Stops the extensions' processes while something else goes on, in the midst of whatever they do, where
+    /// [`Self::freeze`] waits for the end of the phase.
+    pub async fn stall<R>(&self, meanwhile: impl Future<Output = R>) -> Result<R, Error> {
+        let handles = self.environment.handles().clone();
+        for handle in &handles {
+            handle.freeze().await.map_err(Error::Signal)?;
+        }
+        let result = meanwhile.await;
+        for handle in &handles {
+            handle.thaw().await;
+        }
+        Ok(result)
+    }
+
+    /// The bytes of memory that the extensions' processes occupy.
+    pub fn resident_bytes(&self) -> u64 {
+        self.environment.handles().iter().filter_map(crate::process::Handle::resident_bytes).sum()
     }
 
     /// Whether the environment is at rest. It is between invocations, so a test acts "while frozen" by acting there.

@@ -15,6 +15,7 @@ pub(crate) struct Settings {
     pub(crate) concurrency: usize,
     pub(crate) variables: Vec<(String, String)>,
     pub(crate) default_endpoints: bool,
+    pub(crate) prompt_telemetry: bool,
 }
 
 /// The function's version, everywhere.
@@ -74,6 +75,7 @@ impl Default for Settings {
             concurrency: 4,
             variables: Vec::new(),
             default_endpoints: true,
+            prompt_telemetry: false,
         }
     }
 }

@@ -37,7 +37,7 @@ impl Environment {
         });
         for (name, process) in &processes.extensions {
             if !told.contains(name) {
-                process.signal(Signal::SIGKILL).await;
+                process.handle().signal(Signal::SIGKILL).await;
             }
         }
         let spawned: Vec<String> = processes.extensions.iter().map(|(name, _)| name.clone()).collect();
@@ -47,7 +47,7 @@ impl Environment {
             for (name, process) in &processes.extensions {
                 if !self.state.read(|state| is_gone(state, name)) {
                     killed.push(name.clone());
-                    process.signal(Signal::SIGKILL).await;
+                    process.handle().signal(Signal::SIGKILL).await;
                 }
             }
             let killed_all = |state: &State| spawned.iter().all(|name| is_gone(state, name)).then_some(());
@@ -64,7 +64,7 @@ impl Environment {
         if let (ShutdownReason::Spindown, Some(RunningFunction::Process(process))) =
             (reason, &processes.function)
         {
-            process.signal(Signal::SIGTERM).await;
+            process.handle().signal(Signal::SIGTERM).await;
             let exited = |state: &State| state.runtime.exit.is_some().then_some(());
             let _ = self.state.wait_before(start + RUNTIME_LIMIT, exited).await;
         }

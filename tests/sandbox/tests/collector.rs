@@ -152,6 +152,53 @@ async fn a_collector_goes_away_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_is_deaf_or_vanished_answers_neither_old_connections_nor_new_ones() {
+    let collector = Collector::start().await.unwrap();
+    let payload = Payload::Logs(request(1, ""));
+    for vanished in [false, true] {
+        let old = exporter(&collector);
+        for transport in [Transport::Grpc, Transport::HttpProtobuf] {
+            old.send(transport, &payload).await.unwrap();
+        }
+        let before = collector.received().requests().count();
+        if vanished {
+            collector.vanish().await.unwrap();
+        } else {
+            collector.go_deaf();
+        }
+        for exporter in [old, exporter(&collector)] {
+            for transport in [Transport::Grpc, Transport::HttpProtobuf] {
+                let answer =
+                    tokio::time::timeout(Duration::from_millis(100), exporter.send(transport, &payload))
+                        .await;
+                assert!(answer.is_err(), "{answer:?}");
+            }
+        }
+        assert_eq!(collector.received().requests().count(), before);
+        collector.come_back().await.unwrap();
+        send(&collector, Transport::Grpc).await.unwrap();
+        send(&collector, Transport::HttpProtobuf).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_smaller_limit_is_told_in_the_words_of_both_protocols() {
+    let collector = Collector::start().await.unwrap();
+    collector.behave(Behaviour::Limit { bytes: 1_000 });
+    let large = Payload::Logs(request(1, &"x".repeat(1_000)));
+    for (transport, told) in [
+        (Transport::GrpcGzip, Code::ResourceExhausted.description()),
+        (Transport::HttpProtobuf, "413"),
+        (Transport::HttpJson, "413"),
+    ] {
+        let error = exporter(&collector).send(transport, &large).await.unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+        send(&collector, transport).await.unwrap();
+    }
+    assert_eq!(collector.counts().logs, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn messages_beyond_the_limits_are_refused() {
     let collector = Collector::start().await.unwrap();
     let large = request(1, &"x".repeat(5 << 20));
@@ -206,4 +253,10 @@ async fn a_collector_can_speak_tls() {
     assert_eq!(collector.counts().logs, 1);
     // A plain client gets no answer that it understands.
     send(&collector, Transport::Grpc).await.unwrap_err();
+    // And one with TLS none of a collector that has forgotten it.
+    collector.forget_tls();
+    endpoint.connect().await.unwrap_err();
+    send(&collector, Transport::Grpc).await.unwrap();
+    collector.come_back().await.unwrap();
+    endpoint.connect().await.unwrap();
 }

@@ -2,12 +2,14 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail as tests do")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lambda_sandbox::{
     Answer, Error, Extension, Failure, Fault, Function, Operation, Sandbox, ShutdownReason, Status,
 };
 use serde_json::json;
+use tokio::sync::Notify;
 
 const FLOOR: &str = env!("CARGO_BIN_EXE_floor-extension");
 const RUNTIME: &str = env!("CARGO_BIN_EXE_floor-runtime");
@@ -144,6 +146,48 @@ async fn a_frozen_extension_stands_still_and_goes_on_with_the_next_event() {
     assert!(is_stopped(FLOOR, sandbox.ip()));
     sandbox.invoke(json!(2)).await.unwrap();
     assert!(sandbox.shutdown(ShutdownReason::Spindown).await.unwrap().is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extensions_can_be_stopped_in_the_midst_of_a_phase() {
+    let (runs, goes_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let told = (Arc::clone(&runs), Arc::clone(&goes_on));
+    let function = Function::builtin(move |_| {
+        let (runs, goes_on) = told.clone();
+        async move {
+            runs.notify_one();
+            goes_on.notified().await;
+            Ok(json!(null))
+        }
+    });
+    let sandbox = Sandbox::builder().extension(floor("")).function(function).start().await.unwrap();
+    assert!(matches!(sandbox.rest(Duration::ZERO).await, Err(Error::Phase(_))));
+    let stalled = async {
+        runs.notified().await;
+        sandbox.stall(async { assert!(is_stopped(FLOOR, sandbox.ip())) }).await.unwrap();
+        goes_on.notify_one();
+    };
+    let (invocation, ()) = tokio::join!(sandbox.invoke(json!(null)), stalled);
+    assert_eq!(invocation.unwrap().status, Status::Success);
+    sandbox.rest(Duration::ZERO).await.unwrap();
+    let resident = sandbox.resident_bytes();
+    assert!((100_000..100_000_000).contains(&resident), "{resident}");
+    assert!(sandbox.shutdown(ShutdownReason::Spindown).await.unwrap().is_clean());
+    assert_eq!(sandbox.resident_bytes(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_that_crashes_in_its_init_resets_the_environment() {
+    let function = Function::command("/bin/sh", ["-c", "exit 3"]);
+    let sandbox = Sandbox::builder().extension(floor("")).function(function).open().await.unwrap();
+    for _ in 0..2 {
+        let init = sandbox.init().await.unwrap();
+        assert_eq!(init.error.as_deref(), Some("the function (exit status 3): Runtime.ExitError"));
+        let reset = init.reset.unwrap();
+        assert_eq!(reset.reason, ShutdownReason::Failure);
+        assert!(reset.is_clean(), "{reset:?}");
+    }
+    assert_eq!(sandbox.violations(), NONE);
 }
 
 /// Whether the process with this program and this environment is stopped.

@@ -1,6 +1,6 @@
 //! The platform's streams, as a listener meets them.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail as tests do")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use lambda_sandbox::{
     Builder, Extension, Failure, Fault, Function, Initialization, Sandbox, ShutdownReason, Status,
 };
-use played::{Listener, NAME, PATIENCE, Player, types};
+use played::{Listener, NAME, PATIENCE, Player, subscription, types};
 use serde_json::{Value, json};
 
 mod played;
@@ -126,6 +126,29 @@ async fn nothing_is_delivered_while_the_environment_rests() {
     sandbox.thaw().await;
     let records = listener.until(has("function")).await;
     assert!(types(&records).contains(&"platform.report"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prompt_telemetry_does_not_wait_for_the_subscriptions_timeout() {
+    let builder = Sandbox::builder().extension(Extension::external(NAME)).prompt_telemetry();
+    let sandbox = builder.open().await.unwrap();
+    let listener = Listener::start(sandbox.ip()).await;
+    let playing = async {
+        sandbox.wait_for_init(PATIENCE).await.unwrap();
+        let mut player = Player::new(&sandbox);
+        player.register(&["INVOKE", "SHUTDOWN"]).await;
+        let mut patient = subscription(&ALL);
+        patient["buffering"]["timeoutMs"] = json!(30_000);
+        let (status, _) = player.identified("PUT", "/2022-07-01/telemetry", &patient.to_string()).await;
+        assert_eq!(status, 200);
+        listener.until(has("platform.telemetrySubscription")).await;
+        player
+    };
+    // The init does not end, for the extension does not ask for the first event.
+    tokio::select! {
+        init = sandbox.init() => panic!("{init:?}"),
+        _ = playing => {}
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,7 +43,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<bool, SessionError> {
         for (at, payload) in payloads.iter().enumerate() {
             // The demonstration freezes once; otherwise it is between all of them.
             if at > 0 && (!arguments.demo || at == 2) {
-                freeze(&sandbox, arguments.freeze).await;
+                freeze(&sandbox, arguments.freeze).await?;
             }
             match sandbox.invoke(payload.clone()).await {
                 Ok(invocation) => {
@@ -120,11 +120,12 @@ fn sandbox(arguments: &Arguments, collector: &Collector) -> Builder {
     arguments.variables.iter().fold(builder, |builder, (name, value)| builder.env(name, value))
 }
 
-async fn freeze(sandbox: &Sandbox, length: Duration) {
+async fn freeze(sandbox: &Sandbox, length: Duration) -> Result<(), Error> {
     if !length.is_zero() && sandbox.is_frozen().await {
-        tokio::time::sleep(length).await;
+        sandbox.rest(length).await?;
         account::freeze(length);
     }
+    Ok(())
 }
 
 /// There is nothing to shut down if the last invocation was followed by a reset.

@@ -59,7 +59,10 @@ impl Arrival {
                 shared.keep(self.request(Outcome::KeptUnanswered, Some(payload)));
                 return self.cut().await;
             }
-            Behaviour::Accept | Behaviour::Refuse(_) | Behaviour::CutRequest { .. } => {}
+            Behaviour::Accept
+            | Behaviour::Refuse(_)
+            | Behaviour::Limit { .. }
+            | Behaviour::CutRequest { .. } => {}
         }
         shared.keep(self.request(Outcome::Kept, Some(payload)));
         0

@@ -24,6 +24,12 @@ pub enum Behaviour {
         /// Told to the client.
         rejected: i64,
     },
+    /// Turned away with 413 or RESOURCE_EXHAUSTED if it has more bytes after decompression, as by a proxy that takes less
+    /// than a collector does.
+    Limit {
+        /// Of an HTTP body or a gRPC message.
+        bytes: usize,
+    },
     /// The connection is closed once so many bytes of the body were read; nothing is kept.
     CutRequest {
         /// Bytes of the body as it travels.
@@ -31,6 +37,16 @@ pub enum Behaviour {
     },
     /// Kept, then the connection is closed in place of an answer.
     CutAnswer,
+}
+
+impl Behaviour {
+    /// How many bytes a request may have where others may have `most`.
+    pub(super) fn limit(&self, most: usize) -> usize {
+        match self {
+            Self::Limit { bytes } => most.min(*bytes),
+            _ => most,
+        }
+    }
 }
 
 /// An error answer, in the words of both protocols.

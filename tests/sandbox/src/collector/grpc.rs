@@ -61,10 +61,11 @@ pub(super) async fn respond(
         request.map(|inner| Counted { inner, bytes: Arc::clone(&arrival.wire_bytes), cut_after });
     request.extensions_mut().insert(arrival.clone());
     let export = Export(Arc::clone(shared));
+    let limit = arrival.behaviour.limit(MESSAGE_LIMIT);
     let encodings = [CompressionEncoding::Gzip, CompressionEncoding::Zstd];
     macro_rules! call {
         ($service:expr) => {{
-            let service = $service.max_decoding_message_size(MESSAGE_LIMIT);
+            let service = $service.max_decoding_message_size(limit);
             encodings
                 .into_iter()
                 .fold(service, |service, one| service.accept_compressed(one))

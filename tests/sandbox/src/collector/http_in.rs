@@ -116,6 +116,7 @@ enum Fault {
 
 async fn read(arrival: &Arrival, mut body: Incoming) -> Result<Vec<u8>, Fault> {
     let mut bytes = BytesMut::new();
+    let limit = arrival.behaviour.limit(BODY_LIMIT);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Fault::Refusal(Refusal::status(400).message(error.to_string())))?;
         if let Some(data) = frame.data_ref() {
@@ -125,30 +126,30 @@ async fn read(arrival: &Arrival, mut body: Incoming) -> Result<Vec<u8>, Fault> {
         if matches!(arrival.behaviour, Behaviour::CutRequest { after } if after <= bytes.len()) {
             return Err(Fault::Cut);
         }
-        if bytes.len() > BODY_LIMIT {
-            return Err(Fault::Refusal(too_large()));
+        if bytes.len() > limit {
+            return Err(Fault::Refusal(too_large(limit)));
         }
     }
-    decompress(&arrival.headers, &bytes).map_err(Fault::Refusal)
+    decompress(&arrival.headers, &bytes, limit).map_err(Fault::Refusal)
 }
 
-fn decompress(headers: &HeaderMap, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+fn decompress(headers: &HeaderMap, bytes: &[u8], limit: usize) -> Result<Vec<u8>, Refusal> {
     let mut plain = Vec::new();
-    let limit = BODY_LIMIT as u64 + 1;
+    let read_limit = limit as u64 + 1;
     let read = match headers.get(CONTENT_ENCODING).map(http::HeaderValue::as_bytes) {
         None | Some(b"" | b"identity") => return Ok(bytes.to_vec()),
-        Some(b"gzip") => flate2::read::MultiGzDecoder::new(bytes).take(limit).read_to_end(&mut plain),
-        Some(b"deflate") => flate2::read::ZlibDecoder::new(bytes).take(limit).read_to_end(&mut plain),
+        Some(b"gzip") => flate2::read::MultiGzDecoder::new(bytes).take(read_limit).read_to_end(&mut plain),
+        Some(b"deflate") => flate2::read::ZlibDecoder::new(bytes).take(read_limit).read_to_end(&mut plain),
         Some(b"zstd") => zstd::stream::read::Decoder::new(bytes)
-            .and_then(|decoder| decoder.take(limit).read_to_end(&mut plain)),
+            .and_then(|decoder| decoder.take(read_limit).read_to_end(&mut plain)),
         Some(_) => return Err(Refusal::status(400).message("unsupported content encoding")),
     };
     read.map_err(|error| Refusal::status(400).message(error.to_string()))?;
-    if plain.len() > BODY_LIMIT { Err(too_large()) } else { Ok(plain) }
+    if plain.len() > limit { Err(too_large(limit)) } else { Ok(plain) }
 }
 
-fn too_large() -> Refusal {
-    Refusal::status(413).message("the body is larger than 20 MiB")
+fn too_large(limit: usize) -> Refusal {
+    Refusal::status(413).message(format!("the body is larger than {limit} bytes"))
 }
 
 fn acknowledgement(signal: Signal, rejected: i64, encoding: Encoding) -> Vec<u8> {

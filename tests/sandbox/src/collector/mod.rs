@@ -1,11 +1,13 @@
 //! A stand-in for the OTLP collector at the other end: takes gRPC on 4317 and HTTP on 4318 of an address of its own,
-//! decodes and keeps everything, and misbehaves when told to.
+//! decodes and keeps everything, and misbehaves when told to: request by request as a [`Behaviour`] says, or as a whole, by
+//! refusing connections, vanishing from the network or forgetting its certificate.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
@@ -31,16 +33,19 @@ use crate::error::Error;
 use crate::otlp::Signal;
 use arrival::{Arrival, Connection};
 use behaviour::Rules;
+use plug::Plug;
 
 mod arrival;
 mod behaviour;
 mod grpc;
 mod http_in;
+mod plug;
 mod received;
 mod tls;
 
 const GRPC_PORT: u16 = 4317;
 const HTTP_PORT: u16 = 4318;
+const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
 
 /// The collector. Dropped, it closes its ports and all connections.
 #[derive(Debug)]
@@ -50,6 +55,8 @@ pub struct Collector {
     _lock: TcpListener,
     shared: Arc<Shared>,
     listeners: Mutex<Vec<JoinHandle<()>>>,
+    /// In place of the listeners, while it has vanished.
+    plugs: Mutex<Vec<Plug>>,
 }
 
 /// How a [`Collector`] is made.
@@ -68,11 +75,16 @@ struct Shared {
     rules: Mutex<Rules>,
     authorization: Option<String>,
     tls: Option<Tls>,
-    connections: AtomicU64,
+    /// How many there were so far.
+    numbered: AtomicU64,
+    /// The open ones. They outlive their listener, for who vanishes does not say goodbye.
+    connections: Mutex<JoinSet<()>>,
     /// Changed, every open connection closes.
     cuts: watch::Sender<u64>,
-    /// Connections are taken but nothing is read from them.
+    /// Connections are taken, but nothing is read from them, nor from those that are open.
     deaf: watch::Sender<bool>,
+    /// TLS is not spoken, though clients come with it.
+    plaintext: AtomicBool,
 }
 
 struct Tls(TlsAcceptor);
@@ -110,11 +122,14 @@ impl Builder {
             rules: Mutex::default(),
             authorization: self.authorization,
             tls,
-            connections: AtomicU64::new(0),
+            numbered: AtomicU64::new(0),
+            connections: Mutex::default(),
             cuts: watch::Sender::new(0),
             deaf: watch::Sender::new(false),
+            plaintext: AtomicBool::new(false),
         });
-        let collector = Collector { ip, _lock: lock, shared, listeners: Mutex::default() };
+        let (listeners, plugs) = Default::default();
+        let collector = Collector { ip, _lock: lock, shared, listeners, plugs };
         collector.open().await?;
         Ok(collector)
     }
@@ -200,24 +215,41 @@ impl Collector {
 
     /// Connections are refused from now on, the open ones closed.
     pub async fn refuse_connections(&self) {
-        let listeners = std::mem::take(&mut *self.listeners());
-        for listener in listeners {
-            listener.abort();
-            // Its end is the point where the port is closed.
-            let _ = listener.await;
-        }
+        self.close_ports().await;
+        let mut connections = std::mem::take(&mut *self.shared.connections());
+        connections.shutdown().await;
     }
 
-    /// Connections are taken, but nothing is read or answered, not even a TLS handshake: a black hole.
+    /// Connections are taken, but nothing is read or answered from now on, not even a TLS handshake: a process that stands
+    /// still.
     pub fn go_deaf(&self) {
         self.shared.deaf.send_replace(true);
     }
 
-    /// Ends [`Self::refuse_connections`] and [`Self::go_deaf`].
+    /// No packet is answered any more, neither of open connections nor of new ones, which are never made: a black hole.
+    pub async fn vanish(&self) -> Result<(), Error> {
+        self.go_deaf();
+        self.close_ports().await;
+        for protocol in PROTOCOLS {
+            let plug = Plug::new(self.address(protocol)).await.map_err(Error::Listen)?;
+            self.plugs().push(plug);
+        }
+        Ok(())
+    }
+
+    /// New connections are spoken to without TLS, though their clients begin with it: a proxy that has gone.
+    pub fn forget_tls(&self) {
+        self.shared.plaintext.store(true, Ordering::Relaxed);
+        self.close_connections();
+    }
+
+    /// Ends [`Self::refuse_connections`], [`Self::go_deaf`], [`Self::vanish`] and [`Self::forget_tls`].
     pub async fn come_back(&self) -> Result<(), Error> {
-        if self.shared.deaf.send_replace(false) {
+        let forgetful = self.shared.plaintext.swap(false, Ordering::Relaxed);
+        if self.shared.deaf.send_replace(false) || forgetful {
             self.close_connections();
         }
+        self.plugs().clear();
         if self.listeners().is_empty() { self.open().await } else { Ok(()) }
     }
 
@@ -226,7 +258,7 @@ impl Collector {
     }
 
     async fn open(&self) -> Result<(), Error> {
-        for protocol in [Protocol::Grpc, Protocol::Http] {
+        for protocol in PROTOCOLS {
             let listener = TcpListener::bind(self.address(protocol)).await.map_err(Error::Listen)?;
             let task = tokio::spawn(accept(listener, protocol, Arc::clone(&self.shared)));
             self.listeners().push(task);
@@ -234,8 +266,22 @@ impl Collector {
         Ok(())
     }
 
-    fn listeners(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
+    async fn close_ports(&self) {
+        self.plugs().clear();
+        let listeners = std::mem::take(&mut *self.listeners());
+        for listener in listeners {
+            listener.abort();
+            // Its end is the point where the port is closed.
+            let _ = listener.await;
+        }
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn plugs(&self) -> MutexGuard<'_, Vec<Plug>> {
+        self.plugs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rules(&self, change: impl FnOnce(&mut Rules)) {
@@ -248,12 +294,17 @@ impl Drop for Collector {
         for listener in self.listeners().iter() {
             listener.abort();
         }
+        self.shared.connections().abort_all();
     }
 }
 
 impl Shared {
     fn keep(&self, request: Request) {
         self.received.write(|received| received.push(request));
+    }
+
+    fn connections(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks at the head of a request: whether it may come in at all, and what shall become of it.
@@ -279,14 +330,12 @@ impl Shared {
 }
 
 async fn accept(listener: TcpListener, protocol: Protocol, shared: Arc<Shared>) {
-    // The connections end with their listener.
-    let mut connections = JoinSet::new();
     loop {
-        let accepted = listener.accept().await;
-        while connections.try_join_next().is_some() {}
-        let Ok((stream, peer)) = accepted else { continue };
-        let id = shared.connections.fetch_add(1, Ordering::Relaxed);
+        let Ok((stream, peer)) = listener.accept().await else { continue };
+        let id = shared.numbered.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection { id, peer, cut: Notify::new() });
+        let mut connections = shared.connections();
+        while connections.try_join_next().is_some() {}
         connections.spawn(serve(stream, connection, protocol, Arc::clone(&shared)));
     }
 }
@@ -297,8 +346,22 @@ async fn serve(stream: TcpStream, connection: Arc<Connection>, protocol: Protoco
         biased;
         () = connection.cut.notified() => {}
         _ = cuts.changed() => {}
-        // How a connection ends is the client's affair; what matters was recorded per request.
-        _ = converse(stream, &connection, protocol, &shared) => {}
+        () = while_heard(shared.deaf.subscribe(), converse(stream, &connection, protocol, &shared)) => {}
+    }
+}
+
+/// Goes on with a conversation whenever the collector is not deaf.
+async fn while_heard(mut deaf: watch::Receiver<bool>, conversation: impl Future<Output = io::Result<()>>) {
+    let mut conversation = pin!(conversation);
+    loop {
+        // The sender is in `Shared`, so the waits cannot fail.
+        let _ = deaf.wait_for(|deaf| !deaf).await;
+        tokio::select! {
+            biased;
+            () = async { let _ = deaf.wait_for(|deaf| *deaf).await; } => {}
+            // How a connection ends is the client's affair; what matters was recorded per request.
+            _ = &mut conversation => return,
+        }
     }
 }
 
@@ -310,15 +373,12 @@ async fn converse(
 ) -> io::Result<()> {
     // Without it, Nagle's algorithm and delayed acknowledgements make pauses of 40 ms that no real peer shows.
     stream.set_nodelay(true)?;
-    let mut deaf = shared.deaf.subscribe();
-    // The sender is in `shared`, so the wait cannot fail.
-    let _ = deaf.wait_for(|deaf| !deaf).await;
     match &shared.tls {
-        Some(Tls(acceptor)) => {
+        Some(Tls(acceptor)) if !shared.plaintext.load(Ordering::Relaxed) => {
             let stream = acceptor.accept(stream).await?;
             talk_http(stream, connection, protocol, shared).await
         }
-        None => talk_http(stream, connection, protocol, shared).await,
+        _ => talk_http(stream, connection, protocol, shared).await,
     }
 }
 
