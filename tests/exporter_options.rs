@@ -4,13 +4,11 @@
 
 mod support;
 
-use std::sync::mpsc;
-
-use lambda_sandbox::collector::{Collector, Identity, Protocol};
+use lambda_sandbox::collector::{Collector, Protocol};
 use lambda_sandbox::{Extension, Function, Sandbox, Signal, Status, Transport};
 use serde_json::Value;
 
-use support::{PROTOCOLS, end, extension};
+use support::{PROTOCOLS, behind_tls, end, extension};
 
 /// Invokes a function that writes lines and sends spans, until the environment ends.
 async fn live(extension: Extension) -> Sandbox {
@@ -33,22 +31,6 @@ async fn live(extension: Extension) -> Sandbox {
 fn assert_exact(sandbox: &Sandbox, collector: &Collector) {
     let comparison = sandbox.ledger().compare(&collector.received());
     assert!(comparison.is_exact(), "{comparison:?} {:#?}", sandbox.extension_output());
-}
-
-/// A collector with a certificate of its own making; with it the certificate.
-async fn behind_tls(client_authority: Option<String>) -> (Collector, String) {
-    let (sender, certificate) = mpsc::channel();
-    let collector = Collector::builder().tls(move |ip| {
-        let certified = rcgen::generate_simple_self_signed([ip.to_string()]).expect("a certificate");
-        sender.send(certified.cert.pem()).expect("the test waits for it");
-        Identity {
-            certificates: certified.cert.pem(),
-            key: certified.signing_key.serialize_pem(),
-            client_authority: client_authority.clone(),
-        }
-    });
-    let collector = collector.start().await.expect("a collector");
-    (collector, certificate.recv().expect("the certificate"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
