@@ -11,61 +11,18 @@ use lambda_sandbox::collector::{Behaviour, Collector, Counts, Outcome, Protocol,
 use lambda_sandbox::{Extension, Function, Invocation, Sandbox, Signal, Status, Transport};
 use serde_json::{Value, json};
 
-use support::{behind_tls, compare, end, extension, working};
+use support::outage::Outage;
+use support::{behind_tls, compare, end, extension, impatient, working};
 
-/// How the endpoint is away.
-#[derive(Clone, Debug, PartialEq)]
-enum Outage {
-    /// The port is closed.
-    Refuses,
-    /// No packet is answered.
-    Vanishes,
-    /// Connections are made, but not answered.
-    StandsStill,
-    /// TLS is answered with something else.
-    ForgetsTls,
-    /// Requests are answered so.
-    Answers(Behaviour),
-}
-
-impl Outage {
-    async fn begin(&self, collector: &Collector) {
-        match self {
-            Self::Refuses => collector.refuse_connections().await,
-            Self::Vanishes => collector.vanish().await.expect("ports that answer nobody"),
-            Self::StandsStill => collector.go_deaf(),
-            Self::ForgetsTls => collector.forget_tls(),
-            Self::Answers(behaviour) => collector.behave(behaviour.clone()),
-        }
-    }
-
-    async fn end(collector: &Collector) {
-        collector.behave(Behaviour::Accept);
-        collector.come_back().await.expect("its ports are free");
-    }
-
-    /// Whether it takes a deadline to know.
-    fn hangs(&self) -> bool {
-        matches!(self, Self::Vanishes | Self::StandsStill | Self::Answers(Behaviour::Hang))
-    }
-
-    async fn endpoint(&self, protocol: Protocol) -> (Collector, Extension) {
-        if *self == Self::ForgetsTls {
-            let (collector, certificate) = behind_tls(None).await;
-            let extension = extension(&collector, protocol);
-            return (collector, extension.env("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", certificate));
-        }
-        let collector = Collector::start().await.expect("a collector");
+async fn endpoint(outage: &Outage, protocol: Protocol) -> (Collector, Extension) {
+    if *outage == Outage::ForgetsTls {
+        let (collector, certificate) = behind_tls(None).await;
         let extension = extension(&collector, protocol);
-        (collector, extension)
+        return (collector, extension.env("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", certificate));
     }
-}
-
-/// Pauses between attempts that do not outlast an invocation.
-fn impatient(extension: Extension) -> Extension {
-    extension
-        .env("ROTEL_OTLP_EXPORTER_RETRY_INITIAL_BACKOFF", "10ms")
-        .env("ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF", "10ms")
+    let collector = Collector::start().await.expect("a collector");
+    let extension = extension(&collector, protocol);
+    (collector, extension)
 }
 
 async fn start(extension: Extension, collector: &Collector, function: Function) -> Sandbox {
@@ -105,7 +62,7 @@ async fn is_survived(outage: Outage) {
 }
 
 async fn is_survived_over(protocol: Protocol, outage: &Outage) {
-    let (collector, extension) = outage.endpoint(protocol).await;
+    let (collector, extension) = endpoint(outage, protocol).await;
     // Only where nothing but the deadline ends a flush may a busy machine's haste show.
     let flush_timeout = if outage.hangs() { "1s" } else { "60s" };
     let extension = impatient(extension).env("ROTEL_FLUSH_TIMEOUT", flush_timeout);
@@ -308,7 +265,7 @@ async fn only_what_lost_its_answer_comes_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn shutdown_is_in_time_whatever_the_endpoint_does() {
     let over = async |protocol, outage: Outage| {
-        let (collector, extension) = outage.endpoint(protocol).await;
+        let (collector, extension) = endpoint(&outage, protocol).await;
         let sandbox = start(extension, &collector, working()).await;
         outage.begin(&collector).await;
         invoke(&sandbox, 0).await;

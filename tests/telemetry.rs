@@ -20,15 +20,15 @@ fn lines(count: usize) -> Function {
 }
 
 /// Runs three invocations of ten lines under `faults` and sees that every line arrives, that each invocation ends once and
-/// that nothing is held up until the deadline.
-async fn survives(faults: impl IntoIterator<Item = Fault>) {
+/// that nothing is held up until the deadline. Over both protocols.
+async fn survives(faults: impl IntoIterator<Item = Fault> + Clone) {
+    tokio::join!(survives_over(Protocol::Grpc, faults.clone()), survives_over(Protocol::Http, faults));
+}
+
+async fn survives_over(protocol: Protocol, faults: impl IntoIterator<Item = Fault>) {
     let collector = Collector::start().await.expect("a collector");
-    let sandbox = sandbox(&collector, Protocol::Grpc)
-        .function(lines(10))
-        .faults(faults)
-        .start()
-        .await
-        .expect("a sandbox");
+    let sandbox =
+        sandbox(&collector, protocol).function(lines(10)).faults(faults).start().await.expect("a sandbox");
     for _ in 0..3 {
         let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
         assert_eq!(invocation.status, Status::Success, "{invocation:?}");

@@ -11,6 +11,9 @@ use lambda_sandbox::{
 };
 use serde_json::Value;
 
+pub(crate) mod hour;
+pub(crate) mod outage;
+
 /// What a condition may take at most on a busy machine; nothing waits so long where all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -18,9 +21,21 @@ pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
 
 /// The extension under test, sending to `collector`.
 pub(crate) fn extension(collector: &Collector, protocol: Protocol) -> Extension {
-    unconfigured()
+    sending(unconfigured(), collector, protocol)
+}
+
+/// An extension, sending to `collector`.
+pub(crate) fn sending(extension: Extension, collector: &Collector, protocol: Protocol) -> Extension {
+    extension
         .env("ROTEL_OTLP_EXPORTER_ENDPOINT", collector.url(protocol))
         .env("ROTEL_OTLP_EXPORTER_PROTOCOL", name(protocol))
+}
+
+/// An extension whose pauses between attempts do not outlast an invocation.
+pub(crate) fn impatient(extension: Extension) -> Extension {
+    extension
+        .env("ROTEL_OTLP_EXPORTER_RETRY_INITIAL_BACKOFF", "10ms")
+        .env("ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF", "10ms")
 }
 
 /// The extension under test, without an endpoint.

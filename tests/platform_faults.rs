@@ -1,0 +1,253 @@
+//! The platform and the function at their worst: frozen for long, timed out, crashed, shut down early, telemetry late and in
+//! masses. What was written arrives all the same.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use lambda_sandbox::collector::{Behaviour, Collector, Outcome, Protocol};
+use lambda_sandbox::{
+    Answer, Failure, Fault, Function, Operation, Sandbox, ShutdownReason, Status, Transport,
+};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use support::{PATIENCE, compare, end, extension, sandbox, working};
+
+const FREEZE: Duration = Duration::from_secs(10);
+
+/// A test over both protocols, side by side.
+macro_rules! over_both {
+    ($over:expr) => {{
+        let over = $over;
+        tokio::join!(over(Protocol::Grpc), over(Protocol::Http));
+    }};
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_freeze_of_ten_seconds_between_invocations_loses_nothing() {
+    over_both!(async |protocol| {
+        let collector = Collector::start().await.expect("a collector");
+        let sandbox = sandbox(&collector, protocol).function(working()).start().await.expect("a sandbox");
+        sandbox.invoke(Value::Null).await.expect("an invocation");
+        sandbox.rest(FREEZE).await.expect("it is at rest");
+        // Sockets die unnoticed.
+        collector.close_connections();
+        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+        assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+        let at_next = invocation.collector_at_next.expect("a collector is attached");
+        assert!(sandbox.ledger().compare(&at_next).is_exact());
+        end(&sandbox).await;
+        assert_eq!(sandbox.extension_output(), Vec::<String>::new());
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_freeze_of_ten_seconds_in_mid_export_loses_nothing() {
+    over_both!(async |protocol| {
+        let collector = Collector::start().await.expect("a collector");
+        let frozen = Arc::new(Notify::new());
+        let thawed = Arc::clone(&frozen);
+        let function = Function::builtin(move |context| {
+            let thawed = Arc::clone(&thawed);
+            async move {
+                context.log_lines(5);
+                context.send_spans(Transport::Grpc, 5).await.expect("the receiver takes spans");
+                thawed.notified().await;
+                Ok(Value::Null)
+            }
+        });
+        let sandbox = sandbox(&collector, protocol).function(function).start().await.expect("a sandbox");
+        collector.behave_next(1, Behaviour::Hang);
+        let freeze = async {
+            let hangs = |outcome| outcome == Outcome::Hung;
+            let in_flight = collector
+                .wait_until(|received| received.requests().any(|request| hangs(request.outcome)), PATIENCE);
+            in_flight.await.expect("an export is in flight");
+            let meanwhile = async {
+                tokio::time::sleep(FREEZE).await;
+                collector.close_connections();
+            };
+            sandbox.stall(meanwhile).await.expect("a freeze");
+            frozen.notify_one();
+        };
+        let (invocation, ()) = tokio::join!(sandbox.invoke(Value::Null), freeze);
+        assert_eq!(invocation.expect("an invocation").status, Status::Success);
+        end(&sandbox).await;
+        let comparison = compare(&sandbox, &collector);
+        assert!(comparison.is_exact(), "{comparison:?} {:#?}", sandbox.extension_output());
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_function_wrote_before_its_timeout_is_there_before_its_deadline() {
+    over_both!(async |protocol| {
+        let collector = Collector::start().await.expect("a collector");
+        let deadlines: Arc<Mutex<Vec<SystemTime>>> = Arc::default();
+        let told = Arc::clone(&deadlines);
+        let function = Function::builtin(move |context| {
+            told.lock().expect("no test panics with it").push(context.deadline);
+            async move {
+                context.log_lines(5);
+                context.send_spans(Transport::Grpc, 5).await.expect("the receiver takes spans");
+                if context.payload == json!("hang") { std::future::pending().await } else { Ok(Value::Null) }
+            }
+        });
+        let sandbox = Sandbox::builder()
+            .extension(extension(&collector, protocol))
+            .collector(&collector)
+            .function(function)
+            .timeout(Duration::from_secs(5))
+            .start()
+            .await
+            .expect("a sandbox");
+        let invocation = sandbox.invoke(json!("hang")).await.expect("an invocation");
+        assert_eq!(invocation.answer, Answer::Timeout);
+        let reset = invocation.reset.expect("a reset");
+        assert!(reset.is_clean(), "{reset:?}");
+        let comparison = compare(&sandbox, &collector);
+        assert!(comparison.is_exact(), "{comparison:?}");
+        let deadline = deadlines.lock().expect("no test panics with it")[0];
+        let received = collector.received();
+        let lines: Vec<_> = received.logs().filter(|log| log.body().contains("line ")).collect();
+        assert_eq!(lines.len(), 5);
+        assert!(lines.iter().all(|line| line.request.time < deadline), "they came after the deadline");
+
+        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+        assert!(invocation.cold_start, "{invocation:?}");
+        end(&sandbox).await;
+        assert!(compare(&sandbox, &collector).is_exact());
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_function_wrote_before_its_exit_arrives_with_the_reset() {
+    over_both!(async |protocol| {
+        let collector = Collector::start().await.expect("a collector");
+        let function = Function::builtin(|context| async move {
+            context.send_spans(Transport::Grpc, 5).await.expect("the receiver takes spans");
+            context.log_lines(5);
+            if context.payload == json!("exit") { Err(Failure::exit()) } else { Ok(Value::Null) }
+        });
+        let sandbox = sandbox(&collector, protocol).function(function).start().await.expect("a sandbox");
+        for payload in [json!("exit"), Value::Null, json!("exit")] {
+            let invocation = sandbox.invoke(payload.clone()).await.expect("an invocation");
+            assert_eq!(invocation.reset.is_some(), payload == json!("exit"), "{invocation:?}");
+            if let Some(reset) = invocation.reset {
+                assert_eq!(reset.reason, ShutdownReason::Failure);
+                assert!(reset.is_clean(), "{reset:?}");
+            }
+            let comparison = compare(&sandbox, &collector);
+            assert!(comparison.is_exact(), "{comparison:?}");
+        }
+        assert_eq!(sandbox.violations(), Vec::<String>::new());
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_function_wrote_before_it_crashed_in_its_init_arrives() {
+    over_both!(async |protocol| {
+        let collector = Collector::start().await.expect("a collector");
+        let function = Function::command("/bin/sh", ["-c", "echo last words; exit 3"]);
+        let sandbox = sandbox(&collector, protocol).function(function).open().await.expect("a sandbox");
+        // Platform: the init is tried again with the first invocation.
+        for turn in 1..=2 {
+            let init = sandbox.init().await.expect("an init");
+            assert_eq!(init.status, Status::Error, "{init:?}");
+            let reset = init.reset.expect("a reset");
+            assert!(reset.is_clean(), "{reset:?}");
+            let received = collector.received();
+            assert_eq!(received.logs().filter(|log| log.body() == "last words").count(), turn);
+        }
+        assert_eq!(sandbox.violations(), Vec::<String>::new());
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_on_their_way_when_shutdown_comes_first_arrive() {
+    over_both!(async |protocol| {
+        let collector = Collector::start().await.expect("a collector");
+        let sandbox = sandbox(&collector, protocol).start().await.expect("a sandbox");
+        for line in 0..10 {
+            sandbox.emit("function", json!(format!("line {line} of the init")));
+        }
+        end(&sandbox).await;
+        let lines = collector.received().logs().filter(|log| log.body().ends_with("of the init")).count();
+        assert_eq!(lines, 10);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_that_come_during_shutdown_arrive_and_delay_nothing() {
+    over_both!(async |protocol| {
+        let collector = Collector::start().await.expect("a collector");
+        let sandbox = sandbox(&collector, protocol).function(working()).start().await.expect("a sandbox");
+        sandbox.invoke(Value::Null).await.expect("an invocation");
+        // While the environment rests nothing is delivered: these are, once SHUTDOWN has woken it.
+        for line in 0..10 {
+            sandbox.emit("function", json!(format!("late line {line}")));
+        }
+        let storm = async {
+            let posts = json!([{"time": "2022-10-12T00:00:00.000Z", "type": "function", "record": "more"}]);
+            for _ in 0..200 {
+                sandbox.inject(posts.to_string()).await.expect("there was a subscription");
+            }
+        };
+        tokio::join!(end(&sandbox), storm);
+        let received = collector.received();
+        assert_eq!(received.logs().filter(|log| log.body().starts_with("late line")).count(), 10);
+        assert!(sandbox.ledger().compare(&received).is_exact());
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn telemetry_that_comes_past_the_deadline_holds_nothing_and_is_not_lost() {
+    over_both!(async |protocol| {
+        let collector = Collector::start().await.expect("a collector");
+        let sandbox = Sandbox::builder()
+            .extension(extension(&collector, protocol))
+            .collector(&collector)
+            .function(working())
+            .timeout(Duration::from_secs(4))
+            .start()
+            .await
+            .expect("a sandbox");
+        sandbox.set_faults([Fault::DelayPosts(Duration::from_secs(5))]);
+        let first = sandbox.invoke(Value::Null).await.expect("an invocation");
+        assert!(matches!(first.answer, Answer::Response(_)), "{first:?}");
+        assert_eq!(first.status, Status::Success, "{first:?}");
+        sandbox.set_faults([]);
+        let mut invocations = 1;
+        while !compare(&sandbox, &collector).missing.is_empty() {
+            assert!(invocations < 50, "{:?}", compare(&sandbox, &collector));
+            let invocation = sandbox.invoke(json!(200)).await.expect("an invocation");
+            assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+            invocations += 1;
+        }
+        end(&sandbox).await;
+        // Neither a missing end nor a late one made an invocation end twice.
+        assert_eq!(sandbox.journal().count(Operation::Next), invocations + 1);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_lines_of_one_invocation_are_there_at_its_next() {
+    over_both!(async |protocol| {
+        let collector = Collector::start().await.expect("a collector");
+        let function = Function::builtin(|context| async move {
+            context.log_lines(10_000);
+            Ok(Value::Null)
+        });
+        let sandbox = sandbox(&collector, protocol).function(function).start().await.expect("a sandbox");
+        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+        let at_next = invocation.collector_at_next.expect("a collector is attached");
+        let comparison = sandbox.ledger().compare(&at_next);
+        assert!(comparison.is_exact(), "{} are missing", comparison.missing.len());
+        assert_eq!(comparison.once, 10_000);
+        end(&sandbox).await;
+        assert_eq!(sandbox.extension_output(), Vec::<String>::new());
+    });
+}
