@@ -8,7 +8,7 @@ E2E := target/e2e
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
 
-.PHONY: build demo test e2e check audit clean
+.PHONY: build demo test faults e2e check audit clean
 
 ## The release binary.
 build:
@@ -22,6 +22,10 @@ demo: build
 ## All tests.
 test:
 	$(CARGO) test --locked --workspace
+
+## What an endpoint that fails costs, each figure against its target. Takes minutes.
+faults: build
+	$(CARGO) test --locked --test faults -- --extension $(EXTENSION)
 
 ## Tests on real parts: moto for AWS.
 e2e: $(E2E)/installed

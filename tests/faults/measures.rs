@@ -1,0 +1,327 @@
+//! The measurements, each over both protocols; the worse of the two is what counts.
+
+use std::path::Path;
+use std::time::Duration;
+
+use lambda_sandbox::collector::{Behaviour, Collector, Protocol, Refusal};
+use lambda_sandbox::{
+    Builder, Comparison, Extension, Invocation, Sandbox, Shutdown, ShutdownReason, Signal, Status,
+};
+use serde_json::{Value, json};
+
+use crate::Row;
+use crate::support::outage::Outage;
+use crate::support::{PROTOCOLS, compare, hour, impatient, sending, working};
+
+const MIB: u64 = 1024 * 1024;
+/// `ROTEL_FLUSH_TIMEOUT`, unless set.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// `ROTEL_BUFFER_MAX_BYTES` of a function with the sandbox's 128 MB, unless set.
+const BUFFER: u64 = 8 * MIB;
+
+/// Takes all of them, one after the other: they would disturb each other.
+pub(crate) async fn all(extension: &Path) -> Vec<Row> {
+    vec![
+        losses(extension).await,
+        first_hanging(extension).await,
+        next_hanging(extension).await,
+        refusing(extension).await,
+        recovery(extension).await,
+        shutdown(extension).await,
+        memory(extension).await,
+        lines_of_an_hour(),
+        rounds_of_own_lines(extension).await,
+    ]
+}
+
+/// An environment, and the collector at the other end.
+struct Setting {
+    collector: Collector,
+    sandbox: Sandbox,
+}
+
+impl Setting {
+    async fn new(
+        extension: &Path,
+        protocol: Protocol,
+        with: impl FnOnce(Extension) -> Extension,
+        so: impl FnOnce(Builder) -> Builder,
+    ) -> Self {
+        let collector = Collector::start().await.expect("a collector");
+        let extension = with(sending(Extension::binary(extension), &collector, protocol));
+        let builder = Sandbox::builder().extension(extension).function(working());
+        let sandbox = so(builder.timeout(Duration::from_mins(5))).start().await.expect("a sandbox");
+        Self { collector, sandbox }
+    }
+
+    /// With the defaults that users have.
+    async fn usual(extension: &Path, protocol: Protocol) -> Self {
+        Self::new(extension, protocol, |extension| extension, |builder| builder).await
+    }
+
+    /// One that need not wait for the pause between two attempts.
+    async fn impatient(extension: &Path, protocol: Protocol) -> Self {
+        Self::new(extension, protocol, impatient, |builder| builder).await
+    }
+
+    async fn invoke(&self, milliseconds: u64) -> Invocation {
+        let invocation = self.sandbox.invoke(json!(milliseconds)).await.expect("an invocation");
+        assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+        invocation
+    }
+
+    async fn end(&self) -> Shutdown {
+        self.sandbox.shutdown(ShutdownReason::Spindown).await.expect("a shutdown")
+    }
+
+    /// Invokes until items of both signals arrive again; the answer is what of a signal was left behind when its first came.
+    async fn recover(&self) -> usize {
+        let before = self.collector.counts();
+        let mut left_behind = 0;
+        let mut waiting = vec![Signal::Logs, Signal::Traces];
+        for _ in 0..200 {
+            self.invoke(50).await;
+            let received = self.collector.received();
+            let comparison = self.sandbox.ledger().compare(&received);
+            let back = |signal: &Signal| received.counts().of(*signal) > before.of(*signal);
+            for signal in waiting.extract_if(.., |signal| back(signal)) {
+                left_behind += comparison.missing.iter().filter(|entry| entry.signal == signal).count();
+            }
+            if waiting.is_empty() {
+                return left_behind;
+            }
+        }
+        self.sandbox.ledger().entries().len()
+    }
+}
+
+/// What an invocation added after the delivery of its end.
+fn own_time(invocation: &Invocation) -> Duration {
+    invocation.added_after_delivery.unwrap_or(invocation.added)
+}
+
+fn mean(durations: &[Duration]) -> Duration {
+    durations.iter().sum::<Duration>() / u32::try_from(durations.len()).unwrap_or(u32::MAX).max(1)
+}
+
+fn milliseconds(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1_000.0)
+}
+
+fn over_both<T>(figures: &[T], show: impl Fn(&T) -> String) -> String {
+    let names = PROTOCOLS.map(|protocol| crate::support::name(protocol));
+    let figures = names.iter().zip(figures).map(|(name, figure)| format!("{name} {}", show(figure)));
+    figures.collect::<Vec<_>>().join(", ")
+}
+
+async fn losses(extension: &Path) -> Row {
+    let outages = [
+        Outage::Refuses,
+        Outage::Vanishes,
+        Outage::StandsStill,
+        Outage::Answers(Behaviour::Hang),
+        Outage::Answers(Behaviour::Refuse(Refusal::status(503))),
+        Outage::Answers(Behaviour::Refuse(Refusal::status(429).retry_after(Duration::from_secs(1)))),
+        Outage::Answers(Behaviour::CutRequest { after: 20 }),
+        Outage::Answers(Behaviour::CutAnswer),
+    ];
+    let (mut emitted, mut missing, mut twice, mut cut) = (0, 0, 0, 0);
+    for outage in &outages {
+        for protocol in PROTOCOLS {
+            let setting = Setting::impatient(extension, protocol).await;
+            setting.invoke(0).await;
+            outage.begin(&setting.collector).await;
+            for _ in 0..10 {
+                setting.invoke(0).await;
+            }
+            Outage::end(&setting.collector).await;
+            setting.recover().await;
+            setting.end().await;
+            let Comparison { missing: lost, repeated, .. } = compare(&setting.sandbox, &setting.collector);
+            emitted += setting.sandbox.ledger().entries().len();
+            missing += lost.len();
+            *(if *outage == Outage::Answers(Behaviour::CutAnswer) { &mut cut } else { &mut twice }) +=
+                repeated.len();
+        }
+    }
+    Row {
+        what: "records lost where the buffer sufficed and the endpoint came back",
+        target: "0, none twice",
+        figure: format!("{missing} of {emitted}, {twice} twice; with answers cut off, {cut} twice"),
+        met: missing == 0 && twice == 0,
+    }
+}
+
+async fn hanging(extension: &Path, protocol: Protocol) -> (Duration, Duration) {
+    let setting = Setting::usual(extension, protocol).await;
+    setting.invoke(0).await;
+    setting.collector.behave(Behaviour::Hang);
+    let first = own_time(&setting.invoke(0).await);
+    let mut next = Vec::new();
+    for _ in 0..20 {
+        next.push(own_time(&setting.invoke(0).await));
+    }
+    setting.end().await;
+    (first, mean(&next))
+}
+
+async fn first_hanging(extension: &Path) -> Row {
+    let mut first = Vec::new();
+    for protocol in PROTOCOLS {
+        first.push(hanging(extension, protocol).await.0);
+    }
+    Row {
+        what: "added after the function, endpoint hanging: first invocation",
+        target: "<= ROTEL_FLUSH_TIMEOUT (1 s)",
+        figure: over_both(&first, |added| milliseconds(*added)),
+        met: first.iter().all(|added| *added <= FLUSH_TIMEOUT),
+    }
+}
+
+async fn next_hanging(extension: &Path) -> Row {
+    let mut next = Vec::new();
+    for protocol in PROTOCOLS {
+        next.push(hanging(extension, protocol).await.1);
+    }
+    Row {
+        what: "the same: mean over the next 20",
+        target: "<= 60 ms",
+        figure: over_both(&next, |added| milliseconds(*added)),
+        met: next.iter().all(|added| *added <= Duration::from_millis(60)),
+    }
+}
+
+async fn refusing(extension: &Path) -> Row {
+    let mut means = Vec::new();
+    for protocol in PROTOCOLS {
+        let setting = Setting::usual(extension, protocol).await;
+        setting.invoke(0).await;
+        setting.collector.refuse_connections().await;
+        let mut added = Vec::new();
+        for _ in 0..20 {
+            added.push(own_time(&setting.invoke(0).await));
+        }
+        setting.end().await;
+        means.push(mean(&added));
+    }
+    Row {
+        what: "added after the function and the telemetry's delivery, endpoint refusing: mean over 20",
+        target: "<= 5 ms",
+        figure: over_both(&means, |added| milliseconds(*added)),
+        met: means.iter().all(|added| *added <= Duration::from_millis(5)),
+    }
+}
+
+async fn recovery(extension: &Path) -> Row {
+    let (mut left_behind, mut kept) = (0, 0);
+    for outage in [Outage::Refuses, Outage::Answers(Behaviour::Hang), Outage::Vanishes] {
+        for protocol in PROTOCOLS {
+            let setting = Setting::impatient(extension, protocol).await;
+            setting.invoke(0).await;
+            outage.begin(&setting.collector).await;
+            for _ in 0..10 {
+                setting.invoke(0).await;
+            }
+            kept += compare(&setting.sandbox, &setting.collector).missing.len();
+            Outage::end(&setting.collector).await;
+            left_behind += setting.recover().await;
+            setting.end().await;
+        }
+    }
+    Row {
+        what: "recovery: kept records not delivered with the first that got through",
+        target: "0",
+        figure: format!("{left_behind} of {kept}"),
+        met: left_behind == 0 && kept > 0,
+    }
+}
+
+async fn shutdown(extension: &Path) -> Row {
+    let mut slowest = Vec::new();
+    let mut killed = 0;
+    for protocol in PROTOCOLS {
+        let mut took = Duration::ZERO;
+        for outage in [Outage::Answers(Behaviour::Hang), Outage::StandsStill, Outage::Vanishes] {
+            let setting = Setting::usual(extension, protocol).await;
+            setting.invoke(0).await;
+            outage.begin(&setting.collector).await;
+            setting.invoke(0).await;
+            let shutdown = setting.end().await;
+            killed += shutdown.extensions.iter().filter(|end| end.killed).count();
+            took = took.max(shutdown.took);
+        }
+        slowest.push(took);
+    }
+    Row {
+        what: "shutdown with a hanging endpoint: exit after SHUTDOWN",
+        target: "<= 1.9 s, never SIGKILL",
+        figure: format!("{}; {killed} killed", over_both(&slowest, |took| milliseconds(*took))),
+        met: killed == 0 && slowest.iter().all(|took| *took <= Duration::from_millis(1_900)),
+    }
+}
+
+async fn memory(extension: &Path) -> Row {
+    let over = async |protocol| {
+        let prompt = |builder: Builder| builder.prompt_telemetry();
+        let setting = Setting::new(extension, protocol, |extension| extension, prompt).await;
+        setting.invoke(0).await;
+        let start = setting.sandbox.resident_bytes();
+        setting.collector.refuse_connections().await;
+        let mut most = start;
+        for invocation in 0..10_000 {
+            setting.invoke(0).await;
+            if invocation % 100 == 99 {
+                most = most.max(setting.sandbox.resident_bytes());
+            }
+        }
+        setting.end().await;
+        most.saturating_sub(start)
+    };
+    let (grpc, http) = tokio::join!(over(Protocol::Grpc), over(Protocol::Http));
+    let grown = [grpc, http];
+    let mebibytes = |bytes: &u64| format!("+{}.{} MiB", bytes / MIB, bytes % MIB * 10 / MIB);
+    Row {
+        what: "memory with the endpoint down for 10,000 invocations",
+        target: "<= start + buffer (8 MiB) + 4 MiB",
+        figure: over_both(&grown, mebibytes),
+        met: grown.iter().all(|bytes| *bytes <= BUFFER + 4 * MIB),
+    }
+}
+
+fn lines_of_an_hour() -> Row {
+    let lines = hour::OUTAGES.map(|(_, verdicts)| hour::lines_of(verdicts)).into_iter().max().unwrap_or(0);
+    Row {
+        what: "our own log lines in an hour of outage at 10 invocations/s (virtual time)",
+        target: "<= 120",
+        figure: lines.to_string(),
+        met: lines <= 120,
+    }
+}
+
+async fn rounds_of_own_lines(extension: &Path) -> Row {
+    let mut last_rounds = Vec::new();
+    for protocol in PROTOCOLS {
+        let mut last_round = 0;
+        for outage in [Outage::Refuses, Outage::Answers(Behaviour::Refuse(Refusal::status(404)))] {
+            let setting = Setting::usual(extension, protocol).await;
+            outage.begin(&setting.collector).await;
+            let mut lines = 0;
+            for round in 1..=20 {
+                setting.sandbox.invoke(Value::Null).await.expect("an invocation");
+                let now = setting.sandbox.extension_output().len();
+                if now > lines {
+                    last_round = last_round.max(round);
+                }
+                lines = now;
+            }
+            setting.end().await;
+        }
+        last_rounds.push(last_round);
+    }
+    Row {
+        what: "own output fed back as extension records: the last of 20 rounds with a line",
+        target: "<= 2",
+        figure: over_both(&last_rounds, ToString::to_string),
+        met: last_rounds.iter().all(|round| *round <= 2),
+    }
+}
