@@ -6,3 +6,4 @@ pub mod pipeline;
 pub mod sdk;
 pub mod settings;
 pub mod startup;
+pub mod tasks;

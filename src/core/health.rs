@@ -91,11 +91,11 @@ impl Health {
                 *self.lost.of_mut(signal) += rejected;
                 State::Rejecting(*rejected)
             }
-            Verdict::Retry(failure) => {
+            Verdict::Retry { failure, .. } => {
                 self.failed_attempts += 1;
                 State::Failing(failure.clone())
             }
-            Verdict::Refused(failure) => {
+            Verdict::Refused(failure) | Verdict::TooLarge(failure) => {
                 self.failed_attempts += 1;
                 *self.lost.of_mut(signal) += items;
                 State::Refusing(failure.clone())
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     const WELL: Verdict = Verdict::Accepted { rejected: 0 };
-    const DOWN: Verdict = Verdict::Retry(Failure::Timeout);
+    const DOWN: Verdict = Verdict::Retry { failure: Failure::Timeout, after: None };
 
     fn minutes(minutes: u64) -> Duration {
         Duration::from_mins(1_000_000 + minutes)

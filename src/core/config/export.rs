@@ -11,6 +11,7 @@ use url::Url;
 use super::circle;
 use super::reader::{Read, Reader};
 use super::value::{self, ListenAddress, Text};
+use crate::core::breaker::Retry;
 use crate::core::secret::Secret;
 use crate::core::signal::{PerSignal, Signal};
 
@@ -60,17 +61,6 @@ pub enum Compression {
     Gzip,
     /// Zstandard.
     Zstd,
-}
-
-/// When a request is tried again. All of it is cut by the flush's budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// The wait before the second attempt.
-    pub initial_backoff: Duration,
-    /// The longest wait between two attempts.
-    pub max_backoff: Duration,
-    /// How long a request is worth trying.
-    pub max_elapsed_time: Duration,
 }
 
 /// The client's side of TLS.

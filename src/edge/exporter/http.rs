@@ -14,7 +14,7 @@ pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<
         request = request.header(CONTENT_ENCODING, encoding);
     }
     let answer = request.body(body.body(Bytes::new())).send().await?;
-    let verdict = Verdict::of_http(answer.status().as_u16());
+    let verdict = Verdict::of_http(answer.status().as_u16(), super::retry_after(answer.headers()));
     if !matches!(verdict, Verdict::Accepted { .. }) {
         return Ok(verdict);
     }
