@@ -4,6 +4,7 @@
 pub mod buffer;
 pub mod chunk;
 pub mod config;
+pub mod connection;
 pub mod health;
 pub mod lifecycle;
 pub mod logs;

@@ -5,10 +5,11 @@
 //! writes is repeated in our log, and no header is. When to try again is left to `app::pipeline`.
 
 mod body;
+mod failure;
 mod grpc;
 mod http;
+mod name;
 
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use tokio::time::timeout;
 use url::Origin;
 
 use crate::core::config::{Compression, Export, Protocol, Tls};
+use crate::core::connection::{Cause, ConnectionFailure};
 use crate::core::retry::{Failure, Verdict};
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::tls::{self, TlsError};
@@ -139,7 +141,7 @@ impl Exporter {
         };
         match timeout(route.request_timeout, attempt).await {
             Ok(Ok(verdict)) => verdict,
-            Ok(Err(error)) => Verdict::Retry(failure(&error)),
+            Ok(Err(error)) => Verdict::Retry(failure::of(&error)),
             Err(_) => Verdict::Retry(Failure::Timeout),
         }
     }
@@ -177,6 +179,7 @@ fn client(tls: ClientConfig, protocol: Protocol) -> Result<Client, reqwest::Erro
     let client = Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
+        .dns_resolver(name::Resolver)
         .tcp_nodelay(true);
     match protocol {
         Protocol::Grpc => client.http2_prior_knowledge(),
@@ -223,25 +226,12 @@ async fn read(answer: reqwest::Body) -> Result<Collected<Bytes>, Verdict> {
             Err(Verdict::Refused(Failure::Answer("it is larger than an OTLP answer")))
         }
         // The backend may have taken the batch, but it has not said so.
-        Err(_) => Err(Verdict::Retry(Failure::Connection("the answer broke off".to_owned()))),
+        Err(_) => Err(broken_off("the answer broke off")),
     }
 }
 
-fn failure(error: &reqwest::Error) -> Failure {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    // The outermost error would show the URL, and the deepest says what is the matter.
-    match cause.downcast_ref::<rustls::Error>() {
-        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
-            Failure::Connection(
-                "no TLS is spoken on this port; write http:// in place of https://".to_owned(),
-            )
-        }
-        _ if error.source().is_none() => Failure::Connection("the request could not be sent".to_owned()),
-        _ => Failure::Connection(cause.to_string()),
-    }
+fn broken_off(words: &str) -> Verdict {
+    Verdict::Retry(Failure::Connection(ConnectionFailure::new(Cause::Closed, words)))
 }
 
 #[cfg(test)]
