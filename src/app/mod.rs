@@ -1,5 +1,6 @@
 //! The floor that wires core and edge together, and owns the tasks.
 
+pub mod check;
 pub mod driver;
 pub mod intake;
 pub mod pipeline;

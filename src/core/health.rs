@@ -226,6 +226,7 @@ impl fmt::Display for Items<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::connection::{Cause, ConnectionFailure};
 
     const WELL: Verdict = Verdict::Accepted { rejected: 0 };
     const DOWN: Verdict = Verdict::Retry { failure: Failure::Timeout, after: None };
@@ -305,7 +306,10 @@ mod tests {
     fn reports_read_as_sentences_with_a_remedy() {
         let lost = PerSignal { logs: 3, metrics: 0, traces: 20 };
         let reports = [
-            Report::Failing(Failure::Connection("Connection refused (os error 111)".to_owned())),
+            Report::Failing(Failure::Connection(ConnectionFailure::new(
+                Cause::Refused,
+                "Connection refused (os error 111)",
+            ))),
             Report::Failing(Failure::Grpc(14)),
             Report::Failing(Failure::FlushTimeout),
             Report::Refusing(Signal::Logs, Failure::Http(401)),

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::core::connection::ConnectionFailure;
+
 /// What an attempt came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -38,8 +40,8 @@ pub enum Failure {
     Timeout,
     /// No answer when the flush had to end.
     FlushTimeout,
-    /// The connection could not be made or broke; the cause in the words of the system or of TLS.
-    Connection(String),
+    /// The connection could not be made or broke.
+    Connection(ConnectionFailure),
     /// The answer was not OTLP's.
     Answer(&'static str),
     /// The exporter's own task ended without a verdict.

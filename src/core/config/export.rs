@@ -8,6 +8,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
+use super::Variables;
 use super::circle;
 use super::reader::{Read, Reader};
 use super::value::{self, ListenAddress, Text};
@@ -104,6 +105,19 @@ pub enum PemSource {
 /// How the names of the variables for all signals begin; a signal's own go on with its name.
 const COMMON: &str = "ROTEL_OTLP_EXPORTER_";
 
+/// The variable that sets `setting`, such as `ENDPOINT`, for a signal: its own, else the common one.
+pub fn exporter_variable(variables: &Variables, signal: Signal, setting: &str) -> Option<String> {
+    let reader = Reader::new(variables, None);
+    let own = format!("{}{setting}", prefix(signal));
+    let mut names = [own, format!("{COMMON}{setting}")].into_iter();
+    names.find(|name| reader.text(name).is_some())
+}
+
+/// How the names of a signal's own variables begin.
+fn prefix(signal: Signal) -> String {
+    format!("{COMMON}{}_", signal.as_str().to_uppercase())
+}
+
 /// An endpoint as it was written.
 #[derive(Clone)]
 struct Endpoint {
@@ -143,7 +157,11 @@ impl Reader<'_> {
     pub(super) fn exports(&mut self, own: &[&ListenAddress]) -> Exports {
         let nowhere = Exports::Known(Box::default());
         match self.resolved("ROTEL_EXPORTER", exporter) {
-            Read::Is(Exporter::Blackhole) | Read::Wrong => return nowhere,
+            Read::Is(Exporter::Blackhole) => {
+                self.blackhole = true;
+                return nowhere;
+            }
+            Read::Wrong => return nowhere,
             Read::Awaited => return Exports::Awaited,
             Read::Is(Exporter::Otlp) | Read::Unset => {}
         }
@@ -152,8 +170,7 @@ impl Reader<'_> {
         let mut awaited = false;
         let mut unset = true;
         let known = PerSignal::from_fn(|signal| {
-            let prefix = format!("{COMMON}{}_", signal.as_str().to_uppercase());
-            let settings = self.settings(&prefix, own).over(&base);
+            let settings = self.settings(&prefix(signal), own).over(&base);
             unset &= matches!(settings.endpoint, Read::Unset);
             let mut gaps = Gaps::default();
             let export = self.export(signal, settings, &common, &mut gaps);

@@ -19,7 +19,9 @@ use std::fmt;
 use std::time::Duration;
 
 pub use self::describe::{Row, Source, describe, help, reference};
-pub use self::export::{Compression, Export, Exports, Identity, Pem, PemSource, Protocol, Tls};
+pub use self::export::{
+    Compression, Export, Exports, Identity, Pem, PemSource, Protocol, Tls, exporter_variable,
+};
 use self::reader::Reader;
 pub use self::value::ListenAddress;
 use self::value::Text;
@@ -166,6 +168,8 @@ pub struct Outcome {
     pub references: Vec<SecretRef>,
     /// Whether `config.resource_attributes` hang on them, and are empty until then.
     pub resource_attributes_awaited: bool,
+    /// Whether `ROTEL_EXPORTER` says that nothing is to be sent.
+    pub blackhole: bool,
 }
 
 /// Reads the variables. What hangs on secrets is [`Exports::Awaited`]; all else is as it will be.
@@ -224,10 +228,10 @@ fn read_with(variables: &Variables, secrets: Option<&Secrets>) -> Outcome {
     };
     reader.later_features();
     reader.unknown_names();
-    let Reader { faults, warnings, mut references, .. } = reader;
+    let Reader { faults, warnings, mut references, blackhole, .. } = reader;
     references.sort();
     references.dedup();
-    Outcome { config, faults, warnings, references, resource_attributes_awaited }
+    Outcome { config, faults, warnings, references, resource_attributes_awaited, blackhole }
 }
 
 impl Reader<'_> {

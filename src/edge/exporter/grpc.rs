@@ -56,7 +56,7 @@ pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<
     Ok(match status.as_ref().map(of_status) {
         Some(Verdict::Accepted { .. }) => message(&answer.to_bytes()),
         Some(verdict) => verdict,
-        None => Verdict::retry(Failure::Connection("the answer broke off before its status".to_owned())),
+        None => super::broken_off("the answer broke off before its status"),
     })
 }
 

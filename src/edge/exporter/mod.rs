@@ -5,10 +5,11 @@
 //! writes is repeated in our log, and no header is. When to try again is left to `app::pipeline`.
 
 mod body;
+mod failure;
 mod grpc;
 mod http;
+mod name;
 
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -24,6 +25,7 @@ use url::Origin;
 
 use crate::core::breaker::Retry;
 use crate::core::config::{Compression, Export, Protocol, Tls};
+use crate::core::connection::{Cause, ConnectionFailure};
 use crate::core::retry::{Failure, Verdict};
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::clock;
@@ -154,7 +156,7 @@ impl Exporter {
         };
         match timeout(route.request_timeout, attempt).await {
             Ok(Ok(verdict)) => verdict,
-            Ok(Err(error)) => Verdict::retry(failure(&error)),
+            Ok(Err(error)) => Verdict::retry(failure::of(&error)),
             Err(_) => Verdict::retry(Failure::Timeout),
         }
     }
@@ -192,6 +194,7 @@ fn client(tls: ClientConfig, protocol: Protocol) -> Result<Client, reqwest::Erro
     let client = Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
+        .dns_resolver(name::Resolver)
         .tcp_nodelay(true);
     match protocol {
         Protocol::Grpc => client.http2_prior_knowledge(),
@@ -238,8 +241,12 @@ async fn read(answer: reqwest::Body) -> Result<Collected<Bytes>, Verdict> {
             Err(Verdict::Refused(Failure::Answer("it is larger than an OTLP answer")))
         }
         // The backend may have taken the batch, but it has not said so.
-        Err(_) => Err(Verdict::retry(Failure::Connection("the answer broke off".to_owned()))),
+        Err(_) => Err(broken_off("the answer broke off")),
     }
+}
+
+fn broken_off(words: &str) -> Verdict {
+    Verdict::retry(Failure::Connection(ConnectionFailure::new(Cause::Closed, words)))
 }
 
 /// How long an answer asks to wait: seconds, or until a date.
@@ -250,23 +257,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     }
     let until = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
     Some(until.saturating_sub(clock::since_epoch()))
-}
-
-fn failure(error: &reqwest::Error) -> Failure {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    // The outermost error would show the URL, and the deepest says what is the matter.
-    match cause.downcast_ref::<rustls::Error>() {
-        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
-            Failure::Connection(
-                "no TLS is spoken on this port; write http:// in place of https://".to_owned(),
-            )
-        }
-        _ if error.source().is_none() => Failure::Connection("the request could not be sent".to_owned()),
-        _ => Failure::Connection(cause.to_string()),
-    }
 }
 
 #[cfg(test)]
