@@ -1,48 +1,90 @@
 //! The process: one thread, one runtime, one life in a Lambda execution environment.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::io;
 use std::process::ExitCode;
 
+use rotel_lambda_extension::app::check::{self, Extent};
 use rotel_lambda_extension::app::startup;
-use rotel_lambda_extension::core::config;
+use rotel_lambda_extension::core::config::{self, Variables};
 
-const USAGE: &str =
-    "rotel-extension is started by Lambda, without arguments; of itself it knows --help and --version";
+const USAGE: &str = "\
+rotel-extension is started by Lambda, without arguments. For people it knows
+
+  --check            check the configuration: read it, fetch its secrets, send a test record of each signal
+  --check --offline  the same without the network
+  --help             this, and every variable
+  --version          the version
+
+The exit code of a check is 0 if all is well, and 1 if not.
+";
+
+/// What a person asks for.
+enum Request {
+    Check(Extent),
+    Help,
+    Version,
+}
 
 fn main() -> ExitCode {
     let mut arguments = env::args_os();
     let executable = arguments.next().unwrap_or_default();
-    match arguments.next() {
-        None => live(&executable),
-        Some(argument) => answer(&argument),
+    let arguments: Vec<_> = arguments.collect();
+    if arguments.is_empty() {
+        return run(startup::run(variables(), &executable)).unwrap_or(ExitCode::FAILURE);
+    }
+    match request(&arguments) {
+        Some(request) => answer(&request),
+        None => refuse(&arguments),
     }
 }
 
-fn live(executable: &OsStr) -> ExitCode {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place where the environment is read")]
-    let variables = env::vars_os()
+/// What the arguments ask for, if they are understood.
+fn request(arguments: &[OsString]) -> Option<Request> {
+    let arguments: Vec<_> = arguments.iter().map(|argument| argument.to_str()).collect::<Option<_>>()?;
+    match arguments.as_slice() {
+        ["--check"] => Some(Request::Check(Extent::Whole)),
+        ["--check", "--offline"] | ["--offline", "--check"] => Some(Request::Check(Extent::Offline)),
+        ["--help" | "-h"] => Some(Request::Help),
+        ["--version" | "-V"] => Some(Request::Version),
+        _ => None,
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place where the environment is read")]
+fn variables() -> Variables {
+    env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+        .collect()
+}
+
+/// Runs to the end; `None` where the system gives no runtime.
+fn run<T>(task: impl Future<Output = T>) -> Option<T> {
     // One thread: the extension lives on a share of a core that the function needs, and nothing here computes for long.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-    let Ok(runtime) = runtime else { return ExitCode::FAILURE };
-    let exit = runtime.block_on(startup::run(variables, executable));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().ok()?;
+    let end = runtime.block_on(task);
     // A name lookup that hangs would hold the exit up.
     runtime.shutdown_background();
-    exit
+    Some(end)
 }
 
-/// Answers a person.
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a person asked, outside Lambda")]
-fn answer(argument: &OsStr) -> ExitCode {
-    match argument.to_str() {
-        Some("--help" | "-h") => println!("{}", config::help()),
-        Some("--version" | "-V") => println!("rotel-extension {}", env!("CARGO_PKG_VERSION")),
-        _ => {
-            eprintln!("{}: no such argument; {USAGE}", argument.display());
-            return ExitCode::FAILURE;
+#[expect(clippy::print_stdout, reason = "a person asked, outside Lambda")]
+fn answer(request: &Request) -> ExitCode {
+    match request {
+        Request::Check(extent) => {
+            let well = run(check::run(variables(), *extent, &mut io::stdout().lock()));
+            return if matches!(well, Some(Ok(true))) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
+        Request::Help => println!("{USAGE}\n{}", config::help()),
+        Request::Version => println!("rotel-extension {}", env!("CARGO_PKG_VERSION")),
     }
     ExitCode::SUCCESS
+}
+
+#[expect(clippy::print_stderr, reason = "a person asked, outside Lambda")]
+fn refuse(arguments: &[OsString]) -> ExitCode {
+    let arguments = arguments.join(OsStr::new(" "));
+    eprintln!("{}: no such arguments\n\n{USAGE}", arguments.display());
+    ExitCode::FAILURE
 }

@@ -140,8 +140,16 @@ async fn telemetry_goes_over_tls_to_an_authority_of_the_users_own() {
 async fn what_an_endpoint_refuses_for_now_is_kept_and_goes_once_it_is_back() {
     for protocol in PROTOCOLS {
         let collector = Collector::start().await.expect("a collector");
-        let sandbox =
-            sandbox(&collector, protocol).function(spans_and_lines()).start().await.expect("a sandbox");
+        let extension = extension(&collector, protocol)
+            .env("ROTEL_FLUSH_TIMEOUT", "60s")
+            .env("ROTEL_EXPORTER_RETRY_MAX_ELAPSED_TIME", "1ms");
+        let sandbox = Sandbox::builder()
+            .extension(extension)
+            .collector(&collector)
+            .function(spans_and_lines())
+            .start()
+            .await
+            .expect("a sandbox");
         collector.behave(Behaviour::Refuse(Refusal::status(503)));
         for _ in 0..3 {
             let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
@@ -150,9 +158,10 @@ async fn what_an_endpoint_refuses_for_now_is_kept_and_goes_once_it_is_back() {
             assert_eq!((at_next.logs, at_next.spans), (0, 0));
         }
         collector.behave(Behaviour::Accept);
+        // Whether the pause is over by the next invocation or not: SHUTDOWN is the last occasion.
         sandbox.invoke(Value::Null).await.expect("an invocation");
-        assert!(sandbox.ledger().compare(&collector.received()).is_exact());
         end(&sandbox).await;
+        assert!(sandbox.ledger().compare(&collector.received()).is_exact());
         let output = sandbox.extension_output();
         assert_eq!(output.len(), 2, "one line when it began and one when it ended: {output:#?}");
     }

@@ -167,6 +167,7 @@ struct Invocation {
     deadline: u64,
     arrived: u64,
     done_at: Option<u64>,
+    flush_at_end: bool,
     flushed_since: bool,
 }
 
@@ -278,6 +279,7 @@ impl World {
                 self.plan_runtime_done(&request_id, timeout);
                 self.invocations += 1;
                 self.upcoming_id = format!("r{}", self.invocations + 1);
+                let flush_at_end = self.random.below(4) != 0;
                 let early = self.overtaken_by.drain(..).any(|id| id == request_id);
                 seen.early += u64::from(early);
                 self.invocation = Some(Invocation {
@@ -285,9 +287,11 @@ impl World {
                     deadline,
                     arrived: self.now,
                     done_at: early.then_some(self.now),
+                    flush_at_end,
                     flushed_since: false,
                 });
-                self.machine.on(Event::Invoke { request_id, deadline: self.instant(deadline) }, now)
+                let deadline = self.instant(deadline);
+                self.machine.on(Event::Invoke { request_id, deadline, flush_at_end }, now)
             }
             Coming::RuntimeDone(request_id) => {
                 match &mut self.invocation {
@@ -371,6 +375,12 @@ impl World {
                         seen.near_deadline += 1;
                     }
                     if let Some(invocation) = &mut self.invocation {
+                        if reason == FlushReason::EndOfInvocation && !invocation.flush_at_end {
+                            return Err(format!(
+                                "a flush at the end of {}, which has none",
+                                invocation.request_id
+                            ));
+                        }
                         invocation.flushed_since = true;
                     }
                     let left = self.millis(deadline).saturating_sub(self.now);
@@ -417,7 +427,8 @@ impl World {
                 if invocation.done_at.is_none() {
                     return Err(format!("/next of {} before its runtimeDone", invocation.request_id));
                 }
-                if self.pipeline_alive && !invocation.flushed_since && self.flush_timeout > 0 {
+                let has_flush = invocation.flush_at_end && self.pipeline_alive && self.flush_timeout > 0;
+                if has_flush && !invocation.flushed_since {
                     return Err(format!(
                         "/next of {} without a flush after runtimeDone",
                         invocation.request_id
@@ -449,6 +460,10 @@ impl World {
 
     fn check_deadlines(&self) -> Result<(), String> {
         if let Some(invocation) = &self.invocation {
+            let waits = invocation.flush_at_end || self.flush.is_some() || invocation.done_at.is_none();
+            if !waits {
+                return Err(format!("{} held after its end with nothing to wait for", invocation.request_id));
+            }
             let limit = invocation.deadline.saturating_sub(MARGIN).max(invocation.arrived);
             if self.now > limit {
                 return Err(format!("{} held past its deadline", invocation.request_id));

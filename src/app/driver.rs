@@ -1,16 +1,17 @@
 //! The one loop: events from every side into the lifecycle, its actions out to every side.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{Id, JoinSet};
 
 use crate::app::intake::Told;
 use crate::app::pipeline::{Control, Handle};
+use crate::app::tasks::Tasks;
+use crate::core::cadence::{self, Beside, Cadence, Strategy};
 use crate::core::lifecycle::{Action, Event, Lifecycle, Task};
 use crate::edge::clock;
 use crate::edge::extensions_api::{ApiError, ExtensionsApi, NextEvent};
@@ -22,40 +23,6 @@ const SHUTDOWN_MOST: Duration = Duration::from_secs(2);
 /// The pipeline answers at once, if it still does.
 const END_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// The tasks beside the loop, each known by what its end means.
-#[derive(Debug, Default)]
-pub struct Tasks {
-    set: JoinSet<()>,
-    kinds: HashMap<Id, Task>,
-}
-
-impl Tasks {
-    /// Starts a task.
-    pub fn spawn(&mut self, kind: Task, task: impl Future<Output = ()> + Send + 'static) {
-        let id = self.set.spawn(task).id();
-        self.kinds.insert(id, kind);
-    }
-
-    /// The next task that ends; never, where none is left.
-    async fn ended(&mut self) -> Task {
-        loop {
-            let (id, how) = match self.set.join_next_with_id().await {
-                Some(Ok((id, ()))) => (id, "ended"),
-                Some(Err(error)) => (error.id(), "panicked"),
-                None => std::future::pending().await,
-            };
-            let Some(kind) = self.kinds.remove(&id) else { continue };
-            let without = match kind {
-                Task::Pipeline => "telemetry is no longer sent",
-                Task::Telemetry => "logs are no longer taken",
-                Task::Receiver => "a listener of the OTLP receiver is gone",
-            };
-            tracing::error!("a task of the extension {how}: {without}; the function is not affected");
-            return kind;
-        }
-    }
-}
-
 /// Everything that the loop holds.
 pub struct Driver {
     /// `None` while a `/next` has it.
@@ -66,9 +33,24 @@ pub struct Driver {
     telemetry: mpsc::Sender<Told>,
     runtime_done: mpsc::Receiver<String>,
     flush_done: Option<oneshot::Receiver<()>>,
+    home: Home,
+    cadence: Cadence,
+    /// What each task was given at the last INVOKE, to drop in its turn.
+    pulses: Vec<(Task, oneshot::Receiver<()>)>,
     tasks: Tasks,
     /// Whether the failure of `/next` was told.
     told_next_failed: bool,
+}
+
+/// Where the function lives.
+#[derive(Clone, Copy, Debug)]
+pub struct Home {
+    /// When telemetry is to leave.
+    pub strategy: Strategy,
+    /// The environment is never frozen, and nobody tells when an invocation begins or ends.
+    pub managed_instances: bool,
+    /// The first INVOKE comes in an environment restored from a snapshot.
+    pub snap_start: bool,
 }
 
 type NextCall = Pin<Box<dyn Future<Output = (ExtensionsApi, Result<NextEvent, ApiError>)>>>;
@@ -85,7 +67,7 @@ pub struct Links {
 
 impl Driver {
     /// A loop that is about to call the first `/next`.
-    pub fn new(api: ExtensionsApi, lifecycle: Lifecycle, links: Links, tasks: Tasks) -> Self {
+    pub fn new(api: ExtensionsApi, lifecycle: Lifecycle, links: Links, tasks: Tasks, home: Home) -> Self {
         let Links { pipeline, telemetry, runtime_done } = links;
         Self {
             api: Some(api),
@@ -95,6 +77,9 @@ impl Driver {
             telemetry,
             runtime_done,
             flush_done: None,
+            home,
+            cadence: Cadence::new(home.strategy),
+            pulses: Vec::new(),
             tasks,
             told_next_failed: false,
         }
@@ -142,10 +127,16 @@ impl Driver {
         match answer {
             Ok(NextEvent::Invoke { request_id, deadline_ms }) => {
                 self.told_next_failed = false;
-                self.pipeline.control(Control::Open);
+                if std::mem::take(&mut self.home.snap_start) {
+                    self.pipeline.control(Control::Restored);
+                }
+                let plan = self.cadence.on_invoke(clock::since_epoch(), fastrand::f64());
+                self.pipeline.control(Control::Open(plan.beside));
+                self.feel_the_pulse();
                 // Without it lines of the invocation's first moments lack their request id, and nothing else.
                 let _ = self.telemetry.try_send(Told::Invoked(request_id.clone()));
-                Event::Invoke { request_id, deadline: clock::instant_of(deadline_ms, FUNCTION_TIMEOUT_MOST) }
+                let deadline = clock::instant_of(deadline_ms, FUNCTION_TIMEOUT_MOST);
+                Event::Invoke { request_id, deadline, flush_at_end: plan.flush_at_end }
             }
             Ok(NextEvent::Shutdown { deadline_ms }) => {
                 Event::Shutdown { deadline: clock::instant_of(deadline_ms, SHUTDOWN_MOST) }
@@ -166,10 +157,10 @@ impl Driver {
         for action in actions {
             match action {
                 Action::CallNext => self.call_next(),
-                Action::StartFlush { reason, .. } => {
+                Action::StartFlush { reason, deadline } => {
                     let (done, flush_done) = oneshot::channel();
                     self.flush_done = Some(flush_done);
-                    self.pipeline.control(Control::Flush { reason, done });
+                    self.pipeline.control(Control::Flush { reason, deadline, done });
                 }
                 Action::CancelFlush => {
                     self.flush_done = None;
@@ -187,14 +178,36 @@ impl Driver {
     }
 
     fn call_next(&mut self) {
-        let announced = self.lifecycle.ends_are_announced();
-        self.pipeline.control(if announced { Control::Close } else { Control::StayOpen });
+        self.pipeline.control(if self.lifecycle.ends_are_announced() {
+            Control::Close
+        } else if self.home.managed_instances {
+            Control::StayOpen(cadence::unattended(self.home.strategy))
+        } else {
+            // An emulator, or the intake is gone: who knows whether there is a next time.
+            Control::StayOpen(Beside::AtOnce)
+        });
         if let Some(mut api) = self.api.take() {
             self.next = Some(Box::pin(async move {
                 let answer = api.next().await;
                 (api, answer)
             }));
         }
+    }
+
+    /// Ends the tasks that have not had their turn since the last INVOKE, which was at least a freeze ago; asks the others.
+    fn feel_the_pulse(&mut self) {
+        for (task, mut pulse) in std::mem::take(&mut self.pulses) {
+            if pulse.try_recv() == Err(TryRecvError::Empty) {
+                self.tasks.end(task);
+            }
+        }
+        let (of_pipeline, pulse) = oneshot::channel();
+        self.pipeline.control(Control::Pulse(of_pipeline));
+        self.pulses.push((Task::Pipeline, pulse));
+        let (of_telemetry, pulse) = oneshot::channel();
+        // A full queue drops it, and its task is none the worse for that.
+        let _ = self.telemetry.try_send(Told::Pulse(of_telemetry));
+        self.pulses.push((Task::Telemetry, pulse));
     }
 
     async fn report_error(&mut self) {
@@ -211,7 +224,7 @@ impl Driver {
         let (done, told) = oneshot::channel();
         self.pipeline.control(Control::End(done));
         let _ = tokio::time::timeout(END_TIMEOUT, told).await;
-        self.tasks.set.abort_all();
+        self.tasks.end_all();
     }
 }
 
@@ -219,20 +232,5 @@ async fn pending_or<F: Future + Unpin>(future: Option<F>) -> F::Output {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_task_that_panics_or_ends_is_told_by_what_its_end_means() {
-        let mut tasks = Tasks::default();
-        tasks.spawn(Task::Receiver, std::future::pending());
-        tasks.spawn(Task::Pipeline, async { panic!("a bug") });
-        assert_eq!(tasks.ended().await, Task::Pipeline);
-        tasks.spawn(Task::Telemetry, async {});
-        assert_eq!(tasks.ended().await, Task::Telemetry);
     }
 }

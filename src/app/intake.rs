@@ -10,7 +10,7 @@ use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::app::pipeline::{Control, Handle};
 use crate::core::chunk::{Chunk, Origin};
@@ -30,6 +30,8 @@ pub enum Told {
     Delivery(Bytes),
     /// `/next` answered INVOKE with this request id.
     Invoked(String),
+    /// Drop this, to show that the intake has its turn still.
+    Pulse(oneshot::Sender<()>),
 }
 
 /// Deliveries that never became one: counted by the listener, told by the intake.
@@ -82,6 +84,7 @@ impl Intake {
             match told {
                 Told::Invoked(request_id) => self.timeline.invoked(&request_id, clock::epoch_nanos()),
                 Told::Delivery(body) => self.deliver(&body).await,
+                Told::Pulse(pulse) => drop(pulse),
             }
         }
     }

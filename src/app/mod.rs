@@ -1,8 +1,10 @@
 //! The floor that wires core and edge together, and owns the tasks.
 
+pub mod check;
 pub mod driver;
 pub mod intake;
 pub mod pipeline;
 pub mod sdk;
 pub mod settings;
 pub mod startup;
+pub mod tasks;

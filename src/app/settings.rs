@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::core::config::env_file::{self, EnvFile, Unreadable};
 use crate::core::config::{self, Fault, Outcome, Variables};
 use crate::core::secret_ref::{self, SecretRef};
-use crate::edge::secrets;
+use crate::edge::secrets::{self, SecretFault};
 
 /// Secrets that have not come by then are given up, and with them what hangs on them.
 const SECRETS_BUDGET: Duration = Duration::from_secs(5);
@@ -80,7 +80,7 @@ pub struct Resolved {
     /// Nothing in it is awaited any more.
     pub outcome: Outcome,
     /// References that could not be fetched, each with AWS's error code.
-    pub faults: Vec<String>,
+    pub faults: Vec<SecretFault>,
 }
 
 /// Fetches the secrets and reads the variables anew with them.
@@ -90,5 +90,5 @@ pub async fn resolve(variables: &Variables, references: &[SecretRef]) -> Resolve
         Some((reference.arn.clone(), resolution.values.get(&reference.arn.text)?.clone()))
     });
     let outcome = config::read_resolved(variables, &fetched.collect());
-    Resolved { outcome, faults: resolution.faults.iter().map(ToString::to_string).collect() }
+    Resolved { outcome, faults: resolution.faults }
 }

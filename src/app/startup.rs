@@ -12,11 +12,12 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::app::driver::{Driver, Links, Tasks};
+use crate::app::driver::{Driver, Home, Links};
 use crate::app::intake::{Intake, Told, Untaken};
 use crate::app::pipeline::{Pipeline, Setup};
 use crate::app::sdk::SdkIntake;
 use crate::app::settings::{self, Settings};
+use crate::app::tasks::{Sabotage, Tasks};
 use crate::core::config::{
     Config, Export, Exports, ListenAddress, OnInitError, Outcome, TelemetryTypes, Variables,
 };
@@ -69,7 +70,7 @@ pub async fn run(environment: Variables, executable: &OsStr) -> ExitCode {
 }
 
 /// Faults that were told already.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Faults(Vec<String>);
 
 impl Faults {
@@ -103,6 +104,7 @@ async fn start(
     executable: &OsStr,
 ) -> Result<Option<Driver>, ApiError> {
     let Settings { variables, outcome, .. } = settings;
+    let sabotage = variables.get("EXTENSION_SABOTAGE").and_then(|text| Sabotage::parse(text));
     let Outcome { mut config, references, resource_attributes_awaited, .. } = outcome;
     let grpc = bind("ROTEL_OTLP_GRPC_ENDPOINT", &config.receiver.grpc, &mut faults).await;
     let http = bind("ROTEL_OTLP_HTTP_ENDPOINT", &config.receiver.http, &mut faults).await;
@@ -128,7 +130,7 @@ async fn start(
     let config = &config;
 
     let rules = ResourceRules::new(config, &registration);
-    let mut tasks = Tasks::default();
+    let mut tasks = Tasks::new(sabotage);
     let (pipeline, to_pipeline) =
         Pipeline::new(config, rules.clone(), set_up(config.exports.clone(), variables, references, faults));
     tasks.spawn(Task::Pipeline, pipeline.run());
@@ -157,7 +159,12 @@ async fn start(
         runtime_done_expected: subscribed && !config.function.managed_instances,
     };
     let links = Links { pipeline: to_pipeline, telemetry: to_intake, runtime_done };
-    Ok(Some(Driver::new(api, Lifecycle::new(limits), links, tasks)))
+    let home = Home {
+        strategy: config.flush_strategy,
+        managed_instances: config.function.managed_instances,
+        snap_start: config.function.snap_start,
+    };
+    Ok(Some(Driver::new(api, Lifecycle::new(limits), links, tasks, home)))
 }
 
 /// Subscribes; says whether the ends of invocations will be told. Without, the extension still forwards what the SDK sends.
@@ -245,13 +252,13 @@ async fn serve_telemetry(listeners: Vec<TcpListener>, intake: mpsc::Sender<Told>
     match telemetry_listener::serve(listeners, receive, too_large).await {}
 }
 
-/// Makes the exporter, beside the function's init, once the secrets are there that it hangs on; `None` where no signal has a
-/// way to the backend.
+/// What makes the exporter, beside the function's init, once the secrets are there that it hangs on; `None` where no signal
+/// has a way to the backend.
 fn set_up(
     exports: Exports,
     variables: Variables,
     references: Vec<SecretRef>,
-    mut faults: Faults,
+    faults: Faults,
 ) -> Option<Setup<Exporter>> {
     let has_way =
         |exports: &PerSignal<Option<Export>>| Signal::ALL.iter().any(|signal| exports.of(*signal).is_some());
@@ -260,15 +267,23 @@ fn set_up(
     {
         return None;
     }
-    Some(Box::pin(async move {
-        let exports = match exports {
-            Exports::Known(exports) => exports,
-            Exports::Awaited => match resolve(&variables, &references, &mut faults).await.exports {
-                Exports::Known(exports) if has_way(&exports) => exports,
-                Exports::Known(_) | Exports::Awaited => return None,
-            },
-        };
-        let made = Exporter::new(&exports);
-        made.inspect_err(|error| tracing::error!("{error}; telemetry is received and dropped")).ok()
+    let given = Arc::new((variables, references));
+    let mut known = Some(exports);
+    Some(Box::new(move || {
+        let (given, mut faults) = (Arc::clone(&given), faults.clone());
+        // A secret may have changed since the snapshot from which the environment was restored.
+        let known = if given.1.is_empty() { known.clone() } else { known.take() };
+        Box::pin(async move {
+            let (variables, references) = &*given;
+            let exports = match known {
+                Some(Exports::Known(exports)) => exports,
+                _ => match resolve(variables, references, &mut faults).await.exports {
+                    Exports::Known(exports) if has_way(&exports) => exports,
+                    Exports::Known(_) | Exports::Awaited => return None,
+                },
+            };
+            let made = Exporter::new(&exports);
+            made.inspect_err(|error| tracing::error!("{error}; telemetry is received and dropped")).ok()
+        })
     }))
 }

@@ -1,14 +1,13 @@
 //! What waits for the backend: bytes held to a budget, cut into batches.
 //!
-//! Promises: the bytes held never exceed the budget, what goes over it goes oldest first and is counted, and a batch that
-//! comes back stands before everything younger. What the SDK sent may leave at any time, and so may what the platform
-//! delivered before the running invocation ([`Buffer::take_early`]); what it delivers during one waits for the end
-//! ([`Buffer::take`]) or for a full batch.
+//! Promises: the bytes held never exceed the budget, what goes over it goes oldest first, logs of the running invocation
+//! last, and is counted, and a batch that comes back stands before everything younger. What was released may leave beside
+//! the function ([`Buffer::take_early`]); the rest waits for a flush ([`Buffer::take`]), for a full batch, or until the budget is half used up.
 
 use std::collections::VecDeque;
 
 use crate::core::chunk::{Chunk, Origin};
-use crate::core::otlp::Limits;
+use crate::core::otlp::{self, Limits};
 use crate::core::signal::{PerSignal, Signal};
 
 /// Everything that is held, batches in flight included.
@@ -19,6 +18,8 @@ pub struct Buffer {
     held_bytes: usize,
     in_flight_bytes: usize,
     next_age: u64,
+    /// Where the running invocation begins.
+    running_from: Barrier,
     dropped: PerSignal<usize>,
 }
 
@@ -48,7 +49,8 @@ pub struct Batch {
     pub signal: Signal,
     /// Items in all chunks.
     pub items: usize,
-    bytes: usize,
+    /// Encoded size of all chunks.
+    pub bytes: usize,
     held: Vec<Held>,
 }
 
@@ -63,7 +65,23 @@ impl Batch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Barrier(u64);
 
+/// How far what waits was released to leave beside the function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Released {
+    /// The SDK's.
+    pub sdk: Barrier,
+    /// The platform's.
+    pub platform: Barrier,
+}
+
+impl Released {
+    /// All that comes.
+    pub const ALL: Self = Self { sdk: Barrier::NONE, platform: Barrier::NONE };
+}
+
 impl Barrier {
+    /// Before everything that has ever come.
+    pub const START: Self = Self(0);
     /// Behind everything that will ever come.
     pub const NONE: Self = Self(u64::MAX);
 }
@@ -77,6 +95,7 @@ impl Buffer {
             held_bytes: 0,
             in_flight_bytes: 0,
             next_age: 0,
+            running_from: Barrier::NONE,
             dropped: PerSignal::default(),
         }
     }
@@ -95,6 +114,11 @@ impl Buffer {
         let age = self.next_age;
         self.next_age += 1;
         self.lane(&chunk).push_back(Held { age, chunk });
+    }
+
+    /// An invocation begins: its logs are the last to go.
+    pub fn invocation_begins(&mut self) {
+        self.running_from = self.barrier();
     }
 
     /// The point behind everything that has come so far.
@@ -118,14 +142,15 @@ impl Buffer {
         self.depart(cut.into_batch(signal))
     }
 
-    /// The next batch of what need not wait: the SDK's, the platform's from before `barrier`, and all of the platform's
-    /// where it fills a batch.
-    pub fn take_early(&mut self, signal: Signal, limits: Limits, barrier: Barrier) -> Option<Batch> {
+    /// The next batch of what need not wait: what was released, and all where it fills a batch or the budget runs out.
+    pub fn take_early(&mut self, signal: Signal, limits: Limits, released: Released) -> Option<Batch> {
+        let pressed = self.held_bytes >= self.budget / 2;
         let lanes = self.lanes.of_mut(signal);
-        let full = lanes.platform.items >= limits.items || lanes.platform.bytes >= limits.bytes;
         let mut cut = Cut { limits, held: Vec::new(), bytes: 0, items: 0 };
-        cut.fill_from(&mut lanes.sdk, Barrier::NONE);
-        cut.fill_from(&mut lanes.platform, if full { Barrier::NONE } else { barrier });
+        for (lane, released) in [(&mut lanes.sdk, released.sdk), (&mut lanes.platform, released.platform)] {
+            let full = lane.items >= limits.items || lane.bytes >= limits.bytes;
+            cut.fill_from(lane, if full || pressed { Barrier::NONE } else { released });
+        }
         self.depart(cut.into_batch(signal))
     }
 
@@ -142,6 +167,22 @@ impl Buffer {
         }
     }
 
+    /// Takes back a batch that was too large for the backend, cut to `limits`. What cannot be cut stays whole.
+    pub fn give_back_cut(&mut self, batch: Batch, limits: Limits) {
+        self.in_flight_bytes -= batch.bytes;
+        self.held_bytes -= batch.bytes;
+        for Held { age, chunk } in batch.held.into_iter().rev() {
+            let Chunk { signal, bytes, origin, .. } = chunk;
+            for otlp::Part { bytes, items } in otlp::split(signal, &bytes, limits).into_iter().rev() {
+                // Each part repeats the resource.
+                self.held_bytes += bytes.len();
+                let chunk = Chunk { signal, bytes, items, origin };
+                self.lane(&chunk).push_front(Held { age, chunk });
+            }
+        }
+        while self.held_bytes > self.budget && self.drop_oldest() {}
+    }
+
     /// Lets go of a batch that the backend has, or that it will never take.
     pub fn release(&mut self, batch: &Batch) {
         self.in_flight_bytes -= batch.bytes;
@@ -153,10 +194,10 @@ impl Buffer {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Lets go of all that waits, for it has nowhere to go.
-    pub fn clear(&mut self) {
-        self.lanes = PerSignal::default();
-        self.held_bytes = self.in_flight_bytes;
+    /// Lets go of all of `signal` that waits, for it has nowhere to go.
+    pub fn clear(&mut self, signal: Signal) {
+        let Lanes { sdk, platform } = std::mem::take(self.lanes.of_mut(signal));
+        self.held_bytes -= sdk.bytes + platform.bytes;
     }
 
     /// Items that wait.
@@ -183,10 +224,15 @@ impl Buffer {
             &mut traces.sdk,
             &mut traces.platform,
         ];
+        let running_from = self.running_from.0;
         let oldest = lanes
             .into_iter()
-            .filter_map(|lane| Some((lane.chunks.front()?.age, lane)))
-            .min_by_key(|(age, _)| *age)
+            .filter_map(|lane| {
+                let Held { age, chunk } = lane.chunks.front()?;
+                let is_running_log = chunk.signal == Signal::Logs && *age >= running_from;
+                Some(((is_running_log, *age), lane))
+            })
+            .min_by_key(|(rank, _)| *rank)
             .and_then(|(_, lane)| lane.pop_front());
         let Some(held) = oldest else { return false };
         self.held_bytes -= held.chunk.bytes.len();
@@ -254,6 +300,8 @@ mod tests {
 
     const WIDE: Limits = Limits { items: 100, bytes: 1000 };
 
+    const SDK: Released = Released { sdk: Barrier::NONE, platform: Barrier::START };
+
     fn chunk(signal: Signal, origin: Origin, size: usize) -> Chunk {
         Chunk { signal, bytes: Bytes::from(vec![0; size]), items: size, origin }
     }
@@ -272,6 +320,48 @@ mod tests {
         assert_eq!(buffer.held_bytes, 10);
         assert!(buffer.take(Signal::Traces, WIDE).is_none());
         assert!(buffer.take(Signal::Logs, WIDE).is_some());
+    }
+
+    #[test]
+    fn logs_of_the_running_invocation_are_the_last_to_go() {
+        let mut buffer = Buffer::new(12);
+        buffer.push(chunk(Signal::Logs, Origin::Platform, 2));
+        buffer.invocation_begins();
+        buffer.push(chunk(Signal::Logs, Origin::Platform, 4));
+        buffer.push(chunk(Signal::Traces, Origin::Sdk, 6));
+        let mut dropped = || {
+            buffer.push(chunk(Signal::Logs, Origin::Platform, 4));
+            buffer.take_dropped()
+        };
+        assert_eq!(dropped(), PerSignal { traces: 6, logs: 2, ..PerSignal::default() });
+        assert_eq!(dropped(), PerSignal::default());
+        assert_eq!(dropped(), PerSignal { logs: 4, ..PerSignal::default() });
+    }
+
+    #[test]
+    fn a_batch_that_was_too_large_comes_back_in_parts_that_keep_its_place() {
+        use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+        use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+        use prost::Message as _;
+        let log_records = vec![LogRecord { time_unix_nano: 1, ..LogRecord::default() }; 8];
+        let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
+        let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
+        let bytes = Bytes::from(ExportLogsServiceRequest { resource_logs }.encode_to_vec());
+        let size = bytes.len();
+        let mut buffer = Buffer::new(1000);
+        buffer.push(Chunk { signal: Signal::Logs, bytes, items: 8, origin: Origin::Platform });
+        let batch = buffer.take(Signal::Logs, WIDE).expect("a batch");
+        buffer.push(chunk(Signal::Logs, Origin::Platform, 1));
+        let halves = Limits { items: 100, bytes: size / 2 };
+        buffer.give_back_cut(batch, halves);
+        let mut items = 0;
+        while let Some(batch) = buffer.take(Signal::Logs, halves) {
+            assert!(batch.bytes <= size / 2, "{} bytes", batch.bytes);
+            items += batch.items;
+            buffer.release(&batch);
+        }
+        assert_eq!(items, 9);
+        assert_eq!((buffer.held_bytes, buffer.in_flight_bytes), (0, 0));
     }
 
     #[test]
@@ -311,10 +401,10 @@ mod tests {
         let mut buffer = Buffer::new(1000);
         buffer.push(chunk(Signal::Logs, Origin::Platform, 60));
         buffer.push(chunk(Signal::Logs, Origin::Sdk, 5));
-        assert_eq!(sizes(&buffer.take_early(Signal::Logs, WIDE, Barrier(0)).expect("a batch")), [5]);
-        assert!(buffer.take_early(Signal::Logs, WIDE, Barrier(0)).is_none());
+        assert_eq!(sizes(&buffer.take_early(Signal::Logs, WIDE, SDK).expect("a batch")), [5]);
+        assert!(buffer.take_early(Signal::Logs, WIDE, SDK).is_none());
         buffer.push(chunk(Signal::Logs, Origin::Platform, 40));
-        assert_eq!(sizes(&buffer.take_early(Signal::Logs, WIDE, Barrier(0)).expect("a batch")), [60, 40]);
+        assert_eq!(sizes(&buffer.take_early(Signal::Logs, WIDE, SDK).expect("a batch")), [60, 40]);
     }
 
     #[test]
@@ -323,8 +413,19 @@ mod tests {
         buffer.push(chunk(Signal::Logs, Origin::Platform, 1));
         let barrier = buffer.barrier();
         buffer.push(chunk(Signal::Logs, Origin::Platform, 2));
-        assert_eq!(sizes(&buffer.take_early(Signal::Logs, WIDE, barrier).expect("a batch")), [1]);
-        assert!(buffer.take_early(Signal::Logs, WIDE, barrier).is_none());
+        assert_eq!(
+            sizes(
+                &buffer
+                    .take_early(Signal::Logs, WIDE, Released { sdk: Barrier::NONE, platform: barrier })
+                    .expect("a batch")
+            ),
+            [1]
+        );
+        assert!(
+            buffer
+                .take_early(Signal::Logs, WIDE, Released { sdk: Barrier::NONE, platform: barrier })
+                .is_none()
+        );
     }
 
     #[test]
@@ -379,6 +480,7 @@ mod tests {
             steps in prop::collection::vec(step(), 0..200),
         ) {
             let limits = Limits { items: 50, bytes: 60 };
+            let early = Released { sdk: Barrier(9), platform: Barrier(7) };
             let mut buffer = Buffer::new(100);
             let mut in_flight: Vec<Batch> = Vec::new();
             let (mut pushed, mut released, mut dropped) = (0, 0, 0);
@@ -389,7 +491,7 @@ mod tests {
                         buffer.push(chunk(signal, origin, size));
                     }
                     Step::Take(signal) => in_flight.extend(buffer.take(signal, limits)),
-                    Step::TakeEarly(signal) => in_flight.extend(buffer.take_early(signal, limits, Barrier(7))),
+                    Step::TakeEarly(signal) => in_flight.extend(buffer.take_early(signal, limits, early)),
                     Step::GiveBack => in_flight.pop().into_iter().for_each(|batch| buffer.give_back(batch)),
                     Step::Release => {
                         if let Some(batch) = in_flight.pop() {

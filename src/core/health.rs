@@ -91,11 +91,11 @@ impl Health {
                 *self.lost.of_mut(signal) += rejected;
                 State::Rejecting(*rejected)
             }
-            Verdict::Retry(failure) => {
+            Verdict::Retry { failure, .. } => {
                 self.failed_attempts += 1;
                 State::Failing(failure.clone())
             }
-            Verdict::Refused(failure) => {
+            Verdict::Refused(failure) | Verdict::TooLarge(failure) => {
                 self.failed_attempts += 1;
                 *self.lost.of_mut(signal) += items;
                 State::Refusing(failure.clone())
@@ -226,9 +226,10 @@ impl fmt::Display for Items<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::connection::{Cause, ConnectionFailure};
 
     const WELL: Verdict = Verdict::Accepted { rejected: 0 };
-    const DOWN: Verdict = Verdict::Retry(Failure::Timeout);
+    const DOWN: Verdict = Verdict::Retry { failure: Failure::Timeout, after: None };
 
     fn minutes(minutes: u64) -> Duration {
         Duration::from_mins(1_000_000 + minutes)
@@ -305,7 +306,10 @@ mod tests {
     fn reports_read_as_sentences_with_a_remedy() {
         let lost = PerSignal { logs: 3, metrics: 0, traces: 20 };
         let reports = [
-            Report::Failing(Failure::Connection("Connection refused (os error 111)".to_owned())),
+            Report::Failing(Failure::Connection(ConnectionFailure::new(
+                Cause::Refused,
+                "Connection refused (os error 111)",
+            ))),
             Report::Failing(Failure::Grpc(14)),
             Report::Failing(Failure::FlushTimeout),
             Report::Refusing(Signal::Logs, Failure::Http(401)),

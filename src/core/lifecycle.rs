@@ -2,7 +2,7 @@
 //!
 //! It decides from events what is to be done and promises, whatever comes in whatever order:
 //! - one `/next` outstanding at most; none while a flush is in flight; none after SHUTDOWN;
-//! - an invocation is held until its own `runtimeDone` and the flush behind it, and never past its deadline less
+//! - an invocation is held until its own `runtimeDone` and the flush behind it, if it has one, and never past its deadline less
 //!   [`Settings::margin`]: a foreign, late, duplicate or missing `runtimeDone` neither holds it nor ends it;
 //! - exit comes before the deadline of SHUTDOWN, which may be the first event of all;
 //! - a timeout that is not due does nothing.
@@ -46,6 +46,8 @@ pub enum Event {
         request_id: String,
         /// When the function times out.
         deadline: Instant,
+        /// Whether `/next` waits for a flush once the function is done; see [`crate::core::cadence`].
+        flush_at_end: bool,
     },
     /// The Telemetry API told of `platform.runtimeDone`.
     RuntimeDone {
@@ -145,6 +147,7 @@ struct Invocation {
     request_id: String,
     /// The function is done, and no flush since covers it.
     done: bool,
+    flush_at_end: bool,
     /// When to flush although the function still runs; `None` once that was done.
     flush_at: Option<Instant>,
     /// When `/next` is called, come what may.
@@ -177,7 +180,9 @@ impl Lifecycle {
     pub fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
         match event {
             Event::InitDone => self.init_done(),
-            Event::Invoke { request_id, deadline } => self.invoke(request_id, deadline, now),
+            Event::Invoke { request_id, deadline, flush_at_end } => {
+                self.invoke(request_id, deadline, flush_at_end, now)
+            }
             Event::RuntimeDone { request_id } => self.runtime_done(request_id, now),
             Event::FlushDone => self.flush_done(now),
             Event::Shutdown { deadline } => self.shutdown(deadline, now),
@@ -247,7 +252,13 @@ impl Lifecycle {
         vec![Action::CallNext]
     }
 
-    fn invoke(&mut self, request_id: String, deadline: Instant, now: Instant) -> Vec<Action> {
+    fn invoke(
+        &mut self,
+        request_id: String,
+        deadline: Instant,
+        flush_at_end: bool,
+        now: Instant,
+    ) -> Vec<Action> {
         if !self.next_outstanding {
             return Vec::new();
         }
@@ -262,7 +273,7 @@ impl Lifecycle {
         // A function with a short timeout is given at least half of it before we use its CPU.
         let lead = self.settings.flush_timeout.min(left / 2);
         let flush_at = Some(before(give_up_at, lead, now));
-        self.phase = Phase::Invoking(Invocation { request_id, done, flush_at, give_up_at });
+        self.phase = Phase::Invoking(Invocation { request_id, done, flush_at_end, flush_at, give_up_at });
         if done { self.flush_invocation(now) } else { Vec::new() }
     }
 
@@ -285,11 +296,11 @@ impl Lifecycle {
         }
     }
 
-    /// Starts the flush that covers all of an invocation whose function is done.
+    /// Starts the flush that covers all of an invocation whose function is done; where it has none, ends it.
     fn flush_invocation(&mut self, now: Instant) -> Vec<Action> {
         let Phase::Invoking(invocation) = &mut self.phase else { return Vec::new() };
         let deadline = (now + self.settings.flush_timeout).min(invocation.give_up_at);
-        if deadline <= now {
+        if deadline <= now || !invocation.flush_at_end {
             return self.end_invocation();
         }
         invocation.done = false;

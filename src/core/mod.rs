@@ -1,16 +1,23 @@
 //! The floor that decides: pure functions and plain state machines. No tokio, no sockets, no files, no environment, no
 //! clock; time comes in as an argument.
 
+pub mod breaker;
 pub mod buffer;
+pub mod cadence;
 pub mod chunk;
 pub mod config;
+pub mod connection;
+pub mod diagnosis;
 pub mod health;
 pub mod lifecycle;
 pub mod logs;
 pub mod otlp;
+pub mod own_telemetry;
+pub mod probe;
 pub mod resource;
 pub mod retry;
 pub mod secret;
 pub mod secret_ref;
 pub mod signal;
+pub mod tally;
 pub mod telemetry;

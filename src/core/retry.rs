@@ -1,9 +1,12 @@
-//! What an attempt to export came to, and what is to be done about it.
+//! What an attempt to export came to, and whether the same batch is worth another.
 //!
 //! The rules are the OTLP specification's: which HTTP statuses and gRPC codes are worth another attempt, and that all
 //! others are final. A failure's words never hold anything the backend wrote: its answer can echo the ingestion key.
 
 use std::fmt;
+use std::time::Duration;
+
+use crate::core::connection::ConnectionFailure;
 
 /// What an attempt came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +17,14 @@ pub enum Verdict {
         rejected: usize,
     },
     /// The same batch may go through later.
-    Retry(Failure),
+    Retry {
+        /// Why not now.
+        failure: Failure,
+        /// How long the backend asked to wait (`Retry-After`, `RetryInfo`).
+        after: Option<Duration>,
+    },
+    /// A smaller batch may go through.
+    TooLarge(Failure),
     /// The same batch will never go through.
     Refused(Failure),
 }
@@ -30,8 +40,8 @@ pub enum Failure {
     Timeout,
     /// No answer when the flush had to end.
     FlushTimeout,
-    /// The connection could not be made or broke; the cause in the words of the system or of TLS.
-    Connection(String),
+    /// The connection could not be made or broke.
+    Connection(ConnectionFailure),
     /// The answer was not OTLP's.
     Answer(&'static str),
     /// The exporter's own task ended without a verdict.
@@ -39,24 +49,33 @@ pub enum Failure {
 }
 
 impl Verdict {
-    /// The verdict of an HTTP answer's status.
-    pub fn of_http(status: u16) -> Self {
+    /// A failure after which the same batch may go through, whenever.
+    pub fn retry(failure: Failure) -> Self {
+        Self::Retry { failure, after: None }
+    }
+
+    /// The verdict of an HTTP answer's status and its `Retry-After`.
+    pub fn of_http(status: u16, after: Option<Duration>) -> Self {
+        let failure = Failure::Http(status);
         match status {
             200..=299 => Self::Accepted { rejected: 0 },
-            429 | 502 | 503 | 504 => Self::Retry(Failure::Http(status)),
-            _ => Self::Refused(Failure::Http(status)),
+            413 => Self::TooLarge(failure),
+            429 | 502 | 503 | 504 => Self::Retry { failure, after },
+            _ => Self::Refused(failure),
         }
     }
 
-    /// The verdict of a gRPC status code. `retry_info` says whether the status came with a `RetryInfo`, without which
-    /// RESOURCE_EXHAUSTED is final.
-    pub fn of_grpc(code: i32, retry_info: bool) -> Self {
+    /// The verdict of a gRPC status code and its `RetryInfo`, without which RESOURCE_EXHAUSTED is final for this batch; it is
+    /// also what servers say to a message over their limit.
+    pub fn of_grpc(code: i32, after: Option<Duration>) -> Self {
+        let failure = Failure::Grpc(code);
         match code {
             0 => Self::Accepted { rejected: 0 },
             // CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS
-            1 | 4 | 10 | 11 | 14 | 15 => Self::Retry(Failure::Grpc(code)),
-            8 if retry_info => Self::Retry(Failure::Grpc(code)),
-            _ => Self::Refused(Failure::Grpc(code)),
+            1 | 4 | 10 | 11 | 14 | 15 => Self::Retry { failure, after },
+            8 if after.is_some() => Self::Retry { failure, after },
+            8 => Self::TooLarge(failure),
+            _ => Self::Refused(failure),
         }
     }
 }
@@ -71,6 +90,9 @@ impl fmt::Display for Failure {
             Self::Http(404) => {
                 f.write_str("answered HTTP 404: no OTLP at this path; check the endpoint's path")
             }
+            Self::Http(413) => f.write_str(
+                "answered HTTP 413: the request is too large for it; set ROTEL_BATCH_MAX_SIZE to fewer items, or raise its limit",
+            ),
             Self::Http(status) => write!(f, "answered HTTP {status}"),
             Self::Grpc(code @ (7 | 16)) => write!(
                 f,
@@ -118,21 +140,33 @@ fn grpc_name(code: i32) -> &'static str {
 mod tests {
     use super::*;
 
+    const SOON: Option<Duration> = Some(Duration::from_secs(3));
+
     #[test]
     fn http_statuses_are_retried_as_the_specification_lists_them() {
-        let retried: Vec<u16> =
-            (100..600).filter(|status| matches!(Verdict::of_http(*status), Verdict::Retry(_))).collect();
+        let retried: Vec<u16> = (100..600)
+            .filter(|status| matches!(Verdict::of_http(*status, None), Verdict::Retry { .. }))
+            .collect();
         assert_eq!(retried, [429, 502, 503, 504]);
-        assert_eq!(Verdict::of_http(200), Verdict::Accepted { rejected: 0 });
-        assert_eq!(Verdict::of_http(301), Verdict::Refused(Failure::Http(301)));
+        assert_eq!(Verdict::of_http(200, None), Verdict::Accepted { rejected: 0 });
+        assert_eq!(Verdict::of_http(301, SOON), Verdict::Refused(Failure::Http(301)));
+        assert_eq!(Verdict::of_http(413, None), Verdict::TooLarge(Failure::Http(413)));
     }
 
     #[test]
     fn grpc_codes_are_retried_as_the_specification_lists_them() {
-        let retried = |retry_info| -> Vec<i32> {
-            (0..=20).filter(|code| matches!(Verdict::of_grpc(*code, retry_info), Verdict::Retry(_))).collect()
+        let retried = |after| -> Vec<i32> {
+            let is_retried = |code: &i32| matches!(Verdict::of_grpc(*code, after), Verdict::Retry { .. });
+            (0..=20).filter(is_retried).collect()
         };
-        assert_eq!(retried(false), [1, 4, 10, 11, 14, 15]);
-        assert_eq!(retried(true), [1, 4, 8, 10, 11, 14, 15]);
+        assert_eq!(retried(None), [1, 4, 10, 11, 14, 15]);
+        assert_eq!(retried(SOON), [1, 4, 8, 10, 11, 14, 15]);
+        assert_eq!(Verdict::of_grpc(8, None), Verdict::TooLarge(Failure::Grpc(8)));
+    }
+
+    #[test]
+    fn what_the_backend_wishes_is_kept_with_the_verdict() {
+        assert_eq!(Verdict::of_http(503, SOON), Verdict::Retry { failure: Failure::Http(503), after: SOON });
+        assert_eq!(Verdict::of_grpc(14, SOON), Verdict::Retry { failure: Failure::Grpc(14), after: SOON });
     }
 }

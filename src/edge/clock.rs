@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The monotonic time, which everything here is timed by.
+/// The monotonic time, which everything here is timed by. It is the runtime's, which a test can pause.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn now() -> Instant {
-    Instant::now()
+    tokio::time::Instant::now().into_std()
 }
 
 /// The wall time in nanoseconds since the epoch, as OTLP stamps records.
@@ -30,14 +30,37 @@ pub async fn until(instant: Option<Instant>) {
 }
 
 /// The wall time since the epoch.
-#[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    #[cfg(test)]
+    let ahead = tests::ahead();
+    #[cfg(not(test))]
+    let ahead = Duration::ZERO;
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    wall + ahead
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        static FROZEN: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+
+    /// Lets the wall clock of this thread go on while the monotonic one stands still, as a freeze does.
+    pub(crate) fn freeze(duration: Duration) {
+        FROZEN.set(FROZEN.get() + duration);
+    }
+
+    /// How far the wall clock is ahead of the real one: by freezes, and by as much as paused time has moved on.
+    pub(super) fn ahead() -> Duration {
+        #[expect(clippy::disallowed_methods, reason = "how far the two have come apart")]
+        let moved_on = now().saturating_duration_since(Instant::now());
+        FROZEN.get() + moved_on
+    }
 
     #[test]
     fn a_deadline_is_never_further_away_than_the_platform_allows() {

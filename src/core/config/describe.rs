@@ -1,5 +1,7 @@
 //! The table of variables in the forms that people read: what holds and where it comes from, `--help`, README's reference.
 
+use std::fmt;
+
 use super::variables::{EACH, NONE, SECTIONS, Section, Shown, Variable, all};
 use super::{Variables, value};
 use crate::core::secret_ref;
@@ -24,6 +26,23 @@ pub enum Source {
     File,
     /// Nobody has set it.
     Default,
+}
+
+impl Row {
+    /// Whether nobody has set it and nothing holds of itself.
+    pub fn is_nothing(&self) -> bool {
+        self.source == Source::Default && self.value == NONE
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Environment => "environment",
+            Self::File => "file",
+            Self::Default => "default",
+        })
+    }
 }
 
 const REDACTED: &str = "[redacted]";

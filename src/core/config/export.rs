@@ -8,9 +8,11 @@ use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
+use super::Variables;
 use super::circle;
 use super::reader::{Read, Reader};
 use super::value::{self, ListenAddress, Text};
+use crate::core::breaker::Retry;
 use crate::core::secret::Secret;
 use crate::core::signal::{PerSignal, Signal};
 
@@ -62,17 +64,6 @@ pub enum Compression {
     Zstd,
 }
 
-/// When a request is tried again. All of it is cut by the flush's budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// The wait before the second attempt.
-    pub initial_backoff: Duration,
-    /// The longest wait between two attempts.
-    pub max_backoff: Duration,
-    /// How long a request is worth trying.
-    pub max_elapsed_time: Duration,
-}
-
 /// The client's side of TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
@@ -114,6 +105,19 @@ pub enum PemSource {
 /// How the names of the variables for all signals begin; a signal's own go on with its name.
 const COMMON: &str = "ROTEL_OTLP_EXPORTER_";
 
+/// The variable that sets `setting`, such as `ENDPOINT`, for a signal: its own, else the common one.
+pub fn exporter_variable(variables: &Variables, signal: Signal, setting: &str) -> Option<String> {
+    let reader = Reader::new(variables, None);
+    let own = format!("{}{setting}", prefix(signal));
+    let mut names = [own, format!("{COMMON}{setting}")].into_iter();
+    names.find(|name| reader.text(name).is_some())
+}
+
+/// How the names of a signal's own variables begin.
+fn prefix(signal: Signal) -> String {
+    format!("{COMMON}{}_", signal.as_str().to_uppercase())
+}
+
 /// An endpoint as it was written.
 #[derive(Clone)]
 struct Endpoint {
@@ -153,7 +157,11 @@ impl Reader<'_> {
     pub(super) fn exports(&mut self, own: &[&ListenAddress]) -> Exports {
         let nowhere = Exports::Known(Box::default());
         match self.resolved("ROTEL_EXPORTER", exporter) {
-            Read::Is(Exporter::Blackhole) | Read::Wrong => return nowhere,
+            Read::Is(Exporter::Blackhole) => {
+                self.blackhole = true;
+                return nowhere;
+            }
+            Read::Wrong => return nowhere,
             Read::Awaited => return Exports::Awaited,
             Read::Is(Exporter::Otlp) | Read::Unset => {}
         }
@@ -162,8 +170,7 @@ impl Reader<'_> {
         let mut awaited = false;
         let mut unset = true;
         let known = PerSignal::from_fn(|signal| {
-            let prefix = format!("{COMMON}{}_", signal.as_str().to_uppercase());
-            let settings = self.settings(&prefix, own).over(&base);
+            let settings = self.settings(&prefix(signal), own).over(&base);
             unset &= matches!(settings.endpoint, Read::Unset);
             let mut gaps = Gaps::default();
             let export = self.export(signal, settings, &common, &mut gaps);

@@ -19,11 +19,14 @@ use std::fmt;
 use std::time::Duration;
 
 pub use self::describe::{Row, Source, describe, help, reference};
-pub use self::export::{Compression, Export, Exports, Identity, Pem, PemSource, Protocol, Retry, Tls};
+pub use self::export::{
+    Compression, Export, Exports, Identity, Pem, PemSource, Protocol, Tls, exporter_variable,
+};
 use self::reader::Reader;
 pub use self::value::ListenAddress;
 use self::value::Text;
 pub use self::variables::{SECTIONS, Section, Shown, Variable};
+use crate::core::cadence::Strategy;
 use crate::core::logs::Severity;
 use crate::core::secret_ref::{SecretRef, Secrets};
 use crate::core::signal::PerSignal;
@@ -56,6 +59,10 @@ pub struct Config {
     pub batch_max_items: PerSignal<usize>,
     /// Bytes that may wait for the backend.
     pub buffer_max_bytes: usize,
+    /// When telemetry leaves.
+    pub flush_strategy: Strategy,
+    /// Whether the extension sends metrics of itself.
+    pub internal_telemetry: bool,
     /// What a fault at the start comes to.
     pub on_init_error: OnInitError,
     /// The process's own log lines.
@@ -129,6 +136,8 @@ pub struct Function {
     pub on_demand: bool,
     /// It is `lambda-managed-instances`.
     pub managed_instances: bool,
+    /// It is `snap-start`: the first INVOKE comes in an environment restored from a snapshot of the init.
+    pub snap_start: bool,
 }
 
 /// A variable that cannot be taken as it stands: its name, the cause and the remedy.
@@ -159,6 +168,8 @@ pub struct Outcome {
     pub references: Vec<SecretRef>,
     /// Whether `config.resource_attributes` hang on them, and are empty until then.
     pub resource_attributes_awaited: bool,
+    /// Whether `ROTEL_EXPORTER` says that nothing is to be sent.
+    pub blackhole: bool,
 }
 
 /// Reads the variables. What hangs on secrets is [`Exports::Awaited`]; all else is as it will be.
@@ -209,17 +220,18 @@ fn read_with(variables: &Variables, secrets: Option<&Secrets>) -> Outcome {
             .unwrap_or(Duration::from_secs(1)),
         batch_max_items: reader.batch_max_items(),
         buffer_max_bytes: reader.buffer_max_bytes(&function),
+        flush_strategy: reader.flush_strategy(),
+        internal_telemetry: reader.parsed("ROTEL_ENABLE_INTERNAL_TELEMETRY", value::boolean).unwrap_or(false),
         on_init_error: reader.on_init_error(),
         log: reader.log(),
         function,
     };
-    reader.flush_strategy();
     reader.later_features();
     reader.unknown_names();
-    let Reader { faults, warnings, mut references, .. } = reader;
+    let Reader { faults, warnings, mut references, blackhole, .. } = reader;
     references.sort();
     references.dedup();
-    Outcome { config, faults, warnings, references, resource_attributes_awaited }
+    Outcome { config, faults, warnings, references, resource_attributes_awaited, blackhole }
 }
 
 impl Reader<'_> {
@@ -321,23 +333,19 @@ impl Reader<'_> {
         }
     }
 
-    fn flush_strategy(&mut self) {
-        const NAME: &str = "ROTEL_FLUSH_STRATEGY";
-        let at_end = self.parsed(NAME, |text| {
+    fn flush_strategy(&mut self) -> Strategy {
+        let told = self.parsed("ROTEL_FLUSH_STRATEGY", |text| {
             let value = text.value().to_ascii_lowercase();
             match value.split_once(',') {
-                None if value == "end" => Ok(true),
-                None if value == "adaptive" => Ok(false),
-                Some(("periodic", interval)) => value::duration(&Text::plain(interval.trim())).map(|_| false),
+                None if value == "end" => Ok(Strategy::End),
+                None if value == "adaptive" => Ok(Strategy::Adaptive),
+                Some(("periodic", interval)) => {
+                    value::duration(&Text::plain(interval.trim())).map(Strategy::Periodic)
+                }
                 _ => Err(format!("{text} is not a flush strategy; write end, adaptive or periodic,20s")),
             }
         });
-        if at_end == Some(false) {
-            self.warning(
-                NAME,
-                "this version flushes at the end of every invocation; write end, or leave it for a later one",
-            );
-        }
+        told.unwrap_or(Strategy::End)
     }
 
     fn later_features(&mut self) {
@@ -371,6 +379,7 @@ impl Reader<'_> {
             region: owned("AWS_REGION"),
             on_demand: matches!(initialization, None | Some("on-demand")),
             managed_instances: initialization == Some("lambda-managed-instances"),
+            snap_start: initialization == Some("snap-start"),
         }
     }
 }

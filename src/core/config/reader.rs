@@ -46,11 +46,20 @@ pub(super) struct Reader<'a> {
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<Fault>,
     pub(super) references: Vec<SecretRef>,
+    /// The user has asked for nothing to be sent.
+    pub(super) blackhole: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(variables: &'a Variables, secrets: Option<&'a Secrets>) -> Self {
-        Self { variables, secrets, faults: Vec::new(), warnings: Vec::new(), references: Vec::new() }
+        Self {
+            variables,
+            secrets,
+            faults: Vec::new(),
+            warnings: Vec::new(),
+            references: Vec::new(),
+            blackhole: false,
+        }
     }
 
     /// The text of a variable; empty is unset.

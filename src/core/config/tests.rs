@@ -318,8 +318,6 @@ fn what_is_odd_is_told_as_a_warning() {
     let oddities: &[&[(&str, &str)]] = &[
         &[("ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY", "true")],
         &[("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "hunter2")],
-        &[("ROTEL_FLUSH_STRATEGY", "adaptive")],
-        &[("ROTEL_FLUSH_STRATEGY", "periodic,20s")],
         &[("ROTEL_LAMBDA_PLATFORM_EVENTS", "metrics,logs")],
         &[("ROTEL_LAMBDA_LOG_MIN_SEVERITY", "warn")],
         &[("ROTEL_DEBUG_LOG", "traces,logs")],
@@ -338,8 +336,6 @@ fn what_is_odd_is_told_as_a_warning() {
     insta::assert_snapshot!(told(&lines), @r#"
     ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY: the endpoint's certificate is not checked, so anybody between can read the ingestion key; set ROTEL_OTLP_EXPORTER_TLS_CA_FILE instead
     ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD: it has no effect alone; set ROTEL_OTLP_EXPORTER_AUTHENTICATOR=basic as well
-    ROTEL_FLUSH_STRATEGY: this version flushes at the end of every invocation; write end, or leave it for a later one
-    ROTEL_FLUSH_STRATEGY: this version flushes at the end of every invocation; write end, or leave it for a later one
     ROTEL_LAMBDA_PLATFORM_EVENTS: it has no effect in this version; remove it, or leave it for a later one
     ROTEL_LAMBDA_LOG_MIN_SEVERITY: it has no effect in this version; remove it, or leave it for a later one
     ROTEL_DEBUG_LOG: it has no effect in this version; remove it, or leave it for a later one
@@ -482,7 +478,11 @@ fn retries_fall_back_to_those_of_every_exporter() {
     let seconds = Duration::from_secs;
     assert_eq!(
         export(&outcome, Signal::Logs).retry,
-        Retry { initial_backoff: seconds(1), max_backoff: seconds(3), max_elapsed_time: seconds(300) }
+        crate::core::breaker::Retry {
+            initial_backoff: seconds(1),
+            max_backoff: seconds(3),
+            max_elapsed_time: seconds(300)
+        }
     );
 }
 
@@ -582,4 +582,16 @@ fn every_variable_that_is_read_stands_in_the_table() {
         let name = name.replace("{}", "{SIGNAL}").replace("{suffix}", "");
         assert!(known.iter().any(|known| known.starts_with(&*name)), "{name}");
     }
+}
+
+#[test]
+fn flush_strategies_are_read_in_any_case() {
+    let strategy = |text| {
+        let Outcome { config, faults, warnings, .. } = outcome(&[ENDPOINT, ("ROTEL_FLUSH_STRATEGY", text)]);
+        assert_eq!((faults, warnings), (vec![], vec![]), "{text}");
+        config.flush_strategy
+    };
+    assert_eq!(strategy(""), Strategy::End);
+    assert_eq!(strategy("Adaptive"), Strategy::Adaptive);
+    assert_eq!(strategy("periodic, 90s"), Strategy::Periodic(Duration::from_secs(90)));
 }

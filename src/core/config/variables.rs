@@ -123,7 +123,7 @@ const EXPORTER: &[Variable] = &[
     variable(
         "ROTEL_OTLP_EXPORTER_RETRY_MAX_ELAPSED_TIME",
         "`ROTEL_EXPORTER_RETRY_MAX_ELAPSED_TIME`",
-        "how long a request is worth trying",
+        "how long a flush goes on trying; what was not sent is kept",
     ),
     variable(
         "ROTEL_EXPORTER_RETRY_INITIAL_BACKOFF",
@@ -248,7 +248,7 @@ const SENDING: &[Variable] = &[
     variable(
         "ROTEL_FLUSH_STRATEGY",
         "end",
-        "when to send: `end` of each invocation; `adaptive` and `periodic,20s` are taken as `end` in this version",
+        "when to send: at the `end` of each invocation; `periodic,20s`: beside an invocation, so often at most; `adaptive`: at the end while invocations are rare, every 20 s while they are frequent",
     ),
     variable("ROTEL_FLUSH_TIMEOUT", "1s", "the most that a flush may add after the function"),
     variable("ROTEL_BATCH_MAX_SIZE", "8192", "the most items in one request, which is at most 4 MiB as well"),
@@ -275,6 +275,11 @@ const EXTENSION: &[Variable] = &[
         "RUST_LOG",
         "–",
         "the same where `ROTEL_LOG_LEVEL` is not set; `target=level,…` lets dependencies be heard",
+    ),
+    variable(
+        "ROTEL_ENABLE_INTERNAL_TELEMETRY",
+        "false",
+        "send metrics of the extension itself, `rotel.extension.*`, once a minute at most",
     ),
     variable(
         "ROTEL_LOG_FORMAT",
@@ -318,7 +323,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("ROTEL_DAEMON", "the daemon"),
     ("ROTEL_PID_FILE", "the daemon"),
     ("ROTEL_LOG_FILE", "the log file"),
-    ("ROTEL_ENABLE_INTERNAL_TELEMETRY", "the internal telemetry"),
 ];
 
 /// How alike an unknown name must be to a known one to be taken for a slip of it: 1 is the same.

@@ -84,15 +84,19 @@ pub fn set_request_id(log: &mut Log, request_id: &str) {
 
 /// The records of one resource, as OTLP's logs request holds them.
 pub fn under(resource: Resource, records: Vec<LogRecord>) -> ResourceLogs {
-    let scope = InstrumentationScope {
+    ResourceLogs {
+        resource: Some(resource),
+        scope_logs: vec![ScopeLogs { scope: Some(scope()), log_records: records, schema_url: String::new() }],
+        schema_url: String::new(),
+    }
+}
+
+/// The scope of what is made here.
+pub fn scope() -> InstrumentationScope {
+    InstrumentationScope {
         name: env!("CARGO_PKG_NAME").to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..InstrumentationScope::default()
-    };
-    ResourceLogs {
-        resource: Some(resource),
-        scope_logs: vec![ScopeLogs { scope: Some(scope), log_records: records, schema_url: String::new() }],
-        schema_url: String::new(),
     }
 }
 

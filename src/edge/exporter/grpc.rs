@@ -3,6 +3,8 @@
 //! The framing is done here and not by tonic's client, because that would compress at a level of its own, for each attempt
 //! anew, and copy every body. The status is read by tonic.
 
+use std::time::Duration;
+
 use ::http::HeaderMap;
 use ::http::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, TE};
 use bytes::{BufMut, BytesMut};
@@ -31,7 +33,7 @@ pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<
     let answer = request.body(body.body(head.freeze())).send().await?;
     let status = answer.status();
     if !status.is_success() {
-        return Ok(Verdict::of_http(status.as_u16()));
+        return Ok(Verdict::of_http(status.as_u16(), super::retry_after(answer.headers())));
     }
     let answer: ::http::Response<reqwest::Body> = answer.into();
     let (head, answer) = answer.into_parts();
@@ -54,7 +56,7 @@ pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<
     Ok(match status.as_ref().map(of_status) {
         Some(Verdict::Accepted { .. }) => message(&answer.to_bytes()),
         Some(verdict) => verdict,
-        None => Verdict::Retry(Failure::Connection("the answer broke off before its status".to_owned())),
+        None => super::broken_off("the answer broke off before its status"),
     })
 }
 
@@ -63,7 +65,7 @@ fn status_of_trailers(trailers: &HeaderMap) -> Option<Status> {
 }
 
 fn of_status(status: &Status) -> Verdict {
-    Verdict::of_grpc(status.code().into(), has_retry_info(status.details()))
+    Verdict::of_grpc(status.code().into(), retry_info(status.details()))
 }
 
 /// The verdict of the one frame of a good answer; none at all is an empty message.
@@ -74,7 +76,7 @@ fn message(frames: &[u8]) -> Verdict {
     }
 }
 
-/// `google.rpc.Status`, of which only the kinds of its details matter.
+/// `google.rpc.Status`, of which only the details matter.
 #[derive(Clone, PartialEq, Message)]
 struct RpcStatus {
     #[prost(message, repeated, tag = "3")]
@@ -86,11 +88,35 @@ struct RpcStatus {
 struct Detail {
     #[prost(string, tag = "1")]
     type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
 }
 
-fn has_retry_info(details: &[u8]) -> bool {
+/// `google.rpc.RetryInfo`
+#[derive(Clone, PartialEq, Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<Delay>,
+}
+
+/// `google.protobuf.Duration`
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct Delay {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+    #[prost(int32, tag = "2")]
+    nanos: i32,
+}
+
+/// How long a status asks to wait; zero where its `RetryInfo` does not say.
+fn retry_info(details: &[u8]) -> Option<Duration> {
     let status = RpcStatus::decode(details).unwrap_or_default();
-    status.details.iter().any(|detail| detail.type_url.ends_with("/google.rpc.RetryInfo"))
+    let is_retry_info = |detail: &&Detail| detail.type_url.ends_with("/google.rpc.RetryInfo");
+    let detail = status.details.iter().find(is_retry_info)?;
+    let Delay { seconds, nanos } =
+        RetryInfo::decode(&*detail.value).unwrap_or_default().retry_delay.unwrap_or_default();
+    let seconds = u64::try_from(seconds).unwrap_or(0);
+    Some(Duration::from_secs(seconds).saturating_add(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))))
 }
 
 #[cfg(test)]
@@ -99,11 +125,15 @@ mod tests {
 
     #[test]
     fn retry_info_is_found_among_a_statuss_details() {
-        let detail = |kind: &str| Detail { type_url: format!("type.googleapis.com/google.rpc.{kind}") };
-        let with = RpcStatus { details: vec![detail("DebugInfo"), detail("RetryInfo")] };
-        let without = RpcStatus { details: vec![detail("DebugInfo")] };
-        assert!(has_retry_info(&with.encode_to_vec()));
-        assert!(!has_retry_info(&without.encode_to_vec()));
-        assert!(!has_retry_info(b"\xff"));
+        let detail =
+            |kind: &str, value| Detail { type_url: format!("type.googleapis.com/google.rpc.{kind}"), value };
+        let wait = |seconds, nanos| RetryInfo { retry_delay: Some(Delay { seconds, nanos }) }.encode_to_vec();
+        let status = |details| RpcStatus { details }.encode_to_vec();
+        let with = |value| status(vec![detail("DebugInfo", Vec::new()), detail("RetryInfo", value)]);
+        assert_eq!(retry_info(&with(wait(2, 500_000_000))), Some(Duration::from_millis(2500)));
+        assert_eq!(retry_info(&with(wait(-1, -1))), Some(Duration::ZERO));
+        assert_eq!(retry_info(&with(b"\xff".to_vec())), Some(Duration::ZERO));
+        assert_eq!(retry_info(&status(vec![detail("DebugInfo", Vec::new())])), None);
+        assert_eq!(retry_info(b"\xff"), None);
     }
 }

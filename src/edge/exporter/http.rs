@@ -14,7 +14,7 @@ pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<
         request = request.header(CONTENT_ENCODING, encoding);
     }
     let answer = request.body(body.body(Bytes::new())).send().await?;
-    let verdict = Verdict::of_http(answer.status().as_u16());
+    let verdict = Verdict::of_http(answer.status().as_u16(), super::retry_after(answer.headers()));
     if !matches!(verdict, Verdict::Accepted { .. }) {
         return Ok(verdict);
     }
@@ -22,6 +22,10 @@ pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<
     let (head, answer) = answer.into_parts();
     let content_type =
         head.headers.get(CONTENT_TYPE_HEADER).map_or(CONTENT_TYPE.as_bytes(), |value| value.as_bytes());
+    // Over TLS a gRPC server is reached with HTTP/2, and says with status 200 and no message that it knows no such method.
+    if content_type.starts_with(super::grpc::CONTENT_TYPE.as_bytes()) {
+        return Ok(Verdict::Refused(Failure::Answer("it is gRPC, but HTTP was asked for")));
+    }
     let message = match super::read(answer).await {
         Ok(message) => message.to_bytes(),
         Err(verdict) => return Ok(verdict),

@@ -5,14 +5,15 @@
 //! writes is repeated in our log, and no header is. When to try again is left to `app::pipeline`.
 
 mod body;
+mod failure;
 mod grpc;
 mod http;
+mod name;
 
-use std::error::Error as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use ::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use ::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
@@ -22,9 +23,12 @@ use rustls::ClientConfig;
 use tokio::time::timeout;
 use url::Origin;
 
+use crate::core::breaker::Retry;
 use crate::core::config::{Compression, Export, Protocol, Tls};
+use crate::core::connection::{Cause, ConnectionFailure};
 use crate::core::retry::{Failure, Verdict};
 use crate::core::signal::{PerSignal, Signal};
+use crate::edge::clock;
 use crate::edge::tls::{self, TlsError};
 
 /// What of an answer is read at most: a well-behaved one is a few bytes.
@@ -54,6 +58,16 @@ struct Route {
     headers: HeaderMap,
     compression: Compression,
     request_timeout: Duration,
+    retry: Retry,
+}
+
+/// What is to be known of the way of one signal, beside the attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The same for signals whose requests go to the same host over the same connection.
+    pub endpoint: usize,
+    /// When what fails is tried again.
+    pub retry: Retry,
 }
 
 /// Why there is no exporter.
@@ -86,15 +100,18 @@ impl Exporter {
                 headers: headers(export),
                 compression: export.compression,
                 request_timeout: export.request_timeout,
+                retry: export.retry,
             });
         }
         let stacks = setups.into_iter().map(|(protocol, tls)| Stack::new(protocol, tls));
         Ok(Self { stacks: stacks.collect::<Result<_, _>>()?, routes: Arc::new(routes) })
     }
 
-    /// Whether the signal has a way to the backend.
-    pub fn takes(&self, signal: Signal) -> bool {
-        self.routes.of(signal).is_some()
+    /// The way of a signal to the backend, if it has one.
+    pub fn way(&self, signal: Signal) -> Option<Way> {
+        let retry = self.routes.of(signal).as_ref()?.retry;
+        let endpoint = Signal::ALL.into_iter().position(|other| self.origin(other) == self.origin(signal))?;
+        Some(Way { endpoint, retry })
     }
 
     /// Opens the connections, by requests without telemetry, which OTLP allows and every collector answers. What keeps
@@ -102,8 +119,8 @@ impl Exporter {
     pub async fn warm(&self) -> Verdict {
         let PerSignal { logs, metrics, traces } = PerSignal::from_fn(|signal| async move {
             // Signals that go the same way share the connection.
-            let first = Signal::ALL.into_iter().find(|other| self.origin(*other) == self.origin(signal));
-            if first != Some(signal) || !self.takes(signal) {
+            let endpoint = self.way(signal).map(|way| way.endpoint);
+            if endpoint.and_then(|endpoint| Signal::ALL.get(endpoint)) != Some(&signal) {
                 return Verdict::Accepted { rejected: 0 };
             }
             self.attempt(signal, Vec::new()).await
@@ -139,8 +156,8 @@ impl Exporter {
         };
         match timeout(route.request_timeout, attempt).await {
             Ok(Ok(verdict)) => verdict,
-            Ok(Err(error)) => Verdict::Retry(failure(&error)),
-            Err(_) => Verdict::Retry(Failure::Timeout),
+            Ok(Err(error)) => Verdict::retry(failure::of(&error)),
+            Err(_) => Verdict::retry(Failure::Timeout),
         }
     }
 }
@@ -177,6 +194,7 @@ fn client(tls: ClientConfig, protocol: Protocol) -> Result<Client, reqwest::Erro
     let client = Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
+        .dns_resolver(name::Resolver)
         .tcp_nodelay(true);
     match protocol {
         Protocol::Grpc => client.http2_prior_knowledge(),
@@ -223,25 +241,22 @@ async fn read(answer: reqwest::Body) -> Result<Collected<Bytes>, Verdict> {
             Err(Verdict::Refused(Failure::Answer("it is larger than an OTLP answer")))
         }
         // The backend may have taken the batch, but it has not said so.
-        Err(_) => Err(Verdict::Retry(Failure::Connection("the answer broke off".to_owned()))),
+        Err(_) => Err(broken_off("the answer broke off")),
     }
 }
 
-fn failure(error: &reqwest::Error) -> Failure {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
+fn broken_off(words: &str) -> Verdict {
+    Verdict::retry(Failure::Connection(ConnectionFailure::new(Cause::Closed, words)))
+}
+
+/// How long an answer asks to wait: seconds, or until a date.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
     }
-    // The outermost error would show the URL, and the deepest says what is the matter.
-    match cause.downcast_ref::<rustls::Error>() {
-        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
-            Failure::Connection(
-                "no TLS is spoken on this port; write http:// in place of https://".to_owned(),
-            )
-        }
-        _ if error.source().is_none() => Failure::Connection("the request could not be sent".to_owned()),
-        _ => Failure::Connection(cause.to_string()),
-    }
+    let until = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(until.saturating_sub(clock::since_epoch()))
 }
 
 #[cfg(test)]
@@ -256,6 +271,18 @@ mod tests {
         assert_eq!(of_answer(&message), Verdict::Accepted { rejected: 3 });
         assert_eq!(of_answer(&[]), Verdict::Accepted { rejected: 0 });
         assert!(matches!(of_answer(b"<html>"), Verdict::Refused(Failure::Answer(_))));
+    }
+
+    #[test]
+    fn a_wait_is_read_in_seconds_and_as_a_date() {
+        let after = |text: &str| {
+            retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(text).expect("a value"))]))
+        };
+        assert_eq!(after(" 120 "), Some(Duration::from_mins(2)));
+        assert_eq!(after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert!(after("Fri, 31 Dec 9999 23:59:59 GMT") > Some(Duration::from_hours(1)));
+        assert_eq!(after("soon"), None);
+        assert_eq!(retry_after(&HeaderMap::new()), None);
     }
 
     fn exporter(pairs: &[(&str, &str)]) -> Exporter {
@@ -282,6 +309,6 @@ mod tests {
         let other = ("ROTEL_OTLP_EXPORTER_LOGS_PROTOCOL", "http");
         assert_eq!(exporter(&[common, other]).stacks.len(), 2);
         let traces = exporter(&[("ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT", "http://host:4317")]);
-        assert_eq!(Signal::ALL.map(|signal| traces.takes(signal)), [false, false, true]);
+        assert_eq!(Signal::ALL.map(|signal| traces.way(signal).is_some()), [false, false, true]);
     }
 }

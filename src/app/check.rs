@@ -1,0 +1,231 @@
+//! `--check`: reads what people have set as the extension would, tells what is wrong with it, fetches the secrets, sends one
+//! item of each signal, and says what became of each.
+//!
+//! Promises that nothing of a secret is written, and that all is well only if every signal that has an endpoint was
+//! accepted there. What a failure means is left to `core::diagnosis`.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use crate::app::settings::{self, Settings};
+use crate::core::config::{self, Export, Exports, Outcome, Variables, exporter_variable};
+use crate::core::diagnosis::Way;
+use crate::core::probe;
+use crate::core::retry::Verdict;
+use crate::core::signal::{PerSignal, Signal};
+use crate::edge::clock;
+use crate::edge::exporter::Exporter;
+
+/// How much is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Secrets are fetched and telemetry is sent.
+    Whole,
+    /// Nothing leaves the machine.
+    Offline,
+}
+
+/// Checks what `environment` sets and writes the account of it to `out`; says whether all is well.
+pub async fn run(environment: Variables, extent: Extent, out: &mut impl Write) -> io::Result<bool> {
+    let settings = Settings::read(environment);
+    let mut account = Account { out, faults: Vec::new(), wrong: Vec::new() };
+    account.configuration(&settings)?;
+    account.list("Warnings", settings.warnings())?;
+    account.faults("Faults", settings.faults())?;
+    let Settings { variables, mut outcome, .. } = settings;
+    // What comes from a secret is not shown.
+    let service_is_plain = !outcome.resource_attributes_awaited;
+    if !outcome.references.is_empty() {
+        outcome = account.secrets(&variables, outcome, extent).await?;
+    }
+    if outcome.blackhole {
+        return account.verdict("ROTEL_EXPORTER is blackhole, so nothing is sent");
+    }
+    let is_unset = |signal: &Signal| exporter_variable(&variables, *signal, "ENDPOINT").is_none();
+    if Signal::ALL.iter().all(is_unset) {
+        account
+            .wrong
+            .push("no endpoint, so nothing can be sent; set ROTEL_OTLP_EXPORTER_ENDPOINT".to_owned());
+    } else if let Exports::Known(exports) = &outcome.config.exports {
+        match Exporter::new(exports) {
+            Err(error) => account.faults("Faults of TLS", [error])?,
+            Ok(_) if extent == Extent::Offline => {}
+            Ok(exporter) => {
+                let function_name = variables.get("AWS_LAMBDA_FUNCTION_NAME");
+                let function_name = function_name.map(String::as_str).filter(|name| !name.is_empty());
+                let service_name = probe::service_name(&outcome.config, function_name);
+                let verdicts = send(&exporter, &service_name).await;
+                account.heading(&if service_is_plain {
+                    format!("Test records, service.name = {service_name}")
+                } else {
+                    "Test records".to_owned()
+                })?;
+                account.signals(&variables, exports, &verdicts)?;
+            }
+        }
+    }
+    account.verdict(match extent {
+        Extent::Whole => "every signal that has an endpoint was accepted there",
+        Extent::Offline => "nothing is wrong as far as that shows offline",
+    })
+}
+
+/// Sends one item of each signal, side by side. Each has a connection of its own: of those that wait for a common one, only
+/// the first is told why there is none.
+async fn send(exporter: &Exporter, service_name: &str) -> PerSignal<Verdict> {
+    let now = clock::epoch_nanos();
+    let PerSignal { logs, metrics, traces } = PerSignal::from_fn(|signal| {
+        let request = probe::request(signal, service_name, now);
+        let exporter = exporter.afresh();
+        async move { exporter.attempt(signal, vec![request]).await }
+    });
+    let (logs, metrics, traces) = tokio::join!(logs, metrics, traces);
+    PerSignal { logs, metrics, traces }
+}
+
+/// The text on its way to a person, and what of it is not well.
+struct Account<'a, W> {
+    out: &'a mut W,
+    /// Those that were told.
+    faults: Vec<String>,
+    /// What else keeps telemetry from arriving.
+    wrong: Vec<String>,
+}
+
+impl<W: Write> Account<'_, W> {
+    fn configuration(&mut self, settings: &Settings) -> io::Result<()> {
+        writeln!(self.out, "Configuration")?;
+        let mut rows = config::describe(&settings.environment, &settings.file);
+        rows.retain(|row| !row.is_nothing());
+        let width = rows.iter().map(|row| row.variable.len()).max().unwrap_or(0);
+        for row in rows {
+            let value = row.value.replace(char::is_control, " ");
+            writeln!(self.out, "  {:width$}  {:11}  {value}", row.variable, row.source)?;
+        }
+        Ok(())
+    }
+
+    fn heading(&mut self, heading: &str) -> io::Result<()> {
+        writeln!(self.out, "\n{heading}")
+    }
+
+    fn list<T: Display>(&mut self, heading: &str, items: impl IntoIterator<Item = T>) -> io::Result<()> {
+        let mut items = items.into_iter().peekable();
+        if items.peek().is_some() {
+            self.heading(heading)?;
+        }
+        items.try_for_each(|item| writeln!(self.out, "  {item}"))
+    }
+
+    /// Tells the faults that are new.
+    fn faults<T: Display>(&mut self, heading: &str, faults: impl IntoIterator<Item = T>) -> io::Result<()> {
+        let mut new = Vec::new();
+        for fault in faults {
+            let fault = fault.to_string();
+            if !self.faults.contains(&fault) {
+                new.push(fault.clone());
+                self.faults.push(fault);
+            }
+        }
+        self.list(heading, new)
+    }
+
+    /// Fetches the secrets, unless nothing may be fetched; answers with what the variables mean then.
+    async fn secrets(
+        &mut self,
+        variables: &Variables,
+        outcome: Outcome,
+        extent: Extent,
+    ) -> io::Result<Outcome> {
+        let mut arns: Vec<_> =
+            outcome.references.iter().map(|reference| reference.arn.text.as_str()).collect();
+        arns.dedup();
+        if extent == Extent::Offline {
+            self.list("Secrets, to be fetched", arns)?;
+            return Ok(outcome);
+        }
+        let resolved = settings::resolve(variables, &outcome.references).await;
+        self.heading("Secrets")?;
+        for arn in arns {
+            match resolved.faults.iter().find(|fault| fault.arn == arn) {
+                None => writeln!(self.out, "  ok      {arn}")?,
+                Some(fault) => writeln!(self.out, "  FAILED  {fault}")?,
+            }
+        }
+        match resolved.faults.len() {
+            0 => {}
+            failed => self.wrong.push(counted(failed, "secret not fetched", "secrets not fetched")),
+        }
+        self.faults("Faults with the secrets", &resolved.outcome.faults)?;
+        Ok(resolved.outcome)
+    }
+
+    /// A line a signal, and below them what each failure means, once.
+    fn signals(
+        &mut self,
+        variables: &Variables,
+        exports: &PerSignal<Option<Export>>,
+        verdicts: &PerSignal<Verdict>,
+    ) -> io::Result<()> {
+        let mut failures: Vec<(Vec<&str>, String)> = Vec::new();
+        for signal in Signal::ALL {
+            let Some(export) = exports.of(signal) else {
+                if exporter_variable(variables, signal, "ENDPOINT").is_none() {
+                    writeln!(
+                        self.out,
+                        "  {signal:7}  –       no endpoint is set for it, so it is received and dropped"
+                    )?;
+                } else {
+                    writeln!(self.out, "  {signal:7}  FAILED  not sent because of the faults above")?;
+                    failures.push((vec![signal.as_str()], String::new()));
+                }
+                continue;
+            };
+            let way = Way::new(signal, export, variables);
+            let failure = match verdicts.of(signal) {
+                Verdict::Accepted { rejected: 0 } => None,
+                Verdict::Accepted { .. } => Some(way.rejected()),
+                Verdict::Retry { failure, .. } | Verdict::TooLarge(failure) | Verdict::Refused(failure) => {
+                    Some(way.diagnosis(failure))
+                }
+            };
+            let result = if failure.is_none() { "ok" } else { "FAILED" };
+            writeln!(self.out, "  {signal:7}  {result:6}  {}  {}", way.protocol(), way.endpoint())?;
+            let Some(failure) = failure else { continue };
+            match failures.iter_mut().find(|(_, known)| *known == failure) {
+                Some((signals, _)) => signals.push(signal.as_str()),
+                None => failures.push((vec![signal.as_str()], failure)),
+            }
+        }
+        match failures.iter().map(|(signals, _)| signals.len()).sum() {
+            0 => {}
+            failed => self.wrong.push(counted(failed, "signal not accepted", "signals not accepted")),
+        }
+        failures.retain(|(_, failure)| !failure.is_empty());
+        if !failures.is_empty() {
+            self.heading("Why")?;
+        }
+        failures
+            .iter()
+            .try_for_each(|(signals, failure)| writeln!(self.out, "  {}: {failure}", signals.join(", ")))
+    }
+
+    /// The last line; `well` is what it says if there is nothing worse.
+    fn verdict(mut self, well: &str) -> io::Result<bool> {
+        if !self.faults.is_empty() {
+            self.wrong.insert(0, counted(self.faults.len(), "fault", "faults"));
+        }
+        let is_well = self.wrong.is_empty();
+        self.heading(&if is_well {
+            format!("OK: {well}")
+        } else {
+            format!("FAILED: {}", self.wrong.join(", "))
+        })?;
+        self.out.flush()?;
+        Ok(is_well)
+    }
+}
+
+fn counted(count: usize, one: &str, several: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {several}") }
+}

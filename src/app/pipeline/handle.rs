@@ -1,0 +1,93 @@
+//! The way into the pipeline.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::core::cadence::Beside;
+use crate::core::chunk::Chunk;
+use crate::core::lifecycle::FlushReason;
+
+/// How many messages may wait. The pipeline never waits for the network itself, so that a full queue means that it is
+/// broken; the bytes behind the messages are bounded by the buffer as soon as it takes them.
+pub(super) const QUEUE_LIMIT: usize = 1024;
+/// Of these, so many are kept for messages of the driver, none of which may be lost to telemetry.
+pub(super) const CONTROL_RESERVE: usize = 16;
+
+/// What the pipeline is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    Ingest(Chunk),
+    Control(Control),
+}
+
+/// What the driver tells the pipeline.
+#[derive(Debug)]
+pub enum Control {
+    /// The first `/next` is out: set the exporter up.
+    Prepare,
+    /// A function runs: this is when what waits may leave.
+    Open(Beside),
+    /// No function runs: nothing may be in flight.
+    Close,
+    /// Nobody tells when functions run.
+    StayOpen(Beside),
+    /// Send everything enqueued so far, and say when that is done or has failed.
+    Flush {
+        /// Why.
+        reason: FlushReason,
+        /// When it is called off at the latest.
+        deadline: std::time::Instant,
+        /// Told, or dropped with the pipeline.
+        done: oneshot::Sender<()>,
+    },
+    /// Call the flush off: end what is in flight and keep it.
+    Cancel,
+    /// The environment was restored from a snapshot: connections, secrets and what was learnt of the backend are old.
+    Restored,
+    /// The process ends: say what is lost by that.
+    End(oneshot::Sender<()>),
+    /// The platform told the name of the environment.
+    Instance(String),
+    /// Drop this, to show that the pipeline has its turn still.
+    Pulse(oneshot::Sender<()>),
+}
+
+/// The way into the pipeline.
+#[derive(Clone, Debug)]
+pub struct Handle(mpsc::Sender<Message>);
+
+/// Why telemetry is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The queue is full.
+    Full,
+    /// The pipeline is gone.
+    Gone,
+}
+
+impl Handle {
+    pub(super) fn new() -> (Self, mpsc::Receiver<Message>) {
+        let (sender, messages) = mpsc::channel(QUEUE_LIMIT);
+        (Self(sender), messages)
+    }
+
+    /// Enqueues telemetry, if there is room.
+    pub fn offer(&self, chunk: Chunk) -> Result<(), Refused> {
+        if self.0.capacity() <= CONTROL_RESERVE && !self.0.is_closed() {
+            return Err(Refused::Full);
+        }
+        self.0.try_send(Message::Ingest(chunk)).map_err(|_| Refused::Gone)
+    }
+
+    /// Enqueues telemetry as soon as there is room.
+    pub async fn ingest(&self, chunk: Chunk) -> Result<(), Refused> {
+        let mut room = self.0.reserve_many(CONTROL_RESERVE + 1).await.map_err(|_| Refused::Gone)?;
+        room.next().ok_or(Refused::Full)?.send(Message::Ingest(chunk));
+        Ok(())
+    }
+
+    /// Enqueues a message of the driver. With a pipeline that is gone the message goes, and with it the sender within, which
+    /// counts as answered.
+    pub fn control(&self, message: Control) {
+        let _ = self.0.try_send(Message::Control(message));
+    }
+}

@@ -1,0 +1,99 @@
+//! What the pipeline knows of one signal's way to the backend.
+
+use std::time::{Duration, Instant};
+
+use tokio::task::AbortHandle;
+
+use crate::core::breaker::{Breaker, Retry};
+use crate::core::buffer::Batch;
+use crate::core::otlp::Limits;
+
+/// A request that was too large is not cut any further than to so many bytes: no backend takes less, so that its size is
+/// not what is wrong with it.
+const CUT_LEAST: usize = 16 * 1024;
+/// What a probe carries at most, so that it is soon through.
+const PROBE_BYTES: usize = 64 * 1024;
+
+/// One signal's way to the backend.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// What people have set.
+    configured: Limits,
+    /// What the backend takes, as far as it is known.
+    limits: Limits,
+    /// Cutting has not helped so far: the backend says "too large" to anything.
+    cutting_is_idle: bool,
+    pub(super) breaker: Breaker,
+    pub(super) in_flight: Option<InFlight>,
+}
+
+/// An attempt under way.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) task: AbortHandle,
+    pub(super) batch: Batch,
+    pub(super) started_at: Instant,
+    /// Started by the flush that is going on, so that its failure is the flush's.
+    pub(super) of_flush: bool,
+    pub(super) retry: Retry,
+    /// A probe is called off then, once the function is done.
+    pub(super) call_off_at: Option<Instant>,
+}
+
+impl Line {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            configured: limits,
+            limits,
+            cutting_is_idle: false,
+            breaker: Breaker::default(),
+            in_flight: None,
+        }
+    }
+
+    /// How large a request may be.
+    pub(super) fn limits(&self) -> Limits {
+        let Limits { items, bytes } = self.limits;
+        Limits { items, bytes: if self.breaker.is_open() { bytes.min(PROBE_BYTES) } else { bytes } }
+    }
+
+    /// Takes that the backend found a batch too large; says whether smaller ones are worth trying.
+    pub(super) fn too_large(&mut self, batch: &Batch) -> bool {
+        if self.cutting_is_idle || batch.items < 2 {
+            return false;
+        }
+        if batch.bytes <= CUT_LEAST {
+            self.cutting_is_idle = true;
+            self.limits = self.configured;
+            return false;
+        }
+        self.limits.bytes = batch.bytes / 2;
+        true
+    }
+
+    /// Takes an answer. Says whether it ends an outage.
+    pub(super) fn answered(&mut self, accepted: bool) -> bool {
+        if accepted {
+            self.cutting_is_idle = false;
+        }
+        self.breaker.answered()
+    }
+
+    /// Takes a failure; says when to try again.
+    pub(super) fn failed(
+        &mut self,
+        retry: Retry,
+        wish: Option<Duration>,
+        wall: Duration,
+        now: Instant,
+    ) -> Instant {
+        self.breaker.failed(retry, wish, wall, fastrand::f64());
+        self.resume_at(wall, now).unwrap_or(now)
+    }
+
+    /// When to try again after a failure.
+    pub(super) fn resume_at(&self, wall: Duration, now: Instant) -> Option<Instant> {
+        let resume_at = self.breaker.resume_at()?;
+        now.checked_add(resume_at.saturating_sub(wall))
+    }
+}

@@ -1,0 +1,661 @@
+//! The owner of the buffer and the exporter.
+//!
+//! One queue is the flush barrier: chunks and flushes come through the same channel, so that a flush covers everything
+//! that was enqueued before it. One request a signal is in flight, the signals side by side. While a function runs, what
+//! was released goes out at once, and so does what an earlier flush had to leave; between invocations nothing is in
+//! flight, because a freeze would leave it hanging. An endpoint that has failed a flush is only probed, beside the function,
+//! until it answers. When a flush is called off is left to `app::driver`, which has the deadlines; when what waits is
+//! released, to [`crate::core::cadence`].
+
+mod export;
+mod flush;
+mod handle;
+mod line;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+
+pub use self::export::{Export, SettingUp, Setup};
+use self::flush::{Again, Flush};
+use self::handle::Message;
+pub use self::handle::{Control, Handle, Refused};
+use self::line::{InFlight, Line};
+use crate::core::breaker::Retry;
+use crate::core::buffer::{Barrier, Buffer, Released};
+use crate::core::cadence::Beside;
+use crate::core::chunk::{Chunk, Origin};
+use crate::core::config::{BATCH_MAX_BYTES, Config};
+use crate::core::health::{Health, Items, Report};
+use crate::core::lifecycle::FlushReason;
+use crate::core::otlp::{self, Limits};
+use crate::core::own_telemetry::{self, Span, Standing};
+use crate::core::resource::ResourceRules;
+use crate::core::retry::{Failure, Verdict};
+use crate::core::signal::{PerSignal, Signal};
+use crate::core::tally::{DropReason, Tally};
+use crate::edge::clock;
+use crate::edge::exporter::Way;
+
+/// After so long without an answer a connection is taken for dead: load balancers forget idle ones, and a freeze hides it.
+const IDLE_LIMIT: Duration = Duration::from_secs(20);
+/// How long flushes wait for the exporter to be set up; it is longer only where secrets are slow to come.
+const SETUP_PATIENCE: Duration = Duration::from_millis(500);
+/// An attempt that had less time than this before it was called off says nothing of the endpoint.
+const FAIR_TIME: Duration = Duration::from_millis(100);
+/// So often the extension tells of itself, where that was asked for.
+const OWN_METRICS_EVERY: Duration = Duration::from_mins(1);
+
+/// The pipeline's own state. [`Pipeline::run`] is its task.
+pub struct Pipeline<E> {
+    messages: mpsc::Receiver<Message>,
+    setup: Option<Setup<E>>,
+    sink: Sink<E>,
+    rules: ResourceRules,
+    lines: PerSignal<Line>,
+    buffer: Buffer,
+    tasks: JoinSet<Ended<E>>,
+    /// The test of the connection that is under way.
+    warming: Option<AbortHandle>,
+    /// While a function runs.
+    open: Option<Open>,
+    flush: Option<Flush>,
+    /// The connections may be dead without our knowing.
+    suspect: bool,
+    last_answer: Duration,
+    health: Health,
+    /// What became of telemetry since it was last told.
+    tally: Tally,
+    tally_since: Duration,
+    tells_of_itself: bool,
+}
+
+enum Sink<E> {
+    /// Not set up yet.
+    Configured,
+    /// Being set up; flushes wait for it so long.
+    Preparing {
+        patience_until: Option<Instant>,
+        /// What goes on serving where nothing better comes of it.
+        former: Option<E>,
+    },
+    Ready(E),
+    /// Receives and drops.
+    Blackhole,
+}
+
+/// When what waits leaves beside the function.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    released: Released,
+    /// When all is released next, and how long after that again.
+    due: Option<(Instant, Duration)>,
+    /// Nobody tells of the function's end.
+    stays: bool,
+}
+
+/// An attempt that failed, after which the same may go through.
+struct Failed {
+    failure: Failure,
+    /// How long the backend asked to wait.
+    after: Option<Duration>,
+    retry: Retry,
+    of_flush: bool,
+}
+
+/// How a task of the pipeline ended.
+#[derive(Debug)]
+enum Ended<E> {
+    Setup(Option<E>),
+    Attempt(Verdict),
+}
+
+impl<E: Export> Pipeline<E> {
+    /// A pipeline and the way into it. Without `setup` it receives and drops.
+    pub fn new(config: &Config, rules: ResourceRules, setup: Option<Setup<E>>) -> (Self, Handle) {
+        let (handle, messages) = Handle::new();
+        let line =
+            |signal| Line::new(Limits { items: *config.batch_max_items.of(signal), bytes: BATCH_MAX_BYTES });
+        let pipeline = Self {
+            messages,
+            sink: if setup.is_some() { Sink::Configured } else { Sink::Blackhole },
+            setup,
+            rules,
+            lines: PerSignal::from_fn(line),
+            buffer: Buffer::new(config.buffer_max_bytes),
+            tasks: JoinSet::new(),
+            warming: None,
+            open: None,
+            flush: None,
+            suspect: false,
+            last_answer: Duration::ZERO,
+            health: Health::default(),
+            tally: Tally::default(),
+            tally_since: clock::since_epoch(),
+            tells_of_itself: config.internal_telemetry,
+        };
+        (pipeline, handle)
+    }
+
+    /// Runs until every handle is gone.
+    pub async fn run(mut self) {
+        loop {
+            let wake_at = self.wake_at();
+            tokio::select! {
+                biased;
+                // Answers first: they free bytes, and a flush may be waiting for them.
+                Some(ended) = self.tasks.join_next_with_id() => self.settle(ended),
+                message = self.messages.recv() => match message {
+                    Some(Message::Ingest(chunk)) => self.ingest(chunk),
+                    Some(Message::Control(control)) => self.obey(control),
+                    None => return,
+                },
+                () = clock::until(wake_at) => self.wake(),
+            }
+            self.dispatch();
+            self.finish_flush();
+        }
+    }
+
+    fn obey(&mut self, control: Control) {
+        match control {
+            Control::Prepare => self.prepare(),
+            Control::Open(beside) => self.open(beside),
+            Control::Close => {
+                self.call_off();
+                self.open = None;
+            }
+            Control::StayOpen(beside) if !self.stays_open() => {
+                self.release_beside(beside, Released::ALL, true);
+            }
+            Control::StayOpen(_) => {}
+            Control::Flush { reason, deadline, done } => {
+                if reason == FlushReason::Shutdown {
+                    self.tell_of_itself();
+                }
+                self.limit_probes(reason);
+                self.flush = Some(Flush::new(reason, deadline, self.buffer.barrier(), done));
+            }
+            Control::Cancel => {
+                self.judge_the_unanswered();
+                self.call_off();
+            }
+            Control::Restored => self.restored(),
+            Control::End(done) => {
+                self.call_off();
+                let waiting = self.buffer.waiting();
+                if waiting != PerSignal::default() {
+                    tracing::warn!(
+                        "export: the environment ends before everything was sent; lost: {}",
+                        Items(&waiting)
+                    );
+                }
+                let _ = done.send(());
+            }
+            Control::Instance(instance_id) => self.rules.learn_instance(&instance_id),
+            Control::Pulse(pulse) => drop(pulse),
+        }
+    }
+
+    fn open(&mut self, beside: Beside) {
+        if clock::since_epoch().saturating_sub(self.tally_since) >= OWN_METRICS_EVERY {
+            self.tell_of_itself();
+        }
+        self.buffer.invocation_begins();
+        if !self.stays_open() {
+            // Logs of an invocation wait for its end, where nothing else releases them.
+            let released = Released { sdk: Barrier::NONE, platform: self.buffer.barrier() };
+            self.release_beside(beside, released, false);
+        }
+        if clock::since_epoch().saturating_sub(self.last_answer) > IDLE_LIMIT {
+            self.suspect = true;
+            if let Some(task) = self.warming.take() {
+                task.abort();
+            }
+            // Where the breaker is open, a probe does it.
+            if Signal::ALL.iter().all(|signal| !self.lines.of(*signal).breaker.is_open()) {
+                self.warm();
+            }
+        }
+    }
+
+    fn stays_open(&self) -> bool {
+        self.open.is_some_and(|open| open.stays)
+    }
+
+    fn release_beside(&mut self, beside: Beside, at_once: Released, stays: bool) {
+        let (released, due) = match beside {
+            Beside::AtOnce => (at_once, None),
+            Beside::Every { first, interval } => (
+                Released { sdk: Barrier::START, platform: Barrier::START },
+                Some((clock::now() + first, interval)),
+            ),
+        };
+        self.open = Some(Open { released, due, stays });
+        self.release_what_is_due();
+    }
+
+    fn release_what_is_due(&mut self) {
+        let barrier = self.buffer.barrier();
+        if let Some(Open { released, due: Some((at, interval)), .. }) = &mut self.open
+            && *at <= clock::now()
+        {
+            *released = Released { sdk: barrier, platform: barrier };
+            *at = clock::now() + *interval;
+        }
+    }
+
+    fn ingest(&mut self, chunk: Chunk) {
+        let Chunk { signal, bytes, origin, .. } = chunk;
+        let dropped = match &self.sink {
+            Sink::Configured | Sink::Preparing { .. } => false,
+            Sink::Ready(exporter) => exporter.way(signal).is_none(),
+            Sink::Blackhole => true,
+        };
+        if dropped {
+            return;
+        }
+        let bytes = match origin {
+            Origin::Sdk => otlp::edit_resources(signal, &bytes, |resource| self.rules.apply(resource)),
+            Origin::Platform => bytes,
+        };
+        for part in otlp::split(signal, &bytes, self.lines.of(signal).limits()) {
+            *self.tally.received.of_mut(signal) += part.items;
+            self.buffer.push(Chunk { signal, bytes: part.bytes, items: part.items, origin });
+        }
+        self.count_dropped();
+    }
+
+    /// Counts what the buffer had to drop.
+    fn count_dropped(&mut self) {
+        let dropped = self.buffer.take_dropped();
+        for signal in Signal::ALL {
+            self.tally.dropped.add(signal, DropReason::BufferFull, *dropped.of(signal));
+        }
+        let report = self.health.on_dropped(dropped, clock::since_epoch());
+        self.tell(report);
+    }
+
+    fn prepare(&mut self) {
+        let Some(setup) = &mut self.setup else { return };
+        let making = setup();
+        self.tasks.spawn(async { Ended::Setup(making.await) });
+        let patience_until = Some(clock::now() + SETUP_PATIENCE);
+        let former = match std::mem::replace(&mut self.sink, Sink::Configured) {
+            Sink::Ready(exporter) => Some(exporter),
+            _ => None,
+        };
+        self.sink = Sink::Preparing { patience_until, former };
+    }
+
+    /// Begins anew with everything that may have changed since the snapshot was taken, possibly weeks ago.
+    fn restored(&mut self) {
+        // All environments of the snapshot would draw the same numbers.
+        fastrand::seed(clock::epoch_nanos());
+        for signal in Signal::ALL {
+            self.lines.of_mut(signal).breaker.answered();
+        }
+        self.suspect = true;
+        if matches!(self.sink, Sink::Ready(_)) {
+            self.prepare();
+        }
+    }
+
+    /// Opens the connection beside the function, so that the flush after it need not.
+    fn warm(&mut self) {
+        let in_flight = Signal::ALL.iter().any(|signal| self.lines.of(*signal).in_flight.is_some());
+        if self.warming.is_some() || in_flight {
+            return;
+        }
+        let Some(exporter) = self.exporter() else { return };
+        self.warming = Some(self.tasks.spawn(async move { Ended::Attempt(exporter.warm().await) }));
+    }
+
+    /// The exporter, with new connections where the old ones may be dead.
+    fn exporter(&mut self) -> Option<E> {
+        let Sink::Ready(exporter) = &mut self.sink else { return None };
+        if std::mem::take(&mut self.suspect) {
+            *exporter = exporter.afresh();
+        }
+        Some(exporter.clone())
+    }
+
+    /// Starts what may be started.
+    fn dispatch(&mut self) {
+        if !matches!(self.sink, Sink::Ready(_)) {
+            return;
+        }
+        let (now, wall) = (clock::now(), clock::since_epoch());
+        for signal in Signal::ALL {
+            let line = self.lines.of(signal);
+            if line.in_flight.is_some() {
+                continue;
+            }
+            let limits = line.limits();
+            let batch = match (&mut self.flush, self.open) {
+                (Some(flush), _) => {
+                    let waits = self.buffer.waits_before(signal, flush.barrier);
+                    let due = waits && flush.is_due(signal, &line.breaker, now, wall);
+                    if due { self.buffer.take(signal, limits) } else { None }
+                }
+                (None, Some(open)) if line.breaker.is_ready(wall) => {
+                    self.buffer.take_early(signal, limits, open.released)
+                }
+                (None, _) => None,
+            };
+            let Some(batch) = batch else { continue };
+            let Some(exporter) = self.exporter() else { return };
+            let Some(Way { retry, .. }) = exporter.way(signal) else { continue };
+            let chunks = batch.chunks().map(|chunk| chunk.bytes.clone()).collect();
+            let attempt = async move { Ended::Attempt(exporter.attempt(signal, chunks).await) };
+            let task = self.tasks.spawn(attempt);
+            let of_flush = self.flush.is_some();
+            let in_flight = InFlight { task, batch, started_at: now, of_flush, retry, call_off_at: None };
+            self.lines.of_mut(signal).in_flight = Some(in_flight);
+        }
+    }
+
+    /// Takes the end of a task. That of an attempt called off belongs to nothing any more.
+    fn settle(&mut self, ended: Result<(Id, Ended<E>), JoinError>) {
+        let (id, verdict) = match ended {
+            Ok((_, Ended::Setup(exporter))) => return self.set_up(exporter),
+            Ok((id, Ended::Attempt(verdict))) => (id, verdict),
+            // A set-up that panicked leaves nothing to send with.
+            Err(error) if error.is_panic() && matches!(self.sink, Sink::Preparing { .. }) => {
+                return self.set_up(None);
+            }
+            // A batch on which the exporter panics would make it panic again.
+            Err(error) => (error.id(), Verdict::Refused(Failure::Panicked)),
+        };
+        if self.warming.take_if(|task| task.id() == id).is_some() {
+            // What is wrong with the way shows when something is to go it; here nothing was lost.
+            self.note_answer(&verdict);
+            return;
+        }
+        let is_it = |in_flight: &mut InFlight| in_flight.task.id() == id;
+        let found = Signal::ALL
+            .into_iter()
+            .find_map(|signal| Some((signal, self.lines.of_mut(signal).in_flight.take_if(is_it)?)));
+        if let Some((signal, in_flight)) = found {
+            self.note_answer(&verdict);
+            self.judge(signal, in_flight, verdict);
+        }
+    }
+
+    /// Takes the verdict of an attempt.
+    fn judge(&mut self, signal: Signal, in_flight: InFlight, verdict: Verdict) {
+        let InFlight { batch, of_flush, retry, .. } = in_flight;
+        let line = self.lines.of_mut(signal);
+        if matches!(verdict, Verdict::TooLarge(_)) && line.too_large(&batch) {
+            let limits = line.limits();
+            self.buffer.give_back_cut(batch, limits);
+            self.count_dropped();
+            return;
+        }
+        let report = self.health.on_verdict(signal, batch.items, &verdict, clock::since_epoch());
+        let reason = match verdict {
+            Verdict::Accepted { rejected } => {
+                *self.tally.sent.of_mut(signal) += batch.items.saturating_sub(rejected);
+                self.tally.dropped.add(signal, DropReason::Rejected, rejected);
+                None
+            }
+            Verdict::TooLarge(_) => Some(DropReason::TooLarge),
+            Verdict::Refused(_) => Some(DropReason::Refused),
+            Verdict::Retry { failure, after } => {
+                self.buffer.give_back(batch);
+                self.failed(signal, Failed { failure, after, retry, of_flush });
+                self.tell(report);
+                return;
+            }
+        };
+        self.buffer.release(&batch);
+        if let Some(reason) = reason {
+            self.tally.dropped.add(signal, reason, batch.items);
+        } else if let Some(flush) = &mut self.flush {
+            flush.progressed(signal);
+        }
+        if self.lines.of_mut(signal).answered(reason.is_none()) {
+            self.recovered(signal);
+        }
+        self.tell(report);
+    }
+
+    /// Takes that an attempt failed, after which the same may go through.
+    fn failed(&mut self, signal: Signal, failed: Failed) {
+        let Failed { failure, after, retry, of_flush } = failed;
+        let now = clock::now();
+        let line = self.lines.of_mut(signal);
+        let at = line.failed(retry, after, clock::since_epoch(), now);
+        // An attempt from before the flush leaves it one of its own, but not after one that took all of its time.
+        let trips = match self.flush.as_mut().filter(|_| of_flush) {
+            Some(flush) => !flush.retries(signal, Again { at, after, within: retry.max_elapsed_time }, now),
+            None => failure == Failure::Timeout,
+        };
+        if trips {
+            line.breaker.trip();
+        }
+    }
+
+    /// What a signal has recovered from, signals that go to the same endpoint have as well.
+    fn recovered(&mut self, signal: Signal) {
+        let endpoint = |sink: &Sink<E>, signal| match sink {
+            Sink::Ready(exporter) => exporter.way(signal).map(|way| way.endpoint),
+            _ => None,
+        };
+        for other in Signal::ALL {
+            if endpoint(&self.sink, other) == endpoint(&self.sink, signal) {
+                self.lines.of_mut(other).breaker.answered();
+            }
+        }
+    }
+
+    fn set_up(&mut self, exporter: Option<E>) {
+        let former = match std::mem::replace(&mut self.sink, Sink::Blackhole) {
+            Sink::Preparing { former, .. } => former,
+            _ => None,
+        };
+        if let Some(exporter) = exporter.or(former) {
+            for signal in Signal::ALL.into_iter().filter(|signal| exporter.way(*signal).is_none()) {
+                self.buffer.clear(signal);
+            }
+            self.sink = Sink::Ready(exporter);
+            // Its first connection is as good as answered, or the first invocation would make a second.
+            self.last_answer = clock::since_epoch();
+        } else {
+            for signal in Signal::ALL {
+                self.buffer.clear(signal);
+            }
+        }
+        self.warm();
+    }
+
+    fn note_answer(&mut self, verdict: &Verdict) {
+        match verdict {
+            // Silence says nothing of new connections.
+            Verdict::Retry { failure: Failure::Timeout, .. } => self.suspect = true,
+            Verdict::Retry { .. } => {}
+            Verdict::Accepted { .. } | Verdict::TooLarge(_) | Verdict::Refused(_) => {
+                self.last_answer = clock::since_epoch();
+            }
+        }
+    }
+
+    /// When something is to be looked at, whatever happens.
+    fn wake_at(&self) -> Option<Instant> {
+        let (now, wall) = (clock::now(), clock::since_epoch());
+        let lines = || Signal::ALL.into_iter().map(|signal| self.lines.of(signal));
+        let probes = lines().filter_map(|line| line.in_flight.as_ref()?.call_off_at);
+        // One that is over is waited for no more: what was to go has gone, or there was nothing.
+        let pauses = lines().filter(|line| !line.breaker.is_ready(wall));
+        let pauses = pauses.filter_map(|line| line.resume_at(wall, now)).filter(|_| self.open.is_some());
+        let release = self.open.and_then(|open| open.due).map(|(at, _)| at);
+        probes.chain(pauses).chain(release).chain(self.flush_at()).min()
+    }
+
+    /// When the flush has to be looked at.
+    fn flush_at(&self) -> Option<Instant> {
+        let flush = self.flush.as_ref()?;
+        match self.sink {
+            Sink::Preparing { patience_until, .. } => patience_until,
+            _ => flush.again_at(),
+        }
+    }
+
+    fn wake(&mut self) {
+        let now = clock::now();
+        if let Sink::Preparing { patience_until, .. } = &mut self.sink {
+            patience_until.take_if(|until| *until <= now);
+        }
+        if let Some(flush) = &mut self.flush {
+            flush.wake(now);
+        }
+        for signal in Signal::ALL {
+            let is_over = |probe: &mut InFlight| probe.call_off_at.is_some_and(|at| at <= now);
+            if let Some(probe) = self.lines.of_mut(signal).in_flight.take_if(is_over) {
+                self.call_off_probe(signal, probe);
+            }
+        }
+        self.release_what_is_due();
+    }
+
+    /// Ends a flush that has nothing left to wait for.
+    fn finish_flush(&mut self) {
+        let in_flight = Signal::ALL.iter().any(|signal| self.lines.of(*signal).in_flight.is_some());
+        if in_flight || self.flush_at().is_some() {
+            return;
+        }
+        let Some(flush) = self.flush.take() else { return };
+        if flush.reason != FlushReason::NearDeadline && !self.stays_open() {
+            // What comes now would only be cut off by the freeze.
+            self.open = None;
+        }
+        self.tally.flushes.push(flush.took());
+        flush.finish();
+    }
+
+    /// From now on the function waits for probes that are under way.
+    fn limit_probes(&mut self, reason: FlushReason) {
+        if reason == FlushReason::Shutdown {
+            return;
+        }
+        for signal in Signal::ALL {
+            let Line { breaker, in_flight, .. } = self.lines.of_mut(signal);
+            if let (Some(budget), Some(probe)) = (breaker.probe_budget(), in_flight) {
+                probe.call_off_at = Some(probe.started_at + budget);
+            }
+        }
+    }
+
+    fn call_off_probe(&mut self, signal: Signal, probe: InFlight) {
+        probe.task.abort();
+        self.suspect = true;
+        self.lines.of_mut(signal).breaker.probe_hung();
+        self.judge(signal, probe, Verdict::retry(Failure::FlushTimeout));
+    }
+
+    /// Takes what has no answer when a flush is called off for an answer: the endpoint hangs.
+    fn judge_the_unanswered(&mut self) {
+        let now = clock::now();
+        for signal in Signal::ALL {
+            let flush = self.flush.as_ref();
+            let progressed = flush.is_some_and(|flush| flush.has_progressed(signal));
+            let is_unanswered = |in_flight: &mut InFlight| {
+                let had = now.saturating_duration_since(in_flight.started_at);
+                had >= FAIR_TIME && !progressed
+            };
+            if let Some(in_flight) = self.lines.of_mut(signal).in_flight.take_if(is_unanswered) {
+                in_flight.task.abort();
+                self.suspect = true;
+                self.judge(signal, in_flight, Verdict::retry(Failure::FlushTimeout));
+                self.lines.of_mut(signal).breaker.trip();
+            }
+        }
+    }
+
+    /// Ends what is in flight and keeps it.
+    fn call_off(&mut self) {
+        // What has got through in this very moment must not be sent again.
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.settle(ended);
+        }
+        if let Some(task) = self.warming.take() {
+            task.abort();
+        }
+        for signal in Signal::ALL {
+            if let Some(InFlight { task, batch, .. }) = self.lines.of_mut(signal).in_flight.take() {
+                task.abort();
+                self.buffer.give_back(batch);
+                self.suspect = true;
+            }
+        }
+        if let Some(flush) = self.flush.take() {
+            self.tally.flushes.push(flush.took());
+        }
+    }
+
+    fn tell(&mut self, report: Option<Report>) {
+        match report {
+            None => {}
+            Some(report @ Report::Recovered { .. }) => {
+                tracing::info!("{report}");
+                self.tell_of_losses();
+            }
+            Some(report) => tracing::warn!("{report}"),
+        }
+    }
+
+    /// Tells the backend what it did not get, now that the way is free.
+    fn tell_of_losses(&mut self) {
+        let dropped = self.tally.dropped;
+        if dropped.is_empty() {
+            return;
+        }
+        let to = clock::since_epoch();
+        let record = own_telemetry::losses(self.rules.own(), &dropped, to);
+        self.keep_own(Signal::Logs, record.encode_to_vec(), 1);
+        if self.tells_of_itself {
+            // The count goes with the rest.
+            return self.tell_of_itself();
+        }
+        let span = Span { from: self.tally_since, to };
+        let (request, points) = own_telemetry::drop_counter(self.rules.own(), &dropped, span);
+        self.keep_own(Signal::Metrics, request.encode_to_vec(), points);
+        self.begin_a_tally(to);
+    }
+
+    /// Tells the backend what passed, where that was asked for.
+    fn tell_of_itself(&mut self) {
+        if !self.tells_of_itself {
+            return;
+        }
+        let waiting = self.buffer.waiting();
+        let kept = |signal| {
+            let in_flight = self.lines.of(signal).in_flight.as_ref();
+            waiting.of(signal) + in_flight.map_or(0, |in_flight| in_flight.batch.items)
+        };
+        let standing = Standing {
+            kept: PerSignal::from_fn(kept),
+            breaker_open: PerSignal::from_fn(|signal| self.lines.of(signal).breaker.is_open()),
+        };
+        let span = Span { from: self.tally_since, to: clock::since_epoch() };
+        let (request, points) = own_telemetry::metrics(self.rules.own(), &self.tally, &standing, span);
+        self.begin_a_tally(span.to);
+        self.keep_own(Signal::Metrics, request.encode_to_vec(), points);
+    }
+
+    fn begin_a_tally(&mut self, since: Duration) {
+        self.tally = Tally::default();
+        self.tally_since = since;
+    }
+
+    fn keep_own(&mut self, signal: Signal, bytes: Vec<u8>, items: usize) {
+        if items > 0 {
+            self.ingest(Chunk { signal, bytes: Bytes::from(bytes), items, origin: Origin::Platform });
+        }
+    }
+}

@@ -1,0 +1,580 @@
+//! The pipeline against an exporter whose verdicts the test gives.
+
+use tokio::sync::oneshot;
+
+use super::handle::{CONTROL_RESERVE, QUEUE_LIMIT};
+use super::*;
+use crate::core::config;
+use crate::core::resource::Registration;
+use crate::edge::clock::tests::freeze;
+
+const ACCEPTED: Verdict = Verdict::Accepted { rejected: 0 };
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+fn unavailable() -> Verdict {
+    Verdict::retry(Failure::Http(503))
+}
+
+/// An attempt that waits for the test's verdict; dropped when it is called off.
+struct Attempt {
+    signal: Signal,
+    items: Vec<usize>,
+    verdict: oneshot::Sender<Verdict>,
+    /// How often the exporter had been made afresh by then.
+    generation: usize,
+}
+
+impl Attempt {
+    fn answer(self, verdict: Verdict) {
+        self.verdict.send(verdict).expect("the attempt waits");
+    }
+}
+
+#[derive(Clone)]
+struct Fake {
+    attempts: mpsc::Sender<Attempt>,
+    generation: usize,
+    /// In place of the usual.
+    retry: Option<Retry>,
+}
+
+impl Export for Fake {
+    async fn attempt(&self, signal: Signal, chunks: Vec<Bytes>) -> Verdict {
+        let (verdict, answer) = oneshot::channel();
+        let items = chunks.iter().map(|chunk| otlp::validate(signal, chunk).expect("a request")).collect();
+        let attempt = Attempt { signal, items, verdict, generation: self.generation };
+        self.attempts.send(attempt).await.expect("the test listens");
+        answer.await.expect("a verdict; a test that drops it wants a panic")
+    }
+
+    fn way(&self, _: Signal) -> Option<Way> {
+        let retry = Retry {
+            initial_backoff: Duration::from_secs(5),
+            max_backoff: Duration::from_secs(30),
+            max_elapsed_time: Duration::from_mins(5),
+        };
+        Some(Way { endpoint: 0, retry: self.retry.unwrap_or(retry) })
+    }
+
+    async fn warm(&self) -> Verdict {
+        ACCEPTED
+    }
+
+    fn afresh(&self) -> Self {
+        Self { generation: self.generation + 1, ..self.clone() }
+    }
+}
+
+struct Test {
+    handle: Handle,
+    attempts: mpsc::Receiver<Attempt>,
+}
+
+impl Test {
+    /// A pipeline that is set up and runs.
+    async fn start() -> Self {
+        Self::with(&[], None).await
+    }
+
+    async fn with(variables: &[(&str, &str)], retry: Option<Retry>) -> Self {
+        let (sender, attempts) = mpsc::channel(16);
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let config = config::read(&variables.collect()).config;
+        let rules = ResourceRules::new(&config, &Registration::default());
+        let fake = Fake { attempts: sender, generation: 0, retry };
+        let setup: Setup<Fake> = Box::new(move || {
+            let fake = fake.clone();
+            Box::pin(async { Some(fake) })
+        });
+        let (pipeline, handle) = Pipeline::new(&config, rules, Some(setup));
+        tokio::spawn(pipeline.run());
+        handle.control(Control::Prepare);
+        let mut test = Self { handle, attempts };
+        test.nothing_starts().await;
+        test
+    }
+
+    fn offer(&self, signal: Signal, origin: Origin, items: usize) {
+        self.handle.offer(request(signal, origin, items)).expect("room");
+    }
+
+    fn flush(&self, reason: FlushReason) -> oneshot::Receiver<()> {
+        let (done, flushed) = oneshot::channel();
+        let deadline = clock::now() + FLUSH_TIMEOUT;
+        self.handle.control(Control::Flush { reason, deadline, done });
+        flushed
+    }
+
+    fn open(&self) {
+        self.handle.control(Control::Open(Beside::AtOnce));
+    }
+
+    /// An invocation's flush that fails, so that the breaker opens.
+    async fn open_the_breaker(&mut self) {
+        self.offer(Signal::Logs, Origin::Platform, 1);
+        let flushed = self.flush(FlushReason::EndOfInvocation);
+        self.attempt().await.answer(unavailable());
+        flushed.await.expect("flushed");
+        self.handle.control(Control::Close);
+    }
+
+    async fn attempt(&mut self) -> Attempt {
+        let attempt = tokio::time::timeout(Duration::from_mins(1), self.attempts.recv()).await;
+        attempt.expect("no attempt in a minute of paused time").expect("the pipeline lives")
+    }
+
+    /// Lets the pipeline do all it can, and sees that no attempt comes of it.
+    async fn nothing_starts(&mut self) {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        assert!(self.attempts.try_recv().is_err(), "an attempt was started");
+    }
+}
+
+/// A request of items that are `size` bytes each.
+fn large(signal: Signal, items: usize, size: usize) -> Chunk {
+    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+    use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+    // What is a log record's `severity_text` is a span's `trace_state`, both of them strings.
+    let record = LogRecord { severity_text: "x".repeat(size), ..LogRecord::default() };
+    let scope = ScopeLogs { log_records: vec![record; items], ..ScopeLogs::default() };
+    let resource_logs = vec![ResourceLogs { scope_logs: vec![scope], ..ResourceLogs::default() }];
+    let bytes = Bytes::from(ExportLogsServiceRequest { resource_logs }.encode_to_vec());
+    Chunk { signal, bytes, items, origin: Origin::Sdk }
+}
+
+fn request(signal: Signal, origin: Origin, items: usize) -> Chunk {
+    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+    use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+    use prost::Message as _;
+    // Of empty items the requests for logs and for traces are the same bytes.
+    let scope = ScopeLogs { log_records: vec![LogRecord::default(); items], ..ScopeLogs::default() };
+    let resource_logs = vec![ResourceLogs { scope_logs: vec![scope], ..ResourceLogs::default() }];
+    let bytes = Bytes::from(ExportLogsServiceRequest { resource_logs }.encode_to_vec());
+    Chunk { signal, bytes, items, origin }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_covers_what_came_before_it_and_waits_for_the_answers() {
+    let mut test = Test::start().await;
+    test.offer(Signal::Logs, Origin::Platform, 3);
+    test.offer(Signal::Traces, Origin::Sdk, 2);
+    let mut flushed = test.flush(FlushReason::EndOfInvocation);
+    test.offer(Signal::Logs, Origin::Sdk, 7);
+    let (logs, traces) = (test.attempt().await, test.attempt().await);
+    assert_eq!((logs.signal, &logs.items), (Signal::Logs, &vec![3]));
+    assert_eq!((traces.signal, &traces.items), (Signal::Traces, &vec![2]));
+    logs.answer(ACCEPTED);
+    test.nothing_starts().await;
+    assert!(flushed.try_recv().is_err(), "traces are not answered yet");
+    traces.answer(ACCEPTED);
+    flushed.await.expect("flushed");
+    // What came behind the barrier stays, for a freeze may follow.
+    test.nothing_starts().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sdks_data_leaves_while_a_function_runs_one_request_at_a_time() {
+    let mut test = Test::start().await;
+    test.offer(Signal::Traces, Origin::Sdk, 1);
+    test.nothing_starts().await;
+    test.open();
+    let first = test.attempt().await;
+    assert_eq!(first.generation, 0, "the connection made at the start was thrown away");
+    test.offer(Signal::Traces, Origin::Sdk, 2);
+    test.offer(Signal::Traces, Origin::Sdk, 3);
+    test.offer(Signal::Logs, Origin::Platform, 4);
+    test.nothing_starts().await;
+    first.answer(ACCEPTED);
+    assert_eq!(test.attempt().await.items, [2, 3]);
+    test.nothing_starts().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_called_off_keeps_all_and_the_next_function_takes_it_along_on_new_connections() {
+    let mut test = Test::start().await;
+    test.offer(Signal::Logs, Origin::Platform, 3);
+    let flushed = test.flush(FlushReason::EndOfInvocation);
+    let hanging = test.attempt().await;
+    test.handle.control(Control::Cancel);
+    test.handle.control(Control::Close);
+    flushed.await.expect_err("nobody waits for it any more");
+    test.nothing_starts().await;
+    assert!(hanging.verdict.is_closed(), "the attempt goes on over the freeze");
+    test.open();
+    let again = test.attempt().await;
+    assert_eq!((again.items, again.generation), (vec![3], hanging.generation + 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_got_through_in_the_moment_of_calling_off_is_not_sent_again() {
+    let mut test = Test::start().await;
+    test.offer(Signal::Logs, Origin::Sdk, 3);
+    test.flush(FlushReason::EndOfInvocation);
+    let attempt = test.attempt().await;
+    // The verdict and the message are there before the pipeline has its turn again.
+    attempt.answer(ACCEPTED);
+    tokio::task::yield_now().await;
+    test.handle.control(Control::Cancel);
+    test.open();
+    test.nothing_starts().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_failed_a_flush_is_left_alone_after_functions_and_probed_beside_one() {
+    let mut test = Test::start().await;
+    test.open_the_breaker().await;
+    for _ in 0..3 {
+        test.open();
+        test.offer(Signal::Logs, Origin::Platform, 2);
+        test.flush(FlushReason::EndOfInvocation).await.expect("flushed at once");
+        test.handle.control(Control::Close);
+        test.nothing_starts().await;
+    }
+    // The pause is of wall time: the monotonic clock may stand still meanwhile.
+    freeze(Duration::from_secs(6));
+    test.open();
+    let probe = test.attempt().await;
+    assert_eq!(probe.items, [1, 2, 2, 2]);
+    probe.answer(ACCEPTED);
+    test.offer(Signal::Logs, Origin::Platform, 3);
+    let flushed = test.flush(FlushReason::EndOfInvocation);
+    test.attempt().await.answer(ACCEPTED);
+    flushed.await.expect("flushed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_hangs_delays_the_end_of_the_invocation_by_little() {
+    let mut test = Test::start().await;
+    test.open_the_breaker().await;
+    for budget in [100, 200, 400, 400] {
+        freeze(Duration::from_secs(31));
+        test.open();
+        let probe = test.attempt().await;
+        let began = clock::now();
+        test.flush(FlushReason::EndOfInvocation).await.expect("flushed");
+        assert!(clock::now() - began <= Duration::from_millis(budget + 1), "longer than {budget} ms");
+        assert!(probe.verdict.is_closed(), "the probe goes on over the freeze");
+        test.handle.control(Control::Close);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_that_runs_for_long_is_used_for_one_probe_after_another() {
+    let mut test = Test::start().await;
+    test.open_the_breaker().await;
+    test.open();
+    // Paused time moves on by itself to the end of each pause.
+    for _ in 0..3 {
+        test.attempt().await.answer(unavailable());
+    }
+    test.attempt().await.answer(ACCEPTED);
+    test.nothing_starts().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_signal_recovers_from_the_others_have_too() {
+    let mut test = Test::start().await;
+    test.offer(Signal::Logs, Origin::Platform, 1);
+    test.offer(Signal::Traces, Origin::Sdk, 1);
+    let flushed = test.flush(FlushReason::EndOfInvocation);
+    for _ in 0..2 {
+        test.attempt().await.answer(unavailable());
+    }
+    flushed.await.expect("flushed");
+    freeze(Duration::from_secs(6));
+    test.open();
+    test.attempt().await.answer(ACCEPTED);
+    let flushed = test.flush(FlushReason::EndOfInvocation);
+    test.attempt().await.answer(ACCEPTED);
+    flushed.await.expect("flushed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backoff_shorter_than_the_flush_is_waited_for() {
+    let retry = Retry {
+        initial_backoff: Duration::from_millis(100),
+        max_backoff: Duration::from_millis(400),
+        max_elapsed_time: Duration::from_mins(5),
+    };
+    let mut test = Test::with(&[], Some(retry)).await;
+    test.offer(Signal::Logs, Origin::Platform, 1);
+    let flushed = test.flush(FlushReason::EndOfInvocation);
+    for _ in 0..2 {
+        test.attempt().await.answer(unavailable());
+    }
+    test.attempt().await.answer(ACCEPTED);
+    flushed.await.expect("flushed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_backends_own_wish_to_wait_is_honoured() {
+    let wish =
+        |seconds| Verdict::Retry { failure: Failure::Http(429), after: Some(Duration::from_secs(seconds)) };
+    let mut test = Test::start().await;
+    test.offer(Signal::Logs, Origin::Platform, 1);
+    let flushed = test.flush(FlushReason::EndOfInvocation);
+    test.attempt().await.answer(wish(60));
+    flushed.await.expect("flushed");
+    test.handle.control(Control::Close);
+    freeze(Duration::from_secs(59));
+    test.open();
+    test.nothing_starts().await;
+    test.handle.control(Control::Close);
+    freeze(Duration::from_secs(2));
+    test.open();
+    test.attempt().await.answer(ACCEPTED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_that_gets_on_but_runs_out_of_time_does_not_open_the_breaker() {
+    let mut test = Test::with(&[("ROTEL_LOGS_BATCH_MAX_SIZE", "1")], None).await;
+    test.offer(Signal::Logs, Origin::Platform, 2);
+    let flushed = test.flush(FlushReason::EndOfInvocation);
+    test.attempt().await.answer(ACCEPTED);
+    let slow = test.attempt().await;
+    tokio::time::advance(FLUSH_TIMEOUT).await;
+    test.handle.control(Control::Cancel);
+    test.handle.control(Control::Close);
+    flushed.await.expect_err("called off");
+    assert!(slow.verdict.is_closed());
+    test.flush(FlushReason::EndOfInvocation);
+    test.attempt().await.answer(ACCEPTED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_hangs_through_a_flush_opens_the_breaker() {
+    let mut test = Test::start().await;
+    test.offer(Signal::Logs, Origin::Platform, 1);
+    test.flush(FlushReason::EndOfInvocation);
+    let hanging = test.attempt().await;
+    tokio::time::advance(FLUSH_TIMEOUT).await;
+    test.handle.control(Control::Cancel);
+    test.handle.control(Control::Close);
+    test.flush(FlushReason::EndOfInvocation).await.expect("flushed at once");
+    assert!(hanging.verdict.is_closed());
+    test.nothing_starts().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_too_large_goes_in_smaller_ones() {
+    let mut test = Test::start().await;
+    for _ in 0..4 {
+        test.handle.offer(large(Signal::Traces, 10, 10_000)).expect("room");
+    }
+    let flushed = test.flush(FlushReason::EndOfInvocation);
+    let whole = test.attempt().await;
+    assert_eq!(whole.items.iter().sum::<usize>(), 40);
+    whole.answer(Verdict::TooLarge(Failure::Http(413)));
+    let mut arrived = 0;
+    while arrived < 40 {
+        let part = test.attempt().await;
+        let items = part.items.iter().sum::<usize>();
+        assert!(items <= 20, "{items} of 40 items in one request");
+        arrived += items;
+        part.answer(ACCEPTED);
+    }
+    assert_eq!(arrived, 40);
+    flushed.await.expect("flushed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_finds_everything_too_large_is_not_asked_item_by_item() {
+    let mut test = Test::start().await;
+    test.handle.offer(large(Signal::Logs, 100, 1000)).expect("room");
+    let flushed = test.flush(FlushReason::EndOfInvocation);
+    let mut requests = 0;
+    let refuse_all = async {
+        loop {
+            test.attempt().await.answer(Verdict::TooLarge(Failure::Grpc(8)));
+            requests += 1;
+        }
+    };
+    tokio::select! {
+        biased;
+        flushed = flushed => flushed.expect("flushed"),
+        () = refuse_all => {}
+    }
+    assert!((4..20).contains(&requests), "{requests} requests");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_is_told_to_the_backend_once_the_way_is_free() {
+    let mut test = Test::with(&[("ROTEL_BUFFER_MAX_BYTES", "30000")], None).await;
+    test.open_the_breaker().await;
+    for _ in 0..2 {
+        test.handle.offer(large(Signal::Traces, 2, 10_000)).expect("room");
+    }
+    freeze(Duration::from_secs(6));
+    test.open();
+    let mut told = Vec::new();
+    let flushed = test.flush(FlushReason::EndOfInvocation);
+    let answer_all = async {
+        loop {
+            let attempt = test.attempt().await;
+            told.push((attempt.signal, attempt.items.iter().sum::<usize>()));
+            attempt.answer(ACCEPTED);
+        }
+    };
+    tokio::select! {
+        biased;
+        flushed = flushed => flushed.expect("flushed"),
+        () = answer_all => {}
+    }
+    assert!(!told.is_empty());
+    let flushed = test.flush(FlushReason::Shutdown);
+    let answer_all = async {
+        loop {
+            let attempt = test.attempt().await;
+            told.push((attempt.signal, attempt.items.iter().sum::<usize>()));
+            attempt.answer(ACCEPTED);
+        }
+    };
+    tokio::select! {
+        biased;
+        flushed = flushed => flushed.expect("flushed"),
+        () = answer_all => {}
+    }
+    // The first log record and two spans were dropped for the budget.
+    told.sort_by_key(|(signal, _)| *signal as usize);
+    assert_eq!(told, [(Signal::Logs, 1), (Signal::Metrics, 2), (Signal::Traces, 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_leaves_at_intervals_where_that_was_chosen() {
+    let mut test = Test::start().await;
+    let every =
+        |first| Beside::Every { first: Duration::from_secs(first), interval: Duration::from_secs(20) };
+    test.offer(Signal::Logs, Origin::Platform, 1);
+    test.handle.control(Control::Open(every(5)));
+    test.offer(Signal::Traces, Origin::Sdk, 2);
+    test.nothing_starts().await;
+    let began = clock::now();
+    let (first, second) = (test.attempt().await, test.attempt().await);
+    assert_eq!((first.signal, second.signal), (Signal::Logs, Signal::Traces));
+    assert!(clock::now() - began >= Duration::from_secs(5));
+    first.answer(ACCEPTED);
+    second.answer(ACCEPTED);
+    test.offer(Signal::Traces, Origin::Sdk, 3);
+    test.nothing_starts().await;
+    test.attempt().await.answer(ACCEPTED);
+    assert!(clock::now() - began >= Duration::from_secs(25));
+    test.handle.control(Control::Close);
+    test.offer(Signal::Traces, Origin::Sdk, 4);
+    test.handle.control(Control::Open(every(0)));
+    test.attempt().await.answer(ACCEPTED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restore_the_exporter_is_made_anew() {
+    let mut test = Test::start().await;
+    test.open_the_breaker().await;
+    test.handle.control(Control::Restored);
+    test.open();
+    let attempt = test.attempt().await;
+    assert_eq!((attempt.items.clone(), attempt.generation), (vec![1], 1));
+    attempt.answer(ACCEPTED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_ten_minutes_of_freeze_connections_are_made_anew() {
+    let mut test = Test::start().await;
+    test.offer(Signal::Logs, Origin::Platform, 1);
+    let flushed = test.flush(FlushReason::EndOfInvocation);
+    let before = test.attempt().await;
+    let generation = before.generation;
+    before.answer(ACCEPTED);
+    flushed.await.expect("flushed");
+    freeze(Duration::from_mins(10));
+    test.open();
+    test.offer(Signal::Traces, Origin::Sdk, 1);
+    assert_eq!(test.attempt().await.generation, generation + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_extension_tells_of_itself_where_that_was_asked_for() {
+    let mut test = Test::with(&[("ROTEL_ENABLE_INTERNAL_TELEMETRY", "true")], None).await;
+    test.open();
+    test.nothing_starts().await;
+    freeze(Duration::from_secs(61));
+    test.open();
+    let attempt = test.attempt().await;
+    assert_eq!(attempt.signal, Signal::Metrics);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_from_before_the_flush_that_fails_leaves_the_flush_one_of_its_own() {
+    let mut test = Test::start().await;
+    test.open();
+    test.offer(Signal::Traces, Origin::Sdk, 1);
+    let before = test.attempt().await;
+    let flushed = test.flush(FlushReason::EndOfInvocation);
+    before.answer(unavailable());
+    test.attempt().await.answer(ACCEPTED);
+    flushed.await.expect("flushed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_or_makes_the_exporter_panic_is_not_sent_again() {
+    let mut test = Test::start().await;
+    for refuse in [true, false] {
+        test.offer(Signal::Traces, Origin::Sdk, 1);
+        let flushed = test.flush(FlushReason::EndOfInvocation);
+        let attempt = test.attempt().await;
+        if refuse {
+            attempt.answer(Verdict::Refused(Failure::Http(400)));
+        } else {
+            drop(attempt);
+        }
+        flushed.await.expect("flushed");
+        test.open();
+        test.nothing_starts().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_shutdown_what_fails_is_tried_again_until_the_flush_is_called_off() {
+    let mut test = Test::start().await;
+    test.offer(Signal::Logs, Origin::Platform, 1);
+    let flushed = test.flush(FlushReason::Shutdown);
+    for _ in 0..3 {
+        test.attempt().await.answer(unavailable());
+    }
+    test.attempt().await.answer(ACCEPTED);
+    flushed.await.expect("flushed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_waits_for_the_exporter_but_not_for_ever() {
+    let config = config::read(&config::Variables::new()).config;
+    let rules = ResourceRules::new(&config, &Registration::default());
+    let setup: Setup<Fake> = Box::new(|| Box::pin(std::future::pending()));
+    let (pipeline, handle) = Pipeline::new(&config, rules, Some(setup));
+    tokio::spawn(pipeline.run());
+    handle.control(Control::Prepare);
+    handle.offer(request(Signal::Logs, Origin::Platform, 1)).expect("room");
+    for patience in [SETUP_PATIENCE, Duration::ZERO] {
+        let (done, flushed) = oneshot::channel();
+        let deadline = clock::now() + FLUSH_TIMEOUT;
+        handle.control(Control::Flush { reason: FlushReason::EndOfInvocation, deadline, done });
+        // Paused time moves on by itself to the next timer.
+        let flushed = tokio::time::timeout(patience + Duration::from_millis(100), flushed).await;
+        flushed.expect("in time").expect("flushed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn telemetry_never_takes_the_room_of_the_drivers_messages() {
+    let config = config::read(&config::Variables::new()).config;
+    let rules = ResourceRules::new(&config, &Registration::default());
+    // It does not run, so that nothing is taken from the queue.
+    let (_pipeline, handle) = Pipeline::<Fake>::new(&config, rules, None);
+    let offered =
+        (0..=QUEUE_LIMIT).take_while(|_| handle.offer(request(Signal::Logs, Origin::Sdk, 1)).is_ok()).count();
+    assert_eq!(offered, QUEUE_LIMIT - CONTROL_RESERVE);
+    let (done, mut flushed) = oneshot::channel();
+    let deadline = clock::now() + FLUSH_TIMEOUT;
+    handle.control(Control::Flush { reason: FlushReason::EndOfInvocation, deadline, done });
+    assert_eq!(flushed.try_recv(), Err(oneshot::error::TryRecvError::Empty), "the message was dropped");
+}

@@ -1,0 +1,303 @@
+//! The extension's telemetry about itself, in OTLP's form: what it had to drop, and, on request, what passed through it.
+
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
+use opentelemetry_proto::tonic::metrics::v1::{
+    AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics,
+    ScopeMetrics, Sum,
+};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+
+use crate::core::logs::{self, Severity};
+use crate::core::resource::string;
+use crate::core::signal::{PerSignal, Signal};
+use crate::core::tally::{Drops, Tally};
+
+/// Upper bounds of the histogram of flushes, in seconds.
+const FLUSH_BOUNDS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+
+/// The time that points cover, since the epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// When they were last told.
+    pub from: Duration,
+    /// Now.
+    pub to: Duration,
+}
+
+/// What holds now, beside what was counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// Items that wait for the backend.
+    pub kept: PerSignal<usize>,
+    /// Whether the circuit breaker is open.
+    pub breaker_open: PerSignal<bool>,
+}
+
+/// A log record that says what was lost, for a backend that takes telemetry again.
+pub fn losses(resource: Resource, dropped: &Drops, at: Duration) -> ExportLogsServiceRequest {
+    let severity = Severity::Warn;
+    let total: usize = dropped.iter().map(|(_, _, items)| items).sum();
+    let attributes = dropped
+        .iter()
+        .map(|(signal, reason, items)| {
+            number(&format!("rotel.extension.dropped.{signal}.{}", reason.as_str()), items)
+        })
+        .collect();
+    let record = LogRecord {
+        time_unix_nano: nanos(at),
+        observed_time_unix_nano: nanos(at),
+        severity_number: severity.number(),
+        severity_text: severity.as_str().to_owned(),
+        body: Some(text(&format!(
+            "{total} items of telemetry were lost on their way; the attributes say which"
+        ))),
+        attributes,
+        ..LogRecord::default()
+    };
+    ExportLogsServiceRequest { resource_logs: vec![logs::under(resource, vec![record])] }
+}
+
+/// The counter of what was dropped; how many points, too.
+pub fn drop_counter(resource: Resource, dropped: &Drops, span: Span) -> (ExportMetricsServiceRequest, usize) {
+    request(resource, vec![dropped_items(dropped, span)])
+}
+
+/// All that was counted, and what holds now; how many points, too.
+pub fn metrics(
+    resource: Resource,
+    tally: &Tally,
+    standing: &Standing,
+    span: Span,
+) -> (ExportMetricsServiceRequest, usize) {
+    let per_signal = |counts: &PerSignal<usize>| {
+        let points = Signal::ALL.into_iter().map(|signal| (signal, *counts.of(signal)));
+        points.filter(|(_, items)| *items > 0).collect::<Vec<_>>()
+    };
+    let counter = |name: &str, about: &str, counts: &PerSignal<usize>| {
+        let points = per_signal(counts).into_iter();
+        let points = points.map(|(signal, items)| point(vec![of(signal)], items, span)).collect();
+        counter(name, about, points)
+    };
+    let standing_of = |value: &dyn Fn(Signal) -> usize| {
+        Signal::ALL.map(|signal| point(vec![of(signal)], value(signal), span)).to_vec()
+    };
+    let metrics = vec![
+        counter("rotel.extension.received", "items taken from the SDK and the platform", &tally.received),
+        counter("rotel.extension.sent", "items that the backend has taken", &tally.sent),
+        dropped_items(&tally.dropped, span),
+        gauge(
+            "rotel.extension.kept",
+            "items that wait for the backend",
+            "{item}",
+            standing_of(&|signal| *standing.kept.of(signal)),
+        ),
+        gauge(
+            "rotel.extension.breaker.open",
+            "1 while the endpoint is given a rest",
+            "1",
+            standing_of(&|signal| usize::from(*standing.breaker_open.of(signal))),
+        ),
+        flushes(&tally.flushes, span),
+    ];
+    request(resource, metrics)
+}
+
+fn dropped_items(dropped: &Drops, span: Span) -> Metric {
+    let points = dropped.iter().map(|(signal, reason, items)| {
+        point(vec![of(signal), string("reason", reason.as_str())], items, span)
+    });
+    counter("rotel.extension.dropped", "items thrown away", points.collect())
+}
+
+fn request(resource: Resource, metrics: Vec<Metric>) -> (ExportMetricsServiceRequest, usize) {
+    let metrics: Vec<Metric> = metrics.into_iter().filter(|metric| points(metric) > 0).collect();
+    let points = metrics.iter().map(points).sum();
+    let scope_metrics = vec![ScopeMetrics { scope: Some(logs::scope()), metrics, schema_url: String::new() }];
+    let of_resource = ResourceMetrics { resource: Some(resource), scope_metrics, schema_url: String::new() };
+    (ExportMetricsServiceRequest { resource_metrics: vec![of_resource] }, points)
+}
+
+fn points(metric: &Metric) -> usize {
+    match &metric.data {
+        Some(Data::Sum(sum)) => sum.data_points.len(),
+        Some(Data::Gauge(gauge)) => gauge.data_points.len(),
+        Some(Data::Histogram(histogram)) => histogram.data_points.len(),
+        _ => 0,
+    }
+}
+
+fn counter(name: &str, about: &str, data_points: Vec<NumberDataPoint>) -> Metric {
+    let sum = Sum {
+        data_points,
+        aggregation_temporality: AggregationTemporality::Delta.into(),
+        is_monotonic: true,
+    };
+    metric(name, about, "{item}", Data::Sum(sum))
+}
+
+fn gauge(name: &str, about: &str, unit: &str, data_points: Vec<NumberDataPoint>) -> Metric {
+    metric(name, about, unit, Data::Gauge(Gauge { data_points }))
+}
+
+fn flushes(durations: &[Duration], span: Span) -> Metric {
+    let seconds: Vec<f64> = durations.iter().map(Duration::as_secs_f64).collect();
+    let within =
+        |from: f64, to: f64| seconds.iter().filter(|took| **took > from && **took <= to).count() as u64;
+    let from = [f64::NEG_INFINITY].into_iter().chain(FLUSH_BOUNDS);
+    let to = FLUSH_BOUNDS.into_iter().chain([f64::INFINITY]);
+    let data_point = HistogramDataPoint {
+        start_time_unix_nano: nanos(span.from),
+        time_unix_nano: nanos(span.to),
+        count: seconds.len() as u64,
+        sum: Some(seconds.iter().sum()),
+        bucket_counts: from.zip(to).map(|(from, to)| within(from, to)).collect(),
+        explicit_bounds: FLUSH_BOUNDS.to_vec(),
+        min: seconds.iter().copied().reduce(f64::min),
+        max: seconds.iter().copied().reduce(f64::max),
+        ..HistogramDataPoint::default()
+    };
+    let data_points = if seconds.is_empty() { Vec::new() } else { vec![data_point] };
+    let histogram = Histogram { data_points, aggregation_temporality: AggregationTemporality::Delta.into() };
+    metric("rotel.extension.flush.duration", "how long flushes took", "s", Data::Histogram(histogram))
+}
+
+fn metric(name: &str, about: &str, unit: &str, data: Data) -> Metric {
+    Metric {
+        name: name.to_owned(),
+        description: about.to_owned(),
+        unit: unit.to_owned(),
+        data: Some(data),
+        ..Metric::default()
+    }
+}
+
+fn point(attributes: Vec<KeyValue>, items: usize, span: Span) -> NumberDataPoint {
+    NumberDataPoint {
+        attributes,
+        start_time_unix_nano: nanos(span.from),
+        time_unix_nano: nanos(span.to),
+        value: Some(Number::AsInt(i64::try_from(items).unwrap_or(i64::MAX))),
+        ..NumberDataPoint::default()
+    }
+}
+
+fn nanos(since_epoch: Duration) -> u64 {
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn of(signal: Signal) -> KeyValue {
+    string("signal", signal.as_str())
+}
+
+fn number(key: &str, items: usize) -> KeyValue {
+    let value = Value::IntValue(i64::try_from(items).unwrap_or(i64::MAX));
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+}
+
+fn text(text: &str) -> AnyValue {
+    AnyValue { value: Some(Value::StringValue(text.to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::tally::DropReason;
+
+    const SPAN: Span = Span { from: Duration::from_secs(1), to: Duration::from_secs(2) };
+
+    fn dropped() -> Drops {
+        let mut dropped = Drops::default();
+        dropped.add(Signal::Logs, DropReason::BufferFull, 3);
+        dropped.add(Signal::Traces, DropReason::Refused, 4);
+        dropped
+    }
+
+    /// Name, attributes and value of each point.
+    fn told(request: &ExportMetricsServiceRequest) -> Vec<String> {
+        let metrics = request.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
+        let metrics = metrics.flat_map(|scope| &scope.metrics);
+        metrics
+            .flat_map(|metric| {
+                let numbers = match &metric.data {
+                    Some(Data::Sum(Sum { data_points, .. }) | Data::Gauge(Gauge { data_points })) => {
+                        data_points.clone()
+                    }
+                    _ => Vec::new(),
+                };
+                let numbers = numbers.into_iter().map(|point| {
+                    let attributes: Vec<_> = point.attributes.iter().map(of_text).collect();
+                    format!("{} {} {:?}", metric.name, attributes.join(" "), point.value)
+                });
+                let durations = match &metric.data {
+                    Some(Data::Histogram(Histogram { data_points, .. })) => data_points.clone(),
+                    _ => Vec::new(),
+                };
+                let durations = durations
+                    .into_iter()
+                    .map(|point| format!("{} {:?} {:?}", metric.name, point.count, point.bucket_counts));
+                numbers.chain(durations).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    fn of_text(attribute: &KeyValue) -> String {
+        match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
+            Some(Value::StringValue(text)) => text.clone(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_was_lost_is_told_by_signal_and_reason() {
+        let request = losses(Resource::default(), &dropped(), Duration::from_secs(9));
+        let record = &request.resource_logs[0].scope_logs[0].log_records[0];
+        assert_eq!(record.severity_text, "warn");
+        let attributes: Vec<_> = record.attributes.iter().map(|attribute| attribute.key.as_str()).collect();
+        assert_eq!(
+            attributes,
+            ["rotel.extension.dropped.logs.buffer_full", "rotel.extension.dropped.traces.refused"]
+        );
+        let (counter, points) = drop_counter(Resource::default(), &dropped(), SPAN);
+        assert_eq!(points, 2);
+        insta::assert_snapshot!(told(&counter).join("\n"), @r"
+        rotel.extension.dropped logs buffer_full Some(AsInt(3))
+        rotel.extension.dropped traces refused Some(AsInt(4))
+        ");
+    }
+
+    #[test]
+    fn own_metrics_tell_what_passed_and_what_holds() {
+        let tally = Tally {
+            received: PerSignal { logs: 10, ..PerSignal::default() },
+            sent: PerSignal { logs: 7, ..PerSignal::default() },
+            dropped: dropped(),
+            flushes: [0, 3, 4000].map(Duration::from_millis).to_vec(),
+        };
+        let standing = Standing {
+            kept: PerSignal { metrics: 5, ..PerSignal::default() },
+            breaker_open: PerSignal { metrics: true, ..PerSignal::default() },
+        };
+        let (request, points) = metrics(Resource::default(), &tally, &standing, SPAN);
+        assert_eq!(points, 11);
+        insta::assert_snapshot!(told(&request).join("\n"), @r"
+        rotel.extension.received logs Some(AsInt(10))
+        rotel.extension.sent logs Some(AsInt(7))
+        rotel.extension.dropped logs buffer_full Some(AsInt(3))
+        rotel.extension.dropped traces refused Some(AsInt(4))
+        rotel.extension.kept logs Some(AsInt(0))
+        rotel.extension.kept metrics Some(AsInt(5))
+        rotel.extension.kept traces Some(AsInt(0))
+        rotel.extension.breaker.open logs Some(AsInt(0))
+        rotel.extension.breaker.open metrics Some(AsInt(1))
+        rotel.extension.breaker.open traces Some(AsInt(0))
+        rotel.extension.flush.duration 3 [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+        ");
+    }
+}

@@ -1,0 +1,131 @@
+//! The telemetry that `--check` sends: one log record, one data point, one span.
+
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber};
+use opentelemetry_proto::tonic::metrics::v1::{
+    Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, metric, number_data_point,
+};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
+
+use crate::core::config::Config;
+use crate::core::resource::{self, Registration, ResourceRules};
+use crate::core::signal::Signal;
+
+/// The service where no function is known.
+const SERVICE: &str = "rotel-extension-check";
+const SERVICE_NAME: &str = "service.name";
+const BODY: &str = "a test from rotel-extension --check";
+const NAME: &str = "rotel-extension.check";
+
+/// The service under which a function's telemetry is found.
+pub fn service_name(config: &Config, function_name: Option<&str>) -> String {
+    let Some(function_name) = function_name else { return SERVICE.to_owned() };
+    let registration = Registration { function_name: function_name.to_owned(), ..Registration::default() };
+    let attributes = ResourceRules::new(config, &registration).own().attributes;
+    let named = attributes.into_iter().find(|attribute| attribute.key == SERVICE_NAME);
+    match named.and_then(|attribute| attribute.value?.value) {
+        Some(Value::StringValue(name)) => name,
+        _ => function_name.to_owned(),
+    }
+}
+
+/// A whole request with one item, of the time that is given in nanoseconds since the epoch.
+pub fn request(signal: Signal, service_name: &str, epoch_nanos: u64) -> Bytes {
+    let resource = Some(Resource {
+        attributes: vec![resource::string(SERVICE_NAME, service_name)],
+        ..Resource::default()
+    });
+    let scope = Some(InstrumentationScope { name: NAME.to_owned(), ..InstrumentationScope::default() });
+    // Zeros would be no ids. The log record and the span belong together.
+    let id = epoch_nanos.max(1);
+    let trace_id = u128::from(id).rotate_left(64).to_be_bytes().to_vec();
+    let span_id = id.to_be_bytes().to_vec();
+    let encoded = match signal {
+        Signal::Logs => {
+            let record = LogRecord {
+                time_unix_nano: epoch_nanos,
+                observed_time_unix_nano: epoch_nanos,
+                severity_number: SeverityNumber::Info.into(),
+                severity_text: "info".to_owned(),
+                body: Some(AnyValue { value: Some(Value::StringValue(BODY.to_owned())) }),
+                trace_id,
+                span_id,
+                ..LogRecord::default()
+            };
+            let scope_logs = vec![ScopeLogs { scope, log_records: vec![record], ..ScopeLogs::default() }];
+            let resource_logs = vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }];
+            ExportLogsServiceRequest { resource_logs }.encode_to_vec()
+        }
+        Signal::Metrics => {
+            let point = NumberDataPoint {
+                time_unix_nano: epoch_nanos,
+                value: Some(number_data_point::Value::AsInt(1)),
+                ..NumberDataPoint::default()
+            };
+            let metric = Metric {
+                name: NAME.to_owned(),
+                description: BODY.to_owned(),
+                unit: "1".to_owned(),
+                data: Some(metric::Data::Gauge(Gauge { data_points: vec![point] })),
+                ..Metric::default()
+            };
+            let scope_metrics =
+                vec![ScopeMetrics { scope, metrics: vec![metric], ..ScopeMetrics::default() }];
+            let resource_metrics =
+                vec![ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() }];
+            ExportMetricsServiceRequest { resource_metrics }.encode_to_vec()
+        }
+        Signal::Traces => {
+            let span = Span {
+                name: NAME.to_owned(),
+                kind: SpanKind::Internal.into(),
+                start_time_unix_nano: epoch_nanos,
+                end_time_unix_nano: epoch_nanos.saturating_add(1_000_000),
+                trace_id,
+                span_id,
+                ..Span::default()
+            };
+            let scope_spans = vec![ScopeSpans { scope, spans: vec![span], ..ScopeSpans::default() }];
+            let resource_spans = vec![ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }];
+            ExportTraceServiceRequest { resource_spans }.encode_to_vec()
+        }
+    };
+    encoded.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::config;
+    use crate::core::otlp;
+
+    #[test]
+    fn each_request_is_valid_and_holds_one_item() {
+        for signal in Signal::ALL {
+            for epoch_nanos in [0, 1_700_000_000_000_000_000] {
+                let request = request(signal, "service", epoch_nanos);
+                assert_eq!(otlp::validate(signal, &request), Ok(1), "{signal}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_service_is_that_of_the_function_where_one_is_known() {
+        let config = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            config::read(&pairs.collect()).config
+        };
+        let named = config(&[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "service.name=my-api")]);
+        assert_eq!(service_name(&config(&[]), None), SERVICE);
+        assert_eq!(service_name(&config(&[]), Some("my-function")), "my-function");
+        assert_eq!(service_name(&named, Some("my-function")), "my-api");
+    }
+}

@@ -1,0 +1,117 @@
+//! What became of telemetry, counted: received, sent, dropped and why.
+
+use std::time::Duration;
+
+use crate::core::signal::{PerSignal, Signal};
+
+/// Why telemetry was thrown away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// The buffer was full, and this was the oldest.
+    BufferFull,
+    /// The backend refused the request for good.
+    Refused,
+    /// The backend took the request and rejected some of its items (`partial_success`).
+    Rejected,
+    /// The backend takes no request that large, and it cannot be cut.
+    TooLarge,
+}
+
+impl DropReason {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::BufferFull, Self::Refused, Self::Rejected, Self::TooLarge];
+
+    /// Its name, as an attribute has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BufferFull => "buffer_full",
+            Self::Refused => "refused",
+            Self::Rejected => "rejected",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
+/// Items dropped, by signal and reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drops(PerSignal<PerReason>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct PerReason {
+    buffer_full: usize,
+    refused: usize,
+    rejected: usize,
+    too_large: usize,
+}
+
+impl Drops {
+    /// Counts.
+    pub fn add(&mut self, signal: Signal, reason: DropReason, items: usize) {
+        let of_signal = self.0.of_mut(signal);
+        *match reason {
+            DropReason::BufferFull => &mut of_signal.buffer_full,
+            DropReason::Refused => &mut of_signal.refused,
+            DropReason::Rejected => &mut of_signal.rejected,
+            DropReason::TooLarge => &mut of_signal.too_large,
+        } += items;
+    }
+
+    /// Every count that is not zero.
+    pub fn iter(&self) -> impl Iterator<Item = (Signal, DropReason, usize)> + '_ {
+        let counts = Signal::ALL.into_iter().flat_map(move |signal| {
+            DropReason::ALL.into_iter().map(move |reason| (signal, reason, self.of(signal, reason)))
+        });
+        counts.filter(|(_, _, items)| *items > 0)
+    }
+
+    /// Whether nothing was dropped.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn of(&self, signal: Signal, reason: DropReason) -> usize {
+        let of_signal = self.0.of(signal);
+        match reason {
+            DropReason::BufferFull => of_signal.buffer_full,
+            DropReason::Refused => of_signal.refused,
+            DropReason::Rejected => of_signal.rejected,
+            DropReason::TooLarge => of_signal.too_large,
+        }
+    }
+}
+
+/// What became of telemetry since it was last told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Items taken from the SDK and the platform.
+    pub received: PerSignal<usize>,
+    /// Items that the backend has.
+    pub sent: PerSignal<usize>,
+    /// Items dropped.
+    pub dropped: Drops,
+    /// How long flushes took.
+    pub flushes: Vec<Duration>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_are_counted_by_signal_and_reason() {
+        let mut drops = Drops::default();
+        assert!(drops.is_empty());
+        drops.add(Signal::Logs, DropReason::Refused, 2);
+        drops.add(Signal::Logs, DropReason::Refused, 3);
+        drops.add(Signal::Traces, DropReason::BufferFull, 1);
+        let counts: Vec<_> = drops.iter().collect();
+        assert_eq!(
+            counts,
+            [(Signal::Logs, DropReason::Refused, 5), (Signal::Traces, DropReason::BufferFull, 1)]
+        );
+        for reason in DropReason::ALL {
+            drops.add(Signal::Metrics, reason, 7);
+        }
+        assert_eq!(drops.iter().filter(|(_, _, items)| *items == 7).count(), 4);
+    }
+}
