@@ -4,12 +4,12 @@
 
 mod support;
 
-use lambda_sandbox::collector::{Behaviour, Collector, Refusal};
+use lambda_sandbox::collector::{Behaviour, Collector, Protocol, Refusal};
 use lambda_sandbox::{Function, Sandbox, Transport};
 use serde_json::Value;
 
 use support::outage::Outage;
-use support::{PROTOCOLS, end, extension, hour};
+use support::{end, extension, hour};
 
 #[test]
 fn an_hour_of_outage_at_ten_invocations_a_second_is_told_in_a_few_lines() {
@@ -21,13 +21,13 @@ fn an_hour_of_outage_at_ten_invocations_a_second_is_told_in_a_few_lines() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_extension_says_of_a_failing_endpoint_does_not_feed_itself() {
-    for protocol in PROTOCOLS {
-        for outage in [
-            Outage::Refuses,
-            Outage::Answers(Behaviour::Refuse(Refusal::status(503))),
-            Outage::Answers(Behaviour::Refuse(Refusal::status(404))),
-            Outage::Answers(Behaviour::PartialSuccess { rejected: 1 }),
-        ] {
+    for outage in [
+        Outage::Refuses,
+        Outage::Answers(Behaviour::Refuse(Refusal::status(503))),
+        Outage::Answers(Behaviour::Refuse(Refusal::status(404))),
+        Outage::Answers(Behaviour::PartialSuccess { rejected: 1 }),
+    ] {
+        let over = async |protocol| {
             let collector = Collector::start().await.expect("a collector");
             let function = Function::builtin(|context| async move {
                 context.send_spans(Transport::Grpc, 2).await.expect("the receiver takes spans");
@@ -35,7 +35,7 @@ async fn what_the_extension_says_of_a_failing_endpoint_does_not_feed_itself() {
                 Ok(Value::Null)
             });
             let sandbox = Sandbox::builder()
-                .extension(extension(&collector, protocol).env("ROTEL_FLUSH_TIMEOUT", "60s"))
+                .extension(extension(&collector, protocol))
                 .function(function)
                 .start()
                 .await
@@ -49,6 +49,7 @@ async fn what_the_extension_says_of_a_failing_endpoint_does_not_feed_itself() {
             assert!(lines[0] > 0, "nobody told of it");
             assert_eq!(lines[2], lines[7], "{lines:?} {:#?}", sandbox.extension_output());
             end(&sandbox).await;
-        }
+        };
+        tokio::join!(over(Protocol::Grpc), over(Protocol::Http));
     }
 }

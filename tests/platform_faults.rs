@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use lambda_sandbox::collector::{Behaviour, Collector, Outcome, Protocol};
 use lambda_sandbox::{
-    Answer, Failure, Fault, Function, Operation, Sandbox, ShutdownReason, Status, Transport,
+    Answer, Exporter, Failure, Fault, Function, Journal, Operation, Sandbox, ShutdownReason, Status,
+    Transport,
 };
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -151,11 +152,21 @@ async fn what_a_function_wrote_before_its_exit_arrives_with_the_reset() {
 async fn what_a_function_wrote_before_it_crashed_in_its_init_arrives() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
-        let function = Function::command("/bin/sh", ["-c", "echo last words; exit 3"]);
-        let sandbox = sandbox(&collector, protocol).function(function).open().await.expect("a sandbox");
+        let sandbox =
+            sandbox(&collector, protocol).function(Function::external()).open().await.expect("a sandbox");
+        let runtime = Exporter::new("", sandbox.api().to_string());
         // Platform: the init is tried again with the first invocation.
         for turn in 1..=2 {
-            let init = sandbox.init().await.expect("an init");
+            let crash = async {
+                let subscribed = |journal: &Journal| journal.count(Operation::Subscribe) == turn;
+                sandbox.wait_until(subscribed, PATIENCE).await.expect("a subscription");
+                sandbox.emit("function", json!("last words"));
+                let error = json!({"errorType": "ImportError", "errorMessage": "no such module"}).to_string();
+                let path = "/2018-06-01/runtime/init/error";
+                runtime.send_http(path, "application/json", error.into()).await.expect("it is taken");
+            };
+            let (init, ()) = tokio::join!(sandbox.init(), crash);
+            let init = init.expect("an init");
             assert_eq!(init.status, Status::Error, "{init:?}");
             let reset = init.reset.expect("a reset");
             assert!(reset.is_clean(), "{reset:?}");

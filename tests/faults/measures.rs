@@ -1,6 +1,7 @@
 //! The measurements, each over both protocols; the worse of the two is what counts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
 use lambda_sandbox::collector::{Behaviour, Collector, Protocol, Refusal};
@@ -19,20 +20,21 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// `ROTEL_BUFFER_MAX_BYTES` of a function with the sandbox's 128 MB, unless set.
 const BUFFER: u64 = 8 * MIB;
 
-/// Takes all of them, one after the other: they would disturb each other.
-pub(crate) async fn all(extension: &Path) -> Vec<Row> {
-    vec![
-        losses(extension).await,
-        first_hanging(extension).await,
-        next_hanging(extension).await,
-        refusing(extension).await,
-        recovery(extension).await,
-        shutdown(extension).await,
-        memory(extension).await,
-        lines_of_an_hour(),
-        rounds_of_own_lines(extension).await,
-    ]
-}
+/// A measurement under way.
+type Measuring = Pin<Box<dyn Future<Output = Row>>>;
+
+/// All of them, to be taken one after the other: they would disturb each other.
+pub(crate) const ALL: [fn(PathBuf) -> Measuring; 9] = [
+    |extension| Box::pin(losses(extension)),
+    |extension| Box::pin(first_hanging(extension)),
+    |extension| Box::pin(next_hanging(extension)),
+    |extension| Box::pin(refusing(extension)),
+    |extension| Box::pin(recovery(extension)),
+    |extension| Box::pin(shutdown(extension)),
+    |extension| Box::pin(memory(extension)),
+    |_| Box::pin(async { lines_of_an_hour() }),
+    |extension| Box::pin(rounds_of_own_lines(extension)),
+];
 
 /// An environment, and the collector at the other end.
 struct Setting {
@@ -114,7 +116,7 @@ fn over_both<T>(figures: &[T], show: impl Fn(&T) -> String) -> String {
     figures.collect::<Vec<_>>().join(", ")
 }
 
-async fn losses(extension: &Path) -> Row {
+async fn losses(extension: PathBuf) -> Row {
     let outages = [
         Outage::Refuses,
         Outage::Vanishes,
@@ -128,7 +130,7 @@ async fn losses(extension: &Path) -> Row {
     let (mut emitted, mut missing, mut twice, mut cut) = (0, 0, 0, 0);
     for outage in &outages {
         for protocol in PROTOCOLS {
-            let setting = Setting::impatient(extension, protocol).await;
+            let setting = Setting::impatient(&extension, protocol).await;
             setting.invoke(0).await;
             outage.begin(&setting.collector).await;
             for _ in 0..10 {
@@ -165,10 +167,10 @@ async fn hanging(extension: &Path, protocol: Protocol) -> (Duration, Duration) {
     (first, mean(&next))
 }
 
-async fn first_hanging(extension: &Path) -> Row {
+async fn first_hanging(extension: PathBuf) -> Row {
     let mut first = Vec::new();
     for protocol in PROTOCOLS {
-        first.push(hanging(extension, protocol).await.0);
+        first.push(hanging(&extension, protocol).await.0);
     }
     Row {
         what: "added after the function, endpoint hanging: first invocation",
@@ -178,10 +180,10 @@ async fn first_hanging(extension: &Path) -> Row {
     }
 }
 
-async fn next_hanging(extension: &Path) -> Row {
+async fn next_hanging(extension: PathBuf) -> Row {
     let mut next = Vec::new();
     for protocol in PROTOCOLS {
-        next.push(hanging(extension, protocol).await.1);
+        next.push(hanging(&extension, protocol).await.1);
     }
     Row {
         what: "the same: mean over the next 20",
@@ -191,10 +193,10 @@ async fn next_hanging(extension: &Path) -> Row {
     }
 }
 
-async fn refusing(extension: &Path) -> Row {
+async fn refusing(extension: PathBuf) -> Row {
     let mut means = Vec::new();
     for protocol in PROTOCOLS {
-        let setting = Setting::usual(extension, protocol).await;
+        let setting = Setting::usual(&extension, protocol).await;
         setting.invoke(0).await;
         setting.collector.refuse_connections().await;
         let mut added = Vec::new();
@@ -212,11 +214,11 @@ async fn refusing(extension: &Path) -> Row {
     }
 }
 
-async fn recovery(extension: &Path) -> Row {
+async fn recovery(extension: PathBuf) -> Row {
     let (mut left_behind, mut kept) = (0, 0);
     for outage in [Outage::Refuses, Outage::Answers(Behaviour::Hang), Outage::Vanishes] {
         for protocol in PROTOCOLS {
-            let setting = Setting::impatient(extension, protocol).await;
+            let setting = Setting::impatient(&extension, protocol).await;
             setting.invoke(0).await;
             outage.begin(&setting.collector).await;
             for _ in 0..10 {
@@ -236,13 +238,13 @@ async fn recovery(extension: &Path) -> Row {
     }
 }
 
-async fn shutdown(extension: &Path) -> Row {
+async fn shutdown(extension: PathBuf) -> Row {
     let mut slowest = Vec::new();
     let mut killed = 0;
     for protocol in PROTOCOLS {
         let mut took = Duration::ZERO;
         for outage in [Outage::Answers(Behaviour::Hang), Outage::StandsStill, Outage::Vanishes] {
-            let setting = Setting::usual(extension, protocol).await;
+            let setting = Setting::usual(&extension, protocol).await;
             setting.invoke(0).await;
             outage.begin(&setting.collector).await;
             setting.invoke(0).await;
@@ -260,10 +262,10 @@ async fn shutdown(extension: &Path) -> Row {
     }
 }
 
-async fn memory(extension: &Path) -> Row {
+async fn memory(extension: PathBuf) -> Row {
     let over = async |protocol| {
         let prompt = |builder: Builder| builder.prompt_telemetry();
-        let setting = Setting::new(extension, protocol, |extension| extension, prompt).await;
+        let setting = Setting::new(&extension, protocol, |extension| extension, prompt).await;
         setting.invoke(0).await;
         let start = setting.sandbox.resident_bytes();
         setting.collector.refuse_connections().await;
@@ -298,12 +300,12 @@ fn lines_of_an_hour() -> Row {
     }
 }
 
-async fn rounds_of_own_lines(extension: &Path) -> Row {
+async fn rounds_of_own_lines(extension: PathBuf) -> Row {
     let mut last_rounds = Vec::new();
     for protocol in PROTOCOLS {
         let mut last_round = 0;
         for outage in [Outage::Refuses, Outage::Answers(Behaviour::Refuse(Refusal::status(404)))] {
-            let setting = Setting::usual(extension, protocol).await;
+            let setting = Setting::usual(&extension, protocol).await;
             outage.begin(&setting.collector).await;
             let mut lines = 0;
             for round in 1..=20 {

@@ -13,16 +13,16 @@ pub(crate) type Verdicts = fn(u32, Signal) -> Verdict;
 
 /// The outages, worst last: attempts with every invocation, where a breaker would let few of them be.
 pub(crate) const OUTAGES: [(&str, Verdicts); 4] = [
-    ("every attempt fails alike", |_, _| Verdict::of_http(503)),
+    ("every attempt fails alike", |_, _| Verdict::of_http(503, None)),
     ("every attempt fails otherwise", |invocation, signal| {
         let turn = invocation as usize + Signal::ALL.iter().position(|one| *one == signal).unwrap_or(0);
-        Verdict::of_http([503, 401, 429, 404, 502][turn % 5])
+        Verdict::of_http([503, 401, 429, 404, 502][turn % 5], None)
     }),
     ("one signal fails, the others do not", |_, signal| {
-        Verdict::of_http(if signal == Signal::Metrics { 404 } else { 200 })
+        Verdict::of_http(if signal == Signal::Metrics { 404 } else { 200 }, None)
     }),
     ("every second attempt fails", |invocation, _| {
-        Verdict::of_http(if invocation % 2 == 0 { 503 } else { 200 })
+        Verdict::of_http(if invocation % 2 == 0 { 503 } else { 200 }, None)
     }),
 ];
 

@@ -31,11 +31,12 @@ pub(crate) fn sending(extension: Extension, collector: &Collector, protocol: Pro
         .env("ROTEL_OTLP_EXPORTER_PROTOCOL", name(protocol))
 }
 
-/// An extension whose pauses between attempts do not outlast an invocation.
+/// An extension whose pauses between attempts do not outlast an invocation, and whose flushes do not try for long.
 pub(crate) fn impatient(extension: Extension) -> Extension {
     extension
         .env("ROTEL_OTLP_EXPORTER_RETRY_INITIAL_BACKOFF", "10ms")
         .env("ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF", "10ms")
+        .env("ROTEL_OTLP_EXPORTER_RETRY_MAX_ELAPSED_TIME", "100ms")
 }
 
 /// The extension under test, without an endpoint.

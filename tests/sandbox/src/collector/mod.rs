@@ -19,7 +19,7 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 pub use behaviour::{Behaviour, Refusal};
@@ -33,13 +33,13 @@ use crate::error::Error;
 use crate::otlp::Signal;
 use arrival::{Arrival, Connection};
 use behaviour::Rules;
-use plug::Plug;
+use port::Port;
 
 mod arrival;
 mod behaviour;
 mod grpc;
 mod http_in;
-mod plug;
+mod port;
 mod received;
 mod tls;
 
@@ -54,9 +54,8 @@ pub struct Collector {
     /// Keeps the address ours while the ports are closed.
     _lock: TcpListener,
     shared: Arc<Shared>,
-    listeners: Mutex<Vec<JoinHandle<()>>>,
-    /// In place of the listeners, while it has vanished.
-    plugs: Mutex<Vec<Plug>>,
+    /// None while connections are refused.
+    ports: Mutex<Vec<Port>>,
 }
 
 /// How a [`Collector`] is made.
@@ -128,8 +127,7 @@ impl Builder {
             deaf: watch::Sender::new(false),
             plaintext: AtomicBool::new(false),
         });
-        let (listeners, plugs) = Default::default();
-        let collector = Collector { ip, _lock: lock, shared, listeners, plugs };
+        let collector = Collector { ip, _lock: lock, shared, ports: Mutex::default() };
         collector.open().await?;
         Ok(collector)
     }
@@ -215,7 +213,9 @@ impl Collector {
 
     /// Connections are refused from now on, the open ones closed.
     pub async fn refuse_connections(&self) {
-        self.close_ports().await;
+        for port in self.take_ports() {
+            port.close().await;
+        }
         let mut connections = std::mem::take(&mut *self.shared.connections());
         connections.shutdown().await;
     }
@@ -229,10 +229,12 @@ impl Collector {
     /// No packet is answered any more, neither of open connections nor of new ones, which are never made: a black hole.
     pub async fn vanish(&self) -> Result<(), Error> {
         self.go_deaf();
-        self.close_ports().await;
-        for protocol in PROTOCOLS {
-            let plug = Plug::new(self.address(protocol)).await.map_err(Error::Listen)?;
-            self.plugs().push(plug);
+        if self.ports().is_empty() {
+            self.open().await?;
+        }
+        for mut port in self.take_ports() {
+            port.plug().await.map_err(Error::Listen)?;
+            self.ports().push(port);
         }
         Ok(())
     }
@@ -249,8 +251,11 @@ impl Collector {
         if self.shared.deaf.send_replace(false) || forgetful {
             self.close_connections();
         }
-        self.plugs().clear();
-        if self.listeners().is_empty() { self.open().await } else { Ok(()) }
+        for mut port in self.take_ports() {
+            port.unplug(|listener, protocol| self.accepting(listener, protocol)).map_err(Error::Listen)?;
+            self.ports().push(port);
+        }
+        if self.ports().is_empty() { self.open().await } else { Ok(()) }
     }
 
     pub(crate) fn watch(&self) -> Board<Received> {
@@ -259,29 +264,29 @@ impl Collector {
 
     async fn open(&self) -> Result<(), Error> {
         for protocol in PROTOCOLS {
-            let listener = TcpListener::bind(self.address(protocol)).await.map_err(Error::Listen)?;
-            let task = tokio::spawn(accept(listener, protocol, Arc::clone(&self.shared)));
-            self.listeners().push(task);
+            let port = Port::open(self.address(protocol), protocol, |listener, protocol| {
+                self.accepting(listener, protocol)
+            });
+            let port = port.await.map_err(Error::Listen)?;
+            self.ports().push(port);
         }
         Ok(())
     }
 
-    async fn close_ports(&self) {
-        self.plugs().clear();
-        let listeners = std::mem::take(&mut *self.listeners());
-        for listener in listeners {
-            listener.abort();
-            // Its end is the point where the port is closed.
-            let _ = listener.await;
-        }
+    fn accepting(
+        &self,
+        listener: Arc<TcpListener>,
+        protocol: Protocol,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        accept(listener, protocol, Arc::clone(&self.shared))
     }
 
-    fn listeners(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    fn take_ports(&self) -> Vec<Port> {
+        std::mem::take(&mut *self.ports())
     }
 
-    fn plugs(&self) -> MutexGuard<'_, Vec<Plug>> {
-        self.plugs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ports(&self) -> MutexGuard<'_, Vec<Port>> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rules(&self, change: impl FnOnce(&mut Rules)) {
@@ -291,9 +296,6 @@ impl Collector {
 
 impl Drop for Collector {
     fn drop(&mut self) {
-        for listener in self.listeners().iter() {
-            listener.abort();
-        }
         self.shared.connections().abort_all();
     }
 }
@@ -329,7 +331,7 @@ impl Shared {
     }
 }
 
-async fn accept(listener: TcpListener, protocol: Protocol, shared: Arc<Shared>) {
+async fn accept(listener: Arc<TcpListener>, protocol: Protocol, shared: Arc<Shared>) {
     loop {
         let Ok((stream, peer)) = listener.accept().await else { continue };
         let id = shared.numbered.fetch_add(1, Ordering::Relaxed);
