@@ -138,11 +138,12 @@ fn subscribe(environment: &Arc<Environment>, id: Option<&str>, body: &[u8]) -> A
             ApiError::new(400, "ValidationError", "managed instances require schemaVersion 2025-01-29");
         return environment.refuse_named(Operation::Subscribe, name, error);
     }
-    environment.record(Operation::Subscribe, Some(name.clone()), 200);
     let types = subscription.types.clone();
     environment.deliver_to(&subscription, |journal| {
         Courier::new(name.clone(), environment.ip, &subscription, journal)
     });
+    // Only now: who waits for it may emit what is to be delivered.
+    environment.record(Operation::Subscribe, Some(name.clone()), 200);
     let record = json!({"name": name, "state": "Subscribed", "types": types});
     environment.telemetry.emit("platform.telemetrySubscription", record);
     web::json(200, &"OK".into())

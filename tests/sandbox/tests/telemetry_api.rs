@@ -1,6 +1,6 @@
 //! The platform's streams, as a listener meets them.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail as tests do")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 
 use std::sync::Arc;
 use std::time::Duration;
