@@ -242,6 +242,7 @@ async fn a_good_configuration_is_shown_with_its_sources_and_called_good() {
       ROTEL_BUFFER_MAX_BYTES                      default      memory size / 16, 4 to 64 MiB
       ROTEL_ON_INIT_ERROR                         default      continue
       ROTEL_LOG_LEVEL                             default      info
+      ROTEL_ENABLE_INTERNAL_TELEMETRY             default      false
       ROTEL_LOG_FORMAT                            default      AWS_LAMBDA_LOG_FORMAT
       ROTEL_DEBUG_LOG_VERBOSITY                   default      basic
 
@@ -1320,6 +1321,7 @@ async fn offline_nothing_is_fetched_and_nothing_sent() {
       ROTEL_BUFFER_MAX_BYTES                      default      memory size / 16, 4 to 64 MiB
       ROTEL_ON_INIT_ERROR                         default      continue
       ROTEL_LOG_LEVEL                             default      info
+      ROTEL_ENABLE_INTERNAL_TELEMETRY             default      false
       ROTEL_LOG_FORMAT                            default      AWS_LAMBDA_LOG_FORMAT
       ROTEL_DEBUG_LOG_VERBOSITY                   default      basic
 
