@@ -59,7 +59,7 @@ pub use extension::Extension;
 pub use extensions_api::NextCall;
 pub use faults::{Edit, Fault};
 pub use function::{Context, ExportError, Exporter, Failure, Function, Transport};
-pub use journal::{Call, Delivery, Journal, Operation, OutputLine};
+pub use journal::{Call, Delivery, ErrorReport, Journal, Operation, OutputLine};
 pub use ledger::{Comparison, Entry, Ledger};
 pub use otlp::{Payload, Signal};
 pub use outcome::{ExtensionEnd, Init, Invocation, Shutdown, ShutdownReason, Status};
