@@ -56,7 +56,7 @@ struct Route {
     request_timeout: Duration,
 }
 
-/// Why there is no exporter.
+/// Why signals have no way to the backend.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// TLS.
@@ -68,18 +68,31 @@ pub enum BuildError {
 }
 
 impl Exporter {
-    /// Sets up the clients. Opens no connection.
-    pub fn new(exports: &PerSignal<Option<Export>>) -> Result<Self, BuildError> {
-        let mut setups: Vec<(Protocol, &Tls)> = Vec::new();
+    /// Sets up the clients. Opens no connection. Where a client cannot be set up, the signals that would use it have no
+    /// way, and the others go theirs; why is told once for each client.
+    pub fn new(exports: &PerSignal<Option<Export>>) -> (Self, Vec<BuildError>) {
+        let mut setups: Vec<((Protocol, &Tls), Option<usize>)> = Vec::new();
+        let (mut stacks, mut faults) = (Vec::new(), Vec::new());
         let mut routes = PerSignal::default();
         for signal in Signal::ALL {
             let Some(export) = exports.of(signal) else { continue };
             let setup = (export.protocol, &export.tls);
-            let known = setups.iter().position(|known| *known == setup);
-            let stack = known.unwrap_or(setups.len());
-            if known.is_none() {
-                setups.push(setup);
-            }
+            let known = setups.iter().find(|(known, _)| *known == setup).map(|(_, stack)| *stack);
+            let stack = known.unwrap_or_else(|| {
+                let stack = match Stack::new(export.protocol, &export.tls) {
+                    Ok(stack) => {
+                        stacks.push(stack);
+                        Some(stacks.len() - 1)
+                    }
+                    Err(fault) => {
+                        faults.push(fault);
+                        None
+                    }
+                };
+                setups.push((setup, stack));
+                stack
+            });
+            let Some(stack) = stack else { continue };
             *routes.of_mut(signal) = Some(Route {
                 stack,
                 url: export.url.clone(),
@@ -88,8 +101,7 @@ impl Exporter {
                 request_timeout: export.request_timeout,
             });
         }
-        let stacks = setups.into_iter().map(|(protocol, tls)| Stack::new(protocol, tls));
-        Ok(Self { stacks: stacks.collect::<Result<_, _>>()?, routes: Arc::new(routes) })
+        (Self { stacks, routes: Arc::new(routes) }, faults)
     }
 
     /// Whether the signal has a way to the backend.
@@ -258,12 +270,32 @@ mod tests {
         assert!(matches!(of_answer(b"<html>"), Verdict::Refused(Failure::Answer(_))));
     }
 
-    fn exporter(pairs: &[(&str, &str)]) -> Exporter {
+    fn made_of(pairs: &[(&str, &str)]) -> (Exporter, Vec<BuildError>) {
         let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let Exports::Known(exports) = config::read(&variables).config.exports else {
             panic!("nothing is awaited")
         };
-        Exporter::new(&exports).expect("an exporter")
+        Exporter::new(&exports)
+    }
+
+    fn exporter(pairs: &[(&str, &str)]) -> Exporter {
+        let (exporter, faults) = made_of(pairs);
+        assert!(faults.is_empty(), "{faults:?}");
+        exporter
+    }
+
+    #[test]
+    fn broken_tls_costs_the_signals_that_use_it_and_is_told_once_for_all_of_them() {
+        let common = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://host:4317");
+        let of_all = ("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", "nothing");
+        let (exporter, faults) =
+            made_of(&[common, of_all, ("ROTEL_OTLP_EXPORTER_LOGS_TLS_CA_FILE", "/nowhere")]);
+        assert_eq!(Signal::ALL.map(|signal| exporter.takes(signal)), [false; 3]);
+        assert_eq!(faults.len(), 2, "{faults:?}");
+
+        let (exporter, faults) = made_of(&[common, ("ROTEL_OTLP_EXPORTER_METRICS_TLS_CA_PEM", "nothing")]);
+        assert_eq!(Signal::ALL.map(|signal| exporter.takes(signal)), [true, false, true]);
+        assert_eq!((faults.len(), exporter.stacks.len()), (1, 1), "{faults:?}");
     }
 
     #[test]
