@@ -87,6 +87,9 @@ const FAULTS: &[(Arrives, &[(&str, &str)])] = &[
         Nothing,
         &[("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "basic"), ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", "me")],
     ),
+    (Nothing, &[("HTTP_PROXY", "socks5://me:hunter2@127.0.0.1:1")]),
+    (All, &[("HTTPS_PROXY", "http://me:hunter2@proxy:port")]),
+    (Nothing, &[("http_proxy", "http://me:hunter2@127.0.0.1:1")]),
     (All, &[("ROTEL_OTLP_GRPC_ENDPOINT", "4317")]),
     (All, &[("ROTEL_OTLP_GRPC_ENDPOINT", "{taken}")]),
     (All, &[("ROTEL_OTLP_HTTP_ENDPOINT", "${{text}}")]),
@@ -285,6 +288,9 @@ async fn with_any_fault_the_function_runs_unharmed_and_unslowed_and_each_fault_i
     ERROR ROTEL_OTLP_EXPORTER_AUTHENTICATOR: sigv4auth is not in this extension; write basic, or send to an endpoint that takes a header
     ERROR ROTEL_OTLP_EXPORTER_AUTHENTICATOR: "digest" is not an authenticator; write basic
     ERROR ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD: not set, and ROTEL_OTLP_EXPORTER_AUTHENTICATOR=basic needs it; set it, or remove ROTEL_OTLP_EXPORTER_AUTHENTICATOR
+    ERROR HTTP_PROXY: only proxies that speak HTTP can be used; write something like http://proxy.example.com:3128
+    ERROR HTTPS_PROXY: it is not a proxy's URL: invalid port number; write something like http://proxy.example.com:3128
+    ERROR http_proxy: gRPC without TLS cannot go through a proxy; write an endpoint with https://, set ROTEL_OTLP_EXPORTER_PROTOCOL=http, or name the endpoint's host in NO_PROXY
     ERROR ROTEL_OTLP_GRPC_ENDPOINT: "4317" is not an address to listen on; write host:port, such as localhost:4317
     ERROR ROTEL_OTLP_GRPC_ENDPOINT: cannot listen on {taken}: Address already in use (os error 98); nothing is received there, set it to a free address and point OTEL_EXPORTER_OTLP_ENDPOINT at it
     ERROR ROTEL_OTLP_HTTP_ENDPOINT: it is needed before secrets are fetched, and a secret reference stands in it; write the value itself

@@ -17,18 +17,19 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
 use prost::Message;
-use reqwest::{Client, Url};
+use reqwest::{Client, StatusCode, Url};
 use rustls::ClientConfig;
 use tokio::time::timeout;
 use url::Origin;
 
-use crate::core::config::{Compression, Export, Protocol, Tls};
+use crate::core::config::{Compression, Export, Protocol, Proxy};
 use crate::core::retry::{Failure, Verdict};
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::tls::{self, TlsError};
 
 /// What of an answer is read at most: a well-behaved one is a few bytes.
 const ANSWER_LIMIT: usize = 64 * 1024;
+const PROXY_WANTS_CREDENTIALS: u16 = StatusCode::PROXY_AUTHENTICATION_REQUIRED.as_u16();
 
 /// A client of the backend, with the way of each signal that has one. Cheap to clone; all clones share their connections.
 #[derive(Clone, Debug)]
@@ -37,11 +38,12 @@ pub struct Exporter {
     routes: Arc<PerSignal<Option<Route>>>,
 }
 
-/// An HTTP client and what it was made of. Signals with the same protocol and TLS share one.
+/// An HTTP client and what it was made of. Signals with the same protocol, TLS and proxy share one.
 #[derive(Clone, Debug)]
 struct Stack {
     protocol: Protocol,
     tls: ClientConfig,
+    proxy: Option<Proxy>,
     client: Client,
 }
 
@@ -63,7 +65,7 @@ pub enum BuildError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The HTTP client.
-    #[error("the exporter's HTTP client cannot be set up: {0}; check HTTP_PROXY and HTTPS_PROXY")]
+    #[error("the exporter's HTTP client cannot be set up: {0}; please report this as a bug")]
     Client(reqwest::Error),
 }
 
@@ -71,15 +73,15 @@ impl Exporter {
     /// Sets up the clients. Opens no connection. Where a client cannot be set up, the signals that would use it have no
     /// way, and the others go theirs; why is told once for each client.
     pub fn new(exports: &PerSignal<Option<Export>>) -> (Self, Vec<BuildError>) {
-        let mut setups: Vec<((Protocol, &Tls), Option<usize>)> = Vec::new();
+        let mut setups = Vec::new();
         let (mut stacks, mut faults) = (Vec::new(), Vec::new());
         let mut routes = PerSignal::default();
         for signal in Signal::ALL {
             let Some(export) = exports.of(signal) else { continue };
-            let setup = (export.protocol, &export.tls);
+            let setup = (export.protocol, &export.tls, &export.proxy);
             let known = setups.iter().find(|(known, _)| *known == setup).map(|(_, stack)| *stack);
             let stack = known.unwrap_or_else(|| {
-                let stack = match Stack::new(export.protocol, &export.tls) {
+                let stack = match Stack::new(export) {
                     Ok(stack) => {
                         stacks.push(stack);
                         Some(stacks.len() - 1)
@@ -151,45 +153,68 @@ impl Exporter {
         };
         match timeout(route.request_timeout, attempt).await {
             Ok(Ok(verdict)) => verdict,
-            Ok(Err(error)) => Verdict::Retry(failure(&error)),
+            Ok(Err(error)) => Verdict::Retry(stack.failure(&error)),
             Err(_) => Verdict::Retry(Failure::Timeout),
         }
     }
 }
 
 impl Stack {
-    fn new(protocol: Protocol, tls: &Tls) -> Result<Self, BuildError> {
+    fn new(export: &Export) -> Result<Self, BuildError> {
+        let (protocol, proxy) = (export.protocol, export.proxy.clone());
         let alpn: &[&str] = match protocol {
             Protocol::Grpc => &["h2"],
             Protocol::Http => &["h2", "http/1.1"],
         };
-        let tls = tls::client_config(tls, alpn)?;
-        let client = client(tls.clone(), protocol).map_err(BuildError::Client)?;
-        Ok(Self { protocol, tls, client })
+        let tls = tls::client_config(&export.tls, alpn)?;
+        let client = client(tls.clone(), protocol, proxy.as_ref()).map_err(BuildError::Client)?;
+        Ok(Self { protocol, tls, proxy, client })
     }
 
     fn afresh(&self) -> Self {
         // What could be built once can be built again; were it otherwise, old connections are better than none.
-        let client = client(self.tls.clone(), self.protocol).unwrap_or_else(|_| self.client.clone());
-        Self { client, ..self.clone() }
+        let client = client(self.tls.clone(), self.protocol, self.proxy.as_ref());
+        Self { client: client.unwrap_or_else(|_| self.client.clone()), ..self.clone() }
     }
 
     /// An error is that of a request that was not answered.
     async fn send(&self, route: &Route, body: &body::Encoded) -> Result<Verdict, reqwest::Error> {
         let request = self.client.post(route.url.clone()).headers(route.headers.clone());
-        match self.protocol {
+        let verdict = match self.protocol {
             Protocol::Grpc => grpc::send(request, body).await,
             Protocol::Http => http::send(request, body).await,
+        }?;
+        Ok(match (verdict, &self.proxy) {
+            // It is the proxy that says this, and the backend has not seen the batch.
+            (Verdict::Refused(Failure::Http(status)), Some(proxy)) if status == PROXY_WANTS_CREDENTIALS => {
+                Verdict::Retry(Failure::Connection(through(proxy, "proxy authorization required")))
+            }
+            (verdict, _) => verdict,
+        })
+    }
+
+    /// Why a request was not answered.
+    fn failure(&self, error: &reqwest::Error) -> Failure {
+        match (failure(error), &self.proxy) {
+            (Failure::Connection(cause), Some(proxy)) if error.is_connect() => {
+                Failure::Connection(through(proxy, &cause))
+            }
+            (failure, _) => failure,
         }
     }
 }
 
 /// An HTTP client with no connections yet. It sends plaintext gRPC by prior knowledge, as gRPC has it.
-fn client(tls: ClientConfig, protocol: Protocol) -> Result<Client, reqwest::Error> {
-    let client = Client::builder()
+fn client(tls: ClientConfig, protocol: Protocol, proxy: Option<&Proxy>) -> Result<Client, reqwest::Error> {
+    let mut client = Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
-        .tcp_nodelay(true);
+        .tcp_nodelay(true)
+        // Else it would look for one in the process environment.
+        .no_proxy();
+    if let Some(proxy) = proxy {
+        client = client.proxy(reqwest::Proxy::all(proxy.url.expose())?);
+    }
     match protocol {
         Protocol::Grpc => client.http2_prior_knowledge(),
         Protocol::Http => client,
@@ -237,6 +262,13 @@ async fn read(answer: reqwest::Body) -> Result<Collected<Bytes>, Verdict> {
         // The backend may have taken the batch, but it has not said so.
         Err(_) => Err(Verdict::Retry(Failure::Connection("the answer broke off".to_owned()))),
     }
+}
+
+/// What is said of a failure on the way to a proxy or behind it.
+fn through(Proxy { variable, .. }: &Proxy, cause: &str) -> String {
+    format!(
+        "{cause}, on the way through the proxy of {variable}; check its address, its credentials and what it lets through"
+    )
 }
 
 fn failure(error: &reqwest::Error) -> Failure {
