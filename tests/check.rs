@@ -1098,7 +1098,12 @@ async fn an_endpoint_that_leads_back_to_the_extension_is_told() {
     Faults
       ROTEL_OTLP_EXPORTER_ENDPOINT: this extension itself listens there, on localhost:4317, so telemetry would go in a circle; write the address of your ClickStack
 
-    FAILED: 1 fault
+    Test records, service.name = rotel-extension-check
+      logs     FAILED  not sent because of the faults above
+      metrics  FAILED  not sent because of the faults above
+      traces   FAILED  not sent because of the faults above
+
+    FAILED: 1 fault, 3 signals not accepted
     exit code 1
     ");
 }

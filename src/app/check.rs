@@ -51,7 +51,7 @@ pub async fn run(environment: Variables, extent: Extent, out: &mut impl Write) -
         account.faults("Faults of TLS", unusable)?;
         let usable = |signal| exports.of(signal).clone().filter(|_| exporter.way(signal).is_some());
         let usable = PerSignal::from_fn(usable);
-        if extent == Extent::Whole && usable != PerSignal::default() {
+        if extent == Extent::Whole {
             let function_name = variables.get("AWS_LAMBDA_FUNCTION_NAME");
             let function_name = function_name.map(String::as_str).filter(|name| !name.is_empty());
             let service_name = probe::service_name(&outcome.config, function_name);

@@ -16,6 +16,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use ::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
+use hyper_util::client::legacy::pool;
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
 use prost::Message;
 use reqwest::{Client, StatusCode, Url};
@@ -163,10 +164,15 @@ impl Exporter {
         let Some((stack, route)) = way else { return Verdict::Accepted { rejected: 0 } };
         let attempt = async {
             let body = body::encode(chunks, route.compression).await;
-            match stack.send(route, &body).await {
-                Err(error) if !error.is_connect() => stack.send(route, &body).await,
-                sent => sent,
+            let mut sent = stack.send(route, &body).await;
+            if sent.as_ref().is_err_and(|error| !error.is_connect()) {
+                sent = stack.send(route, &body).await;
             }
+            // Each time at least one of the signals that wait for each other learns the cause, and ends.
+            while sent.as_ref().is_err_and(waited_for_another) {
+                sent = stack.send(route, &body).await;
+            }
+            sent
         };
         match timeout(route.request_timeout, attempt).await {
             Ok(Ok(verdict)) => verdict,
@@ -292,6 +298,20 @@ fn through(Proxy { variable, .. }: &Proxy, cause: &str) -> String {
     format!(
         "{cause}, on the way through the proxy of {variable}; check its address, its credentials and what it lets through"
     )
+}
+
+/// Whether the request waited for a connection that another request was about to open and could not. Why is known to the
+/// other one alone.
+fn waited_for_another(error: &reqwest::Error) -> bool {
+    matches!(deepest(error).downcast_ref(), Some(pool::Error::CheckoutNoLongerWanted))
+}
+
+fn deepest(error: &reqwest::Error) -> &(dyn std::error::Error + 'static) {
+    let mut cause: &(dyn std::error::Error + 'static) = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause
 }
 
 /// How long an answer asks to wait: seconds, or until a date.
