@@ -21,7 +21,8 @@ async fn live(extension: Extension) -> Sandbox {
         context.send_spans(Transport::Grpc, 5).await.expect("the receiver takes spans");
         Ok(Value::Null)
     });
-    let extension = extension.env("ROTEL_FLUSH_TIMEOUT", "60s");
+    let extension =
+        extension.env("ROTEL_FLUSH_TIMEOUT", "60s").env("ROTEL_EXPORTER_RETRY_MAX_ELAPSED_TIME", "1ms");
     let sandbox = Sandbox::builder().extension(extension).function(function).timeout(Duration::from_mins(5));
     let sandbox = sandbox.start().await.expect("a sandbox");
     for _ in 0..2 {
