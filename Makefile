@@ -8,7 +8,7 @@ E2E := target/e2e
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
 
-.PHONY: build demo test faults e2e check audit clean
+.PHONY: build demo startup test faults e2e check audit clean
 
 ## The release binary.
 build:
@@ -18,6 +18,11 @@ build:
 demo: build
 	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
 	$(SANDBOX) demo --extension $(EXTENSION)
+
+## The time from exec to the first /next, without secrets and with them.
+startup: build
+	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
+	$(SANDBOX) bench startup --extension $(EXTENSION)
 
 ## All tests.
 test:

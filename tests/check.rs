@@ -242,6 +242,7 @@ async fn a_good_configuration_is_shown_with_its_sources_and_called_good() {
       ROTEL_BUFFER_MAX_BYTES                      default      memory size / 16, 4 to 64 MiB
       ROTEL_ON_INIT_ERROR                         default      continue
       ROTEL_LOG_LEVEL                             default      info
+      ROTEL_ENABLE_INTERNAL_TELEMETRY             default      false
       ROTEL_LOG_FORMAT                            default      AWS_LAMBDA_LOG_FORMAT
       ROTEL_DEBUG_LOG_VERBOSITY                   default      basic
 
@@ -434,7 +435,7 @@ async fn a_proxy_is_suspected_where_one_is_set() {
       traces   FAILED  grpc  https://[host]
 
     Why
-      logs, metrics, traces: [host]: its name has no address; correct ROTEL_OTLP_EXPORTER_ENDPOINT, and in a VPC see that it resolves names; HTTPS_PROXY is set, so it may be the proxy that fails
+      logs, metrics, traces: [host]: its name has no address; correct ROTEL_OTLP_EXPORTER_ENDPOINT, and in a VPC see that it resolves names; the way goes through the proxy of HTTPS_PROXY, so it may be that which fails
 
     FAILED: 3 signals not accepted
     exit code 1
@@ -1320,6 +1321,7 @@ async fn offline_nothing_is_fetched_and_nothing_sent() {
       ROTEL_BUFFER_MAX_BYTES                      default      memory size / 16, 4 to 64 MiB
       ROTEL_ON_INIT_ERROR                         default      continue
       ROTEL_LOG_LEVEL                             default      info
+      ROTEL_ENABLE_INTERNAL_TELEMETRY             default      false
       ROTEL_LOG_FORMAT                            default      AWS_LAMBDA_LOG_FORMAT
       ROTEL_DEBUG_LOG_VERBOSITY                   default      basic
 

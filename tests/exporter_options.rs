@@ -129,3 +129,23 @@ async fn what_is_not_asked_for_is_not_delivered() {
     let counts = collector.received().counts();
     assert_eq!((counts.logs, counts.spans), (0, 10));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_tls_of_one_signal_costs_the_others_nothing() {
+    for protocol in PROTOCOLS {
+        let (collector, certificate) = behind_tls(None).await;
+        let extension = extension(&collector, protocol)
+            .env("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", certificate)
+            .env("ROTEL_OTLP_EXPORTER_LOGS_TLS_CA_FILE", "/nowhere/ca.pem");
+        let sandbox = live(extension).await;
+        let counts = collector.received().counts();
+        assert_eq!((counts.logs, counts.spans), (0, 10));
+        assert_eq!(
+            sandbox.extension_output(),
+            [
+                "ERROR ROTEL_OTLP_EXPORTER_LOGS_TLS_CA_FILE: \"/nowhere/ca.pem\" cannot be read: No such file or directory \
+                 (os error 2); check the path and its permissions"
+            ]
+        );
+    }
+}

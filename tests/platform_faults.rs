@@ -168,7 +168,7 @@ async fn what_a_function_wrote_before_it_crashed_in_its_init_arrives() {
             let (init, ()) = tokio::join!(sandbox.init(), crash);
             let init = init.expect("an init");
             assert_eq!(init.status, Status::Error, "{init:?}");
-            let reset = init.reset.expect("a reset");
+            let reset = init.shutdown.expect("a reset");
             assert!(reset.is_clean(), "{reset:?}");
             let received = collector.received();
             let arrived = received.logs().filter(|log| log.body() == "last words").count();

@@ -47,21 +47,21 @@ pub async fn run(environment: Variables, extent: Extent, out: &mut impl Write) -
             .wrong
             .push("no endpoint, so nothing can be sent; set ROTEL_OTLP_EXPORTER_ENDPOINT".to_owned());
     } else if let Exports::Known(exports) = &outcome.config.exports {
-        match Exporter::new(exports) {
-            Err(error) => account.faults("Faults of TLS", [error])?,
-            Ok(_) if extent == Extent::Offline => {}
-            Ok(exporter) => {
-                let function_name = variables.get("AWS_LAMBDA_FUNCTION_NAME");
-                let function_name = function_name.map(String::as_str).filter(|name| !name.is_empty());
-                let service_name = probe::service_name(&outcome.config, function_name);
-                let verdicts = send(&exporter, &service_name).await;
-                account.heading(&if service_is_plain {
-                    format!("Test records, service.name = {service_name}")
-                } else {
-                    "Test records".to_owned()
-                })?;
-                account.signals(&variables, exports, &verdicts)?;
-            }
+        let (exporter, unusable) = Exporter::new(exports);
+        account.faults("Faults of TLS", unusable)?;
+        let usable = |signal| exports.of(signal).clone().filter(|_| exporter.way(signal).is_some());
+        let usable = PerSignal::from_fn(usable);
+        if extent == Extent::Whole {
+            let function_name = variables.get("AWS_LAMBDA_FUNCTION_NAME");
+            let function_name = function_name.map(String::as_str).filter(|name| !name.is_empty());
+            let service_name = probe::service_name(&outcome.config, function_name);
+            let verdicts = send(&exporter, &service_name).await;
+            account.heading(&if service_is_plain {
+                format!("Test records, service.name = {service_name}")
+            } else {
+                "Test records".to_owned()
+            })?;
+            account.signals(&variables, &usable, &verdicts)?;
         }
     }
     account.verdict(match extent {

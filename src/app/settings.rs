@@ -38,8 +38,7 @@ impl Settings {
             Ok(EnvFile { variables, warnings }) => (variables, warnings, Vec::new()),
             Err(faults) => (Variables::new(), Vec::new(), faults),
         };
-        let mut variables = environment.clone();
-        variables.extend(file.clone());
+        let variables = config::laid_over(&environment, &file);
         let outcome = config::read(&variables);
         Self { environment, file, variables, outcome, file_warnings, file_faults }
     }

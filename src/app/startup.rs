@@ -123,6 +123,11 @@ async fn start(
     if !references.is_empty() && (fails || !config.function.on_demand || resource_attributes_awaited) {
         config = resolve(&variables, &references, &mut faults).await;
     }
+    // What TLS is made of is looked at beside the init, too, unless it is to fail it.
+    if fails && let Exports::Known(exports) = &config.exports {
+        let (_, unusable) = Exporter::new(exports);
+        faults.tell(unusable);
+    }
     if fails && !faults.0.is_empty() {
         api.init_error("Extension.ConfigInvalid", &faults.0.join("; ")).await?;
         return Ok(None);
@@ -282,8 +287,9 @@ fn set_up(
                     Exports::Known(_) | Exports::Awaited => return None,
                 },
             };
-            let made = Exporter::new(&exports);
-            made.inspect_err(|error| tracing::error!("{error}; telemetry is received and dropped")).ok()
+            let (exporter, unusable) = Exporter::new(&exports);
+            faults.tell(unusable);
+            Signal::ALL.iter().any(|signal| exporter.way(*signal).is_some()).then_some(exporter)
         })
     }))
 }

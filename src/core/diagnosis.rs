@@ -76,7 +76,9 @@ impl<'a> Way<'a> {
         };
         match (failure, self.proxy()) {
             (Failure::Connection(_) | Failure::Timeout, Some(proxy)) => {
-                format!("{place}: {meaning}; {proxy} is set, so it may be the proxy that fails")
+                format!(
+                    "{place}: {meaning}; the way goes through the proxy of {proxy}, so it may be that which fails"
+                )
             }
             _ => format!("{place}: {meaning}"),
         }
@@ -332,14 +334,9 @@ impl<'a> Way<'a> {
         self.variables.contains_key("ROTEL_OTLP_EXPORTER_AUTHENTICATOR")
     }
 
-    /// The variable of a proxy that may be between. Whether it is hangs on `NO_PROXY` as well.
-    fn proxy(&self) -> Option<&'static str> {
-        let names: &[&str] = match self.url().scheme() {
-            "https" => &["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"],
-            _ => &["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"],
-        };
-        let is_set = |name: &&&str| self.variables.get(**name).is_some_and(|text| !text.is_empty());
-        names.iter().find(is_set).copied()
+    /// The variable of the proxy that is between.
+    fn proxy(&self) -> Option<&str> {
+        self.export.proxy.as_ref().map(|proxy| proxy.variable.as_str())
     }
 
     /// The variable to name for a setting: the one that has set it, else the one beside the endpoint's.

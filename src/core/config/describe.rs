@@ -54,8 +54,8 @@ const REFERENCE_HEAD: &str = "\
 `{SIGNAL}` is `TRACES`, `METRICS` or `LOGS`. Durations are written `250ms`, `5s`, `1m`; booleans `true` or `false`, or `1` or
 `0`. An empty value is an unset one, and quotes around a whole value are not part of it.
 
-A value under *Where to send* or *One signal elsewhere or otherwise*, and `ROTEL_OTEL_RESOURCE_ATTRIBUTES`, may hold
-references to secrets: `${arn:aws:secretsmanager:…}`, with `#key` behind the ARN for a key of a JSON secret, or
+A value of `ROTEL_…` under *Where to send* or *One signal elsewhere or otherwise*, and `ROTEL_OTEL_RESOURCE_ATTRIBUTES`, may
+hold references to secrets: `${arn:aws:secretsmanager:…}`, with `#key` behind the ARN for a key of a JSON secret, or
 `${arn:aws:ssm:…}`. `$<arn:…>` is the same for where `${…}` means something else, and `secret://arn:…` may be a whole value.
 ";
 
@@ -64,11 +64,19 @@ pub fn describe(environment: &Variables, file: &Variables) -> Vec<Row> {
     let mut rows = Vec::new();
     for variable in all() {
         for name in variable.names() {
+            let lower = name.to_ascii_lowercase();
+            // Of the proxies' names the lower case counts too.
+            let names = [Some(&name), name.ends_with("_PROXY").then_some(&lower)];
             let set = |source: &Variables| {
-                source.get(&name).map(|text| value::unquoted(text).to_owned()).filter(|text| !text.is_empty())
+                let texts = names.into_iter().flatten().filter_map(|name| source.get(name));
+                texts.map(|text| value::unquoted(text).to_owned()).find(|text| !text.is_empty())
             };
             // An empty value in the file unsets the environment's, as it does when the two are laid over each other.
-            let (text, source) = match (file.contains_key(&name), set(file), set(environment)) {
+            let (text, source) = match (
+                names.into_iter().flatten().any(|name| file.contains_key(name)),
+                set(file),
+                set(environment),
+            ) {
                 (true, Some(text), _) => (Some(text), Source::File),
                 (false, _, Some(text)) => (Some(text), Source::Environment),
                 _ => (None, Source::Default),
@@ -104,6 +112,13 @@ fn shown(variable: &Variable, text: &str) -> String {
             };
             text.split(',').map(part).collect::<Vec<_>>().join(",")
         }
+        Shown::Url => match text.rsplit_once('@') {
+            None => text.to_owned(),
+            Some((before, host)) => {
+                let scheme = before.find("://").and_then(|end| before.get(..end + 3)).unwrap_or_default();
+                format!("{scheme}{REDACTED}@{host}")
+            }
+        },
         // A URL may hold a password; it is refused, but it must not be shown either.
         Shown::Whole if text.contains("://") && text.contains('@') => REDACTED.to_owned(),
         Shown::Whole => text.to_owned(),
@@ -153,6 +168,9 @@ mod tests {
             ("ROTEL_FLUSH_TIMEOUT", "2s"),
             ("ROTEL_OTLP_EXPORTER_TLS_KEY_PEM", "${arn:aws:ssm:us-east-1:123456789012:parameter/key,hunter2"),
             ("ROTEL_EXPORTER", ""),
+            ("HTTPS_PROXY", "http://me:hunter2@proxy:3128"),
+            ("http_proxy", "me:hunter2@proxy:3128"),
+            ("NO_PROXY", "example.com"),
         ]);
         let file = variables(&[
             ("ROTEL_OTLP_EXPORTER_ENDPOINT", "\"https://file:4317\""),
@@ -178,6 +196,9 @@ mod tests {
         ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS = Authorization=${arn:aws:ssm:us-east-1:123456789012:parameter/key},X-Key=[redacted],[redacted],[redacted] (File)
         ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD = [redacted] (Environment)
         ROTEL_OTLP_EXPORTER_TLS_KEY_PEM = [redacted] (Environment)
+        HTTPS_PROXY = http://[redacted]@proxy:3128 (Environment)
+        HTTP_PROXY = [redacted]@proxy:3128 (Environment)
+        NO_PROXY = example.com (Environment)
         ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT = [redacted] (Environment)
         ROTEL_FLUSH_TIMEOUT = 1s (Default)
         ");

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::Variables;
 use super::circle;
+use super::proxy::{Proxy, Ways};
 use super::reader::{Read, Reader};
 use super::value::{self, ListenAddress, Text};
 use crate::core::breaker::Retry;
@@ -42,6 +43,8 @@ pub struct Export {
     pub retry: Retry,
     /// Whom to trust, and as whom to appear.
     pub tls: Tls,
+    /// What the requests go through.
+    pub proxy: Option<Proxy>,
 }
 
 /// How OTLP is spoken to the backend.
@@ -143,6 +146,7 @@ struct Settings {
 struct Common {
     authorization: Read<HeaderValue>,
     retry: Read<Retry>,
+    proxies: Ways,
 }
 
 /// What keeps an export from being known.
@@ -165,7 +169,8 @@ impl Reader<'_> {
             Read::Awaited => return Exports::Awaited,
             Read::Is(Exporter::Otlp) | Read::Unset => {}
         }
-        let common = Common { authorization: self.authorization(), retry: self.retry() };
+        let common =
+            Common { authorization: self.authorization(), retry: self.retry(), proxies: self.ways() };
         let base = self.settings(COMMON, own);
         let mut awaited = false;
         let mut unset = true;
@@ -241,11 +246,25 @@ impl Reader<'_> {
             skip_verify: gaps.of(settings.skip_verify).unwrap_or(false),
         };
         let endpoint = gaps.of(settings.endpoint);
+        let proxy = endpoint.as_ref().and_then(|endpoint| gaps.of(common.proxies.of(&endpoint.url)));
         if gaps.wrong || gaps.awaited {
             return None;
         }
         let url = target(endpoint?, protocol, signal);
-        Some(Export { url, protocol, headers, compression, request_timeout, retry: retry?, tls })
+        if let Some(Proxy { variable, .. }) = &proxy
+            && protocol == Protocol::Grpc
+            && url.scheme() == "http"
+        {
+            // A tunnel could take it, but our HTTP client opens one for TLS alone, as most proxies do.
+            self.fault(
+                variable,
+                "gRPC without TLS cannot go through a proxy; write an endpoint with https://, set \
+                 ROTEL_OTLP_EXPORTER_PROTOCOL=http, or name the endpoint's host in NO_PROXY",
+            );
+            gaps.wrong = true;
+            return None;
+        }
+        Some(Export { url, protocol, headers, compression, request_timeout, retry: retry?, tls, proxy })
     }
 
     /// The headers, and the authenticator's among them.

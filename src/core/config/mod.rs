@@ -8,6 +8,7 @@ mod circle;
 mod describe;
 pub mod env_file;
 mod export;
+mod proxy;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ pub use self::describe::{Row, Source, describe, help, reference};
 pub use self::export::{
     Compression, Export, Exports, Identity, Pem, PemSource, Protocol, Tls, exporter_variable,
 };
+pub use self::proxy::{Proxies, Proxy, laid_over, proxies};
 use self::reader::Reader;
 pub use self::value::ListenAddress;
 use self::value::Text;

@@ -221,6 +221,11 @@ const MISTAKES: &[&[(&str, &str)]] = &[
         ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", "me:hunter2"),
         ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "hunter2"),
     ],
+    &[("HTTPS_PROXY", "socks5://me:hunter2@proxy.example.com:1080")],
+    &[("https_proxy", "http://me:hunter2@proxy.example.com:port")],
+    &[("HTTPS_PROXY", "http://")],
+    &[("HTTPS_PROXY", "http://me:${arn:aws:ssm:us-east-1:123456789012:parameter/key}@proxy.example.com")],
+    &[("HTTP_PROXY", "proxy.example.com:3128"), ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://10.0.0.5:4317")],
     &[("ROTEL_OTLP_GRPC_ENDPOINT", "4317")],
     &[("ROTEL_OTLP_HTTP_ENDPOINT", SECRET)],
     &[("ROTEL_TELEMETRY_ENDPOINT", "localhost:telemetry")],
@@ -289,6 +294,11 @@ fn mistakes_are_told_with_cause_and_remedy() {
     ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD: not set, and ROTEL_OTLP_EXPORTER_AUTHENTICATOR=basic needs it; set it, or remove ROTEL_OTLP_EXPORTER_AUTHENTICATOR
     ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: it sets Authorization, and so does ROTEL_OTLP_EXPORTER_AUTHENTICATOR; remove one of them
     ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME: it holds a ":", which ends a user name; remove it
+    HTTPS_PROXY: only proxies that speak HTTP can be used; write something like http://proxy.example.com:3128
+    https_proxy: it is not a proxy's URL: invalid port number; write something like http://proxy.example.com:3128
+    HTTPS_PROXY: it is not a proxy's URL: empty host; write something like http://proxy.example.com:3128
+    HTTPS_PROXY: a secret reference stands in it, which is for variables that begin with ROTEL_; write the value itself
+    HTTP_PROXY: gRPC without TLS cannot go through a proxy; write an endpoint with https://, set ROTEL_OTLP_EXPORTER_PROTOCOL=http, or name the endpoint's host in NO_PROXY
     ROTEL_OTLP_GRPC_ENDPOINT: "4317" is not an address to listen on; write host:port, such as localhost:4317
     ROTEL_OTLP_HTTP_ENDPOINT: it is needed before secrets are fetched, and a secret reference stands in it; write the value itself
     ROTEL_TELEMETRY_ENDPOINT: "localhost:telemetry" is not an address to listen on; write host:port, such as localhost:4317
@@ -447,6 +457,23 @@ fn one_signals_endpoint_is_enough() {
     let outcome = outcome(&[("ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT", "https://host:4317")]);
     assert_eq!((&outcome.faults, &outcome.warnings), (&vec![], &vec![]));
     assert_eq!(urls(&outcome).map(|url| url.is_some()), [false, false, true]);
+}
+
+#[test]
+fn a_proxy_concerns_the_signals_that_go_through_it_alone() {
+    let outcome = outcome(&[
+        ENDPOINT,
+        ("HTTPS_PROXY", "http://me:hunter2@proxy:3128"),
+        ("ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT", "http://10.0.0.5:4317"),
+        ("HTTP_PROXY", "http://proxy:port"),
+        ("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://10.0.0.6:4317"),
+        ("NO_PROXY", "10.0.0.6"),
+    ]);
+    assert_eq!(outcome.faults.len(), 1, "{}", told(&outcome.faults));
+    assert_eq!(urls(&outcome).map(|url| url.is_some()), [false, true, true]);
+    assert_eq!(export(&outcome, Signal::Metrics).proxy, None);
+    let proxy = export(&outcome, Signal::Traces).proxy.as_ref().expect("a proxy");
+    assert_eq!(proxy.url.expose(), "http://me:hunter2@proxy:3128/");
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub enum Shown {
     Whole,
     /// The names of a list, and nothing of its values.
     Names,
+    /// A URL without the credentials in it.
+    Url,
     /// Whether it is set.
     Nothing,
 }
@@ -132,10 +134,19 @@ const EXPORTER: &[Variable] = &[
     ),
     variable("ROTEL_EXPORTER_RETRY_MAX_BACKOFF", "30s", "the same for every exporter"),
     variable("ROTEL_EXPORTER_RETRY_MAX_ELAPSED_TIME", "300s", "the same for every exporter"),
-    variable("HTTPS_PROXY", NONE, "a proxy for `https` endpoints, over gRPC and HTTP")
-        .showing(Shown::Nothing),
-    variable("HTTP_PROXY", NONE, "a proxy for `http` endpoints").showing(Shown::Nothing),
-    variable("NO_PROXY", NONE, "hosts that are reached without a proxy, between commas"),
+    variable(
+        "HTTPS_PROXY",
+        NONE,
+        "the HTTP proxy for `https` endpoints, over gRPC and HTTP, and for AWS; `http://user:password@host:port`, or `https_proxy`",
+    )
+    .showing(Shown::Url),
+    variable("HTTP_PROXY", NONE, "that for `http` endpoints; over HTTP only, gRPC without TLS cannot go through; or `http_proxy`")
+        .showing(Shown::Url),
+    variable(
+        "NO_PROXY",
+        NONE,
+        "hosts, domains and networks (`10.0.0.0/8`) that are reached without, between commas; or `no_proxy`",
+    ),
 ];
 
 const SIGNAL_EXPORTER: &[Variable] = &[

@@ -16,15 +16,16 @@ use std::time::{Duration, UNIX_EPOCH};
 use ::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
+use hyper_util::client::legacy::pool;
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
 use prost::Message;
-use reqwest::{Client, Url};
+use reqwest::{Client, StatusCode, Url};
 use rustls::ClientConfig;
 use tokio::time::timeout;
 use url::Origin;
 
 use crate::core::breaker::Retry;
-use crate::core::config::{Compression, Export, Protocol, Tls};
+use crate::core::config::{Compression, Export, Protocol, Proxy};
 use crate::core::connection::{Cause, ConnectionFailure};
 use crate::core::retry::{Failure, Verdict};
 use crate::core::signal::{PerSignal, Signal};
@@ -33,6 +34,7 @@ use crate::edge::tls::{self, TlsError};
 
 /// What of an answer is read at most: a well-behaved one is a few bytes.
 const ANSWER_LIMIT: usize = 64 * 1024;
+const PROXY_WANTS_CREDENTIALS: u16 = StatusCode::PROXY_AUTHENTICATION_REQUIRED.as_u16();
 
 /// A client of the backend, with the way of each signal that has one. Cheap to clone; all clones share their connections.
 #[derive(Clone, Debug)]
@@ -41,11 +43,12 @@ pub struct Exporter {
     routes: Arc<PerSignal<Option<Route>>>,
 }
 
-/// An HTTP client and what it was made of. Signals with the same protocol and TLS share one.
+/// An HTTP client and what it was made of. Signals with the same protocol, TLS and proxy share one.
 #[derive(Clone, Debug)]
 struct Stack {
     protocol: Protocol,
     tls: ClientConfig,
+    proxy: Option<Proxy>,
     client: Client,
 }
 
@@ -70,30 +73,43 @@ pub struct Way {
     pub retry: Retry,
 }
 
-/// Why there is no exporter.
+/// Why signals have no way to the backend.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The HTTP client.
-    #[error("the exporter's HTTP client cannot be set up: {0}; check HTTP_PROXY and HTTPS_PROXY")]
+    #[error("the exporter's HTTP client cannot be set up: {0}; please report this as a bug")]
     Client(reqwest::Error),
 }
 
 impl Exporter {
-    /// Sets up the clients. Opens no connection.
-    pub fn new(exports: &PerSignal<Option<Export>>) -> Result<Self, BuildError> {
-        let mut setups: Vec<(Protocol, &Tls)> = Vec::new();
+    /// Sets up the clients. Opens no connection. Where a client cannot be set up, the signals that would use it have no
+    /// way, and the others go theirs; why is told once for each client.
+    pub fn new(exports: &PerSignal<Option<Export>>) -> (Self, Vec<BuildError>) {
+        let mut setups = Vec::new();
+        let (mut stacks, mut faults) = (Vec::new(), Vec::new());
         let mut routes = PerSignal::default();
         for signal in Signal::ALL {
             let Some(export) = exports.of(signal) else { continue };
-            let setup = (export.protocol, &export.tls);
-            let known = setups.iter().position(|known| *known == setup);
-            let stack = known.unwrap_or(setups.len());
-            if known.is_none() {
-                setups.push(setup);
-            }
+            let setup = (export.protocol, &export.tls, &export.proxy);
+            let known = setups.iter().find(|(known, _)| *known == setup).map(|(_, stack)| *stack);
+            let stack = known.unwrap_or_else(|| {
+                let stack = match Stack::new(export) {
+                    Ok(stack) => {
+                        stacks.push(stack);
+                        Some(stacks.len() - 1)
+                    }
+                    Err(fault) => {
+                        faults.push(fault);
+                        None
+                    }
+                };
+                setups.push((setup, stack));
+                stack
+            });
+            let Some(stack) = stack else { continue };
             *routes.of_mut(signal) = Some(Route {
                 stack,
                 url: export.url.clone(),
@@ -103,8 +119,7 @@ impl Exporter {
                 retry: export.retry,
             });
         }
-        let stacks = setups.into_iter().map(|(protocol, tls)| Stack::new(protocol, tls));
-        Ok(Self { stacks: stacks.collect::<Result<_, _>>()?, routes: Arc::new(routes) })
+        (Self { stacks, routes: Arc::new(routes) }, faults)
     }
 
     /// The way of a signal to the backend, if it has one.
@@ -149,53 +164,82 @@ impl Exporter {
         let Some((stack, route)) = way else { return Verdict::Accepted { rejected: 0 } };
         let attempt = async {
             let body = body::encode(chunks, route.compression).await;
-            match stack.send(route, &body).await {
-                Err(error) if !error.is_connect() => stack.send(route, &body).await,
-                sent => sent,
+            let mut sent = stack.send(route, &body).await;
+            if sent.as_ref().is_err_and(|error| !error.is_connect()) {
+                sent = stack.send(route, &body).await;
             }
+            // Each time at least one of the signals that wait for each other learns the cause, and ends.
+            while sent.as_ref().is_err_and(waited_for_another) {
+                sent = stack.send(route, &body).await;
+            }
+            sent
         };
         match timeout(route.request_timeout, attempt).await {
             Ok(Ok(verdict)) => verdict,
-            Ok(Err(error)) => Verdict::retry(failure::of(&error)),
+            Ok(Err(error)) => Verdict::retry(stack.failure(&error)),
             Err(_) => Verdict::retry(Failure::Timeout),
         }
     }
 }
 
 impl Stack {
-    fn new(protocol: Protocol, tls: &Tls) -> Result<Self, BuildError> {
+    fn new(export: &Export) -> Result<Self, BuildError> {
+        let (protocol, proxy) = (export.protocol, export.proxy.clone());
         let alpn: &[&str] = match protocol {
             Protocol::Grpc => &["h2"],
             Protocol::Http => &["h2", "http/1.1"],
         };
-        let tls = tls::client_config(tls, alpn)?;
-        let client = client(tls.clone(), protocol).map_err(BuildError::Client)?;
-        Ok(Self { protocol, tls, client })
+        let tls = tls::client_config(&export.tls, alpn)?;
+        let client = client(tls.clone(), protocol, proxy.as_ref()).map_err(BuildError::Client)?;
+        Ok(Self { protocol, tls, proxy, client })
     }
 
     fn afresh(&self) -> Self {
         // What could be built once can be built again; were it otherwise, old connections are better than none.
-        let client = client(self.tls.clone(), self.protocol).unwrap_or_else(|_| self.client.clone());
-        Self { client, ..self.clone() }
+        let client = client(self.tls.clone(), self.protocol, self.proxy.as_ref());
+        Self { client: client.unwrap_or_else(|_| self.client.clone()), ..self.clone() }
     }
 
     /// An error is that of a request that was not answered.
     async fn send(&self, route: &Route, body: &body::Encoded) -> Result<Verdict, reqwest::Error> {
         let request = self.client.post(route.url.clone()).headers(route.headers.clone());
-        match self.protocol {
+        let verdict = match self.protocol {
             Protocol::Grpc => grpc::send(request, body).await,
             Protocol::Http => http::send(request, body).await,
+        }?;
+        Ok(match (verdict, &self.proxy) {
+            // It is the proxy that says this, and the backend has not seen the batch.
+            (Verdict::Refused(Failure::Http(status)), Some(proxy)) if status == PROXY_WANTS_CREDENTIALS => {
+                let words = through(proxy, "proxy authorization required");
+                Verdict::retry(Failure::Connection(ConnectionFailure { cause: Cause::Other, words }))
+            }
+            (verdict, _) => verdict,
+        })
+    }
+
+    /// Why a request was not answered.
+    fn failure(&self, error: &reqwest::Error) -> Failure {
+        match (failure::of(error), &self.proxy) {
+            (Failure::Connection(ConnectionFailure { cause, words }), Some(proxy)) if error.is_connect() => {
+                Failure::Connection(ConnectionFailure { cause, words: through(proxy, &words) })
+            }
+            (failure, _) => failure,
         }
     }
 }
 
 /// An HTTP client with no connections yet. It sends plaintext gRPC by prior knowledge, as gRPC has it.
-fn client(tls: ClientConfig, protocol: Protocol) -> Result<Client, reqwest::Error> {
-    let client = Client::builder()
+fn client(tls: ClientConfig, protocol: Protocol, proxy: Option<&Proxy>) -> Result<Client, reqwest::Error> {
+    let mut client = Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
         .dns_resolver(name::Resolver)
-        .tcp_nodelay(true);
+        .tcp_nodelay(true)
+        // Else it would look for one in the process environment.
+        .no_proxy();
+    if let Some(proxy) = proxy {
+        client = client.proxy(reqwest::Proxy::all(proxy.url.expose())?);
+    }
     match protocol {
         Protocol::Grpc => client.http2_prior_knowledge(),
         Protocol::Http => client,
@@ -249,6 +293,27 @@ fn broken_off(words: &str) -> Verdict {
     Verdict::retry(Failure::Connection(ConnectionFailure::new(Cause::Closed, words)))
 }
 
+/// What is said of a failure on the way to a proxy or behind it.
+fn through(Proxy { variable, .. }: &Proxy, cause: &str) -> String {
+    format!(
+        "{cause}, on the way through the proxy of {variable}; check its address, its credentials and what it lets through"
+    )
+}
+
+/// Whether the request waited for a connection that another request was about to open and could not. Why is known to the
+/// other one alone.
+fn waited_for_another(error: &reqwest::Error) -> bool {
+    matches!(deepest(error).downcast_ref(), Some(pool::Error::CheckoutNoLongerWanted))
+}
+
+fn deepest(error: &reqwest::Error) -> &(dyn std::error::Error + 'static) {
+    let mut cause: &(dyn std::error::Error + 'static) = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause
+}
+
 /// How long an answer asks to wait: seconds, or until a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
@@ -285,12 +350,32 @@ mod tests {
         assert_eq!(retry_after(&HeaderMap::new()), None);
     }
 
-    fn exporter(pairs: &[(&str, &str)]) -> Exporter {
+    fn made_of(pairs: &[(&str, &str)]) -> (Exporter, Vec<BuildError>) {
         let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let Exports::Known(exports) = config::read(&variables).config.exports else {
             panic!("nothing is awaited")
         };
-        Exporter::new(&exports).expect("an exporter")
+        Exporter::new(&exports)
+    }
+
+    fn exporter(pairs: &[(&str, &str)]) -> Exporter {
+        let (exporter, faults) = made_of(pairs);
+        assert!(faults.is_empty(), "{faults:?}");
+        exporter
+    }
+
+    #[test]
+    fn broken_tls_costs_the_signals_that_use_it_and_is_told_once_for_all_of_them() {
+        let common = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://host:4317");
+        let of_all = ("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", "nothing");
+        let (exporter, faults) =
+            made_of(&[common, of_all, ("ROTEL_OTLP_EXPORTER_LOGS_TLS_CA_FILE", "/nowhere")]);
+        assert_eq!(Signal::ALL.map(|signal| exporter.way(signal).is_some()), [false; 3]);
+        assert_eq!(faults.len(), 2, "{faults:?}");
+
+        let (exporter, faults) = made_of(&[common, ("ROTEL_OTLP_EXPORTER_METRICS_TLS_CA_PEM", "nothing")]);
+        assert_eq!(Signal::ALL.map(|signal| exporter.way(signal).is_some()), [true, false, true]);
+        assert_eq!((faults.len(), exporter.stacks.len()), (1, 1), "{faults:?}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use reqwest::{Client, ClientBuilder, NoProxy, Proxy};
 
 use super::credentials;
 use super::refusal::Refusal;
-use crate::core::config::{Tls, Variables};
+use crate::core::config::{self, Proxies, Tls, Variables};
 use crate::edge::http::read_body;
 use crate::edge::tls;
 
@@ -129,15 +129,15 @@ pub(super) fn direct() -> Result<ClientBuilder, Refusal> {
 }
 
 fn http_client(variables: &Variables) -> Result<Client, Refusal> {
-    let either = |name: &str| set(variables, name).or_else(|| set(variables, &name.to_ascii_lowercase()));
-    let except = either("NO_PROXY").and_then(NoProxy::from_string);
+    let Proxies { https, http, except } = config::proxies(variables).ok_or_else(Refusal::no_client)?;
+    let except = except.as_deref().and_then(NoProxy::from_string);
     let mut client = direct()?;
-    if let Some(url) = either("HTTPS_PROXY") {
-        let proxy = Proxy::https(url).map_err(|_| Refusal::no_client())?;
+    if let Some(proxy) = https {
+        let proxy = Proxy::https(proxy.url.expose()).map_err(|_| Refusal::no_client())?;
         client = client.proxy(proxy.no_proxy(except.clone()));
     }
-    if let Some(url) = either("HTTP_PROXY") {
-        let proxy = Proxy::http(url).map_err(|_| Refusal::no_client())?;
+    if let Some(proxy) = http {
+        let proxy = Proxy::http(proxy.url.expose()).map_err(|_| Refusal::no_client())?;
         client = client.proxy(proxy.no_proxy(except));
     }
     client.build().map_err(|_| Refusal::no_client())

@@ -12,7 +12,7 @@ use crate::collector::Received;
 use crate::delivery::Courier;
 use crate::environment::Environment;
 use crate::faults::Fault;
-use crate::journal::{Call, Operation};
+use crate::journal::{Call, ErrorReport, Operation};
 use crate::settings::{ACCOUNT, HANDLER, VERSION};
 use crate::state::{ApiError, Phase};
 use crate::subscription::Subscription;
@@ -45,7 +45,7 @@ pub(crate) async fn respond(environment: &Arc<Environment>, request: Request<Inc
         Operation::Subscribe => subscribe(environment, id, &body),
         Operation::InitError | Operation::ExitError => {
             let error_type = header(&head.headers, "lambda-extension-function-error-type");
-            report(environment, operation, id, error_type)
+            report(environment, operation, id, error_type, &body)
         }
         Operation::Next | Operation::Unknown => {
             let message = format!("no such operation: {} {}", head.method, head.uri.path());
@@ -203,6 +203,7 @@ fn report(
     operation: Operation,
     id: Option<&str>,
     error_type: Option<&str>,
+    body: &[u8],
 ) -> Answer {
     let reported = environment.state.write(|state| {
         let extension = state.identify(id)?;
@@ -214,7 +215,13 @@ fn report(
             Operation::InitError => extension.init_error(error_type),
             _ => extension.exit_error(error_type),
         }
-        .map(|()| environment.record(operation, Some(extension.name.clone()), 202))
+        .map(|()| {
+            let mut told: ErrorReport = serde_json::from_slice(body).unwrap_or_default();
+            if told.error_type.is_empty() {
+                error_type.clone_into(&mut told.error_type);
+            }
+            environment.record_told(operation, extension.name.clone(), told);
+        })
     });
     match reported {
         Ok(()) => web::json(202, &json!({"status": "OK"})),
@@ -224,7 +231,15 @@ fn report(
 
 impl Environment {
     fn record(&self, what: Operation, extension: Option<String>, status: u16) {
-        let call = Call { at: clock::now(), extension, what, status, refusal: None, by_fault: false };
+        let call =
+            Call { at: clock::now(), extension, what, status, refusal: None, by_fault: false, told: None };
+        self.journal.write(|journal| journal.calls.push(call));
+    }
+
+    fn record_told(&self, what: Operation, extension: String, told: ErrorReport) {
+        let (at, told) = (clock::now(), Some(told));
+        let call =
+            Call { at, extension: Some(extension), what, status: 202, refusal: None, by_fault: false, told };
         self.journal.write(|journal| journal.calls.push(call));
     }
 
@@ -251,7 +266,7 @@ impl Environment {
         let ApiError { status, error_type, message } = error;
         let answer = web::json(status, &json!({"errorType": error_type, "errorMessage": message}));
         let refusal = Some(format!("{error_type}: {message}"));
-        let call = Call { at: clock::now(), extension, what, status, refusal, by_fault };
+        let call = Call { at: clock::now(), extension, what, status, refusal, by_fault, told: None };
         self.journal.write(|journal| journal.calls.push(call));
         answer
     }

@@ -47,20 +47,19 @@ impl Environment {
             let first_next = |of: &crate::state::Extension| of.first_next.map(|at| at - of.started);
             state.extensions.iter().map(|of| (of.name.clone(), first_next(of))).collect()
         });
-        let mut reset = None;
-        let error = match ended {
+        let (error, shutdown) = match ended {
             Ok(()) => {
                 self.state.write(|state| state.phase = Phase::Ready);
                 processes.cold = Some(took);
                 self.rest_after_init(processes).await?;
-                None
+                (None, None)
             }
             Err(fault) => {
-                reset = Some(self.shut_down(processes, ShutdownReason::Failure).await);
-                Some(format!("{}: {}", fault.who, fault.error_type))
+                let shutdown = self.shut_down(processes, ShutdownReason::Failure).await;
+                (Some(format!("{}: {}", fault.who, fault.error_type)), Some(shutdown))
             }
         };
-        Ok(Init { status, error, took, extensions, reset })
+        Ok(Init { status, error, took, extensions, shutdown })
     }
 
     async fn bring_up(&self, processes: &mut Processes, start: Instant) -> Result<Result<(), Fault>, Error> {

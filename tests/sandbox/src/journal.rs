@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use serde::Deserialize;
+
 /// Everything so far.
 #[derive(Clone, Debug, Default)]
 pub struct Journal {
@@ -28,6 +30,18 @@ pub struct Call {
     pub refusal: Option<String>,
     /// Refused because the test wanted so, not because the extension did wrong.
     pub by_fault: bool,
+    /// What [`Operation::InitError`] or [`Operation::ExitError`] told.
+    pub told: Option<ErrorReport>,
+}
+
+/// Why an extension says that it cannot go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ErrorReport {
+    /// `errorType`; the header's where the body has none.
+    pub error_type: String,
+    /// `errorMessage`.
+    pub error_message: String,
 }
 
 /// The operations of the Extensions and Telemetry API.

@@ -4,8 +4,8 @@
 //! A [`Sandbox`] is one environment. It serves the Runtime, Extensions and Telemetry API on port 9001 of a loopback
 //! address of its own, starts extensions and a function with the variables that Lambda shows them, and leads them through
 //! the phases: init, invocations with a freeze between them, shutdown. A [`Collector`] is the OTLP endpoint at the other
-//! end, [`aws::Aws`] what keeps secrets. All are as strict as what they stand for, and as unkind as they are told to be
-//! ([`Fault`], [`collector::Behaviour`], [`aws::Behaviour`]).
+//! end, [`aws::Aws`] what keeps secrets, a [`Proxy`] what may stand before either. All are as strict as what they stand
+//! for, and as unkind as they are told to be ([`Fault`], [`collector::Behaviour`], [`aws::Behaviour`]).
 //!
 //! ```no_run
 //! # async fn test() -> Result<(), Box<dyn std::error::Error>> {
@@ -59,11 +59,12 @@ pub use extension::Extension;
 pub use extensions_api::NextCall;
 pub use faults::{Edit, Fault};
 pub use function::{Context, ExportError, Exporter, Failure, Function, Transport};
-pub use journal::{Call, Delivery, Journal, Operation, OutputLine};
+pub use journal::{Call, Delivery, ErrorReport, Journal, Operation, OutputLine};
 pub use ledger::{Comparison, Entry, Ledger};
 pub use otlp::{Payload, Signal};
 pub use outcome::{ExtensionEnd, Init, Invocation, Shutdown, ShutdownReason, Status};
 pub use process::Exit;
+pub use proxy::{Passage, Proxy};
 pub use sandbox::{Builder, Sandbox};
 pub use settings::{Initialization, LogFormat};
 pub use state::Answer;
@@ -88,6 +89,7 @@ mod ledger;
 pub mod otlp;
 mod outcome;
 mod process;
+mod proxy;
 mod runtime_api;
 mod sandbox;
 mod settings;

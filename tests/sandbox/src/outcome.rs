@@ -38,8 +38,8 @@ pub struct Init {
     pub took: Duration,
     /// Each extension, and how long it took from its start to its first `/next`.
     pub extensions: Vec<(String, Option<Duration>)>,
-    /// What followed one that did not end well.
-    pub reset: Option<Shutdown>,
+    /// The end of the environment, where it did not end well.
+    pub shutdown: Option<Shutdown>,
 }
 
 /// An invocation.

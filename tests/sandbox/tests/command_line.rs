@@ -59,3 +59,10 @@ fn an_extension_that_has_to_be_killed_is_a_failure() {
     assert_eq!(killed.status.code(), Some(1), "{}", text(&killed));
     assert!(text(&killed).contains("FAILED  floor-extension was still there"), "{}", text(&killed));
 }
+
+#[test]
+fn figures_of_an_extension_that_fetches_nothing_are_none() {
+    let bench = run(&["bench", "startup", "--extension", FLOOR, "--runs", "1"]);
+    assert_eq!(bench.status.code(), Some(1), "{}", text(&bench));
+    assert!(text(&bench).contains("it did not fetch its secrets"), "{}", text(&bench));
+}

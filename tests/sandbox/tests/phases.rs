@@ -183,7 +183,7 @@ async fn a_function_that_crashes_in_its_init_resets_the_environment() {
     for _ in 0..2 {
         let init = sandbox.init().await.unwrap();
         assert_eq!(init.error.as_deref(), Some("the function (exit status 3): Runtime.ExitError"));
-        let reset = init.reset.unwrap();
+        let reset = init.shutdown.unwrap();
         assert_eq!(reset.reason, ShutdownReason::Failure);
         assert!(reset.is_clean(), "{reset:?}");
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
@@ -74,6 +75,8 @@ pub enum Behaviour {
         /// Error code of AWS.
         code: &'static str,
     },
+    /// Well, but only after so long.
+    Late(Duration),
     /// Never answered.
     Hang,
     /// Not answered before there were so many calls in flight at once.
@@ -258,6 +261,10 @@ async fn answer(state: Arc<Board<State>>, request: Request<Incoming>) -> web::An
         Behaviour::Refuse { status, code } => Err((status, code)),
         Behaviour::Hang => std::future::pending().await,
         Behaviour::Say(answer) => Ok(answer),
+        Behaviour::Late(delay) => {
+            tokio::time::sleep(delay).await;
+            state.read(|state| reply(state, &call, &asked, &head))
+        }
         Behaviour::Gather(calls) => {
             state.wait(|state| (state.most_in_flight >= calls).then_some(())).await;
             state.read(|state| reply(state, &call, &asked, &head))

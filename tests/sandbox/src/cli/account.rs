@@ -234,7 +234,7 @@ pub(crate) fn verdict(failures: &[String], once: usize) {
     }
 }
 
-fn milliseconds(duration: Duration) -> String {
+pub(crate) fn milliseconds(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1_000.0)
 }
 

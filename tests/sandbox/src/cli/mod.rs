@@ -6,22 +6,27 @@ use arguments::{Arguments, Request};
 
 mod account;
 mod arguments;
+mod bench;
 mod session;
 
 /// Runs the command with these arguments.
 pub(crate) async fn main(arguments: Vec<String>) -> ExitCode {
-    let arguments = match Arguments::parse(arguments) {
-        Ok(Request::Run(arguments)) => arguments,
+    match Arguments::parse(arguments) {
+        Ok(Request::Run(arguments)) => ended(session::run(&arguments).await),
+        Ok(Request::BenchStartup(arguments)) => ended(bench::startup(&arguments).await),
         Ok(Request::Help) => {
             account::say(arguments::HELP);
-            return ExitCode::SUCCESS;
+            ExitCode::SUCCESS
         }
         Err(error) => {
             account::complain(&format!("lambda-sandbox: {error}\n\n{}", arguments::HELP));
-            return ExitCode::from(2);
+            ExitCode::from(2)
         }
-    };
-    match session::run(&arguments).await {
+    }
+}
+
+fn ended(all_was_well: Result<bool, impl std::fmt::Display>) -> ExitCode {
+    match all_was_well {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -1,0 +1,178 @@
+//! Through which proxy the world is reached: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, in upper or lower case.
+//!
+//! They are read here and not by the HTTP client, which would look into the process environment, so that the file of
+//! `ROTEL_ENV_FILE` holds for them too. A proxy's URL may hold a password and is never shown.
+
+use http::Uri;
+use hyper_util::client::proxy::matcher::Matcher;
+use url::Url;
+
+use super::Variables;
+use super::reader::{Read, Reader};
+use crate::core::secret::Secret;
+use crate::core::secret_ref;
+
+/// A proxy, spoken to over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// The variable that told of it.
+    pub variable: String,
+    /// Where it is, and with which credentials.
+    pub url: Secret,
+}
+
+/// What can be reached through which proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proxies {
+    /// Of `https` URLs.
+    pub https: Option<Proxy>,
+    /// Of `http` URLs.
+    pub http: Option<Proxy>,
+    /// Hosts that are reached without one, as `NO_PROXY` has them.
+    pub except: Option<String>,
+}
+
+const HTTPS: &str = "HTTPS_PROXY";
+const HTTP: &str = "HTTP_PROXY";
+const EXCEPT: &str = "NO_PROXY";
+
+/// The environment with the file's variables over it. A proxy of the file wins in whichever case its name is written.
+pub fn laid_over(environment: &Variables, file: &Variables) -> Variables {
+    let mut variables = environment.clone();
+    for name in [HTTPS, HTTP, EXCEPT] {
+        let names = [name.to_owned(), name.to_ascii_lowercase()];
+        if names.iter().any(|name| file.contains_key(name)) {
+            variables.retain(|name, _| !names.contains(name));
+        }
+    }
+    variables.extend(file.clone());
+    variables
+}
+
+/// The proxies, for who asks others than the backend. `None` where one of them is no proxy, which [`super::read`] tells.
+pub fn proxies(variables: &Variables) -> Option<Proxies> {
+    let Ways { https, http, except } = Reader::new(variables, None).ways();
+    if matches!(https, Read::Wrong) || matches!(http, Read::Wrong) {
+        return None;
+    }
+    Some(Proxies { https: https.value(), http: http.value(), except })
+}
+
+/// The proxies as they were read.
+pub(super) struct Ways {
+    https: Read<Proxy>,
+    http: Read<Proxy>,
+    except: Option<String>,
+}
+
+impl Ways {
+    /// The proxy through which a URL is reached.
+    pub(super) fn of(&self, url: &Url) -> Read<Proxy> {
+        let proxy = if url.scheme() == "https" { &self.https } else { &self.http };
+        if self.except.as_ref().is_some_and(|except| is_among(url, except)) {
+            return Read::Unset;
+        }
+        proxy.clone()
+    }
+}
+
+impl Reader<'_> {
+    /// Reads the three variables.
+    pub(super) fn ways(&mut self) -> Ways {
+        Ways {
+            https: self.proxy(HTTPS),
+            http: self.proxy(HTTP),
+            except: self.in_any_case(EXCEPT).map(|(_, text)| text.to_owned()),
+        }
+    }
+
+    fn proxy(&mut self, name: &str) -> Read<Proxy> {
+        let Some((variable, text)) = self.in_any_case(name) else { return Read::Unset };
+        match parse(text) {
+            Ok(url) => Read::Is(Proxy { variable, url }),
+            Err(problem) => {
+                self.fault(&variable, problem);
+                Read::Wrong
+            }
+        }
+    }
+
+    fn in_any_case(&self, name: &str) -> Option<(String, &str)> {
+        let set = |name: String| self.text(&name).map(|text| (name, text));
+        set(name.to_owned()).or_else(|| set(name.to_ascii_lowercase()))
+    }
+}
+
+fn parse(text: &str) -> Result<Secret, String> {
+    const EXAMPLE: &str = "write something like http://proxy.example.com:3128";
+    if secret_ref::find(text).map_or(true, |references| !references.is_empty()) {
+        return Err("a secret reference stands in it, which is for variables that begin with ROTEL_; write the value itself"
+            .to_owned());
+    }
+    // Without a scheme it is an HTTP proxy, as other clients have it.
+    let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url = Url::parse(&whole).map_err(|cause| format!("it is not a proxy's URL: {cause}; {EXAMPLE}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("only proxies that speak HTTP can be used; {EXAMPLE}"));
+    }
+    Ok(Secret::new(url))
+}
+
+/// Whether a URL's host is in a list as `NO_PROXY` has it.
+fn is_among(url: &Url, list: &str) -> bool {
+    let matcher = Matcher::builder().all("http://proxy").no(list).build();
+    url.as_str().parse::<Uri>().is_ok_and(|uri| matcher.intercept(&uri).is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(pairs: &[(&str, &str)]) -> Variables {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn of(url: &str, pairs: &[(&str, &str)]) -> Option<String> {
+        let variables = variables(pairs);
+        let proxy = Reader::new(&variables, None).ways().of(&url.parse().expect("a URL"));
+        proxy.value().map(|Proxy { variable, url }| format!("{variable} {}", url.expose()))
+    }
+
+    #[test]
+    fn a_urls_scheme_says_which_proxy() {
+        let both = [("HTTPS_PROXY", "http://a:1"), ("http_proxy", "\"b:2\"")];
+        assert_eq!(of("https://host", &both).as_deref(), Some("HTTPS_PROXY http://a:1/"));
+        assert_eq!(of("http://host", &both).as_deref(), Some("http_proxy http://b:2/"));
+        assert_eq!(of("http://host", &[both[0]]), None);
+        let cases = [("HTTPS_PROXY", "http://upper"), ("https_proxy", "http://lower")];
+        assert_eq!(of("https://host", &cases).as_deref(), Some("HTTPS_PROXY http://upper/"));
+    }
+
+    #[test]
+    fn hosts_of_the_list_are_reached_without() {
+        let is_excepted =
+            |url: &str, list: &str| of(url, &[("HTTP_PROXY", "p:1"), ("no_proxy", list)]).is_none();
+        for list in ["host.example.com", "a, .example.com", "example.com", "*"] {
+            assert!(is_excepted("http://host.example.com:4318", list), "{list}");
+        }
+        assert!(!is_excepted("http://host.example.com:4318", "ample.com,10.0.0.0/8"));
+        assert!(is_excepted("http://10.1.2.3:4318", "10.0.0.0/8"));
+        assert!(is_excepted("http://[::1]:4318", "::1"));
+    }
+
+    #[test]
+    fn a_proxy_of_the_file_wins_in_either_case() {
+        let environment = variables(&[("HTTPS_PROXY", "http://a"), ("HTTP_PROXY", "http://b"), ("A", "a")]);
+        let file = variables(&[("https_proxy", "http://file"), ("A", "file")]);
+        let expected = [("https_proxy", "http://file"), ("HTTP_PROXY", "http://b"), ("A", "file")];
+        assert_eq!(laid_over(&environment, &file), variables(&expected));
+    }
+
+    #[test]
+    fn a_proxy_never_prints() {
+        let proxies =
+            proxies(&variables(&[("HTTPS_PROXY", "http://me:hunter2@proxy:3128")])).expect("a proxy");
+        assert!(!format!("{proxies:?}").contains("hunter2"));
+        assert_eq!(super::proxies(&variables(&[("HTTP_PROXY", "http://")])), None);
+    }
+}
