@@ -143,6 +143,26 @@ async fn an_endpoint_that_cuts_requests_in_the_middle_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_hangs_costs_the_flush_timeout_once() {
+    const FLUSH_TIMEOUT: Duration = Duration::from_secs(4);
+    let over = async |protocol| {
+        let collector = Collector::start().await.expect("a collector");
+        let extension = extension(&collector, protocol).env("ROTEL_FLUSH_TIMEOUT", "4s");
+        let sandbox = start(extension, &collector, working()).await;
+        invoke(&sandbox, 0).await;
+        collector.behave(Behaviour::Hang);
+        let (first, _) = invoke(&sandbox, 0).await;
+        assert!(first.added >= FLUSH_TIMEOUT / 2, "the endpoint was given no chance: {first:?}");
+        for _ in 0..5 {
+            let (next, _) = invoke(&sandbox, 0).await;
+            assert!(next.added < FLUSH_TIMEOUT / 2, "{next:?}");
+        }
+        end(&sandbox).await;
+    };
+    tokio::join!(over(Protocol::Grpc), over(Protocol::Http));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_asks_for_time_is_given_it_but_not_past_shutdown() {
     let over = async |protocol| {
         let collector = Collector::start().await.expect("a collector");
