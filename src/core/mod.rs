@@ -14,3 +14,4 @@ pub mod secret;
 pub mod secret_ref;
 pub mod signal;
 pub mod telemetry;
+mod time;
