@@ -7,6 +7,7 @@
 mod attributes;
 mod exception;
 mod fields;
+pub mod filter;
 mod json;
 mod severity;
 mod text;
@@ -21,6 +22,7 @@ use serde_json::value::RawValue;
 use self::attributes::Attributes;
 use self::exception::Exception;
 use self::fields::take_fields;
+pub use self::filter::Filter;
 pub use self::severity::Severity;
 use self::text::{Line, Reading};
 pub use self::timeline::Timeline;
