@@ -8,7 +8,7 @@ E2E := target/e2e
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
 
-.PHONY: build demo startup test faults e2e check audit clean
+.PHONY: build demo startup test faults bench-logs e2e check audit clean
 
 ## The release binary.
 build:
@@ -31,6 +31,11 @@ test:
 ## What an endpoint that fails costs, each figure against its target. Takes minutes.
 faults: build
 	$(CARGO) test --locked --test faults -- --extension $(EXTENSION)
+
+## What parsing and encoding log lines costs, beside plain parsing of the same bytes. This crate optimized, the others as
+## in every test.
+bench-logs:
+	CARGO_PROFILE_TEST_OPT_LEVEL=3 $(CARGO) test --locked --test logs -- --ignored --nocapture
 
 ## Tests on real parts: moto for AWS.
 e2e: $(E2E)/installed

@@ -36,6 +36,7 @@ type Target = fn(&str);
 const TARGETS: &[(&str, Target)] = &[
     ("env_file", targets::env_file),
     ("header_list", targets::header_list),
+    ("log_record", targets::log_record),
     ("resource_attributes", targets::resource_attributes),
     ("secret_references", targets::secret_references),
 ];

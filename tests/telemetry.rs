@@ -255,6 +255,34 @@ async fn a_plain_line_gets_the_request_id_of_the_invocation_that_wrote_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_filtered_does_not_reach_the_collector_and_what_is_masked_not_as_it_was() {
+    let collector = Collector::start().await.expect("a collector");
+    let function = Function::builtin(|context| async move {
+        for line in ["[DEBUG] too little", "[WARN] GET /health", "[WARN] paid with 1111-2222", "no severity"]
+        {
+            context.log(line);
+        }
+        Ok(Value::Null)
+    });
+    let extension = extension(&collector, Protocol::Grpc)
+        .env("ROTEL_FLUSH_TIMEOUT", "60s")
+        .env("ROTEL_LAMBDA_LOG_MIN_SEVERITY", "warn")
+        .env("ROTEL_LAMBDA_LOG_EXCLUDE", "^GET /health")
+        .env("ROTEL_LAMBDA_LOG_MASK", "[0-9]{4}-[0-9]{4}");
+    let sandbox =
+        Sandbox::builder().extension(extension).function(function).start().await.expect("a sandbox");
+    sandbox.invoke(Value::Null).await.expect("an invocation");
+    end(&sandbox).await;
+    let received = collector.received();
+    let logs = received
+        .logs()
+        .filter(|log| log.attribute("aws.lambda.telemetry.type").as_deref() == Some("function"));
+    let bodies: Vec<_> = logs.map(|log| log.body()).collect();
+    assert_eq!(bodies, ["paid with [masked]", "no severity"]);
+    assert!(!format!("{:?}", sandbox.extension_output()).contains("1111"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_registered_name_is_the_files_own() {
     let folder = tempfile::tempdir().expect("a folder");
     let renamed = folder.path().join("telemetry-of-mine");

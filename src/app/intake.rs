@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::app::pipeline::{Control, Handle};
 use crate::core::chunk::{Chunk, Origin};
-use crate::core::logs::{self, Source, Timeline};
+use crate::core::logs::filter::Filtered;
+use crate::core::logs::{self, Filter, Source, Timeline};
 use crate::core::resource::ResourceRules;
 use crate::core::signal::Signal;
 use crate::core::telemetry::{self, Kind};
@@ -51,8 +52,12 @@ pub struct Intake {
     runtime_done: mpsc::Sender<String>,
     rules: ResourceRules,
     timeline: Timeline,
+    filter: Filter,
     untaken: Arc<Untaken>,
     odd: Odd,
+    filtered: Filtered,
+    /// How much the filter had done when it was last told.
+    filtered_told: u64,
 }
 
 /// What was odd so far.
@@ -74,8 +79,26 @@ impl Intake {
         runtime_done: mpsc::Sender<String>,
     ) -> (Self, mpsc::Sender<Told>) {
         let (sender, told) = mpsc::channel(QUEUE_LIMIT);
-        let intake = Self { told, pipeline, runtime_done, rules, timeline, untaken, odd: Odd::default() };
+        let intake = Self {
+            told,
+            pipeline,
+            runtime_done,
+            rules,
+            timeline,
+            filter: Filter::default(),
+            untaken,
+            odd: Odd::default(),
+            filtered: Filtered::default(),
+            filtered_told: 0,
+        };
         (intake, sender)
+    }
+
+    /// With a filter for the log records made here.
+    #[must_use]
+    pub fn filtering(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self
     }
 
     /// Runs until every sender is gone.
@@ -118,6 +141,9 @@ impl Intake {
                 _ => continue,
             };
             let mut log = logs::to_log(source, raw, event.time, observed);
+            if !self.filter.keeps(source, &mut log.record, &mut self.filtered) {
+                continue;
+            }
             if !log.told_request_id
                 && let Some(request_id) = self.timeline.at(event.time.unwrap_or(observed))
             {
@@ -128,6 +154,7 @@ impl Intake {
         self.odd.unreadable += delivery.unreadable;
         self.odd.unknown += unknown;
         self.tell_odd();
+        self.tell_filtered();
         if !records.is_empty() {
             self.send(records).await;
         }
@@ -167,5 +194,15 @@ impl Intake {
              unknown types, which are sent as log records; {too_large} posts that are too large and {no_room} for which there \
              was no room"
         );
+    }
+
+    /// As seldom, for the same reason.
+    fn tell_filtered(&mut self) {
+        let Self { filtered, filtered_told, .. } = self;
+        if filtered.total() < filtered_told.saturating_mul(10).max(1) {
+            return;
+        }
+        *filtered_told = filtered.total();
+        tracing::info!("log records so far: {filtered}");
     }
 }

@@ -144,7 +144,7 @@ async fn start(
     let timeline = Timeline::new(config.function.managed_instances);
     let (intake, to_intake) =
         Intake::new(rules, timeline, Arc::clone(&untaken), to_pipeline.clone(), to_driver);
-    tasks.spawn(Task::Telemetry, intake.run());
+    tasks.spawn(Task::Telemetry, intake.filtering(config.log_filter.clone()).run());
     let served = Arc::new(served(config));
     tasks.spawn(Task::Receiver, serve_grpc(grpc, Arc::clone(&served), SdkIntake(to_pipeline.clone())));
     tasks.spawn(Task::Receiver, serve_http(http, served, SdkIntake(to_pipeline.clone())));

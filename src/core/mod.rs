@@ -21,3 +21,4 @@ pub mod secret_ref;
 pub mod signal;
 pub mod tally;
 pub mod telemetry;
+mod time;

@@ -4,11 +4,15 @@
 //! be read costs only itself and is counted; a body that breaks off in the middle still gives what stands before the
 //! break. Shapes: AWS's "Lambda Telemetry API Event schema reference".
 
+use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+
+use crate::core::time;
 
 /// One delivery, read.
 #[derive(Debug, Default)]
@@ -63,18 +67,38 @@ pub enum Kind<'a> {
 
 /// Reads a delivery. Never fails: what cannot be read is counted.
 pub fn read(body: &[u8]) -> Delivery<'_> {
+    straight(body).unwrap_or_else(|| one_by_one(body))
+}
+
+/// Reads a body of which every element is an event, in one pass. `None` where an element is none.
+fn straight(body: &[u8]) -> Option<Delivery<'_>> {
+    let mut delivery = Delivery::default();
+    let mut deserializer = serde_json::Deserializer::from_str(std::str::from_utf8(body).ok()?);
+    deserializer.deserialize_seq(Collect::<Element<'_>>::into(&mut delivery)).ok()?;
+    deserializer.end().ok().map(|()| delivery)
+}
+
+/// Reads a body whatever it holds: finds the end of each element before reading it.
+fn one_by_one(body: &[u8]) -> Delivery<'_> {
     let mut delivery = Delivery::default();
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    if deserializer.deserialize_seq(Collect(&mut delivery)).is_err() || deserializer.end().is_err() {
+    let collected = deserializer.deserialize_seq(Collect::<&RawValue>::into(&mut delivery));
+    if collected.is_err() || deserializer.end().is_err() {
         delivery.unreadable += 1;
     }
     delivery
 }
 
-/// Collects into a delivery of the caller's, so that an error in the middle leaves what came before it.
-struct Collect<'d, 'a>(&'d mut Delivery<'a>);
+/// Collects elements into a delivery of the caller's, so that an error in the middle leaves what came before it.
+struct Collect<'d, 'a, E>(&'d mut Delivery<'a>, PhantomData<E>);
 
-impl<'a> Visitor<'a> for Collect<'_, 'a> {
+impl<'d, 'a, E> Collect<'d, 'a, E> {
+    fn into(delivery: &'d mut Delivery<'a>) -> Self {
+        Self(delivery, PhantomData)
+    }
+}
+
+impl<'a, E: Deserialize<'a> + Into<Element<'a>>> Visitor<'a> for Collect<'_, 'a, E> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,8 +106,8 @@ impl<'a> Visitor<'a> for Collect<'_, 'a> {
     }
 
     fn visit_seq<A: SeqAccess<'a>>(self, mut elements: A) -> Result<(), A::Error> {
-        while let Some(element) = elements.next_element::<&'a RawValue>()? {
-            match event(element) {
+        while let Some(element) = elements.next_element::<E>()? {
+            match event(&element.into()) {
                 Some(event) => self.0.events.push(event),
                 None => self.0.unreadable += 1,
             }
@@ -92,52 +116,94 @@ impl<'a> Visitor<'a> for Collect<'_, 'a> {
     }
 }
 
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(default, deserialize_with = "text")]
-    time: Option<String>,
-    #[serde(rename = "type")]
-    name: String,
-    #[serde(borrow)]
+/// An event's fields, of whatever types, not looked into.
+#[derive(Default)]
+struct Element<'a> {
+    time: Option<&'a RawValue>,
+    name: Option<&'a RawValue>,
     record: Option<&'a RawValue>,
+}
+
+impl<'a> From<&'a RawValue> for Element<'a> {
+    fn from(element: &'a RawValue) -> Self {
+        serde_json::from_str(element.get()).unwrap_or_default()
+    }
+}
+
+/// By hand, because a derived one refuses an object with a key twice.
+impl<'de> Deserialize<'de> for Element<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ElementVisitor)
+    }
+}
+
+struct ElementVisitor;
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Key {
+    Time,
+    Type,
+    Record,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> Visitor<'de> for ElementVisitor {
+    type Value = Element<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a telemetry event")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut element = Element::default();
+        while let Some(key) = entries.next_key()? {
+            match key {
+                Key::Time => element.time = entries.next_value()?,
+                Key::Type => element.name = entries.next_value()?,
+                Key::Record => element.record = entries.next_value()?,
+                Key::Other => drop(entries.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(element)
+    }
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Fields {
-    #[serde(deserialize_with = "text")]
-    request_id: Option<String>,
-    #[serde(deserialize_with = "text")]
-    instance_id: Option<String>,
+struct Fields<'a> {
+    #[serde(borrow)]
+    request_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    instance_id: Option<&'a RawValue>,
 }
 
 /// A text, or nothing where a value of another type stands.
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Lenient {
-        Text(String),
-        Other(IgnoredAny),
+fn text(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    let json = value?.get();
+    match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(plain) if !plain.contains('\\') => Some(Cow::Borrowed(plain)),
+        _ => serde_json::from_str(json).ok().map(Cow::Owned),
     }
-    Ok(match Lenient::deserialize(deserializer)? {
-        Lenient::Text(text) => Some(text),
-        Lenient::Other(_) => None,
-    })
 }
 
-fn event(element: &RawValue) -> Option<Event<'_>> {
-    let envelope: Envelope<'_> = serde_json::from_str(element.get()).ok()?;
-    let time = envelope.time.as_deref().and_then(epoch_nanos);
-    let record = envelope.record;
+fn event<'a>(element: &Element<'a>) -> Option<Event<'a>> {
+    let name = text(element.name)?;
+    // There is no other time of the platform's to compare it with.
+    let time = text(element.time).as_deref().and_then(time::read).map(|told| told.moment(0));
+    let record = element.record;
     let fields =
         || record.and_then(|record| serde_json::from_str::<Fields>(record.get()).ok()).unwrap_or_default();
-    let kind = match envelope.name.as_str() {
+    let kind = match name.as_ref() {
         // A record that is JSON's null reads as none.
         "function" => Kind::Function(record.unwrap_or(RawValue::NULL)),
         "extension" => Kind::Extension(record.unwrap_or(RawValue::NULL)),
-        "platform.initStart" => Kind::InitStart { instance_id: fields().instance_id },
-        "platform.start" => Kind::Start { request_id: fields().request_id? },
-        "platform.runtimeDone" => Kind::RuntimeDone { request_id: fields().request_id? },
+        "platform.initStart" => {
+            Kind::InitStart { instance_id: text(fields().instance_id).map(Cow::into_owned) }
+        }
+        "platform.start" => Kind::Start { request_id: text(fields().request_id)?.into_owned() },
+        "platform.runtimeDone" => Kind::RuntimeDone { request_id: text(fields().request_id)?.into_owned() },
         "platform.initRuntimeDone"
         | "platform.initReport"
         | "platform.report"
@@ -149,15 +215,9 @@ fn event(element: &RawValue) -> Option<Event<'_>> {
         | "platform.logsDropped"
         | "platform.end"
         | "platform.fault" => Kind::Platform,
-        _ => Kind::Unknown { record: record.unwrap_or(RawValue::NULL), name: envelope.name },
+        _ => Kind::Unknown { record: record.unwrap_or(RawValue::NULL), name: name.into_owned() },
     };
     Some(Event { time, kind })
-}
-
-/// An RFC 3339 time in nanoseconds since the epoch.
-pub(crate) fn epoch_nanos(text: &str) -> Option<u64> {
-    let timestamp: jiff::Timestamp = text.parse().ok()?;
-    u64::try_from(timestamp.as_nanosecond()).ok()
 }
 
 #[cfg(test)]

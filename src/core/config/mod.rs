@@ -29,7 +29,8 @@ pub use self::value::ListenAddress;
 use self::value::Text;
 pub use self::variables::{SECTIONS, Section, Shown, Variable};
 use crate::core::cadence::Strategy;
-use crate::core::logs::Severity;
+use crate::core::logs::filter::{Expression, Mask};
+use crate::core::logs::{self, Severity};
 use crate::core::secret_ref::{SecretRef, Secrets};
 use crate::core::signal::PerSignal;
 
@@ -65,6 +66,8 @@ pub struct Config {
     pub flush_strategy: Strategy,
     /// Whether the extension sends metrics of itself.
     pub internal_telemetry: bool,
+    /// What is left out and masked of the log records that are made here.
+    pub log_filter: logs::Filter,
     /// What a fault at the start comes to.
     pub on_init_error: OnInitError,
     /// The process's own log lines.
@@ -224,6 +227,7 @@ fn read_with(variables: &Variables, secrets: Option<&Secrets>) -> Outcome {
         buffer_max_bytes: reader.buffer_max_bytes(&function),
         flush_strategy: reader.flush_strategy(),
         internal_telemetry: reader.parsed("ROTEL_ENABLE_INTERNAL_TELEMETRY", value::boolean).unwrap_or(false),
+        log_filter: reader.log_filter(),
         on_init_error: reader.on_init_error(),
         log: reader.log(),
         function,
@@ -312,6 +316,27 @@ impl Reader<'_> {
         bytes.unwrap_or(share)
     }
 
+    /// Expressions are compiled here, and not beside the init, because a faulty one is a fault like any other. It costs
+    /// those who set one some microseconds.
+    fn log_filter(&mut self) -> logs::Filter {
+        const MASK: &str = "ROTEL_LAMBDA_LOG_MASK";
+        let expression = |text: &Text<'_>| Expression::new(&text.value());
+        let min_severity = self.parsed("ROTEL_LAMBDA_LOG_MIN_SEVERITY", |text| {
+            Severity::from_word(&text.value()).ok_or_else(|| {
+                format!("{text} is not a severity; write trace, debug, info, warn, error or fatal")
+            })
+        });
+        let exclude = self.parsed("ROTEL_LAMBDA_LOG_EXCLUDE", expression);
+        let mask = match self.parsed(MASK, |text| {
+            expression(text).map_err(|problem| format!("{problem}; until then everything is masked"))
+        }) {
+            Some(expression) => Mask::Matches(expression),
+            None if self.text(MASK).is_some() => Mask::Everything,
+            None => Mask::Nothing,
+        };
+        logs::Filter { min_severity, exclude, mask }
+    }
+
     fn on_init_error(&mut self) -> OnInitError {
         let words = [("continue", OnInitError::Continue), ("fail", OnInitError::Fail)];
         let told = self.parsed("ROTEL_ON_INIT_ERROR", |text| {
@@ -359,11 +384,6 @@ impl Reader<'_> {
         };
         let of_the_platform = words(&["metrics", "spans", "logs", "none"], "a form of platform events");
         self.without_effect("ROTEL_LAMBDA_PLATFORM_EVENTS", of_the_platform);
-        self.without_effect("ROTEL_LAMBDA_LOG_MIN_SEVERITY", |text| {
-            Severity::from_word(&text.value()).ok_or_else(|| {
-                format!("{text} is not a severity; write trace, debug, info, warn, error or fatal")
-            })
-        });
         self.without_effect("ROTEL_DEBUG_LOG", words(&["traces", "metrics", "logs"], "a signal"));
         self.without_effect("ROTEL_DEBUG_LOG_VERBOSITY", |text| {
             value::word(text, "a verbosity", &[("basic", ()), ("detailed", ())])

@@ -235,6 +235,9 @@ const MISTAKES: &[&[(&str, &str)]] = &[
     &[("ROTEL_LAMBDA_TELEMETRY_TYPES", "platform,functions")],
     &[("ROTEL_LAMBDA_PLATFORM_EVENTS", "everything")],
     &[("ROTEL_LAMBDA_LOG_MIN_SEVERITY", "loud")],
+    &[("ROTEL_LAMBDA_LOG_EXCLUDE", "(GET|HEAD /health")],
+    &[("ROTEL_LAMBDA_LOG_EXCLUDE", ".*")],
+    &[("ROTEL_LAMBDA_LOG_MASK", "hunter2++(")],
     &[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "my-lambda-api")],
     &[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "team=a,=b")],
     &[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "service.name=%ff")],
@@ -308,6 +311,9 @@ fn mistakes_are_told_with_cause_and_remedy() {
     ROTEL_LAMBDA_TELEMETRY_TYPES: "functions" is not a type of the Telemetry API; write platform, function or extension
     ROTEL_LAMBDA_PLATFORM_EVENTS: "everything" is not a form of platform events; write metrics, spans, logs or none
     ROTEL_LAMBDA_LOG_MIN_SEVERITY: "loud" is not a severity; write trace, debug, info, warn, error or fatal
+    ROTEL_LAMBDA_LOG_EXCLUDE: not a regular expression: found open group without closing ')'; write one in the syntax of the Rust crate regex-lite, several joined by |
+    ROTEL_LAMBDA_LOG_EXCLUDE: the expression matches every text; write one that does not match the empty text
+    ROTEL_LAMBDA_LOG_MASK: not a regular expression: found open group without closing ')'; write one in the syntax of the Rust crate regex-lite, several joined by |; until then everything is masked
     ROTEL_OTEL_RESOURCE_ATTRIBUTES: part 1 has no "="; write name=value,name2=value2
     ROTEL_OTEL_RESOURCE_ATTRIBUTES: part 2 has no key; write key=value,key2=value2
     ROTEL_OTEL_RESOURCE_ATTRIBUTES: the value of part 1 is not UTF-8 once its %XX are decoded; encode it as UTF-8
@@ -329,7 +335,6 @@ fn what_is_odd_is_told_as_a_warning() {
         &[("ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY", "true")],
         &[("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "hunter2")],
         &[("ROTEL_LAMBDA_PLATFORM_EVENTS", "metrics,logs")],
-        &[("ROTEL_LAMBDA_LOG_MIN_SEVERITY", "warn")],
         &[("ROTEL_DEBUG_LOG", "traces,logs")],
         &[("ROTEL_DEBUG_LOG_VERBOSITY", "detailed")],
         &[("OTEL_RESOURCE_ATTRIBUTES", "team")],
@@ -347,7 +352,6 @@ fn what_is_odd_is_told_as_a_warning() {
     ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY: the endpoint's certificate is not checked, so anybody between can read the ingestion key; set ROTEL_OTLP_EXPORTER_TLS_CA_FILE instead
     ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD: it has no effect alone; set ROTEL_OTLP_EXPORTER_AUTHENTICATOR=basic as well
     ROTEL_LAMBDA_PLATFORM_EVENTS: it has no effect in this version; remove it, or leave it for a later one
-    ROTEL_LAMBDA_LOG_MIN_SEVERITY: it has no effect in this version; remove it, or leave it for a later one
     ROTEL_DEBUG_LOG: it has no effect in this version; remove it, or leave it for a later one
     ROTEL_DEBUG_LOG_VERBOSITY: it has no effect in this version; remove it, or leave it for a later one
     OTEL_RESOURCE_ATTRIBUTES: part 1 has no "="; write name=value,name2=value2

@@ -240,8 +240,19 @@ const RECEIVER: &[Variable] = &[
     variable(
         "ROTEL_LAMBDA_LOG_MIN_SEVERITY",
         NONE,
-        "drop function log records below `trace`, `debug`, `info`, `warn`, `error` or `fatal`; without effect in this version",
+        "drop function log records below `trace`, `debug`, `info`, `warn`, `error` or `fatal`; a record that tells no severity stays",
     ),
+    variable(
+        "ROTEL_LAMBDA_LOG_EXCLUDE",
+        NONE,
+        "a regular expression; log records whose body it matches are dropped",
+    ),
+    variable(
+        "ROTEL_LAMBDA_LOG_MASK",
+        NONE,
+        "a regular expression; what it matches in the body and the attributes of log records becomes `[masked]`; what the SDK sends passes as it is",
+    )
+    .showing(Shown::Nothing),
 ];
 
 const SENDING: &[Variable] = &[

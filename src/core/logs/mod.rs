@@ -1,24 +1,32 @@
 //! From a Telemetry API record to an OpenTelemetry log record.
 //!
-//! Body, time, severity and request id are taken out of a JSON record where it has them; **every other field is kept as an
-//! attribute**, nested objects flattened with dots (`{"http":{"status":200}}` → `http.status`), as ClickStack's own JSON
-//! parsing does, and arrays as OTLP arrays. What is not an object is the body, whole.
+//! Time, severity, request id, trace context and exception are taken out of a record where it has them: out of the fields
+//! of a JSON record, whether it comes as an object or as a line, and out of what the runtimes and loggers put before the
+//! message of a line. **Everything else is kept**: other fields as attributes, what is not understood as the body, whole.
 
+mod attributes;
+mod exception;
+mod fields;
+pub mod filter;
 mod json;
 mod severity;
+mod text;
 mod timeline;
+mod trace_context;
 
-use std::collections::HashMap;
-
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, any_value::Value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use serde_json::value::RawValue;
 
+use self::attributes::Attributes;
+use self::exception::Exception;
+use self::fields::take_fields;
+pub use self::filter::Filter;
 pub use self::severity::Severity;
+use self::text::{Line, Reading};
 pub use self::timeline::Timeline;
 use crate::core::resource::string;
-use crate::core::telemetry::epoch_nanos;
 
 /// Who wrote a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +50,13 @@ pub struct Log {
 
 const REQUEST_ID: &str = "faas.invocation_id";
 const SOURCE: &str = "aws.lambda.telemetry.type";
-/// HyperDX takes a record with this attribute for a browser session's and shows it nowhere else.
-const BROWSER_SESSION: &str = "rr-web.event";
+
+impl Log {
+    fn set_severity(&mut self, severity: Severity) {
+        self.record.severity_number = severity.number();
+        severity.as_str().clone_into(&mut self.record.severity_text);
+    }
+}
 
 /// Turns a record into a log record.
 ///
@@ -63,12 +76,12 @@ pub fn to_log(source: Source<'_>, raw: &RawValue, time: Option<u64>, observed: u
         Source::Unknown(name) => name,
     };
     log.record.attributes.push(string(SOURCE, kind));
+    if let Some(line) = json::line(raw.get()) {
+        take_line(&mut log, &line);
+        return log;
+    }
     match json::parse(raw.get()) {
-        Some(Value::KvlistValue(fields)) => take_fields(&mut log, fields.values, raw),
-        // Platform: a line comes with its line break.
-        Some(Value::StringValue(line)) => {
-            log.record.body = Some(text(line.strip_suffix('\n').unwrap_or(&line)));
-        }
+        Some(Value::KvlistValue(fields)) => take_fields(&mut log, fields.values, raw.get(), false),
         Some(value) => log.record.body = Some(AnyValue { value: Some(value) }),
         // Deeper than we read, or a number out of range: the text is still the record. Null is shown as text, because
         // an empty body looks like a loss.
@@ -104,108 +117,68 @@ fn text(text: &str) -> AnyValue {
     AnyValue { value: Some(Value::StringValue(text.to_owned())) }
 }
 
-fn take_fields(log: &mut Log, fields: Vec<KeyValue>, raw: &RawValue) {
+fn take_line(log: &mut Log, line: &str) {
+    if line.starts_with('{')
+        && let Some(Value::KvlistValue(fields)) = json::parse(line)
+    {
+        return take_fields(log, fields.values, line, false);
+    }
+    let platform = log.record.time_unix_nano;
+    if let Some(plain) = text::without_colours(line)
+        && let Reading::Line(read) = text::read_stripped(&plain, platform)
+    {
+        return take_apart(log, &read);
+    }
+    match text::read(line, platform) {
+        Reading::Line(read) => take_apart(log, &read),
+        Reading::Fields(fields) => take_fields(log, fields, line, false),
+        Reading::Message => log.record.body = Some(text(line)),
+    }
+}
+
+fn take_apart(log: &mut Log, line: &Line<'_>) {
+    if let Some(severity) = line.severity {
+        log.set_severity(severity);
+    }
+    if let Some(told) = line.time {
+        log.record.time_unix_nano = told.moment(log.record.time_unix_nano);
+    }
     let mut attributes = Attributes::of(std::mem::take(&mut log.record.attributes));
-    let mut body = None;
-    let mut timed = false;
-    for field in flattened(fields) {
-        let text = match &field.value {
-            Some(AnyValue { value: Some(Value::StringValue(text)) }) => Some(text.as_str()),
-            _ => None,
-        };
-        match field.key.as_str() {
-            "message" | "msg" | "fields.message" if body.is_none() && field.value.is_some() => {
-                body = field.value;
-            }
-            "level" if log.record.severity_number == 0 => match text.and_then(Severity::from_word) {
-                Some(severity) => {
-                    log.record.severity_number = severity.number();
-                    severity.as_str().clone_into(&mut log.record.severity_text);
-                }
-                None => attributes.add(field),
-            },
-            "timestamp" | "time" if !timed => match text.and_then(epoch_nanos) {
-                Some(nanos) => {
-                    log.record.time_unix_nano = nanos;
-                    timed = true;
-                }
-                None => attributes.add(field),
-            },
-            "requestId" | "AWSRequestId" if !log.told_request_id => match text {
-                Some(id) if !id.is_empty() => {
-                    attributes.add(string(REQUEST_ID, id));
-                    log.told_request_id = true;
-                }
-                _ => attributes.add(field),
-            },
-            _ => attributes.add(field),
-        }
+    if let Some(id) = line.request_id {
+        attributes.add(string(REQUEST_ID, id));
+        log.told_request_id = true;
     }
-    log.record.attributes = attributes.list;
-    log.record.body = Some(body.unwrap_or_else(|| text(raw.get())));
+    for (key, value) in &line.attributes {
+        attributes.add(string(key, value));
+    }
+    let message = line.message();
+    if let Some(exception) = printed_error(&message).or_else(|| Exception::in_text(&message)) {
+        exception.add_to(&mut attributes);
+    }
+    log.record.attributes = attributes.into_list();
+    // What a logger printed through the console is a record of its own, whose level is truer than the console's.
+    if message.starts_with('{')
+        && let Some(Value::KvlistValue(fields)) = json::parse(&message)
+    {
+        return take_fields(log, fields.values, &message, line.time.is_some());
+    }
+    log.record.body = Some(AnyValue { value: Some(Value::StringValue(message.into_owned())) });
 }
 
-/// Lays nested objects out with dotted keys. An empty object stays, as an empty list of fields.
-fn flattened(fields: Vec<KeyValue>) -> Vec<KeyValue> {
-    let mut flat = Vec::with_capacity(fields.len());
-    let mut open = vec![fields.into_iter()];
-    let mut path: Vec<String> = Vec::new();
-    while let Some(level) = open.last_mut() {
-        let Some(mut field) = level.next() else {
-            open.pop();
-            path.pop();
-            continue;
-        };
-        if let Some(outer) = path.last() {
-            field.key = format!("{outer}.{}", field.key);
-        }
-        match field.value {
-            Some(AnyValue { value: Some(Value::KvlistValue(inner)) }) if !inner.values.is_empty() => {
-                open.push(inner.values.into_iter());
-                path.push(field.key);
-            }
-            _ => flat.push(field),
-        }
-    }
-    flat
-}
-
-/// Attributes with distinct keys: OTLP asks for them, and two fields of a record can come to the same key (`{"a.b":1,
-/// "a":{"b":2}}`). The later one gets a number behind its key, because dropping it would lose it.
-struct Attributes {
-    list: Vec<KeyValue>,
-    /// Each key with the last number tried behind it, so that a record with one key a thousand times stays cheap.
-    keys: HashMap<String, usize>,
-}
-
-impl Attributes {
-    fn of(list: Vec<KeyValue>) -> Self {
-        // Ours are reserved, or a field of the same name would stand twice.
-        let keys = list.iter().map(|attribute| (attribute.key.clone(), 1)).collect();
-        Self { list, keys }
-    }
-
-    fn add(&mut self, mut attribute: KeyValue) {
-        if attribute.key == BROWSER_SESSION {
-            attribute.key = format!("log.{BROWSER_SESSION}");
-        }
-        if let Some(mut number) = self.keys.get(&attribute.key).copied() {
-            let numbered = loop {
-                number += 1;
-                let numbered = format!("{}#{number}", attribute.key);
-                if !self.keys.contains_key(&numbered) {
-                    break numbered;
-                }
-            };
-            self.keys.insert(std::mem::replace(&mut attribute.key, numbered), number);
-        }
-        self.keys.insert(attribute.key.clone(), 1);
-        self.list.push(attribute);
+/// The error that Node.js' runtime prints as JSON behind one of these words.
+fn printed_error(message: &str) -> Option<Exception> {
+    let words = ["Invoke Error", "Uncaught Exception", "Unhandled Promise Rejection"];
+    let error = words.iter().find_map(|words| message.strip_prefix(words))?.trim_start();
+    match json::parse(error) {
+        Some(Value::KvlistValue(fields)) => Some(fields::exception_in(fields.values)),
+        _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const TIME: u64 = 1_665_532_800_000_000_000;
@@ -242,6 +215,47 @@ mod tests {
         severity 0 ""
         body StringValue("Hello\tworld")
         aws.lambda.telemetry.type = StringValue("function")
+        "#);
+    }
+
+    #[test]
+    fn a_line_of_a_runtime_is_taken_apart() {
+        insta::assert_snapshot!(shown(r#""2022-10-12T00:00:01.500Z\t79b4f56e-95b1-4643-9700-2807f4e68189\tERROR\tTypeError: no stock\rat all\r    at handler (index.mjs:6:47)\n""#), @r#"
+        time +1500 ms
+        severity 17 "error"
+        body StringValue("TypeError: no stock\nat all\n    at handler (index.mjs:6:47)")
+        aws.lambda.telemetry.type = StringValue("function")
+        faas.invocation_id = StringValue("79b4f56e-95b1-4643-9700-2807f4e68189")
+        exception.type = StringValue("TypeError")
+        exception.message = StringValue("no stock\nat all")
+        exception.stacktrace = StringValue("TypeError: no stock\nat all\n    at handler (index.mjs:6:47)")
+        "#);
+    }
+
+    #[test]
+    fn what_stood_before_the_message_becomes_attributes() {
+        insta::assert_snapshot!(shown(r#""W, [2022-10-12T00:00:01.500000 #8]  WARN 79b4f56e-95b1-4643-9700-2807f4e68189 -- orders: stock is low\n""#), @r#"
+        time +1500 ms
+        severity 13 "warn"
+        body StringValue("stock is low")
+        aws.lambda.telemetry.type = StringValue("function")
+        faas.invocation_id = StringValue("79b4f56e-95b1-4643-9700-2807f4e68189")
+        process.pid = StringValue("8")
+        log.logger = StringValue("orders")
+        "#);
+    }
+
+    #[test]
+    fn a_json_line_is_read_like_a_record() {
+        let record = r#"{"time":"2022-10-12T00:00:01.5Z","level":30,"msg":"hi","n":1,"trace_id":"0af7651916cd43dd8448eb211c80319c","span_id":"b7ad6b7169203331","trace_flags":"01"}"#;
+        let line = serde_json::to_string(&format!("{record}\n")).expect("JSON");
+        assert_eq!(log(&line), log(record));
+        insta::assert_snapshot!(shown(&line), @r#"
+        time +1500 ms
+        severity 9 "info"
+        body StringValue("hi")
+        aws.lambda.telemetry.type = StringValue("function")
+        n = IntValue(1)
         "#);
     }
 
@@ -332,11 +346,11 @@ mod tests {
             keys,
             [
                 "aws.lambda.telemetry.type",
+                "faas.invocation_id",
                 "a.b",
                 "a.b#2",
                 "a.b#3",
                 "aws.lambda.telemetry.type#2",
-                "faas.invocation_id",
                 "faas.invocation_id#2"
             ]
         );
@@ -360,5 +374,65 @@ mod tests {
     fn a_record_nested_deeper_than_we_read_is_kept_as_text() {
         let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
         assert_eq!(log(&deep).record.body, Some(text(&deep)));
+    }
+
+    /// What lines are made of, so that random ones come near to every format.
+    const PIECES: &[&str] = &[
+        "2026-11-21",
+        "T",
+        " ",
+        "12:16:49",
+        ".355",
+        "Z",
+        "\t",
+        "\n",
+        "\r",
+        "[",
+        "]",
+        "INFO",
+        "WARN ",
+        "info",
+        "undefined",
+        "8286a188-ba32-4475-8077-530cd35c09a9",
+        " - ",
+        ": ",
+        "I, ",
+        " #8",
+        " -- ",
+        "time=",
+        "level=info",
+        "msg=",
+        "\"",
+        "\\",
+        "{",
+        "}",
+        "requestId=\"",
+        "Lambda runtime invoke{",
+        "Task timed out after ",
+        "3.00 seconds",
+        "RequestId: ",
+        "Error: ",
+        "\x1b[33m",
+        "Traceback (most recent call last):",
+        "    at ",
+        "ValueError",
+        "Invoke Error",
+        "ü",
+        "| ",
+    ];
+
+    proptest! {
+        #[test]
+        fn whatever_a_line_is_its_body_is_its_end(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..16)) {
+            let line = pieces.concat();
+            let json = serde_json::to_string(&line).expect("JSON");
+            let record = log(&json).record;
+            let Some(AnyValue { value: Some(Value::StringValue(body)) }) = record.body else {
+                panic!("no text for a body: {line:?}");
+            };
+            let unified = |text: &str| text.replace('\r', "\n").trim_end_matches('\n').to_owned();
+            let pairs = line.starts_with("time=") || line.starts_with("level=");
+            prop_assert!(pairs || line.contains('\x1b') || unified(&line).ends_with(&unified(&body)), "{body:?}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Severities, and the words that loggers have for them.
+//! Severities, and the words and numbers that loggers have for them.
 
 /// A severity as OpenTelemetry's logs data model numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,17 +18,42 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// The severity that a logger's word means, in any case.
+    /// The severity that a logger's word means, in any case. Go's slog puts a number behind its words: `ERROR+2`.
     pub fn from_word(word: &str) -> Option<Self> {
-        Some(match word.trim().to_ascii_lowercase().as_str() {
-            "trace" | "verbose" | "finest" | "finer" | "silly" => Self::Trace,
-            "debug" | "fine" => Self::Debug,
-            "info" | "information" | "informational" | "notice" => Self::Info,
-            "warn" | "warning" => Self::Warn,
-            "error" | "err" | "severe" => Self::Error,
-            "fatal" | "critical" | "crit" | "panic" | "dpanic" | "alert" | "emerg" | "emergency" => {
+        const LONGEST: usize = 16;
+        let word = word.trim();
+        let mut lower = [0; LONGEST];
+        let lower = lower.get_mut(..word.len())?;
+        lower.copy_from_slice(word.as_bytes());
+        lower.make_ascii_lowercase();
+        let end = lower.iter().rposition(|byte| !byte.is_ascii_digit()).map_or(0, |last| last + 1);
+        let word = match lower.split_at_checked(end) {
+            Some(([word @ .., b'+' | b'-'], [_, ..])) => word,
+            _ => lower,
+        };
+        Some(match word {
+            b"trace" | b"trce" | b"verbose" | b"finest" | b"finer" | b"silly" => Self::Trace,
+            b"debug" | b"dbug" | b"fine" => Self::Debug,
+            b"info" | b"information" | b"informational" | b"notice" | b"success" => Self::Info,
+            b"warn" | b"warning" => Self::Warn,
+            b"error" | b"err" | b"fail" | b"severe" | b"exception" => Self::Error,
+            b"fatal" | b"critical" | b"crit" | b"panic" | b"dpanic" | b"alert" | b"emerg" | b"emergency" => {
                 Self::Fatal
             }
+            _ => return None,
+        })
+    }
+
+    /// The severity that a logger's number means: syslog's from 0, emergency, to 7, debug, or those of pino and bunyan,
+    /// which count up in tens.
+    pub(super) fn from_number(number: i64) -> Option<Self> {
+        Some(match number {
+            10..20 => Self::Trace,
+            7 | 20..30 => Self::Debug,
+            5 | 6 | 30..40 => Self::Info,
+            4 | 40..50 => Self::Warn,
+            3 | 50..60 => Self::Error,
+            0..=2 | 60..70 => Self::Fatal,
             _ => return None,
         })
     }
@@ -75,6 +100,24 @@ mod tests {
             assert_eq!(Severity::from_word(severity.as_str()), Some(severity));
         }
         assert_eq!(Severity::from_word("WARNING"), Some(Severity::Warn));
-        assert_eq!(Severity::from_word("0 errors"), None);
+        assert_eq!(Severity::from_word("ERROR+2"), Some(Severity::Error));
+        assert_eq!(Severity::from_word("DEBUG-4"), Some(Severity::Debug));
+        for word in ["0 errors", "", "7", "+2", "error+", "error2", "a word longer than any of them", "wärn"]
+        {
+            assert_eq!(Severity::from_word(word), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_syslogs_or_pinos() {
+        let found = [0, 3, 4, 6, 7, 8, 10, 20, 30, 35, 40, 50, 60, 70, -1].map(Severity::from_number);
+        let names = found.map(|severity| severity.map_or("–", Severity::as_str));
+        assert_eq!(
+            names,
+            [
+                "fatal", "error", "warn", "info", "debug", "–", "trace", "debug", "info", "info", "warn",
+                "error", "fatal", "–", "–"
+            ]
+        );
     }
 }

@@ -1,8 +1,12 @@
 //! What the fuzz targets do with a text, and what must hold whatever it is. `tests/corpus.rs` does the same with the
 //! committed corpora.
 
+use std::collections::HashSet;
+
 use rotel_lambda_extension::core::config::{self, Exports, Variables, env_file};
+use rotel_lambda_extension::core::logs::{self, Source};
 use rotel_lambda_extension::core::secret_ref::{self, BATCH_LIMIT, fill, find};
+use serde_json::value::RawValue;
 
 /// A file that `ROTEL_ENV_FILE` names.
 pub fn env_file(text: &str) {
@@ -59,6 +63,22 @@ pub fn secret_references(text: &str) {
     }
     if let Err(error) = secret_ref::pick(text, Some("key")) {
         assert!(text.len() < 8 || !error.to_string().contains(text), "an error shows the secret");
+    }
+}
+
+/// A log record: as a line, and where it is JSON as a record, too.
+pub fn log_record(text: &str) {
+    let line = RawValue::from_string(serde_json::Value::from(text).to_string());
+    let record = RawValue::from_string(text.to_owned());
+    for raw in [line, record].into_iter().flatten() {
+        for platform in [0, 1_795_263_410_000_000_000, u64::MAX] {
+            let record = logs::to_log(Source::Function, &raw, Some(platform), platform).record;
+            assert!(record.body.is_some(), "a record without a body");
+            let keys: HashSet<_> = record.attributes.iter().map(|attribute| &attribute.key).collect();
+            assert_eq!(keys.len(), record.attributes.len(), "a key stands twice");
+            assert!(!keys.iter().any(|key| *key == "rr-web.event"), "a browser session");
+            assert!(matches!(record.trace_id.len(), 0 | 16) && matches!(record.span_id.len(), 0 | 8));
+        }
     }
 }
 

@@ -1,0 +1,110 @@
+//! `key=value` pairs all through: Go's slog and logrus for people.
+
+use std::borrow::Cow;
+
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+
+use crate::core::resource::string;
+
+/// Reads a line of pairs. It is one only if every word of it is a pair, and if a level and a message are among them.
+pub(super) fn read(text: &str) -> Option<Vec<KeyValue>> {
+    if !["time=", "level=", "timestamp=", "ts="].iter().any(|start| text.starts_with(start)) {
+        return None;
+    }
+    let mut fields = Vec::new();
+    let (mut level, mut message) = (false, false);
+    let mut rest = text.trim_end_matches(['\n', '\r']);
+    while !rest.is_empty() {
+        let (key, after) = rest.split_once('=')?;
+        if key.is_empty() || key.contains([' ', '"', '\n']) {
+            return None;
+        }
+        let (value, after) = value(after)?;
+        level |= matches!(key, "level" | "lvl" | "severity");
+        message |= matches!(key, "msg" | "message");
+        fields.push(string(key, &value));
+        rest = match after.strip_prefix(' ') {
+            Some(rest) => rest,
+            None if after.is_empty() => after,
+            None => return None,
+        };
+    }
+    (level && message).then_some(fields)
+}
+
+fn value(text: &str) -> Option<(Cow<'_, str>, &str)> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find(' ').unwrap_or(text.len());
+        let (value, rest) = text.split_at_checked(end)?;
+        return (!value.contains('\n')).then_some((Cow::Borrowed(value), rest));
+    };
+    let end = quoted.find(['"', '\\'])?;
+    if quoted.as_bytes().get(end) == Some(&b'"') {
+        return Some((Cow::Borrowed(quoted.get(..end)?), quoted.get(end + 1..)?));
+    }
+    unescaped(quoted)
+}
+
+/// The rest of a text quoted as Go's `strconv.Quote` does, and what follows its quote.
+fn unescaped(quoted: &str) -> Option<(Cow<'_, str>, &str)> {
+    let mut value = String::new();
+    let mut chars = quoted.chars();
+    loop {
+        match chars.next()? {
+            '"' => return Some((Cow::Owned(value), chars.as_str())),
+            '\\' => value.push(match chars.next()? {
+                'a' => '\u{7}',
+                'b' => '\u{8}',
+                'f' => '\u{c}',
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                'v' => '\u{b}',
+                'u' => code(&mut chars, 4)?,
+                'U' => code(&mut chars, 8)?,
+                // A byte that is no UTF-8 by itself has no character; the line stays as it is.
+                'x' => code(&mut chars, 2).filter(char::is_ascii)?,
+                same @ ('"' | '\\' | '\'') => same,
+                _ => return None,
+            }),
+            other => value.push(other),
+        }
+    }
+}
+
+fn code(chars: &mut std::str::Chars<'_>, digits: usize) -> Option<char> {
+    let (code, rest) = chars.as_str().split_at_checked(digits)?;
+    *chars = rest.chars();
+    char::from_u32(u32::from_str_radix(code, 16).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoted_values_are_unquoted() {
+        let fields =
+            read("time=x level=WARN msg=\"a \\\"b\\\"\\nc \\u00fc\\x01\" k=\"v v\" e= n=1\n").expect("pairs");
+        let keys: Vec<_> = fields.iter().map(|field| field.key.as_str()).collect();
+        assert_eq!(keys, ["time", "level", "msg", "k", "e", "n"]);
+        assert_eq!(fields[2], string("msg", "a \"b\"\nc ü\u{1}"));
+        assert_eq!(fields[3], string("k", "v v"));
+    }
+
+    #[test]
+    fn what_is_not_pairs_all_through_is_no_line_of_them() {
+        for text in [
+            "level=info",
+            "time=1 msg=x",
+            "level=info msg=x and more",
+            "level=info msg=\"x",
+            "level=info msg=\"x\"y",
+            "level=info =x msg=y",
+            "level=info msg=\"\\xff\"",
+            "total=1",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+}

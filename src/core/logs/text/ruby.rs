@@ -1,0 +1,25 @@
+//! Ruby's logger, with and without what its Lambda runtime adds.
+
+use super::{LEVEL, LOGGER, Line, upper};
+use crate::core::time;
+
+/// `I, [<time> #<pid>]  INFO <request id, or nothing> -- <program>: <message>`. Without the runtime's formatter the
+/// request id and its space are not there.
+pub(super) fn read(text: &str) -> Option<Line<'_>> {
+    let letter = text.get(..1)?;
+    let (stamp, rest) = text.get(1..)?.strip_prefix(", [")?.split_once(']')?;
+    let (time, pid) = stamp.split_once(" #")?;
+    let time = time::read(time)?;
+    if !pid.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let (head, message) = rest.split_once(" -- ")?;
+    let mut words = head.split_ascii_whitespace();
+    let level = words.next().filter(|level| level.starts_with(letter))?;
+    let request_id = words.next();
+    let (program, message) = message.split_once(": ").or_else(|| Some((message.strip_suffix(':')?, "")))?;
+    let severity = upper(level);
+    let line = Line { time: Some(time), severity, request_id, message, ..Line::default() };
+    let line = line.with("process.pid", pid).with(LOGGER, program);
+    Some(if severity.is_none() { line.with(LEVEL, level) } else { line })
+}

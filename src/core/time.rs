@@ -1,0 +1,316 @@
+//! Times as texts and numbers tell them, in nanoseconds since the epoch.
+//!
+//! One hand-written reader for all the forms that loggers use, because it runs for each record: RFC 3339, the same with a
+//! space, with `/` between the parts of the date, with a comma before the fraction, and without a zone.
+
+use std::ops::Range;
+
+const SECOND: u64 = 1_000_000_000;
+const MINUTE: i64 = 60 * SECOND.cast_signed();
+const DAY: u64 = 86_400 * SECOND;
+/// Zones differ from UTC by multiples of this.
+const ZONE_STEP: i64 = 15 * MINUTE;
+/// No zone is further from UTC.
+const ZONE_MOST: i64 = 14 * 60 * MINUTE;
+
+/// A time as a record tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    nanos: u64,
+    /// It names no zone.
+    local: bool,
+    /// It has no fraction of a second.
+    whole_seconds: bool,
+}
+
+impl Told {
+    /// The moment that is meant, in nanoseconds since the epoch, where the platform took the record at `platform`.
+    ///
+    /// A time of whole seconds within which the platform's time lies says less than that one, and would put the lines of
+    /// a second out of order.
+    pub(crate) fn moment(self, platform: u64) -> u64 {
+        let nanos = if self.local { in_utc(self.nanos, platform) } else { self.nanos };
+        let second = nanos..nanos.saturating_add(SECOND);
+        if self.whole_seconds && second.contains(&platform) { platform } else { nanos }
+    }
+}
+
+/// Platform: `TZ` is UTC unless the function sets it. Then a time without a zone is off by some quarters of an hour, and
+/// the platform's by less than a minute, so that the two together tell the moment.
+fn in_utc(local: u64, platform: u64) -> u64 {
+    let off = local.cast_signed().saturating_sub(platform.cast_signed());
+    let zone = off.saturating_add(ZONE_STEP / 2).div_euclid(ZONE_STEP).saturating_mul(ZONE_STEP);
+    let likely =
+        zone.unsigned_abs() <= ZONE_MOST.unsigned_abs() && off.abs_diff(zone) <= MINUTE.unsigned_abs();
+    if likely { local.saturating_add_signed(-zone) } else { local }
+}
+
+/// Reads a text that is a date and a time and nothing else, or a number of seconds, milliseconds and so on.
+pub(crate) fn read(text: &str) -> Option<Told> {
+    match split(text) {
+        Some((told, "")) => Some(told),
+        _ if text.bytes().all(|byte| byte.is_ascii_digit()) => integer(text.parse().ok()?),
+        _ => None,
+    }
+}
+
+/// Reads the date and the time at the start of a text, and gives the rest.
+pub(crate) fn split(text: &str) -> Option<(Told, &str)> {
+    let bytes = text.as_bytes();
+    let separator = *bytes.get(4)?;
+    if !matches!(separator, b'-' | b'/') || bytes.get(7) != Some(&separator) {
+        return None;
+    }
+    if !matches!(bytes.get(10), Some(b'T' | b't' | b' ')) {
+        return None;
+    }
+    let midnight = midnight(number(bytes, 0..4)?, number(bytes, 5..7)?, number(bytes, 8..10)?)?;
+    let clock = Clock::read(bytes, 11)?;
+    let (zone, end) = match zone(bytes, clock.end) {
+        Some((zone, end)) => (Some(zone), end),
+        None => (None, clock.end),
+    };
+    let nanos = midnight
+        .checked_add(clock.nanos)?
+        .checked_add_signed(-zone.unwrap_or(0).checked_mul(MINUTE)?)
+        .filter(|nanos| i64::try_from(*nanos).is_ok())?;
+    let told = Told { nanos, local: zone.is_none(), whole_seconds: clock.whole_seconds };
+    Some((told, text.get(end..)?))
+}
+
+/// Reads the time of day at the start of a text, `10:00:00.123`, and gives the rest. The day is that which brings it
+/// nearest to the platform's time.
+pub(crate) fn split_time_of_day(text: &str, platform: u64) -> Option<(Told, &str)> {
+    let clock = Clock::read(text.as_bytes(), 0)?;
+    let today = platform - platform % DAY;
+    let nanos = [today.saturating_sub(DAY), today, today.saturating_add(DAY)]
+        .map(|midnight| midnight.saturating_add(clock.nanos))
+        .into_iter()
+        .min_by_key(|nanos| nanos.abs_diff(platform))?;
+    let told = Told { nanos, local: true, whole_seconds: clock.whole_seconds };
+    Some((told, text.get(clock.end..)?))
+}
+
+/// Reads a number of seconds, milliseconds, microseconds or nanoseconds since the epoch. Which of them, its size tells:
+/// each unit covers the years 1973 to 5138, and nothing else can be meant.
+pub(crate) fn integer(number: i64) -> Option<Told> {
+    let number = u64::try_from(number).ok()?;
+    let unit = match number {
+        100_000_000..100_000_000_000 => SECOND,
+        100_000_000_000..100_000_000_000_000 => 1_000_000,
+        100_000_000_000_000..100_000_000_000_000_000 => 1_000,
+        100_000_000_000_000_000.. => 1,
+        _ => return None,
+    };
+    let nanos = number.checked_mul(unit).filter(|nanos| i64::try_from(*nanos).is_ok())?;
+    Some(Told { nanos, local: false, whole_seconds: unit == SECOND })
+}
+
+/// The same of a number with a fraction. What a double holds of the seconds since the epoch ends at the microsecond.
+#[expect(clippy::cast_possible_truncation, reason = "both parts are in range, and the fraction is rounded")]
+pub(crate) fn float(number: f64) -> Option<Told> {
+    const MOST: f64 = 9e18;
+    if !(0.0..MOST).contains(&number) {
+        return None;
+    }
+    if number >= 1e11 || number.fract() == 0.0 {
+        return integer(number as i64);
+    }
+    let seconds = integer(number.trunc() as i64)?;
+    let micros = (number.fract() * 1e6).round() as i64;
+    Some(Told {
+        nanos: seconds.nanos.checked_add_signed(micros * 1_000)?,
+        local: false,
+        whole_seconds: false,
+    })
+}
+
+/// `10:00:00`, with a fraction or without.
+struct Clock {
+    nanos: u64,
+    whole_seconds: bool,
+    /// Where it ends in the text.
+    end: usize,
+}
+
+impl Clock {
+    fn read(bytes: &[u8], start: usize) -> Option<Self> {
+        if bytes.get(start + 2) != Some(&b':') || bytes.get(start + 5) != Some(&b':') {
+            return None;
+        }
+        let hour = number(bytes, start..start + 2).filter(|hour| *hour < 24)?;
+        let minute = number(bytes, start + 3..start + 5).filter(|minute| *minute < 60)?;
+        // 60 is a leap second.
+        let second = number(bytes, start + 6..start + 8).filter(|second| *second <= 60)?;
+        let mut nanos = ((hour * 60 + minute) * 60 + second) * SECOND;
+        let mut end = start + 8;
+        let mut worth = SECOND;
+        if matches!(bytes.get(end), Some(b'.' | b',')) && bytes.get(end + 1).is_some_and(u8::is_ascii_digit) {
+            end += 1;
+            while let Some(digit) = bytes.get(end).filter(|byte| byte.is_ascii_digit()) {
+                worth /= 10;
+                nanos += u64::from(digit - b'0') * worth;
+                end += 1;
+            }
+        }
+        Some(Self { nanos, whole_seconds: worth == SECOND, end })
+    }
+}
+
+/// Minutes east of UTC, and where the zone ends in the text.
+fn zone(bytes: &[u8], start: usize) -> Option<(i64, usize)> {
+    let sign = match bytes.get(start)? {
+        b'Z' | b'z' => return Some((0, start + 1)),
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let hours = number(bytes, start + 1..start + 3).filter(|hours| *hours < 24)?;
+    let colon = usize::from(bytes.get(start + 3) == Some(&b':'));
+    let minutes = start + 3 + colon;
+    let minutes = minutes..minutes + 2;
+    let end = minutes.end;
+    let minutes = number(bytes, minutes).filter(|minutes| *minutes < 60)?;
+    Some((sign * (hours * 60 + minutes).cast_signed(), end))
+}
+
+fn number(bytes: &[u8], range: Range<usize>) -> Option<u64> {
+    bytes
+        .get(range)?
+        .iter()
+        .try_fold(0, |number, byte| byte.is_ascii_digit().then(|| number * 10 + u64::from(byte - b'0')))
+}
+
+/// The start of a day of the Gregorian calendar, from 1970 on.
+fn midnight(year: u64, month: u64, day: u64) -> Option<u64> {
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let days_before = match month {
+        1 => 0,
+        2 => 31,
+        3 => 59,
+        4 => 90,
+        5 => 120,
+        6 => 151,
+        7 => 181,
+        8 => 212,
+        9 => 243,
+        10 => 273,
+        11 => 304,
+        12 => 334,
+        _ => return None,
+    };
+    let days_in = match month {
+        2 => 28 + u64::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    if year < 1970 || !(1..=days_in).contains(&day) {
+        return None;
+    }
+    let past = year - 1;
+    let leap_days = past / 4 - past / 100 + past / 400 - 477;
+    let days = (year - 1970) * 365 + leap_days + days_before + u64::from(leap && month > 2) + day - 1;
+    days.checked_mul(DAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PLATFORM: u64 = 1_704_103_200_900_000_000;
+
+    fn nanos(text: &str) -> Option<u64> {
+        read(text).map(|told| told.nanos)
+    }
+
+    #[test]
+    fn every_form_of_the_same_time_is_read_alike() {
+        for text in [
+            "2024-01-01T10:00:00.123Z",
+            "2024-01-01T10:00:00.123000000Z",
+            "2024-01-01t10:00:00,123z",
+            "2024-01-01T11:30:00.123+01:30",
+            "2024-01-01T05:00:00.123-0500",
+            "2024-01-01 10:00:00,123+0000",
+            "2024-01-01 10:00:00,123",
+            "2024/01/01 10:00:00.123",
+            "1704103200123",
+            "1704103200123000",
+            "1704103200123000000",
+        ] {
+            assert_eq!(nanos(text), Some(1_704_103_200_123_000_000), "{text}");
+        }
+        assert_eq!(float(1_704_103_200.123).map(|told| told.nanos), Some(1_704_103_200_123_000_000));
+        assert_eq!(integer(1_704_103_200).map(|told| told.nanos), Some(1_704_103_200_000_000_000));
+        assert_eq!(nanos("2024-02-29T00:00:00Z"), Some(1_709_164_800_000_000_000));
+        assert_eq!(nanos("1970-01-01T00:00:00Z"), Some(0));
+    }
+
+    #[test]
+    fn what_is_no_time_is_not_read() {
+        for text in [
+            "",
+            "yesterday",
+            "2024-01-01",
+            "2024-13-01T00:00:00Z",
+            "2023-02-29T00:00:00Z",
+            "2024-01-01T24:00:00Z",
+            "2024-01-01T10:00:00Z and more",
+            "2024-01/01T10:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "9999-01-01T00:00:00Z",
+            "42",
+            "99999999999999999999",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        assert_eq!(float(f64::NAN), None);
+        assert_eq!(float(-1.5), None);
+    }
+
+    #[test]
+    fn a_time_without_a_zone_is_the_moment_near_the_platforms() {
+        let moment = |text| read(text).expect("a time").moment(PLATFORM);
+        assert_eq!(moment("2024-01-01 10:00:00.850"), PLATFORM - 50_000_000);
+        assert_eq!(moment("2024-01-01 19:00:00.850"), PLATFORM - 50_000_000);
+        assert_eq!(moment("2024-01-01 15:45:00.850"), PLATFORM - 50_000_000);
+        assert_eq!(moment("2024-01-01 05:00:00.850"), PLATFORM - 50_000_000);
+        // Not some quarters of an hour away, so it is what it says.
+        assert_eq!(moment("2024-01-01 10:06:00.900"), PLATFORM + 360_000_000_000);
+        assert_eq!(moment("2024-01-01T19:00:00.900Z"), PLATFORM + 9 * 3600 * SECOND);
+        assert_eq!(moment("2023-01-01 10:00:00.900"), PLATFORM - 365 * DAY);
+    }
+
+    #[test]
+    fn a_time_of_whole_seconds_gives_way_to_the_platforms_within_that_second() {
+        let moment = |text| read(text).expect("a time").moment(PLATFORM);
+        assert_eq!(moment("2024-01-01T10:00:00Z"), PLATFORM);
+        assert_eq!(moment("2024-01-01T10:00:00.000Z"), PLATFORM - 900_000_000);
+        assert_eq!(moment("2024-01-01T09:59:59Z"), PLATFORM - 1_900_000_000);
+    }
+
+    #[test]
+    fn a_time_of_day_is_of_the_nearest_day() {
+        let moment = |text, platform| {
+            split_time_of_day(text, platform).map(|(told, rest)| (told.moment(platform), rest))
+        };
+        assert_eq!(moment("10:00:00.850 x", PLATFORM), Some((PLATFORM - 50_000_000, " x")));
+        let midnight = PLATFORM - PLATFORM % DAY;
+        assert_eq!(moment("23:59:59.900", midnight), Some((midnight - 100_000_000, "")));
+        assert_eq!(moment("00:00:00.100", midnight - 1), Some((midnight + 100_000_000, "")));
+        assert_eq!(moment("0:00", midnight), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_and_no_number_makes_it_panic(text in "\\PC{0,40}|[0-9]{4}[-/][0-9:,.TZ +-]{0,30}", number: f64, whole: i64, platform: u64) {
+            let told = [read(&text), split(&text).map(|(told, _)| told), float(number), integer(whole),
+                split_time_of_day(&text, platform).map(|(told, _)| told)];
+            for told in told.into_iter().flatten() {
+                told.moment(platform);
+            }
+        }
+    }
+}
