@@ -2,8 +2,6 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-mod support;
-
 use std::process::{Command, Output};
 use std::sync::mpsc;
 
@@ -88,7 +86,7 @@ impl Check {
 }
 
 async fn run(arguments: &[&str], variables: Vec<(String, String)>) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rotel-extension"));
+    let mut command = Command::new(support::binary());
     command.args(arguments).env_clear().envs(variables);
     let output = tokio::task::spawn_blocking(move || command.output());
     output.await.expect("no panic").expect("the extension can be run")

@@ -2,22 +2,13 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-mod support;
-
 use std::time::Duration;
 
 use lambda_sandbox::collector::{Collector, Protocol};
 use lambda_sandbox::{Answer, Fault, Function, LogFormat, Operation, Sandbox, Status, Transport};
 use serde_json::{Value, json};
 
-use support::{end, extension, sandbox, unconfigured};
-
-fn lines(count: usize) -> Function {
-    Function::builtin(move |context| async move {
-        context.log_lines(count);
-        Ok(Value::Null)
-    })
-}
+use support::{assert_exact, binary, end, extension, lines, sandbox, unconfigured};
 
 /// Runs three invocations of ten lines under `faults` and sees that every line arrives, that each invocation ends once and
 /// that nothing is held up until the deadline. Over both protocols.
@@ -84,7 +75,7 @@ async fn a_schema_that_the_platform_refuses_is_followed_by_the_one_before() {
         .expect("a sandbox");
     sandbox.invoke(Value::Null).await.expect("an invocation");
     end(&sandbox).await;
-    assert!(sandbox.ledger().compare(&collector.received()).is_exact());
+    assert_exact(&sandbox, &collector.received());
     let subscriptions: Vec<u16> = sandbox
         .journal()
         .calls
@@ -113,7 +104,7 @@ async fn without_a_telemetry_api_the_sdk_is_still_forwarded() {
         assert_eq!(invocation.status, Status::Success, "{invocation:?}");
     }
     end(&sandbox).await;
-    assert!(sandbox.ledger().compare(&collector.received()).is_exact());
+    assert_exact(&sandbox, &collector.received());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,7 +277,7 @@ async fn what_is_filtered_does_not_reach_the_collector_and_what_is_masked_not_as
 async fn the_registered_name_is_the_files_own() {
     let folder = tempfile::tempdir().expect("a folder");
     let renamed = folder.path().join("telemetry-of-mine");
-    std::fs::copy(env!("CARGO_BIN_EXE_rotel-extension"), &renamed).expect("a copy");
+    std::fs::copy(binary(), &renamed).expect("a copy");
     let sandbox = Sandbox::builder()
         .extension(lambda_sandbox::Extension::binary(&renamed))
         .start()
