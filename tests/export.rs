@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lambda_sandbox::collector::{Behaviour, Collector, Protocol, Refusal};
-use lambda_sandbox::{Function, Sandbox, Signal, Status, Transport};
+use lambda_sandbox::{Function, Sandbox, Signal, Transport};
 use serde_json::Value;
 
-use support::{PATIENCE, PROTOCOLS, assert_exact, end, extension, sandbox, trusted, working};
+use support::{PATIENCE, PROTOCOLS, assert_exact, end, extension, invoke, sandbox, trusted, working};
 
 const MIB: usize = 1024 * 1024;
 
@@ -50,8 +50,7 @@ async fn a_malformed_request_is_refused_alone() {
         Ok(Value::Null)
     });
     let sandbox = sandbox(&collector, Protocol::Grpc).function(function).start().await.expect("a sandbox");
-    let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-    assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+    invoke(&sandbox, Value::Null).await;
     end(&sandbox).await;
     assert_eq!(assert_exact(&sandbox, &collector.received()), 30);
 }
@@ -113,8 +112,7 @@ async fn what_an_endpoint_refuses_for_now_is_kept_and_goes_once_it_is_back() {
             .expect("a sandbox");
         collector.behave(Behaviour::Refuse(Refusal::status(503)));
         for _ in 0..3 {
-            let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-            assert_eq!(invocation.status, Status::Success);
+            let invocation = invoke(&sandbox, Value::Null).await;
             let at_next = invocation.collector_at_next.expect("a collector is attached").counts();
             assert_eq!((at_next.logs, at_next.spans), (0, 0));
         }
@@ -141,8 +139,7 @@ async fn an_endpoint_that_hangs_costs_the_flush_timeout_and_loses_nothing() {
             .await
             .expect("a sandbox");
         collector.behave(Behaviour::Hang);
-        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-        assert_eq!(invocation.status, Status::Success);
+        let invocation = invoke(&sandbox, Value::Null).await;
         // Far from the 5 s of a request's timeout, on however busy a machine.
         assert!(invocation.added < Duration::from_secs(4), "{invocation:?}");
         collector.behave(Behaviour::Accept);
@@ -165,8 +162,7 @@ async fn a_wrong_key_is_told_once_and_never_shown() {
         let sandbox =
             Sandbox::builder().extension(extension).function(working()).start().await.expect("a sandbox");
         for _ in 0..3 {
-            let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-            assert_eq!(invocation.status, Status::Success);
+            invoke(&sandbox, Value::Null).await;
         }
         end(&sandbox).await;
         let output = sandbox.extension_output();
@@ -204,8 +200,7 @@ async fn connections_that_die_in_a_freeze_cost_nothing() {
         let collector = Collector::start().await.expect("a collector");
         let sandbox = sandbox(&collector, protocol).function(working()).start().await.expect("a sandbox");
         for _ in 0..5 {
-            let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-            assert_eq!(invocation.status, Status::Success);
+            invoke(&sandbox, Value::Null).await;
             assert_exact(&sandbox, &collector.received());
             assert!(sandbox.is_frozen().await);
             collector.close_connections();
@@ -233,7 +228,6 @@ async fn what_the_sdk_sends_leaves_while_the_function_runs() {
         }
     });
     let sandbox = sandbox(&watched, Protocol::Grpc).function(function).start().await.expect("a sandbox");
-    let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-    assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+    invoke(&sandbox, Value::Null).await;
     end(&sandbox).await;
 }

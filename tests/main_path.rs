@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use lambda_sandbox::collector::{Collector, Protocol};
-use lambda_sandbox::{Context, Function, Status, Transport};
+use lambda_sandbox::{Context, Function, Transport};
 use serde_json::{Value, json};
 
-use support::{assert_exact, end, sandbox};
+use support::{assert_exact, end, invoke, sandbox};
 
 const INVOCATIONS: usize = 200;
 const LINES: usize = 50;
@@ -44,8 +44,7 @@ async fn complete_at_every_next(protocol: Protocol) {
     let function = Function::builtin(move |context| work(context, transport(protocol)));
     let sandbox = sandbox(&collector, protocol).function(function).start().await.expect("a sandbox");
     for number in 1..=INVOCATIONS {
-        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-        assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+        let invocation = invoke(&sandbox, Value::Null).await;
         let at_next = invocation.collector_at_next.expect("a collector is attached").counts();
         assert_eq!(
             (at_next.logs, at_next.spans, at_next.metric_points),

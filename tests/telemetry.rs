@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use lambda_sandbox::collector::{Collector, Protocol};
-use lambda_sandbox::{Answer, Fault, Function, LogFormat, Operation, Sandbox, Status, Transport};
+use lambda_sandbox::{Answer, Fault, Function, LogFormat, Operation, Sandbox, Transport};
 use serde_json::{Value, json};
 
-use support::{assert_exact, binary, end, extension, lines, sandbox, unconfigured};
+use support::{assert_exact, binary, end, extension, invoke, lines, sandbox, unconfigured};
 
 /// Runs three invocations of ten lines under `faults` and sees that every line arrives, that each invocation ends once and
 /// that nothing is held up until the deadline. Over both protocols.
@@ -21,8 +21,7 @@ async fn survives_over(protocol: Protocol, faults: impl IntoIterator<Item = Faul
     let sandbox =
         sandbox(&collector, protocol).function(lines(10)).faults(faults).start().await.expect("a sandbox");
     for _ in 0..3 {
-        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-        assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+        let invocation = invoke(&sandbox, Value::Null).await;
         // The function's timeout is five minutes: a runtimeDone that was not seen would take as long.
         assert!(invocation.total < Duration::from_mins(4), "{invocation:?}");
     }
@@ -100,8 +99,7 @@ async fn without_a_telemetry_api_the_sdk_is_still_forwarded() {
         .await
         .expect("a sandbox");
     for _ in 0..3 {
-        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-        assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+        invoke(&sandbox, Value::Null).await;
     }
     end(&sandbox).await;
     assert_exact(&sandbox, &collector.received());
@@ -156,8 +154,7 @@ async fn a_function_runs_unharmed_without_an_endpoint_or_with_a_faulty_configura
         let sandbox =
             Sandbox::builder().extension(extension).function(lines(10)).start().await.expect("a sandbox");
         for _ in 0..3 {
-            let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-            assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+            invoke(&sandbox, Value::Null).await;
         }
         end(&sandbox).await;
         let output = sandbox.extension_output();

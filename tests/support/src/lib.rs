@@ -9,7 +9,8 @@ use std::time::Duration;
 use lambda_sandbox::aws::Aws;
 use lambda_sandbox::collector::{Identity, Protocol, Received};
 use lambda_sandbox::{
-    Builder, Collector, Comparison, Extension, Function, Sandbox, Shutdown, ShutdownReason, Status, Transport,
+    Builder, Collector, Comparison, Extension, Function, Invocation, Sandbox, Shutdown, ShutdownReason,
+    Status, Transport,
 };
 use rcgen::CertificateParams;
 use serde_json::Value;
@@ -99,12 +100,18 @@ pub fn working() -> Function {
     })
 }
 
+/// An invocation, which goes well.
+pub async fn invoke(sandbox: &Sandbox, payload: Value) -> Invocation {
+    let invocation = sandbox.invoke(payload).await.expect("an invocation");
+    assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+    invocation
+}
+
 /// Two invocations of [`working`], and the end of the environment.
 pub async fn live(sandbox: Builder) -> Sandbox {
     let sandbox = sandbox.function(working()).start().await.expect("a sandbox");
     for _ in 0..2 {
-        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-        assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+        invoke(&sandbox, Value::Null).await;
     }
     end(&sandbox).await;
     sandbox
