@@ -141,7 +141,7 @@ fn large(signal: Signal, items: usize, size: usize) -> Chunk {
     let scope = ScopeLogs { log_records: vec![record; items], ..ScopeLogs::default() };
     let resource_logs = vec![ResourceLogs { scope_logs: vec![scope], ..ResourceLogs::default() }];
     let bytes = Bytes::from(ExportLogsServiceRequest { resource_logs }.encode_to_vec());
-    Chunk { signal, bytes, items, origin: Origin::Sdk }
+    Chunk { signal, bytes, items, origin: Origin::Sdk, invocation: None }
 }
 
 fn request(signal: Signal, origin: Origin, items: usize) -> Chunk {
@@ -152,7 +152,7 @@ fn request(signal: Signal, origin: Origin, items: usize) -> Chunk {
     let scope = ScopeLogs { log_records: vec![LogRecord::default(); items], ..ScopeLogs::default() };
     let resource_logs = vec![ResourceLogs { scope_logs: vec![scope], ..ResourceLogs::default() }];
     let bytes = Bytes::from(ExportLogsServiceRequest { resource_logs }.encode_to_vec());
-    Chunk { signal, bytes, items, origin }
+    Chunk { signal, bytes, items, origin, invocation: None }
 }
 
 #[tokio::test(start_paused = true)]
