@@ -169,7 +169,7 @@ impl Intake {
         let request =
             ExportLogsServiceRequest { resource_logs: vec![logs::under(self.rules.own(), records)] };
         let bytes = Bytes::from(request.encode_to_vec());
-        let chunk = Chunk { signal: Signal::Logs, bytes, items, origin: Origin::Platform };
+        let chunk = Chunk { signal: Signal::Logs, bytes, items, origin: Origin::Platform, invocation: None };
         // A pipeline that is gone has been told of already.
         let _ = self.pipeline.ingest(chunk).await;
     }

@@ -18,7 +18,7 @@ impl Intake for SdkIntake {
         if items == 0 {
             return Ok(());
         }
-        match self.0.offer(Chunk { signal, bytes, items, origin: Origin::Sdk }) {
+        match self.0.offer(Chunk { signal, bytes, items, origin: Origin::Sdk, invocation: None }) {
             Err(Refused::Full) => Err(Refusal::Busy),
             // Without a pipeline telemetry goes nowhere, and an SDK that repeats it would only take the function's time.
             Ok(()) | Err(Refused::Gone) => Ok(()),

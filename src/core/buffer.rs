@@ -172,11 +172,11 @@ impl Buffer {
         self.in_flight_bytes -= batch.bytes;
         self.held_bytes -= batch.bytes;
         for Held { age, chunk } in batch.held.into_iter().rev() {
-            let Chunk { signal, bytes, origin, .. } = chunk;
+            let Chunk { signal, bytes, origin, invocation, .. } = chunk;
             for otlp::Part { bytes, items } in otlp::split(signal, &bytes, limits).into_iter().rev() {
                 // Each part repeats the resource.
                 self.held_bytes += bytes.len();
-                let chunk = Chunk { signal, bytes, items, origin };
+                let chunk = Chunk { signal, bytes, items, origin, invocation: invocation.clone() };
                 self.lane(&chunk).push_front(Held { age, chunk });
             }
         }
@@ -303,7 +303,7 @@ mod tests {
     const SDK: Released = Released { sdk: Barrier::NONE, platform: Barrier::START };
 
     fn chunk(signal: Signal, origin: Origin, size: usize) -> Chunk {
-        Chunk { signal, bytes: Bytes::from(vec![0; size]), items: size, origin }
+        Chunk { signal, bytes: Bytes::from(vec![0; size]), items: size, origin, invocation: None }
     }
 
     fn sizes(batch: &Batch) -> Vec<usize> {
@@ -349,7 +349,13 @@ mod tests {
         let bytes = Bytes::from(ExportLogsServiceRequest { resource_logs }.encode_to_vec());
         let size = bytes.len();
         let mut buffer = Buffer::new(1000);
-        buffer.push(Chunk { signal: Signal::Logs, bytes, items: 8, origin: Origin::Platform });
+        buffer.push(Chunk {
+            signal: Signal::Logs,
+            bytes,
+            items: 8,
+            origin: Origin::Platform,
+            invocation: None,
+        });
         let batch = buffer.take(Signal::Logs, WIDE).expect("a batch");
         buffer.push(chunk(Signal::Logs, Origin::Platform, 1));
         let halves = Limits { items: 100, bytes: size / 2 };

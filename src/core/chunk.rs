@@ -4,6 +4,8 @@
 //! a chunk holds is its bytes. What is in a chunk has been validated ([`crate::core::otlp::validate`]) or was encoded
 //! here: a chunk never spoils the batch it goes into.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::core::signal::Signal;
@@ -19,6 +21,9 @@ pub struct Chunk {
     pub items: usize,
     /// Who made it.
     pub origin: Origin,
+    /// The request id of the invocation that all of it belongs to, where that is known and none of it names a trace of its
+    /// own; of spans made here, the invocation that they stand for.
+    pub invocation: Option<Arc<str>>,
 }
 
 /// Who made a piece of telemetry.

@@ -251,7 +251,7 @@ impl<E: Export> Pipeline<E> {
     }
 
     fn ingest(&mut self, chunk: Chunk) {
-        let Chunk { signal, bytes, origin, .. } = chunk;
+        let Chunk { signal, bytes, origin, invocation, .. } = chunk;
         let dropped = match &self.sink {
             Sink::Configured | Sink::Preparing { .. } => false,
             Sink::Ready(exporter) => exporter.way(signal).is_none(),
@@ -266,7 +266,13 @@ impl<E: Export> Pipeline<E> {
         };
         for part in otlp::split(signal, &bytes, self.lines.of(signal).limits()) {
             *self.tally.received.of_mut(signal) += part.items;
-            self.buffer.push(Chunk { signal, bytes: part.bytes, items: part.items, origin });
+            self.buffer.push(Chunk {
+                signal,
+                bytes: part.bytes,
+                items: part.items,
+                origin,
+                invocation: invocation.clone(),
+            });
         }
         self.count_dropped();
     }
@@ -655,7 +661,13 @@ impl<E: Export> Pipeline<E> {
 
     fn keep_own(&mut self, signal: Signal, bytes: Vec<u8>, items: usize) {
         if items > 0 {
-            self.ingest(Chunk { signal, bytes: Bytes::from(bytes), items, origin: Origin::Platform });
+            self.ingest(Chunk {
+                signal,
+                bytes: Bytes::from(bytes),
+                items,
+                origin: Origin::Platform,
+                invocation: None,
+            });
         }
     }
 }

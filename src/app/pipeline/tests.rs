@@ -177,7 +177,7 @@ fn sized(signal: Signal, origin: Origin, items: usize, size: usize) -> Chunk {
     let scope = ScopeLogs { log_records: vec![record; items], ..ScopeLogs::default() };
     let resource_logs = vec![ResourceLogs { scope_logs: vec![scope], ..ResourceLogs::default() }];
     let bytes = Bytes::from(ExportLogsServiceRequest { resource_logs }.encode_to_vec());
-    Chunk { signal, bytes, items, origin }
+    Chunk { signal, bytes, items, origin, invocation: None }
 }
 
 #[tokio::test(start_paused = true)]
