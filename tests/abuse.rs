@@ -2,15 +2,13 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-mod support;
-
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lambda_sandbox::collector::{Behaviour, Collector, Protocol};
-use lambda_sandbox::{Context, ExportError, Exporter, Function, Payload, Sandbox, Signal, Status, Transport};
+use lambda_sandbox::{Context, ExportError, Exporter, Function, Payload, Sandbox, Signal, Transport};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
@@ -18,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use support::{PROTOCOLS, compare, end, extension, impatient, sandbox, working};
+use support::{PROTOCOLS, assert_exact, end, extension, impatient, invoke, sandbox, working};
 
 const MIB: usize = 1024 * 1024;
 
@@ -88,8 +86,7 @@ async fn an_sdk_that_posts_64_mebibytes_faster_than_they_can_leave_costs_no_more
         sandbox.invoke(Value::Null).await.expect("an invocation");
         let before = sandbox.resident_bytes();
         collector.behave(Behaviour::Hang);
-        let invocation = sandbox.invoke(json!("flood")).await.expect("an invocation");
-        assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+        invoke(&sandbox, json!("flood")).await;
         let grown = sandbox.resident_bytes().saturating_sub(before);
         // The buffer, a copy of what is in flight, and what eight requests need while they are read.
         assert!(grown < 40 * MIB as u64, "{} MiB more", grown / MIB as u64);
@@ -130,11 +127,9 @@ async fn two_hundred_connections_of_the_sdk_are_served_at_once() {
         });
         let sandbox = sandbox(&collector, protocol).function(function).start().await.expect("a sandbox");
         for _ in 0..2 {
-            let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-            assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+            let invocation = invoke(&sandbox, Value::Null).await;
             let at_next = invocation.collector_at_next.expect("a collector is attached");
-            let comparison = sandbox.ledger().compare(&at_next);
-            assert!(comparison.is_exact(), "{comparison:?}");
+            assert_exact(&sandbox, &at_next);
         }
         end(&sandbox).await;
     }
@@ -181,18 +176,16 @@ async fn slow_clients_and_garbage_on_every_port_hold_up_nobody() {
             }
         }
         for _ in 0..5 {
-            let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-            assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+            let invocation = invoke(&sandbox, Value::Null).await;
             let at_next = invocation.collector_at_next.expect("a collector is attached");
-            let comparison = sandbox.ledger().compare(&at_next);
-            assert!(comparison.is_exact(), "{comparison:?}");
+            assert_exact(&sandbox, &at_next);
             // One byte at a time, for ever.
             for client in &mut clients {
                 let _ = client.write(b"x");
             }
         }
         end(&sandbox).await;
-        assert!(compare(&sandbox, &collector).is_exact());
+        assert_exact(&sandbox, &collector.received());
         assert!(sandbox.extension_output().len() <= 2, "{:#?}", sandbox.extension_output());
     }
 }

@@ -3,15 +3,13 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-mod support;
-
 use std::time::Duration;
 
 use lambda_sandbox::collector::{Collector, Protocol};
-use lambda_sandbox::{Function, Sandbox, Status};
+use lambda_sandbox::{Sandbox, Status};
 use serde_json::Value;
 
-use support::{end, extension};
+use support::{end, extension, lines};
 
 /// The extension's task `broken` breaks after so many turns: all invocations must go well all the same.
 async fn survives(broken: &str, turns: u32, told: Option<&str>) {
@@ -19,14 +17,10 @@ async fn survives(broken: &str, turns: u32, told: Option<&str>) {
     let extension = extension(&collector, Protocol::Http)
         .env("ROTEL_FLUSH_TIMEOUT", "200ms")
         .env("EXTENSION_SABOTAGE", format!("{broken},{turns}"));
-    let function = Function::builtin(|context| async move {
-        context.log_lines(3);
-        Ok(Value::Null)
-    });
     let sandbox = Sandbox::builder()
         .extension(extension)
         .collector(&collector)
-        .function(function)
+        .function(lines(3))
         // Without its runtimeDone an invocation is held so long.
         .timeout(Duration::from_secs(2))
         .start()

@@ -1,27 +1,15 @@
 //! The way to the backend: what is sent, how, and what happens when it cannot be sent.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::time::Duration;
 
 use bytes::Bytes;
-use lambda_sandbox::collector::{Behaviour, Collector, Identity, Protocol, Refusal};
-use lambda_sandbox::{Function, Sandbox, Signal, Status, Transport};
+use lambda_sandbox::collector::{Behaviour, Collector, Protocol, Refusal};
+use lambda_sandbox::{Function, Sandbox, Signal, Transport};
 use serde_json::Value;
 
-use support::{PATIENCE, PROTOCOLS, end, extension, sandbox};
+use support::{PATIENCE, PROTOCOLS, assert_exact, end, extension, invoke, sandbox, trusted, working};
 
 const MIB: usize = 1024 * 1024;
-
-fn spans_and_lines() -> Function {
-    Function::builtin(|context| async move {
-        context.log_lines(5);
-        context.send_spans(Transport::Grpc, 5).await.expect("the receiver takes spans");
-        Ok(Value::Null)
-    })
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_post_of_twenty_thousand_spans_leaves_whole_in_parts() {
@@ -35,7 +23,7 @@ async fn a_post_of_twenty_thousand_spans_leaves_whole_in_parts() {
         sandbox.invoke(Value::Null).await.expect("an invocation");
         end(&sandbox).await;
         let received = collector.received();
-        assert!(sandbox.ledger().compare(&received).is_exact());
+        assert_exact(&sandbox, &received);
         let requests: Vec<_> = received.kept().filter(|request| request.signal == Signal::Traces).collect();
         assert!(requests.len() >= 3, "{} requests", requests.len());
         for request in requests {
@@ -62,12 +50,9 @@ async fn a_malformed_request_is_refused_alone() {
         Ok(Value::Null)
     });
     let sandbox = sandbox(&collector, Protocol::Grpc).function(function).start().await.expect("a sandbox");
-    let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-    assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+    invoke(&sandbox, Value::Null).await;
     end(&sandbox).await;
-    let comparison = sandbox.ledger().compare(&collector.received());
-    assert!(comparison.is_exact(), "{comparison:?}");
-    assert_eq!(comparison.once, 30);
+    assert_eq!(assert_exact(&sandbox, &collector.received()), 30);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,16 +65,12 @@ async fn requests_carry_the_headers_and_are_compressed_as_told() {
                 .env("ROTEL_FLUSH_TIMEOUT", "60s")
                 .env("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "\"Authorization=ingestion-key,X-Team=a=b\"")
                 .env("ROTEL_OTLP_EXPORTER_COMPRESSION", compression);
-            let sandbox = Sandbox::builder()
-                .extension(extension)
-                .function(spans_and_lines())
-                .start()
-                .await
-                .expect("a sandbox");
+            let sandbox =
+                Sandbox::builder().extension(extension).function(working()).start().await.expect("a sandbox");
             sandbox.invoke(Value::Null).await.expect("an invocation");
             end(&sandbox).await;
             let received = collector.received();
-            assert!(sandbox.ledger().compare(&received).is_exact());
+            assert_exact(&sandbox, &received);
             for request in received.kept() {
                 assert_eq!(request.headers.get("x-team").expect("the header"), "a=b");
                 if request.payload.as_ref().is_some_and(|payload| payload.items() > 0) {
@@ -103,36 +84,15 @@ async fn requests_carry_the_headers_and_are_compressed_as_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn telemetry_goes_over_tls_to_an_authority_of_the_users_own() {
     for protocol in PROTOCOLS {
-        let (sender, authority) = std::sync::mpsc::channel();
-        let collector = Collector::builder()
-            .tls(move |ip| {
-                let certified = rcgen::generate_simple_self_signed([ip.to_string()]).expect("a certificate");
-                sender.send(certified.cert.pem()).expect("the test waits for it");
-                Identity {
-                    certificates: certified.cert.pem(),
-                    key: certified.signing_key.serialize_pem(),
-                    client_authority: None,
-                }
-            })
-            .start()
-            .await
-            .expect("a collector");
-        let authority = authority.recv().expect("the certificate");
-        let extension = extension(&collector, protocol)
-            .env("ROTEL_FLUSH_TIMEOUT", "60s")
-            .env("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", authority);
-        let sandbox = Sandbox::builder()
-            .extension(extension)
-            .function(spans_and_lines())
-            .start()
-            .await
-            .expect("a sandbox");
+        let (collector, extension) = trusted(protocol).await;
+        let extension = extension.env("ROTEL_FLUSH_TIMEOUT", "60s");
+        let sandbox =
+            Sandbox::builder().extension(extension).function(working()).start().await.expect("a sandbox");
         for _ in 0..3 {
             sandbox.invoke(Value::Null).await.expect("an invocation");
         }
         end(&sandbox).await;
-        let received = collector.received();
-        assert!(sandbox.ledger().compare(&received).is_exact(), "{:?}", sandbox.extension_output());
+        assert_exact(&sandbox, &collector.received());
     }
 }
 
@@ -146,14 +106,13 @@ async fn what_an_endpoint_refuses_for_now_is_kept_and_goes_once_it_is_back() {
         let sandbox = Sandbox::builder()
             .extension(extension)
             .collector(&collector)
-            .function(spans_and_lines())
+            .function(working())
             .start()
             .await
             .expect("a sandbox");
         collector.behave(Behaviour::Refuse(Refusal::status(503)));
         for _ in 0..3 {
-            let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-            assert_eq!(invocation.status, Status::Success);
+            let invocation = invoke(&sandbox, Value::Null).await;
             let at_next = invocation.collector_at_next.expect("a collector is attached").counts();
             assert_eq!((at_next.logs, at_next.spans), (0, 0));
         }
@@ -161,7 +120,7 @@ async fn what_an_endpoint_refuses_for_now_is_kept_and_goes_once_it_is_back() {
         // Whether the pause is over by the next invocation or not: SHUTDOWN is the last occasion.
         sandbox.invoke(Value::Null).await.expect("an invocation");
         end(&sandbox).await;
-        assert!(sandbox.ledger().compare(&collector.received()).is_exact());
+        assert_exact(&sandbox, &collector.received());
         let output = sandbox.extension_output();
         assert_eq!(output.len(), 2, "one line when it began and one when it ended: {output:#?}");
     }
@@ -175,13 +134,12 @@ async fn an_endpoint_that_hangs_costs_the_flush_timeout_and_loses_nothing() {
         let sandbox = Sandbox::builder()
             .extension(extension)
             .collector(&collector)
-            .function(spans_and_lines())
+            .function(working())
             .start()
             .await
             .expect("a sandbox");
         collector.behave(Behaviour::Hang);
-        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-        assert_eq!(invocation.status, Status::Success);
+        let invocation = invoke(&sandbox, Value::Null).await;
         // Far from the 5 s of a request's timeout, on however busy a machine.
         assert!(invocation.added < Duration::from_secs(4), "{invocation:?}");
         collector.behave(Behaviour::Accept);
@@ -201,15 +159,10 @@ async fn a_wrong_key_is_told_once_and_never_shown() {
             .env("ROTEL_FLUSH_TIMEOUT", "60s")
             .env("RUST_LOG", "trace")
             .env("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "Authorization=hunter2");
-        let sandbox = Sandbox::builder()
-            .extension(extension)
-            .function(spans_and_lines())
-            .start()
-            .await
-            .expect("a sandbox");
+        let sandbox =
+            Sandbox::builder().extension(extension).function(working()).start().await.expect("a sandbox");
         for _ in 0..3 {
-            let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-            assert_eq!(invocation.status, Status::Success);
+            invoke(&sandbox, Value::Null).await;
         }
         end(&sandbox).await;
         let output = sandbox.extension_output();
@@ -245,12 +198,10 @@ async fn a_signal_that_is_refused_beside_healthy_ones_does_not_make_the_log_feed
 async fn connections_that_die_in_a_freeze_cost_nothing() {
     for protocol in PROTOCOLS {
         let collector = Collector::start().await.expect("a collector");
-        let sandbox =
-            sandbox(&collector, protocol).function(spans_and_lines()).start().await.expect("a sandbox");
+        let sandbox = sandbox(&collector, protocol).function(working()).start().await.expect("a sandbox");
         for _ in 0..5 {
-            let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-            assert_eq!(invocation.status, Status::Success);
-            assert!(sandbox.ledger().compare(&collector.received()).is_exact());
+            invoke(&sandbox, Value::Null).await;
+            assert_exact(&sandbox, &collector.received());
             assert!(sandbox.is_frozen().await);
             collector.close_connections();
         }
@@ -277,7 +228,6 @@ async fn what_the_sdk_sends_leaves_while_the_function_runs() {
         }
     });
     let sandbox = sandbox(&watched, Protocol::Grpc).function(function).start().await.expect("a sandbox");
-    let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-    assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+    invoke(&sandbox, Value::Null).await;
     end(&sandbox).await;
 }

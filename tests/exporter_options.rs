@@ -1,36 +1,12 @@
 //! What people can set of the way to the backend, each against a collector that sees whether it holds.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use lambda_sandbox::collector::{Collector, Protocol};
-use lambda_sandbox::{Extension, Function, Sandbox, Signal, Status, Transport};
-use serde_json::Value;
+use lambda_sandbox::{Extension, Sandbox, Signal};
 
-use support::{PROTOCOLS, behind_tls, end, extension};
+use support::{PROTOCOLS, assert_exact, behind_tls, extension};
 
-/// Invokes a function that writes lines and sends spans, until the environment ends.
 async fn live(extension: Extension) -> Sandbox {
-    let function = Function::builtin(|context| async move {
-        context.log_lines(5);
-        context.send_spans(Transport::Grpc, 5).await.expect("the receiver takes spans");
-        Ok(Value::Null)
-    });
-    let extension = extension.env("ROTEL_FLUSH_TIMEOUT", "60s");
-    let sandbox =
-        Sandbox::builder().extension(extension).function(function).start().await.expect("a sandbox");
-    for _ in 0..2 {
-        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-        assert_eq!(invocation.status, Status::Success);
-    }
-    end(&sandbox).await;
-    sandbox
-}
-
-fn assert_exact(sandbox: &Sandbox, collector: &Collector) {
-    let comparison = sandbox.ledger().compare(&collector.received());
-    assert!(comparison.is_exact(), "{comparison:?} {:#?}", sandbox.extension_output());
+    support::live(Sandbox::builder().extension(extension.env("ROTEL_FLUSH_TIMEOUT", "60s"))).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,7 +15,7 @@ async fn zstd_is_taken_where_it_is_told() {
         let collector = Collector::start().await.expect("a collector");
         let sandbox =
             live(extension(&collector, protocol).env("ROTEL_OTLP_EXPORTER_COMPRESSION", "zstd")).await;
-        assert_exact(&sandbox, &collector);
+        assert_exact(&sandbox, &collector.received());
         let received = collector.received();
         let with_items = received
             .kept()
@@ -62,7 +38,7 @@ async fn a_client_certificate_is_shown_to_who_asks_for_it() {
             .env("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", certificate)
             .env("ROTEL_OTLP_EXPORTER_TLS_CERT_PEM", client.cert.pem())
             .env("ROTEL_OTLP_EXPORTER_TLS_KEY_FILE", key.to_str().expect("a path"));
-        assert_exact(&live(extension).await, &collector);
+        assert_exact(&live(extension).await, &collector.received());
     }
 }
 
@@ -73,7 +49,7 @@ async fn an_unknown_certificate_is_taken_only_where_nobody_looks() {
         live(extension(&collector, protocol)).await;
         assert_eq!(collector.received().kept().count(), 0);
         let unseeing = extension(&collector, protocol).env("ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY", "true");
-        assert_exact(&live(unseeing).await, &collector);
+        assert_exact(&live(unseeing).await, &collector.received());
     }
 }
 
@@ -118,7 +94,7 @@ async fn a_user_name_and_a_password_are_sent_as_basic_authentication() {
         .env("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "basic")
         .env("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", "Aladdin")
         .env("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "open sesame");
-    assert_exact(&live(extension).await, &collector);
+    assert_exact(&live(extension).await, &collector.received());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,6 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-mod support;
-
 use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
@@ -18,7 +16,7 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use support::{end, extension};
+use support::{end, extension, with_aws};
 
 const INVOCATIONS: usize = 2;
 const LINES: usize = 5;
@@ -145,10 +143,8 @@ impl Surroundings {
 
     /// The extension, sending to the collector, with these variables as well.
     fn extension(&self, collector: &Collector, variables: &[(&str, &str)]) -> Extension {
-        let extension = self.aws.variables().into_iter().fold(
-            extension(collector, Protocol::Grpc).env("ROTEL_FLUSH_TIMEOUT", "60s"),
-            |extension, (name, value)| extension.env(name, value),
-        );
+        let extension = extension(collector, Protocol::Grpc).env("ROTEL_FLUSH_TIMEOUT", "60s");
+        let extension = with_aws(extension, &self.aws);
         variables.iter().fold(extension, |extension, (name, value)| extension.env(*name, self.fill(value)))
     }
 

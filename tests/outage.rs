@@ -3,8 +3,6 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-mod support;
-
 use std::time::Duration;
 
 use lambda_sandbox::collector::{Behaviour, Collector, Counts, Outcome, Protocol, Received, Refusal};
@@ -12,13 +10,11 @@ use lambda_sandbox::{Extension, Function, Invocation, Sandbox, Signal, Status, T
 use serde_json::{Value, json};
 
 use support::outage::Outage;
-use support::{behind_tls, compare, end, extension, impatient, working};
+use support::{compare, end, extension, impatient, trusted, working};
 
 async fn endpoint(outage: &Outage, protocol: Protocol) -> (Collector, Extension) {
     if *outage == Outage::ForgetsTls {
-        let (collector, certificate) = behind_tls(None).await;
-        let extension = extension(&collector, protocol);
-        return (collector, extension.env("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", certificate));
+        return trusted(protocol).await;
     }
     let collector = Collector::start().await.expect("a collector");
     let extension = extension(&collector, protocol);

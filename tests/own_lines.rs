@@ -1,9 +1,5 @@
 //! The extension's own log lines come back to it as records to export: there must be few, whatever happens.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use lambda_sandbox::collector::{Behaviour, Collector, Protocol, Refusal};
 use lambda_sandbox::{Function, Sandbox, Transport};
 use serde_json::Value;

@@ -1,60 +1,24 @@
 //! Proxies: what goes through them, what goes past them, and what is told where they turn us away.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
-
-mod support;
-
-use std::sync::mpsc;
 use std::time::Duration;
 
 use lambda_sandbox::aws::Aws;
-use lambda_sandbox::collector::{Collector, Identity, Protocol};
-use lambda_sandbox::{Extension, Function, Passage, Proxy, Sandbox, Status, Transport};
-use serde_json::Value;
+use lambda_sandbox::collector::{Collector, Protocol};
+use lambda_sandbox::{Extension, Passage, Proxy, Sandbox};
 
-use support::{PROTOCOLS, end, extension};
+use support::{PROTOCOLS, assert_exact, extension, trusted, with_aws};
 
-/// Invokes a function that writes lines and sends spans, until the environment ends.
+/// Lives through two invocations, without a second attempt to send anything.
 async fn live(extension: Extension) -> Sandbox {
-    let function = Function::builtin(|context| async move {
-        context.log_lines(5);
-        context.send_spans(Transport::Grpc, 5).await.expect("the receiver takes spans");
-        Ok(Value::Null)
-    });
     let extension =
         extension.env("ROTEL_FLUSH_TIMEOUT", "60s").env("ROTEL_EXPORTER_RETRY_MAX_ELAPSED_TIME", "1ms");
-    let sandbox = Sandbox::builder().extension(extension).function(function).timeout(Duration::from_mins(5));
-    let sandbox = sandbox.start().await.expect("a sandbox");
-    for _ in 0..2 {
-        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-        assert_eq!(invocation.status, Status::Success);
-    }
-    end(&sandbox).await;
-    sandbox
+    support::live(Sandbox::builder().extension(extension).timeout(Duration::from_mins(5))).await
 }
 
-fn assert_exact(sandbox: &Sandbox, collector: &Collector) {
-    let comparison = sandbox.ledger().compare(&collector.received());
-    assert!(comparison.is_exact(), "{comparison:?} {:#?}", sandbox.extension_output());
+/// Everything arrived, and nothing was told.
+fn assert_well(sandbox: &Sandbox, collector: &Collector) {
+    assert_exact(sandbox, &collector.received());
     assert_eq!(sandbox.extension_output(), Vec::<String>::new());
-}
-
-/// A collector that speaks TLS, and the extension that trusts it.
-async fn behind_tls(protocol: Protocol) -> (Collector, Extension) {
-    let (sender, certificate) = mpsc::channel();
-    let collector = Collector::builder().tls(move |ip| {
-        let certified = rcgen::generate_simple_self_signed([ip.to_string()]).expect("a certificate");
-        sender.send(certified.cert.pem()).expect("the test waits for it");
-        Identity {
-            certificates: certified.cert.pem(),
-            key: certified.signing_key.serialize_pem(),
-            client_authority: None,
-        }
-    });
-    let collector = collector.start().await.expect("a collector");
-    let certificate = certificate.recv().expect("the certificate");
-    let extension = extension(&collector, protocol).env("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", certificate);
-    (collector, extension)
 }
 
 fn url(proxy: &Proxy) -> String {
@@ -73,9 +37,9 @@ async fn https_goes_through_a_tunnel() {
     for protocol in PROTOCOLS {
         for name in ["HTTPS_PROXY", "https_proxy"] {
             let proxy = Proxy::start().await.expect("a proxy");
-            let (collector, extension) = behind_tls(protocol).await;
+            let (collector, extension) = trusted(protocol).await;
             let sandbox = live(extension.env(name, url(&proxy))).await;
-            assert_exact(&sandbox, &collector);
+            assert_well(&sandbox, &collector);
             assert_tunnelled(&proxy, &collector, protocol);
         }
     }
@@ -87,10 +51,10 @@ async fn a_proxy_of_the_env_file_wins_over_the_environments() {
     let file = folder.path().join("rotel.env");
     let proxy = Proxy::start().await.expect("a proxy");
     std::fs::write(&file, format!("https_proxy={}\n", url(&proxy))).expect("a file");
-    let (collector, extension) = behind_tls(Protocol::Grpc).await;
+    let (collector, extension) = trusted(Protocol::Grpc).await;
     let other = Proxy::start().await.expect("a proxy");
     let extension = extension.env("ROTEL_ENV_FILE", file.to_string_lossy()).env("HTTPS_PROXY", url(&other));
-    assert_exact(&live(extension).await, &collector);
+    assert_well(&live(extension).await, &collector);
     assert_tunnelled(&proxy, &collector, Protocol::Grpc);
     assert_eq!(other.passages(), []);
 }
@@ -100,7 +64,7 @@ async fn plaintext_http_is_forwarded() {
     let proxy = Proxy::start().await.expect("a proxy");
     let collector = Collector::start().await.expect("a collector");
     let extension = extension(&collector, Protocol::Http).env("HTTP_PROXY", url(&proxy));
-    assert_exact(&live(extension).await, &collector);
+    assert_well(&live(extension).await, &collector);
     let passages = proxy.passages();
     let ours = |passage: &Passage| match passage {
         Passage::Forward(to) => to.starts_with(&collector.url(Protocol::Http)),
@@ -114,21 +78,21 @@ async fn plaintext_http_is_forwarded() {
 async fn a_proxy_is_none_of_the_other_schemes_business_nor_of_excepted_hosts() {
     for protocol in PROTOCOLS {
         let proxy = Proxy::start().await.expect("a proxy");
-        let (collector, extension) = behind_tls(protocol).await;
-        assert_exact(&live(extension.env("HTTP_PROXY", url(&proxy))).await, &collector);
+        let (collector, extension) = trusted(protocol).await;
+        assert_well(&live(extension.env("HTTP_PROXY", url(&proxy))).await, &collector);
 
-        let (collector, extension) = behind_tls(protocol).await;
+        let (collector, extension) = trusted(protocol).await;
         let host = collector.address(protocol).ip().to_string();
         let extension =
             extension.env("HTTPS_PROXY", url(&proxy)).env("NO_PROXY", format!("example.com, {host}"));
-        assert_exact(&live(extension).await, &collector);
+        assert_well(&live(extension).await, &collector);
 
         let collector = Collector::start().await.expect("a collector");
         let extension = support::extension(&collector, protocol)
             .env("http_proxy", url(&proxy))
             .env("HTTPS_PROXY", url(&proxy))
             .env("no_proxy", "127.0.0.0/8");
-        assert_exact(&live(extension).await, &collector);
+        assert_well(&live(extension).await, &collector);
         assert_eq!(proxy.passages(), []);
     }
 }
@@ -144,7 +108,7 @@ async fn a_proxy_is_shown_its_credentials_and_turns_others_away_without_their_be
         for user in ["me:hunter2@", "me:hunter3@", ""] {
             let proxy = Proxy::start_with(authorization).await.expect("a proxy");
             let (collector, extension) = if variable == "HTTPS_PROXY" {
-                behind_tls(protocol).await
+                trusted(protocol).await
             } else {
                 let collector = Collector::start().await.expect("a collector");
                 let extension = extension(&collector, protocol);
@@ -159,8 +123,7 @@ async fn a_proxy_is_shown_its_credentials_and_turns_others_away_without_their_be
                 "{lines:#?}"
             );
             if user.contains("hunter2") {
-                let comparison = sandbox.ledger().compare(&collector.received());
-                assert!(comparison.is_exact(), "{comparison:?} {lines:#?}");
+                assert_exact(&sandbox, &collector.received());
                 continue;
             }
             assert_eq!(collector.received().requests().count(), 0);
@@ -192,8 +155,6 @@ async fn secrets_are_fetched_through_the_proxy_of_the_env_file() {
     let extension = extension(&collector, Protocol::Grpc)
         .env("ROTEL_ENV_FILE", file.to_string_lossy())
         .env("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", format!("Authorization=${{{SECRET}}}"));
-    let extension =
-        aws.variables().into_iter().fold(extension, |extension, (name, value)| extension.env(name, value));
-    assert_exact(&live(extension).await, &collector);
+    assert_well(&live(with_aws(extension, &aws)).await, &collector);
     assert_eq!(proxy.passages(), [Passage::Forward(format!("{}/", aws.url()))]);
 }

@@ -2,31 +2,18 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-mod support;
-
 use std::time::Duration;
 
 use lambda_sandbox::aws::{Action, Aws, Behaviour};
 use lambda_sandbox::collector::{Collector, Protocol};
-use lambda_sandbox::{Extension, Function, Operation, Sandbox, Status};
+use lambda_sandbox::{Extension, Operation, Sandbox, Status};
 use serde_json::Value;
 
-use support::{PATIENCE, end, extension};
+use support::{PATIENCE, assert_exact, end, extension, invoke, lines, unconfigured, with_aws};
 
 const SECRET: &str = "arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123";
 const PARAMETER: &str = "arn:aws:ssm:us-east-1:123456789012:parameter/clickstack-api-key";
 const KEY: &str = "hunter2-ingestion-key";
-
-fn lines() -> Function {
-    Function::builtin(|context| async move {
-        context.log_lines(5);
-        Ok(Value::Null)
-    })
-}
-
-fn with(extension: Extension, variables: impl IntoIterator<Item = (String, String)>) -> Extension {
-    variables.into_iter().fold(extension, |extension, (name, value)| extension.env(name, value))
-}
 
 async fn collector() -> Collector {
     Collector::builder().authorization(KEY).start().await.expect("a collector")
@@ -36,17 +23,16 @@ async fn all_arrives(extension: Extension, collector: &Collector) {
     let sandbox = Sandbox::builder()
         .extension(extension.env("RUST_LOG", "trace"))
         .collector(collector)
-        .function(lines())
+        .function(lines(5))
         .start()
         .await
         .expect("a sandbox");
     for _ in 0..3 {
-        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-        assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+        invoke(&sandbox, Value::Null).await;
     }
     end(&sandbox).await;
     let output = sandbox.extension_output();
-    assert!(sandbox.ledger().compare(&collector.received()).is_exact(), "{output:#?}");
+    assert_exact(&sandbox, &collector.received());
     assert!(!output.iter().any(|line| line.contains(KEY)), "the key was shown");
 }
 
@@ -60,7 +46,7 @@ async fn header_values_come_from_secrets_manager_and_parameter_store() {
         let aws = Aws::start().await.expect("a stand-in for AWS");
         aws.keep(arn, KEY);
         let collector = collector().await;
-        let extension = with(extension(&collector, Protocol::Grpc), aws.variables())
+        let extension = with_aws(extension(&collector, Protocol::Grpc), &aws)
             .env("ROTEL_FLUSH_TIMEOUT", "60s")
             .env("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", reference);
         all_arrives(extension, &collector).await;
@@ -82,7 +68,7 @@ async fn a_key_of_a_json_secret_comes_from_the_env_file_of_the_bundle() {
         collector.url(Protocol::Grpc)
     );
     std::fs::write(&file, text).expect("a file");
-    let extension = with(support::unconfigured(), aws.variables())
+    let extension = with_aws(unconfigured(), &aws)
         .env("ROTEL_FLUSH_TIMEOUT", "60s")
         .env("ROTEL_ENV_FILE", file.to_string_lossy());
     all_arrives(extension, &collector).await;
@@ -97,12 +83,12 @@ async fn aws_that_never_answers_holds_neither_init_nor_function() {
     let aws = Aws::start().await.expect("a stand-in for AWS");
     aws.behave(Action::BatchGetSecretValue, Behaviour::Hang);
     let collector = collector().await;
-    let extension = with(extension(&collector, Protocol::Grpc), aws.variables())
+    let extension = with_aws(extension(&collector, Protocol::Grpc), &aws)
         .env("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", format!("Authorization=${{{SECRET}}}"));
-    let sandbox = Sandbox::builder().extension(extension).function(lines()).start().await.expect("a sandbox");
+    let sandbox =
+        Sandbox::builder().extension(extension).function(lines(5)).start().await.expect("a sandbox");
     for _ in 0..3 {
-        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-        assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+        let invocation = invoke(&sandbox, Value::Null).await;
         // The budget for secrets is five seconds; what is waited for at most is the first half of one.
         assert!(invocation.added < Duration::from_secs(4), "{invocation:?}");
     }
@@ -113,16 +99,16 @@ async fn aws_that_never_answers_holds_neither_init_nor_function() {
 async fn a_secret_that_is_not_there_is_told_by_its_arn_and_the_function_runs() {
     let aws = Aws::start().await.expect("a stand-in for AWS");
     let collector = collector().await;
-    let extension = with(extension(&collector, Protocol::Grpc), aws.variables())
+    let extension = with_aws(extension(&collector, Protocol::Grpc), &aws)
         .env("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", format!("Authorization=${{{PARAMETER}}}"));
-    let sandbox = Sandbox::builder().extension(extension).function(lines()).start().await.expect("a sandbox");
+    let sandbox =
+        Sandbox::builder().extension(extension).function(lines(5)).start().await.expect("a sandbox");
     let told = |line: &str| line.contains(PARAMETER);
     sandbox
         .wait_until(|journal| journal.output.iter().any(|line| told(&line.text)), PATIENCE)
         .await
         .expect("it is told");
-    let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-    assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+    invoke(&sandbox, Value::Null).await;
     end(&sandbox).await;
 }
 
@@ -131,12 +117,12 @@ async fn a_fault_is_told_once_though_the_variables_are_read_again_with_the_secre
     let aws = Aws::start().await.expect("a stand-in for AWS");
     aws.keep(SECRET, KEY);
     let collector = collector().await;
-    let extension = with(extension(&collector, Protocol::Grpc), aws.variables())
+    let extension = with_aws(extension(&collector, Protocol::Grpc), &aws)
         .env("ROTEL_BATCH_MAX_SIZE", "many")
         .env("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", format!("Authorization=${{{SECRET}}}"));
     let sandbox = Sandbox::builder()
         .extension(extension.env("ROTEL_FLUSH_TIMEOUT", "60s"))
-        .function(lines())
+        .function(lines(5))
         .start()
         .await
         .expect("a sandbox");
@@ -151,10 +137,10 @@ async fn a_fault_is_told_once_though_the_variables_are_read_again_with_the_secre
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_fails_the_init_where_the_user_asked_for_that() {
-    let extension = support::unconfigured()
+    let extension = unconfigured()
         .env("ROTEL_OTLP_EXPORTER_ENDPOINT", "collector:4317")
         .env("ROTEL_ON_INIT_ERROR", "fail");
-    let sandbox = Sandbox::builder().extension(extension).function(lines()).open().await.expect("a sandbox");
+    let sandbox = Sandbox::builder().extension(extension).function(lines(5)).open().await.expect("a sandbox");
     let init = sandbox.init().await.expect("an init");
     assert_ne!(init.status, Status::Success, "{init:?}");
     let calls = sandbox.journal().calls;

@@ -2,22 +2,13 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-mod support;
-
 use std::time::Duration;
 
 use lambda_sandbox::collector::{Collector, Protocol};
-use lambda_sandbox::{Answer, Fault, Function, LogFormat, Operation, Sandbox, Status, Transport};
+use lambda_sandbox::{Answer, Fault, Function, LogFormat, Operation, Sandbox, Transport};
 use serde_json::{Value, json};
 
-use support::{end, extension, sandbox, unconfigured};
-
-fn lines(count: usize) -> Function {
-    Function::builtin(move |context| async move {
-        context.log_lines(count);
-        Ok(Value::Null)
-    })
-}
+use support::{assert_exact, binary, end, extension, invoke, lines, sandbox, unconfigured};
 
 /// Runs three invocations of ten lines under `faults` and sees that every line arrives, that each invocation ends once and
 /// that nothing is held up until the deadline. Over both protocols.
@@ -30,8 +21,7 @@ async fn survives_over(protocol: Protocol, faults: impl IntoIterator<Item = Faul
     let sandbox =
         sandbox(&collector, protocol).function(lines(10)).faults(faults).start().await.expect("a sandbox");
     for _ in 0..3 {
-        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-        assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+        let invocation = invoke(&sandbox, Value::Null).await;
         // The function's timeout is five minutes: a runtimeDone that was not seen would take as long.
         assert!(invocation.total < Duration::from_mins(4), "{invocation:?}");
     }
@@ -84,7 +74,7 @@ async fn a_schema_that_the_platform_refuses_is_followed_by_the_one_before() {
         .expect("a sandbox");
     sandbox.invoke(Value::Null).await.expect("an invocation");
     end(&sandbox).await;
-    assert!(sandbox.ledger().compare(&collector.received()).is_exact());
+    assert_exact(&sandbox, &collector.received());
     let subscriptions: Vec<u16> = sandbox
         .journal()
         .calls
@@ -109,11 +99,10 @@ async fn without_a_telemetry_api_the_sdk_is_still_forwarded() {
         .await
         .expect("a sandbox");
     for _ in 0..3 {
-        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-        assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+        invoke(&sandbox, Value::Null).await;
     }
     end(&sandbox).await;
-    assert!(sandbox.ledger().compare(&collector.received()).is_exact());
+    assert_exact(&sandbox, &collector.received());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,8 +154,7 @@ async fn a_function_runs_unharmed_without_an_endpoint_or_with_a_faulty_configura
         let sandbox =
             Sandbox::builder().extension(extension).function(lines(10)).start().await.expect("a sandbox");
         for _ in 0..3 {
-            let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-            assert_eq!(invocation.status, Status::Success, "{invocation:?}");
+            invoke(&sandbox, Value::Null).await;
         }
         end(&sandbox).await;
         let output = sandbox.extension_output();
@@ -286,7 +274,7 @@ async fn what_is_filtered_does_not_reach_the_collector_and_what_is_masked_not_as
 async fn the_registered_name_is_the_files_own() {
     let folder = tempfile::tempdir().expect("a folder");
     let renamed = folder.path().join("telemetry-of-mine");
-    std::fs::copy(env!("CARGO_BIN_EXE_rotel-extension"), &renamed).expect("a copy");
+    std::fs::copy(binary(), &renamed).expect("a copy");
     let sandbox = Sandbox::builder()
         .extension(lambda_sandbox::Extension::binary(&renamed))
         .start()

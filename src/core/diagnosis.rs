@@ -367,11 +367,8 @@ fn has_bearer(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::config::tests::variables;
     use crate::core::config::{self, Exports};
-
-    fn variables(pairs: &[(&str, &str)]) -> Variables {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-    }
 
     /// What a failure of logs means, and where they go.
     fn told(variables: &Variables, failure: &Failure) -> String {

@@ -100,7 +100,9 @@ impl fmt::Display for Failure {
                 grpc_name(*code)
             ),
             Self::Grpc(code) => write!(f, "answered gRPC {}", grpc_name(*code)),
-            Self::Timeout => f.write_str("did not answer within the request timeout"),
+            Self::Timeout => f.write_str(
+                "did not answer within the request timeout; a slow endpoint wants a longer ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT",
+            ),
             Self::FlushTimeout => {
                 f.write_str("did not answer before the flush had to end; a slow endpoint wants a longer ROTEL_FLUSH_TIMEOUT")
             }

@@ -10,8 +10,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 mod measures;
-#[path = "../support/mod.rs"]
-mod support;
 
 /// A promise, and what came of it.
 struct Row {

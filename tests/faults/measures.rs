@@ -11,8 +11,8 @@ use lambda_sandbox::{
 use serde_json::{Value, json};
 
 use crate::Row;
-use crate::support::outage::Outage;
-use crate::support::{PROTOCOLS, compare, hour, impatient, sending, working};
+use support::outage::Outage;
+use support::{PROTOCOLS, compare, hour, impatient, sending, working};
 
 const MIB: u64 = 1024 * 1024;
 /// `ROTEL_FLUSH_TIMEOUT`, unless set.
@@ -111,7 +111,7 @@ fn milliseconds(duration: Duration) -> String {
 }
 
 fn over_both<T>(figures: &[T], show: impl Fn(&T) -> String) -> String {
-    let names = PROTOCOLS.map(|protocol| crate::support::name(protocol));
+    let names = PROTOCOLS.map(|protocol| support::name(protocol));
     let figures = names.iter().zip(figures).map(|(name, figure)| format!("{name} {}", show(figure)));
     figures.collect::<Vec<_>>().join(", ")
 }

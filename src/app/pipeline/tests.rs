@@ -105,6 +105,34 @@ impl Test {
         flushed
     }
 
+    /// A flush whose attempts are answered so, one after the other.
+    async fn flush_answered(&mut self, reason: FlushReason, verdicts: impl IntoIterator<Item = Verdict>) {
+        let flushed = self.flush(reason);
+        for verdict in verdicts {
+            self.attempt().await.answer(verdict);
+        }
+        flushed.await.expect("flushed");
+    }
+
+    /// A flush whose attempts are all answered so, however many they are; the answer is the signal and the items of each.
+    async fn flush_all(&mut self, reason: FlushReason, verdict: Verdict) -> Vec<(Signal, usize)> {
+        let flushed = self.flush(reason);
+        let mut seen = Vec::new();
+        let answer_all = async {
+            loop {
+                let attempt = self.attempt().await;
+                seen.push((attempt.signal, attempt.items.iter().sum()));
+                attempt.answer(verdict.clone());
+            }
+        };
+        tokio::select! {
+            biased;
+            flushed = flushed => flushed.expect("flushed"),
+            () = answer_all => {}
+        }
+        seen
+    }
+
     fn open(&self) {
         self.handle.control(Control::Open(Beside::AtOnce));
     }
@@ -112,9 +140,7 @@ impl Test {
     /// An invocation's flush that fails, so that the breaker opens.
     async fn open_the_breaker(&mut self) {
         self.offer(Signal::Logs, Origin::Platform, 1);
-        let flushed = self.flush(FlushReason::EndOfInvocation);
-        self.attempt().await.answer(unavailable());
-        flushed.await.expect("flushed");
+        self.flush_answered(FlushReason::EndOfInvocation, [unavailable()]).await;
         self.handle.control(Control::Close);
     }
 
@@ -134,22 +160,21 @@ impl Test {
 
 /// A request of items that are `size` bytes each.
 fn large(signal: Signal, items: usize, size: usize) -> Chunk {
-    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-    use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
-    // What is a log record's `severity_text` is a span's `trace_state`, both of them strings.
-    let record = LogRecord { severity_text: "x".repeat(size), ..LogRecord::default() };
-    let scope = ScopeLogs { log_records: vec![record; items], ..ScopeLogs::default() };
-    let resource_logs = vec![ResourceLogs { scope_logs: vec![scope], ..ResourceLogs::default() }];
-    let bytes = Bytes::from(ExportLogsServiceRequest { resource_logs }.encode_to_vec());
-    Chunk { signal, bytes, items, origin: Origin::Sdk, invocation: None }
+    sized(signal, Origin::Sdk, items, size)
 }
 
 fn request(signal: Signal, origin: Origin, items: usize) -> Chunk {
+    sized(signal, origin, items, 0)
+}
+
+/// A request for logs or for traces, which are the same bytes: what is a log record's `severity_text` is a span's
+/// `trace_state`, both of them strings.
+fn sized(signal: Signal, origin: Origin, items: usize, size: usize) -> Chunk {
     use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
     use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
     use prost::Message as _;
-    // Of empty items the requests for logs and for traces are the same bytes.
-    let scope = ScopeLogs { log_records: vec![LogRecord::default(); items], ..ScopeLogs::default() };
+    let record = LogRecord { severity_text: "x".repeat(size), ..LogRecord::default() };
+    let scope = ScopeLogs { log_records: vec![record; items], ..ScopeLogs::default() };
     let resource_logs = vec![ResourceLogs { scope_logs: vec![scope], ..ResourceLogs::default() }];
     let bytes = Bytes::from(ExportLogsServiceRequest { resource_logs }.encode_to_vec());
     Chunk { signal, bytes, items, origin, invocation: None }
@@ -239,9 +264,7 @@ async fn an_endpoint_that_failed_a_flush_is_left_alone_after_functions_and_probe
     assert_eq!(probe.items, [1, 2, 2, 2]);
     probe.answer(ACCEPTED);
     test.offer(Signal::Logs, Origin::Platform, 3);
-    let flushed = test.flush(FlushReason::EndOfInvocation);
-    test.attempt().await.answer(ACCEPTED);
-    flushed.await.expect("flushed");
+    test.flush_answered(FlushReason::EndOfInvocation, [ACCEPTED]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -278,17 +301,11 @@ async fn what_one_signal_recovers_from_the_others_have_too() {
     let mut test = Test::start().await;
     test.offer(Signal::Logs, Origin::Platform, 1);
     test.offer(Signal::Traces, Origin::Sdk, 1);
-    let flushed = test.flush(FlushReason::EndOfInvocation);
-    for _ in 0..2 {
-        test.attempt().await.answer(unavailable());
-    }
-    flushed.await.expect("flushed");
+    test.flush_answered(FlushReason::EndOfInvocation, [unavailable(), unavailable()]).await;
     freeze(Duration::from_secs(6));
     test.open();
     test.attempt().await.answer(ACCEPTED);
-    let flushed = test.flush(FlushReason::EndOfInvocation);
-    test.attempt().await.answer(ACCEPTED);
-    flushed.await.expect("flushed");
+    test.flush_answered(FlushReason::EndOfInvocation, [ACCEPTED]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -300,12 +317,7 @@ async fn a_backoff_shorter_than_the_flush_is_waited_for() {
     };
     let mut test = Test::with(&[], Some(retry)).await;
     test.offer(Signal::Logs, Origin::Platform, 1);
-    let flushed = test.flush(FlushReason::EndOfInvocation);
-    for _ in 0..2 {
-        test.attempt().await.answer(unavailable());
-    }
-    test.attempt().await.answer(ACCEPTED);
-    flushed.await.expect("flushed");
+    test.flush_answered(FlushReason::EndOfInvocation, [unavailable(), unavailable(), ACCEPTED]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -314,9 +326,7 @@ async fn the_backends_own_wish_to_wait_is_honoured() {
         |seconds| Verdict::Retry { failure: Failure::Http(429), after: Some(Duration::from_secs(seconds)) };
     let mut test = Test::start().await;
     test.offer(Signal::Logs, Origin::Platform, 1);
-    let flushed = test.flush(FlushReason::EndOfInvocation);
-    test.attempt().await.answer(wish(60));
-    flushed.await.expect("flushed");
+    test.flush_answered(FlushReason::EndOfInvocation, [wish(60)]).await;
     test.handle.control(Control::Close);
     freeze(Duration::from_secs(59));
     test.open();
@@ -383,19 +393,8 @@ async fn a_request_that_is_too_large_goes_in_smaller_ones() {
 async fn a_backend_that_finds_everything_too_large_is_not_asked_item_by_item() {
     let mut test = Test::start().await;
     test.handle.offer(large(Signal::Logs, 100, 1000)).expect("room");
-    let flushed = test.flush(FlushReason::EndOfInvocation);
-    let mut requests = 0;
-    let refuse_all = async {
-        loop {
-            test.attempt().await.answer(Verdict::TooLarge(Failure::Grpc(8)));
-            requests += 1;
-        }
-    };
-    tokio::select! {
-        biased;
-        flushed = flushed => flushed.expect("flushed"),
-        () = refuse_all => {}
-    }
+    let too_large = Verdict::TooLarge(Failure::Grpc(8));
+    let requests = test.flush_all(FlushReason::EndOfInvocation, too_large).await.len();
     assert!((4..20).contains(&requests), "{requests} requests");
 }
 
@@ -408,34 +407,9 @@ async fn what_was_lost_is_told_to_the_backend_once_the_way_is_free() {
     }
     freeze(Duration::from_secs(6));
     test.open();
-    let mut told = Vec::new();
-    let flushed = test.flush(FlushReason::EndOfInvocation);
-    let answer_all = async {
-        loop {
-            let attempt = test.attempt().await;
-            told.push((attempt.signal, attempt.items.iter().sum::<usize>()));
-            attempt.answer(ACCEPTED);
-        }
-    };
-    tokio::select! {
-        biased;
-        flushed = flushed => flushed.expect("flushed"),
-        () = answer_all => {}
-    }
+    let mut told = test.flush_all(FlushReason::EndOfInvocation, ACCEPTED).await;
     assert!(!told.is_empty());
-    let flushed = test.flush(FlushReason::Shutdown);
-    let answer_all = async {
-        loop {
-            let attempt = test.attempt().await;
-            told.push((attempt.signal, attempt.items.iter().sum::<usize>()));
-            attempt.answer(ACCEPTED);
-        }
-    };
-    tokio::select! {
-        biased;
-        flushed = flushed => flushed.expect("flushed"),
-        () = answer_all => {}
-    }
+    told.extend(test.flush_all(FlushReason::Shutdown, ACCEPTED).await);
     // The first log record and two spans were dropped for the budget.
     told.sort_by_key(|(signal, _)| *signal as usize);
     assert_eq!(told, [(Signal::Logs, 1), (Signal::Metrics, 2), (Signal::Traces, 2)]);
@@ -537,12 +511,8 @@ async fn what_is_refused_or_makes_the_exporter_panic_is_not_sent_again() {
 async fn at_shutdown_what_fails_is_tried_again_until_the_flush_is_called_off() {
     let mut test = Test::start().await;
     test.offer(Signal::Logs, Origin::Platform, 1);
-    let flushed = test.flush(FlushReason::Shutdown);
-    for _ in 0..3 {
-        test.attempt().await.answer(unavailable());
-    }
-    test.attempt().await.answer(ACCEPTED);
-    flushed.await.expect("flushed");
+    let verdicts = [unavailable(), unavailable(), unavailable(), ACCEPTED];
+    test.flush_answered(FlushReason::Shutdown, verdicts).await;
 }
 
 #[tokio::test(start_paused = true)]

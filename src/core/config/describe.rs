@@ -153,11 +153,8 @@ pub fn reference() -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::variables;
     use super::*;
-
-    fn variables(pairs: &[(&str, &str)]) -> Variables {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-    }
 
     #[test]
     fn what_holds_is_shown_with_its_source_and_without_credentials() {

@@ -110,10 +110,7 @@ const COMMON: &str = "ROTEL_OTLP_EXPORTER_";
 
 /// The variable that sets `setting`, such as `ENDPOINT`, for a signal: its own, else the common one.
 pub fn exporter_variable(variables: &Variables, signal: Signal, setting: &str) -> Option<String> {
-    let reader = Reader::new(variables, None);
-    let own = format!("{}{setting}", prefix(signal));
-    let mut names = [own, format!("{COMMON}{setting}")].into_iter();
-    names.find(|name| reader.text(name).is_some())
+    Reader::new(variables, None).exporter_variable(signal, setting)
 }
 
 /// How the names of a signal's own variables begin.
@@ -190,6 +187,11 @@ impl Reader<'_> {
             return nowhere;
         }
         if awaited { Exports::Awaited } else { Exports::Known(Box::new(known)) }
+    }
+
+    fn exporter_variable(&self, signal: Signal, setting: &str) -> Option<String> {
+        let mut names = [prefix(signal), COMMON.to_owned()].into_iter().map(|prefix| prefix + setting);
+        names.find(|name| self.text(name).is_some())
     }
 
     fn settings(&mut self, prefix: &str, own: &[&ListenAddress]) -> Settings {
@@ -286,11 +288,8 @@ impl Reader<'_> {
             gap => return gap,
         };
         if headers.iter().any(|(name, _)| name == AUTHORIZATION) {
-            let own = format!("ROTEL_OTLP_EXPORTER_{}_CUSTOM_HEADERS", signal.as_str().to_uppercase());
-            let variable =
-                if self.text(&own).is_some() { &own } else { "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS" };
             self.fault(
-                variable,
+                &self.exporter_variable(signal, "CUSTOM_HEADERS").unwrap_or_default(),
                 "it sets Authorization, and so does ROTEL_OTLP_EXPORTER_AUTHENTICATOR; remove one of them",
             );
             return Read::Wrong;
@@ -345,11 +344,7 @@ impl Reader<'_> {
                 return Read::Wrong;
             }
         }
-        match (username, password) {
-            (Read::Is(username), Read::Is(password)) => basic(&username, &password),
-            (Read::Awaited, _) | (_, Read::Awaited) => Read::Awaited,
-            _ => Read::Wrong,
-        }
+        username.and(password).and_then(|(username, password)| basic(&username, &password))
     }
 
     fn retry(&mut self) -> Read<Retry> {
@@ -358,19 +353,12 @@ impl Reader<'_> {
             let own = self.resolved(&format!("ROTEL_OTLP_EXPORTER_RETRY_{suffix}"), value::any_duration);
             own.or(&all).or(&Read::Is(Duration::from_secs(default)))
         };
-        let waits =
-            (either("INITIAL_BACKOFF", 5), either("MAX_BACKOFF", 30), either("MAX_ELAPSED_TIME", 300));
-        match waits {
-            (Read::Is(initial_backoff), Read::Is(max_backoff), Read::Is(max_elapsed_time)) => {
-                Read::Is(Retry {
-                    initial_backoff: initial_backoff.min(max_backoff),
-                    max_backoff,
-                    max_elapsed_time,
-                })
-            }
-            (Read::Awaited, ..) | (_, Read::Awaited, _) | (.., Read::Awaited) => Read::Awaited,
-            _ => Read::Wrong,
-        }
+        let backoff = either("INITIAL_BACKOFF", 5).and(either("MAX_BACKOFF", 30));
+        let waits = backoff.and(either("MAX_ELAPSED_TIME", 300));
+        waits.and_then(|((initial_backoff, max_backoff), max_elapsed_time)| {
+            let initial_backoff = initial_backoff.min(max_backoff);
+            Read::Is(Retry { initial_backoff, max_backoff, max_elapsed_time })
+        })
     }
 
     /// PEM text, in a file or here. `prefix` is all of the name but `FILE` or `PEM`.

@@ -11,7 +11,7 @@ mod export;
 mod proxy;
 mod reader;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod value;
 mod variables;
 

@@ -126,11 +126,8 @@ fn is_among(url: &Url, list: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::variables;
     use super::*;
-
-    fn variables(pairs: &[(&str, &str)]) -> Variables {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-    }
 
     fn of(url: &str, pairs: &[(&str, &str)]) -> Option<String> {
         let variables = variables(pairs);

@@ -29,6 +29,25 @@ impl<T> Read<T> {
         }
     }
 
+    /// Both, for what needs both. That one is awaited outweighs that the other is wrong.
+    pub(super) fn and<U>(self, other: Read<U>) -> Read<(T, U)> {
+        match (self, other) {
+            (Self::Is(one), Read::Is(other)) => Read::Is((one, other)),
+            (Self::Awaited, _) | (_, Read::Awaited) => Read::Awaited,
+            _ => Read::Wrong,
+        }
+    }
+
+    /// What comes of the value; without one, what keeps it away.
+    pub(super) fn and_then<U>(self, then: impl FnOnce(T) -> Read<U>) -> Read<U> {
+        match self {
+            Self::Is(value) => then(value),
+            Self::Unset => Read::Unset,
+            Self::Wrong => Read::Wrong,
+            Self::Awaited => Read::Awaited,
+        }
+    }
+
     /// The value if there is one.
     pub(super) fn value(self) -> Option<T> {
         match self {

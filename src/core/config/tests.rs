@@ -12,7 +12,8 @@ const HEADERS: &str = "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS";
 const SECRET: &str = "${arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123}";
 const PARAMETER: &str = "${arn:aws:ssm:us-east-1:123456789012:parameter/clickstack-api-key}";
 
-fn variables(pairs: &[(&str, &str)]) -> Variables {
+/// Variables of these names and values.
+pub(crate) fn variables(pairs: &[(&str, &str)]) -> Variables {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::PROXY_AUTHORIZATION;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,6 +22,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::board::Board;
 use crate::error::Error;
+use crate::web;
 
 /// The proxy. Dropped, it closes its port and all connections.
 #[derive(Debug)]
@@ -40,6 +42,9 @@ pub enum Passage {
     /// One of them, turned away for want of credentials.
     Refused,
 }
+
+/// Of its own, or of whom it asked.
+type Answer = Response<BoxBody<Bytes, hyper::Error>>;
 
 /// What all connections need.
 struct Shared {
@@ -88,17 +93,10 @@ impl Drop for Proxy {
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    // Connections and tunnels end with their listener.
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = listener.accept().await;
-        while connections.try_join_next().is_some() {}
-        let Ok((stream, _)) = accepted else { continue };
-        if stream.set_nodelay(true).is_err() {
-            continue;
-        }
+    web::accept(listener, |stream| {
         let shared = Arc::clone(&shared);
-        connections.spawn(async move {
+        async move {
+            // They end with their connection, which ends with the listener.
             let tunnels = Board::new(JoinSet::new());
             let service = service_fn(|request| {
                 let (shared, tunnels) = (Arc::clone(&shared), tunnels.clone());
@@ -109,15 +107,12 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
                 http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
             let mut tunnels = tunnels.write(std::mem::take);
             while tunnels.join_next().await.is_some() {}
-        });
-    }
+        }
+    })
+    .await;
 }
 
-async fn respond(
-    shared: &Shared,
-    tunnels: &Board<JoinSet<()>>,
-    request: Request<Incoming>,
-) -> Response<http_body_util::combinators::BoxBody<Bytes, hyper::Error>> {
+async fn respond(shared: &Shared, tunnels: &Board<JoinSet<()>>, request: Request<Incoming>) -> Answer {
     let given = request.headers().get(PROXY_AUTHORIZATION).map(http::HeaderValue::as_bytes);
     if shared.authorization.as_ref().is_some_and(|wanted| given != Some(wanted.as_bytes())) {
         shared.passages.write(|passages| passages.push(Passage::Refused));
@@ -135,7 +130,7 @@ async fn respond(
     let mut request = request;
     request.headers_mut().remove(PROXY_AUTHORIZATION);
     match shared.client.request(request).await {
-        Ok(answer) => answer.map(http_body_util::BodyExt::boxed),
+        Ok(answer) => answer.map(BodyExt::boxed),
         Err(_) => empty(StatusCode::BAD_GATEWAY),
     }
 }
@@ -146,7 +141,7 @@ async fn tunnel(request: Request<Incoming>, mut upstream: TcpStream) -> io::Resu
     tokio::io::copy_bidirectional(&mut client, &mut upstream).await.map(drop)
 }
 
-fn empty(status: StatusCode) -> Response<http_body_util::combinators::BoxBody<Bytes, hyper::Error>> {
+fn empty(status: StatusCode) -> Answer {
     let body = Full::new(Bytes::new()).map_err(|never| match never {}).boxed();
     let mut answer = Response::new(body);
     *answer.status_mut() = status;

@@ -276,14 +276,19 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Stops the extensions' processes while something else goes on, in the midst of whatever they do, where
-    /// [`Self::freeze`] waits for the end of the phase.
-    pub async fn stall<R>(&self, meanwhile: impl Future<Output = R>) -> Result<R, Error> {
+    /// Stops the extensions' processes for so long, in the midst of whatever they do, where [`Self::freeze`] waits for the
+    /// end of the phase. `before_they_go_on` is what has happened to them by then.
+    pub async fn stall<R>(
+        &self,
+        length: Duration,
+        before_they_go_on: impl Future<Output = R>,
+    ) -> Result<R, Error> {
         let handles = self.environment.handles().clone();
         for handle in &handles {
             handle.freeze().await.map_err(Error::Signal)?;
         }
-        let result = meanwhile.await;
+        tokio::time::sleep(length).await;
+        let result = before_they_go_on.await;
         for handle in &handles {
             handle.thaw().await;
         }

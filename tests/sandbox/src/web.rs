@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 /// A whole answer.
@@ -25,24 +25,34 @@ where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = listener.accept().await;
-        while connections.try_join_next().is_some() {}
-        let Ok((stream, _)) = accepted else { continue };
-        // Without it, Nagle's algorithm and delayed acknowledgements make pauses of 40 ms that Lambda does not show.
-        if stream.set_nodelay(true).is_err() {
-            continue;
-        }
+    accept(listener, |stream| {
         let handler = handler.clone();
-        connections.spawn(async move {
+        async move {
             let service = service_fn(move |request| {
                 let answer = handler(request);
                 async move { Ok::<_, Infallible>(answer.await) }
             });
             // How a connection ends is the client's affair.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
+        }
+    })
+    .await;
+}
+
+/// Accepts connections until dropped, and does this with each of them meanwhile; it ends with that.
+pub(crate) async fn accept<F>(listener: TcpListener, connection: impl Fn(TcpStream) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = listener.accept().await;
+        while connections.try_join_next().is_some() {}
+        let Ok((stream, _)) = accepted else { continue };
+        // Without it, Nagle's algorithm and delayed acknowledgements make pauses of 40 ms that Lambda does not show.
+        if stream.set_nodelay(true).is_ok() {
+            connections.spawn(connection(stream));
+        }
     }
 }
 

@@ -164,7 +164,8 @@ async fn extensions_can_be_stopped_in_the_midst_of_a_phase() {
     assert!(matches!(sandbox.rest(Duration::ZERO).await, Err(Error::Phase(_))));
     let stalled = async {
         runs.notified().await;
-        sandbox.stall(async { assert!(is_stopped(FLOOR, sandbox.ip())) }).await.unwrap();
+        let see = async { assert!(is_stopped(FLOOR, sandbox.ip())) };
+        sandbox.stall(Duration::ZERO, see).await.unwrap();
         goes_on.notify_one();
     };
     let (invocation, ()) = tokio::join!(sandbox.invoke(json!(null)), stalled);

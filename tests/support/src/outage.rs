@@ -4,7 +4,7 @@ use lambda_sandbox::collector::{Behaviour, Collector};
 
 /// How the endpoint is away.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Outage {
+pub enum Outage {
     /// The port is closed.
     Refuses,
     /// No packet is answered.
@@ -18,7 +18,8 @@ pub(crate) enum Outage {
 }
 
 impl Outage {
-    pub(crate) async fn begin(&self, collector: &Collector) {
+    /// It is away from now on.
+    pub async fn begin(&self, collector: &Collector) {
         match self {
             Self::Refuses => collector.refuse_connections().await,
             Self::Vanishes => collector.vanish().await.expect("ports that answer nobody"),
@@ -28,13 +29,14 @@ impl Outage {
         }
     }
 
-    pub(crate) async fn end(collector: &Collector) {
+    /// It is back, whichever way it was away.
+    pub async fn end(collector: &Collector) {
         collector.behave(Behaviour::Accept);
         collector.come_back().await.expect("its ports are free");
     }
 
     /// Whether it takes a deadline to know.
-    pub(crate) fn hangs(&self) -> bool {
+    pub fn hangs(&self) -> bool {
         matches!(self, Self::Vanishes | Self::StandsStill | Self::Answers(Behaviour::Hang))
     }
 }

@@ -1,7 +1,5 @@
 //! Functions, what they emit, and how it is held against what arrives.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
-
 use std::sync::{Arc, Mutex};
 
 use lambda_sandbox::collector::{Counts, Protocol};
@@ -9,10 +7,9 @@ use lambda_sandbox::{
     Collector, Extension, Function, NextCall, Payload, Sandbox, ShutdownReason, Signal, Status, Transport,
 };
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use played::{Listener, NAME, PATIENCE, Player};
 use serde_json::json;
 
-mod played;
+use crate::player::{Listener, NAME, PATIENCE, Player};
 
 /// An extension whose receiver is the collector itself: what functions send has arrived when it is acknowledged.
 fn short_circuit(collector: &Collector) -> Extension {

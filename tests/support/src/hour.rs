@@ -9,10 +9,10 @@ use rotel_lambda_extension::core::signal::{PerSignal, Signal};
 const INVOCATIONS: u32 = 36_000;
 
 /// The verdict of the exporter on what an invocation sent of a signal.
-pub(crate) type Verdicts = fn(u32, Signal) -> Verdict;
+pub type Verdicts = fn(u32, Signal) -> Verdict;
 
 /// The outages, worst last: attempts with every invocation, where a breaker would let few of them be.
-pub(crate) const OUTAGES: [(&str, Verdicts); 4] = [
+pub const OUTAGES: [(&str, Verdicts); 4] = [
     ("every attempt fails alike", |_, _| Verdict::of_http(503, None)),
     ("every attempt fails otherwise", |invocation, signal| {
         let turn =
@@ -35,7 +35,7 @@ pub(crate) const OUTAGES: [(&str, Verdicts); 4] = [
 ];
 
 /// The lines that are written in an hour of such verdicts, with a buffer that is full all the time.
-pub(crate) fn lines_of(verdicts: Verdicts) -> usize {
+pub fn lines_of(verdicts: Verdicts) -> usize {
     let mut health = Health::default();
     let mut lines = 0;
     for invocation in 0..INVOCATIONS {

@@ -1,17 +1,14 @@
 //! The legal-state table of extensions, played over HTTP.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests may fail as tests do")]
-
 use std::sync::Arc;
 
 use lambda_sandbox::{
     Builder, Extension, Fault, Init, Initialization, Operation, Sandbox, ShutdownReason, Status,
 };
-use played::{NAME, PATIENCE, Player, subscription};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-mod played;
+use crate::player::{NAME, PATIENCE, Player, subscription};
 
 const BOTH: [&str; 2] = ["INVOKE", "SHUTDOWN"];
 

@@ -1,17 +1,14 @@
 //! The platform's streams, as a listener meets them.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use lambda_sandbox::{
     Builder, Extension, Failure, Fault, Function, Initialization, Sandbox, ShutdownReason, Status,
 };
-use played::{Listener, NAME, PATIENCE, Player, subscription, types};
 use serde_json::{Value, json};
 
-mod played;
+use crate::player::{Listener, NAME, PATIENCE, Player, subscription, types};
 
 const ALL: [&str; 3] = ["platform", "function", "extension"];
 

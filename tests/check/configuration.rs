@@ -1,0 +1,89 @@
+//! Faults that the variables themselves have.
+
+use lambda_sandbox::collector::Protocol;
+
+use crate::harness::{Check, ENDPOINT, collector};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_leads_back_to_the_extension_is_told() {
+    let check = Check::new().with(ENDPOINT, "http://localhost:4317");
+    insta::assert_snapshot!(check.account().await, @"
+    Faults
+      ROTEL_OTLP_EXPORTER_ENDPOINT: this extension itself listens there, on localhost:4317, so telemetry would go in a circle; write the address of your ClickStack
+
+    Test records, service.name = rotel-extension-check
+      logs     FAILED  not sent because of the faults above
+      metrics  FAILED  not sent because of the faults above
+      traces   FAILED  not sent because of the faults above
+
+    FAILED: 1 fault, 3 signals not accepted
+    exit code 1
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_endpoint_is_told() {
+    insta::assert_snapshot!(Check::new().account().await, @"
+    Warnings
+      ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+
+    FAILED: no endpoint, so nothing can be sent; set ROTEL_OTLP_EXPORTER_ENDPOINT
+    exit code 1
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_fails_the_check_though_every_signal_is_accepted() {
+    let collector = collector().await;
+    let check = Check::collector(&collector, Protocol::Grpc).with("ROTEL_BATCH_MAX_SIZE", "many");
+    insta::assert_snapshot!(check.account().await, @r#"
+    Faults
+      ROTEL_BATCH_MAX_SIZE: "many" is not a count; write a whole number of 1 or more
+
+    Test records, service.name = rotel-extension-check
+      logs     ok      grpc  http://[host]
+      metrics  ok      grpc  http://[host]
+      traces   ok      grpc  http://[host]
+
+    FAILED: 1 fault
+    exit code 1
+    "#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_in_the_way_of_one_signal_leaves_the_others() {
+    let collector = collector().await;
+    let check = Check::collector(&collector, Protocol::Grpc)
+        .with("ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT", "collector:4317")
+        .with("ROTEL_OTLP_EXPORTER_ENDPIONT", "http://collector:4317");
+    insta::assert_snapshot!(check.account().await, @r#"
+    Warnings
+      ROTEL_OTLP_EXPORTER_ENDPIONT: there is no such variable, so it has no effect; ROTEL_OTLP_EXPORTER_ENDPOINT may be meant
+
+    Faults
+      ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT: "collector:4317" has no scheme; write http://collector:4317 or https://collector:4317
+
+    Test records, service.name = rotel-extension-check
+      logs     FAILED  not sent because of the faults above
+      metrics  ok      grpc  http://[host]
+      traces   ok      grpc  http://[host]
+
+    FAILED: 1 fault, 1 signal not accepted
+    exit code 1
+    "#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_not_there_is_told() {
+    let check = Check::new()
+        .with(ENDPOINT, "https://clickstack.example.com:4317")
+        .with("ROTEL_ENV_FILE", "/nowhere/rotel.env")
+        .offline();
+    insta::assert_snapshot!(check.account().await, @r#"
+    Faults
+      ROTEL_ENV_FILE: "/nowhere/rotel.env" is not there; put the file into the bundle, whose files are in /var/task, or correct the path
+
+    FAILED: 1 fault
+    exit code 1
+    "#);
+}

@@ -1,0 +1,14 @@
+//! `--check`, against collectors and other servers that have what people meet wrong with them.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod account;
+mod configuration;
+mod credentials;
+mod harness;
+mod network;
+mod protocol;
+mod refusals;
+mod secrets;
+mod server;
+mod tls;

@@ -1,0 +1,52 @@
+//! Refusals of an endpoint that is the right one.
+
+use lambda_sandbox::collector::{Behaviour, Refusal};
+
+use crate::harness::{Check, both, causes, collector};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejected_items_are_told() {
+    let collector = collector().await;
+    collector.behave_for(lambda_sandbox::Signal::Metrics, Behaviour::PartialSuccess { rejected: 1 });
+    insta::assert_snapshot!(both(|protocol| Check::collector(&collector, protocol)).await, @"
+    Test records, service.name = rotel-extension-check
+      logs     ok      grpc  http://[host]
+      metrics  FAILED  grpc  http://[host]
+      traces   ok      grpc  http://[host]
+
+    Why
+      metrics: [host]: it took the request and rejected the item in it; its own log says why
+
+    FAILED: 1 signal not accepted
+    exit code 1
+
+    Test records, service.name = rotel-extension-check
+      logs     ok      http  http://[host]/v1/logs
+      metrics  FAILED  http  http://[host]/v1/metrics
+      traces   ok      http  http://[host]/v1/traces
+
+    Why
+      metrics: [host]: it took the request and rejected the item in it; its own log says why
+
+    FAILED: 1 signal not accepted
+    exit code 1
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_is_busy_or_broken_is_told() {
+    let collector = collector().await;
+    let mut told = Vec::new();
+    for status in [429, 500, 503] {
+        collector.behave(Behaviour::Refuse(Refusal::status(status)));
+        told.push(causes(|protocol| Check::collector(&collector, protocol)).await);
+    }
+    insta::assert_snapshot!(told.join("\n"), @"
+    grpc: [host]: answered gRPC RESOURCE_EXHAUSTED; raise its limits, or try again later
+    http: [host]: HTTP 429: it has too much to do; try again later, or raise its limits
+    grpc: [host]: answered gRPC INTERNAL; its own log says why
+    http: [host]: HTTP 500: it failed by itself; its own log says why
+    grpc: [host]: answered gRPC UNAVAILABLE; see that ClickStack runs, and what stands before it
+    http: [host]: HTTP 503: the proxy or load balancer there reaches no backend; see that ClickStack runs
+    ");
+}

@@ -1,0 +1,136 @@
+//! References to secrets.
+
+use lambda_sandbox::aws::Aws;
+use lambda_sandbox::collector::Protocol;
+
+use crate::harness::{Check, ENDPOINT, HEADERS, KEY, PARAMETER_ARN, SECRET_ARN, collector, locked};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_fetched_and_not_shown() {
+    let aws = Aws::start().await.expect("a stand-in for AWS");
+    aws.keep(SECRET_ARN, KEY);
+    let collector = locked().await;
+    let check = Check::collector(&collector, Protocol::Grpc)
+        .with_aws(&aws)
+        .with(HEADERS, format!("Authorization=${{{SECRET_ARN}}}"));
+    insta::assert_snapshot!(check.account().await, @"
+    Secrets
+      ok      arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123
+
+    Test records, service.name = rotel-extension-check
+      logs     ok      grpc  http://[host]
+      metrics  ok      grpc  http://[host]
+      traces   ok      grpc  http://[host]
+
+    OK: every signal that has an endpoint was accepted there
+    exit code 0
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_secret_is_told_beside_the_others() {
+    let aws = Aws::start().await.expect("a stand-in for AWS");
+    aws.keep(SECRET_ARN, KEY);
+    let collector = locked().await;
+    let check = Check::collector(&collector, Protocol::Grpc)
+        .with_aws(&aws)
+        .with(HEADERS, format!("Authorization=${{{SECRET_ARN}}}"))
+        .with("ROTEL_OTLP_EXPORTER_LOGS_CUSTOM_HEADERS", format!("Authorization=${{{PARAMETER_ARN}}}"));
+    insta::assert_snapshot!(check.account().await, @"
+    Secrets
+      ok      arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123
+      FAILED  arn:aws:ssm:us-east-1:123456789012:parameter/clickstack-api-key: ParameterNotFound; it is not there; check the ARN's region, account and name
+
+    Faults with the secrets
+      ROTEL_OTLP_EXPORTER_LOGS_CUSTOM_HEADERS: arn:aws:ssm:us-east-1:123456789012:parameter/clickstack-api-key has not been fetched; its own message says why
+
+    Test records, service.name = rotel-extension-check
+      logs     FAILED  not sent because of the faults above
+      metrics  ok      grpc  http://[host]
+      traces   ok      grpc  http://[host]
+
+    FAILED: 1 fault, 1 secret not fetched, 1 signal not accepted
+    exit code 1
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_and_a_service_that_come_from_secrets_are_not_shown() {
+    let aws = Aws::start().await.expect("a stand-in for AWS");
+    aws.keep(SECRET_ARN, "https://hunter2.invalid:4317");
+    aws.keep(PARAMETER_ARN, "service.name=hunter2");
+    let check = Check::new()
+        .with_aws(&aws)
+        .with("AWS_LAMBDA_FUNCTION_NAME", "my-function")
+        .with(ENDPOINT, format!("${{{SECRET_ARN}}}"))
+        .with("ROTEL_OTEL_RESOURCE_ATTRIBUTES", format!("secret://{PARAMETER_ARN}"))
+        .with_patience();
+    insta::assert_snapshot!(check.account().await, @"
+    Secrets
+      ok      arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123
+      ok      arn:aws:ssm:us-east-1:123456789012:parameter/clickstack-api-key
+
+    Test records
+      logs     FAILED  grpc  ${arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123}
+      metrics  FAILED  grpc  ${arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123}
+      traces   FAILED  grpc  ${arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123}
+
+    Why
+      logs, metrics, traces: the endpoint: its name has no address; correct ROTEL_OTLP_EXPORTER_ENDPOINT, and in a VPC see that it resolves names
+
+    FAILED: 3 signals not accepted
+    exit code 1
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offline_nothing_is_fetched_and_nothing_sent() {
+    let aws = Aws::start().await.expect("a stand-in for AWS");
+    let collector = collector().await;
+    let whole = Check::collector(&collector, Protocol::Grpc)
+        .with_aws(&aws)
+        .with(HEADERS, format!("Authorization=${{{SECRET_ARN}}},X-Key=${{{SECRET_ARN}#key}}"))
+        .offline()
+        .whole()
+        .await;
+    insta::assert_snapshot!(whole, @"
+    Configuration
+      ROTEL_EXPORTER                              default      otlp
+      ROTEL_OTLP_EXPORTER_ENDPOINT                environment  http://[host]
+      ROTEL_OTLP_EXPORTER_PROTOCOL                environment  grpc
+      ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS          environment  Authorization=${arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123},X-Key=${arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123#key}
+      ROTEL_OTLP_EXPORTER_COMPRESSION             default      gzip
+      ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT         default      5s
+      ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY         default      false
+      ROTEL_OTLP_EXPORTER_RETRY_INITIAL_BACKOFF   default      ROTEL_EXPORTER_RETRY_INITIAL_BACKOFF
+      ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF       default      ROTEL_EXPORTER_RETRY_MAX_BACKOFF
+      ROTEL_OTLP_EXPORTER_RETRY_MAX_ELAPSED_TIME  default      ROTEL_EXPORTER_RETRY_MAX_ELAPSED_TIME
+      ROTEL_EXPORTER_RETRY_INITIAL_BACKOFF        default      5s
+      ROTEL_EXPORTER_RETRY_MAX_BACKOFF            default      30s
+      ROTEL_EXPORTER_RETRY_MAX_ELAPSED_TIME       default      300s
+      ROTEL_OTLP_GRPC_ENDPOINT                    default      localhost:4317
+      ROTEL_OTLP_HTTP_ENDPOINT                    default      localhost:4318
+      ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB       default      4
+      ROTEL_TELEMETRY_ENDPOINT                    default      0.0.0.0:8990
+      ROTEL_LAMBDA_TELEMETRY_TYPES                default      platform,function,extension
+      ROTEL_LAMBDA_PLATFORM_EVENTS                default      metrics,spans
+      OTEL_SERVICE_NAME                           default      the function's name
+      ROTEL_FLUSH_STRATEGY                        default      end
+      ROTEL_FLUSH_TIMEOUT                         default      1s
+      ROTEL_BATCH_MAX_SIZE                        default      8192
+      ROTEL_BUFFER_MAX_BYTES                      default      memory size / 16, 4 to 64 MiB
+      ROTEL_ON_INIT_ERROR                         default      continue
+      ROTEL_LOG_LEVEL                             default      info
+      ROTEL_ENABLE_INTERNAL_TELEMETRY             default      false
+      ROTEL_LOG_FORMAT                            default      AWS_LAMBDA_LOG_FORMAT
+      ROTEL_DEBUG_LOG_VERBOSITY                   default      basic
+
+    Secrets, to be fetched
+      arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123
+
+    OK: nothing is wrong as far as that shows offline
+    exit code 0
+    ");
+    assert!(aws.calls().is_empty());
+    assert_eq!(collector.received().requests().count(), 0);
+}

@@ -1,0 +1,133 @@
+//! TLS that is not spoken at one of the ends, and certificates that are not taken.
+
+use lambda_sandbox::collector::Protocol;
+use support::{behind_tls, named, with_certificate};
+
+use crate::harness::{CA, Check, causes, collector};
+use crate::server::{Server, serve};
+
+/// A certificate of a client, and its key.
+fn of_client() -> rcgen::CertifiedKey<rcgen::KeyPair> {
+    rcgen::generate_simple_self_signed(["client".to_owned()]).expect("a certificate")
+}
+
+fn to_https(endpoint: &str) -> String {
+    endpoint.replace("http://", "https://")
+}
+
+fn to_http(endpoint: &str) -> String {
+    endpoint.replace("https://", "http://")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_to_a_plain_port_is_told() {
+    let collector = collector().await;
+    let causes = causes(|protocol| Check::of(&to_https(&collector.url(protocol)), protocol));
+    insta::assert_snapshot!(causes.await, @"
+    grpc: [host]: no TLS is spoken on this port; write http:// in place of https:// in ROTEL_OTLP_EXPORTER_ENDPOINT
+    http: [host]: no TLS is spoken on this port; write http:// in place of https:// in ROTEL_OTLP_EXPORTER_ENDPOINT
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_text_to_a_tls_port_is_told() {
+    let (collector, _) = behind_tls(None).await;
+    let causes = causes(|protocol| Check::of(&to_http(&collector.url(protocol)), protocol));
+    insta::assert_snapshot!(causes.await, @"
+    grpc: [host]: plain gRPC is not understood there, so the port wants TLS or is OTLP/HTTP's; write https:// in ROTEL_OTLP_EXPORTER_ENDPOINT, or write the gRPC port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4317, or set ROTEL_OTLP_EXPORTER_PROTOCOL=http
+    http: [host]: plain HTTP is not understood there, so the port wants TLS or is gRPC's; write https:// in ROTEL_OTLP_EXPORTER_ENDPOINT, or write the HTTP port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4318, or set ROTEL_OTLP_EXPORTER_PROTOCOL=grpc
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_text_to_a_tls_port_that_answers_400_is_told() {
+    let server =
+        Server::Answers("HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n");
+    let cause = Check::of(&serve(server).await, Protocol::Http).cause().await;
+    insta::assert_snapshot!(cause, @"[host]: HTTP 400: it does not take the request, as a port does that wants TLS; write https:// in ROTEL_OTLP_EXPORTER_ENDPOINT");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_an_unknown_authority_is_told() {
+    let (collector, _) = behind_tls(None).await;
+    insta::assert_snapshot!(causes(|protocol| Check::collector(&collector, protocol)).await, @"
+    grpc: [host]: its certificate is of an authority that is not known here; set ROTEL_OTLP_EXPORTER_TLS_CA_FILE to that authority's certificate
+    http: [host]: its certificate is of an authority that is not known here; set ROTEL_OTLP_EXPORTER_TLS_CA_FILE to that authority's certificate
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_another_authority_than_the_given_is_told() {
+    let (collector, _) = behind_tls(None).await;
+    let other = rcgen::generate_simple_self_signed(["other".to_owned()]).expect("a certificate");
+    let check = Check::collector(&collector, Protocol::Grpc).with(CA, other.cert.pem());
+    insta::assert_snapshot!(check.cause().await, @"[host]: its certificate is not of the authority in ROTEL_OTLP_EXPORTER_TLS_CA_PEM; put the certificate there that signed it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_another_name_is_told() {
+    let (collector, certificate) = with_certificate(|_| named("other.example.com".to_owned()), None).await;
+    let ip = collector.address(Protocol::Grpc).ip().to_string();
+    let causes = causes(|protocol| Check::collector(&collector, protocol).with(CA, &*certificate)).await;
+    insta::assert_snapshot!(causes.replace(&ip, "[ip]"), @r#"
+    grpc: [host]: its certificate is of another name: invalid peer certificate: certificate not valid for name "[ip]"; certificate is only valid for DnsName("other.example.com"); write that name in ROTEL_OTLP_EXPORTER_ENDPOINT, or have a certificate made for this one
+    http: [host]: its certificate is of another name: invalid peer certificate: certificate not valid for name "[ip]"; certificate is only valid for DnsName("other.example.com"); write that name in ROTEL_OTLP_EXPORTER_ENDPOINT, or have a certificate made for this one
+    "#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_certificate_is_told() {
+    let expired = |name| {
+        let mut parameters = named(name);
+        parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        parameters
+    };
+    let (collector, certificate) = with_certificate(expired, None).await;
+    let causes = causes(|protocol| Check::collector(&collector, protocol).with(CA, &*certificate));
+    insta::assert_snapshot!(causes.await, @"
+    grpc: [host]: its certificate has expired or is not valid yet; renew it, and see the clock of this machine
+    http: [host]: its certificate has expired or is not valid yet; renew it, and see the clock of this machine
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_client_certificate_is_told() {
+    let client = of_client();
+    let (collector, certificate) = behind_tls(Some(client.cert.pem())).await;
+    let causes = causes(|protocol| Check::collector(&collector, protocol).with(CA, &*certificate));
+    insta::assert_snapshot!(causes.await, @"
+    grpc: [host]: it closed the connection during TLS, as a server does that wants a certificate of the client (mTLS); set ROTEL_OTLP_EXPORTER_TLS_CERT_FILE and ROTEL_OTLP_EXPORTER_TLS_KEY_FILE, or see its own log
+    http: [host]: it closed the connection during TLS, as a server does that wants a certificate of the client (mTLS); set ROTEL_OTLP_EXPORTER_TLS_CERT_FILE and ROTEL_OTLP_EXPORTER_TLS_KEY_FILE, or see its own log
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_that_is_not_taken_is_told_without_its_key() {
+    let [client, other] = [(); 2].map(|()| of_client());
+    let (collector, certificate) = behind_tls(Some(other.cert.pem())).await;
+    let key = client.signing_key.serialize_pem();
+    let check = Check::collector(&collector, Protocol::Grpc)
+        .with(CA, certificate)
+        .with("ROTEL_OTLP_EXPORTER_TLS_CERT_PEM", client.cert.pem())
+        .with("ROTEL_OTLP_EXPORTER_TLS_KEY_PEM", &*key)
+        .hiding(key.lines());
+    insta::assert_snapshot!(check.cause().await, @"[host]: it closed the connection during TLS, as a server does that does not take the client's certificate in ROTEL_OTLP_EXPORTER_TLS_CERT_PEM; have that signed by an authority it trusts, or see its own log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_key_that_cannot_be_used_is_told_without_itself() {
+    let [client, other] = [(); 2].map(|()| of_client());
+    let key = other.signing_key.serialize_pem();
+    let check = Check::of("https://127.0.0.1:1", Protocol::Grpc)
+        .with("ROTEL_OTLP_EXPORTER_TLS_CERT_PEM", client.cert.pem())
+        .with("ROTEL_OTLP_EXPORTER_TLS_KEY_PEM", &*key)
+        .hiding(key.lines().filter(|line| !line.starts_with("-----")))
+        .offline();
+    insta::assert_snapshot!(check.account().await, @"
+    Faults of TLS
+      ROTEL_OTLP_EXPORTER_TLS_KEY_PEM: no usable private key in it: keys may not be consistent: KeyMismatch; give the PEM block -----BEGIN PRIVATE KEY----- of the certificate
+
+    FAILED: 1 fault
+    exit code 1
+    ");
+}
