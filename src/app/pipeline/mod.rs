@@ -35,6 +35,7 @@ use crate::core::health::{Health, Items, Report};
 use crate::core::lifecycle::FlushReason;
 use crate::core::otlp::{self, Limits};
 use crate::core::own_telemetry::{self, Span, Standing};
+use crate::core::patience::Patience;
 use crate::core::resource::ResourceRules;
 use crate::core::retry::{Failure, Verdict};
 use crate::core::signal::{PerSignal, Signal};
@@ -65,6 +66,7 @@ pub struct Pipeline<E> {
     /// While a function runs.
     open: Option<Open>,
     flush: Option<Flush>,
+    patience: Patience,
     /// The connections may be dead without our knowing.
     suspect: bool,
     last_answer: Duration,
@@ -132,6 +134,7 @@ impl<E: Export> Pipeline<E> {
             warming: None,
             open: None,
             flush: None,
+            patience: Patience::default(),
             suspect: false,
             last_answer: Duration::ZERO,
             health: Health::default(),
@@ -207,6 +210,9 @@ impl<E: Export> Pipeline<E> {
             self.tell_of_itself();
         }
         self.buffer.invocation_begins();
+        let probes =
+            Signal::ALL.into_iter().filter_map(|signal| self.lines.of(signal).breaker.probe_budget());
+        self.patience.invocation_begins(probes.max());
         if !self.stays_open() {
             // Logs of an invocation wait for its end, where nothing else releases them.
             let released = Released { sdk: Barrier::NONE, platform: self.buffer.barrier() };
@@ -543,10 +549,15 @@ impl<E: Export> Pipeline<E> {
         if reason == FlushReason::Shutdown {
             return;
         }
+        let now = clock::now();
+        let lines = || Signal::ALL.into_iter().map(|signal| self.lines.of(signal));
+        let longest = lines().filter_map(|line| line.probe_ends_at()).max().unwrap_or(now);
+        let waits = self.patience.suffices_for(longest.saturating_duration_since(now));
         for signal in Signal::ALL {
-            let Line { breaker, in_flight, .. } = self.lines.of_mut(signal);
-            if let (Some(budget), Some(probe)) = (breaker.probe_budget(), in_flight) {
-                probe.call_off_at = Some(probe.started_at + budget);
+            let line = self.lines.of_mut(signal);
+            let ends_at = line.probe_ends_at();
+            if let (Some(ends_at), Some(probe)) = (ends_at, &mut line.in_flight) {
+                probe.call_off_at = Some(if waits { ends_at } else { now });
             }
         }
     }
@@ -554,7 +565,11 @@ impl<E: Export> Pipeline<E> {
     fn call_off_probe(&mut self, signal: Signal, probe: InFlight) {
         probe.task.abort();
         self.suspect = true;
-        self.lines.of_mut(signal).breaker.probe_hung();
+        let breaker = &mut self.lines.of_mut(signal).breaker;
+        let had = clock::now().saturating_duration_since(probe.started_at);
+        if breaker.probe_budget().is_some_and(|budget| had >= budget) {
+            breaker.probe_hung();
+        }
         self.judge(signal, probe, Verdict::retry(Failure::FlushTimeout));
     }
 
