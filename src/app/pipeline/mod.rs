@@ -540,7 +540,7 @@ impl<E: Export> Pipeline<E> {
             // What comes now would only be cut off by the freeze.
             self.open = None;
         }
-        self.tally.flushes.push(flush.took());
+        self.tally.flushes.add(flush.took());
         flush.finish();
     }
 
@@ -609,7 +609,7 @@ impl<E: Export> Pipeline<E> {
             }
         }
         if let Some(flush) = self.flush.take() {
-            self.tally.flushes.push(flush.took());
+            self.tally.flushes.add(flush.took());
         }
     }
 
