@@ -114,6 +114,36 @@ async fn on_request_it_tells_what_is_kept_and_that_the_breaker_is_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn on_request_it_tells_what_the_endpoint_rejected_of_a_request_and_what_was_too_large_for_it() {
+    over_both!(async |protocol| {
+        let collector = Collector::start().await.expect("a collector");
+        let function = Function::builtin(|context| async move {
+            context.log("x".repeat(64 * 1024));
+            context.send_spans(Transport::Grpc, 5).await.expect("the receiver takes spans");
+            Ok(Value::Null)
+        });
+        let sandbox = start(telling(&collector, protocol), function).await;
+        collector.behave_for(Signal::Traces, Behaviour::PartialSuccess { rejected: 2 });
+        collector.behave_for(Signal::Logs, Behaviour::Limit { bytes: 32 * 1024 });
+        for _ in 0..3 {
+            sandbox.invoke(Value::Null).await.expect("an invocation");
+        }
+        end(&sandbox).await;
+        let received = collector.received();
+        let of_traces = |request: &&lambda_sandbox::collector::Request| request.signal == Signal::Traces;
+        let with_spans = |request: &lambda_sandbox::collector::Request| {
+            request.payload.as_ref().is_some_and(|payload| payload.items() > 0)
+        };
+        let requests = received.requests().filter(of_traces).filter(|request| with_spans(request)).count();
+        let rejected = i64::try_from(2 * requests).expect("few");
+        let told = told(&received);
+        assert_eq!(told.get("dropped traces rejected"), Some(&rejected), "{told:#?}");
+        assert_eq!(told.get("sent traces"), Some(&(15 - rejected)), "{told:#?}");
+        assert_eq!(told.get("dropped logs too_large"), Some(&3), "{told:#?}");
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_buffer_had_to_drop_is_told_unasked_once_the_way_is_free() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");

@@ -213,6 +213,7 @@ impl<E: Export> Pipeline<E> {
         let probes =
             Signal::ALL.into_iter().filter_map(|signal| self.lines.of(signal).breaker.probe_budget());
         self.patience.invocation_begins(probes.max());
+        self.take_back_the_frozen();
         if !self.stays_open() {
             // Logs of an invocation wait for its end, where nothing else releases them.
             let released = Released { sdk: Barrier::NONE, platform: self.buffer.barrier() };
@@ -361,8 +362,15 @@ impl<E: Export> Pipeline<E> {
             let attempt = async move { Ended::Attempt(exporter.attempt(signal, chunks).await) };
             let task = self.tasks.spawn(attempt);
             let of_flush = self.flush.is_some();
-            let in_flight = InFlight { task, batch, started_at: now, of_flush, retry, call_off_at: None };
-            self.lines.of_mut(signal).in_flight = Some(in_flight);
+            self.lines.of_mut(signal).in_flight = Some(InFlight {
+                task,
+                batch,
+                started_at: now,
+                started_wall: wall,
+                of_flush,
+                retry,
+                call_off_at: None,
+            });
         }
     }
 
@@ -588,6 +596,21 @@ impl<E: Export> Pipeline<E> {
                 self.suspect = true;
                 self.judge(signal, in_flight, Verdict::retry(Failure::FlushTimeout));
                 self.lines.of_mut(signal).breaker.trip();
+            }
+        }
+    }
+
+    /// Ends what was in flight over a freeze, so that it goes at once over a new connection.
+    fn take_back_the_frozen(&mut self) {
+        let (now, wall) = (clock::now(), clock::since_epoch());
+        for signal in Signal::ALL {
+            let was_frozen = |in_flight: &mut InFlight| in_flight.was_frozen(wall, now);
+            if let Some(InFlight { task, batch, .. }) =
+                self.lines.of_mut(signal).in_flight.take_if(was_frozen)
+            {
+                task.abort();
+                self.buffer.give_back(batch);
+                self.suspect = true;
             }
         }
     }

@@ -528,6 +528,47 @@ async fn after_ten_minutes_of_freeze_connections_are_made_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_ten_minutes_of_freeze_find_in_mid_export_goes_again_at_once_over_a_new_connection() {
+    let mut test = Test::start().await;
+    // Where nobody tells of ends, nothing says that a freeze is to come.
+    test.handle.control(Control::StayOpen(Beside::AtOnce));
+    test.offer(Signal::Logs, Origin::Platform, 3);
+    let before = test.attempt().await;
+    test.open();
+    test.nothing_starts().await;
+    assert!(!before.verdict.is_closed(), "without a freeze an attempt goes on over an INVOKE");
+    freeze(Duration::from_mins(10));
+    let thawed = clock::now();
+    test.open();
+    let again = test.attempt().await;
+    assert_eq!(again.items, [3]);
+    assert!(again.generation > before.generation, "over the connection that the freeze has killed");
+    assert!(before.verdict.is_closed());
+    assert_eq!(clock::now(), thawed, "it had to wait");
+    again.answer(ACCEPTED);
+    test.nothing_starts().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_that_ten_minutes_of_freeze_find_in_mid_export_keeps_what_it_had() {
+    let mut test = Test::start().await;
+    test.offer(Signal::Logs, Origin::Platform, 3);
+    let flushed = test.flush(FlushReason::EndOfInvocation);
+    let before = test.attempt().await;
+    // Called off before `/next`, it is not in flight when the freeze comes.
+    test.handle.control(Control::Cancel);
+    test.handle.control(Control::Close);
+    flushed.await.expect_err("called off");
+    freeze(Duration::from_mins(10));
+    test.open();
+    let again = test.attempt().await;
+    assert!(before.verdict.is_closed());
+    assert_eq!((again.items.as_slice(), again.generation), (&[3][..], before.generation + 1));
+    again.answer(ACCEPTED);
+    test.nothing_starts().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_extension_tells_of_itself_where_that_was_asked_for() {
     let mut test = Test::with(&[("ROTEL_ENABLE_INTERNAL_TELEMETRY", "true")], None).await;
     test.open();
