@@ -1,7 +1,7 @@
 //! Where else functions live than in an environment made on demand: managed instances, snapshots, environments made ahead,
 //! and local emulators without a Telemetry API.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! What the extension tells of itself: on request everything that passed, and always what was lost.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 

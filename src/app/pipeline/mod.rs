@@ -559,7 +559,7 @@ impl<E: Export> Pipeline<E> {
         }
         let now = clock::now();
         let lines = || Signal::ALL.into_iter().map(|signal| self.lines.of(signal));
-        let longest = lines().filter_map(|line| line.probe_ends_at()).max().unwrap_or(now);
+        let longest = lines().filter_map(Line::probe_ends_at).max().unwrap_or(now);
         let waits = self.patience.suffices_for(longest.saturating_duration_since(now));
         for signal in Signal::ALL {
             let line = self.lines.of_mut(signal);

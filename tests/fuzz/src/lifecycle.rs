@@ -44,6 +44,7 @@ struct World {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "a world has many facts, each true or false")]
 struct State {
     next_outstanding: bool,
     flushing: bool,
@@ -70,7 +71,7 @@ impl World {
                 self.state.invocation_until = Some((self.now + timeout.saturating_sub(MARGIN)).max(self.now));
                 self.happens(Event::Invoke { request_id, deadline, flush_at_end: what & 8 == 0 });
             }
-            2 if self.state.next_outstanding && which & 3 == 0 => {
+            2 if self.state.next_outstanding && which.is_multiple_of(4) => {
                 self.state.next_outstanding = false;
                 self.state.exit_until = Some(self.now + SHUTDOWN.saturating_sub(EXIT_MARGIN));
                 self.happens(Event::Shutdown { deadline: self.now + SHUTDOWN });

@@ -59,7 +59,7 @@ fn accepted_is_what_decodes(signal: Signal, body: &[u8]) {
     let decoded = count(signal, body);
     match otlp::validate(signal, body) {
         Ok(items) => {
-            assert_eq!(decoded.map(|(items, _)| items), Some(items), "a decoder finds something else")
+            assert_eq!(decoded.map(|(items, _)| items), Some(items), "a decoder finds something else");
         }
         Err(fault) => {
             assert!(decoded.is_none_or(|(_, ids_are_whole)| !ids_are_whole), "a decoder takes it: {fault}");
