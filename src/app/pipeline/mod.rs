@@ -552,7 +552,7 @@ impl<E: Export> Pipeline<E> {
         flush.finish();
     }
 
-    /// From now on the function waits for probes that are under way.
+    /// From now on the function waits for probes that are under way, where it has the patience.
     fn limit_probes(&mut self, reason: FlushReason) {
         if reason == FlushReason::Shutdown {
             return;
@@ -560,7 +560,9 @@ impl<E: Export> Pipeline<E> {
         let now = clock::now();
         let lines = || Signal::ALL.into_iter().map(|signal| self.lines.of(signal));
         let longest = lines().filter_map(Line::probe_ends_at).max().unwrap_or(now);
-        let waits = self.patience.suffices_for(longest.saturating_duration_since(now));
+        // Near its deadline the function runs still: what a probe takes there is not added to it.
+        let waits = reason == FlushReason::NearDeadline
+            || self.patience.suffices_for(longest.saturating_duration_since(now));
         for signal in Signal::ALL {
             let line = self.lines.of_mut(signal);
             let ends_at = line.probe_ends_at();

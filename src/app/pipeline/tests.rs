@@ -296,6 +296,25 @@ async fn an_endpoint_that_hangs_costs_a_function_that_is_called_once_a_minute_li
 }
 
 #[tokio::test(start_paused = true)]
+async fn near_the_functions_deadline_a_probe_has_its_time_however_little_was_saved() {
+    let mut test = Test::start().await;
+    test.open_the_breaker().await;
+    // What was saved goes to the first probe.
+    freeze(Duration::from_secs(31));
+    test.open();
+    let _probe = test.attempt().await;
+    test.flush(FlushReason::EndOfInvocation).await.expect("flushed");
+    test.handle.control(Control::Close);
+    freeze(Duration::from_secs(31));
+    test.open();
+    let probe = test.attempt().await;
+    let flushed = test.flush(FlushReason::NearDeadline);
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    probe.answer(ACCEPTED);
+    flushed.await.expect("flushed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_function_that_runs_for_long_is_used_for_one_probe_after_another() {
     let mut test = Test::start().await;
     test.open_the_breaker().await;
