@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use lambda_sandbox::collector::{Collector, Protocol};
-use lambda_sandbox::{Sandbox, Status};
+use lambda_sandbox::{Function, Sandbox, Status, Transport};
 use serde_json::Value;
 
-use support::{end, extension, lines};
+use support::{end, extension};
 
 /// The extension's task `broken` breaks after so many turns: all invocations must go well all the same.
 async fn survives(broken: &str, turns: u32, told: Option<&str>) {
@@ -17,10 +17,17 @@ async fn survives(broken: &str, turns: u32, told: Option<&str>) {
     let extension = extension(&collector, Protocol::Http)
         .env("ROTEL_FLUSH_TIMEOUT", "200ms")
         .env("EXTENSION_SABOTAGE", format!("{broken},{turns}"));
+    let function = Function::builtin(|context| async move {
+        context.log_lines(3);
+        // An SDK has its own patience with a receiver that does not answer; here it has none.
+        let sent = context.send_spans(Transport::Grpc, 1);
+        let _ = tokio::time::timeout(Duration::from_millis(100), sent).await;
+        Ok(Value::Null)
+    });
     let sandbox = Sandbox::builder()
         .extension(extension)
         .collector(&collector)
-        .function(lines(3))
+        .function(function)
         // Without its runtimeDone an invocation is held so long.
         .timeout(Duration::from_secs(2))
         .start()
@@ -45,12 +52,16 @@ async fn a_task_that_panics_does_not_end_the_extension() {
         survives("panic,pipeline", turns, Some("panicked: telemetry is no longer sent")).await;
         survives("panic,telemetry", turns, Some("panicked: logs are no longer taken")).await;
     }
+    for turns in [0, 1] {
+        survives("panic,receiver", turns, Some("panicked: a listener of the OTLP receiver is gone")).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_ends_does_not_end_the_extension() {
     survives("end,pipeline", 4, Some("ended: telemetry is no longer sent")).await;
     survives("end,telemetry", 4, Some("ended: logs are no longer taken")).await;
+    survives("end,receiver", 1, Some("ended: a listener of the OTLP receiver is gone")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

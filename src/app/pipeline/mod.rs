@@ -35,6 +35,7 @@ use crate::core::health::{Health, Items, Report};
 use crate::core::lifecycle::FlushReason;
 use crate::core::otlp::{self, Limits};
 use crate::core::own_telemetry::{self, Span, Standing};
+use crate::core::patience::Patience;
 use crate::core::resource::ResourceRules;
 use crate::core::retry::{Failure, Verdict};
 use crate::core::signal::{PerSignal, Signal};
@@ -65,6 +66,7 @@ pub struct Pipeline<E> {
     /// While a function runs.
     open: Option<Open>,
     flush: Option<Flush>,
+    patience: Patience,
     /// The connections may be dead without our knowing.
     suspect: bool,
     last_answer: Duration,
@@ -132,6 +134,7 @@ impl<E: Export> Pipeline<E> {
             warming: None,
             open: None,
             flush: None,
+            patience: Patience::default(),
             suspect: false,
             last_answer: Duration::ZERO,
             health: Health::default(),
@@ -207,6 +210,10 @@ impl<E: Export> Pipeline<E> {
             self.tell_of_itself();
         }
         self.buffer.invocation_begins();
+        let probes =
+            Signal::ALL.into_iter().filter_map(|signal| self.lines.of(signal).breaker.probe_budget());
+        self.patience.invocation_begins(probes.max());
+        self.take_back_the_frozen();
         if !self.stays_open() {
             // Logs of an invocation wait for its end, where nothing else releases them.
             let released = Released { sdk: Barrier::NONE, platform: self.buffer.barrier() };
@@ -361,8 +368,15 @@ impl<E: Export> Pipeline<E> {
             let attempt = async move { Ended::Attempt(exporter.attempt(signal, chunks).await) };
             let task = self.tasks.spawn(attempt);
             let of_flush = self.flush.is_some();
-            let in_flight = InFlight { task, batch, started_at: now, of_flush, retry, call_off_at: None };
-            self.lines.of_mut(signal).in_flight = Some(in_flight);
+            self.lines.of_mut(signal).in_flight = Some(InFlight {
+                task,
+                batch,
+                started_at: now,
+                started_wall: wall,
+                of_flush,
+                retry,
+                call_off_at: None,
+            });
         }
     }
 
@@ -540,19 +554,26 @@ impl<E: Export> Pipeline<E> {
             // What comes now would only be cut off by the freeze.
             self.open = None;
         }
-        self.tally.flushes.push(flush.took());
+        self.tally.flushes.add(flush.took());
         flush.finish();
     }
 
-    /// From now on the function waits for probes that are under way.
+    /// From now on the function waits for probes that are under way, where it has the patience.
     fn limit_probes(&mut self, reason: FlushReason) {
         if reason == FlushReason::Shutdown {
             return;
         }
+        let now = clock::now();
+        let lines = || Signal::ALL.into_iter().map(|signal| self.lines.of(signal));
+        let longest = lines().filter_map(Line::probe_ends_at).max().unwrap_or(now);
+        // Near its deadline the function runs still: what a probe takes there is not added to it.
+        let waits = reason == FlushReason::NearDeadline
+            || self.patience.suffices_for(longest.saturating_duration_since(now));
         for signal in Signal::ALL {
-            let Line { breaker, in_flight, .. } = self.lines.of_mut(signal);
-            if let (Some(budget), Some(probe)) = (breaker.probe_budget(), in_flight) {
-                probe.call_off_at = Some(probe.started_at + budget);
+            let line = self.lines.of_mut(signal);
+            let ends_at = line.probe_ends_at();
+            if let (Some(ends_at), Some(probe)) = (ends_at, &mut line.in_flight) {
+                probe.call_off_at = Some(if waits { ends_at } else { now });
             }
         }
     }
@@ -560,7 +581,11 @@ impl<E: Export> Pipeline<E> {
     fn call_off_probe(&mut self, signal: Signal, probe: InFlight) {
         probe.task.abort();
         self.suspect = true;
-        self.lines.of_mut(signal).breaker.probe_hung();
+        let breaker = &mut self.lines.of_mut(signal).breaker;
+        let had = clock::now().saturating_duration_since(probe.started_at);
+        if breaker.probe_budget().is_some_and(|budget| had >= budget) {
+            breaker.probe_hung();
+        }
         self.judge(signal, probe, Verdict::retry(Failure::FlushTimeout));
     }
 
@@ -583,6 +608,21 @@ impl<E: Export> Pipeline<E> {
         }
     }
 
+    /// Ends what was in flight over a freeze, so that it goes at once over a new connection.
+    fn take_back_the_frozen(&mut self) {
+        let (now, wall) = (clock::now(), clock::since_epoch());
+        for signal in Signal::ALL {
+            let was_frozen = |in_flight: &mut InFlight| in_flight.was_frozen(wall, now);
+            if let Some(InFlight { task, batch, .. }) =
+                self.lines.of_mut(signal).in_flight.take_if(was_frozen)
+            {
+                task.abort();
+                self.buffer.give_back(batch);
+                self.suspect = true;
+            }
+        }
+    }
+
     /// Ends what is in flight and keeps it.
     fn call_off(&mut self) {
         // What has got through in this very moment must not be sent again.
@@ -600,7 +640,7 @@ impl<E: Export> Pipeline<E> {
             }
         }
         if let Some(flush) = self.flush.take() {
-            self.tally.flushes.push(flush.took());
+            self.tally.flushes.add(flush.took());
         }
     }
 
