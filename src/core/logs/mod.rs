@@ -12,7 +12,6 @@ mod json;
 mod severity;
 mod text;
 mod timeline;
-mod trace_context;
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, any_value::Value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};

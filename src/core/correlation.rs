@@ -1,0 +1,3 @@
+//! Which span stands for which invocation.
+
+pub use crate::core::trace_context::TraceContext;
