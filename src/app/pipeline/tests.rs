@@ -1,11 +1,15 @@
 //! The pipeline against an exporter whose verdicts the test gives.
 
+use bytes::Bytes;
+use prost::Message as _;
 use tokio::sync::oneshot;
 
 use super::handle::{CONTROL_RESERVE, QUEUE_LIMIT};
 use super::*;
+use crate::core::breaker::Retry;
 use crate::core::config;
 use crate::core::resource::Registration;
+use crate::core::retry::Failure;
 use crate::edge::clock::tests::freeze;
 
 const ACCEPTED: Verdict = Verdict::Accepted { rejected: 0 };
