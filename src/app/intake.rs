@@ -18,7 +18,7 @@ use crate::core::logs::filter::Filtered;
 use crate::core::logs::{self, Filter, Source, Timeline};
 use crate::core::resource::ResourceRules;
 use crate::core::signal::Signal;
-use crate::core::telemetry::{self, Kind};
+use crate::core::telemetry::{self, Change, Kind, Moment};
 use crate::edge::clock;
 
 /// How many deliveries may wait: the platform sends one at a time, and each is at most 2 MiB.
@@ -121,9 +121,15 @@ impl Intake {
         // The platform's events first: they say to which invocation a line belongs, wherever in the array they stand.
         for event in &delivery.events {
             match &event.kind {
-                Kind::InitStart { instance_id: Some(id) } => self.learn_instance(id),
-                Kind::Start { request_id } => self.timeline.started(request_id, event.time),
-                Kind::RuntimeDone { request_id } => {
+                Kind::Environment { change: Change::InitStart, record } => {
+                    if let Some(id) = &record.instance_id {
+                        self.learn_instance(id);
+                    }
+                }
+                Kind::Invocation { moment: Moment::Start, request_id, .. } => {
+                    self.timeline.started(request_id, event.time);
+                }
+                Kind::Invocation { moment: Moment::RuntimeDone, request_id, .. } => {
                     self.timeline.ended(request_id, event.time);
                     done.push(request_id.clone());
                 }
