@@ -1,7 +1,7 @@
 //! Telemetry as it travels through us: encoded.
 //!
 //! Protobuf messages merge by concatenation, so a request to the backend is chunks laid end to end, and the memory that
-//! a chunk holds is its bytes. What is in a chunk has been validated ([`crate::core::otlp::validate`]) or was encoded
+//! a chunk holds is its bytes and little more. What is in a chunk has been validated ([`crate::core::otlp::validate`]) or was encoded
 //! here: a chunk never spoils the batch it goes into.
 
 use std::sync::Arc;

@@ -33,6 +33,7 @@ use crate::core::config::{BATCH_MAX_BYTES, Config};
 use crate::core::health::{Health, Items};
 use crate::core::lifecycle::FlushReason;
 use crate::core::otlp::{self, Limits};
+use crate::core::patience::Patience;
 use crate::core::resource::ResourceRules;
 use crate::core::retry::Verdict;
 use crate::core::signal::{PerSignal, Signal};
@@ -61,6 +62,7 @@ pub struct Pipeline<E> {
     /// While a function runs.
     open: Option<Open>,
     flush: Option<Flush>,
+    patience: Patience,
     /// The connections may be dead without our knowing.
     suspect: bool,
     last_answer: Duration,
@@ -119,6 +121,7 @@ impl<E: Export> Pipeline<E> {
             warming: None,
             open: None,
             flush: None,
+            patience: Patience::default(),
             suspect: false,
             last_answer: Duration::ZERO,
             health: Health::default(),
@@ -194,6 +197,9 @@ impl<E: Export> Pipeline<E> {
             self.tell_of_itself();
         }
         self.buffer.invocation_begins();
+        let probes =
+            Signal::ALL.into_iter().filter_map(|signal| self.lines.of(signal).breaker.probe_budget());
+        self.patience.invocation_begins(probes.max());
         if !self.stays_open() {
             // Logs of an invocation wait for its end, where nothing else releases them.
             let released = Released { sdk: Barrier::NONE, platform: self.buffer.barrier() };
@@ -412,7 +418,7 @@ impl<E: Export> Pipeline<E> {
             // What comes now would only be cut off by the freeze.
             self.open = None;
         }
-        self.tally.flushes.push(flush.took());
+        self.tally.flushes.add(flush.took());
         flush.finish();
     }
 }

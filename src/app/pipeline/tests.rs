@@ -265,6 +265,41 @@ async fn a_probe_that_hangs_delays_the_end_of_the_invocation_by_little() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_endpoint_that_hangs_costs_a_function_that_is_called_once_a_minute_little() {
+    let mut test = Test::start().await;
+    test.open_the_breaker().await;
+    let mut added = Vec::new();
+    for _ in 0..20 {
+        freeze(Duration::from_mins(1));
+        test.open();
+        test.offer(Signal::Logs, Origin::Platform, 1);
+        let _probe = test.attempt().await;
+        // As long as the function takes.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let began = clock::now();
+        test.flush(FlushReason::EndOfInvocation).await.expect("flushed");
+        added.push(clock::now() - began);
+        test.handle.control(Control::Close);
+    }
+    let mean = added.iter().sum::<Duration>() / 20;
+    assert!(mean <= Duration::from_millis(45), "{mean:?}: {added:?}");
+    assert!(
+        added.iter().any(|added| *added > Duration::from_millis(300)),
+        "no probe had its time: {added:?}"
+    );
+    // The first that is answered in the time of the function is enough.
+    freeze(Duration::from_mins(1));
+    test.open();
+    test.attempt().await.answer(ACCEPTED);
+    test.offer(Signal::Logs, Origin::Platform, 7);
+    let flushed = test.flush(FlushReason::EndOfInvocation);
+    let rest = test.attempt().await;
+    assert_eq!(rest.items, [7]);
+    rest.answer(ACCEPTED);
+    flushed.await.expect("flushed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_function_that_runs_for_long_is_used_for_one_probe_after_another() {
     let mut test = Test::start().await;
     test.open_the_breaker().await;

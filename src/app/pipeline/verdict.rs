@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::{Id, JoinError};
 
 use super::flush::Again;
-use super::line::{InFlight, Line};
+use super::line::InFlight;
 use super::{Ended, Export, Pipeline, Sink};
 use crate::core::breaker::Retry;
 use crate::core::lifecycle::FlushReason;
@@ -139,10 +139,15 @@ impl<E: Export> Pipeline<E> {
         if reason == FlushReason::Shutdown {
             return;
         }
+        let now = clock::now();
+        let lines = || Signal::ALL.into_iter().map(|signal| self.lines.of(signal));
+        let longest = lines().filter_map(|line| line.probe_ends_at()).max().unwrap_or(now);
+        let waits = self.patience.suffices_for(longest.saturating_duration_since(now));
         for signal in Signal::ALL {
-            let Line { breaker, in_flight, .. } = self.lines.of_mut(signal);
-            if let (Some(budget), Some(probe)) = (breaker.probe_budget(), in_flight) {
-                probe.call_off_at = Some(probe.started_at + budget);
+            let line = self.lines.of_mut(signal);
+            let ends_at = line.probe_ends_at();
+            if let (Some(ends_at), Some(probe)) = (ends_at, &mut line.in_flight) {
+                probe.call_off_at = Some(if waits { ends_at } else { now });
             }
         }
     }
@@ -150,7 +155,11 @@ impl<E: Export> Pipeline<E> {
     pub(super) fn call_off_probe(&mut self, signal: Signal, probe: InFlight) {
         probe.task.abort();
         self.suspect = true;
-        self.lines.of_mut(signal).breaker.probe_hung();
+        let breaker = &mut self.lines.of_mut(signal).breaker;
+        let had = clock::now().saturating_duration_since(probe.started_at);
+        if breaker.probe_budget().is_some_and(|budget| had >= budget) {
+            breaker.probe_hung();
+        }
         self.judge(signal, probe, Verdict::retry(Failure::FlushTimeout));
     }
 
@@ -190,7 +199,7 @@ impl<E: Export> Pipeline<E> {
             }
         }
         if let Some(flush) = self.flush.take() {
-            self.tally.flushes.push(flush.took());
+            self.tally.flushes.add(flush.took());
         }
     }
 }
