@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::core::resource::Registration;
+use crate::core::xray::Header;
 
 /// The largest answer read; an event is below 2 KiB.
 const ANSWER_LIMIT: usize = 256 * 1024;
@@ -51,6 +52,8 @@ pub enum NextEvent {
         request_id: String,
         /// When the function times out, in milliseconds since the epoch, if the platform says.
         deadline_ms: Option<u64>,
+        /// The trace that it is part of, if the platform says.
+        xray: Option<Header>,
     },
     /// The environment ends.
     Shutdown {
@@ -115,6 +118,8 @@ struct RawEvent {
     event_type: String,
     deadline_ms: Option<u64>,
     request_id: Option<String>,
+    // Whatever it is, an invocation is one without it.
+    tracing: Option<serde_json::Value>,
 }
 
 #[derive(Serialize)]
@@ -214,7 +219,11 @@ impl ExtensionsApi {
         let event: RawEvent = parse(CALL, answer.body())?;
         let deadline_ms = event.deadline_ms;
         match (event.event_type.as_str(), event.request_id) {
-            ("INVOKE", Some(request_id)) => Ok(NextEvent::Invoke { request_id, deadline_ms }),
+            ("INVOKE", Some(request_id)) => {
+                let value = event.tracing.as_ref().and_then(|tracing| tracing.get("value")?.as_str());
+                let xray = value.and_then(Header::read);
+                Ok(NextEvent::Invoke { request_id, deadline_ms, xray })
+            }
             ("SHUTDOWN", _) => Ok(NextEvent::Shutdown { deadline_ms }),
             (other, _) => Err(ApiError::Answer { call: CALL, cause: format!("an event of type {other:?}") }),
         }
@@ -363,7 +372,7 @@ mod tests {
 
     use super::*;
 
-    const INVOKE: &str = r#"{"eventType":"INVOKE","deadlineMs":1,"requestId":"a"}"#;
+    const INVOKE: &str = r#"{"eventType":"INVOKE","deadlineMs":1,"requestId":"a","tracing":{"value":"Root=1-5f35ae12-0c0fec141ab77a00bc047aa2;Parent=2be948a625588e32;Sampled=1"}}"#;
 
     /// An API that answers one request on each connection and then closes it, at once or when the test says so.
     async fn api(closes: mpsc::Receiver<()>) -> ExtensionsApi {
@@ -390,7 +399,8 @@ mod tests {
     async fn a_connection_that_the_platform_closes_between_two_calls_is_followed_by_a_new_one() {
         let (close, closes) = mpsc::channel(1);
         let mut api = api(closes).await;
-        let expected = NextEvent::Invoke { request_id: "a".to_owned(), deadline_ms: Some(1) };
+        let xray = Header::read("Root=1-5f35ae12-0c0fec141ab77a00bc047aa2;Parent=2be948a625588e32;Sampled=1");
+        let expected = NextEvent::Invoke { request_id: "a".to_owned(), deadline_ms: Some(1), xray };
         for _ in 0..5 {
             let event = timeout(Duration::from_mins(1), api.next()).await.expect("an answer in time");
             assert_eq!(event.expect("an event"), expected);

@@ -4,7 +4,8 @@
 //! that was enqueued before it. One request a signal is in flight, the signals side by side. While a function runs, what
 //! was released goes out at once, and so does what an earlier flush had to leave; between invocations nothing is in
 //! flight, because a freeze would leave it hanging. An endpoint that has failed a flush is only probed, beside the function,
-//! until it answers. When a flush is called off is left to `app::driver`, which has the deadlines; when what waits is
+//! until it answers. Log records name the span of their invocation when they leave: it passes by here, and until the end of
+//! the invocation they wait. When a flush is called off is left to `app::driver`, which has the deadlines; when what waits is
 //! released, to [`crate::core::cadence`].
 
 mod account;
@@ -24,12 +25,13 @@ use tokio::task::{AbortHandle, JoinSet};
 pub use self::export::{Export, SettingUp, Setup};
 use self::flush::Flush;
 use self::handle::Message;
-pub use self::handle::{Control, Handle, Refused};
+pub use self::handle::{Control, Handle, Invocation, Refused};
 use self::line::{InFlight, Line};
 use crate::core::buffer::{Barrier, Buffer, Released};
 use crate::core::cadence::Beside;
 use crate::core::chunk::{Chunk, Origin};
 use crate::core::config::{BATCH_MAX_BYTES, Config};
+use crate::core::correlation::Correlation;
 use crate::core::health::{Health, Items};
 use crate::core::lifecycle::FlushReason;
 use crate::core::otlp::{self, Limits};
@@ -56,6 +58,7 @@ pub struct Pipeline<E> {
     rules: ResourceRules,
     lines: PerSignal<Line>,
     buffer: Buffer,
+    correlation: Correlation,
     tasks: JoinSet<Ended<E>>,
     /// The test of the connection that is under way.
     warming: Option<AbortHandle>,
@@ -117,6 +120,7 @@ impl<E: Export> Pipeline<E> {
             rules,
             lines: PerSignal::from_fn(line),
             buffer: Buffer::new(config.buffer_max_bytes),
+            correlation: Correlation::new(config.stand_ins),
             tasks: JoinSet::new(),
             warming: None,
             open: None,
@@ -155,8 +159,13 @@ impl<E: Export> Pipeline<E> {
     fn obey(&mut self, control: Control) {
         match control {
             Control::Prepare => self.prepare(),
+            Control::Invocation(Invocation { request_id, xray, invoked_at }) => match invoked_at {
+                Some(time) => self.correlation.invoked(&request_id, xray, time),
+                None => self.correlation.started(&request_id, xray),
+            },
             Control::Open(beside) => self.open(beside),
             Control::Close => {
+                self.correlation.ended(clock::epoch_nanos());
                 self.call_off();
                 self.open = None;
             }
@@ -245,6 +254,15 @@ impl<E: Export> Pipeline<E> {
 
     fn ingest(&mut self, chunk: Chunk) {
         let Chunk { signal, bytes, origin, invocation, .. } = chunk;
+        match (signal, origin, &invocation) {
+            (Signal::Traces, Origin::Sdk, _) => self.correlation.learn(&bytes),
+            (Signal::Traces, Origin::Platform, Some(stands_for))
+                if !self.correlation.may_stand(stands_for, &bytes) =>
+            {
+                return;
+            }
+            _ => {}
+        }
         let dropped = match &self.sink {
             Sink::Configured | Sink::Preparing { .. } => false,
             Sink::Ready(exporter) => exporter.way(signal).is_none(),
@@ -337,7 +355,9 @@ impl<E: Export> Pipeline<E> {
                 }
                 (None, _) => None,
             };
-            let Some(batch) = batch else { continue };
+            let Some(mut batch) = batch else { continue };
+            // As late as can be: what stands for an invocation may come just before its end.
+            self.buffer.stamp(&mut batch, |invocation| self.correlation.of(invocation));
             let Some(exporter) = self.exporter() else { return };
             let Some(Way { retry, .. }) = exporter.way(signal) else { continue };
             let chunks = batch.chunks().map(|chunk| chunk.bytes.clone()).collect();

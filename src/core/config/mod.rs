@@ -29,6 +29,7 @@ pub use self::value::ListenAddress;
 use self::value::Text;
 pub use self::variables::{SECTIONS, Section, Shown, Variable};
 use crate::core::cadence::Strategy;
+use crate::core::correlation::StandIns;
 use crate::core::logs::filter::{Expression, Mask};
 use crate::core::logs::{self, Severity};
 use crate::core::secret_ref::{SecretRef, Secrets};
@@ -66,6 +67,8 @@ pub struct Config {
     pub flush_strategy: Strategy,
     /// Whether the extension sends metrics of itself.
     pub internal_telemetry: bool,
+    /// What log records name where no span of the function's SDK is known.
+    pub stand_ins: StandIns,
     /// What is left out and masked of the log records that are made here.
     pub log_filter: logs::Filter,
     /// What a fault at the start comes to.
@@ -227,6 +230,7 @@ fn read_with(variables: &Variables, secrets: Option<&Secrets>) -> Outcome {
         buffer_max_bytes: reader.buffer_max_bytes(&function),
         flush_strategy: reader.flush_strategy(),
         internal_telemetry: reader.parsed("ROTEL_ENABLE_INTERNAL_TELEMETRY", value::boolean).unwrap_or(false),
+        stand_ins: reader.stand_ins(),
         log_filter: reader.log_filter(),
         on_init_error: reader.on_init_error(),
         log: reader.log(),
@@ -373,6 +377,11 @@ impl Reader<'_> {
             }
         });
         told.unwrap_or(Strategy::End)
+    }
+
+    fn stand_ins(&mut self) -> StandIns {
+        let xray = self.parsed("ROTEL_LAMBDA_XRAY_TRACE_CONTEXT", value::boolean).unwrap_or(false);
+        StandIns { made_here: false, xray }
     }
 
     fn later_features(&mut self) {

@@ -238,6 +238,11 @@ const RECEIVER: &[Variable] = &[
         "what is made of platform events: `metrics`, `spans`, `logs`, or `none`; without effect in this version",
     ),
     variable(
+        "ROTEL_LAMBDA_XRAY_TRACE_CONTEXT",
+        "false",
+        "`true`: log records of an invocation of which no span is known when they leave name X-Ray's trace and span",
+    ),
+    variable(
         "ROTEL_LAMBDA_LOG_MIN_SEVERITY",
         NONE,
         "drop function log records below `trace`, `debug`, `info`, `warn`, `error` or `fatal`; a record that tells no severity stays",
