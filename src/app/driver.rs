@@ -181,6 +181,7 @@ impl Driver {
     }
 
     fn call_next(&mut self) {
+        self.pipeline.control(Control::Over { at: clock::epoch_nanos() });
         self.pipeline.control(if self.lifecycle.ends_are_announced() {
             Control::Close
         } else if self.home.managed_instances {

@@ -15,6 +15,8 @@ use crate::core::xray::Header;
 const REMEMBERED: usize = 64;
 /// How much later than the function INVOKE may reach us, in nanoseconds.
 const INVOKE_LATENESS: u64 = 50_000_000;
+/// How many servers' roots are kept until INVOKE tells of the invocation that they may be of.
+const EARLY: usize = 16;
 
 /// What is known of the invocations of an environment.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct Correlation {
     sdk_sends_spans: bool,
     /// When the last invocation ended, in nanoseconds since the epoch.
     ended_at: u64,
+    /// Servers' roots that started since, and when.
+    early: VecDeque<(u64, TraceContext)>,
 }
 
 /// What stands for an invocation of which no span of an SDK is known.
@@ -48,6 +52,8 @@ struct Invocation {
 /// Nanoseconds since the epoch.
 #[derive(Clone, Copy, Debug)]
 struct Ran {
+    invoked_at: u64,
+    /// It may have started as early as this.
     from: u64,
     to: Option<u64>,
 }
@@ -57,6 +63,8 @@ struct Ran {
 enum Rank {
     /// It was made here.
     MadeHere,
+    /// A server's root that started shortly before INVOKE came.
+    Around,
     /// A server's root that started meanwhile.
     Meanwhile,
     /// It tells the request id, as some have every span do.
@@ -68,19 +76,30 @@ enum Rank {
 impl Correlation {
     /// Knows nothing yet.
     pub fn new(stand_ins: StandIns) -> Self {
-        Self { invocations: VecDeque::new(), stand_ins, sdk_sends_spans: false, ended_at: 0 }
+        Self {
+            invocations: VecDeque::new(),
+            stand_ins,
+            sdk_sends_spans: false,
+            ended_at: 0,
+            early: VecDeque::new(),
+        }
     }
 
     /// INVOKE told of an invocation, at `time` in nanoseconds since the epoch.
     pub fn invoked(&mut self, request_id: &str, xray: Option<Header>, time: u64) {
         let from = time.saturating_sub(INVOKE_LATENESS).max(self.ended_at);
+        let ran = Ran { invoked_at: time, from, to: None };
+        let early = std::mem::take(&mut self.early);
         self.update(request_id, |invocation| {
             if invocation.ran.is_some() {
                 // Lambda repeats a failed asynchronous invocation under the same id, with a span of its own.
                 invocation.span = None;
             }
-            invocation.ran = Some(Ran { from, to: None });
+            invocation.ran = Some(ran);
             invocation.xray = xray;
+            for (start, context) in early {
+                invocation.find_root(start, context);
+            }
         });
     }
 
@@ -92,6 +111,7 @@ impl Correlation {
     /// No function runs any more.
     pub fn ended(&mut self, time: u64) {
         self.ended_at = time;
+        self.early.clear();
         for ran in self.invocations.iter_mut().filter_map(|invocation| invocation.ran.as_mut()) {
             ran.to.get_or_insert(time);
         }
@@ -101,18 +121,10 @@ impl Correlation {
     pub fn learn(&mut self, body: &[u8]) {
         self.sdk_sends_spans = true;
         for span in otlp::invocation_spans(body) {
-            let rank = match (&span.request_id, span.is_server_root) {
-                (Some(_), true) => Rank::TellsAsRoot,
-                (Some(_), false) => Rank::Tells,
-                (None, _) => Rank::Meanwhile,
-            };
+            let rank = if span.is_server_root { Rank::TellsAsRoot } else { Rank::Tells };
             match &span.request_id {
                 Some(request_id) => self.update(request_id, |invocation| invocation.find(rank, span.context)),
-                None => {
-                    if let Some(invocation) = self.running_at(span.start) {
-                        invocation.find(rank, span.context);
-                    }
-                }
+                None => self.find_root(span.start, span.context),
             }
         }
     }
@@ -159,13 +171,28 @@ impl Correlation {
         self.invocations.push_back(invocation);
     }
 
-    fn running_at(&mut self, time: u64) -> Option<&mut Invocation> {
-        let ran_at = |ran: Ran| ran.from <= time && ran.to.is_none_or(|to| time < to);
-        self.invocations.iter_mut().rev().find(|invocation| invocation.ran.is_some_and(ran_at))
+    /// A server's root started then.
+    fn find_root(&mut self, start: u64, context: TraceContext) {
+        let ran_then = |ran: Ran| ran.from <= start && ran.to.is_none_or(|to| start < to);
+        let mut latest_first = self.invocations.iter_mut().rev();
+        let of_then = latest_first.find(|invocation| invocation.ran.is_some_and(ran_then));
+        if let Some(invocation) = of_then {
+            invocation.find_root(start, context);
+        } else if start >= self.ended_at && self.early.len() < EARLY {
+            self.early.push_back((start, context));
+        }
     }
 }
 
 impl Invocation {
+    fn find_root(&mut self, start: u64, context: TraceContext) {
+        match self.ran {
+            Some(Ran { invoked_at, .. }) if start >= invoked_at => self.find(Rank::Meanwhile, context),
+            Some(Ran { from, .. }) if start >= from => self.find(Rank::Around, context),
+            _ => {}
+        }
+    }
+
     /// The first of a rank counts: records may have left with it.
     fn find(&mut self, rank: Rank, context: TraceContext) {
         if self.span.is_none_or(|(found, _)| found < rank) {
@@ -239,7 +266,7 @@ mod tests {
     #[test]
     fn a_servers_root_stands_for_the_invocation_in_which_it_started() {
         let mut correlation = Correlation::new(NOTHING);
-        correlation.learn(&request(vec![root(1, 90 * MS)]));
+        correlation.learn(&request(vec![root(1, 40 * MS)]));
         correlation.invoked("a", None, 100 * MS);
         assert_eq!(of(&correlation, "a"), None, "what is served during init is no invocation");
         correlation.ended(110 * MS);
@@ -250,6 +277,22 @@ mod tests {
         correlation.invoked("c", None, 200 * MS);
         correlation.learn(&request(vec![root(4, 140 * MS), span(5)]));
         assert_eq!(of(&correlation, "c"), None);
+    }
+
+    #[test]
+    fn a_servers_root_may_be_sent_before_invoke_reaches_us() {
+        let mut correlation = Correlation::new(NOTHING);
+        correlation.ended(50 * MS);
+        correlation.learn(&request((1..=100).map(|id| root(id, 60 * MS)).collect()));
+        assert_eq!(correlation.early.len(), EARLY);
+        correlation.invoked("a", None, 100 * MS);
+        assert_eq!(of(&correlation, "a"), Some(1));
+        // Such as a readiness check at the end of init.
+        correlation.learn(&request(vec![root(101, 70 * MS), root(102, 100 * MS)]));
+        assert_eq!(of(&correlation, "a"), Some(102), "it started after INVOKE had come");
+        correlation.ended(200 * MS);
+        correlation.invoked("b", None, 210 * MS);
+        assert_eq!(of(&correlation, "b"), None);
     }
 
     #[test]

@@ -27,6 +27,11 @@ pub enum Control {
     Prepare,
     /// INVOKE or `platform.start` told of an invocation.
     Invocation(Invocation),
+    /// The last invocation is over.
+    Over {
+        /// When the next event was asked for, in nanoseconds since the epoch: the freeze that follows may keep this message.
+        at: u64,
+    },
     /// A function runs: this is when what waits may leave.
     Open(Beside),
     /// No function runs: nothing may be in flight.

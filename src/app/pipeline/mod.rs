@@ -163,9 +163,9 @@ impl<E: Export> Pipeline<E> {
                 Some(time) => self.correlation.invoked(&request_id, xray, time),
                 None => self.correlation.started(&request_id, xray),
             },
+            Control::Over { at } => self.correlation.ended(at),
             Control::Open(beside) => self.open(beside),
             Control::Close => {
-                self.correlation.ended(clock::epoch_nanos());
                 self.call_off();
                 self.open = None;
             }
