@@ -31,6 +31,7 @@ pub use self::variables::{SECTIONS, Section, Shown, Variable};
 use crate::core::cadence::Strategy;
 use crate::core::logs::filter::{Expression, Mask};
 use crate::core::logs::{self, Severity};
+use crate::core::platform;
 use crate::core::secret_ref::{SecretRef, Secrets};
 use crate::core::signal::PerSignal;
 
@@ -52,6 +53,8 @@ pub struct Config {
     pub telemetry_endpoint: ListenAddress,
     /// What it is asked to deliver.
     pub telemetry_types: TelemetryTypes,
+    /// What is made of the platform's events.
+    pub platform_events: platform::Wanted,
     /// `ROTEL_OTEL_RESOURCE_ATTRIBUTES`: set or replaced on every resource.
     pub resource_attributes: Vec<(String, String)>,
     /// `OTEL_RESOURCE_ATTRIBUTES` with `OTEL_SERVICE_NAME` over it: what the function's SDK will put on its own resource.
@@ -218,6 +221,7 @@ fn read_with(variables: &Variables, secrets: Option<&Secrets>) -> Outcome {
         receiver,
         telemetry_endpoint,
         telemetry_types: reader.telemetry_types(),
+        platform_events: reader.platform_events(),
         resource_attributes: resource_attributes.value().unwrap_or_default(),
         sdk_resource_attributes: reader.sdk_resource_attributes(),
         flush_timeout: reader
@@ -274,6 +278,23 @@ impl Reader<'_> {
         });
         let wanted = |name| types.as_ref().is_none_or(|types| types.contains(&name));
         TelemetryTypes { function: wanted("function"), extension: wanted("extension") }
+    }
+
+    fn platform_events(&mut self) -> platform::Wanted {
+        let forms = self.parsed("ROTEL_LAMBDA_PLATFORM_EVENTS", |text| {
+            let all = ["metrics", "spans", "logs", "none"].map(|form| (form, form));
+            let forms = value::words(text, "a form of platform events", &all)?;
+            if forms.len() > 1 && forms.contains(&"none") {
+                return Err(format!("{text} is none and more; write none alone, or leave it out"));
+            }
+            Ok(forms)
+        });
+        let wanted = |form, default| forms.as_ref().map_or(default, |forms| forms.contains(&form));
+        platform::Wanted {
+            metrics: wanted("metrics", true),
+            spans: wanted("spans", true),
+            logs: wanted("logs", false),
+        }
     }
 
     /// These two belong to the function's SDK, so a mistake in them is a warning of ours and no fault.
@@ -382,8 +403,6 @@ impl Reader<'_> {
                 value::words(text, what, &alternatives)
             }
         };
-        let of_the_platform = words(&["metrics", "spans", "logs", "none"], "a form of platform events");
-        self.without_effect("ROTEL_LAMBDA_PLATFORM_EVENTS", of_the_platform);
         self.without_effect("ROTEL_DEBUG_LOG", words(&["traces", "metrics", "logs"], "a signal"));
         self.without_effect("ROTEL_DEBUG_LOG_VERBOSITY", |text| {
             value::word(text, "a verbosity", &[("basic", ()), ("detailed", ())])

@@ -224,8 +224,7 @@ fn event<'a>(element: &Element<'a>) -> Option<Event<'a>> {
     // There is no other time of the platform's to compare it with.
     let time = text(element.time).as_deref().and_then(time::read).map(|told| told.moment(0));
     let record = element.record;
-    let environment =
-        |change| Some(Kind::Environment { change, record: Box::new(Record::read(record)) });
+    let environment = |change| Some(Kind::Environment { change, record: Box::new(Record::read(record)) });
     let invocation = |moment| {
         let mut record = Box::new(Record::read(record));
         Some(Kind::Invocation { moment, request_id: record.request_id.take()?, record })
@@ -271,7 +270,10 @@ mod tests {
         assert!(matches!(
             delivery.events.as_slice(),
             [
-                Event { time: Some(1_665_532_815_064_000_000), kind: Kind::Invocation { moment: Moment::Start, .. } },
+                Event {
+                    time: Some(1_665_532_815_064_000_000),
+                    kind: Kind::Invocation { moment: Moment::Start, .. }
+                },
                 Event { time: None, kind: Kind::Function(_) },
                 Event { time: None, kind: Kind::Invocation { moment: Moment::RuntimeDone, .. } },
             ]
