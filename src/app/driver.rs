@@ -125,7 +125,7 @@ impl Driver {
 
     fn next_event(&mut self, answer: Result<NextEvent, ApiError>) -> Event {
         match answer {
-            Ok(NextEvent::Invoke { request_id, deadline_ms, xray }) => {
+            Ok(NextEvent::Invoke { request_id, deadline_ms, invoked_arn, xray }) => {
                 self.told_next_failed = false;
                 if std::mem::take(&mut self.home.snap_start) {
                     self.pipeline.control(Control::Restored);
@@ -137,11 +137,14 @@ impl Driver {
                 self.pipeline.control(Control::Open(plan.beside));
                 self.feel_the_pulse();
                 // Without it lines of the invocation's first moments lack their request id, and nothing else.
-                let _ = self.telemetry.try_send(Told::Invoked(request_id.clone()));
+                let _ =
+                    self.telemetry.try_send(Told::Invoked { request_id: request_id.clone(), invoked_arn });
                 let deadline = clock::instant_of(deadline_ms, FUNCTION_TIMEOUT_MOST);
                 Event::Invoke { request_id, deadline, flush_at_end: plan.flush_at_end }
             }
-            Ok(NextEvent::Shutdown { deadline_ms }) => {
+            Ok(NextEvent::Shutdown { reason, deadline_ms }) => {
+                // The last flush comes a linger later, and with it what the intake makes of this.
+                let _ = self.telemetry.try_send(Told::ShutDown(reason));
                 Event::Shutdown { deadline: clock::instant_of(deadline_ms, SHUTDOWN_MOST) }
             }
             Err(error) => {

@@ -16,6 +16,7 @@ use crate::app::pipeline::{Control, Handle, Invocation};
 use crate::core::chunk::{Chunk, Origin};
 use crate::core::logs::filter::Filtered;
 use crate::core::logs::{self, Filter, Source, Timeline};
+use crate::core::platform::{Platform, ShutdownReason};
 use crate::core::resource::ResourceRules;
 use crate::core::signal::Signal;
 use crate::core::telemetry::{self, Change, Kind, Moment, Record};
@@ -30,8 +31,15 @@ const QUEUE_LIMIT: usize = 64;
 pub enum Told {
     /// The Telemetry API delivered this body.
     Delivery(Bytes),
-    /// `/next` answered INVOKE with this request id.
-    Invoked(String),
+    /// `/next` answered INVOKE.
+    Invoked {
+        /// Of the invocation.
+        request_id: String,
+        /// The ARN that was invoked.
+        invoked_arn: Option<String>,
+    },
+    /// `/next` answered SHUTDOWN.
+    ShutDown(ShutdownReason),
     /// Drop this, to show that the intake has its turn still.
     Pulse(oneshot::Sender<()>),
 }
@@ -53,6 +61,7 @@ pub struct Intake {
     runtime_done: mpsc::Sender<String>,
     rules: ResourceRules,
     timeline: Timeline,
+    platform: Platform,
     filter: Filter,
     untaken: Arc<Untaken>,
     odd: Odd,
@@ -99,6 +108,7 @@ impl Intake {
             runtime_done,
             rules,
             timeline,
+            platform: Platform::default(),
             filter: Filter::default(),
             untaken,
             odd: Odd::default(),
@@ -115,11 +125,27 @@ impl Intake {
         self
     }
 
+    /// With what is to be made of the platform's events.
+    #[must_use]
+    pub fn telling_of(mut self, platform: Platform) -> Self {
+        self.platform = platform;
+        self
+    }
+
     /// Runs until every sender is gone.
     pub async fn run(mut self) {
         while let Some(told) = self.told.recv().await {
             match told {
-                Told::Invoked(request_id) => self.timeline.invoked(&request_id, clock::epoch_nanos()),
+                Told::Invoked { request_id, invoked_arn } => {
+                    let now = clock::epoch_nanos();
+                    self.timeline.invoked(&request_id, now);
+                    self.platform.invoked(&request_id, invoked_arn.as_deref(), now);
+                    self.send_made().await;
+                }
+                Told::ShutDown(reason) => {
+                    self.platform.shut_down(reason, clock::epoch_nanos());
+                    self.send_made().await;
+                }
                 Told::Delivery(body) => self.deliver(&body).await,
                 Told::Pulse(pulse) => drop(pulse),
             }
@@ -189,6 +215,8 @@ impl Intake {
         for (invocation, records) in records.0 {
             self.send(invocation, records).await;
         }
+        self.platform.take_in(&delivery.events, observed);
+        self.send_made().await;
         for request_id in done {
             // The driver ends after us, and with it the need to tell.
             let _ = self.runtime_done.send(request_id).await;
@@ -210,6 +238,19 @@ impl Intake {
             let request_id = request_id.to_owned();
             let told = Invocation { request_id, xray: Some(xray), invoked_at: None };
             self.pipeline.control(Control::Invocation(told));
+        }
+    }
+
+    /// Sends what was made of the platform's events.
+    async fn send_made(&mut self) {
+        let mut made = self.platform.take();
+        let Self { filter, filtered, .. } = self;
+        made.retain_logs(|record| filter.keeps(Source::Unknown("platform"), record, filtered));
+        if made.is_empty() {
+            return;
+        }
+        for chunk in made.into_chunks(&self.rules.own()) {
+            let _ = self.pipeline.ingest(chunk).await;
         }
     }
 

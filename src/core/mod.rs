@@ -15,6 +15,7 @@ pub mod logs;
 pub mod otlp;
 pub mod own_telemetry;
 pub mod patience;
+pub mod platform;
 pub mod probe;
 pub mod resource;
 pub mod retry;

@@ -47,8 +47,8 @@ pub struct Log {
     pub told_request_id: bool,
 }
 
-const REQUEST_ID: &str = "faas.invocation_id";
-const SOURCE: &str = "aws.lambda.telemetry.type";
+pub(crate) const REQUEST_ID: &str = "faas.invocation_id";
+pub(crate) const SOURCE: &str = "aws.lambda.telemetry.type";
 const PHASE: &str = "aws.lambda.phase";
 
 impl Log {

@@ -169,7 +169,8 @@ impl Record {
             instance_id: owned(raw.instance_id),
             name: owned(raw.name),
             state: owned(raw.state),
-            reason: owned(raw.reason),
+            // `platform.fault` is but a text.
+            reason: owned(raw.reason).or_else(|| owned(record)),
             dropped_records: number(raw.dropped_records),
             dropped_bytes: number(raw.dropped_bytes),
             metrics: Metrics::read(raw.metrics),
@@ -274,9 +275,10 @@ mod tests {
 
     #[test]
     fn what_is_no_record_says_nothing() {
-        for odd in ["null", "[]", "7", r#""text""#, r#"{"metrics":[],"spans":{},"tracing":null}"#] {
+        for odd in ["null", "[]", "7", r#"{"metrics":[],"spans":{},"tracing":null}"#] {
             assert_eq!(read(odd), Record::default(), "{odd}");
         }
         assert_eq!(Record::read(None), Record::default());
+        assert_eq!(read(r#""a text""#), Record { reason: Some("a text".to_owned()), ..Record::default() });
     }
 }
