@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use lambda_sandbox::collector::{Collector, Protocol, Received};
+use lambda_sandbox::collector::{Collector, Item, Protocol, Received};
 use lambda_sandbox::otlp::hex;
 use lambda_sandbox::{Context, Function, Payload, Sandbox, Transport};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -114,8 +114,11 @@ async fn are_joined_over(protocol: Protocol, spans: fn(&Context) -> Vec<Span>) {
         request_ids.push(invoke(&sandbox).await);
     }
     end(&sandbox).await;
+    let received = collector.received();
+    let servers = received.spans().filter(|span| span.item.kind() == SpanKind::Server);
+    assert_eq!(servers.count(), request_ids.len(), "none is made here beside the SDK's");
     for request_id in request_ids {
-        assert_joined(&collector.received(), &request_id, 6);
+        assert_joined(&received, &request_id, 6);
     }
 }
 
@@ -225,6 +228,33 @@ async fn spans_of_other_invocations_and_of_none_are_not_named() {
     assert_eq!(received.spans().filter(|span| request_ids.contains(&span.item.name)).count(), 4);
     for request_id in request_ids {
         assert_bare(&received, &request_id, 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_sdk_the_span_made_of_the_platforms_events_is_named() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::start().await.expect("a collector");
+        let function = Function::builtin(|context| async move {
+            context.log_lines(4);
+            Ok(Value::Null)
+        });
+        let sandbox = sandbox(&collector, protocol).function(function).start().await.expect("a sandbox");
+        let request_ids = [invoke(&sandbox).await, invoke(&sandbox).await];
+        end(&sandbox).await;
+        let received = collector.received();
+        for request_id in request_ids {
+            let of_it = |span: &Item<'_, Span>| {
+                span.attribute("faas.invocation_id").as_deref() == Some(&request_id)
+                    && span.item.kind() == SpanKind::Server
+            };
+            let spans: Vec<_> = received.spans().filter(of_it).collect();
+            assert_eq!(spans.len(), 1, "{request_id}");
+            let span = (hex(&spans[0].item.trace_id), hex(&spans[0].item.span_id));
+            let records = records(&received, &request_id);
+            assert_eq!(records.len(), 4);
+            assert!(records.iter().all(|(_, named)| *named == span), "{span:?}: {records:?}");
+        }
     }
 }
 
