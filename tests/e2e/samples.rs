@@ -18,10 +18,16 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// The endpoint and the protocol of an SDK.
 const SDKS: [(&str, &str); 2] = [("http://{ip}:4317", "grpc"), ("http://{ip}:4318", "http/protobuf")];
 
-/// A process, as `make e2e` installed it, that runs the function and sends its spans so.
-fn function(program: &str, arguments: &[&str], (endpoint, protocol): (&str, &str)) -> Function {
-    let program = Path::new(ROOT).join("target/e2e").join(program);
+/// A process that runs the function in `samples` and sends its spans so.
+fn function(
+    program: &Path,
+    arguments: &[&str],
+    samples: &Path,
+    (endpoint, protocol): (&str, &str),
+) -> Function {
     Function::command(program, arguments.iter().copied())
+        .env("LAMBDA_TASK_ROOT", samples.to_string_lossy())
+        .env("_HANDLER", "app.handler")
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
         .env("OTEL_SERVICE_NAME", "orders")
@@ -81,13 +87,26 @@ fn bodies_joined(received: &Received, request_id: &str) -> Vec<String> {
 async fn every_line_of_a_python_function_names_the_span_of_its_invocation() {
     let lines =
         ["a plain line", "a line through logging", "a line within a span of its own", "line two of two"];
+    let samples = Path::new(ROOT).join("tests/e2e/samples/python");
+    let python = Path::new(ROOT).join("target/e2e/bin/python");
     for (sdk, protocol) in SDKS.into_iter().zip([Protocol::Http, Protocol::Grpc]) {
-        let samples = Path::new(ROOT).join("tests/e2e/samples/python");
-        let function = function("bin/python", &["-m", "awslambdaric", "app.handler"], sdk)
+        let function = function(&python, &["-m", "awslambdaric", "app.handler"], &samples, sdk)
             .env("PYTHONPATH", samples.to_string_lossy())
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .env("LAMBDA_TASK_ROOT", samples.to_string_lossy())
-            .env("_HANDLER", "app.handler");
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        is_joined(function, protocol, &lines, "no stock").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_line_of_a_node_function_names_the_span_of_its_invocation() {
+    let lines = ["a plain line", "a line of a level", "a line within a span of its own", "line two of two"];
+    let samples = Path::new(ROOT).join("tests/e2e/samples/node");
+    let file = |name: &str| samples.join(name).to_string_lossy().into_owned();
+    let arguments = ["--require", &file("instrumentation.js"), &file("runtime.js")];
+    let packages = Path::new(ROOT).join("target/e2e/node/node_modules");
+    for (sdk, protocol) in SDKS.into_iter().zip([Protocol::Http, Protocol::Grpc]) {
+        let function = function(Path::new("node"), &arguments, &samples, sdk)
+            .env("NODE_PATH", packages.to_string_lossy());
         is_joined(function, protocol, &lines, "no stock").await;
     }
 }
