@@ -23,6 +23,7 @@ use crate::core::config::{
 };
 use crate::core::lifecycle::{self, Lifecycle, Task};
 use crate::core::logs::Timeline;
+use crate::core::platform::{self, Platform};
 use crate::core::resource::ResourceRules;
 use crate::core::secret_ref::SecretRef;
 use crate::core::signal::{PerSignal, Signal};
@@ -144,7 +145,13 @@ async fn start(
     let timeline = Timeline::new(config.function.managed_instances);
     let (intake, to_intake) =
         Intake::new(rules, timeline, Arc::clone(&untaken), to_pipeline.clone(), to_driver);
-    tasks.spawn(Task::Telemetry, intake.filtering(config.log_filter.clone()).run());
+    tasks.spawn(
+        Task::Telemetry,
+        intake
+            .filtering(config.log_filter.clone())
+            .telling_of(platform(config, registration.function_name))
+            .run(),
+    );
     let served = Arc::new(served(config));
     tasks.spawn(Task::Receiver, serve_grpc(grpc, Arc::clone(&served), SdkIntake(to_pipeline.clone())));
     tasks.spawn(Task::Receiver, serve_http(http, served, SdkIntake(to_pipeline.clone())));
@@ -170,6 +177,17 @@ async fn start(
         snap_start: config.function.snap_start,
     };
     Ok(Some(Driver::new(api, Lifecycle::new(limits), links, tasks, home)))
+}
+
+fn platform(config: &Config, function_name: String) -> Platform {
+    Platform::new(platform::Settings {
+        wanted: config.platform_events,
+        function_name,
+        concurrent: config.function.managed_instances,
+        init_on_demand: config.function.on_demand,
+        snap_start: config.function.snap_start,
+        xray_parents: config.stand_ins.xray,
+    })
 }
 
 /// Subscribes; says whether the ends of invocations will be told. Without, the extension still forwards what the SDK sends.

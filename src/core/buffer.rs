@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use crate::core::chunk::{Chunk, Origin};
 use crate::core::otlp::{self, Limits};
 use crate::core::signal::{PerSignal, Signal};
+use crate::core::trace_context::TraceContext;
 
 /// What keeping a chunk costs beside its bytes: its place in a queue that may be half empty, since it grows to twice its
 /// length, and what an allocator adds to an allocation. Without it ten thousand lines of an outage, each a small chunk of its
@@ -55,7 +56,7 @@ pub struct Batch {
     pub signal: Signal,
     /// Items in all chunks.
     pub items: usize,
-    /// Encoded size of all chunks.
+    /// The most bytes that all chunks may come to, encoded.
     pub bytes: usize,
     held: Vec<Held>,
 }
@@ -170,6 +171,20 @@ impl Buffer {
         batch
     }
 
+    /// Names the spans of their invocations, as far as `span_of` knows them, in log records that are about to leave.
+    pub fn stamp(&mut self, batch: &mut Batch, span_of: impl Fn(&str) -> Option<TraceContext>) {
+        for Held { chunk, .. } in &mut batch.held {
+            if let Some(context) = chunk.awaits_a_span().and_then(&span_of) {
+                let room = chunk.size();
+                chunk.stamp(&context);
+                let spared = room - chunk.size();
+                batch.bytes -= spared;
+                self.in_flight_bytes -= spared;
+                self.held_bytes -= spared;
+            }
+        }
+    }
+
     /// Takes back a batch that did not get through.
     pub fn give_back(&mut self, batch: Batch) {
         self.in_flight_bytes -= batch.cost();
@@ -254,7 +269,7 @@ impl Buffer {
 
 /// What it costs to keep a chunk.
 fn cost(chunk: &Chunk) -> usize {
-    chunk.bytes.len() + CHUNK_COST
+    chunk.size() + CHUNK_COST
 }
 
 impl Lane {
@@ -263,20 +278,20 @@ impl Lane {
     }
 
     fn push_back(&mut self, held: Held) {
-        self.bytes += held.chunk.bytes.len();
+        self.bytes += held.chunk.size();
         self.items += held.chunk.items;
         self.chunks.push_back(held);
     }
 
     fn push_front(&mut self, held: Held) {
-        self.bytes += held.chunk.bytes.len();
+        self.bytes += held.chunk.size();
         self.items += held.chunk.items;
         self.chunks.push_front(held);
     }
 
     fn pop_front(&mut self) -> Option<Held> {
         let held = self.chunks.pop_front()?;
-        self.bytes -= held.chunk.bytes.len();
+        self.bytes -= held.chunk.size();
         self.items -= held.chunk.items;
         Some(held)
     }
@@ -294,13 +309,13 @@ impl Cut {
     fn fill_from(&mut self, lane: &mut Lane, barrier: Barrier) {
         while let Some(next) = lane.chunks.front().filter(|next| next.age < barrier.0) {
             let fits = self.items + next.chunk.items <= self.limits.items
-                && self.bytes + next.chunk.bytes.len() <= self.limits.bytes;
+                && self.bytes + next.chunk.size() <= self.limits.bytes;
             if !fits && !self.held.is_empty() {
                 return;
             }
             let Some(held) = lane.pop_front() else { return };
             self.items += held.chunk.items;
-            self.bytes += held.chunk.bytes.len();
+            self.bytes += held.chunk.size();
             self.held.push(held);
         }
     }
@@ -313,6 +328,8 @@ impl Cut {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
     use proptest::prelude::*;
 
@@ -392,6 +409,45 @@ mod tests {
             buffer.release(&batch);
         }
         assert_eq!(items, 9);
+        assert_eq!((buffer.held_bytes, buffer.in_flight_bytes), (0, 0));
+    }
+
+    #[test]
+    fn log_records_name_their_span_when_they_leave_within_what_was_held_for_them() {
+        use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+        use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+        use prost::Message as _;
+        let scope_logs = vec![ScopeLogs { log_records: vec![LogRecord::default()], ..ScopeLogs::default() }];
+        let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
+        let line = Bytes::from(ExportLogsServiceRequest { resource_logs }.encode_to_vec());
+        let of = |invocation: &str| Chunk {
+            bytes: line.clone(),
+            invocation: Some(Arc::from(invocation)),
+            ..chunk(Signal::Logs, Origin::Platform, 1)
+        };
+        let size = of("a").size();
+        let mut buffer = buffer(2, 2 * size);
+        buffer.push(of("a"));
+        buffer.push(of("b"));
+        assert_eq!(buffer.take_dropped(), PerSignal::default());
+        assert_eq!(buffer.held_bytes, 2 * (CHUNK_COST + size));
+
+        let context = TraceContext { trace_id: [1; 16], span_id: [2; 8], sampled: true };
+        let awaiting = |batch: &Batch| {
+            batch.chunks().map(|chunk| chunk.awaits_a_span().map(str::to_owned)).collect::<Vec<_>>()
+        };
+        // As large as it may become.
+        let mut batch = buffer.take(Signal::Logs, Limits { items: 2, bytes: 2 * size }).expect("a batch");
+        buffer.stamp(&mut batch, |invocation| (invocation == "a").then_some(context));
+        assert_eq!(awaiting(&batch), [None, Some("b".to_owned())]);
+        buffer.give_back(batch);
+
+        let mut batch = buffer.take(Signal::Logs, Limits { items: 2, bytes: 2 * size }).expect("a batch");
+        buffer.stamp(&mut batch, |_| Some(context));
+        assert_eq!(awaiting(&batch), [None, None]);
+        assert!(batch.chunks().all(|chunk| chunk.bytes == otlp::stamp(&line, &context)));
+        assert_eq!(batch.bytes, batch.chunks().map(|chunk| chunk.bytes.len()).sum::<usize>());
+        buffer.release(&batch);
         assert_eq!((buffer.held_bytes, buffer.in_flight_bytes), (0, 0));
     }
 

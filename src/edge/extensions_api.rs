@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::core::platform::ShutdownReason;
 use crate::core::resource::Registration;
+use crate::core::xray::Header;
 
 /// The largest answer read; an event is below 2 KiB.
 const ANSWER_LIMIT: usize = 256 * 1024;
@@ -51,9 +53,15 @@ pub enum NextEvent {
         request_id: String,
         /// When the function times out, in milliseconds since the epoch, if the platform says.
         deadline_ms: Option<u64>,
+        /// The ARN that was invoked, with the version or alias.
+        invoked_arn: Option<String>,
+        /// The trace that it is part of, if the platform says.
+        xray: Option<Header>,
     },
     /// The environment ends.
     Shutdown {
+        /// Why.
+        reason: ShutdownReason,
         /// When SIGKILL comes, in milliseconds since the epoch, if the platform says.
         deadline_ms: Option<u64>,
     },
@@ -115,6 +123,10 @@ struct RawEvent {
     event_type: String,
     deadline_ms: Option<u64>,
     request_id: Option<String>,
+    invoked_function_arn: Option<String>,
+    shutdown_reason: Option<String>,
+    // Whatever it is, an invocation is one without it.
+    tracing: Option<serde_json::Value>,
 }
 
 #[derive(Serialize)]
@@ -214,8 +226,15 @@ impl ExtensionsApi {
         let event: RawEvent = parse(CALL, answer.body())?;
         let deadline_ms = event.deadline_ms;
         match (event.event_type.as_str(), event.request_id) {
-            ("INVOKE", Some(request_id)) => Ok(NextEvent::Invoke { request_id, deadline_ms }),
-            ("SHUTDOWN", _) => Ok(NextEvent::Shutdown { deadline_ms }),
+            ("INVOKE", Some(request_id)) => {
+                let value = event.tracing.as_ref().and_then(|tracing| tracing.get("value")?.as_str());
+                let xray = value.and_then(Header::read);
+                let invoked_arn = event.invoked_function_arn;
+                Ok(NextEvent::Invoke { request_id, deadline_ms, invoked_arn, xray })
+            }
+            ("SHUTDOWN", _) => {
+                Ok(NextEvent::Shutdown { reason: reason(event.shutdown_reason.as_deref()), deadline_ms })
+            }
             (other, _) => Err(ApiError::Answer { call: CALL, cause: format!("an event of type {other:?}") }),
         }
     }
@@ -340,6 +359,15 @@ async fn ended(connection: Option<&mut Connection<TokioIo<TcpStream>, Full<Bytes
     }
 }
 
+/// Platform: AWS's page prints the reasons in upper case, its emulator sends them in lower.
+fn reason(text: Option<&str>) -> ShutdownReason {
+    match text {
+        Some(text) if text.eq_ignore_ascii_case("timeout") => ShutdownReason::Timeout,
+        Some(text) if text.eq_ignore_ascii_case("failure") => ShutdownReason::Failure,
+        _ => ShutdownReason::Spindown,
+    }
+}
+
 fn expect_success(call: &'static str, answer: Response<Bytes>) -> Result<Response<Bytes>, ApiError> {
     if answer.status().is_success() {
         return Ok(answer);
@@ -363,7 +391,7 @@ mod tests {
 
     use super::*;
 
-    const INVOKE: &str = r#"{"eventType":"INVOKE","deadlineMs":1,"requestId":"a"}"#;
+    const INVOKE: &str = r#"{"eventType":"INVOKE","deadlineMs":1,"requestId":"a","tracing":{"value":"Root=1-5f35ae12-0c0fec141ab77a00bc047aa2;Parent=2be948a625588e32;Sampled=1"}}"#;
 
     /// An API that answers one request on each connection and then closes it, at once or when the test says so.
     async fn api(closes: mpsc::Receiver<()>) -> ExtensionsApi {
@@ -390,7 +418,9 @@ mod tests {
     async fn a_connection_that_the_platform_closes_between_two_calls_is_followed_by_a_new_one() {
         let (close, closes) = mpsc::channel(1);
         let mut api = api(closes).await;
-        let expected = NextEvent::Invoke { request_id: "a".to_owned(), deadline_ms: Some(1) };
+        let xray = Header::read("Root=1-5f35ae12-0c0fec141ab77a00bc047aa2;Parent=2be948a625588e32;Sampled=1");
+        let request_id = "a".to_owned();
+        let expected = NextEvent::Invoke { request_id, deadline_ms: Some(1), invoked_arn: None, xray };
         for _ in 0..5 {
             let event = timeout(Duration::from_mins(1), api.next()).await.expect("an answer in time");
             assert_eq!(event.expect("an event"), expected);
@@ -429,5 +459,15 @@ mod tests {
             error.starts_with(&format!("the Lambda Extensions API at {address} cannot be reached")),
             "{error}"
         );
+    }
+
+    #[test]
+    fn why_the_environment_ends_is_read_in_either_case() {
+        let read =
+            ["timeout", "TIMEOUT", "failure", "Failure", "spindown", "something new"].map(Some).map(reason);
+        let [timeout, failure, spindown] =
+            [ShutdownReason::Timeout, ShutdownReason::Failure, ShutdownReason::Spindown];
+        assert_eq!(read, [timeout, timeout, failure, failure, spindown, spindown]);
+        assert_eq!(reason(None), spindown);
     }
 }

@@ -29,8 +29,10 @@ pub use self::value::ListenAddress;
 use self::value::Text;
 pub use self::variables::{SECTIONS, Section, Shown, Variable};
 use crate::core::cadence::Strategy;
+use crate::core::correlation::StandIns;
 use crate::core::logs::filter::{Expression, Mask};
 use crate::core::logs::{self, Severity};
+use crate::core::platform;
 use crate::core::secret_ref::{SecretRef, Secrets};
 use crate::core::signal::PerSignal;
 
@@ -52,6 +54,8 @@ pub struct Config {
     pub telemetry_endpoint: ListenAddress,
     /// What it is asked to deliver.
     pub telemetry_types: TelemetryTypes,
+    /// What is made of the platform's events.
+    pub platform_events: platform::Wanted,
     /// `ROTEL_OTEL_RESOURCE_ATTRIBUTES`: set or replaced on every resource.
     pub resource_attributes: Vec<(String, String)>,
     /// `OTEL_RESOURCE_ATTRIBUTES` with `OTEL_SERVICE_NAME` over it: what the function's SDK will put on its own resource.
@@ -66,6 +70,8 @@ pub struct Config {
     pub flush_strategy: Strategy,
     /// Whether the extension sends metrics of itself.
     pub internal_telemetry: bool,
+    /// What log records name where no span of the function's SDK is known.
+    pub stand_ins: StandIns,
     /// What is left out and masked of the log records that are made here.
     pub log_filter: logs::Filter,
     /// What a fault at the start comes to.
@@ -213,11 +219,13 @@ fn read_with(variables: &Variables, secrets: Option<&Secrets>) -> Outcome {
     let telemetry_endpoint = reader.listen("ROTEL_TELEMETRY_ENDPOINT", "0.0.0.0", 8990);
     let resource_attributes = reader.resolved("ROTEL_OTEL_RESOURCE_ATTRIBUTES", value::attributes);
     let resource_attributes_awaited = resource_attributes == reader::Read::Awaited;
+    let platform_events = reader.platform_events();
     let config = Config {
         exports: reader.exports(&[&receiver.grpc, &receiver.http, &telemetry_endpoint]),
         receiver,
         telemetry_endpoint,
         telemetry_types: reader.telemetry_types(),
+        platform_events,
         resource_attributes: resource_attributes.value().unwrap_or_default(),
         sdk_resource_attributes: reader.sdk_resource_attributes(),
         flush_timeout: reader
@@ -227,6 +235,7 @@ fn read_with(variables: &Variables, secrets: Option<&Secrets>) -> Outcome {
         buffer_max_bytes: reader.buffer_max_bytes(&function),
         flush_strategy: reader.flush_strategy(),
         internal_telemetry: reader.parsed("ROTEL_ENABLE_INTERNAL_TELEMETRY", value::boolean).unwrap_or(false),
+        stand_ins: reader.stand_ins(platform_events.spans),
         log_filter: reader.log_filter(),
         on_init_error: reader.on_init_error(),
         log: reader.log(),
@@ -274,6 +283,23 @@ impl Reader<'_> {
         });
         let wanted = |name| types.as_ref().is_none_or(|types| types.contains(&name));
         TelemetryTypes { function: wanted("function"), extension: wanted("extension") }
+    }
+
+    fn platform_events(&mut self) -> platform::Wanted {
+        let forms = self.parsed("ROTEL_LAMBDA_PLATFORM_EVENTS", |text| {
+            let all = ["metrics", "spans", "logs", "none"].map(|form| (form, form));
+            let forms = value::words(text, "a form of platform events", &all)?;
+            if forms.len() > 1 && forms.contains(&"none") {
+                return Err(format!("{text} is none and more; write none alone, or leave it out"));
+            }
+            Ok(forms)
+        });
+        let wanted = |form, default| forms.as_ref().map_or(default, |forms| forms.contains(&form));
+        platform::Wanted {
+            metrics: wanted("metrics", true),
+            spans: wanted("spans", true),
+            logs: wanted("logs", false),
+        }
     }
 
     /// These two belong to the function's SDK, so a mistake in them is a warning of ours and no fault.
@@ -375,6 +401,11 @@ impl Reader<'_> {
         told.unwrap_or(Strategy::End)
     }
 
+    fn stand_ins(&mut self, made_here: bool) -> StandIns {
+        let xray = self.parsed("ROTEL_LAMBDA_XRAY_TRACE_CONTEXT", value::boolean).unwrap_or(false);
+        StandIns { made_here, xray }
+    }
+
     fn later_features(&mut self) {
         let words = |alternatives: &'static [&'static str], what: &'static str| {
             move |text: &Text<'_>| {
@@ -382,8 +413,6 @@ impl Reader<'_> {
                 value::words(text, what, &alternatives)
             }
         };
-        let of_the_platform = words(&["metrics", "spans", "logs", "none"], "a form of platform events");
-        self.without_effect("ROTEL_LAMBDA_PLATFORM_EVENTS", of_the_platform);
         self.without_effect("ROTEL_DEBUG_LOG", words(&["traces", "metrics", "logs"], "a signal"));
         self.without_effect("ROTEL_DEBUG_LOG_VERBOSITY", |text| {
             value::word(text, "a verbosity", &[("basic", ()), ("detailed", ())])

@@ -235,6 +235,7 @@ const MISTAKES: &[&[(&str, &str)]] = &[
     &[("ROTEL_OTLP_RECEIVER_LOGS_HTTP_PATH", "v1/logs")],
     &[("ROTEL_LAMBDA_TELEMETRY_TYPES", "platform,functions")],
     &[("ROTEL_LAMBDA_PLATFORM_EVENTS", "everything")],
+    &[("ROTEL_LAMBDA_PLATFORM_EVENTS", "none,logs")],
     &[("ROTEL_LAMBDA_LOG_MIN_SEVERITY", "loud")],
     &[("ROTEL_LAMBDA_LOG_EXCLUDE", "(GET|HEAD /health")],
     &[("ROTEL_LAMBDA_LOG_EXCLUDE", ".*")],
@@ -311,6 +312,7 @@ fn mistakes_are_told_with_cause_and_remedy() {
     ROTEL_OTLP_RECEIVER_LOGS_HTTP_PATH: "v1/logs" is not a path; write /v1/logs
     ROTEL_LAMBDA_TELEMETRY_TYPES: "functions" is not a type of the Telemetry API; write platform, function or extension
     ROTEL_LAMBDA_PLATFORM_EVENTS: "everything" is not a form of platform events; write metrics, spans, logs or none
+    ROTEL_LAMBDA_PLATFORM_EVENTS: "none,logs" is none and more; write none alone, or leave it out
     ROTEL_LAMBDA_LOG_MIN_SEVERITY: "loud" is not a severity; write trace, debug, info, warn, error or fatal
     ROTEL_LAMBDA_LOG_EXCLUDE: not a regular expression: found open group without closing ')'; write one in the syntax of the Rust crate regex-lite, several joined by |
     ROTEL_LAMBDA_LOG_EXCLUDE: the expression matches every text; write one that does not match the empty text
@@ -335,7 +337,6 @@ fn what_is_odd_is_told_as_a_warning() {
     let oddities: &[&[(&str, &str)]] = &[
         &[("ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY", "true")],
         &[("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "hunter2")],
-        &[("ROTEL_LAMBDA_PLATFORM_EVENTS", "metrics,logs")],
         &[("ROTEL_DEBUG_LOG", "traces,logs")],
         &[("ROTEL_DEBUG_LOG_VERBOSITY", "detailed")],
         &[("OTEL_RESOURCE_ATTRIBUTES", "team")],
@@ -352,7 +353,6 @@ fn what_is_odd_is_told_as_a_warning() {
     insta::assert_snapshot!(told(&lines), @r#"
     ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY: the endpoint's certificate is not checked, so anybody between can read the ingestion key; set ROTEL_OTLP_EXPORTER_TLS_CA_FILE instead
     ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD: it has no effect alone; set ROTEL_OTLP_EXPORTER_AUTHENTICATOR=basic as well
-    ROTEL_LAMBDA_PLATFORM_EVENTS: it has no effect in this version; remove it, or leave it for a later one
     ROTEL_DEBUG_LOG: it has no effect in this version; remove it, or leave it for a later one
     ROTEL_DEBUG_LOG_VERBOSITY: it has no effect in this version; remove it, or leave it for a later one
     OTEL_RESOURCE_ATTRIBUTES: part 1 has no "="; write name=value,name2=value2
@@ -626,4 +626,18 @@ fn flush_strategies_are_read_in_any_case() {
     assert_eq!(strategy(""), Strategy::End);
     assert_eq!(strategy("Adaptive"), Strategy::Adaptive);
     assert_eq!(strategy("periodic, 90s"), Strategy::Periodic(Duration::from_secs(90)));
+}
+
+#[test]
+fn platform_events_become_what_was_asked_for() {
+    let read = |text: &str| {
+        let wanted = outcome(&[ENDPOINT, ("ROTEL_LAMBDA_PLATFORM_EVENTS", text)]).config.platform_events;
+        (wanted.metrics, wanted.spans, wanted.logs)
+    };
+    assert_eq!(read(""), (true, true, false));
+    assert_eq!(read("metrics,spans"), (true, true, false));
+    assert_eq!(read("Logs, metrics"), (true, false, true));
+    assert_eq!(read("none"), (false, false, false));
+    // A fault, so that the default holds.
+    assert_eq!(read("everything"), (true, true, false));
 }

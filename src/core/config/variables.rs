@@ -235,7 +235,12 @@ const RECEIVER: &[Variable] = &[
     variable(
         "ROTEL_LAMBDA_PLATFORM_EVENTS",
         "metrics,spans",
-        "what is made of platform events: `metrics`, `spans`, `logs`, or `none`; without effect in this version",
+        "what is made of the platform's events, between commas: `metrics`; `spans` of invocations of which the SDK sends none; `logs`, the events as records; or `none`",
+    ),
+    variable(
+        "ROTEL_LAMBDA_XRAY_TRACE_CONTEXT",
+        "false",
+        "`true`: log records of an invocation of which no span is known when they leave name X-Ray's trace and span",
     ),
     variable(
         "ROTEL_LAMBDA_LOG_MIN_SEVERITY",

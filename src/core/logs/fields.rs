@@ -11,10 +11,10 @@ use opentelemetry_proto::tonic::common::v1::{
 use super::attributes::Attributes;
 use super::exception::{self, Exception};
 use super::severity::Severity;
-use super::trace_context;
 use super::{Log, REQUEST_ID, text};
 use crate::core::resource::string;
 use crate::core::time::{self, Told};
+use crate::core::trace_context;
 
 /// What a field may be for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,8 +106,8 @@ struct Taken {
     level: Option<(usize, Severity)>,
     time: Option<(usize, Told)>,
     request_id: Option<usize>,
-    trace_id: Option<(usize, Vec<u8>)>,
-    span_id: Option<(usize, Vec<u8>)>,
+    trace_id: Option<(usize, [u8; 16])>,
+    span_id: Option<(usize, [u8; 8])>,
     trace_flags: Option<(usize, u32)>,
     exception_type: Option<usize>,
     exception_message: Option<usize>,
@@ -186,8 +186,8 @@ impl Taken {
             || self.level.is_some_and(|(taken, _)| taken == at)
             || self.time.is_some_and(|(taken, _)| taken == at)
             || self.request_id == Some(at)
-            || self.trace_id.as_ref().is_some_and(|(taken, _)| *taken == at)
-            || self.span_id.as_ref().is_some_and(|(taken, _)| *taken == at)
+            || self.trace_id.is_some_and(|(taken, _)| taken == at)
+            || self.span_id.is_some_and(|(taken, _)| taken == at)
             || self.trace_flags.is_some_and(|(taken, _)| taken == at)
             || exception.contains(&Some(at))
     }
@@ -250,8 +250,8 @@ pub(super) fn take_fields(log: &mut Log, fields: Vec<KeyValue>, whole: &str, tim
         log.record.time_unix_nano = told.moment(log.record.time_unix_nano);
     }
     if let Some((_, trace_id)) = taken.trace_id {
-        log.record.trace_id = trace_id;
-        log.record.span_id = taken.span_id.map(|(_, id)| id).unwrap_or_default();
+        log.record.trace_id = trace_id.to_vec();
+        log.record.span_id = taken.span_id.map(|(_, id)| id.to_vec()).unwrap_or_default();
         log.record.flags = taken.trace_flags.map_or(0, |(_, flags)| flags);
     }
     log.record.attributes = attributes.into_list();

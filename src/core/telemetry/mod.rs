@@ -4,6 +4,8 @@
 //! be read costs only itself and is counted; a body that breaks off in the middle still gives what stands before the
 //! break. Shapes: AWS's "Lambda Telemetry API Event schema reference".
 
+mod record;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,6 +14,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+pub use self::record::{Metrics, Record, Span};
 use crate::core::time;
 
 /// One delivery, read.
@@ -39,23 +42,22 @@ pub enum Kind<'a> {
     Function(&'a RawValue),
     /// The same of an extension.
     Extension(&'a RawValue),
-    /// An environment starts to initialise.
-    InitStart {
-        /// Names the execution environment.
-        instance_id: Option<String>,
-    },
-    /// An invocation starts.
-    Start {
-        /// Of the invocation.
+    /// Something happened to an invocation.
+    Invocation {
+        /// What.
+        moment: Moment,
+        /// To which.
         request_id: String,
+        /// What the platform says of it.
+        record: Box<Record>,
     },
-    /// The runtime is done with an invocation, well or badly.
-    RuntimeDone {
-        /// Of the invocation.
-        request_id: String,
+    /// Something happened to the environment, or to an extension in it.
+    Environment {
+        /// What.
+        change: Change,
+        /// What the platform says of it.
+        record: Box<Record>,
     },
-    /// An event of the platform that changes nothing here.
-    Platform,
     /// A type that this version does not know, kept as it came.
     Unknown {
         /// The type's name.
@@ -63,6 +65,44 @@ pub enum Kind<'a> {
         /// Its record.
         record: &'a RawValue,
     },
+}
+
+/// What happened to an invocation, in the order of its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// `platform.start`: it starts.
+    Start,
+    /// `platform.runtimeDone`: the runtime is done with it, well or badly.
+    RuntimeDone,
+    /// `platform.report`: every extension is done with it, too.
+    Report,
+}
+
+/// What happened to the environment, in the order of its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// `platform.initStart`: it starts to initialise.
+    InitStart,
+    /// `platform.initRuntimeDone`: the runtime has initialised, well or badly.
+    InitRuntimeDone,
+    /// `platform.initReport`: every extension has, too.
+    InitReport,
+    /// `platform.restoreStart`: it comes back from a snapshot.
+    RestoreStart,
+    /// `platform.restoreRuntimeDone`: the runtime is back.
+    RestoreRuntimeDone,
+    /// `platform.restoreReport`: all is back.
+    RestoreReport,
+    /// `platform.extension`: an extension has registered.
+    Extension,
+    /// `platform.telemetrySubscription`: an extension has subscribed.
+    Subscription,
+    /// `platform.logsDropped`: the listener was too slow.
+    LogsDropped,
+    /// `platform.end`, which emulators send.
+    End,
+    /// `platform.fault`, which emulators send.
+    Fault,
 }
 
 /// Reads a delivery. Never fails: what cannot be read is counted.
@@ -170,15 +210,6 @@ impl<'de> Visitor<'de> for ElementVisitor {
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Fields<'a> {
-    #[serde(borrow)]
-    request_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    instance_id: Option<&'a RawValue>,
-}
-
 /// A text, or nothing where a value of another type stands.
 fn text(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
     let json = value?.get();
@@ -193,31 +224,32 @@ fn event<'a>(element: &Element<'a>) -> Option<Event<'a>> {
     // There is no other time of the platform's to compare it with.
     let time = text(element.time).as_deref().and_then(time::read).map(|told| told.moment(0));
     let record = element.record;
-    let fields =
-        || record.and_then(|record| serde_json::from_str::<Fields>(record.get()).ok()).unwrap_or_default();
+    let environment = |change| Some(Kind::Environment { change, record: Box::new(Record::read(record)) });
+    let invocation = |moment| {
+        let mut record = Box::new(Record::read(record));
+        Some(Kind::Invocation { moment, request_id: record.request_id.take()?, record })
+    };
     let kind = match name.as_ref() {
         // A record that is JSON's null reads as none.
-        "function" => Kind::Function(record.unwrap_or(RawValue::NULL)),
-        "extension" => Kind::Extension(record.unwrap_or(RawValue::NULL)),
-        "platform.initStart" => {
-            Kind::InitStart { instance_id: text(fields().instance_id).map(Cow::into_owned) }
-        }
-        "platform.start" => Kind::Start { request_id: text(fields().request_id)?.into_owned() },
-        "platform.runtimeDone" => Kind::RuntimeDone { request_id: text(fields().request_id)?.into_owned() },
-        "platform.initRuntimeDone"
-        | "platform.initReport"
-        | "platform.report"
-        | "platform.restoreStart"
-        | "platform.restoreRuntimeDone"
-        | "platform.restoreReport"
-        | "platform.extension"
-        | "platform.telemetrySubscription"
-        | "platform.logsDropped"
-        | "platform.end"
-        | "platform.fault" => Kind::Platform,
-        _ => Kind::Unknown { record: record.unwrap_or(RawValue::NULL), name: name.into_owned() },
+        "function" => Some(Kind::Function(record.unwrap_or(RawValue::NULL))),
+        "extension" => Some(Kind::Extension(record.unwrap_or(RawValue::NULL))),
+        "platform.start" => invocation(Moment::Start),
+        "platform.runtimeDone" => invocation(Moment::RuntimeDone),
+        "platform.report" => invocation(Moment::Report),
+        "platform.initStart" => environment(Change::InitStart),
+        "platform.initRuntimeDone" => environment(Change::InitRuntimeDone),
+        "platform.initReport" => environment(Change::InitReport),
+        "platform.restoreStart" => environment(Change::RestoreStart),
+        "platform.restoreRuntimeDone" => environment(Change::RestoreRuntimeDone),
+        "platform.restoreReport" => environment(Change::RestoreReport),
+        "platform.extension" => environment(Change::Extension),
+        "platform.telemetrySubscription" => environment(Change::Subscription),
+        "platform.logsDropped" => environment(Change::LogsDropped),
+        "platform.end" => environment(Change::End),
+        "platform.fault" => environment(Change::Fault),
+        _ => Some(Kind::Unknown { record: record.unwrap_or(RawValue::NULL), name: name.into_owned() }),
     };
-    Some(Event { time, kind })
+    Some(Event { time, kind: kind? })
 }
 
 #[cfg(test)]
@@ -238,9 +270,12 @@ mod tests {
         assert!(matches!(
             delivery.events.as_slice(),
             [
-                Event { time: Some(1_665_532_815_064_000_000), kind: Kind::Start { .. } },
+                Event {
+                    time: Some(1_665_532_815_064_000_000),
+                    kind: Kind::Invocation { moment: Moment::Start, .. }
+                },
                 Event { time: None, kind: Kind::Function(_) },
-                Event { time: None, kind: Kind::RuntimeDone { .. } },
+                Event { time: None, kind: Kind::Invocation { moment: Moment::RuntimeDone, .. } },
             ]
         ));
     }

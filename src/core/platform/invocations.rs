@@ -1,0 +1,162 @@
+//! The invocations that the platform has told of, as far as they are remembered.
+//!
+//! Events come twice, out of order and not at all, and a failed asynchronous invocation comes again under its request id.
+//! Which invocation an event belongs to is decided here, and whether it is news.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::outcome::Outcome;
+use crate::core::xray;
+
+/// How many are remembered. On managed instances as many may run side by side; elsewhere one runs, and the report of the
+/// one before is awaited.
+const REMEMBERED: usize = 64;
+
+/// Invocations, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Invocations {
+    known: VecDeque<Invocation>,
+    /// The first has begun.
+    begun: bool,
+}
+
+/// One of them. Times are nanoseconds since the epoch.
+#[derive(Debug)]
+pub(super) struct Invocation {
+    pub(super) request_id: Arc<str>,
+    pub(super) arn: Option<String>,
+    pub(super) xray: Option<xray::Header>,
+    /// The first of its environment.
+    pub(super) first: bool,
+    /// When INVOKE reached us.
+    pub(super) invoked: Option<u64>,
+    /// `platform.start`.
+    pub(super) started: Option<u64>,
+    /// `platform.runtimeDone`.
+    pub(super) done: Option<u64>,
+    /// `platform.report`.
+    pub(super) reported: Option<u64>,
+    /// How it ended, once that is known.
+    pub(super) end: Option<End>,
+}
+
+/// How an invocation ended.
+#[derive(Clone, Debug)]
+pub(super) struct End {
+    pub(super) outcome: Outcome,
+    pub(super) error_type: Option<String>,
+    pub(super) time: u64,
+    /// Milliseconds that the function took.
+    pub(super) duration: Option<f64>,
+    /// Its log record is yet to be made.
+    pub(super) untold: bool,
+}
+
+impl Invocation {
+    fn new(request_id: &str, first: bool) -> Self {
+        Self {
+            request_id: request_id.into(),
+            arn: None,
+            xray: None,
+            first,
+            invoked: None,
+            started: None,
+            done: None,
+            reported: None,
+            end: None,
+        }
+    }
+
+    /// When it began, as far as anybody told.
+    pub(super) fn began(&self) -> Option<u64> {
+        self.started.or(self.invoked)
+    }
+}
+
+impl Invocations {
+    pub(super) fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Invocation> {
+        self.known.iter_mut()
+    }
+
+    /// That which INVOKE tells of.
+    pub(super) fn invoked(&mut self, request_id: &str) -> Option<&mut Invocation> {
+        // Platform: INVOKE and the events come over two connections, in no order.
+        let known = self.last(request_id).filter(|(_, last)| last.invoked.is_none()).map(|(index, _)| index);
+        self.at_or_new(known, request_id)
+    }
+
+    /// That which `platform.start` tells of, if it is news.
+    pub(super) fn started(&mut self, request_id: &str, time: u64) -> Option<&mut Invocation> {
+        if self.any(request_id, |one| one.started == Some(time)) {
+            return None;
+        }
+        let index = match self.last(request_id) {
+            // Platform: a failed asynchronous invocation is repeated under its request id.
+            Some((_, Invocation { end: Some(end), started: Some(_), .. })) if end.time < time => None,
+            Some((_, Invocation { started: Some(_), .. })) => return None,
+            last => last.map(|(index, _)| index),
+        };
+        self.at_or_new(index, request_id).map(|invocation| {
+            invocation.started = Some(time);
+            invocation
+        })
+    }
+
+    /// That which `platform.runtimeDone` tells of, if it is news.
+    pub(super) fn done(&mut self, request_id: &str, time: u64) -> Option<&mut Invocation> {
+        let last = self.last(request_id);
+        if last.is_some_and(|(_, last)| last.done.is_some())
+            || self.any(request_id, |one| one.done == Some(time))
+        {
+            return None;
+        }
+        let index = last.map(|(index, _)| index);
+        self.at_or_new(index, request_id).map(|invocation| {
+            invocation.done = Some(time);
+            invocation
+        })
+    }
+
+    /// That which `platform.report` tells of, if it is news.
+    pub(super) fn reported(&mut self, request_id: &str, time: u64) -> Option<&mut Invocation> {
+        // Of two with one request id it is the older that waits for its report.
+        let waits = |one: &Invocation| &*one.request_id == request_id && one.reported.is_none();
+        let index = self.known.iter().position(waits);
+        let known = index.is_none() && self.last(request_id).is_some();
+        if known || self.any(request_id, |one| one.reported == Some(time)) {
+            return None;
+        }
+        self.at_or_new(index, request_id).map(|invocation| {
+            invocation.reported = Some(time);
+            invocation
+        })
+    }
+
+    fn any(&self, request_id: &str, is_so: impl Fn(&Invocation) -> bool) -> bool {
+        self.known.iter().any(|one| &*one.request_id == request_id && is_so(one))
+    }
+
+    fn last(&self, request_id: &str) -> Option<(usize, &Invocation)> {
+        self.known.iter().enumerate().rfind(|(_, one)| &*one.request_id == request_id)
+    }
+
+    /// Those that have not ended: all of them, or the last where one follows another, so that one whose end was never told
+    /// is not taken for running.
+    pub(super) fn open(&mut self, concurrent: bool) -> impl Iterator<Item = &mut Invocation> {
+        let last = if concurrent { REMEMBERED } else { 1 };
+        self.known.iter_mut().rev().take(last).filter(|one| one.end.is_none())
+    }
+
+    fn at_or_new(&mut self, index: Option<usize>, request_id: &str) -> Option<&mut Invocation> {
+        if let Some(index) = index {
+            return self.known.get_mut(index);
+        }
+        if self.known.len() == REMEMBERED {
+            self.known.pop_front();
+        }
+        let first = !std::mem::replace(&mut self.begun, true);
+        self.known.push_back(Invocation::new(request_id, first));
+        self.known.back_mut()
+    }
+}

@@ -1,0 +1,500 @@
+//! What the platform tells of the environment and its invocations, as metrics, spans and log records of its own.
+//!
+//! A state machine fed with the platform's events and with INVOKE and SHUTDOWN. It promises that an invocation is counted
+//! once, whatever comes twice, out of order or not at all: its end is the first that tells of it, `platform.runtimeDone`,
+//! `platform.report` (managed instances have no other, and elsewhere it comes an invocation later) or SHUTDOWN with a reason.
+//! What only the report has goes with what leaves next. How the end of a function that cannot tell of it itself is told:
+//! [`outcome`]. Which spans are sent is the pipeline's decision, which knows whether the SDK sent its own.
+
+mod attribute;
+mod invocations;
+mod logs;
+mod made;
+mod meter;
+mod outcome;
+mod spans;
+mod stage;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use self::invocations::{End, Invocation, Invocations};
+pub use self::made::{Made, SCOPE};
+use self::meter::{Instrument, Meter};
+pub use self::outcome::Outcome;
+use self::spans::{Invoked, Place, after};
+use self::stage::Stage;
+use crate::core::correlation::TraceContext;
+use crate::core::telemetry::{Change, Event, Kind, Moment, Record};
+use crate::core::xray;
+
+/// How many events of the environment are remembered, to know a second delivery of them by.
+const REMEMBERED: usize = 32;
+const MEGABYTE: f64 = 1_048_576.0;
+
+/// What is made of the platform's events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Counters and distributions.
+    pub metrics: bool,
+    /// Spans of invocations, of the init and of the restore.
+    pub spans: bool,
+    /// The events themselves as log records.
+    pub logs: bool,
+}
+
+/// Where the function lives, as far as it matters here.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// What is made.
+    pub wanted: Wanted,
+    /// The function's name, which its spans bear.
+    pub function_name: String,
+    /// Invocations run side by side.
+    pub concurrent: bool,
+    /// Somebody waits for the init, so that it belongs to the first invocation.
+    pub init_on_demand: bool,
+    /// The environment comes from a snapshot, so that its restore belongs to the first invocation.
+    pub snap_start: bool,
+    /// The spans of X-Ray can be found where ours go, so that they can be parents.
+    pub xray_parents: bool,
+}
+
+/// Why the environment ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShutdownReason {
+    /// It is not needed any more, or nobody says why.
+    Spindown,
+    /// The function's time was up.
+    Timeout,
+    /// A process exited.
+    Failure,
+}
+
+/// The state machine.
+#[derive(Debug, Default)]
+pub struct Platform {
+    settings: Settings,
+    invocations: Invocations,
+    init: Stage,
+    restore: Stage,
+    instance_id: Option<String>,
+    recent: VecDeque<(Change, u64, Option<String>)>,
+    meter: Meter,
+    /// What was measured is to leave with what leaves next.
+    due: bool,
+    stopping: bool,
+    made: Made,
+}
+
+impl Platform {
+    /// Before anything has happened.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    /// INVOKE came, at `now` in nanoseconds since the epoch.
+    pub fn invoked(&mut self, request_id: &str, arn: Option<&str>, now: u64) {
+        self.tell_ends(now);
+        if let Some(invocation) = self.invocations.invoked(request_id) {
+            invocation.invoked = Some(now);
+            invocation.arn = arn.map(str::to_owned);
+        }
+    }
+
+    /// SHUTDOWN came, at `now` in nanoseconds since the epoch.
+    pub fn shut_down(&mut self, reason: ShutdownReason, now: u64) {
+        self.stopping = true;
+        let outcome = match reason {
+            ShutdownReason::Spindown => None,
+            ShutdownReason::Timeout => Some(Outcome::Timeout),
+            ShutdownReason::Failure => Some(Outcome::Crash),
+        };
+        if let Some(outcome) = outcome {
+            let mut ended = Vec::new();
+            for invocation in self.invocations.open(self.settings.concurrent) {
+                let began = invocation.began();
+                let duration = began.map(|began| milliseconds(now.saturating_sub(began)));
+                invocation.end = Some(End { outcome, error_type: None, time: now, duration, untold: true });
+                ended.extend(Ended::of(invocation, &self.settings));
+            }
+            for ended in ended {
+                self.conclude(&ended);
+            }
+        }
+        self.tell_ends(now);
+        self.show_stages_alone();
+        self.due = true;
+    }
+
+    /// Takes a delivery's events, `now` being nanoseconds since the epoch. Their order in it means nothing.
+    pub fn take_in(&mut self, events: &[Event<'_>], now: u64) {
+        let mut of_environment = Vec::new();
+        let mut of_invocations = Vec::new();
+        for event in events {
+            let time = event.time.unwrap_or(now);
+            match &event.kind {
+                Kind::Environment { change, record } => of_environment.push((*change, time, &**record)),
+                Kind::Invocation { moment, request_id, record } => {
+                    of_invocations.push((*moment, time, request_id.as_str(), &**record));
+                }
+                Kind::Function(_) | Kind::Extension(_) | Kind::Unknown { .. } => {}
+            }
+        }
+        of_environment.sort_by_key(|(change, time, _)| (*change, *time));
+        of_invocations.sort_by_key(|(moment, time, ..)| (*moment, *time));
+        for (change, time, record) in of_environment {
+            self.changed(change, record, time, now);
+        }
+        for (moment, time, request_id, record) in of_invocations {
+            match moment {
+                Moment::Start => self.started(request_id, record, time, now),
+                Moment::RuntimeDone => self.runtime_done(request_id, record, time, now),
+                Moment::Report => self.reported(request_id, record, time, now),
+            }
+        }
+        if self.stopping {
+            self.tell_ends(now);
+        }
+    }
+
+    /// What there is to send.
+    pub fn take(&mut self) -> Made {
+        let mut made = std::mem::take(&mut self.made);
+        if self.settings.wanted.metrics && (self.due || self.stopping) {
+            made.metrics = self.meter.take();
+            self.due = false;
+        }
+        made
+    }
+
+    fn started(&mut self, request_id: &str, record: &Record, time: u64, now: u64) {
+        let Some(invocation) = self.invocations.started(request_id, time) else { return };
+        invocation.take_tracing(record);
+        self.log_invocation(Moment::Start, request_id, record, (time, now));
+    }
+
+    fn runtime_done(&mut self, request_id: &str, record: &Record, time: u64, now: u64) {
+        let Some(invocation) = self.invocations.done(request_id, time) else { return };
+        invocation.take_tracing(record);
+        let news = invocation.end_by(record, record.metrics.duration, time);
+        let Some(ended) = Ended::of(invocation, &self.settings) else { return };
+        if news {
+            self.conclude(&ended);
+        }
+        if let Some(bytes) = record.metrics.produced_bytes {
+            self.meter.record(Instrument::ProducedBytes, bytes, ended.from, time);
+        }
+        self.show_phases(&ended, record);
+        self.log_invocation(Moment::RuntimeDone, request_id, record, (time, now));
+        self.tell_end(&ended, None, now);
+    }
+
+    fn reported(&mut self, request_id: &str, record: &Record, time: u64, now: u64) {
+        let Some(invocation) = self.invocations.reported(request_id, time) else { return };
+        invocation.take_tracing(record);
+        let metrics = &record.metrics;
+        let done = invocation.end.as_ref().and_then(|end| end.duration);
+        // Platform: managed instances tell of no other end, and of this one later than it was.
+        let end = invocation.began().zip(metrics.duration).map_or(time, |(began, took)| after(began, took));
+        let news = invocation.end_by(record, metrics.duration, end);
+        let memory = metrics.max_memory_used.zip(metrics.memory_size);
+        // Platform: most runtimes are killed without a word of it when the memory is used up.
+        if let Some(end) = &mut invocation.end
+            && end.outcome == Outcome::Crash
+            && memory.is_some_and(|(used, size)| used >= size)
+        {
+            end.outcome = Outcome::OutOfMemory;
+        }
+        let Some(ended) = Ended::of(invocation, &self.settings) else { return };
+        if news {
+            self.conclude(&ended);
+        }
+        let overhead: f64 = record
+            .spans
+            .iter()
+            .filter(|span| span.name == "extensionOverhead")
+            .map(|span| span.duration)
+            .sum();
+        let post_runtime = if overhead > 0.0 {
+            Some(overhead)
+        } else {
+            // Platform: the whole of it ends when the last extension asks for more.
+            metrics.duration.zip(done).map(|(all, done)| all - done).filter(|rest| !news && *rest >= 0.0)
+        };
+        let init = metrics.init_duration.filter(|_| !self.init.reported && ended.cold);
+        self.init.reported |= init.is_some();
+        let values = [
+            (Instrument::InitDuration, init.map(seconds)),
+            (Instrument::MemoryUsage, metrics.max_memory_used.map(|used| used * MEGABYTE)),
+            (Instrument::BilledDuration, metrics.billed_duration.map(seconds)),
+            (Instrument::PostRuntimeDuration, post_runtime.map(seconds)),
+            (
+                Instrument::RestoreDuration,
+                metrics.restore_duration.filter(|_| !self.restore.reported).map(seconds),
+            ),
+            (Instrument::MemorySize, metrics.memory_size.map(|size| size * MEGABYTE)),
+        ];
+        for (instrument, value) in values {
+            if let Some(value) = value {
+                self.meter.record(instrument, value, ended.from, time);
+            }
+        }
+        self.show_phases(&ended, record);
+        self.log_invocation(Moment::Report, request_id, record, (time, now));
+        self.tell_end(&ended, memory, now);
+    }
+
+    fn changed(&mut self, change: Change, record: &Record, time: u64, now: u64) {
+        let seen = (change, time, record.name.clone());
+        if self.recent.contains(&seen) {
+            return;
+        }
+        if self.recent.len() == REMEMBERED {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(seen);
+        match change {
+            Change::InitStart => {
+                self.instance_id = record.instance_id.clone();
+                self.init.start(time);
+            }
+            Change::InitRuntimeDone => self.init.runtime_done(record, time),
+            Change::InitReport => {
+                if self.init.report(record, time) {
+                    self.measure_stage(Instrument::InitDuration, record, time);
+                }
+            }
+            Change::RestoreStart => self.restore.start(time),
+            Change::RestoreRuntimeDone => self.restore.runtime_done(record, time),
+            Change::RestoreReport => {
+                if self.restore.report(record, time) {
+                    self.measure_stage(Instrument::RestoreDuration, record, time);
+                }
+            }
+            Change::LogsDropped => {
+                let from = time;
+                if let Some(records) = record.dropped_records {
+                    self.meter.record(Instrument::LogsDropped, records, from, time);
+                }
+                if let Some(bytes) = record.dropped_bytes {
+                    self.meter.record(Instrument::LogBytesDropped, bytes, from, time);
+                }
+            }
+            Change::Extension | Change::Subscription | Change::End | Change::Fault => {}
+        }
+        if self.settings.wanted.logs
+            && let Some(log) = logs::of_environment(change, record, (time, now))
+        {
+            self.made.logs.push((None, log));
+        }
+        for stage in [&mut self.init, &mut self.restore] {
+            if let Some((outcome, error_type, time, duration)) = stage.take_failure() {
+                let end = outcome::End { error_type: error_type.as_deref(), time, duration, memory: None };
+                self.made.logs.push((None, outcome::init_failed(outcome, &end, now)));
+            }
+        }
+        if self.stopping {
+            self.show_stages_alone();
+        } else if self.init.reported && !self.settings.init_on_demand {
+            self.show_init_alone();
+        }
+    }
+
+    fn measure_stage(&mut self, instrument: Instrument, record: &Record, time: u64) {
+        if let Some(duration) = record.metrics.duration {
+            self.meter.record(instrument, seconds(duration), time.saturating_sub(after(0, duration)), time);
+        }
+    }
+
+    /// Counts an invocation and makes its span, once.
+    fn conclude(&mut self, ended: &Ended) {
+        let (from, to) = (ended.from, ended.end.time);
+        let instrument = match ended.end.outcome {
+            Outcome::Success => Instrument::Invocations,
+            Outcome::Timeout => Instrument::Timeouts,
+            Outcome::Error | Outcome::Crash | Outcome::OutOfMemory => Instrument::Errors,
+        };
+        self.meter.count(instrument, from, to);
+        if ended.cold {
+            self.meter.count(Instrument::ColdStarts, from, to);
+        }
+        if let Some(duration) = ended.end.duration {
+            self.meter.record(Instrument::InvokeDuration, seconds(duration), from, to);
+        }
+        self.due = true;
+        if !self.settings.wanted.spans {
+            return;
+        }
+        let context = ended.context();
+        // A parent that is nowhere to be found makes a trace look as if its beginning were missing.
+        let parent = ended.xray.filter(|_| self.settings.xray_parents).and_then(|xray| xray.parent);
+        let mut spans = vec![spans::invocation(
+            context,
+            &Invoked {
+                request_id: &ended.request_id,
+                name: &self.settings.function_name,
+                arn: ended.arn.as_deref(),
+                cold: ended.cold,
+                parent,
+                outcome: ended.end.outcome,
+                error_type: ended.end.error_type.as_deref(),
+                from,
+                to,
+            },
+        )];
+        if ended.cold {
+            let place = Place::under(context, &ended.request_id);
+            spans.extend(self.init.take_spans("init", place));
+            spans.extend(self.restore.take_spans("restore", place));
+        }
+        self.made.spans.push((Some(Arc::clone(&ended.request_id)), spans));
+    }
+
+    /// Makes spans of an invocation's phases, under its own.
+    fn show_phases(&mut self, ended: &Ended, record: &Record) {
+        if !self.settings.wanted.spans || record.spans.is_empty() {
+            return;
+        }
+        let phases = spans::phases(Place::under(ended.context(), &ended.request_id), &record.spans);
+        match self.made.spans.last_mut() {
+            Some((invocation, spans)) if invocation.as_ref() == Some(&ended.request_id) => {
+                spans.extend(phases)
+            }
+            _ => self.made.spans.push((Some(Arc::clone(&ended.request_id)), phases.collect())),
+        }
+    }
+
+    /// What belongs to no invocation has a trace of its own.
+    fn show_stages_alone(&mut self) {
+        self.show_init_alone();
+        show_alone(
+            "restore",
+            &mut self.restore,
+            self.instance_id.as_deref(),
+            self.settings.wanted,
+            &mut self.made,
+        );
+    }
+
+    fn show_init_alone(&mut self) {
+        show_alone("init", &mut self.init, self.instance_id.as_deref(), self.settings.wanted, &mut self.made);
+    }
+
+    fn log_invocation(&mut self, moment: Moment, request_id: &str, record: &Record, times: (u64, u64)) {
+        if self.settings.wanted.logs {
+            let log = logs::of_invocation(moment, request_id, record, times);
+            self.made.logs.push((Some(request_id.into()), log));
+        }
+    }
+
+    /// Makes the log record of an invocation's end, if it is due. A crash waits for what the report says of the memory.
+    fn tell_end(&mut self, ended: &Ended, memory: Option<(f64, f64)>, now: u64) {
+        let waits = ended.end.outcome == Outcome::Crash && !ended.reported;
+        if waits || !ended.end.untold {
+            return;
+        }
+        for invocation in self.invocations.iter_mut().filter(|one| one.request_id == ended.request_id) {
+            if let Some(end) = &mut invocation.end {
+                end.untold = false;
+            }
+        }
+        self.push_end(ended, memory, now);
+    }
+
+    /// Makes the log records of all ends that are not told yet, because nothing more will be known of them in time.
+    fn tell_ends(&mut self, now: u64) {
+        let mut untold = Vec::new();
+        for invocation in self.invocations.iter_mut() {
+            untold.extend(Ended::of(invocation, &self.settings).filter(|ended| ended.end.untold));
+            if let Some(end) = &mut invocation.end {
+                end.untold = false;
+            }
+        }
+        for ended in untold {
+            self.push_end(&ended, None, now);
+        }
+    }
+
+    fn push_end(&mut self, ended: &Ended, memory: Option<(f64, f64)>, now: u64) {
+        let End { outcome, error_type, time, duration, .. } = &ended.end;
+        let end =
+            outcome::End { error_type: error_type.as_deref(), time: *time, duration: *duration, memory };
+        if let Some(record) = outcome::record(*outcome, &ended.request_id, &end, now) {
+            self.made.logs.push((Some(Arc::clone(&ended.request_id)), record));
+        }
+    }
+}
+
+/// Makes the spans of a stage that belongs to no invocation, in a trace of its own.
+fn show_alone(name: &str, stage: &mut Stage, instance_id: Option<&str>, wanted: Wanted, made: &mut Made) {
+    let Some((from, _)) = stage.interval().filter(|_| wanted.spans) else { return };
+    let seed = format!("{name} {from} {}", instance_id.unwrap_or_default());
+    let trace_id = TraceContext::of_invocation(&seed, None).trace_id;
+    let spans = stage.take_spans(name, Place { trace_id, parent: None, seed: &seed });
+    if !spans.is_empty() {
+        made.spans.push((None, spans));
+    }
+}
+
+impl Invocation {
+    fn take_tracing(&mut self, record: &Record) {
+        self.xray = self.xray.or_else(|| xray::Header::read(record.tracing.as_deref()?));
+    }
+
+    /// Ends it as an event says, if it has not ended yet; says whether it did.
+    fn end_by(&mut self, record: &Record, duration: Option<f64>, time: u64) -> bool {
+        if self.end.is_some() {
+            return false;
+        }
+        let error_type = record.error_type.clone();
+        let outcome = Outcome::of(record.status.as_deref(), error_type.as_deref());
+        self.end = Some(End { outcome, error_type, time, duration, untold: true });
+        true
+    }
+}
+
+/// An invocation that has ended, apart from the others.
+#[derive(Debug)]
+struct Ended {
+    request_id: Arc<str>,
+    arn: Option<String>,
+    xray: Option<xray::Header>,
+    cold: bool,
+    reported: bool,
+    from: u64,
+    end: End,
+}
+
+impl Ended {
+    /// `None` while it has not ended.
+    fn of(invocation: &Invocation, settings: &Settings) -> Option<Self> {
+        let end = invocation.end.as_ref()?;
+        let long = end.duration.map_or(0, |duration| after(0, duration));
+        let from = invocation.began().unwrap_or_else(|| end.time.saturating_sub(long));
+        Some(Self {
+            request_id: Arc::clone(&invocation.request_id),
+            arn: invocation.arn.clone(),
+            xray: invocation.xray,
+            cold: invocation.first && (settings.init_on_demand || settings.snap_start),
+            reported: invocation.reported.is_some(),
+            from: from.min(end.time),
+            end: end.clone(),
+        })
+    }
+
+    /// Its span.
+    fn context(&self) -> TraceContext {
+        TraceContext::of_invocation(&self.request_id, self.xray.as_ref())
+    }
+}
+
+fn milliseconds(nanos: u64) -> f64 {
+    std::time::Duration::from_nanos(nanos).as_secs_f64() * 1e3
+}
+
+fn seconds(milliseconds: f64) -> f64 {
+    milliseconds / 1e3
+}

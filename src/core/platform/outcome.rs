@@ -1,0 +1,159 @@
+//! How an invocation ended, and the log record that says so where the function itself could not.
+//!
+//! A handler that raises an error has its runtime log it. A function that times out, crashes or runs out of memory is
+//! ended in the midst of what it did, and only the platform knows; so this record is made whatever
+//! `ROTEL_LAMBDA_PLATFORM_EVENTS` asks for. Status and error types: AWS's "Telemetry API Event schema reference".
+
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+
+use super::attribute::{double, text};
+use crate::core::logs::{self, Severity};
+use crate::core::resource::string;
+
+/// How an invocation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The function answered.
+    Success,
+    /// It answered with an error.
+    Error,
+    /// It was still running when its time was up.
+    Timeout,
+    /// Its process, or an extension's, ended.
+    Crash,
+    /// The same, because the memory was used up.
+    OutOfMemory,
+}
+
+impl Outcome {
+    /// What `status` and `errorType` of the platform's events come to. A status that nobody knows yet is no error unless
+    /// an error type stands beside it.
+    pub(super) fn of(status: Option<&str>, error_type: Option<&str>) -> Self {
+        match (status.map(str::to_ascii_lowercase).as_deref(), error_type) {
+            (Some("timeout"), _) => Self::Timeout,
+            (Some("success"), _) => Self::Success,
+            (_, Some("Sandbox.Timedout" | "Sandbox.Timeout")) => Self::Timeout,
+            (_, Some("Runtime.OutOfMemory")) => Self::OutOfMemory,
+            (_, Some("Runtime.ExitError" | "Sandbox.Failure")) => Self::Crash,
+            (_, Some(error)) if error.starts_with("Extension.") => Self::Crash,
+            (Some("failure"), _) => Self::Crash,
+            (Some("error"), _) | (_, Some(_)) => Self::Error,
+            (_, None) => Self::Success,
+        }
+    }
+
+    /// Its name among attributes, which stands in `error.type`, too, where the platform names no error type.
+    pub(super) fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Success => None,
+            Self::Error => Some("error"),
+            Self::Timeout => Some("timeout"),
+            Self::Crash => Some("crash"),
+            Self::OutOfMemory => Some("out_of_memory"),
+        }
+    }
+
+    /// What happened, to follow the name of the invocation; `None` where the function can say so itself.
+    pub(super) fn sentence(self) -> Option<&'static str> {
+        match self {
+            Self::Success | Self::Error => None,
+            Self::Timeout => Some("timed out"),
+            Self::Crash => Some("crashed"),
+            Self::OutOfMemory => Some("ran out of memory"),
+        }
+    }
+}
+
+/// What there is to say of an end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct End<'a> {
+    /// `errorType`, if the platform named one.
+    pub(super) error_type: Option<&'a str>,
+    /// When, in nanoseconds since the epoch.
+    pub(super) time: u64,
+    /// Milliseconds from the start to the end.
+    pub(super) duration: Option<f64>,
+    /// Megabytes of memory that were used, and that there were.
+    pub(super) memory: Option<(f64, f64)>,
+}
+
+/// The record of an invocation's end; `None` where the function can tell of it itself.
+pub(super) fn record(outcome: Outcome, request_id: &str, end: &End<'_>, observed: u64) -> Option<LogRecord> {
+    let what = outcome.sentence()?;
+    let mut record = told(&format!("the invocation {request_id} {what}"), end, observed);
+    record.attributes.push(string(logs::REQUEST_ID, request_id));
+    record.attributes.extend(outcome.name().map(|name| string("aws.lambda.outcome", name)));
+    record.attributes.extend(error_type(outcome, end.error_type));
+    Some(record)
+}
+
+/// The record of an init that did not end well.
+pub(super) fn init_failed(outcome: Outcome, end: &End<'_>, observed: u64) -> LogRecord {
+    let mut record = told("the init of the execution environment failed", end, observed);
+    record.attributes.push(string("aws.lambda.outcome", "init_failure"));
+    record.attributes.extend(error_type(outcome, end.error_type));
+    record
+}
+
+/// `error.type` of what did not end well.
+pub(super) fn error_type(outcome: Outcome, error_type: Option<&str>) -> Option<KeyValue> {
+    let kind = outcome.name()?;
+    Some(string("error.type", error_type.unwrap_or(kind)))
+}
+
+fn told(what: &str, end: &End<'_>, observed: u64) -> LogRecord {
+    let mut body = what.to_owned();
+    let mut attributes = vec![string(logs::SOURCE, "platform")];
+    if let Some(duration) = end.duration {
+        body.push_str(&format!(" after {:.3} s", duration / 1e3));
+        attributes.push(double("aws.lambda.duration_ms", duration));
+    }
+    if let Some((used, size)) = end.memory {
+        body.push_str(&format!(", with {used} of {size} MB of memory used"));
+        attributes.push(double("aws.lambda.max_memory_used_mb", used));
+        attributes.push(double("aws.lambda.memory_size_mb", size));
+    }
+    if let Some(error_type) = end.error_type {
+        body.push_str(&format!(" ({error_type})"));
+    }
+    LogRecord {
+        time_unix_nano: end.time,
+        observed_time_unix_nano: observed,
+        severity_number: Severity::Error.number(),
+        severity_text: Severity::Error.as_str().to_owned(),
+        body: Some(text(&body)),
+        attributes,
+        ..LogRecord::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_and_error_type_come_to_an_outcome() {
+        let cases = [
+            (Some("success"), None, Outcome::Success),
+            (Some("SUCCESS"), None, Outcome::Success),
+            (Some("error"), None, Outcome::Error),
+            (Some("error"), Some("Function.Unknown"), Outcome::Error),
+            (Some("error"), Some("TimeoutError"), Outcome::Error),
+            (Some("error"), Some("Runtime.ExitError"), Outcome::Crash),
+            (Some("error"), Some("Extension.Crash"), Outcome::Crash),
+            (Some("failure"), None, Outcome::Crash),
+            (Some("failure"), Some("Sandbox.Timedout"), Outcome::Timeout),
+            (Some("error"), Some("Runtime.OutOfMemory"), Outcome::OutOfMemory),
+            (Some("timeout"), Some("Sandbox.Timedout"), Outcome::Timeout),
+            (Some("timeout"), None, Outcome::Timeout),
+            (Some("paused"), None, Outcome::Success),
+            (Some("paused"), Some("Function.Broken"), Outcome::Error),
+            (None, None, Outcome::Success),
+            (None, Some("Runtime.ExitError"), Outcome::Crash),
+        ];
+        for (status, error_type, outcome) in cases {
+            assert_eq!(Outcome::of(status, error_type), outcome, "{status:?} {error_type:?}");
+        }
+    }
+}

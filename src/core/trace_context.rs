@@ -1,0 +1,157 @@
+//! Trace contexts: as loggers write them, and the one that an invocation has without an SDK.
+
+use crate::core::xray;
+
+/// A span, named as OTLP names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    /// Of the trace; never all zeros.
+    pub trace_id: [u8; 16],
+    /// Of the span; never all zeros.
+    pub span_id: [u8; 8],
+    /// Whether the span is recorded, and so can be found.
+    pub sampled: bool,
+}
+
+impl TraceContext {
+    /// The span that stands for an invocation of which no SDK tells. Everybody who asks comes to the same one, so that logs
+    /// can name it before it is made.
+    ///
+    /// The trace is that of X-Ray where there is one, so that services which hand that on meet in it; else it is the
+    /// request id, a UUID, which has as many bits. The span id is the request id's last eight bytes.
+    pub fn of_invocation(request_id: &str, xray: Option<&xray::Header>) -> Self {
+        let uuid = uuid(request_id).unwrap_or_else(|| fnv_1a(request_id));
+        let [.., a, b, c, d, e, f, g, h] = uuid;
+        let span_id = [a, b, c, d, e, f, g, h];
+        Self {
+            trace_id: xray.map_or(uuid, |xray| xray.root),
+            // W3C takes all zeros for no span.
+            span_id: if span_id == [0; 8] { [0xff; 8] } else { span_id },
+            sampled: true,
+        }
+    }
+}
+
+/// A trace id: 32 hexadecimal digits, or X-Ray's form of the same, `1-5759e988-bd862e3fe1be46a994272793`.
+pub(super) fn trace_id(text: &str) -> Option<[u8; 16]> {
+    match text.strip_prefix("1-").and_then(|rest| rest.split_once('-')) {
+        Some((time, rest)) if time.len() == 8 && rest.len() == 24 => id(&format!("{time}{rest}")),
+        Some(_) => None,
+        None => id(text),
+    }
+}
+
+/// A span id: 16 hexadecimal digits.
+pub(super) fn span_id(text: &str) -> Option<[u8; 8]> {
+    id(text)
+}
+
+/// Trace flags as two hexadecimal digits, or whether the trace is sampled as loggers print a boolean.
+pub(super) fn flags(text: &str) -> Option<u32> {
+    match text {
+        "true" | "True" => Some(1),
+        "false" | "False" => Some(0),
+        _ if text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            u8::from_str_radix(text, 16).ok().map(u32::from)
+        }
+        _ => None,
+    }
+}
+
+/// A UUID as Lambda writes request ids, `3da1f2dc-3222-475e-9205-e2e6c6318895`, that is not all zeros.
+fn uuid(text: &str) -> Option<[u8; 16]> {
+    let mut groups = text.split('-');
+    let are_uuids = [8, 4, 4, 4, 12].iter().all(|len| groups.next().is_some_and(|group| group.len() == *len));
+    if are_uuids && groups.next().is_none() { id(&text.replace('-', "")) } else { None }
+}
+
+fn id<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    if pairs.len() != N {
+        return None;
+    }
+    let mut id = [0; N];
+    for (byte, [high, low]) in id.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    // All zeros is W3C's way to say that there is none.
+    (id != [0; N]).then_some(id)
+}
+
+fn digit(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+/// A hash of 128 bits that is the same in every process. Source: draft-eastlake-fnv.
+fn fnv_1a(text: &str) -> [u8; 16] {
+    const OFFSET_BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    let hash = text.bytes().fold(OFFSET_BASIS, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));
+    hash.max(1).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_hexadecimal_of_their_length_and_not_zero() {
+        let id =
+            [0x57, 0x59, 0xe9, 0x88, 0xbd, 0x86, 0x2e, 0x3f, 0xe1, 0xbe, 0x46, 0xa9, 0x94, 0x27, 0x27, 0x93];
+        assert_eq!(trace_id("5759e988bd862e3fe1be46a994272793"), Some(id));
+        assert_eq!(trace_id("5759E988BD862E3FE1BE46A994272793"), Some(id));
+        assert_eq!(trace_id("1-5759e988-bd862e3fe1be46a994272793"), Some(id));
+        assert_eq!(span_id("53995c3f42cd8ad8"), Some([0x53, 0x99, 0x5c, 0x3f, 0x42, 0xcd, 0x8a, 0xd8]));
+        for wrong in [
+            "",
+            "0",
+            "00000000000000000000000000000000",
+            "1-00000000-000000000000000000000000",
+            "1-5759e98-8bd862e3fe1be46a994272793",
+            "5759e988bd862e3fe1be46a99427279g",
+            "Root=1-5759e988-bd862e3fe1be46a994272793",
+            "ääääääääääääääää",
+        ] {
+            assert_eq!(trace_id(wrong), None, "{wrong}");
+        }
+        assert_eq!(span_id("0000000000000000"), None);
+    }
+
+    #[test]
+    fn flags_are_hexadecimal_or_a_boolean() {
+        let read = ["01", "00", "ff", "True", "false", "1", "yes", "+1"].map(flags);
+        assert_eq!(read, [Some(1), Some(0), Some(255), Some(1), Some(0), None, None, None]);
+    }
+
+    fn hex(context: TraceContext) -> String {
+        let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        format!("{} {}", hex(&context.trace_id), hex(&context.span_id))
+    }
+
+    #[test]
+    fn an_invocation_is_its_request_id_within_the_trace_of_xray() {
+        let request_id = "3da1f2dc-3222-475e-9205-e2e6c6318895";
+        let alone = TraceContext::of_invocation(request_id, None);
+        assert_eq!(hex(alone), "3da1f2dc3222475e9205e2e6c6318895 9205e2e6c6318895");
+        let xray = xray::Header::read("Root=1-5759e988-bd862e3fe1be46a994272793");
+        let traced = TraceContext::of_invocation(request_id, xray.as_ref());
+        assert_eq!(hex(traced), "5759e988bd862e3fe1be46a994272793 9205e2e6c6318895");
+    }
+
+    #[test]
+    fn a_request_id_that_is_no_uuid_is_hashed_and_no_id_is_ever_zero() {
+        // The FNV page's own answer for "foobar".
+        let hashed = TraceContext::of_invocation("foobar", None);
+        assert_eq!(hex(hashed), "343e1662793c64bf6f0d3597ba446f18 6f0d3597ba446f18");
+        for request_id in [
+            "",
+            "00000000-0000-0000-0000-000000000000",
+            "3da1f2dc-3222-475e-0000-000000000000",
+            "3da1f2dc3222475e9205e2e6c6318895",
+            "ää",
+        ] {
+            let context = TraceContext::of_invocation(request_id, None);
+            assert!(context.trace_id != [0; 16] && context.span_id != [0; 8], "{request_id}");
+        }
+    }
+}
