@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::{Id, JoinError};
 
 use super::flush::Again;
-use super::line::InFlight;
+use super::line::{InFlight, Line};
 use super::{Ended, Export, Pipeline, Sink};
 use crate::core::breaker::Retry;
 use crate::core::lifecycle::FlushReason;
@@ -141,7 +141,7 @@ impl<E: Export> Pipeline<E> {
         }
         let now = clock::now();
         let lines = || Signal::ALL.into_iter().map(|signal| self.lines.of(signal));
-        let longest = lines().filter_map(|line| line.probe_ends_at()).max().unwrap_or(now);
+        let longest = lines().filter_map(Line::probe_ends_at).max().unwrap_or(now);
         let waits = self.patience.suffices_for(longest.saturating_duration_since(now));
         for signal in Signal::ALL {
             let line = self.lines.of_mut(signal);
