@@ -37,8 +37,13 @@ pub enum Told {
         /// The ARN that was invoked.
         invoked_arn: Option<String>,
     },
-    /// `/next` answered SHUTDOWN.
-    ShutDown(ShutdownReason),
+    /// The environment ends, and the last flush is about to begin.
+    ShutDown {
+        /// Why it ends.
+        reason: ShutdownReason,
+        /// Dropped once what there is to say of that has been said.
+        heard: oneshot::Sender<()>,
+    },
     /// Drop this, to show that the intake has its turn still.
     Pulse(oneshot::Sender<()>),
 }
@@ -128,9 +133,10 @@ impl Intake {
                     self.platform.invoked(&request_id, invoked_arn.as_deref(), now);
                     self.send_made().await;
                 }
-                Told::ShutDown(reason) => {
+                Told::ShutDown { reason, heard } => {
                     self.platform.shut_down(reason, clock::epoch_nanos());
                     self.send_made().await;
+                    drop(heard);
                 }
                 Told::Delivery(body) => self.deliver(&body).await,
                 Told::Pulse(pulse) => drop(pulse),
