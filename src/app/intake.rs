@@ -1,7 +1,8 @@
 //! What comes from the Telemetry API, on its way to the pipeline and to the driver.
 //!
-//! A delivery's log records are enqueued before the driver is told of that delivery's `runtimeDone`, so that the flush
-//! which follows covers them. A task of its own: should a record make it panic, the exporter lives on.
+//! A delivery's log records, and what is made of its platform events, are enqueued before the driver is told of its
+//! `runtimeDone`, so that the flush which follows covers them. A task of its own: should a record make it panic, the
+//! exporter lives on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
