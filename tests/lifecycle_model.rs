@@ -13,6 +13,8 @@ use rotel_lambda_extension::core::lifecycle::{Action, Event, FlushReason, Lifecy
 const SCHEDULES: u64 = 1_000_000;
 const MARGIN: u64 = 100;
 const EXIT_MARGIN: u64 = 200;
+/// A flush ends so long before its timeout, where that is twice as long at least.
+const WIND_UP: u64 = 5;
 
 #[test]
 fn a_million_random_schedules_keep_every_promise() {
@@ -62,6 +64,11 @@ fn a_machine_without_flush_timeout_is_caught() {
     assert_caught(Broken::NoFlushTimeout, "held");
 }
 
+#[test]
+fn a_machine_that_uses_its_flush_timeout_up_is_caught() {
+    assert_caught(Broken::FlushTimeoutUsedUp, "than leaves time for /next");
+}
+
 fn assert_caught(broken: Broken, expected: &str) {
     let violations = (0..10_000).filter_map(|seed| World::new(seed, broken).run(&mut Seen::default()).err());
     let caught = violations.filter(|violation| violation.contains(expected)).count();
@@ -77,6 +84,7 @@ enum Broken {
     RequestIdNotCompared,
     NextDuringFlush,
     NoFlushTimeout,
+    FlushTimeoutUsedUp,
 }
 
 /// A machine, broken or not.
@@ -113,6 +121,9 @@ impl Machine {
         match self.broken {
             Broken::NoWatchdog if !self.flushing => None,
             Broken::NoFlushTimeout if self.flushing => None,
+            Broken::FlushTimeoutUsedUp if self.flushing => {
+                self.inner.timeout().map(|at| at + Duration::from_millis(WIND_UP))
+            }
             _ => self.inner.timeout(),
         }
     }
@@ -469,10 +480,10 @@ impl World {
                 return Err(format!("{} held past its deadline", invocation.request_id));
             }
             if let Some(done_at) = invocation.done_at
-                && self.now > done_at + self.flush_timeout
+                && self.now > done_at + self.flush_timeout.saturating_sub(WIND_UP)
             {
                 return Err(format!(
-                    "{} held longer than a flush after its runtimeDone",
+                    "{} held longer after its runtimeDone than leaves time for /next",
                     invocation.request_id
                 ));
             }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::app::intake::Told;
-use crate::app::pipeline::{Control, Handle};
+use crate::app::pipeline::{Control, Handle, Invocation};
 use crate::app::tasks::Tasks;
 use crate::core::cadence::{self, Beside, Cadence, Strategy};
 use crate::core::lifecycle::{Action, Event, FlushReason, Lifecycle, Task};
@@ -128,17 +128,20 @@ impl Driver {
 
     fn next_event(&mut self, answer: Result<NextEvent, ApiError>) -> Event {
         match answer {
-            Ok(NextEvent::Invoke { request_id, deadline_ms, invoked_arn }) => {
+            Ok(NextEvent::Invoke { request_id, deadline_ms, invoked_arn, xray }) => {
                 self.told_next_failed = false;
                 if std::mem::take(&mut self.home.snap_start) {
                     self.pipeline.control(Control::Restored);
                 }
                 let plan = self.cadence.on_invoke(clock::since_epoch(), fastrand::f64());
+                let invoked_at = Some(clock::epoch_nanos());
+                let invocation = Invocation { request_id: request_id.clone(), xray, invoked_at };
+                self.pipeline.control(Control::Invocation(invocation));
                 self.pipeline.control(Control::Open(plan.beside));
                 self.feel_the_pulse();
                 // Without it lines of the invocation's first moments lack their request id, and nothing else.
-                let _ =
-                    self.telemetry.try_send(Told::Invoked { request_id: request_id.clone(), invoked_arn });
+                let told = Told::Invoked { request_id: request_id.clone(), invoked_arn, xray };
+                let _ = self.telemetry.try_send(told);
                 let deadline = clock::instant_of(deadline_ms, FUNCTION_TIMEOUT_MOST);
                 Event::Invoke { request_id, deadline, flush_at_end: plan.flush_at_end }
             }
@@ -186,6 +189,7 @@ impl Driver {
     }
 
     fn call_next(&mut self) {
+        self.pipeline.control(Control::Over { at: clock::epoch_nanos() });
         self.pipeline.control(if self.lifecycle.ends_are_announced() {
             Control::Close
         } else if self.home.managed_instances {

@@ -13,14 +13,15 @@ use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::app::pipeline::{Control, Handle};
+use crate::app::pipeline::{Control, Handle, Invocation};
 use crate::core::chunk::{Chunk, Origin};
 use crate::core::logs::filter::Filtered;
 use crate::core::logs::{self, Filter, Source, Timeline};
 use crate::core::platform::{Platform, ShutdownReason};
 use crate::core::resource::ResourceRules;
 use crate::core::signal::Signal;
-use crate::core::telemetry::{self, Change, Kind, Moment};
+use crate::core::telemetry::{self, Change, Kind, Moment, Record};
+use crate::core::xray::Header;
 use crate::edge::clock;
 
 /// How many deliveries may wait: the platform sends one at a time, and each is at most 2 MiB.
@@ -37,6 +38,8 @@ pub enum Told {
         request_id: String,
         /// The ARN that was invoked.
         invoked_arn: Option<String>,
+        /// The trace that it is part of, if the platform says.
+        xray: Option<Header>,
     },
     /// The environment ends, and the last flush is about to begin.
     ShutDown {
@@ -84,6 +87,19 @@ struct Odd {
     told: u64,
 }
 
+/// Log records by the invocation whose span they are to name, those of each in their order. Most deliveries hold one.
+#[derive(Default)]
+struct ByInvocation(Vec<(Option<Arc<str>>, Vec<LogRecord>)>);
+
+impl ByInvocation {
+    fn of(&mut self, invocation: Option<&str>) -> &mut Vec<LogRecord> {
+        let known = self.0.iter().position(|(known, _)| known.as_deref() == invocation);
+        let found = known.map(|at| self.0.remove(at));
+        let (_, records) = self.0.push_mut(found.unwrap_or_else(|| (invocation.map(Arc::from), Vec::new())));
+        records
+    }
+}
+
 impl Intake {
     /// An intake and the way into it.
     pub fn new(
@@ -128,10 +144,10 @@ impl Intake {
     pub async fn run(mut self) {
         while let Some(told) = self.told.recv().await {
             match told {
-                Told::Invoked { request_id, invoked_arn } => {
+                Told::Invoked { request_id, invoked_arn, xray } => {
                     let now = clock::epoch_nanos();
                     self.timeline.invoked(&request_id, now);
-                    self.platform.invoked(&request_id, invoked_arn.as_deref(), now);
+                    self.platform.invoked(&request_id, invoked_arn.as_deref(), xray, now);
                     self.send_made().await;
                 }
                 Told::ShutDown { reason, heard } => {
@@ -149,7 +165,7 @@ impl Intake {
         let delivery = telemetry::read(body);
         let observed = clock::epoch_nanos();
         let mut done = Vec::new();
-        let mut records = Vec::new();
+        let mut records = ByInvocation::default();
         let mut unknown = 0;
         // The platform's events first: they say to which invocation a line belongs, wherever in the array they stand.
         for event in &delivery.events {
@@ -159,8 +175,12 @@ impl Intake {
                         self.learn_instance(id);
                     }
                 }
-                Kind::Invocation { moment: Moment::Start, request_id, .. } => {
+                Kind::Environment { change: Change::InitRuntimeDone, .. } => {
+                    self.timeline.initialised(event.time);
+                }
+                Kind::Invocation { moment: Moment::Start, request_id, record } => {
                     self.timeline.started(request_id, event.time);
+                    self.tell_of_start(request_id, record);
                 }
                 Kind::Invocation { moment: Moment::RuntimeDone, request_id, .. } => {
                     self.timeline.ended(request_id, event.time);
@@ -183,19 +203,26 @@ impl Intake {
             if !self.filter.keeps(source, &mut log.record, &mut self.filtered) {
                 continue;
             }
-            if !log.told_request_id
-                && let Some(request_id) = self.timeline.at(event.time.unwrap_or(observed))
-            {
-                logs::set_request_id(&mut log, request_id);
+            let made_at = event.time.unwrap_or(observed);
+            let of_then = self.timeline.at(made_at);
+            match of_then {
+                _ if log.told_request_id => {}
+                Some(request_id) => logs::set_request_id(&mut log, request_id),
+                None if self.timeline.is_init(made_at) => logs::set_init_phase(&mut log),
+                None => {}
             }
+            // Some loggers call by that name the id of another request, such as API Gateway's.
+            let told = log.request_id().filter(|told| self.timeline.knows(told));
+            let traced = !log.record.trace_id.is_empty();
+            let records = records.of(told.or(of_then).filter(|_| !traced));
             records.push(log.record);
         }
         self.odd.unreadable += delivery.unreadable;
         self.odd.unknown += unknown;
         self.tell_odd();
         self.tell_filtered();
-        if !records.is_empty() {
-            self.send(records).await;
+        for (invocation, records) in records.0 {
+            self.send(invocation, records).await;
         }
         self.platform.take_in(&delivery.events, observed);
         self.send_made().await;
@@ -205,14 +232,22 @@ impl Intake {
         }
     }
 
-    async fn send(&self, records: Vec<LogRecord>) {
+    async fn send(&self, invocation: Option<Arc<str>>, records: Vec<LogRecord>) {
         let items = records.len();
         let request =
             ExportLogsServiceRequest { resource_logs: vec![logs::under(self.rules.own(), records)] };
         let bytes = Bytes::from(request.encode_to_vec());
-        let chunk = Chunk { signal: Signal::Logs, bytes, items, origin: Origin::Platform, invocation: None };
+        let chunk = Chunk { signal: Signal::Logs, bytes, items, origin: Origin::Platform, invocation };
         // A pipeline that is gone has been told of already.
         let _ = self.pipeline.ingest(chunk).await;
+    }
+
+    fn tell_of_start(&self, request_id: &str, record: &Record) {
+        if let Some(xray) = record.tracing.as_deref().and_then(Header::read) {
+            let request_id = request_id.to_owned();
+            let told = Invocation { request_id, xray: Some(xray), invoked_at: None };
+            self.pipeline.control(Control::Invocation(told));
+        }
     }
 
     /// Sends what was made of the platform's events.

@@ -186,7 +186,7 @@ fn platform(config: &Config, function_name: String) -> Platform {
         concurrent: config.function.managed_instances,
         init_on_demand: config.function.on_demand,
         snap_start: config.function.snap_start,
-        xray_parents: false,
+        xray_parents: config.stand_ins.xray,
     })
 }
 

@@ -66,8 +66,8 @@ impl Breaker {
         self.wish_until.and_then(|until| until.checked_sub(wall)).filter(|wait| !wait.is_zero())
     }
 
-    /// What an attempt beside the function may go on for after its start, should the function end; `None` while the breaker
-    /// is closed, when the flush waits for it as for its own.
+    /// What an attempt beside the function may go on for after its start, should the function end and
+    /// [`crate::core::patience`] allow it; `None` while the breaker is closed, when the flush waits for it as for its own.
     pub fn probe_budget(&self) -> Option<Duration> {
         self.open.then_some(self.probe_budget)
     }
@@ -88,7 +88,7 @@ impl Breaker {
         self.open = true;
     }
 
-    /// Takes that a probe was called off without an answer: the next may take longer.
+    /// Takes that a probe had its time and no answer: the next may take longer.
     pub fn probe_hung(&mut self) {
         self.probe_budget = (self.probe_budget * 2).min(PROBE_MOST);
     }

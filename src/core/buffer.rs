@@ -1,6 +1,6 @@
 //! What waits for the backend: bytes held to a budget, cut into batches.
 //!
-//! Promises: the bytes held never exceed the budget, what goes over it goes oldest first, logs of the running invocation
+//! Promises: the bytes held, and what it takes to keep them, never exceed the budget, what goes over it goes oldest first, logs of the running invocation
 //! last, and is counted, and a batch that comes back stands before everything younger. What was released may leave beside
 //! the function ([`Buffer::take_early`]); the rest waits for a flush ([`Buffer::take`]), for a full batch, or until the budget is half used up.
 
@@ -9,12 +9,19 @@ use std::collections::VecDeque;
 use crate::core::chunk::{Chunk, Origin};
 use crate::core::otlp::{self, Limits};
 use crate::core::signal::{PerSignal, Signal};
+use crate::core::trace_context::TraceContext;
+
+/// What keeping a chunk costs beside its bytes: its place in a queue that may be half empty, since it grows to twice its
+/// length, and what an allocator adds to an allocation. Without it ten thousand lines of an outage, each a small chunk of its
+/// own, would take twice the budget.
+const CHUNK_COST: usize = 2 * size_of::<Held>() + 32;
 
 /// Everything that is held, batches in flight included.
 #[derive(Debug)]
 pub struct Buffer {
     lanes: PerSignal<Lanes>,
     budget: usize,
+    /// Of everything, [`CHUNK_COST`] included, as are those in flight.
     held_bytes: usize,
     in_flight_bytes: usize,
     next_age: u64,
@@ -49,12 +56,17 @@ pub struct Batch {
     pub signal: Signal,
     /// Items in all chunks.
     pub items: usize,
-    /// Encoded size of all chunks.
+    /// The most bytes that all chunks may come to, encoded.
     pub bytes: usize,
     held: Vec<Held>,
 }
 
 impl Batch {
+    /// What it costs to keep.
+    fn cost(&self) -> usize {
+        self.bytes + self.held.len() * CHUNK_COST
+    }
+
     /// The chunks, in the order of the request.
     pub fn chunks(&self) -> impl Iterator<Item = &Chunk> {
         self.held.iter().map(|held| &held.chunk)
@@ -103,7 +115,7 @@ impl Buffer {
     /// Takes a chunk, at the price of the oldest where the budget does not suffice. A chunk that is larger than the whole
     /// budget, or does not fit beside what is in flight, is dropped itself.
     pub fn push(&mut self, chunk: Chunk) {
-        let size = chunk.bytes.len();
+        let size = cost(&chunk);
         while self.held_bytes + size > self.budget {
             if self.in_flight_bytes + size > self.budget || !self.drop_oldest() {
                 *self.dropped.of_mut(chunk.signal) += chunk.items;
@@ -155,13 +167,27 @@ impl Buffer {
     }
 
     fn depart(&mut self, batch: Option<Batch>) -> Option<Batch> {
-        self.in_flight_bytes += batch.as_ref().map_or(0, |batch| batch.bytes);
+        self.in_flight_bytes += batch.as_ref().map_or(0, Batch::cost);
         batch
+    }
+
+    /// Names the spans of their invocations, as far as `span_of` knows them, in log records that are about to leave.
+    pub fn stamp(&mut self, batch: &mut Batch, span_of: impl Fn(&str) -> Option<TraceContext>) {
+        for Held { chunk, .. } in &mut batch.held {
+            if let Some(context) = chunk.awaits_a_span().and_then(&span_of) {
+                let room = chunk.size();
+                chunk.stamp(&context);
+                let spared = room - chunk.size();
+                batch.bytes -= spared;
+                self.in_flight_bytes -= spared;
+                self.held_bytes -= spared;
+            }
+        }
     }
 
     /// Takes back a batch that did not get through.
     pub fn give_back(&mut self, batch: Batch) {
-        self.in_flight_bytes -= batch.bytes;
+        self.in_flight_bytes -= batch.cost();
         for held in batch.held.into_iter().rev() {
             self.lane(&held.chunk).push_front(held);
         }
@@ -169,14 +195,14 @@ impl Buffer {
 
     /// Takes back a batch that was too large for the backend, cut to `limits`. What cannot be cut stays whole.
     pub fn give_back_cut(&mut self, batch: Batch, limits: Limits) {
-        self.in_flight_bytes -= batch.bytes;
-        self.held_bytes -= batch.bytes;
+        self.in_flight_bytes -= batch.cost();
+        self.held_bytes -= batch.cost();
         for Held { age, chunk } in batch.held.into_iter().rev() {
             let Chunk { signal, bytes, origin, invocation, .. } = chunk;
             for otlp::Part { bytes, items } in otlp::split(signal, &bytes, limits).into_iter().rev() {
                 // Each part repeats the resource.
-                self.held_bytes += bytes.len();
                 let chunk = Chunk { signal, bytes, items, origin, invocation: invocation.clone() };
+                self.held_bytes += cost(&chunk);
                 self.lane(&chunk).push_front(Held { age, chunk });
             }
         }
@@ -185,8 +211,8 @@ impl Buffer {
 
     /// Lets go of a batch that the backend has, or that it will never take.
     pub fn release(&mut self, batch: &Batch) {
-        self.in_flight_bytes -= batch.bytes;
-        self.held_bytes -= batch.bytes;
+        self.in_flight_bytes -= batch.cost();
+        self.held_bytes -= batch.cost();
     }
 
     /// Items dropped for the budget since this was last asked.
@@ -197,7 +223,7 @@ impl Buffer {
     /// Lets go of all of `signal` that waits, for it has nowhere to go.
     pub fn clear(&mut self, signal: Signal) {
         let Lanes { sdk, platform } = std::mem::take(self.lanes.of_mut(signal));
-        self.held_bytes -= sdk.bytes + platform.bytes;
+        self.held_bytes -= sdk.cost() + platform.cost();
     }
 
     /// Items that wait.
@@ -235,28 +261,37 @@ impl Buffer {
             .min_by_key(|(rank, _)| *rank)
             .and_then(|(_, lane)| lane.pop_front());
         let Some(held) = oldest else { return false };
-        self.held_bytes -= held.chunk.bytes.len();
+        self.held_bytes -= cost(&held.chunk);
         *self.dropped.of_mut(held.chunk.signal) += held.chunk.items;
         true
     }
 }
 
+/// What it costs to keep a chunk.
+fn cost(chunk: &Chunk) -> usize {
+    chunk.size() + CHUNK_COST
+}
+
 impl Lane {
+    fn cost(&self) -> usize {
+        self.bytes + self.chunks.len() * CHUNK_COST
+    }
+
     fn push_back(&mut self, held: Held) {
-        self.bytes += held.chunk.bytes.len();
+        self.bytes += held.chunk.size();
         self.items += held.chunk.items;
         self.chunks.push_back(held);
     }
 
     fn push_front(&mut self, held: Held) {
-        self.bytes += held.chunk.bytes.len();
+        self.bytes += held.chunk.size();
         self.items += held.chunk.items;
         self.chunks.push_front(held);
     }
 
     fn pop_front(&mut self) -> Option<Held> {
         let held = self.chunks.pop_front()?;
-        self.bytes -= held.chunk.bytes.len();
+        self.bytes -= held.chunk.size();
         self.items -= held.chunk.items;
         Some(held)
     }
@@ -274,13 +309,13 @@ impl Cut {
     fn fill_from(&mut self, lane: &mut Lane, barrier: Barrier) {
         while let Some(next) = lane.chunks.front().filter(|next| next.age < barrier.0) {
             let fits = self.items + next.chunk.items <= self.limits.items
-                && self.bytes + next.chunk.bytes.len() <= self.limits.bytes;
+                && self.bytes + next.chunk.size() <= self.limits.bytes;
             if !fits && !self.held.is_empty() {
                 return;
             }
             let Some(held) = lane.pop_front() else { return };
             self.items += held.chunk.items;
-            self.bytes += held.chunk.bytes.len();
+            self.bytes += held.chunk.size();
             self.held.push(held);
         }
     }
@@ -293,6 +328,8 @@ impl Cut {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
     use proptest::prelude::*;
 
@@ -306,25 +343,30 @@ mod tests {
         Chunk { signal, bytes: Bytes::from(vec![0; size]), items: size, origin, invocation: None }
     }
 
+    /// A buffer with room for so many chunks of so many bytes in all.
+    fn buffer(chunks: usize, bytes: usize) -> Buffer {
+        Buffer::new(chunks * CHUNK_COST + bytes)
+    }
+
     fn sizes(batch: &Batch) -> Vec<usize> {
         batch.chunks().map(|chunk| chunk.items).collect()
     }
 
     #[test]
     fn what_exceeds_the_budget_goes_oldest_first_and_is_counted() {
-        let mut buffer = Buffer::new(10);
+        let mut buffer = buffer(2, 10);
         buffer.push(chunk(Signal::Traces, Origin::Sdk, 4));
         buffer.push(chunk(Signal::Logs, Origin::Platform, 4));
         buffer.push(chunk(Signal::Metrics, Origin::Sdk, 6));
         assert_eq!(buffer.take_dropped(), PerSignal { traces: 4, ..PerSignal::default() });
-        assert_eq!(buffer.held_bytes, 10);
+        assert_eq!(buffer.held_bytes, 2 * CHUNK_COST + 10);
         assert!(buffer.take(Signal::Traces, WIDE).is_none());
         assert!(buffer.take(Signal::Logs, WIDE).is_some());
     }
 
     #[test]
     fn logs_of_the_running_invocation_are_the_last_to_go() {
-        let mut buffer = Buffer::new(12);
+        let mut buffer = buffer(3, 12);
         buffer.push(chunk(Signal::Logs, Origin::Platform, 2));
         buffer.invocation_begins();
         buffer.push(chunk(Signal::Logs, Origin::Platform, 4));
@@ -348,7 +390,7 @@ mod tests {
         let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
         let bytes = Bytes::from(ExportLogsServiceRequest { resource_logs }.encode_to_vec());
         let size = bytes.len();
-        let mut buffer = Buffer::new(1000);
+        let mut buffer = buffer(10, 1000);
         buffer.push(Chunk {
             signal: Signal::Logs,
             bytes,
@@ -371,17 +413,56 @@ mod tests {
     }
 
     #[test]
+    fn log_records_name_their_span_when_they_leave_within_what_was_held_for_them() {
+        use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+        use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+        use prost::Message as _;
+        let scope_logs = vec![ScopeLogs { log_records: vec![LogRecord::default()], ..ScopeLogs::default() }];
+        let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
+        let line = Bytes::from(ExportLogsServiceRequest { resource_logs }.encode_to_vec());
+        let of = |invocation: &str| Chunk {
+            bytes: line.clone(),
+            invocation: Some(Arc::from(invocation)),
+            ..chunk(Signal::Logs, Origin::Platform, 1)
+        };
+        let size = of("a").size();
+        let mut buffer = buffer(2, 2 * size);
+        buffer.push(of("a"));
+        buffer.push(of("b"));
+        assert_eq!(buffer.take_dropped(), PerSignal::default());
+        assert_eq!(buffer.held_bytes, 2 * (CHUNK_COST + size));
+
+        let context = TraceContext { trace_id: [1; 16], span_id: [2; 8], sampled: true };
+        let awaiting = |batch: &Batch| {
+            batch.chunks().map(|chunk| chunk.awaits_a_span().map(str::to_owned)).collect::<Vec<_>>()
+        };
+        // As large as it may become.
+        let mut batch = buffer.take(Signal::Logs, Limits { items: 2, bytes: 2 * size }).expect("a batch");
+        buffer.stamp(&mut batch, |invocation| (invocation == "a").then_some(context));
+        assert_eq!(awaiting(&batch), [None, Some("b".to_owned())]);
+        buffer.give_back(batch);
+
+        let mut batch = buffer.take(Signal::Logs, Limits { items: 2, bytes: 2 * size }).expect("a batch");
+        buffer.stamp(&mut batch, |_| Some(context));
+        assert_eq!(awaiting(&batch), [None, None]);
+        assert!(batch.chunks().all(|chunk| chunk.bytes == otlp::stamp(&line, &context)));
+        assert_eq!(batch.bytes, batch.chunks().map(|chunk| chunk.bytes.len()).sum::<usize>());
+        buffer.release(&batch);
+        assert_eq!((buffer.held_bytes, buffer.in_flight_bytes), (0, 0));
+    }
+
+    #[test]
     fn a_chunk_larger_than_the_budget_takes_nothing_else_with_it() {
-        let mut buffer = Buffer::new(10);
+        let mut buffer = buffer(1, 10);
         buffer.push(chunk(Signal::Traces, Origin::Sdk, 4));
         buffer.push(chunk(Signal::Logs, Origin::Sdk, 11));
         assert_eq!(buffer.take_dropped(), PerSignal { logs: 11, ..PerSignal::default() });
-        assert_eq!(buffer.held_bytes, 4);
+        assert_eq!(buffer.held_bytes, CHUNK_COST + 4);
     }
 
     #[test]
     fn what_is_in_flight_counts_and_is_never_dropped() {
-        let mut buffer = Buffer::new(10);
+        let mut buffer = buffer(1, 10);
         buffer.push(chunk(Signal::Traces, Origin::Sdk, 8));
         let batch = buffer.take(Signal::Traces, WIDE).expect("a batch");
         buffer.push(chunk(Signal::Logs, Origin::Sdk, 4));
@@ -392,7 +473,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_comes_back_stands_before_what_came_meanwhile() {
-        let mut buffer = Buffer::new(100);
+        let mut buffer = buffer(10, 100);
         for size in [1, 2] {
             buffer.push(chunk(Signal::Logs, Origin::Platform, size));
         }
@@ -404,7 +485,7 @@ mod tests {
 
     #[test]
     fn the_platforms_logs_wait_for_the_end_unless_they_fill_a_batch() {
-        let mut buffer = Buffer::new(1000);
+        let mut buffer = buffer(10, 1000);
         buffer.push(chunk(Signal::Logs, Origin::Platform, 60));
         buffer.push(chunk(Signal::Logs, Origin::Sdk, 5));
         assert_eq!(sizes(&buffer.take_early(Signal::Logs, WIDE, SDK).expect("a batch")), [5]);
@@ -415,7 +496,7 @@ mod tests {
 
     #[test]
     fn logs_from_before_the_invocation_need_not_wait_for_its_end() {
-        let mut buffer = Buffer::new(1000);
+        let mut buffer = buffer(10, 1000);
         buffer.push(chunk(Signal::Logs, Origin::Platform, 1));
         let barrier = buffer.barrier();
         buffer.push(chunk(Signal::Logs, Origin::Platform, 2));
@@ -436,7 +517,7 @@ mod tests {
 
     #[test]
     fn a_chunk_that_cannot_fit_beside_what_is_in_flight_takes_nothing_else_with_it() {
-        let mut buffer = Buffer::new(10);
+        let mut buffer = buffer(2, 10);
         buffer.push(chunk(Signal::Traces, Origin::Sdk, 8));
         let in_flight = buffer.take(Signal::Traces, WIDE).expect("a batch");
         buffer.push(chunk(Signal::Traces, Origin::Sdk, 1));
@@ -449,7 +530,7 @@ mod tests {
 
     #[test]
     fn a_barrier_parts_what_came_before_from_what_came_after() {
-        let mut buffer = Buffer::new(1000);
+        let mut buffer = buffer(10, 1000);
         buffer.push(chunk(Signal::Logs, Origin::Sdk, 1));
         let barrier = buffer.barrier();
         buffer.push(chunk(Signal::Traces, Origin::Sdk, 1));
@@ -487,7 +568,8 @@ mod tests {
         ) {
             let limits = Limits { items: 50, bytes: 60 };
             let early = Released { sdk: Barrier(9), platform: Barrier(7) };
-            let mut buffer = Buffer::new(100);
+            let mut buffer = buffer(5, 100);
+            let budget = buffer.budget;
             let mut in_flight: Vec<Batch> = Vec::new();
             let (mut pushed, mut released, mut dropped) = (0, 0, 0);
             for step in steps {
@@ -511,9 +593,14 @@ mod tests {
                 for batch in &in_flight {
                     prop_assert!(batch.items <= limits.items || batch.chunks().count() == 1);
                 }
+                prop_assert!(buffer.held_bytes <= budget);
                 // Chunks here have as many bytes as items, so that one sum checks both.
-                prop_assert!(buffer.held_bytes <= 100);
-                prop_assert_eq!(buffer.held_bytes, pushed - released - dropped);
+                let lanes = Signal::ALL.into_iter().map(|signal| buffer.lanes.of(signal));
+                let waiting: usize =
+                    lanes.map(|lanes| lanes.sdk.chunks.len() + lanes.platform.chunks.len()).sum();
+                let away: usize = in_flight.iter().map(|batch| batch.held.len()).sum();
+                let items = pushed - released - dropped;
+                prop_assert_eq!(buffer.held_bytes, items + (waiting + away) * CHUNK_COST);
             }
         }
     }

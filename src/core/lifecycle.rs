@@ -18,11 +18,14 @@ const NEXT_FAILURES_LIMIT: u32 = 10;
 const EARLY_DONE_LIMIT: usize = 8;
 const NEXT_BACKOFF_FIRST: Duration = Duration::from_millis(10);
 const NEXT_BACKOFF_MOST: Duration = Duration::from_secs(1);
+/// A flush is called off so long before its timeout: ending its requests and calling `/next` take a while as well, and
+/// timers are up to a millisecond late.
+const WIND_UP: Duration = Duration::from_millis(5);
 
 /// What the user and the platform have fixed.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// The most that a flush may add after the function.
+    /// The most that a flush may add after the function, all that follows it up to `/next` included.
     pub flush_timeout: Duration,
     /// How long before the function's timeout `/next` is called at the latest.
     pub margin: Duration,
@@ -33,6 +36,13 @@ pub struct Settings {
     /// Whether the Telemetry API will tell of `runtimeDone`. Where it does not (emulators answer the subscription with
     /// 202), `/next` is called at once, and what comes is sent as it comes.
     pub runtime_done_expected: bool,
+}
+
+impl Settings {
+    /// How long a flush goes on.
+    fn flush_budget(&self) -> Duration {
+        self.flush_timeout.saturating_sub(WIND_UP.min(self.flush_timeout / 2))
+    }
 }
 
 /// What happened.
@@ -271,7 +281,7 @@ impl Lifecycle {
         let give_up_at = before(deadline, self.settings.margin, now);
         let left = give_up_at.saturating_duration_since(now);
         // A function with a short timeout is given at least half of it before we use its CPU.
-        let lead = self.settings.flush_timeout.min(left / 2);
+        let lead = self.settings.flush_budget().min(left / 2);
         let flush_at = Some(before(give_up_at, lead, now));
         self.phase = Phase::Invoking(Invocation { request_id, done, flush_at_end, flush_at, give_up_at });
         if done { self.flush_invocation(now) } else { Vec::new() }
@@ -299,7 +309,7 @@ impl Lifecycle {
     /// Starts the flush that covers all of an invocation whose function is done; where it has none, ends it.
     fn flush_invocation(&mut self, now: Instant) -> Vec<Action> {
         let Phase::Invoking(invocation) = &mut self.phase else { return Vec::new() };
-        let deadline = (now + self.settings.flush_timeout).min(invocation.give_up_at);
+        let deadline = (now + self.settings.flush_budget()).min(invocation.give_up_at);
         if deadline <= now || !invocation.flush_at_end {
             return self.end_invocation();
         }
@@ -399,4 +409,38 @@ impl Lifecycle {
 /// `lead` before `instant`, but not before `now`.
 fn before(instant: Instant, lead: Duration, now: Instant) -> Instant {
     now + instant.saturating_duration_since(now).saturating_sub(lead)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flush_ends_early_enough_for_next_to_be_called_within_its_timeout() {
+        #[expect(clippy::disallowed_methods, reason = "an origin; the clock is not read again")]
+        let origin = Instant::now();
+        for (flush_timeout, expected) in [(1_000, 995), (100, 95), (8, 4), (1, 0)] {
+            let settings = Settings {
+                flush_timeout: Duration::from_millis(flush_timeout),
+                margin: Duration::from_millis(100),
+                exit_margin: Duration::from_millis(200),
+                linger: Duration::ZERO,
+                runtime_done_expected: true,
+            };
+            let mut lifecycle = Lifecycle::new(settings);
+            lifecycle.on(Event::InitDone, origin);
+            let (request_id, deadline) = ("id".to_owned(), origin + Duration::from_mins(1));
+            let invoke = Event::Invoke { request_id: request_id.clone(), deadline, flush_at_end: true };
+            lifecycle.on(invoke, origin);
+            let actions = lifecycle.on(Event::RuntimeDone { request_id }, origin);
+            let budget = origin + Duration::from_millis(expected);
+            let Some(Action::StartFlush { reason, deadline }) = actions.first().copied() else {
+                panic!("no flush with {flush_timeout} ms: {actions:?}")
+            };
+            assert_eq!(reason, FlushReason::EndOfInvocation);
+            assert!(deadline.duration_since(budget) < Duration::from_millis(1), "{flush_timeout} ms");
+            assert_eq!(lifecycle.timeout(), Some(deadline));
+            assert_eq!(lifecycle.on_timeout(deadline), [Action::CancelFlush, Action::CallNext]);
+        }
+    }
 }

@@ -14,6 +14,7 @@ pub mod lifecycle;
 pub mod logs;
 pub mod otlp;
 pub mod own_telemetry;
+pub mod patience;
 pub mod platform;
 pub mod probe;
 pub mod resource;

@@ -17,10 +17,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use crate::core::logs::{self, Severity};
 use crate::core::resource::string;
 use crate::core::signal::{PerSignal, Signal};
-use crate::core::tally::{Drops, Tally};
-
-/// Upper bounds of the histogram of flushes, in seconds.
-const FLUSH_BOUNDS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+use crate::core::tally::{Drops, Flushes, Tally};
 
 /// The time that points cover, since the epoch.
 #[derive(Clone, Copy, Debug)]
@@ -146,24 +143,20 @@ fn gauge(name: &str, about: &str, unit: &str, data_points: Vec<NumberDataPoint>)
     metric(name, about, unit, Data::Gauge(Gauge { data_points }))
 }
 
-fn flushes(durations: &[Duration], span: Span) -> Metric {
-    let seconds: Vec<f64> = durations.iter().map(Duration::as_secs_f64).collect();
-    let within =
-        |from: f64, to: f64| seconds.iter().filter(|took| **took > from && **took <= to).count() as u64;
-    let from = [f64::NEG_INFINITY].into_iter().chain(FLUSH_BOUNDS);
-    let to = FLUSH_BOUNDS.into_iter().chain([f64::INFINITY]);
+fn flushes(flushes: &Flushes, span: Span) -> Metric {
+    let Flushes { count, sum, range, buckets } = flushes;
     let data_point = HistogramDataPoint {
         start_time_unix_nano: nanos(span.from),
         time_unix_nano: nanos(span.to),
-        count: seconds.len() as u64,
-        sum: Some(seconds.iter().sum()),
-        bucket_counts: from.zip(to).map(|(from, to)| within(from, to)).collect(),
-        explicit_bounds: FLUSH_BOUNDS.to_vec(),
-        min: seconds.iter().copied().reduce(f64::min),
-        max: seconds.iter().copied().reduce(f64::max),
+        count: *count,
+        sum: Some(sum.as_secs_f64()),
+        bucket_counts: buckets.to_vec(),
+        explicit_bounds: Flushes::BOUNDS.map(|bound| bound.as_secs_f64()).to_vec(),
+        min: range.map(|(shortest, _)| shortest.as_secs_f64()),
+        max: range.map(|(_, longest)| longest.as_secs_f64()),
         ..HistogramDataPoint::default()
     };
-    let data_points = if seconds.is_empty() { Vec::new() } else { vec![data_point] };
+    let data_points = if *count == 0 { Vec::new() } else { vec![data_point] };
     let histogram = Histogram { data_points, aggregation_temporality: AggregationTemporality::Delta.into() };
     metric("rotel.extension.flush.duration", "how long flushes took", "s", Data::Histogram(histogram))
 }
@@ -274,12 +267,15 @@ mod tests {
 
     #[test]
     fn own_metrics_tell_what_passed_and_what_holds() {
-        let tally = Tally {
+        let mut tally = Tally {
             received: PerSignal { logs: 10, ..PerSignal::default() },
             sent: PerSignal { logs: 7, ..PerSignal::default() },
             dropped: dropped(),
-            flushes: [0, 3, 4000].map(Duration::from_millis).to_vec(),
+            ..Tally::default()
         };
+        for millis in [0, 3, 4000] {
+            tally.flushes.add(Duration::from_millis(millis));
+        }
         let standing = Standing {
             kept: PerSignal { metrics: 5, ..PerSignal::default() },
             breaker_open: PerSignal { metrics: true, ..PerSignal::default() },

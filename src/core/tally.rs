@@ -90,7 +90,54 @@ pub struct Tally {
     /// Items dropped.
     pub dropped: Drops,
     /// How long flushes took.
-    pub flushes: Vec<Duration>,
+    pub flushes: Flushes,
+}
+
+/// How long flushes took: a histogram, since an environment may see millions of them before it is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flushes {
+    /// How many there were.
+    pub count: u64,
+    /// How long all of them took.
+    pub sum: Duration,
+    /// How long the shortest and the longest took, once there was one.
+    pub range: Option<(Duration, Duration)>,
+    /// How many took at most as long as the bound at the same place in [`Flushes::BOUNDS`], and longer than the one before;
+    /// at last those that took longer than all bounds.
+    pub buckets: [u64; Self::BOUNDS.len() + 1],
+}
+
+impl Flushes {
+    /// The bounds of the buckets.
+    pub const BOUNDS: [Duration; 10] = {
+        const fn millis(millis: u64) -> Duration {
+            Duration::from_millis(millis)
+        }
+        [
+            millis(1),
+            millis(5),
+            millis(10),
+            millis(25),
+            millis(50),
+            millis(100),
+            millis(250),
+            millis(500),
+            millis(1_000),
+            millis(2_500),
+        ]
+    };
+
+    /// Counts one.
+    pub fn add(&mut self, took: Duration) {
+        self.count += 1;
+        self.sum += took;
+        let (shortest, longest) = self.range.unwrap_or((took, took));
+        self.range = Some((shortest.min(took), longest.max(took)));
+        let bucket = Self::BOUNDS.partition_point(|bound| *bound < took);
+        if let Some(bucket) = self.buckets.get_mut(bucket) {
+            *bucket += 1;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -113,5 +160,16 @@ mod tests {
             drops.add(Signal::Metrics, reason, 7);
         }
         assert_eq!(drops.iter().filter(|(_, _, items)| *items == 7).count(), 4);
+    }
+
+    #[test]
+    fn a_flush_is_counted_in_the_first_bucket_whose_bound_it_does_not_exceed() {
+        let mut flushes = Flushes::default();
+        for millis in [0, 1, 2, 2_500, 2_501] {
+            flushes.add(Duration::from_millis(millis));
+        }
+        assert_eq!(flushes.buckets, [2, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!((flushes.count, flushes.sum), (5, Duration::from_millis(5_004)));
+        assert_eq!(flushes.range, Some((Duration::ZERO, Duration::from_millis(2_501))));
     }
 }

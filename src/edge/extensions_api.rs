@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::core::platform::ShutdownReason;
 use crate::core::resource::Registration;
+use crate::core::xray::Header;
 
 /// The largest answer read; an event is below 2 KiB.
 const ANSWER_LIMIT: usize = 256 * 1024;
@@ -54,6 +55,8 @@ pub enum NextEvent {
         deadline_ms: Option<u64>,
         /// The ARN that was invoked, with the version or alias.
         invoked_arn: Option<String>,
+        /// The trace that it is part of, if the platform says.
+        xray: Option<Header>,
     },
     /// The environment ends.
     Shutdown {
@@ -122,6 +125,8 @@ struct RawEvent {
     request_id: Option<String>,
     invoked_function_arn: Option<String>,
     shutdown_reason: Option<String>,
+    // Whatever it is, an invocation is one without it.
+    tracing: Option<serde_json::Value>,
 }
 
 #[derive(Serialize)]
@@ -222,7 +227,10 @@ impl ExtensionsApi {
         let deadline_ms = event.deadline_ms;
         match (event.event_type.as_str(), event.request_id) {
             ("INVOKE", Some(request_id)) => {
-                Ok(NextEvent::Invoke { request_id, deadline_ms, invoked_arn: event.invoked_function_arn })
+                let value = event.tracing.as_ref().and_then(|tracing| tracing.get("value")?.as_str());
+                let xray = value.and_then(Header::read);
+                let invoked_arn = event.invoked_function_arn;
+                Ok(NextEvent::Invoke { request_id, deadline_ms, invoked_arn, xray })
             }
             ("SHUTDOWN", _) => {
                 Ok(NextEvent::Shutdown { reason: reason(event.shutdown_reason.as_deref()), deadline_ms })
@@ -383,7 +391,7 @@ mod tests {
 
     use super::*;
 
-    const INVOKE: &str = r#"{"eventType":"INVOKE","deadlineMs":1,"requestId":"a"}"#;
+    const INVOKE: &str = r#"{"eventType":"INVOKE","deadlineMs":1,"requestId":"a","tracing":{"value":"Root=1-5f35ae12-0c0fec141ab77a00bc047aa2;Parent=2be948a625588e32;Sampled=1"}}"#;
 
     /// An API that answers one request on each connection and then closes it, at once or when the test says so.
     async fn api(closes: mpsc::Receiver<()>) -> ExtensionsApi {
@@ -410,8 +418,9 @@ mod tests {
     async fn a_connection_that_the_platform_closes_between_two_calls_is_followed_by_a_new_one() {
         let (close, closes) = mpsc::channel(1);
         let mut api = api(closes).await;
-        let expected =
-            NextEvent::Invoke { request_id: "a".to_owned(), deadline_ms: Some(1), invoked_arn: None };
+        let xray = Header::read("Root=1-5f35ae12-0c0fec141ab77a00bc047aa2;Parent=2be948a625588e32;Sampled=1");
+        let request_id = "a".to_owned();
+        let expected = NextEvent::Invoke { request_id, deadline_ms: Some(1), invoked_arn: None, xray };
         for _ in 0..5 {
             let event = timeout(Duration::from_mins(1), api.next()).await.expect("an answer in time");
             assert_eq!(event.expect("an event"), expected);

@@ -269,13 +269,10 @@ async fn memory(extension: PathBuf) -> Row {
         setting.invoke(0).await;
         let start = setting.sandbox.resident_bytes();
         setting.collector.refuse_connections().await;
-        let mut most = start;
-        for invocation in 0..10_000 {
+        for _ in 0..10_000 {
             setting.invoke(0).await;
-            if invocation % 100 == 99 {
-                most = most.max(setting.sandbox.resident_bytes());
-            }
         }
+        let most = setting.sandbox.peak_resident_bytes();
         setting.end().await;
         most.saturating_sub(start)
     };

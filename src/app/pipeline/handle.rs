@@ -5,6 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::core::cadence::Beside;
 use crate::core::chunk::Chunk;
 use crate::core::lifecycle::FlushReason;
+use crate::core::xray::Header;
 
 /// How many messages may wait. The pipeline never waits for the network itself, so that a full queue means that it is
 /// broken; the bytes behind the messages are bounded by the buffer as soon as it takes them.
@@ -24,6 +25,13 @@ pub(super) enum Message {
 pub enum Control {
     /// The first `/next` is out: set the exporter up.
     Prepare,
+    /// INVOKE or `platform.start` told of an invocation.
+    Invocation(Invocation),
+    /// The last invocation is over.
+    Over {
+        /// When the next event was asked for, in nanoseconds since the epoch: the freeze that follows may keep this message.
+        at: u64,
+    },
     /// A function runs: this is when what waits may leave.
     Open(Beside),
     /// No function runs: nothing may be in flight.
@@ -49,6 +57,17 @@ pub enum Control {
     Instance(String),
     /// Drop this, to show that the pipeline has its turn still.
     Pulse(oneshot::Sender<()>),
+}
+
+/// An invocation, as somebody told of it.
+#[derive(Debug)]
+pub struct Invocation {
+    /// Its request id.
+    pub request_id: String,
+    /// The trace that it is part of.
+    pub xray: Option<Header>,
+    /// When INVOKE came, in nanoseconds since the epoch; `None` where it was `platform.start` that told.
+    pub invoked_at: Option<u64>,
 }
 
 /// The way into the pipeline.

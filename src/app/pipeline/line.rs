@@ -57,6 +57,11 @@ impl Line {
         Limits { items, bytes: if self.breaker.is_open() { bytes.min(PROBE_BYTES) } else { bytes } }
     }
 
+    /// When a probe that is under way has had its time.
+    pub(super) fn probe_ends_at(&self) -> Option<Instant> {
+        Some(self.in_flight.as_ref()?.started_at + self.breaker.probe_budget()?)
+    }
+
     /// Takes that the backend found a batch too large; says whether smaller ones are worth trying.
     pub(super) fn too_large(&mut self, batch: &Batch) -> bool {
         if self.cutting_is_idle || batch.items < 2 {

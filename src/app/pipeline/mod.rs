@@ -4,41 +4,42 @@
 //! that was enqueued before it. One request a signal is in flight, the signals side by side. While a function runs, what
 //! was released goes out at once, and so does what an earlier flush had to leave; between invocations nothing is in
 //! flight, because a freeze would leave it hanging. An endpoint that has failed a flush is only probed, beside the function,
-//! until it answers. When a flush is called off is left to `app::driver`, which has the deadlines; when what waits is
+//! until it answers. Log records name the span of their invocation when they leave: it passes by here, and until the end of
+//! the invocation they wait. When a flush is called off is left to `app::driver`, which has the deadlines; when what waits is
 //! released, to [`crate::core::cadence`].
 
+mod account;
 mod export;
 mod flush;
 mod handle;
 mod line;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use prost::Message as _;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::task::{AbortHandle, JoinSet};
 
 pub use self::export::{Export, SettingUp, Setup};
-use self::flush::{Again, Flush};
+use self::flush::Flush;
 use self::handle::Message;
-pub use self::handle::{Control, Handle, Refused};
+pub use self::handle::{Control, Handle, Invocation, Refused};
 use self::line::{InFlight, Line};
-use crate::core::breaker::Retry;
 use crate::core::buffer::{Barrier, Buffer, Released};
 use crate::core::cadence::Beside;
 use crate::core::chunk::{Chunk, Origin};
 use crate::core::config::{BATCH_MAX_BYTES, Config};
-use crate::core::health::{Health, Items, Report};
+use crate::core::correlation::Correlation;
+use crate::core::health::{Health, Items};
 use crate::core::lifecycle::FlushReason;
 use crate::core::otlp::{self, Limits};
-use crate::core::own_telemetry::{self, Span, Standing};
+use crate::core::patience::Patience;
 use crate::core::resource::ResourceRules;
-use crate::core::retry::{Failure, Verdict};
+use crate::core::retry::Verdict;
 use crate::core::signal::{PerSignal, Signal};
-use crate::core::tally::{DropReason, Tally};
+use crate::core::tally::Tally;
 use crate::edge::clock;
 use crate::edge::exporter::Way;
 
@@ -46,8 +47,6 @@ use crate::edge::exporter::Way;
 const IDLE_LIMIT: Duration = Duration::from_secs(20);
 /// How long flushes wait for the exporter to be set up; it is longer only where secrets are slow to come.
 const SETUP_PATIENCE: Duration = Duration::from_millis(500);
-/// An attempt that had less time than this before it was called off says nothing of the endpoint.
-const FAIR_TIME: Duration = Duration::from_millis(100);
 /// So often the extension tells of itself, where that was asked for.
 const OWN_METRICS_EVERY: Duration = Duration::from_mins(1);
 
@@ -59,12 +58,14 @@ pub struct Pipeline<E> {
     rules: ResourceRules,
     lines: PerSignal<Line>,
     buffer: Buffer,
+    correlation: Correlation,
     tasks: JoinSet<Ended<E>>,
     /// The test of the connection that is under way.
     warming: Option<AbortHandle>,
     /// While a function runs.
     open: Option<Open>,
     flush: Option<Flush>,
+    patience: Patience,
     /// The connections may be dead without our knowing.
     suspect: bool,
     last_answer: Duration,
@@ -99,15 +100,6 @@ struct Open {
     stays: bool,
 }
 
-/// An attempt that failed, after which the same may go through.
-struct Failed {
-    failure: Failure,
-    /// How long the backend asked to wait.
-    after: Option<Duration>,
-    retry: Retry,
-    of_flush: bool,
-}
-
 /// How a task of the pipeline ended.
 #[derive(Debug)]
 enum Ended<E> {
@@ -128,10 +120,12 @@ impl<E: Export> Pipeline<E> {
             rules,
             lines: PerSignal::from_fn(line),
             buffer: Buffer::new(config.buffer_max_bytes),
+            correlation: Correlation::new(config.stand_ins),
             tasks: JoinSet::new(),
             warming: None,
             open: None,
             flush: None,
+            patience: Patience::default(),
             suspect: false,
             last_answer: Duration::ZERO,
             health: Health::default(),
@@ -165,6 +159,11 @@ impl<E: Export> Pipeline<E> {
     fn obey(&mut self, control: Control) {
         match control {
             Control::Prepare => self.prepare(),
+            Control::Invocation(Invocation { request_id, xray, invoked_at }) => match invoked_at {
+                Some(time) => self.correlation.invoked(&request_id, xray, time),
+                None => self.correlation.started(&request_id, xray),
+            },
+            Control::Over { at } => self.correlation.ended(at),
             Control::Open(beside) => self.open(beside),
             Control::Close => {
                 self.call_off();
@@ -207,6 +206,9 @@ impl<E: Export> Pipeline<E> {
             self.tell_of_itself();
         }
         self.buffer.invocation_begins();
+        let probes =
+            Signal::ALL.into_iter().filter_map(|signal| self.lines.of(signal).breaker.probe_budget());
+        self.patience.invocation_begins(probes.max());
         if !self.stays_open() {
             // Logs of an invocation wait for its end, where nothing else releases them.
             let released = Released { sdk: Barrier::NONE, platform: self.buffer.barrier() };
@@ -252,6 +254,15 @@ impl<E: Export> Pipeline<E> {
 
     fn ingest(&mut self, chunk: Chunk) {
         let Chunk { signal, bytes, origin, invocation, .. } = chunk;
+        match (signal, origin, &invocation) {
+            (Signal::Traces, Origin::Sdk, _) => self.correlation.learn(&bytes),
+            (Signal::Traces, Origin::Platform, Some(stands_for))
+                if !self.correlation.may_stand(stands_for, &bytes) =>
+            {
+                return;
+            }
+            _ => {}
+        }
         let dropped = match &self.sink {
             Sink::Configured | Sink::Preparing { .. } => false,
             Sink::Ready(exporter) => exporter.way(signal).is_none(),
@@ -275,16 +286,6 @@ impl<E: Export> Pipeline<E> {
             });
         }
         self.count_dropped();
-    }
-
-    /// Counts what the buffer had to drop.
-    fn count_dropped(&mut self) {
-        let dropped = self.buffer.take_dropped();
-        for signal in Signal::ALL {
-            self.tally.dropped.add(signal, DropReason::BufferFull, *dropped.of(signal));
-        }
-        let report = self.health.on_dropped(dropped, clock::since_epoch());
-        self.tell(report);
     }
 
     fn prepare(&mut self) {
@@ -354,7 +355,9 @@ impl<E: Export> Pipeline<E> {
                 }
                 (None, _) => None,
             };
-            let Some(batch) = batch else { continue };
+            let Some(mut batch) = batch else { continue };
+            // As late as can be: what stands for an invocation may come just before its end.
+            self.buffer.stamp(&mut batch, |invocation| self.correlation.of(invocation));
             let Some(exporter) = self.exporter() else { return };
             let Some(Way { retry, .. }) = exporter.way(signal) else { continue };
             let chunks = batch.chunks().map(|chunk| chunk.bytes.clone()).collect();
@@ -363,100 +366,6 @@ impl<E: Export> Pipeline<E> {
             let of_flush = self.flush.is_some();
             let in_flight = InFlight { task, batch, started_at: now, of_flush, retry, call_off_at: None };
             self.lines.of_mut(signal).in_flight = Some(in_flight);
-        }
-    }
-
-    /// Takes the end of a task. That of an attempt called off belongs to nothing any more.
-    fn settle(&mut self, ended: Result<(Id, Ended<E>), JoinError>) {
-        let (id, verdict) = match ended {
-            Ok((_, Ended::Setup(exporter))) => return self.set_up(exporter),
-            Ok((id, Ended::Attempt(verdict))) => (id, verdict),
-            // A set-up that panicked leaves nothing to send with.
-            Err(error) if error.is_panic() && matches!(self.sink, Sink::Preparing { .. }) => {
-                return self.set_up(None);
-            }
-            // A batch on which the exporter panics would make it panic again.
-            Err(error) => (error.id(), Verdict::Refused(Failure::Panicked)),
-        };
-        if self.warming.take_if(|task| task.id() == id).is_some() {
-            // What is wrong with the way shows when something is to go it; here nothing was lost.
-            self.note_answer(&verdict);
-            return;
-        }
-        let is_it = |in_flight: &mut InFlight| in_flight.task.id() == id;
-        let found = Signal::ALL
-            .into_iter()
-            .find_map(|signal| Some((signal, self.lines.of_mut(signal).in_flight.take_if(is_it)?)));
-        if let Some((signal, in_flight)) = found {
-            self.note_answer(&verdict);
-            self.judge(signal, in_flight, verdict);
-        }
-    }
-
-    /// Takes the verdict of an attempt.
-    fn judge(&mut self, signal: Signal, in_flight: InFlight, verdict: Verdict) {
-        let InFlight { batch, of_flush, retry, .. } = in_flight;
-        let line = self.lines.of_mut(signal);
-        if matches!(verdict, Verdict::TooLarge(_)) && line.too_large(&batch) {
-            let limits = line.limits();
-            self.buffer.give_back_cut(batch, limits);
-            self.count_dropped();
-            return;
-        }
-        let report = self.health.on_verdict(signal, batch.items, &verdict, clock::since_epoch());
-        let reason = match verdict {
-            Verdict::Accepted { rejected } => {
-                *self.tally.sent.of_mut(signal) += batch.items.saturating_sub(rejected);
-                self.tally.dropped.add(signal, DropReason::Rejected, rejected);
-                None
-            }
-            Verdict::TooLarge(_) => Some(DropReason::TooLarge),
-            Verdict::Refused(_) => Some(DropReason::Refused),
-            Verdict::Retry { failure, after } => {
-                self.buffer.give_back(batch);
-                self.failed(signal, Failed { failure, after, retry, of_flush });
-                self.tell(report);
-                return;
-            }
-        };
-        self.buffer.release(&batch);
-        if let Some(reason) = reason {
-            self.tally.dropped.add(signal, reason, batch.items);
-        } else if let Some(flush) = &mut self.flush {
-            flush.progressed(signal);
-        }
-        if self.lines.of_mut(signal).answered(reason.is_none()) {
-            self.recovered(signal);
-        }
-        self.tell(report);
-    }
-
-    /// Takes that an attempt failed, after which the same may go through.
-    fn failed(&mut self, signal: Signal, failed: Failed) {
-        let Failed { failure, after, retry, of_flush } = failed;
-        let now = clock::now();
-        let line = self.lines.of_mut(signal);
-        let at = line.failed(retry, after, clock::since_epoch(), now);
-        // An attempt from before the flush leaves it one of its own, but not after one that took all of its time.
-        let trips = match self.flush.as_mut().filter(|_| of_flush) {
-            Some(flush) => !flush.retries(signal, Again { at, after, within: retry.max_elapsed_time }, now),
-            None => failure == Failure::Timeout,
-        };
-        if trips {
-            line.breaker.trip();
-        }
-    }
-
-    /// What a signal has recovered from, signals that go to the same endpoint have as well.
-    fn recovered(&mut self, signal: Signal) {
-        let endpoint = |sink: &Sink<E>, signal| match sink {
-            Sink::Ready(exporter) => exporter.way(signal).map(|way| way.endpoint),
-            _ => None,
-        };
-        for other in Signal::ALL {
-            if endpoint(&self.sink, other) == endpoint(&self.sink, signal) {
-                self.lines.of_mut(other).breaker.answered();
-            }
         }
     }
 
@@ -478,17 +387,6 @@ impl<E: Export> Pipeline<E> {
             }
         }
         self.warm();
-    }
-
-    fn note_answer(&mut self, verdict: &Verdict) {
-        match verdict {
-            // Silence says nothing of new connections.
-            Verdict::Retry { failure: Failure::Timeout, .. } => self.suspect = true,
-            Verdict::Retry { .. } => {}
-            Verdict::Accepted { .. } | Verdict::TooLarge(_) | Verdict::Refused(_) => {
-                self.last_answer = clock::since_epoch();
-            }
-        }
     }
 
     /// When something is to be looked at, whatever happens.
@@ -540,134 +438,7 @@ impl<E: Export> Pipeline<E> {
             // What comes now would only be cut off by the freeze.
             self.open = None;
         }
-        self.tally.flushes.push(flush.took());
+        self.tally.flushes.add(flush.took());
         flush.finish();
-    }
-
-    /// From now on the function waits for probes that are under way.
-    fn limit_probes(&mut self, reason: FlushReason) {
-        if reason == FlushReason::Shutdown {
-            return;
-        }
-        for signal in Signal::ALL {
-            let Line { breaker, in_flight, .. } = self.lines.of_mut(signal);
-            if let (Some(budget), Some(probe)) = (breaker.probe_budget(), in_flight) {
-                probe.call_off_at = Some(probe.started_at + budget);
-            }
-        }
-    }
-
-    fn call_off_probe(&mut self, signal: Signal, probe: InFlight) {
-        probe.task.abort();
-        self.suspect = true;
-        self.lines.of_mut(signal).breaker.probe_hung();
-        self.judge(signal, probe, Verdict::retry(Failure::FlushTimeout));
-    }
-
-    /// Takes what has no answer when a flush is called off for an answer: the endpoint hangs.
-    fn judge_the_unanswered(&mut self) {
-        let now = clock::now();
-        for signal in Signal::ALL {
-            let flush = self.flush.as_ref();
-            let progressed = flush.is_some_and(|flush| flush.has_progressed(signal));
-            let is_unanswered = |in_flight: &mut InFlight| {
-                let had = now.saturating_duration_since(in_flight.started_at);
-                had >= FAIR_TIME && !progressed
-            };
-            if let Some(in_flight) = self.lines.of_mut(signal).in_flight.take_if(is_unanswered) {
-                in_flight.task.abort();
-                self.suspect = true;
-                self.judge(signal, in_flight, Verdict::retry(Failure::FlushTimeout));
-                self.lines.of_mut(signal).breaker.trip();
-            }
-        }
-    }
-
-    /// Ends what is in flight and keeps it.
-    fn call_off(&mut self) {
-        // What has got through in this very moment must not be sent again.
-        while let Some(ended) = self.tasks.try_join_next_with_id() {
-            self.settle(ended);
-        }
-        if let Some(task) = self.warming.take() {
-            task.abort();
-        }
-        for signal in Signal::ALL {
-            if let Some(InFlight { task, batch, .. }) = self.lines.of_mut(signal).in_flight.take() {
-                task.abort();
-                self.buffer.give_back(batch);
-                self.suspect = true;
-            }
-        }
-        if let Some(flush) = self.flush.take() {
-            self.tally.flushes.push(flush.took());
-        }
-    }
-
-    fn tell(&mut self, report: Option<Report>) {
-        match report {
-            None => {}
-            Some(report @ Report::Recovered { .. }) => {
-                tracing::info!("{report}");
-                self.tell_of_losses();
-            }
-            Some(report) => tracing::warn!("{report}"),
-        }
-    }
-
-    /// Tells the backend what it did not get, now that the way is free.
-    fn tell_of_losses(&mut self) {
-        let dropped = self.tally.dropped;
-        if dropped.is_empty() {
-            return;
-        }
-        let to = clock::since_epoch();
-        let record = own_telemetry::losses(self.rules.own(), &dropped, to);
-        self.keep_own(Signal::Logs, record.encode_to_vec(), 1);
-        if self.tells_of_itself {
-            // The count goes with the rest.
-            return self.tell_of_itself();
-        }
-        let span = Span { from: self.tally_since, to };
-        let (request, points) = own_telemetry::drop_counter(self.rules.own(), &dropped, span);
-        self.keep_own(Signal::Metrics, request.encode_to_vec(), points);
-        self.begin_a_tally(to);
-    }
-
-    /// Tells the backend what passed, where that was asked for.
-    fn tell_of_itself(&mut self) {
-        if !self.tells_of_itself {
-            return;
-        }
-        let waiting = self.buffer.waiting();
-        let kept = |signal| {
-            let in_flight = self.lines.of(signal).in_flight.as_ref();
-            waiting.of(signal) + in_flight.map_or(0, |in_flight| in_flight.batch.items)
-        };
-        let standing = Standing {
-            kept: PerSignal::from_fn(kept),
-            breaker_open: PerSignal::from_fn(|signal| self.lines.of(signal).breaker.is_open()),
-        };
-        let span = Span { from: self.tally_since, to: clock::since_epoch() };
-        let (request, points) = own_telemetry::metrics(self.rules.own(), &self.tally, &standing, span);
-        self.begin_a_tally(span.to);
-        self.keep_own(Signal::Metrics, request.encode_to_vec(), points);
-    }
-
-    fn begin_a_tally(&mut self, since: Duration) {
-        self.tally = Tally::default();
-        self.tally_since = since;
-    }
-
-    fn keep_own(&mut self, signal: Signal, bytes: Vec<u8>, items: usize) {
-        if items > 0 {
-            self.ingest(Chunk {
-                signal,
-                bytes: Bytes::from(bytes),
-                items,
-                origin: Origin::Platform,
-                invocation: None,
-            });
-        }
     }
 }

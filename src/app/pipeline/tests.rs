@@ -1,11 +1,25 @@
 //! The pipeline against an exporter whose verdicts the test gives.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message as _;
 use tokio::sync::oneshot;
 
 use super::handle::{CONTROL_RESERVE, QUEUE_LIMIT};
 use super::*;
+use crate::core::breaker::Retry;
 use crate::core::config;
+use crate::core::correlation::{StandIns, TraceContext};
 use crate::core::resource::Registration;
+use crate::core::retry::Failure;
+use crate::core::xray::Header;
 use crate::edge::clock::tests::freeze;
 
 const ACCEPTED: Verdict = Verdict::Accepted { rejected: 0 };
@@ -19,12 +33,21 @@ fn unavailable() -> Verdict {
 struct Attempt {
     signal: Signal,
     items: Vec<usize>,
+    chunks: Vec<Bytes>,
     verdict: oneshot::Sender<Verdict>,
     /// How often the exporter had been made afresh by then.
     generation: usize,
 }
 
 impl Attempt {
+    /// The first byte of the span id of each of its log records; none where it has no span.
+    fn spans_named(&self) -> Vec<Option<u8>> {
+        let requests = self.chunks.iter().map(|chunk| ExportLogsServiceRequest::decode(&chunk[..]));
+        let groups = requests.flat_map(|request| request.expect("logs").resource_logs);
+        let records = groups.flat_map(|group| group.scope_logs).flat_map(|scope| scope.log_records);
+        records.map(|record| record.span_id.first().copied()).collect()
+    }
+
     fn answer(self, verdict: Verdict) {
         self.verdict.send(verdict).expect("the attempt waits");
     }
@@ -42,7 +65,7 @@ impl Export for Fake {
     async fn attempt(&self, signal: Signal, chunks: Vec<Bytes>) -> Verdict {
         let (verdict, answer) = oneshot::channel();
         let items = chunks.iter().map(|chunk| otlp::validate(signal, chunk).expect("a request")).collect();
-        let attempt = Attempt { signal, items, verdict, generation: self.generation };
+        let attempt = Attempt { signal, items, chunks, verdict, generation: self.generation };
         self.attempts.send(attempt).await.expect("the test listens");
         answer.await.expect("a verdict; a test that drops it wants a panic")
     }
@@ -77,16 +100,19 @@ impl Test {
     }
 
     async fn with(variables: &[(&str, &str)], retry: Option<Retry>) -> Self {
-        let (sender, attempts) = mpsc::channel(16);
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let config = config::read(&variables.collect()).config;
-        let rules = ResourceRules::new(&config, &Registration::default());
+        Self::configured(&config::read(&variables.collect()).config, retry).await
+    }
+
+    async fn configured(config: &Config, retry: Option<Retry>) -> Self {
+        let (sender, attempts) = mpsc::channel(16);
+        let rules = ResourceRules::new(config, &Registration::default());
         let fake = Fake { attempts: sender, generation: 0, retry };
         let setup: Setup<Fake> = Box::new(move || {
             let fake = fake.clone();
             Box::pin(async { Some(fake) })
         });
-        let (pipeline, handle) = Pipeline::new(&config, rules, Some(setup));
+        let (pipeline, handle) = Pipeline::new(config, rules, Some(setup));
         tokio::spawn(pipeline.run());
         handle.control(Control::Prepare);
         let mut test = Self { handle, attempts };
@@ -96,6 +122,60 @@ impl Test {
 
     fn offer(&self, signal: Signal, origin: Origin, items: usize) {
         self.handle.offer(request(signal, origin, items)).expect("room");
+    }
+
+    /// A pipeline for which these stand in.
+    async fn with_stand_ins(stand_ins: StandIns) -> Self {
+        let variables = BTreeMap::default();
+        Self::configured(&Config { stand_ins, ..config::read(&variables).config }, None).await
+    }
+
+    fn invoke(&self, request_id: &str) {
+        let invoked_at = Some(clock::epoch_nanos());
+        let xray = Header::read("Root=1-5f35ae12-0c0fec141ab77a00bc047aa2;Parent=2be948a625588e32;Sampled=1");
+        let request_id = request_id.to_owned();
+        self.handle.control(Control::Invocation(Invocation { request_id, xray, invoked_at }));
+        self.open();
+    }
+
+    /// So many lines of an invocation.
+    fn log(&self, request_id: &str, lines: usize) {
+        let invocation = Some(Arc::from(request_id));
+        let lines = request(Signal::Logs, Origin::Platform, lines);
+        self.handle.offer(Chunk { invocation, ..lines }).expect("room");
+    }
+
+    /// A span with this byte in its ids that tells the request id.
+    fn send_span(&self, origin: Origin, id: u8, request_id: &str) {
+        let value = Some(AnyValue { value: Some(Value::StringValue(request_id.to_owned())) });
+        let attributes = vec![KeyValue { key: "faas.invocation_id".to_owned(), value, key_strindex: 0 }];
+        let span = Span { trace_id: vec![id; 16], span_id: vec![id; 8], attributes, ..Span::default() };
+        let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
+        let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
+        let bytes = Bytes::from(ExportTraceServiceRequest { resource_spans }.encode_to_vec());
+        let invocation = (origin == Origin::Platform).then(|| Arc::from(request_id));
+        let chunk = Chunk { signal: Signal::Traces, bytes, items: 1, origin, invocation };
+        self.handle.offer(chunk).expect("room");
+    }
+
+    /// Flushes at the end of an invocation; says which spans the log records that leave by it name, and how many requests
+    /// with spans left.
+    async fn end(&mut self) -> (Vec<Option<u8>>, usize) {
+        let mut flushed = self.flush(FlushReason::EndOfInvocation);
+        let (mut named, mut traces) = (Vec::new(), 0);
+        while let Either::Attempt(attempt) = tokio::select! {
+            biased;
+            attempt = self.attempts.recv() => Either::Attempt(attempt.expect("the pipeline lives")),
+            _ = &mut flushed => Either::Flushed,
+        } {
+            match attempt.signal {
+                Signal::Logs => named.extend(attempt.spans_named()),
+                _ => traces += 1,
+            }
+            attempt.answer(ACCEPTED);
+        }
+        self.handle.control(Control::Close);
+        (named, traces)
     }
 
     fn flush(&self, reason: FlushReason) -> oneshot::Receiver<()> {
@@ -132,10 +212,13 @@ impl Test {
     }
 }
 
+enum Either {
+    Attempt(Attempt),
+    Flushed,
+}
+
 /// A request of items that are `size` bytes each.
 fn large(signal: Signal, items: usize, size: usize) -> Chunk {
-    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-    use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
     // What is a log record's `severity_text` is a span's `trace_state`, both of them strings.
     let record = LogRecord { severity_text: "x".repeat(size), ..LogRecord::default() };
     let scope = ScopeLogs { log_records: vec![record; items], ..ScopeLogs::default() };
@@ -145,9 +228,6 @@ fn large(signal: Signal, items: usize, size: usize) -> Chunk {
 }
 
 fn request(signal: Signal, origin: Origin, items: usize) -> Chunk {
-    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-    use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
-    use prost::Message as _;
     // Of empty items the requests for logs and for traces are the same bytes.
     let scope = ScopeLogs { log_records: vec![LogRecord::default(); items], ..ScopeLogs::default() };
     let resource_logs = vec![ResourceLogs { scope_logs: vec![scope], ..ResourceLogs::default() }];
@@ -258,6 +338,41 @@ async fn a_probe_that_hangs_delays_the_end_of_the_invocation_by_little() {
         assert!(probe.verdict.is_closed(), "the probe goes on over the freeze");
         test.handle.control(Control::Close);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_hangs_costs_a_function_that_is_called_once_a_minute_little() {
+    let mut test = Test::start().await;
+    test.open_the_breaker().await;
+    let mut added = Vec::new();
+    for _ in 0..20 {
+        freeze(Duration::from_mins(1));
+        test.open();
+        test.offer(Signal::Logs, Origin::Platform, 1);
+        let _probe = test.attempt().await;
+        // As long as the function takes.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let began = clock::now();
+        test.flush(FlushReason::EndOfInvocation).await.expect("flushed");
+        added.push(clock::now() - began);
+        test.handle.control(Control::Close);
+    }
+    let mean = added.iter().sum::<Duration>() / 20;
+    assert!(mean <= Duration::from_millis(45), "{mean:?}: {added:?}");
+    assert!(
+        added.iter().any(|added| *added > Duration::from_millis(300)),
+        "no probe had its time: {added:?}"
+    );
+    // The first that is answered in the time of the function is enough.
+    freeze(Duration::from_mins(1));
+    test.open();
+    test.attempt().await.answer(ACCEPTED);
+    test.offer(Signal::Logs, Origin::Platform, 7);
+    let flushed = test.flush(FlushReason::EndOfInvocation);
+    let rest = test.attempt().await;
+    assert_eq!(rest.items, [7]);
+    rest.answer(ACCEPTED);
+    flushed.await.expect("flushed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -577,4 +692,94 @@ async fn telemetry_never_takes_the_room_of_the_drivers_messages() {
     let deadline = clock::now() + FLUSH_TIMEOUT;
     handle.control(Control::Flush { reason: FlushReason::EndOfInvocation, deadline, done });
     assert_eq!(flushed.try_recv(), Err(oneshot::error::TryRecvError::Empty), "the message was dropped");
+}
+
+const NOTHING: StandIns = StandIns { made_here: false, xray: false };
+const MADE_HERE: StandIns = StandIns { made_here: true, xray: false };
+const XRAY: StandIns = StandIns { made_here: false, xray: true };
+
+#[tokio::test(start_paused = true)]
+async fn logs_that_wait_for_the_end_name_a_span_that_comes_after_them() {
+    let mut test = Test::with_stand_ins(NOTHING).await;
+    test.invoke("a");
+    test.log("a", 2);
+    test.send_span(Origin::Sdk, 7, "a");
+    test.log("a", 1);
+    assert_eq!(test.end().await, (vec![Some(7); 3], 1));
+    test.invoke("b");
+    test.log("b", 1);
+    test.log("a", 1);
+    test.send_span(Origin::Sdk, 9, "c");
+    assert_eq!(test.end().await, (vec![None, Some(7)], 1), "nothing is known of b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn logs_that_come_back_from_a_failed_attempt_name_the_span_known_by_then() {
+    let mut test = Test::with_stand_ins(NOTHING).await;
+    test.invoke("a");
+    test.log("a", 2);
+    let flushed = test.flush(FlushReason::EndOfInvocation);
+    let attempt = test.attempt().await;
+    assert_eq!(attempt.spans_named(), [None, None]);
+    test.send_span(Origin::Sdk, 7, "a");
+    test.nothing_starts().await;
+    attempt.answer(unavailable());
+    drop(flushed);
+    test.handle.control(Control::Cancel);
+    test.handle.control(Control::Close);
+    freeze(Duration::from_mins(1));
+    test.invoke("b");
+    let mut named = Vec::new();
+    for _ in 0..2 {
+        let attempt = test.attempt().await;
+        if attempt.signal == Signal::Logs {
+            named = attempt.spans_named();
+        }
+        attempt.answer(ACCEPTED);
+    }
+    assert_eq!(named, [Some(7), Some(7)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_span_made_here_is_sent_and_named_only_where_no_sdk_sends_spans() {
+    let mut test = Test::with_stand_ins(MADE_HERE).await;
+    test.invoke("a");
+    test.log("a", 1);
+    test.send_span(Origin::Platform, 5, "a");
+    assert_eq!(test.end().await, (vec![Some(5)], 1));
+    test.invoke("b");
+    test.log("b", 1);
+    test.send_span(Origin::Sdk, 7, "b");
+    test.send_span(Origin::Platform, 5, "b");
+    assert_eq!(test.end().await, (vec![Some(7)], 1));
+    test.invoke("c");
+    test.log("c", 1);
+    test.send_span(Origin::Platform, 5, "c");
+    assert_eq!(test.end().await, (vec![None], 0), "the SDK has only not sent it yet");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_leaves_before_the_span_made_here_names_it_already() {
+    let mut test = Test::with_stand_ins(MADE_HERE).await;
+    test.invoke("a");
+    test.log("a", 1);
+    let flushed = test.flush(FlushReason::NearDeadline);
+    let attempt = test.attempt().await;
+    let xray = Header::read("Root=1-5f35ae12-0c0fec141ab77a00bc047aa2");
+    let derived = TraceContext::of_invocation("a", xray.as_ref());
+    assert_eq!(attempt.spans_named(), [Some(derived.span_id[0])]);
+    attempt.answer(ACCEPTED);
+    flushed.await.expect("flushed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn xray_is_named_where_it_was_asked_for_and_no_span_is_known_by_the_end() {
+    let mut test = Test::with_stand_ins(XRAY).await;
+    test.invoke("a");
+    test.log("a", 1);
+    assert_eq!(test.end().await, (vec![Some(0x2b)], 0));
+    test.invoke("b");
+    test.log("b", 1);
+    test.send_span(Origin::Sdk, 7, "b");
+    assert_eq!(test.end().await, (vec![Some(7)], 1));
 }

@@ -29,6 +29,7 @@ pub use self::value::ListenAddress;
 use self::value::Text;
 pub use self::variables::{SECTIONS, Section, Shown, Variable};
 use crate::core::cadence::Strategy;
+use crate::core::correlation::StandIns;
 use crate::core::logs::filter::{Expression, Mask};
 use crate::core::logs::{self, Severity};
 use crate::core::platform;
@@ -69,6 +70,8 @@ pub struct Config {
     pub flush_strategy: Strategy,
     /// Whether the extension sends metrics of itself.
     pub internal_telemetry: bool,
+    /// What log records name where no span of the function's SDK is known.
+    pub stand_ins: StandIns,
     /// What is left out and masked of the log records that are made here.
     pub log_filter: logs::Filter,
     /// What a fault at the start comes to.
@@ -216,12 +219,13 @@ fn read_with(variables: &Variables, secrets: Option<&Secrets>) -> Outcome {
     let telemetry_endpoint = reader.listen("ROTEL_TELEMETRY_ENDPOINT", "0.0.0.0", 8990);
     let resource_attributes = reader.resolved("ROTEL_OTEL_RESOURCE_ATTRIBUTES", value::attributes);
     let resource_attributes_awaited = resource_attributes == reader::Read::Awaited;
+    let platform_events = reader.platform_events();
     let config = Config {
         exports: reader.exports(&[&receiver.grpc, &receiver.http, &telemetry_endpoint]),
         receiver,
         telemetry_endpoint,
         telemetry_types: reader.telemetry_types(),
-        platform_events: reader.platform_events(),
+        platform_events,
         resource_attributes: resource_attributes.value().unwrap_or_default(),
         sdk_resource_attributes: reader.sdk_resource_attributes(),
         flush_timeout: reader
@@ -231,6 +235,7 @@ fn read_with(variables: &Variables, secrets: Option<&Secrets>) -> Outcome {
         buffer_max_bytes: reader.buffer_max_bytes(&function),
         flush_strategy: reader.flush_strategy(),
         internal_telemetry: reader.parsed("ROTEL_ENABLE_INTERNAL_TELEMETRY", value::boolean).unwrap_or(false),
+        stand_ins: reader.stand_ins(platform_events.spans),
         log_filter: reader.log_filter(),
         on_init_error: reader.on_init_error(),
         log: reader.log(),
@@ -394,6 +399,11 @@ impl Reader<'_> {
             }
         });
         told.unwrap_or(Strategy::End)
+    }
+
+    fn stand_ins(&mut self, made_here: bool) -> StandIns {
+        let xray = self.parsed("ROTEL_LAMBDA_XRAY_TRACE_CONTEXT", value::boolean).unwrap_or(false);
+        StandIns { made_here, xray }
     }
 
     fn later_features(&mut self) {

@@ -238,6 +238,11 @@ const RECEIVER: &[Variable] = &[
         "what is made of the platform's events, between commas: `metrics`; `spans` of invocations of which the SDK sends none; `logs`, the events as records; or `none`",
     ),
     variable(
+        "ROTEL_LAMBDA_XRAY_TRACE_CONTEXT",
+        "false",
+        "`true`: log records of an invocation of which no span is known when they leave name X-Ray's trace and span",
+    ),
+    variable(
         "ROTEL_LAMBDA_LOG_MIN_SEVERITY",
         NONE,
         "drop function log records below `trace`, `debug`, `info`, `warn`, `error` or `fatal`; a record that tells no severity stays",

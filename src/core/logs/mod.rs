@@ -49,8 +49,18 @@ pub struct Log {
 
 pub(crate) const REQUEST_ID: &str = "faas.invocation_id";
 pub(crate) const SOURCE: &str = "aws.lambda.telemetry.type";
+const PHASE: &str = "aws.lambda.phase";
 
 impl Log {
+    /// The request id that it names, if it names one.
+    pub fn request_id(&self) -> Option<&str> {
+        let named = self.record.attributes.iter().find(|attribute| attribute.key == REQUEST_ID)?;
+        match named.value.as_ref()?.value.as_ref()? {
+            Value::StringValue(request_id) => Some(request_id),
+            _ => None,
+        }
+    }
+
     fn set_severity(&mut self, severity: Severity) {
         self.record.severity_number = severity.number();
         severity.as_str().clone_into(&mut self.record.severity_text);
@@ -92,6 +102,11 @@ pub fn to_log(source: Source<'_>, raw: &RawValue, time: Option<u64>, observed: u
 /// Names the invocation that a record belongs to.
 pub fn set_request_id(log: &mut Log, request_id: &str) {
     log.record.attributes.push(string(REQUEST_ID, request_id));
+}
+
+/// Marks a record of the init phase, which belongs to no invocation.
+pub fn set_init_phase(log: &mut Log) {
+    log.record.attributes.push(string(PHASE, "init"));
 }
 
 /// The records of one resource, as OTLP's logs request holds them.

@@ -4,7 +4,8 @@
 //! nothing. What tells is time. Where one invocation follows another, a record belongs to the last one that had started
 //! when it was made: an environment runs after `runtimeDone` only because of the invocation before. While the start of the
 //! running invocation has not been delivered yet, that of its INVOKE stands in for it. Where several run at once, a record
-//! belongs to the only one that was running, and among several nothing is guessed. Before the first start nothing is, either.
+//! belongs to the only one that was running, and among several nothing is guessed. Before the first start nothing is, either:
+//! what was made then, and before the runtime had initialised, is the init phase's.
 
 use std::collections::VecDeque;
 
@@ -18,6 +19,8 @@ const INVOKE_LATENESS: u64 = 50_000_000;
 pub struct Timeline {
     invocations: VecDeque<Interval>,
     concurrent: bool,
+    /// When the init phase was over, in nanoseconds since the epoch, as far as it is known.
+    init_end: Option<u64>,
 }
 
 /// Nanoseconds since the epoch.
@@ -33,13 +36,26 @@ struct Interval {
 impl Timeline {
     /// An empty timeline; `concurrent` where invocations run side by side, as on managed instances.
     pub fn new(concurrent: bool) -> Self {
-        Self { invocations: VecDeque::new(), concurrent }
+        Self { invocations: VecDeque::new(), concurrent, init_end: None }
+    }
+
+    /// `platform.initRuntimeDone`: the runtime has initialised.
+    pub fn initialised(&mut self, time: Option<u64>) {
+        let Some(time) = time else { return };
+        self.init_ends_by(time);
+        for interval in self.invocations.iter_mut().filter(|interval| interval.guessed) {
+            // An init that comes within an invocation, because the one before it failed, is part of that.
+            if time <= interval.start + INVOKE_LATENESS {
+                interval.start = interval.start.max(time);
+            }
+        }
     }
 
     /// INVOKE told of an invocation, at `time` by our clock.
     pub fn invoked(&mut self, request_id: &str, time: u64) {
         if self.last(request_id).is_none() {
-            let after = self.invocations.back().map_or(0, |last| last.end.unwrap_or(last.start) + 1);
+            let after = self.invocations.back().map(|last| last.end.unwrap_or(last.start) + 1);
+            let after = after.or(self.init_end).unwrap_or(0);
             self.remember(request_id, time.saturating_sub(INVOKE_LATENESS).max(after), true);
         }
     }
@@ -47,6 +63,7 @@ impl Timeline {
     /// `platform.start` of an invocation.
     pub fn started(&mut self, request_id: &str, time: Option<u64>) {
         let Some(time) = time else { return };
+        self.init_ends_by(time);
         match self.last(request_id) {
             Some(interval) if interval.guessed => {
                 interval.start = time;
@@ -78,6 +95,20 @@ impl Timeline {
             })
         };
         found.map(|interval| interval.request_id.as_str())
+    }
+
+    /// Whether the invocation of this request id is remembered.
+    pub fn knows(&self, request_id: &str) -> bool {
+        self.invocations.iter().any(|interval| interval.request_id == request_id)
+    }
+
+    /// Whether a record made at `time` is of the init phase.
+    pub fn is_init(&self, time: u64) -> bool {
+        self.init_end.is_none_or(|end| time < end) && self.invocations.iter().all(|first| time < first.start)
+    }
+
+    fn init_ends_by(&mut self, time: u64) {
+        self.init_end = Some(self.init_end.map_or(time, |end| end.min(time)));
     }
 
     fn last(&mut self, request_id: &str) -> Option<&mut Interval> {
@@ -156,6 +187,38 @@ mod tests {
     }
 
     #[test]
+    fn init_lasts_until_the_runtime_has_initialised_or_an_invocation_starts() {
+        let mut told = Timeline::new(false);
+        assert!(told.is_init(0));
+        told.invoked("a", 120 * MS);
+        assert!(!told.is_init(100 * MS), "who knows what was within 50 ms before INVOKE");
+        told.initialised(Some(100 * MS));
+        assert_eq!((told.is_init(99 * MS), told.at(99 * MS)), (true, None));
+        assert_eq!((told.is_init(100 * MS), told.at(100 * MS)), (false, Some("a")));
+        told.started("a", Some(110 * MS));
+        assert_eq!(
+            (told.is_init(105 * MS), told.at(105 * MS)),
+            (false, None),
+            "between the two nothing is guessed"
+        );
+
+        let mut untold = Timeline::new(false);
+        for number in 0..100 {
+            untold.started(&number.to_string(), Some((100 + number) * MS));
+        }
+        assert!(untold.is_init(99 * MS));
+        assert!(!untold.is_init(100 * MS));
+    }
+
+    #[test]
+    fn an_init_within_an_invocation_is_part_of_it() {
+        let mut timeline = Timeline::new(false);
+        timeline.invoked("a", 100 * MS);
+        timeline.initialised(Some(900 * MS));
+        assert_eq!((timeline.is_init(500 * MS), timeline.at(500 * MS)), (false, Some("a")));
+    }
+
+    #[test]
     fn old_invocations_are_forgotten() {
         let mut timeline = Timeline::new(false);
         for number in 0..100 {
@@ -164,5 +227,6 @@ mod tests {
         }
         assert_eq!(timeline.invocations.len(), REMEMBERED);
         assert_eq!(timeline.at(992), Some("99"));
+        assert!(timeline.knows("99") && !timeline.knows("0"));
     }
 }

@@ -295,6 +295,11 @@ impl Sandbox {
         self.environment.handles().iter().filter_map(crate::process::Handle::resident_bytes).sum()
     }
 
+    /// The most bytes of memory that the extensions' processes have ever occupied, each at its own time.
+    pub fn peak_resident_bytes(&self) -> u64 {
+        self.environment.handles().iter().filter_map(crate::process::Handle::peak_resident_bytes).sum()
+    }
+
     /// Whether the environment is at rest. It is between invocations, so a test acts "while frozen" by acting there.
     pub async fn is_frozen(&self) -> bool {
         self.environment.processes.read().await.frozen

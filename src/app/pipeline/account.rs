@@ -1,0 +1,93 @@
+//! What the pipeline tells of itself: on its own lines and, as telemetry, to the backend.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::{Export, Pipeline};
+use crate::core::chunk::{Chunk, Origin};
+use crate::core::health::Report;
+use crate::core::own_telemetry::{self, Span, Standing};
+use crate::core::signal::{PerSignal, Signal};
+use crate::core::tally::{DropReason, Tally};
+use crate::edge::clock;
+
+impl<E: Export> Pipeline<E> {
+    /// Counts what the buffer had to drop.
+    pub(super) fn count_dropped(&mut self) {
+        let dropped = self.buffer.take_dropped();
+        for signal in Signal::ALL {
+            self.tally.dropped.add(signal, DropReason::BufferFull, *dropped.of(signal));
+        }
+        let report = self.health.on_dropped(dropped, clock::since_epoch());
+        self.tell(report);
+    }
+
+    pub(super) fn tell(&mut self, report: Option<Report>) {
+        match report {
+            None => {}
+            Some(report @ Report::Recovered { .. }) => {
+                tracing::info!("{report}");
+                self.tell_of_losses();
+            }
+            Some(report) => tracing::warn!("{report}"),
+        }
+    }
+
+    /// Tells the backend what it did not get, now that the way is free.
+    fn tell_of_losses(&mut self) {
+        let dropped = self.tally.dropped;
+        if dropped.is_empty() {
+            return;
+        }
+        let to = clock::since_epoch();
+        let record = own_telemetry::losses(self.rules.own(), &dropped, to);
+        self.keep_own(Signal::Logs, record.encode_to_vec(), 1);
+        if self.tells_of_itself {
+            // The count goes with the rest.
+            return self.tell_of_itself();
+        }
+        let span = Span { from: self.tally_since, to };
+        let (request, points) = own_telemetry::drop_counter(self.rules.own(), &dropped, span);
+        self.keep_own(Signal::Metrics, request.encode_to_vec(), points);
+        self.begin_a_tally(to);
+    }
+
+    /// Tells the backend what passed, where that was asked for.
+    pub(super) fn tell_of_itself(&mut self) {
+        if !self.tells_of_itself {
+            return;
+        }
+        let waiting = self.buffer.waiting();
+        let kept = |signal| {
+            let in_flight = self.lines.of(signal).in_flight.as_ref();
+            waiting.of(signal) + in_flight.map_or(0, |in_flight| in_flight.batch.items)
+        };
+        let standing = Standing {
+            kept: PerSignal::from_fn(kept),
+            breaker_open: PerSignal::from_fn(|signal| self.lines.of(signal).breaker.is_open()),
+        };
+        let span = Span { from: self.tally_since, to: clock::since_epoch() };
+        let (request, points) = own_telemetry::metrics(self.rules.own(), &self.tally, &standing, span);
+        self.begin_a_tally(span.to);
+        self.keep_own(Signal::Metrics, request.encode_to_vec(), points);
+    }
+
+    fn begin_a_tally(&mut self, since: Duration) {
+        self.tally = Tally::default();
+        self.tally_since = since;
+    }
+
+    fn keep_own(&mut self, signal: Signal, bytes: Vec<u8>, items: usize) {
+        if items > 0 {
+            self.ingest(Chunk {
+                signal,
+                bytes: Bytes::from(bytes),
+                items,
+                origin: Origin::Platform,
+                invocation: None,
+            });
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The naming of a span in encoded log records that name no trace.
+
+use bytes::Bytes;
+
+use crate::core::otlp::wire::{Field, WireType, delimited_len, fields, put_delimited_head, put_key};
+use crate::core::trace_context::TraceContext;
+
+/// The tag of `resource_logs` in the request, then that of `scope_logs` in it, then that of `log_records`.
+const LEVELS: [u32; 3] = [1, 2, 2];
+/// The tags of a log record's fields.
+const FLAGS: u32 = 8;
+const TRACE_ID: u32 = 9;
+const SPAN_ID: u32 = 10;
+/// The encoding of the three fields.
+const STAMP_LEN: usize = (1 + 4) + (2 + 16) + (2 + 8);
+
+/// By so many bytes a request grows at most for each of its records: by the fields, and by a byte of the length of each of
+/// the messages that they lie in.
+pub const STAMP_MOST: usize = STAMP_LEN + LEVELS.len();
+
+/// Names `context` in every record of a validated logs request that has no trace id; all else stays byte for byte. If
+/// there is none, the answer is the request itself, not copied.
+pub fn stamp(body: &Bytes, context: &TraceContext) -> Bytes {
+    let len = stamped_len(body, &LEVELS);
+    if len == body.len() {
+        return body.clone();
+    }
+    let mut out = Vec::with_capacity(len);
+    put_stamped(&mut out, body, &LEVELS, &encoded(context));
+    Bytes::from(out)
+}
+
+fn encoded(context: &TraceContext) -> Vec<u8> {
+    let TraceContext { trace_id, span_id, sampled } = context;
+    let mut stamp = Vec::with_capacity(STAMP_LEN);
+    put_key(&mut stamp, FLAGS, WireType::Fixed32);
+    stamp.extend(u32::from(*sampled).to_le_bytes());
+    put_delimited_head(&mut stamp, TRACE_ID, trace_id.len());
+    stamp.extend(trace_id);
+    put_delimited_head(&mut stamp, SPAN_ID, span_id.len());
+    stamp.extend(span_id);
+    stamp
+}
+
+/// The length that a message will have; without levels below it, it is a record.
+fn stamped_len(message: &[u8], levels: &[u32]) -> usize {
+    let Some((tag, inner)) = levels.split_first() else {
+        return message.len() + if names_a_trace(message) { 0 } else { STAMP_LEN };
+    };
+    let len = |field: Field<'_>| {
+        if field.tag == *tag { grown_len(&field, stamped_len(field.content, inner)) } else { field.raw.len() }
+    };
+    fields(message).map(len).sum()
+}
+
+/// The length of a field once what it holds is so long. What has not grown is copied, whatever its length is written like.
+fn grown_len(field: &Field<'_>, len: usize) -> usize {
+    if len == field.content.len() { field.raw.len() } else { delimited_len(field.tag, len) }
+}
+
+fn put_stamped(out: &mut Vec<u8>, message: &[u8], levels: &[u32], stamp: &[u8]) {
+    let Some((tag, inner)) = levels.split_first() else {
+        out.extend_from_slice(message);
+        // The last of a field that stands twice counts, so that an empty id may stay where it is.
+        out.extend_from_slice(stamp);
+        return;
+    };
+    for field in fields(message) {
+        let len = if field.tag == *tag { stamped_len(field.content, inner) } else { field.content.len() };
+        if len == field.content.len() {
+            out.extend_from_slice(field.raw);
+        } else {
+            put_delimited_head(out, *tag, len);
+            put_stamped(out, field.content, inner, stamp);
+        }
+    }
+}
+
+fn names_a_trace(record: &[u8]) -> bool {
+    fields(record).filter(|field| field.tag == TRACE_ID).last().is_some_and(|field| !field.content.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::logs::v1::LogRecord;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::core::otlp::arbitrary::{Request, request};
+    use crate::core::signal::Signal;
+
+    const CONTEXT: TraceContext = TraceContext { trace_id: [7; 16], span_id: [8; 8], sampled: true };
+
+    fn records(request: &mut Request) -> Vec<&mut LogRecord> {
+        let Request::Logs(request) = request else { return Vec::new() };
+        let scopes = request.resource_logs.iter_mut().flat_map(|group| &mut group.scope_logs);
+        scopes.flat_map(|scope| &mut scope.log_records).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_stamp_does_what_decoding_naming_and_encoding_does(
+            request in request().prop_filter("logs", |request| request.signal() == Signal::Logs),
+            sampled: bool,
+        ) {
+            let body = request.encode();
+            let context = TraceContext { sampled, ..CONTEXT };
+            let stamped = stamp(&body, &context);
+            let mut reference = request;
+            let mut bare = 0;
+            let records = records(&mut reference);
+            let all = records.len();
+            for record in records.into_iter().filter(|record| record.trace_id.is_empty()) {
+                record.trace_id = context.trace_id.to_vec();
+                record.span_id = context.span_id.to_vec();
+                record.flags = u32::from(sampled);
+                bare += 1;
+            }
+            prop_assert_eq!(Request::decode(Signal::Logs, &stamped).unwrap(), reference);
+            prop_assert!(stamped.len() <= body.len() + all * STAMP_MOST);
+            prop_assert_eq!(stamped.as_ptr() == body.as_ptr(), bare == 0);
+            prop_assert_eq!(stamp(&stamped, &CONTEXT).as_ptr(), stamped.as_ptr(), "stamped twice");
+        }
+
+        #[test]
+        fn random_bytes_do_no_harm(bytes: Vec<u8>) {
+            stamp(&Bytes::from(bytes), &CONTEXT);
+        }
+    }
+
+    #[test]
+    fn unknown_fields_and_odd_lengths_stay_as_they_are() {
+        // Tag 15, a number, beside each level; the length of the second group, which holds no record, in two bytes.
+        let unknown = [0x78, 0x07];
+        let record = [&[0x12, 0x04][..], &unknown, &unknown].concat();
+        let scope = [&[0x12, 0x08][..], &record, &unknown].concat();
+        let group = [&[0x0a, 0x0a][..], &scope].concat();
+        let odd = [0x0a, 0x82, 0x00, 0x78, 0x07];
+        let body = [&group[..], &odd, &unknown].concat();
+        let len = u8::try_from(STAMP_LEN).expect("short");
+        let expected = [
+            &[0x0a, 10 + len, 0x12, 8 + len, 0x12, 4 + len][..],
+            &unknown,
+            &unknown,
+            &encoded(&CONTEXT),
+            &unknown,
+            &odd,
+            &unknown,
+        ]
+        .concat();
+        assert_eq!(stamp(&Bytes::from(body), &CONTEXT), expected);
+    }
+}

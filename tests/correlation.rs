@@ -1,0 +1,325 @@
+//! Log records name the span of their invocation: where the SDK tells it, whenever it comes, and nowhere else.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lambda_sandbox::collector::{Collector, Item, Protocol, Received};
+use lambda_sandbox::otlp::hex;
+use lambda_sandbox::{Context, Function, Payload, Sandbox, Transport};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, Notify};
+
+use support::{PATIENCE, PROTOCOLS, end, extension, sandbox};
+
+const SDKS: [Transport; 3] = [Transport::Grpc, Transport::HttpProtobuf, Transport::HttpJson];
+/// What lines of a function have to say of themselves.
+const UNTRACED: (String, String) = (String::new(), String::new());
+
+/// A span of an invocation, named after it, that starts now.
+fn span(context: &Context, kind: SpanKind) -> Span {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock");
+    let now = u64::try_from(since_epoch.as_nanos()).expect("a year before 2554");
+    Span {
+        trace_id: fastrand::u128(1..).to_be_bytes().to_vec(),
+        span_id: fastrand::u64(1..).to_be_bytes().to_vec(),
+        name: context.request_id.clone(),
+        kind: kind.into(),
+        start_time_unix_nano: now,
+        end_time_unix_nano: now + 1_000_000,
+        ..Span::default()
+    }
+}
+
+/// The same, as instrumentations of Lambda make it.
+fn telling(context: &Context, kind: SpanKind) -> Span {
+    let value = any_value::Value::StringValue(context.request_id.clone());
+    let attribute = KeyValue {
+        key: "faas.invocation_id".to_owned(),
+        value: Some(AnyValue { value: Some(value) }),
+        ..KeyValue::default()
+    };
+    Span { attributes: vec![attribute], ..span(context, kind) }
+}
+
+async fn send(context: &Context, transport: Transport, spans: Vec<Span>) {
+    let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+    let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
+    let payload = Payload::Traces(ExportTraceServiceRequest { resource_spans });
+    context.exporter().send(transport, &payload).await.expect("the receiver takes spans");
+}
+
+async fn invoke(sandbox: &Sandbox) -> String {
+    sandbox.invoke(Value::Null).await.expect("an invocation").request_id
+}
+
+/// The body, the trace and the span of each log record of the function in an invocation.
+fn records(received: &Received, request_id: &str) -> Vec<(String, (String, String))> {
+    let of_it = received.logs().filter(|log| {
+        log.attribute("faas.invocation_id").as_deref() == Some(request_id)
+            && log.attribute("aws.lambda.telemetry.type").as_deref() == Some("function")
+    });
+    of_it.map(|log| (log.body(), (hex(&log.item.trace_id), hex(&log.item.span_id)))).collect()
+}
+
+/// Sees that so many log records of the function in an invocation name the span that is named after it.
+fn assert_joined(received: &Received, request_id: &str, lines: usize) {
+    let spans: Vec<_> = received.spans().filter(|span| span.item.name == request_id).collect();
+    assert_eq!(spans.len(), 1, "{request_id}");
+    let span = (hex(&spans[0].item.trace_id), hex(&spans[0].item.span_id));
+    let records = records(received, request_id);
+    assert_eq!(records.len(), lines, "{records:?}");
+    assert!(records.iter().all(|(_, named)| *named == span), "{span:?}: {records:?}");
+    assert!(
+        received
+            .logs()
+            .filter(|log| log.item.trace_id == spans[0].item.trace_id)
+            .all(|log| log.item.flags == 1)
+    );
+}
+
+/// Sees that so many log records of the function in an invocation name no span.
+fn assert_bare(received: &Received, request_id: &str, lines: usize) {
+    let records = records(received, request_id);
+    assert_eq!(records.len(), lines, "{records:?}");
+    assert!(records.iter().all(|(_, named)| *named == UNTRACED), "{records:?}");
+}
+
+/// Lines before, between and after the spans that `spans` makes, over each transport in turn; the transports' number of
+/// invocations.
+async fn are_joined_over(protocol: Protocol, spans: fn(&Context) -> Vec<Span>) {
+    let collector = Collector::start().await.expect("a collector");
+    let sdks = Arc::new(Mutex::new(SDKS.to_vec()));
+    let function = Function::builtin(move |context| {
+        let sdks = Arc::clone(&sdks);
+        async move {
+            let transport = sdks.lock().await.pop().expect("as many invocations as transports");
+            context.log_lines(3);
+            context.log("plain, without anything");
+            send(&context, transport, spans(&context)).await;
+            context.log_lines(2);
+            Ok(Value::Null)
+        }
+    });
+    let sandbox = sandbox(&collector, protocol).function(function).start().await.expect("a sandbox");
+    let mut request_ids = Vec::new();
+    for _ in SDKS {
+        request_ids.push(invoke(&sandbox).await);
+    }
+    end(&sandbox).await;
+    let received = collector.received();
+    let servers = received.spans().filter(|span| span.item.kind() == SpanKind::Server);
+    assert_eq!(servers.count(), request_ids.len(), "none is made here beside the SDK's");
+    for request_id in request_ids {
+        assert_joined(&received, &request_id, 6);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_record_of_an_invocation_names_the_span_that_tells_its_request_id() {
+    for protocol in PROTOCOLS {
+        are_joined_over(protocol, |context| {
+            let own = telling(context, SpanKind::Server);
+            // Children end first and are sent first.
+            let child = Span {
+                name: "child".to_owned(),
+                trace_id: own.trace_id.clone(),
+                parent_span_id: own.span_id.clone(),
+                ..span(context, SpanKind::Client)
+            };
+            vec![child, own]
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_servers_root_that_tells_no_request_id_is_named_as_well() {
+    for protocol in PROTOCOLS {
+        are_joined_over(protocol, |context| vec![span(context, SpanKind::Server)]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_span_that_comes_after_the_logs_were_delivered_is_named_by_all_of_them() {
+    let collector = Collector::start().await.expect("a collector");
+    let go = Arc::new(Notify::new());
+    let went = Arc::clone(&go);
+    let function = Function::builtin(move |context| {
+        let go = Arc::clone(&went);
+        async move {
+            context.log_lines(4);
+            go.notified().await;
+            send(&context, Transport::Grpc, vec![telling(&context, SpanKind::Server)]).await;
+            Ok(Value::Null)
+        }
+    });
+    let sandbox = sandbox(&collector, Protocol::Grpc).function(function).start().await.expect("a sandbox");
+    let delivered = |journal: &lambda_sandbox::Journal| -> usize {
+        let accepted = journal.deliveries.iter().filter(|delivery| delivery.is_accepted());
+        accepted.map(|delivery| delivery.records).sum()
+    };
+    let before = delivered(&sandbox.journal());
+    // Beside the lines the start of the invocation, and the end of init where that was not told yet.
+    let lines = async {
+        sandbox.wait_until(|journal| delivered(journal) >= before + 5, PATIENCE).await.expect("deliveries");
+        go.notify_one();
+    };
+    let (request_id, ()) = tokio::join!(invoke(&sandbox), lines);
+    end(&sandbox).await;
+    assert_joined(&collector.received(), &request_id, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_tells_a_trace_of_its_own_keeps_it() {
+    const OWN: (&str, &str) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    let collector = Collector::start().await.expect("a collector");
+    let function = Function::builtin(|context| async move {
+        context.log("first");
+        context.log_json(json!({"level": "info", "message": "second", "trace_id": OWN.0, "span_id": OWN.1}));
+        context.log("third");
+        send(&context, Transport::HttpProtobuf, vec![telling(&context, SpanKind::Server)]).await;
+        Ok(Value::Null)
+    });
+    let sandbox = sandbox(&collector, Protocol::Http).function(function).start().await.expect("a sandbox");
+    let request_id = invoke(&sandbox).await;
+    end(&sandbox).await;
+    let received = collector.received();
+    let own = received.spans().find(|span| span.item.name == request_id).expect("the span");
+    let own = (hex(&own.item.trace_id), hex(&own.item.span_id));
+    let mut named = records(&received, &request_id);
+    named.sort();
+    let logged = (OWN.0.to_owned(), OWN.1.to_owned());
+    let expected = [("first", own.clone()), ("second", logged), ("third", own)];
+    assert_eq!(named, expected.map(|(body, span)| (body.to_owned(), span)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_of_other_invocations_and_of_none_are_not_named() {
+    let collector = Collector::start().await.expect("a collector");
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let function = Function::builtin(move |context| {
+        let kept = Arc::clone(&kept);
+        async move {
+            context.log_lines(3);
+            let mut late = kept.lock().await;
+            // What the SDK had not sent by the end of the invocation before.
+            let mut spans = std::mem::take(&mut *late);
+            spans.push(Span { name: "internal".to_owned(), ..span(&context, SpanKind::Internal) });
+            send(&context, Transport::Grpc, spans).await;
+            *late = vec![span(&context, SpanKind::Server), telling(&context, SpanKind::Server)];
+            Ok(Value::Null)
+        }
+    });
+    let sandbox = sandbox(&collector, Protocol::Grpc).function(function).start().await.expect("a sandbox");
+    let mut request_ids = Vec::new();
+    for _ in 0..3 {
+        request_ids.push(invoke(&sandbox).await);
+    }
+    end(&sandbox).await;
+    let received = collector.received();
+    assert_eq!(received.spans().filter(|span| request_ids.contains(&span.item.name)).count(), 4);
+    for request_id in request_ids {
+        assert_bare(&received, &request_id, 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_sdk_the_span_made_of_the_platforms_events_is_named() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::start().await.expect("a collector");
+        let function = Function::builtin(|context| async move {
+            context.log_lines(4);
+            Ok(Value::Null)
+        });
+        let sandbox = sandbox(&collector, protocol).function(function).start().await.expect("a sandbox");
+        let request_ids = [invoke(&sandbox).await, invoke(&sandbox).await];
+        end(&sandbox).await;
+        let received = collector.received();
+        for request_id in request_ids {
+            let of_it = |span: &Item<'_, Span>| {
+                span.attribute("faas.invocation_id").as_deref() == Some(&request_id)
+                    && span.item.kind() == SpanKind::Server
+            };
+            let spans: Vec<_> = received.spans().filter(of_it).collect();
+            assert_eq!(spans.len(), 1, "{request_id}");
+            let span = (hex(&spans[0].item.trace_id), hex(&spans[0].item.span_id));
+            let records = records(&received, &request_id);
+            assert_eq!(records.len(), 4);
+            assert!(records.iter().all(|(_, named)| *named == span), "{span:?}: {records:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn xrays_span_is_named_where_it_was_asked_for_and_the_sdk_sent_none() {
+    for asked in [true, false] {
+        let collector = Collector::start().await.expect("a collector");
+        let extension = extension(&collector, Protocol::Grpc)
+            .env("ROTEL_FLUSH_TIMEOUT", "60s")
+            .env("ROTEL_LAMBDA_PLATFORM_EVENTS", "metrics")
+            .env("ROTEL_LAMBDA_XRAY_TRACE_CONTEXT", asked.to_string());
+        let function = Function::builtin(|context| async move {
+            context.log(context.trace.clone());
+            if context.payload == json!("traced") {
+                send(&context, Transport::Grpc, vec![telling(&context, SpanKind::Server)]).await;
+            }
+            Ok(Value::Null)
+        });
+        let sandbox = Sandbox::builder()
+            .extension(extension)
+            .collector(&collector)
+            .function(function)
+            .timeout(PATIENCE)
+            .start()
+            .await
+            .expect("a sandbox");
+        let untraced = invoke(&sandbox).await;
+        let traced = sandbox.invoke(json!("traced")).await.expect("an invocation").request_id;
+        end(&sandbox).await;
+        let received = collector.received();
+        assert_joined(&received, &traced, 1);
+        if asked {
+            let records = records(&received, &untraced);
+            let (header, (trace_id, span_id)) = &records[0];
+            let root = format!("{}-{}", &trace_id[..8], &trace_id[8..]);
+            assert_eq!(header, &format!("Root=1-{root};Parent={span_id};Sampled=1"));
+        } else {
+            assert_bare(&received, &untraced, 1);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_during_init_is_marked_and_belongs_to_no_invocation() {
+    let collector = Collector::start().await.expect("a collector");
+    // The extension's own warning of a name that nobody knows is such a line.
+    let extension = extension(&collector, Protocol::Grpc)
+        .env("ROTEL_FLUSH_TIMEOUT", "60s")
+        .env("ROTEL_OTLP_EXPORTER_ENDPONT", "https://collector:4317");
+    let sandbox = Sandbox::builder().extension(extension).collector(&collector).function(Function::builtin(
+        |context| async move {
+            context.log_lines(1);
+            send(&context, Transport::Grpc, vec![telling(&context, SpanKind::Server)]).await;
+            Ok(Value::Null)
+        },
+    ));
+    let sandbox = sandbox.timeout(PATIENCE).start().await.expect("a sandbox");
+    let request_id = invoke(&sandbox).await;
+    end(&sandbox).await;
+    let received = collector.received();
+    assert_joined(&received, &request_id, 1);
+    let warned = received.logs().find(|log| log.body().contains("ENDPONT")).expect("the warning");
+    assert_eq!(warned.attribute("aws.lambda.phase").as_deref(), Some("init"));
+    assert_eq!(warned.attribute("faas.invocation_id"), None);
+    assert!(warned.item.trace_id.is_empty());
+    let mut marked = received.logs().filter(|log| log.attribute("aws.lambda.phase").is_some());
+    assert!(marked.all(|log| log.attribute("faas.invocation_id").is_none()));
+}
