@@ -14,7 +14,7 @@
 //!                                                      app::pipeline ──▶ edge::exporter ──▶ ClickStack
 //!                                                            ▲    one queue, the flush barrier
 //! Telemetry API ──POST──▶ edge::telemetry_listener ──▶ app::intake ── runtimeDone ──┐
-//!                                                            ▲ INVOKE               ▼
+//!                                                            ▲ INVOKE, SHUTDOWN     ▼
 //! Extensions API ◀──/next── edge::extensions_api ◀──────── app::driver ◀──▶ core::lifecycle
 //! ```
 //!
@@ -24,6 +24,9 @@
 //! The pipeline task owns the buffer; telemetry and flushes come through one channel, so that a flush covers all that was
 //! enqueued before it, and the intake enqueues the log records of a delivery before it tells the driver of that delivery's
 //! `runtimeDone`. The driver asks for the next event once the flush is over or its deadline has come.
+//!
+//! What the platform's events tell, the intake turns into metrics, spans and log records of its own ([`core::platform`]),
+//! which go the same way.
 //!
 //! Each task's end or panic is an event of the lifecycle, which goes on answering `/next` without it: the death of the
 //! extension would be the death of the customer's function.

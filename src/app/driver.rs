@@ -12,7 +12,8 @@ use crate::app::intake::Told;
 use crate::app::pipeline::{Control, Handle, Invocation};
 use crate::app::tasks::Tasks;
 use crate::core::cadence::{self, Beside, Cadence, Strategy};
-use crate::core::lifecycle::{Action, Event, Lifecycle, Task};
+use crate::core::lifecycle::{Action, Event, FlushReason, Lifecycle, Task};
+use crate::core::platform::ShutdownReason;
 use crate::edge::clock;
 use crate::edge::extensions_api::{ApiError, ExtensionsApi, NextEvent};
 
@@ -20,7 +21,7 @@ use crate::edge::extensions_api::{ApiError, ExtensionsApi, NextEvent};
 const FUNCTION_TIMEOUT_MOST: Duration = Duration::from_mins(15);
 /// Platform: SIGKILL comes two seconds after SHUTDOWN.
 const SHUTDOWN_MOST: Duration = Duration::from_secs(2);
-/// The pipeline answers at once, if it still does.
+/// The other tasks answer at once, if they still do.
 const END_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Everything that the loop holds.
@@ -40,6 +41,7 @@ pub struct Driver {
     tasks: Tasks,
     /// Whether the failure of `/next` was told.
     told_next_failed: bool,
+    shutdown_reason: ShutdownReason,
 }
 
 /// Where the function lives.
@@ -82,6 +84,7 @@ impl Driver {
             pulses: Vec::new(),
             tasks,
             told_next_failed: false,
+            shutdown_reason: ShutdownReason::Spindown,
         }
     }
 
@@ -137,14 +140,13 @@ impl Driver {
                 self.pipeline.control(Control::Open(plan.beside));
                 self.feel_the_pulse();
                 // Without it lines of the invocation's first moments lack their request id, and nothing else.
-                let _ =
-                    self.telemetry.try_send(Told::Invoked { request_id: request_id.clone(), invoked_arn });
+                let told = Told::Invoked { request_id: request_id.clone(), invoked_arn, xray };
+                let _ = self.telemetry.try_send(told);
                 let deadline = clock::instant_of(deadline_ms, FUNCTION_TIMEOUT_MOST);
                 Event::Invoke { request_id, deadline, flush_at_end: plan.flush_at_end }
             }
             Ok(NextEvent::Shutdown { reason, deadline_ms }) => {
-                // The last flush comes a linger later, and with it what the intake makes of this.
-                let _ = self.telemetry.try_send(Told::ShutDown(reason));
+                self.shutdown_reason = reason;
                 Event::Shutdown { deadline: clock::instant_of(deadline_ms, SHUTDOWN_MOST) }
             }
             Err(error) => {
@@ -164,6 +166,9 @@ impl Driver {
             match action {
                 Action::CallNext => self.call_next(),
                 Action::StartFlush { reason, deadline } => {
+                    if reason == FlushReason::Shutdown {
+                        self.last_call().await;
+                    }
                     let (done, flush_done) = oneshot::channel();
                     self.flush_done = Some(flush_done);
                     self.pipeline.control(Control::Flush { reason, deadline, done });
@@ -215,6 +220,14 @@ impl Driver {
         // A full queue drops it, and its task is none the worse for that.
         let _ = self.telemetry.try_send(Told::Pulse(of_telemetry));
         self.pulses.push((Task::Telemetry, pulse));
+    }
+
+    /// Has the intake say what became of the last invocation, before the flush that is to cover it. Not as soon as SHUTDOWN
+    /// comes, because what the platform says of it may be on its way still.
+    async fn last_call(&self) {
+        let (heard, said) = oneshot::channel();
+        let _ = self.telemetry.try_send(Told::ShutDown { reason: self.shutdown_reason, heard });
+        let _ = tokio::time::timeout(END_TIMEOUT, said).await;
     }
 
     async fn report_error(&mut self) {

@@ -1,7 +1,8 @@
 //! What comes from the Telemetry API, on its way to the pipeline and to the driver.
 //!
-//! A delivery's log records are enqueued before the driver is told of that delivery's `runtimeDone`, so that the flush
-//! which follows covers them. A task of its own: should a record make it panic, the exporter lives on.
+//! A delivery's log records, and what is made of its platform events, are enqueued before the driver is told of its
+//! `runtimeDone`, so that the flush which follows covers them. A task of its own: should a record make it panic, the
+//! exporter lives on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,9 +38,16 @@ pub enum Told {
         request_id: String,
         /// The ARN that was invoked.
         invoked_arn: Option<String>,
+        /// The trace that it is part of, if the platform says.
+        xray: Option<Header>,
     },
-    /// `/next` answered SHUTDOWN.
-    ShutDown(ShutdownReason),
+    /// The environment ends, and the last flush is about to begin.
+    ShutDown {
+        /// Why it ends.
+        reason: ShutdownReason,
+        /// Dropped once what there is to say of that has been said.
+        heard: oneshot::Sender<()>,
+    },
     /// Drop this, to show that the intake has its turn still.
     Pulse(oneshot::Sender<()>),
 }
@@ -136,15 +144,16 @@ impl Intake {
     pub async fn run(mut self) {
         while let Some(told) = self.told.recv().await {
             match told {
-                Told::Invoked { request_id, invoked_arn } => {
+                Told::Invoked { request_id, invoked_arn, xray } => {
                     let now = clock::epoch_nanos();
                     self.timeline.invoked(&request_id, now);
-                    self.platform.invoked(&request_id, invoked_arn.as_deref(), now);
+                    self.platform.invoked(&request_id, invoked_arn.as_deref(), xray, now);
                     self.send_made().await;
                 }
-                Told::ShutDown(reason) => {
+                Told::ShutDown { reason, heard } => {
                     self.platform.shut_down(reason, clock::epoch_nanos());
                     self.send_made().await;
+                    drop(heard);
                 }
                 Told::Delivery(body) => self.deliver(&body).await,
                 Told::Pulse(pulse) => drop(pulse),

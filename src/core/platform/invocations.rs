@@ -97,10 +97,9 @@ impl Invocations {
             Some((_, Invocation { started: Some(_), .. })) => return None,
             last => last.map(|(index, _)| index),
         };
-        self.at_or_new(index, request_id).map(|invocation| {
-            invocation.started = Some(time);
-            invocation
-        })
+        let invocation = self.at_or_new(index, request_id)?;
+        invocation.started = Some(time);
+        Some(invocation)
     }
 
     /// That which `platform.runtimeDone` tells of, if it is news.
@@ -112,10 +111,9 @@ impl Invocations {
             return None;
         }
         let index = last.map(|(index, _)| index);
-        self.at_or_new(index, request_id).map(|invocation| {
-            invocation.done = Some(time);
-            invocation
-        })
+        let invocation = self.at_or_new(index, request_id)?;
+        invocation.done = Some(time);
+        Some(invocation)
     }
 
     /// That which `platform.report` tells of, if it is news.
@@ -127,10 +125,9 @@ impl Invocations {
         if known || self.any(request_id, |one| one.reported == Some(time)) {
             return None;
         }
-        self.at_or_new(index, request_id).map(|invocation| {
-            invocation.reported = Some(time);
-            invocation
-        })
+        let invocation = self.at_or_new(index, request_id)?;
+        invocation.reported = Some(time);
+        Some(invocation)
     }
 
     fn any(&self, request_id: &str, is_so: impl Fn(&Invocation) -> bool) -> bool {

@@ -2,6 +2,8 @@
 //!
 //! The body reads as the line that Lambda writes to CloudWatch, and what stands in it are attributes, too.
 
+use std::fmt::Write as _;
+
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 
@@ -24,7 +26,7 @@ impl Line {
     /// Adds `label: text`.
     fn text(&mut self, label: &str, key: &str, text: Option<&str>) {
         if let Some(text) = text {
-            self.body.push_str(&format!(" {label}: {text}"));
+            let _ = write!(self.body, " {label}: {text}");
             self.attributes.push(string(key, text));
         }
     }
@@ -33,7 +35,7 @@ impl Line {
     fn number(&mut self, label: &str, unit: &str, key: &str, number: Option<f64>) {
         if let Some(number) = number {
             let space = if unit.is_empty() { "" } else { " " };
-            self.body.push_str(&format!(" {label}: {number}{space}{unit}"));
+            let _ = write!(self.body, " {label}: {number}{space}{unit}");
             self.attributes.push(double(key, number));
         }
     }
@@ -41,7 +43,7 @@ impl Line {
     fn ended(&mut self, record: &Record) {
         let unhappy = record.status.as_deref().filter(|status| *status != "success");
         if let Some(status) = unhappy {
-            self.body.push_str(&format!(" Status: {status}"));
+            let _ = write!(self.body, " Status: {status}");
         }
         self.attributes.extend(record.status.as_deref().map(|status| string("aws.lambda.status", status)));
         self.text("Error Type", "error.type", record.error_type.as_deref());

@@ -96,11 +96,12 @@ impl Platform {
     }
 
     /// INVOKE came, at `now` in nanoseconds since the epoch.
-    pub fn invoked(&mut self, request_id: &str, arn: Option<&str>, now: u64) {
+    pub fn invoked(&mut self, request_id: &str, arn: Option<&str>, xray: Option<xray::Header>, now: u64) {
         self.tell_ends(now);
         if let Some(invocation) = self.invocations.invoked(request_id) {
             invocation.invoked = Some(now);
             invocation.arn = arn.map(str::to_owned);
+            invocation.xray = invocation.xray.or(xray);
         }
     }
 

@@ -4,6 +4,8 @@
 //! ended in the midst of what it did, and only the platform knows; so this record is made whatever
 //! `ROTEL_LAMBDA_PLATFORM_EVENTS` asks for. Status and error types: AWS's "Telemetry API Event schema reference".
 
+use std::fmt::Write as _;
+
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 
@@ -106,16 +108,16 @@ fn told(what: &str, end: &End<'_>, observed: u64) -> LogRecord {
     let mut body = what.to_owned();
     let mut attributes = vec![string(logs::SOURCE, "platform")];
     if let Some(duration) = end.duration {
-        body.push_str(&format!(" after {:.3} s", duration / 1e3));
+        let _ = write!(body, " after {:.3} s", duration / 1e3);
         attributes.push(double("aws.lambda.duration_ms", duration));
     }
     if let Some((used, size)) = end.memory {
-        body.push_str(&format!(", with {used} of {size} MB of memory used"));
+        let _ = write!(body, ", with {used} of {size} MB of memory used");
         attributes.push(double("aws.lambda.max_memory_used_mb", used));
         attributes.push(double("aws.lambda.memory_size_mb", size));
     }
     if let Some(error_type) = end.error_type {
-        body.push_str(&format!(" ({error_type})"));
+        let _ = write!(body, " ({error_type})");
     }
     LogRecord {
         time_unix_nano: end.time,

@@ -63,8 +63,8 @@ impl Stage {
     pub(super) fn interval(&self) -> Option<(u64, u64)> {
         let end = self.ended.or(self.runtime_done);
         match (self.started, end, self.duration) {
-            // The report comes when it has been written, which is later than the end.
-            (Some(start), _, Some(duration)) => Some((start, after(start, duration))),
+            // The report comes later than the end, and times are told in whole milliseconds.
+            (Some(start), Some(end), Some(duration)) => Some((start, after(start, duration).min(end))),
             (Some(start), Some(end), None) => Some((start, end)),
             (None, Some(end), Some(duration)) => Some((end.saturating_sub(after(0, duration)), end)),
             (None, _, None) | (_, None, _) => None,

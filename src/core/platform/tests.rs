@@ -192,7 +192,7 @@ fn attributes(attributes: &[KeyValue]) -> String {
 fn a_cold_invocation_gives_spans_and_metrics_and_its_report_goes_with_the_next() {
     let mut platform = platform(DEFAULT);
     assert_eq!(shown(&deliver(&mut platform, &init())), "");
-    platform.invoked(A, Some("arn:aws:lambda:eu-west-1:1:function:orders"), ZERO + 132 * MS);
+    platform.invoked(A, Some("arn:aws:lambda:eu-west-1:1:function:orders"), None, ZERO + 132 * MS);
     insta::assert_snapshot!(shown(&deliver(&mut platform, &[start(130, A), done(270, A)])), @"
     span of 6d68 62e9/-/89b8 Server 130..270 orders
         faas.invocation_id=6d68ca91-49c9-448d-89b8-7ca3e6dc66aa faas.coldstart=true aws.lambda.invoked_arn=arn:aws:lambda:eu-west-1:1:function:orders
@@ -207,7 +207,7 @@ fn a_cold_invocation_gives_spans_and_metrics_and_its_report_goes_with_the_next()
     faas.init_duration 1..126 0.125 in buckets 6:1 s
     aws.lambda.produced_bytes 130..270 AsInt(16) By
     ");
-    platform.invoked(B, None, ZERO + 1_001 * MS);
+    platform.invoked(B, None, None, ZERO + 1_001 * MS);
     insta::assert_snapshot!(shown(&deliver(&mut platform, &[report(291, A)])), @"span of 6d68 62e9/89b8/909d Internal 271..291 extensionOverhead");
     insta::assert_snapshot!(shown(&deliver(&mut platform, &[start(1_000, B), done(1_140, B)])), @"
     span of 79b4 62e9/-/9700 Server 1000..1140 orders
@@ -233,7 +233,7 @@ fn what_comes_twice_counts_once() {
     let once = shown(&deliver(&mut platform, &events));
     assert!(once.contains("faas.invocations") && once.contains("REPORT"), "{once}");
     assert_eq!(shown(&deliver(&mut platform, &events)), "");
-    platform.invoked(A, None, ZERO + 131 * MS);
+    platform.invoked(A, None, None, ZERO + 131 * MS);
     platform.shut_down(ShutdownReason::Spindown, ZERO + 2_000 * MS);
     assert_eq!(shown(&deliver(&mut platform, &events)), "");
 }
@@ -270,10 +270,10 @@ fn an_invocation_of_which_only_the_end_is_told_has_its_length() {
 #[test]
 fn an_asynchronous_invocation_that_is_repeated_counts_again() {
     let mut platform = platform(DEFAULT);
-    platform.invoked(A, None, ZERO + 130 * MS);
+    platform.invoked(A, None, None, ZERO + 130 * MS);
     let first = shown(&deliver(&mut platform, &[start(130, A), failed(270, A, "error", "Function.Unknown")]));
     assert!(first.contains("faas.errors"), "{first}");
-    platform.invoked(A, None, ZERO + 1_000 * MS);
+    platform.invoked(A, None, None, ZERO + 1_000 * MS);
     // The first of the two again, and its report twice.
     let old = [start(130, A), failed(270, A, "error", "Function.Unknown"), report(291, A)];
     assert_eq!(shown(&deliver(&mut platform, &old)).lines().count(), 1, "the report's phase");
@@ -292,7 +292,7 @@ fn an_asynchronous_invocation_that_is_repeated_counts_again() {
 #[test]
 fn a_timeout_is_told_at_once() {
     let mut platform = platform(DEFAULT);
-    platform.invoked(A, None, ZERO + 130 * MS);
+    platform.invoked(A, None, None, ZERO + 130 * MS);
     insta::assert_snapshot!(shown(&deliver(&mut platform, &[start(130, A), failed(270, A, "timeout", "Sandbox.Timedout")])), @r#"
     log of 6d68 at 270: error the invocation 6d68ca91-49c9-448d-89b8-7ca3e6dc66aa timed out after 0.140 s (Sandbox.Timedout)
         aws.lambda.telemetry.type=platform aws.lambda.duration_ms=140 faas.invocation_id=6d68ca91-49c9-448d-89b8-7ca3e6dc66aa aws.lambda.outcome=timeout error.type=Sandbox.Timedout
@@ -338,7 +338,7 @@ fn a_crash_is_told_once_the_memory_is_known() {
 
     let mut next = platform(DEFAULT);
     deliver(&mut next, &crash);
-    next.invoked(B, None, ZERO + 1_000 * MS);
+    next.invoked(B, None, None, ZERO + 1_000 * MS);
     assert!(shown(&next.take()).contains("crashed"));
 }
 
@@ -346,8 +346,8 @@ fn a_crash_is_told_once_the_memory_is_known() {
 fn a_shutdown_with_a_reason_ends_the_invocation_that_runs() {
     let mut platform = platform(DEFAULT);
     // One whose end was lost.
-    platform.invoked(A, None, ZERO + 130 * MS);
-    platform.invoked(B, None, ZERO + 1_000 * MS);
+    platform.invoked(A, None, None, ZERO + 130 * MS);
+    platform.invoked(B, None, None, ZERO + 1_000 * MS);
     deliver(&mut platform, &[start(999, B)]);
     platform.shut_down(ShutdownReason::Timeout, ZERO + 3_999 * MS);
     insta::assert_snapshot!(shown(&platform.take()), @r#"
@@ -365,7 +365,7 @@ fn a_shutdown_with_a_reason_ends_the_invocation_that_runs() {
 #[test]
 fn a_spindown_ends_no_invocation() {
     let mut platform = platform(ALL);
-    platform.invoked(A, None, ZERO + 130 * MS);
+    platform.invoked(A, None, None, ZERO + 130 * MS);
     platform.shut_down(ShutdownReason::Spindown, ZERO + 3_999 * MS);
     assert_eq!(shown(&platform.take()), "");
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::clock;
 use crate::environment::{Environment, Processes};
 use crate::error::Error;
+use crate::function::KILLED;
 use crate::id;
 use crate::outcome::{Invocation, ShutdownReason, Status};
 use crate::settings::VERSION;
@@ -156,13 +157,26 @@ impl Environment {
             "requestId": under.invoke.request_id,
             "status": status.name(),
             "metrics": {"durationMs": clock::millis(duration), "producedBytes": bytes},
-            "spans": [span("responseLatency", under.time, duration), span("responseDuration", under.time + duration, Duration::ZERO)],
+            "spans": self.phases(under, duration),
             "tracing": tracing(&under.invoke),
         });
         if let Some(error_type) = error_type {
             set(&mut record, "errorType", error_type);
         }
         self.telemetry.emit("platform.runtimeDone", record);
+    }
+
+    /// What the function's time went into, as far as it answered.
+    fn phases(&self, under: &Under, duration: Duration) -> Value {
+        let answered =
+            |state: &State| state.invocations.get(&under.invoke.request_id).and_then(|one| one.answered);
+        let Some(answered) = self.state.read(answered) else { return json!([]) };
+        let latency = answered.saturating_duration_since(under.start).min(duration);
+        json!([
+            span("responseLatency", under.time, latency),
+            span("responseDuration", under.time + latency, Duration::ZERO),
+            span("runtimeOverhead", under.time + latency, duration - latency),
+        ])
     }
 
     /// Reports the invocation, to the platform's stream and to the caller.
@@ -193,7 +207,7 @@ impl Environment {
         let (function, total) = (function_end - under.start, under.start.elapsed());
         self.telemetry.emit(
             "platform.report",
-            self.report(under, &request_id, (status, error_type.as_deref()), (function, total, cold)),
+            self.report(under, ended, (status, error_type.as_deref()), (function, total, cold)),
         );
         Invocation {
             request_id,
@@ -213,10 +227,14 @@ impl Environment {
     fn report(
         &self,
         under: &Under,
-        request_id: &str,
+        ended: &End,
         (status, error_type): (Status, Option<&str>),
         (function, total, cold): (Duration, Duration, Option<Duration>),
     ) -> Value {
+        let request_id = &under.invoke.request_id;
+        // Platform: what uses its memory up is killed, and nothing else kills a function while it runs.
+        let exhausted = matches!(ended, End::RuntimeExit(reason) if reason == KILLED);
+        let memory_used = if exhausted { self.settings.memory_mb } else { self.settings.memory_mb / 2 };
         if self.settings.managed() {
             return json!({
                 "requestId": request_id,
@@ -228,7 +246,7 @@ impl Environment {
         let mut metrics = json!({
             "billedDurationMs": total.as_millis() + 1,
             "durationMs": clock::millis(total),
-            "maxMemoryUsedMB": self.settings.memory_mb / 2,
+            "maxMemoryUsedMB": memory_used,
             "memorySizeMB": self.settings.memory_mb,
         });
         if let Some(cold) = cold {

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data};
 
 use crate::clock;
@@ -110,22 +110,36 @@ impl Payload {
 
     /// Log records, data points or spans within.
     pub fn items(&self) -> usize {
+        self.items_where(|_| true)
+    }
+
+    /// Of these, those that the extension made of the platform's events.
+    pub fn items_of_platform(&self) -> usize {
+        self.items_where(is_of_platform)
+    }
+
+    fn items_where(&self, counts: impl Fn(Option<&InstrumentationScope>) -> bool) -> usize {
         match self {
             Self::Logs(request) => {
-                request.resource_logs.iter().flat_map(|r| &r.scope_logs).map(|s| s.log_records.len()).sum()
+                let scopes = request.resource_logs.iter().flat_map(|r| &r.scope_logs);
+                scopes.filter(|s| counts(s.scope.as_ref())).map(|s| s.log_records.len()).sum()
             }
-            Self::Metrics(request) => request
-                .resource_metrics
-                .iter()
-                .flat_map(|r| &r.scope_metrics)
-                .flat_map(|s| &s.metrics)
-                .map(|metric| point_attributes(metric).len())
-                .sum(),
+            Self::Metrics(request) => {
+                let scopes = request.resource_metrics.iter().flat_map(|r| &r.scope_metrics);
+                let metrics = scopes.filter(|s| counts(s.scope.as_ref())).flat_map(|s| &s.metrics);
+                metrics.map(|metric| point_attributes(metric).len()).sum()
+            }
             Self::Traces(request) => {
-                request.resource_spans.iter().flat_map(|r| &r.scope_spans).map(|s| s.spans.len()).sum()
+                let scopes = request.resource_spans.iter().flat_map(|r| &r.scope_spans);
+                scopes.filter(|s| counts(s.scope.as_ref())).map(|s| s.spans.len()).sum()
             }
         }
     }
+}
+
+/// Whether what is under this scope was made of the platform's events, and not sent or written by the function.
+pub fn is_of_platform(scope: Option<&InstrumentationScope>) -> bool {
+    scope.is_some_and(|scope| scope.name.ends_with(".platform"))
 }
 
 /// The attributes of each data point of a metric, whatever its instrument.

@@ -117,6 +117,7 @@ pub(crate) struct Invoke {
 pub(crate) struct Running {
     pub(crate) handed: bool,
     pub(crate) answer: Option<Answer>,
+    pub(crate) answered: Option<Instant>,
     pub(crate) done: Option<Instant>,
 }
 
@@ -284,6 +285,7 @@ impl State {
             return Err(ApiError::new(400, "InvalidRequestID", "Invalid request ID"));
         };
         running.answer = Some(answer);
+        running.answered = Some(now);
         if managed {
             running.done = Some(now);
         }

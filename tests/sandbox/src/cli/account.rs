@@ -125,15 +125,16 @@ pub(crate) fn shutdown(shutdown: Option<&Shutdown>) {
 pub(crate) fn telemetry(sandbox: &Sandbox, received: &Received, comparison: &Comparison) {
     heading("Telemetry");
     let entries = sandbox.ledger().entries();
-    say("                 emitted by the function   arrived of these   arrived in all");
+    say("                 emitted by the function   arrived of these   arrived in all   and of the platform");
     for signal in Signal::ALL {
         let emitted = entries.iter().filter(|entry| entry.signal == signal).count();
         let missing = comparison.missing.iter().filter(|entry| entry.signal == signal).count();
         say(&format!(
-            "  {:13} {emitted:>24} {:>18} {:>16}",
+            "  {:13} {emitted:>24} {:>18} {:>16} {:>21}",
             signal.items(),
             emitted - missing,
-            received.counts().of(signal)
+            received.counts().of(signal),
+            received.platform_counts().of(signal)
         ));
     }
     let requests = received.kept().count();

@@ -18,6 +18,7 @@ use crate::otlp::{self, Payload, Signal};
 pub struct Received {
     requests: Vec<Arc<Request>>,
     counts: Counts,
+    of_platform: Counts,
 }
 
 /// How many items the collector holds.
@@ -120,6 +121,11 @@ pub struct Item<'a, T> {
 }
 
 impl<T> Item<'_, T> {
+    /// Whether the extension made it of the platform's events.
+    pub fn is_of_platform(&self) -> bool {
+        otlp::is_of_platform(self.scope)
+    }
+
     /// A resource attribute, as text.
     pub fn resource_attribute(&self, key: &str) -> Option<String> {
         otlp::attribute(self.resource, key)
@@ -156,9 +162,14 @@ impl Received {
         self.requests().filter(|request| request.outcome.is_kept())
     }
 
-    /// Items in the requests that were kept.
+    /// Items in the requests that were kept, without those that the extension made of the platform's events.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// Items in the requests that were kept that the extension made of the platform's events.
+    pub fn platform_counts(&self) -> Counts {
+        self.of_platform
     }
 
     /// Every log record kept.
@@ -223,7 +234,9 @@ impl Received {
 
     pub(super) fn push(&mut self, request: Request) {
         if let (true, Some(payload)) = (request.outcome.is_kept(), &request.payload) {
-            self.counts.add(request.signal, payload.items());
+            let of_platform = payload.items_of_platform();
+            self.counts.add(request.signal, payload.items() - of_platform);
+            self.of_platform.add(request.signal, of_platform);
         }
         self.requests.push(Arc::new(request));
     }

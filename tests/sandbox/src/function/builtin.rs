@@ -37,7 +37,7 @@ impl Runtime {
             let id = context.request_id.clone();
             let (path, body) = match handler(context).await {
                 Ok(answer) => ("response", answer),
-                Err(Failure { exits: true, .. }) => return "exit status 1".to_owned(),
+                Err(Failure { exits: true, message, .. }) => return message,
                 Err(failure) => {
                     ("error", json!({"errorType": failure.error_type, "errorMessage": failure.message}))
                 }

@@ -14,6 +14,9 @@ mod context;
 mod otlp;
 mod sample;
 
+/// How a process ends that SIGKILL ends.
+pub(crate) const KILLED: &str = "signal 9";
+
 /// What the environment runs.
 #[derive(Clone)]
 pub struct Function(pub(crate) Kind);
@@ -41,7 +44,7 @@ pub(crate) struct Command {
 pub struct Failure {
     /// `errorType`.
     pub error_type: String,
-    /// `errorMessage`.
+    /// `errorMessage`; of a process that ends, how.
     pub message: String,
     /// The whole process ends, without a word to the Runtime API.
     pub exits: bool,
@@ -53,9 +56,14 @@ impl Failure {
         Self { error_type: error_type.into(), message: message.into(), exits: false }
     }
 
-    /// The end of the function's process, as by `exit(1)` or out of memory.
+    /// The end of the function's process, as by `exit(1)`.
     pub fn exit() -> Self {
-        Self { error_type: String::new(), message: String::new(), exits: true }
+        Self { error_type: String::new(), message: "exit status 1".to_owned(), exits: true }
+    }
+
+    /// The end of the function's process when it has used its memory up.
+    pub fn out_of_memory() -> Self {
+        Self { message: KILLED.to_owned(), ..Self::exit() }
     }
 }
 
