@@ -8,7 +8,7 @@ E2E := target/e2e
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
 
-.PHONY: build demo startup test faults bench-logs e2e check audit clean
+.PHONY: build demo startup test faults bench-logs publish e2e check audit clean
 
 ## The release binary.
 build:
@@ -36,6 +36,10 @@ faults: build
 ## in every test.
 bench-logs:
 	CARGO_PROFILE_TEST_OPT_LEVEL=3 $(CARGO) test --locked --test logs -- --ignored --nocapture
+
+## Publishes the layer's zips with the AWS CLI; REGIONS="…", ARCHS="…", LAYER_PREFIX=… choose, DRY_RUN=1 only prints.
+publish:
+	@layer/publish
 
 ## Tests on real parts: moto for AWS.
 e2e: $(E2E)/installed
