@@ -1,4 +1,4 @@
-//! `layer/publish`, with an AWS CLI before the real one that checks its arguments, records them and publishes nothing.
+//! `layer/publish`, with an AWS CLI first on the path that checks its arguments, records them and publishes nothing.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -163,6 +163,15 @@ fn both_architectures_go_to_every_region_and_are_public_there() {
         .map(|(region, arch, _)| [region, &format!("rotel-extension-{arch}"), "7", "*"].map(str::to_owned))
         .collect();
     assert_eq!(seen, wanted);
+}
+
+#[test]
+fn a_release_publishes_to_the_same_regions() {
+    let workflow = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.github/workflows/release.yml"));
+    let workflow = workflow.expect("release.yml");
+    let (_, matrix) = workflow.split_once("\n        region:\n").expect("a matrix of regions");
+    let regions: Vec<_> = matrix.lines().map_while(|line| line.strip_prefix("          - ")).collect();
+    assert_eq!(regions, REGIONS);
 }
 
 #[test]
