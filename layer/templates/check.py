@@ -53,14 +53,14 @@ def check_function():
     """The handler, called as the runtime calls it."""
     script = """
         const { handler } = await import(process.argv[1]);
-        const total = await handler({ lines: [{ price: 2, quantity: 3 }, { price: 1, quantity: 1 }] });
+        const total = await handler({ lines: [{ price: 2, quantity: 3 }, { price: 5, quantity: 7 }] });
         const none = await handler({});
         const wrong = await handler({ lines: [{}] }).catch((error) => error.name);
         console.log(JSON.stringify([total, none, wrong]));
     """
     said = run("node", "--input-type=module", "--eval", script, Path("function/index.mjs").resolve())
     *logged, answers = map(json.loads, said.splitlines())
-    expect("the function's answers", answers, [{"total": 7}, {"total": 0}, "TypeError"])
+    expect("the function's answers", answers, [{"total": 41}, {"total": 0}, "TypeError"])
     expect("the function's log lines", [line["level"] for line in logged], ["info", "warn"])
 
 
