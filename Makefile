@@ -1,14 +1,18 @@
-# `make demo` and `make test` need Rust and a C compiler. `make check` installs cargo-deny into target/tools by itself, and
-# `make e2e`, which needs Python 3 and Node.js as well, moto and the packages of the sample functions into target/e2e.
+# `make demo` and `make test` need Rust and a C compiler. `make check` needs Python 3 as well, and installs cargo-deny,
+# actionlint and shellcheck by itself. `make e2e` and `make templates` need Node.js 20 besides, and install moto and the packages
+# of the sample functions, and the tools of AWS SAM, the CDK and the Serverless Framework. All of it goes into target.
 
 CARGO ?= cargo
 EXTENSION := target/release/rotel-extension
 SANDBOX := target/debug/lambda-sandbox
 E2E := target/e2e
+TEMPLATES := target/templates
+WORKFLOWS := target/workflows
+ACTIONLINT_VERSION := 1.7.12
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
 
-.PHONY: build demo startup test faults bench-logs e2e check audit clean
+.PHONY: build demo startup test faults bench-logs publish e2e templates workflows check audit clean
 
 ## The release binary.
 build:
@@ -37,6 +41,10 @@ faults: build
 bench-logs:
 	CARGO_PROFILE_TEST_OPT_LEVEL=3 $(CARGO) test --locked --test logs -- --ignored --nocapture
 
+## Publishes the layer's zips with the AWS CLI; REGIONS="…", ARCHS="…", LAYER_PREFIX=… choose, DRY_RUN=1 only prints.
+publish:
+	@layer/publish
+
 ## Tests on real parts: moto for AWS; the published instrumentations of Python and Node.js, and awslambdaric.
 e2e: $(E2E)/installed $(E2E)/node/installed
 	$(CARGO) test --locked --features e2e --test 'e2e_*'
@@ -52,8 +60,40 @@ $(E2E)/node/installed: tests/e2e/samples/node/package.json tests/e2e/samples/nod
 	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund
 	touch $@
 
+## The templates of layer/templates, by the tools that people deploy them with. Nothing is deployed, and AWS is not asked.
+templates: $(TEMPLATES)/installed $(TEMPLATES)/work/cdk/installed $(TEMPLATES)/work/serverless/installed
+	@# As the tests have it, so that after them there is nothing to build.
+	$(CARGO) test --locked --no-run --test check
+	@# What is no longer there must not be checked; what npm installed stays.
+	find $(TEMPLATES)/work -mindepth 1 -maxdepth 2 ! -type d ! -name installed -delete
+	cp -R layer/templates/. $(TEMPLATES)/work/
+	cd $(TEMPLATES)/work && EXTENSION=$(abspath target/debug/rotel-extension) ../venv/bin/python check.py
+
+$(TEMPLATES)/installed: layer/templates/requirements.txt
+	python3 -m venv --clear $(TEMPLATES)/venv
+	$(TEMPLATES)/venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+$(TEMPLATES)/work/%/installed: layer/templates/%/package.json layer/templates/%/package-lock.json
+	mkdir -p $(@D)
+	cp $^ $(@D)/
+	cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
+## The workflows of .github and the shell scripts. Go comes from PyPI too, because actionlint is built here.
+workflows: $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION)
+	$(WORKFLOWS)/bin/shellcheck .ci/run layer/publish tests/support/aws
+	$(WORKFLOWS)/bin/actionlint -shellcheck $(WORKFLOWS)/bin/shellcheck
+
+$(WORKFLOWS)/installed-$(ACTIONLINT_VERSION): .github/requirements.txt
+	python3 -m venv --clear $(WORKFLOWS)
+	$(WORKFLOWS)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	GOBIN=$(abspath $(WORKFLOWS)/bin) GOPATH=$(abspath $(WORKFLOWS)/go) GOFLAGS=-modcacherw GOTOOLCHAIN=local \
+		$(WORKFLOWS)/bin/go install github.com/rhysd/actionlint/cmd/actionlint@v$(ACTIONLINT_VERSION)
+	touch $@
+
 ## Form, lints, documentation, dependencies.
-check: $(CARGO_DENY)
+check: $(CARGO_DENY) workflows
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
