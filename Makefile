@@ -1,5 +1,5 @@
 # `make demo` and `make test` need Rust and a C compiler. `make check` installs cargo-deny into target/tools by itself, and
-# `make e2e`, which needs Python 3 as well, moto into target/e2e.
+# `make e2e`, which needs Python 3 as well, moto into target/e2e. `make layer` needs Python 3 and installs into target/layer.
 
 CARGO ?= cargo
 EXTENSION := target/release/rotel-extension
@@ -7,8 +7,12 @@ SANDBOX := target/debug/lambda-sandbox
 E2E := target/e2e
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
+CARGO_CYCLONEDX_VERSION := 0.5.9
+CARGO_CYCLONEDX := target/tools/bin/cargo-cyclonedx
+LAYER_TOOLS := target/layer/tools
+ARCH ?= amd64
 
-.PHONY: build demo startup test faults bench-logs e2e check audit clean
+.PHONY: build demo startup test faults bench-logs e2e layer layer-demo layer-reproduced check audit clean
 
 ## The release binary.
 build:
@@ -45,6 +49,29 @@ $(E2E)/installed: tests/e2e/requirements.txt
 	python3 -m venv --clear $(E2E)
 	$(E2E)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
+
+## The layer for ARCH, amd64 or arm64: layer/dist/rotel-extension-$(ARCH).zip, with its checksum and what it is made of.
+layer: $(LAYER_TOOLS)/installed $(CARGO_CYCLONEDX)
+	PATH="$(abspath $(LAYER_TOOLS)/bin):$(abspath $(dir $(CARGO_CYCLONEDX))):$$PATH" layer/build $(ARCH)
+
+## The demo, with the layer unpacked under /opt.
+layer-demo: layer
+	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
+	layer/try $(ARCH) $(SANDBOX)
+
+## The layer once more, from nothing and in another folder: the bytes must be the same.
+layer-reproduced: layer
+	cp layer/dist/rotel-extension-$(ARCH).zip.sha256 target/layer/first.sha256
+	LAYER_TARGET_DIR=$$(mktemp --directory) $(MAKE) layer
+	cmp target/layer/first.sha256 layer/dist/rotel-extension-$(ARCH).zip.sha256
+
+$(LAYER_TOOLS)/installed: layer/requirements.txt
+	python3 -m venv --clear $(LAYER_TOOLS)
+	$(LAYER_TOOLS)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+$(CARGO_CYCLONEDX):
+	$(CARGO) install --locked --debug --root target/tools --version $(CARGO_CYCLONEDX_VERSION) cargo-cyclonedx
 
 ## Form, lints, documentation, dependencies.
 check: $(CARGO_DENY)
