@@ -1,6 +1,7 @@
 # `make demo` and `make test` need Rust and a C compiler. `make check` needs Python 3 as well, and installs cargo-deny,
-# actionlint and shellcheck by itself. `make e2e` and `make templates` need Node.js 20 besides, and install moto and the packages
-# of the sample functions, and the tools of AWS SAM, the CDK and the Serverless Framework. All of it goes into target.
+# actionlint and shellcheck by itself; so does `make layer` with its compiler for C. `make e2e` and `make templates` need
+# Node.js 20 besides, and install moto and the packages of the sample functions, and the tools of AWS SAM, the CDK and the
+# Serverless Framework. All of it goes into target.
 
 CARGO ?= cargo
 EXTENSION := target/release/rotel-extension
@@ -11,8 +12,12 @@ WORKFLOWS := target/workflows
 ACTIONLINT_VERSION := 1.7.12
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
+CARGO_CYCLONEDX_VERSION := 0.5.9
+CARGO_CYCLONEDX := target/tools/bin/cargo-cyclonedx
+LAYER_TOOLS := target/layer/tools
+ARCH ?= amd64
 
-.PHONY: build demo startup test faults bench-logs publish e2e templates workflows check audit clean
+.PHONY: build demo startup test faults bench-logs layer layer-demo layer-reproduced publish e2e templates workflows check audit clean
 
 ## The release binary.
 build:
@@ -82,7 +87,7 @@ $(TEMPLATES)/work/%/installed: layer/templates/%/package.json layer/templates/%/
 
 ## The workflows of .github and the shell scripts. Go comes from PyPI too, because actionlint is built here.
 workflows: $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION)
-	$(WORKFLOWS)/bin/shellcheck .ci/run layer/publish tests/support/aws
+	$(WORKFLOWS)/bin/shellcheck .ci/run layer/build layer/compiler layer/debian layer/publish layer/qemu layer/sbom layer/try tests/support/aws
 	$(WORKFLOWS)/bin/actionlint -shellcheck $(WORKFLOWS)/bin/shellcheck
 
 $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION): .github/requirements.txt
@@ -91,6 +96,29 @@ $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION): .github/requirements.txt
 	GOBIN=$(abspath $(WORKFLOWS)/bin) GOPATH=$(abspath $(WORKFLOWS)/go) GOFLAGS=-modcacherw GOTOOLCHAIN=local \
 		$(WORKFLOWS)/bin/go install github.com/rhysd/actionlint/cmd/actionlint@v$(ACTIONLINT_VERSION)
 	touch $@
+
+## The layer for ARCH, amd64 or arm64: layer/dist/rotel-extension-$(ARCH).zip, with its checksum and what it is made of.
+layer: $(LAYER_TOOLS)/installed $(CARGO_CYCLONEDX)
+	PATH="$(abspath $(LAYER_TOOLS)/bin):$(abspath $(dir $(CARGO_CYCLONEDX))):$$PATH" layer/build $(ARCH)
+
+## The demo, with the layer unpacked under /opt.
+layer-demo: layer
+	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
+	layer/try $(ARCH) $(SANDBOX)
+
+## The layer once more, from nothing and in another folder: the bytes must be the same.
+layer-reproduced: layer
+	cp layer/dist/rotel-extension-$(ARCH).zip.sha256 target/layer/first.sha256
+	LAYER_TARGET_DIR=$$(mktemp --directory) $(MAKE) layer
+	cmp target/layer/first.sha256 layer/dist/rotel-extension-$(ARCH).zip.sha256
+
+$(LAYER_TOOLS)/installed: layer/requirements.txt
+	python3 -m venv --clear $(LAYER_TOOLS)
+	$(LAYER_TOOLS)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+$(CARGO_CYCLONEDX):
+	$(CARGO) install --locked --debug --root target/tools --version $(CARGO_CYCLONEDX_VERSION) cargo-cyclonedx
 
 ## Form, lints, documentation, dependencies.
 check: $(CARGO_DENY) workflows
