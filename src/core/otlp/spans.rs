@@ -119,7 +119,7 @@ mod tests {
 
     /// The same of a decoded span.
     fn reference(span: &Span) -> Option<InvocationSpan> {
-        let told = span
+        let mut told = span
             .attributes
             .iter()
             .filter(|attribute| ["faas.invocation_id", "faas.execution"].contains(&attribute.key.as_str()));
