@@ -1,5 +1,5 @@
 # `make demo` and `make test` need Rust and a C compiler. `make check` installs cargo-deny into target/tools by itself, and
-# `make e2e`, which needs Python 3 as well, moto into target/e2e.
+# `make e2e`, which needs Python 3 and Node.js as well, moto and the packages of the sample functions into target/e2e.
 
 CARGO ?= cargo
 EXTENSION := target/release/rotel-extension
@@ -37,13 +37,19 @@ faults: build
 bench-logs:
 	CARGO_PROFILE_TEST_OPT_LEVEL=3 $(CARGO) test --locked --test logs -- --ignored --nocapture
 
-## Tests on real parts: moto for AWS.
-e2e: $(E2E)/installed
+## Tests on real parts: moto for AWS; the published instrumentations of Python and Node.js, and awslambdaric.
+e2e: $(E2E)/installed $(E2E)/node/installed
 	$(CARGO) test --locked --features e2e --test 'e2e_*'
 
 $(E2E)/installed: tests/e2e/requirements.txt
 	python3 -m venv --clear $(E2E)
 	$(E2E)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+$(E2E)/node/installed: tests/e2e/samples/node/package.json tests/e2e/samples/node/package-lock.json | $(E2E)/installed
+	mkdir -p $(@D)
+	cp $^ $(@D)
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund
 	touch $@
 
 ## Form, lints, documentation, dependencies.

@@ -8,7 +8,7 @@ mod support;
 use std::time::Duration;
 
 use lambda_sandbox::collector::{Collector, Protocol};
-use lambda_sandbox::{Function, Sandbox, Status};
+use lambda_sandbox::{Function, Sandbox, Status, Transport};
 use serde_json::Value;
 
 use support::{end, extension};
@@ -21,6 +21,9 @@ async fn survives(broken: &str, turns: u32, told: Option<&str>) {
         .env("EXTENSION_SABOTAGE", format!("{broken},{turns}"));
     let function = Function::builtin(|context| async move {
         context.log_lines(3);
+        // An SDK has its own patience with a receiver that does not answer; here it has none.
+        let sent = context.send_spans(Transport::Grpc, 1);
+        let _ = tokio::time::timeout(Duration::from_millis(100), sent).await;
         Ok(Value::Null)
     });
     let sandbox = Sandbox::builder()
@@ -51,12 +54,16 @@ async fn a_task_that_panics_does_not_end_the_extension() {
         survives("panic,pipeline", turns, Some("panicked: telemetry is no longer sent")).await;
         survives("panic,telemetry", turns, Some("panicked: logs are no longer taken")).await;
     }
+    for turns in [0, 1] {
+        survives("panic,receiver", turns, Some("panicked: a listener of the OTLP receiver is gone")).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_ends_does_not_end_the_extension() {
     survives("end,pipeline", 4, Some("ended: telemetry is no longer sent")).await;
     survives("end,telemetry", 4, Some("ended: logs are no longer taken")).await;
+    survives("end,receiver", 1, Some("ended: a listener of the OTLP receiver is gone")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,10 +19,15 @@ fn every_file_of_the_corpora_is_taken_by_its_target() {
         manifest.push(*name);
         let mut files = 0;
         for file in fs::read_dir(format!("tests/fuzz/corpus/{name}")).expect("a corpus") {
-            let text = fs::read(file.expect("an entry").path()).expect("a file");
-            // The fuzzer passes only what is UTF-8 on as well.
-            if let Ok(text) = std::str::from_utf8(&text) {
-                target(text);
+            let bytes = fs::read(file.expect("an entry").path()).expect("a file");
+            match target {
+                Target::Bytes(target) => target(&bytes),
+                // The fuzzer passes only what is UTF-8 on as well.
+                Target::Text(target) => {
+                    if let Ok(text) = std::str::from_utf8(&bytes) {
+                        target(text);
+                    }
+                }
             }
             files += 1;
         }
@@ -31,12 +36,20 @@ fn every_file_of_the_corpora_is_taken_by_its_target() {
     assert_eq!(folders, manifest, "a corpus without a target, or a target without a corpus");
 }
 
-type Target = fn(&str);
+/// What a target takes.
+enum Target {
+    Text(fn(&str)),
+    Bytes(fn(&[u8])),
+}
 
 const TARGETS: &[(&str, Target)] = &[
-    ("env_file", targets::env_file),
-    ("header_list", targets::header_list),
-    ("log_record", targets::log_record),
-    ("resource_attributes", targets::resource_attributes),
-    ("secret_references", targets::secret_references),
+    ("env_file", Target::Text(targets::env_file)),
+    ("header_list", Target::Text(targets::header_list)),
+    ("lifecycle", Target::Bytes(targets::lifecycle)),
+    ("log_record", Target::Text(targets::log_record)),
+    ("otlp_http_body", Target::Bytes(targets::otlp_http_body)),
+    ("resource_attributes", Target::Text(targets::resource_attributes)),
+    ("secret_references", Target::Text(targets::secret_references)),
+    ("telemetry_body", Target::Bytes(targets::telemetry_body)),
+    ("wire_splicing", Target::Bytes(targets::wire_splicing)),
 ];

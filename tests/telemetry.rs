@@ -118,23 +118,26 @@ async fn without_a_telemetry_api_the_sdk_is_still_forwarded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invocation_whose_runtime_done_never_comes_ends_before_its_deadline() {
-    let collector = Collector::start().await.expect("a collector");
-    let sandbox = Sandbox::builder()
-        .extension(extension(&collector, Protocol::Grpc))
-        .collector(&collector)
-        .function(lines(10))
-        .faults([Fault::Drop("platform.runtimeDone".to_owned())])
-        .timeout(Duration::from_secs(6))
-        .start()
-        .await
-        .expect("a sandbox");
-    let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
-    // How near to the deadline /next comes is the lifecycle's, and tested there without a clock that can stall.
-    assert!(matches!(invocation.answer, Answer::Response(_)), "{invocation:?}");
-    // The flush near the deadline has sent what there was.
-    let at_next = invocation.collector_at_next.expect("a collector is attached").counts();
-    assert_eq!(at_next.logs, 10);
-    end(&sandbox).await;
+    let over = async |protocol| {
+        let collector = Collector::start().await.expect("a collector");
+        let sandbox = Sandbox::builder()
+            .extension(extension(&collector, protocol))
+            .collector(&collector)
+            .function(lines(10))
+            .faults([Fault::Drop("platform.runtimeDone".to_owned())])
+            .timeout(Duration::from_secs(6))
+            .start()
+            .await
+            .expect("a sandbox");
+        let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
+        // How near to the deadline /next comes is the lifecycle's, and tested there without a clock that can stall.
+        assert!(matches!(invocation.answer, Answer::Response(_)), "{invocation:?}");
+        // The flush near the deadline has sent what there was.
+        let at_next = invocation.collector_at_next.expect("a collector is attached").counts();
+        assert_eq!(at_next.logs, 10);
+        end(&sandbox).await;
+    };
+    tokio::join!(over(Protocol::Grpc), over(Protocol::Http));
 }
 
 #[tokio::test(flavor = "multi_thread")]

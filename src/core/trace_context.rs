@@ -21,12 +21,11 @@ impl TraceContext {
     /// request id, a UUID, which has as many bits. The span id is the request id's last eight bytes.
     pub fn of_invocation(request_id: &str, xray: Option<&xray::Header>) -> Self {
         let uuid = uuid(request_id).unwrap_or_else(|| fnv_1a(request_id));
-        let [.., a, b, c, d, e, f, g, h] = uuid;
-        let span_id = [a, b, c, d, e, f, g, h];
+        let (_, span_id) = uuid.split_last_chunk().unwrap_or((&[], &[0; 8]));
         Self {
             trace_id: xray.map_or(uuid, |xray| xray.root),
             // W3C takes all zeros for no span.
-            span_id: if span_id == [0; 8] { [0xff; 8] } else { span_id },
+            span_id: if *span_id == [0; 8] { [0xff; 8] } else { *span_id },
             sampled: true,
         }
     }
@@ -124,8 +123,8 @@ mod tests {
     }
 
     fn hex(context: TraceContext) -> String {
-        let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        format!("{} {}", hex(&context.trace_id), hex(&context.span_id))
+        let TraceContext { trace_id, span_id, .. } = context;
+        format!("{:032x} {:016x}", u128::from_be_bytes(trace_id), u64::from_be_bytes(span_id))
     }
 
     #[test]

@@ -35,14 +35,16 @@ async fn main() -> ExitCode {
     say(&format!("what an endpoint that fails costs, with {}\n", extension.display()));
     print("", "", "target", "measured");
     print(&"-".repeat(4), &"-".repeat(WHAT), &"-".repeat(TARGET), "--------");
-    let mut missed = 0;
+    let (mut rows, mut missed) = (0, 0);
     for measure in measures::ALL {
-        let row = measure(extension.clone()).await;
-        print(if row.met { "ok" } else { "MISS" }, row.what, row.target, &row.figure);
-        missed += usize::from(!row.met);
+        for row in measure(extension.clone()).await {
+            print(if row.met { "ok" } else { "MISS" }, row.what, row.target, &row.figure);
+            rows += 1;
+            missed += usize::from(!row.met);
+        }
     }
     if missed > 0 {
-        say(&format!("\n{missed} of {} targets missed", measures::ALL.len()));
+        say(&format!("\n{missed} of {rows} targets missed"));
         return ExitCode::FAILURE;
     }
     say("\nall targets met");

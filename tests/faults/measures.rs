@@ -17,23 +17,28 @@ use crate::support::{PROTOCOLS, compare, hour, impatient, sending, working};
 const MIB: u64 = 1024 * 1024;
 /// `ROTEL_FLUSH_TIMEOUT`, unless set.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// What an invocation may add in the mean once the endpoint is known to hang.
+const HANGING_MEAN: Duration = Duration::from_millis(60);
 /// `ROTEL_BUFFER_MAX_BYTES` of a function with the sandbox's 128 MB, unless set.
 const BUFFER: u64 = 8 * MIB;
 
 /// A measurement under way.
-type Measuring = Pin<Box<dyn Future<Output = Row>>>;
+type Measuring = Pin<Box<dyn Future<Output = Vec<Row>>>>;
+
+/// How often a latency is measured; the median is what counts, so that one moment of a busy machine is not taken for ours.
+const RUNS: usize = 3;
 
 /// All of them, to be taken one after the other: they would disturb each other.
 pub(crate) const ALL: [fn(PathBuf) -> Measuring; 9] = [
-    |extension| Box::pin(losses(extension)),
-    |extension| Box::pin(first_hanging(extension)),
-    |extension| Box::pin(next_hanging(extension)),
-    |extension| Box::pin(refusing(extension)),
-    |extension| Box::pin(recovery(extension)),
-    |extension| Box::pin(shutdown(extension)),
-    |extension| Box::pin(memory(extension)),
-    |_| Box::pin(async { lines_of_an_hour() }),
-    |extension| Box::pin(rounds_of_own_lines(extension)),
+    |extension| Box::pin(async move { vec![losses(extension).await] }),
+    |extension| Box::pin(hanging(extension)),
+    |extension| Box::pin(async move { vec![hanging_and_rare(extension).await] }),
+    |extension| Box::pin(async move { vec![refusing(extension).await] }),
+    |extension| Box::pin(async move { vec![recovery(extension).await] }),
+    |extension| Box::pin(async move { vec![shutdown(extension).await] }),
+    |extension| Box::pin(async move { vec![memory(extension).await] }),
+    |_| Box::pin(async { vec![lines_of_an_hour()] }),
+    |extension| Box::pin(async move { vec![rounds_of_own_lines(extension).await] }),
 ];
 
 /// An environment, and the collector at the other end.
@@ -106,6 +111,11 @@ fn mean(durations: &[Duration]) -> Duration {
     durations.iter().sum::<Duration>() / u32::try_from(durations.len()).unwrap_or(u32::MAX).max(1)
 }
 
+fn median(mut durations: Vec<Duration>) -> Duration {
+    durations.sort_unstable();
+    durations.get(durations.len() / 2).copied().unwrap_or_default()
+}
+
 fn milliseconds(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1_000.0)
 }
@@ -154,8 +164,8 @@ async fn losses(extension: PathBuf) -> Row {
     }
 }
 
-async fn hanging(extension: &Path, protocol: Protocol) -> (Duration, Duration) {
-    let setting = Setting::usual(extension, protocol).await;
+/// What the first invocation with a hanging endpoint adds, and the mean over the next 20.
+async fn first_and_next(setting: &Setting) -> (Duration, Duration) {
     setting.invoke(0).await;
     setting.collector.behave(Behaviour::Hang);
     let first = own_time(&setting.invoke(0).await);
@@ -167,47 +177,77 @@ async fn hanging(extension: &Path, protocol: Protocol) -> (Duration, Duration) {
     (first, mean(&next))
 }
 
-async fn first_hanging(extension: PathBuf) -> Row {
-    let mut first = Vec::new();
+async fn hanging(extension: PathBuf) -> Vec<Row> {
+    let (mut firsts, mut nexts) = (Vec::new(), Vec::new());
     for protocol in PROTOCOLS {
-        first.push(hanging(&extension, protocol).await.0);
+        let (mut first, mut next) = (Vec::new(), Vec::new());
+        for _ in 0..RUNS {
+            let setting = Setting::usual(&extension, protocol).await;
+            let (of_first, of_next) = first_and_next(&setting).await;
+            first.push(of_first);
+            next.push(of_next);
+        }
+        firsts.push(median(first));
+        nexts.push(median(next));
     }
-    Row {
-        what: "added after the function, endpoint hanging: first invocation",
+    let first = Row {
+        what: "added after the function, endpoint hanging: first invocation (median of 3 runs)",
         target: "<= ROTEL_FLUSH_TIMEOUT (1 s)",
-        figure: over_both(&first, |added| milliseconds(*added)),
-        met: first.iter().all(|added| *added <= FLUSH_TIMEOUT),
-    }
+        figure: over_both(&firsts, |added| milliseconds(*added)),
+        met: firsts.iter().all(|added| *added <= FLUSH_TIMEOUT),
+    };
+    let next = Row {
+        what: "the same: mean over the next 20 (median of 3 runs)",
+        target: "<= 60 ms",
+        figure: over_both(&nexts, |added| milliseconds(*added)),
+        met: nexts.iter().all(|added| *added <= HANGING_MEAN),
+    };
+    vec![first, next]
 }
 
-async fn next_hanging(extension: PathBuf) -> Row {
-    let mut next = Vec::new();
+async fn hanging_and_rare(extension: PathBuf) -> Row {
+    let mut means = Vec::new();
     for protocol in PROTOCOLS {
-        next.push(hanging(&extension, protocol).await.1);
+        let mut next = Vec::new();
+        for _ in 0..RUNS {
+            // To a function that is called once a minute any pause is over by the next call, as one of a millisecond is here.
+            let rare = |extension: Extension| {
+                extension
+                    .env("ROTEL_OTLP_EXPORTER_RETRY_INITIAL_BACKOFF", "1ms")
+                    .env("ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF", "1ms")
+            };
+            let setting = Setting::new(&extension, protocol, rare, |builder| builder).await;
+            next.push(first_and_next(&setting).await.1);
+        }
+        means.push(median(next));
     }
     Row {
-        what: "the same: mean over the next 20",
+        what: "the same, of a function called more rarely than the pause between probes",
         target: "<= 60 ms",
-        figure: over_both(&next, |added| milliseconds(*added)),
-        met: next.iter().all(|added| *added <= Duration::from_millis(60)),
+        figure: over_both(&means, |added| milliseconds(*added)),
+        met: means.iter().all(|added| *added <= HANGING_MEAN),
     }
 }
 
 async fn refusing(extension: PathBuf) -> Row {
     let mut means = Vec::new();
     for protocol in PROTOCOLS {
-        let setting = Setting::usual(&extension, protocol).await;
-        setting.invoke(0).await;
-        setting.collector.refuse_connections().await;
-        let mut added = Vec::new();
-        for _ in 0..20 {
-            added.push(own_time(&setting.invoke(0).await));
+        let mut runs = Vec::new();
+        for _ in 0..RUNS {
+            let setting = Setting::usual(&extension, protocol).await;
+            setting.invoke(0).await;
+            setting.collector.refuse_connections().await;
+            let mut added = Vec::new();
+            for _ in 0..20 {
+                added.push(own_time(&setting.invoke(0).await));
+            }
+            setting.end().await;
+            runs.push(mean(&added));
         }
-        setting.end().await;
-        means.push(mean(&added));
+        means.push(median(runs));
     }
     Row {
-        what: "added after the function and the telemetry's delivery, endpoint refusing: mean over 20",
+        what: "added after function and delivery, endpoint refusing: mean over 20 (median of 3 runs)",
         target: "<= 5 ms",
         figure: over_both(&means, |added| milliseconds(*added)),
         met: means.iter().all(|added| *added <= Duration::from_millis(5)),
@@ -239,23 +279,32 @@ async fn recovery(extension: PathBuf) -> Row {
 }
 
 async fn shutdown(extension: PathBuf) -> Row {
+    let end_with = async |protocol, outage: Outage| {
+        let setting = Setting::usual(&extension, protocol).await;
+        setting.invoke(0).await;
+        outage.begin(&setting.collector).await;
+        setting.invoke(0).await;
+        setting.end().await
+    };
     let mut slowest = Vec::new();
     let mut killed = 0;
     for protocol in PROTOCOLS {
-        let mut took = Duration::ZERO;
-        for outage in [Outage::Answers(Behaviour::Hang), Outage::StandsStill, Outage::Vanishes] {
-            let setting = Setting::usual(&extension, protocol).await;
-            setting.invoke(0).await;
-            outage.begin(&setting.collector).await;
-            setting.invoke(0).await;
-            let shutdown = setting.end().await;
-            killed += shutdown.extensions.iter().filter(|end| end.killed).count();
-            took = took.max(shutdown.took);
+        let mut runs = Vec::new();
+        for _ in 0..RUNS {
+            // They do little but wait, and not for each other.
+            let (hanging, standing_still, vanished) = tokio::join!(
+                end_with(protocol, Outage::Answers(Behaviour::Hang)),
+                end_with(protocol, Outage::StandsStill),
+                end_with(protocol, Outage::Vanishes)
+            );
+            let ends = [hanging, standing_still, vanished];
+            killed += ends.iter().flat_map(|end| &end.extensions).filter(|end| end.killed).count();
+            runs.push(ends.iter().map(|end| end.took).max().unwrap_or_default());
         }
-        slowest.push(took);
+        slowest.push(median(runs));
     }
     Row {
-        what: "shutdown with a hanging endpoint: exit after SHUTDOWN",
+        what: "shutdown with a hanging endpoint: exit after SHUTDOWN (median of 3 runs)",
         target: "<= 1.9 s, never SIGKILL",
         figure: format!("{}; {killed} killed", over_both(&slowest, |took| milliseconds(*took))),
         met: killed == 0 && slowest.iter().all(|took| *took <= Duration::from_millis(1_900)),
@@ -280,7 +329,7 @@ async fn memory(extension: PathBuf) -> Row {
     let grown = [grpc, http];
     let mebibytes = |bytes: &u64| format!("+{}.{} MiB", bytes / MIB, bytes % MIB * 10 / MIB);
     Row {
-        what: "memory with the endpoint down for 10,000 invocations",
+        what: "memory at its most, with the endpoint down for 10,000 invocations",
         target: "<= start + buffer (8 MiB) + 4 MiB",
         figure: over_both(&grown, mebibytes),
         met: grown.iter().all(|bytes| *bytes <= BUFFER + 4 * MIB),

@@ -13,6 +13,8 @@ use crate::core::otlp::Limits;
 const CUT_LEAST: usize = 16 * 1024;
 /// What a probe carries at most, so that it is soon through.
 const PROBE_BYTES: usize = 64 * 1024;
+/// By so much the wall clock has to get ahead of the monotonic one for a freeze. The network time protocol sets it right by less.
+const FREEZE_LEAST: Duration = Duration::from_secs(1);
 
 /// One signal's way to the backend.
 #[derive(Debug)]
@@ -33,11 +35,22 @@ pub(super) struct InFlight {
     pub(super) task: AbortHandle,
     pub(super) batch: Batch,
     pub(super) started_at: Instant,
+    /// The same in wall time.
+    pub(super) started_wall: Duration,
     /// Started by the flush that is going on, so that its failure is the flush's.
     pub(super) of_flush: bool,
     pub(super) retry: Retry,
     /// A probe is called off then, once the function is done.
     pub(super) call_off_at: Option<Instant>,
+}
+
+impl InFlight {
+    /// Whether the environment was frozen since: then nobody answers it any more, and its timeout, which is one of the
+    /// monotonic clock, is as far away as before.
+    pub(super) fn was_frozen(&self, wall: Duration, now: Instant) -> bool {
+        let ran = now.saturating_duration_since(self.started_at);
+        wall.saturating_sub(self.started_wall).saturating_sub(ran) > FREEZE_LEAST
+    }
 }
 
 impl Line {

@@ -209,6 +209,7 @@ impl<E: Export> Pipeline<E> {
         let probes =
             Signal::ALL.into_iter().filter_map(|signal| self.lines.of(signal).breaker.probe_budget());
         self.patience.invocation_begins(probes.max());
+        self.take_back_the_frozen();
         if !self.stays_open() {
             // Logs of an invocation wait for its end, where nothing else releases them.
             let released = Released { sdk: Barrier::NONE, platform: self.buffer.barrier() };
@@ -364,8 +365,15 @@ impl<E: Export> Pipeline<E> {
             let attempt = async move { Ended::Attempt(exporter.attempt(signal, chunks).await) };
             let task = self.tasks.spawn(attempt);
             let of_flush = self.flush.is_some();
-            let in_flight = InFlight { task, batch, started_at: now, of_flush, retry, call_off_at: None };
-            self.lines.of_mut(signal).in_flight = Some(in_flight);
+            self.lines.of_mut(signal).in_flight = Some(InFlight {
+                task,
+                batch,
+                started_at: now,
+                started_wall: wall,
+                of_flush,
+                retry,
+                call_off_at: None,
+            });
         }
     }
 

@@ -376,6 +376,25 @@ async fn an_endpoint_that_hangs_costs_a_function_that_is_called_once_a_minute_li
 }
 
 #[tokio::test(start_paused = true)]
+async fn near_the_functions_deadline_a_probe_has_its_time_however_little_was_saved() {
+    let mut test = Test::start().await;
+    test.open_the_breaker().await;
+    // What was saved goes to the first probe.
+    freeze(Duration::from_secs(31));
+    test.open();
+    let _probe = test.attempt().await;
+    test.flush(FlushReason::EndOfInvocation).await.expect("flushed");
+    test.handle.control(Control::Close);
+    freeze(Duration::from_secs(31));
+    test.open();
+    let probe = test.attempt().await;
+    let flushed = test.flush(FlushReason::NearDeadline);
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    probe.answer(ACCEPTED);
+    flushed.await.expect("flushed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_function_that_runs_for_long_is_used_for_one_probe_after_another() {
     let mut test = Test::start().await;
     test.open_the_breaker().await;
@@ -605,6 +624,47 @@ async fn after_ten_minutes_of_freeze_connections_are_made_anew() {
     test.open();
     test.offer(Signal::Traces, Origin::Sdk, 1);
     assert_eq!(test.attempt().await.generation, generation + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ten_minutes_of_freeze_find_in_mid_export_goes_again_at_once_over_a_new_connection() {
+    let mut test = Test::start().await;
+    // Where nobody tells of ends, nothing says that a freeze is to come.
+    test.handle.control(Control::StayOpen(Beside::AtOnce));
+    test.offer(Signal::Logs, Origin::Platform, 3);
+    let before = test.attempt().await;
+    test.open();
+    test.nothing_starts().await;
+    assert!(!before.verdict.is_closed(), "without a freeze an attempt goes on over an INVOKE");
+    freeze(Duration::from_mins(10));
+    let thawed = clock::now();
+    test.open();
+    let again = test.attempt().await;
+    assert_eq!(again.items, [3]);
+    assert!(again.generation > before.generation, "over the connection that the freeze has killed");
+    assert!(before.verdict.is_closed());
+    assert_eq!(clock::now(), thawed, "it had to wait");
+    again.answer(ACCEPTED);
+    test.nothing_starts().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_that_ten_minutes_of_freeze_find_in_mid_export_keeps_what_it_had() {
+    let mut test = Test::start().await;
+    test.offer(Signal::Logs, Origin::Platform, 3);
+    let flushed = test.flush(FlushReason::EndOfInvocation);
+    let before = test.attempt().await;
+    // Called off before `/next`, it is not in flight when the freeze comes.
+    test.handle.control(Control::Cancel);
+    test.handle.control(Control::Close);
+    flushed.await.expect_err("called off");
+    freeze(Duration::from_mins(10));
+    test.open();
+    let again = test.attempt().await;
+    assert!(before.verdict.is_closed());
+    assert_eq!((again.items.as_slice(), again.generation), (&[3][..], before.generation + 1));
+    again.answer(ACCEPTED);
+    test.nothing_starts().await;
 }
 
 #[tokio::test(start_paused = true)]

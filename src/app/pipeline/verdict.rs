@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::{Id, JoinError};
 
 use super::flush::Again;
-use super::line::InFlight;
+use super::line::{InFlight, Line};
 use super::{Ended, Export, Pipeline, Sink};
 use crate::core::breaker::Retry;
 use crate::core::lifecycle::FlushReason;
@@ -134,15 +134,17 @@ impl<E: Export> Pipeline<E> {
         }
     }
 
-    /// From now on the function waits for probes that are under way.
+    /// From now on the function waits for probes that are under way, where it has the patience.
     pub(super) fn limit_probes(&mut self, reason: FlushReason) {
         if reason == FlushReason::Shutdown {
             return;
         }
         let now = clock::now();
         let lines = || Signal::ALL.into_iter().map(|signal| self.lines.of(signal));
-        let longest = lines().filter_map(|line| line.probe_ends_at()).max().unwrap_or(now);
-        let waits = self.patience.suffices_for(longest.saturating_duration_since(now));
+        let longest = lines().filter_map(Line::probe_ends_at).max().unwrap_or(now);
+        // Near its deadline the function runs still: what a probe takes there is not added to it.
+        let waits = reason == FlushReason::NearDeadline
+            || self.patience.suffices_for(longest.saturating_duration_since(now));
         for signal in Signal::ALL {
             let line = self.lines.of_mut(signal);
             let ends_at = line.probe_ends_at();
@@ -178,6 +180,21 @@ impl<E: Export> Pipeline<E> {
                 self.suspect = true;
                 self.judge(signal, in_flight, Verdict::retry(Failure::FlushTimeout));
                 self.lines.of_mut(signal).breaker.trip();
+            }
+        }
+    }
+
+    /// Ends what was in flight over a freeze, so that it goes at once over a new connection.
+    pub(super) fn take_back_the_frozen(&mut self) {
+        let (now, wall) = (clock::now(), clock::since_epoch());
+        for signal in Signal::ALL {
+            let was_frozen = |in_flight: &mut InFlight| in_flight.was_frozen(wall, now);
+            if let Some(InFlight { task, batch, .. }) =
+                self.lines.of_mut(signal).in_flight.take_if(was_frozen)
+            {
+                task.abort();
+                self.buffer.give_back(batch);
+                self.suspect = true;
             }
         }
     }

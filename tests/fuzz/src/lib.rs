@@ -1,12 +1,19 @@
-//! What the fuzz targets do with a text, and what must hold whatever it is. `tests/corpus.rs` does the same with the
-//! committed corpora.
+//! What the fuzz targets do with a text or with bytes, and what must hold whatever they are. `tests/corpus.rs` does the same with
+//! the committed corpora.
+
+mod lifecycle;
+mod otlp;
 
 use std::collections::HashSet;
 
 use rotel_lambda_extension::core::config::{self, Exports, Variables, env_file};
 use rotel_lambda_extension::core::logs::{self, Source};
 use rotel_lambda_extension::core::secret_ref::{self, BATCH_LIMIT, fill, find};
+use rotel_lambda_extension::core::telemetry::{self, Kind};
 use serde_json::value::RawValue;
+
+pub use self::lifecycle::lifecycle;
+pub use self::otlp::{otlp_http_body, wire_splicing};
 
 /// A file that `ROTEL_ENV_FILE` names.
 pub fn env_file(text: &str) {
@@ -79,6 +86,26 @@ pub fn log_record(text: &str) {
             assert!(!keys.iter().any(|key| *key == "rr-web.event"), "a browser session");
             assert!(matches!(record.trace_id.len(), 0 | 16) && matches!(record.span_id.len(), 0 | 8));
         }
+    }
+}
+
+/// A POST of the Telemetry API.
+pub fn telemetry_body(body: &[u8]) {
+    let delivery = telemetry::read(body);
+    if let Ok(elements) = serde_json::from_slice::<Vec<serde_json::Value>>(body) {
+        assert_eq!(delivery.events.len() + delivery.unreadable, elements.len(), "an element was lost");
+    } else {
+        assert!(delivery.unreadable > 0, "nobody is told of what could not be read");
+    }
+    for event in &delivery.events {
+        let (source, raw) = match &event.kind {
+            Kind::Function(raw) => (Source::Function, *raw),
+            Kind::Extension(raw) => (Source::Extension, *raw),
+            Kind::Unknown { name, record } => (Source::Unknown(name), *record),
+            _ => continue,
+        };
+        let record = logs::to_log(source, raw, event.time, 1_795_263_410_000_000_000).record;
+        assert!(record.body.is_some(), "a record without a body");
     }
 }
 

@@ -1,0 +1,161 @@
+//! OTLP's wire format: what is done to the bytes against what decoding, changing and encoding does.
+
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use prost::Message;
+use rotel_lambda_extension::core::correlation::TraceContext;
+use rotel_lambda_extension::core::otlp::{self, Limits};
+use rotel_lambda_extension::core::signal::Signal;
+
+/// The body of a request over HTTP, behind a byte that says of which signal and in which format it is.
+pub fn otlp_http_body(input: &[u8]) {
+    let Some((kind, body)) = input.split_first() else { return };
+    let signal = signal(*kind);
+    if kind & 4 == 0 {
+        return accepted_is_what_decodes(signal, body);
+    }
+    if let Ok(converted) = otlp::json_to_protobuf(signal, body) {
+        assert!(std::str::from_utf8(body).is_ok(), "JSON that is no text");
+        accepted_is_what_decodes(signal, &converted);
+    }
+}
+
+/// The bytes of a request behind a byte that says of which signal it is: their resources are edited, they are cut, and a span
+/// is named in log records, whose bytes are read as spans, too.
+pub fn wire_splicing(input: &[u8]) {
+    let Some((kind, body)) = input.split_first() else { return };
+    let (signal, body) = (signal(*kind), Bytes::copy_from_slice(body));
+    // Whatever they are, nothing panics; of what was not validated nothing else is promised.
+    let edited = otlp::edit_resources(signal, &body, |resource| {
+        mark(resource);
+        true
+    });
+    let limits = Limits { items: usize::from(kind >> 4) + 1, bytes: 16 << ((kind >> 3) & 7) };
+    let parts = otlp::split(signal, &body, limits);
+    otlp::invocation_spans(&body).for_each(drop);
+    let context = TraceContext { trace_id: [1; 16], span_id: [2; 8], sampled: true };
+    let stamped = otlp::stamp(&body, &context);
+    let Ok(items) = otlp::validate(signal, &body) else { return };
+    if signal == Signal::Logs {
+        assert_eq!(otlp::validate(signal, &stamped), Ok(items), "stamped, it is another request");
+        assert!(
+            stamped.len() <= body.len() + items * otlp::STAMP_MOST,
+            "it has grown by more than a stamp each"
+        );
+        assert_eq!(otlp::stamp(&stamped, &context), stamped, "stamped twice");
+    }
+    assert_eq!(otlp::validate(signal, &edited), Ok(items), "edited, it is another request");
+    assert_eq!(
+        reencoded(signal, &edited, false),
+        reencoded(signal, &body, true),
+        "edited otherwise than decoded"
+    );
+    assert_eq!(parts.iter().map(|part| part.items).sum::<usize>(), items, "items were lost in cutting");
+    for part in &parts {
+        assert_eq!(otlp::validate(signal, &part.bytes), Ok(part.items), "a part that is no request");
+        assert!(part.items <= limits.items, "{} items in a part of {}", part.items, limits.items);
+    }
+    let together: Vec<u8> = parts.iter().flat_map(|part| part.bytes.iter().copied()).collect();
+    assert_eq!(
+        otlp::validate(signal, &together),
+        Ok(items),
+        "laid end to end, the parts are another request"
+    );
+}
+
+/// What validation takes, a decoder takes, and finds as many items in it. What it refuses, a decoder refuses, but for ids.
+fn accepted_is_what_decodes(signal: Signal, body: &[u8]) {
+    let decoded = count(signal, body);
+    match otlp::validate(signal, body) {
+        Ok(items) => {
+            assert_eq!(decoded.map(|(items, _)| items), Some(items), "a decoder finds something else");
+        }
+        Err(fault) => {
+            assert!(decoded.is_none_or(|(_, ids_are_whole)| !ids_are_whole), "a decoder takes it: {fault}");
+        }
+    }
+}
+
+fn signal(kind: u8) -> Signal {
+    match kind & 3 {
+        0 => Signal::Logs,
+        1 => Signal::Metrics,
+        _ => Signal::Traces,
+    }
+}
+
+fn mark(resource: &mut Resource) {
+    resource.attributes.push(KeyValue { key: "mark".to_owned(), ..KeyValue::default() });
+}
+
+/// Decoded, marked if that is wanted, and encoded: two of these are equal where the messages are, NaN included.
+fn reencoded(signal: Signal, body: &[u8], marked: bool) -> Option<Vec<u8>> {
+    macro_rules! through {
+        ($request:ty, $groups:ident) => {{
+            let mut request = <$request>::decode(body).ok()?;
+            if marked {
+                request.$groups.iter_mut().for_each(|group| mark(group.resource.get_or_insert_default()));
+            }
+            Some(request.encode_to_vec())
+        }};
+    }
+    match signal {
+        Signal::Logs => through!(ExportLogsServiceRequest, resource_logs),
+        Signal::Metrics => through!(ExportMetricsServiceRequest, resource_metrics),
+        Signal::Traces => through!(ExportTraceServiceRequest, resource_spans),
+    }
+}
+
+/// How many items a decoder finds, and whether all ids in them are none or whole; `None` where it finds no request.
+fn count(signal: Signal, body: &[u8]) -> Option<(usize, bool)> {
+    use opentelemetry_proto::tonic::metrics::v1::{Exemplar, metric::Data};
+    let whole =
+        |trace_id: &[u8], span_id: &[u8]| matches!(trace_id.len(), 0 | 16) && matches!(span_id.len(), 0 | 8);
+    let exemplars = |exemplars: &[Exemplar]| {
+        exemplars.iter().all(|exemplar| whole(&exemplar.trace_id, &exemplar.span_id))
+    };
+    match signal {
+        Signal::Logs => {
+            let request = ExportLogsServiceRequest::decode(body).ok()?;
+            let scopes = request.resource_logs.iter().flat_map(|group| &group.scope_logs);
+            let records: Vec<_> = scopes.flat_map(|scope| &scope.log_records).collect();
+            Some((records.len(), records.iter().all(|record| whole(&record.trace_id, &record.span_id))))
+        }
+        Signal::Traces => {
+            let request = ExportTraceServiceRequest::decode(body).ok()?;
+            let scopes = request.resource_spans.iter().flat_map(|group| &group.scope_spans);
+            let spans: Vec<_> = scopes.flat_map(|scope| &scope.spans).collect();
+            let are_whole = spans.iter().all(|span| {
+                whole(&span.trace_id, &span.span_id)
+                    && whole(&[], &span.parent_span_id)
+                    && span.links.iter().all(|link| whole(&link.trace_id, &link.span_id))
+            });
+            Some((spans.len(), are_whole))
+        }
+        Signal::Metrics => {
+            let request = ExportMetricsServiceRequest::decode(body).ok()?;
+            let scopes = request.resource_metrics.iter().flat_map(|group| &group.scope_metrics);
+            let (mut items, mut are_whole) = (0, true);
+            let mut point = |found: &[Exemplar]| {
+                items += 1;
+                are_whole &= exemplars(found);
+            };
+            for data in scopes.flat_map(|scope| &scope.metrics).filter_map(|metric| metric.data.as_ref()) {
+                match data {
+                    Data::Gauge(data) => data.data_points.iter().for_each(|one| point(&one.exemplars)),
+                    Data::Sum(data) => data.data_points.iter().for_each(|one| point(&one.exemplars)),
+                    Data::Histogram(data) => data.data_points.iter().for_each(|one| point(&one.exemplars)),
+                    Data::ExponentialHistogram(data) => {
+                        data.data_points.iter().for_each(|one| point(&one.exemplars));
+                    }
+                    Data::Summary(data) => data.data_points.iter().for_each(|_| point(&[])),
+                }
+            }
+            Some((items, are_whole))
+        }
+    }
+}
