@@ -176,13 +176,14 @@ async fn a_span_that_comes_after_the_logs_were_delivered_is_named_by_all_of_them
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_tells_a_trace_of_its_own_keeps_it() {
+async fn a_record_keeps_a_trace_of_its_own_but_another_request_id_costs_it_nothing() {
     const OWN: (&str, &str) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
     let collector = Collector::start().await.expect("a collector");
     let function = Function::builtin(|context| async move {
         context.log("first");
         context.log_json(json!({"level": "info", "message": "second", "trace_id": OWN.0, "span_id": OWN.1}));
         context.log("third");
+        context.log_json(json!({"level": "info", "message": "fourth", "requestId": "of API Gateway"}));
         send(&context, Transport::HttpProtobuf, vec![telling(&context, SpanKind::Server)]).await;
         Ok(Value::Null)
     });
@@ -192,6 +193,8 @@ async fn a_record_that_tells_a_trace_of_its_own_keeps_it() {
     let received = collector.received();
     let own = received.spans().find(|span| span.item.name == request_id).expect("the span");
     let own = (hex(&own.item.trace_id), hex(&own.item.span_id));
+    let other = records(&received, "of API Gateway");
+    assert_eq!(other, [("fourth".to_owned(), own.clone())], "what it calls a request is not Lambda's");
     let mut named = records(&received, &request_id);
     named.sort();
     let logged = (OWN.0.to_owned(), OWN.1.to_owned());

@@ -242,12 +242,11 @@ impl Intake {
         let _ = self.pipeline.ingest(chunk).await;
     }
 
+    /// On managed instances there is no INVOKE that would tell of it.
     fn tell_of_start(&self, request_id: &str, record: &Record) {
-        if let Some(xray) = record.tracing.as_deref().and_then(Header::read) {
-            let request_id = request_id.to_owned();
-            let told = Invocation { request_id, xray: Some(xray), invoked_at: None };
-            self.pipeline.control(Control::Invocation(told));
-        }
+        let xray = record.tracing.as_deref().and_then(Header::read);
+        let told = Invocation { request_id: request_id.to_owned(), xray, invoked_at: None };
+        self.pipeline.control(Control::Invocation(told));
     }
 
     /// Sends what was made of the platform's events.

@@ -123,8 +123,8 @@ mod tests {
     }
 
     fn hex(context: TraceContext) -> String {
-        let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        format!("{} {}", hex(&context.trace_id), hex(&context.span_id))
+        let TraceContext { trace_id, span_id, .. } = context;
+        format!("{:032x} {:016x}", u128::from_be_bytes(trace_id), u64::from_be_bytes(span_id))
     }
 
     #[test]

@@ -71,7 +71,8 @@ fn bodies_joined(received: &Received, request_id: &str) -> Vec<String> {
         .filter(|span| told(span.attribute("faas.invocation_id")) || told(span.attribute("faas.execution")));
     let spans: Vec<_> = of_it.map(|span| span.item).collect();
     assert_eq!(spans.len(), 1, "the SDK's own and no other: {spans:#?}");
-    let (own, trace_id) = (spans[0], hex(&spans[0].trace_id));
+    let own = spans.first().expect("one");
+    let trace_id = hex(&own.trace_id);
     assert_eq!(own.kind(), SpanKind::Server);
     let children = received.spans().filter(|span| span.item.parent_span_id == own.span_id);
     assert!(children.map(|span| span.item).all(|child| child.trace_id == own.trace_id));

@@ -119,7 +119,7 @@ mod tests {
 
     /// The same of a decoded span.
     fn reference(span: &Span) -> Option<InvocationSpan> {
-        let told = span
+        let mut told = span
             .attributes
             .iter()
             .filter(|attribute| ["faas.invocation_id", "faas.execution"].contains(&attribute.key.as_str()));
@@ -127,7 +127,7 @@ mod tests {
             Value::StringValue(text) => Some(text.clone()).filter(|text| !text.is_empty()),
             _ => None,
         };
-        let request_id = told.filter_map(text).next();
+        let request_id = told.find_map(text);
         let parent_is_here = !span.parent_span_id.is_empty() && span.flags & 0x300 == 0x100;
         let is_server_root = span.kind() == SpanKind::Server && !parent_is_here;
         let context = TraceContext {

@@ -7,6 +7,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
+use rotel_lambda_extension::core::correlation::TraceContext;
 use rotel_lambda_extension::core::otlp::{self, Limits};
 use rotel_lambda_extension::core::signal::Signal;
 
@@ -23,7 +24,8 @@ pub fn otlp_http_body(input: &[u8]) {
     }
 }
 
-/// The bytes of a request behind a byte that says of which signal it is: their resources are edited, and they are cut.
+/// The bytes of a request behind a byte that says of which signal it is: their resources are edited, they are cut, and a span
+/// is named in log records, whose bytes are read as spans, too.
 pub fn wire_splicing(input: &[u8]) {
     let Some((kind, body)) = input.split_first() else { return };
     let (signal, body) = (signal(*kind), Bytes::copy_from_slice(body));
@@ -34,7 +36,18 @@ pub fn wire_splicing(input: &[u8]) {
     });
     let limits = Limits { items: usize::from(kind >> 4) + 1, bytes: 16 << ((kind >> 3) & 7) };
     let parts = otlp::split(signal, &body, limits);
+    otlp::invocation_spans(&body).for_each(drop);
+    let context = TraceContext { trace_id: [1; 16], span_id: [2; 8], sampled: true };
+    let stamped = otlp::stamp(&body, &context);
     let Ok(items) = otlp::validate(signal, &body) else { return };
+    if signal == Signal::Logs {
+        assert_eq!(otlp::validate(signal, &stamped), Ok(items), "stamped, it is another request");
+        assert!(
+            stamped.len() <= body.len() + items * otlp::STAMP_MOST,
+            "it has grown by more than a stamp each"
+        );
+        assert_eq!(otlp::stamp(&stamped, &context), stamped, "stamped twice");
+    }
     assert_eq!(otlp::validate(signal, &edited), Ok(items), "edited, it is another request");
     assert_eq!(
         reencoded(signal, &edited, false),
