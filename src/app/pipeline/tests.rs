@@ -255,9 +255,6 @@ fn request(signal: Signal, origin: Origin, items: usize) -> Chunk {
 /// A request for logs or for traces, which are the same bytes: what is a log record's `severity_text` is a span's
 /// `trace_state`, both of them strings.
 fn sized(signal: Signal, origin: Origin, items: usize, size: usize) -> Chunk {
-    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-    use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
-    use prost::Message as _;
     let record = LogRecord { severity_text: "x".repeat(size), ..LogRecord::default() };
     let scope = ScopeLogs { log_records: vec![record; items], ..ScopeLogs::default() };
     let resource_logs = vec![ResourceLogs { scope_logs: vec![scope], ..ResourceLogs::default() }];
