@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lambda_sandbox::collector::{Collector, Item, Protocol, Received};
 use lambda_sandbox::{
-    Builder, Failure, Fault, Function, Initialization, Invocation, Sandbox, ShutdownReason, Status,
+    Builder, Failure, Fault, Function, Initialization, Invocation, Sandbox, ShutdownReason, Status, Transport,
 };
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -137,6 +137,21 @@ async fn a_function_without_an_sdk_gets_a_trace_of_each_invocation_with_its_init
         assert_eq!((&init.trace_id, &init.parent_span_id), (&first.trace_id, &first.span_id));
         assert!(init.end_time_unix_nano <= first.start_time_unix_nano);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_with_an_sdk_keeps_its_own_trace_and_gets_metrics() {
+    let collector = Collector::start().await.expect("a collector");
+    let function = Function::sample(Transport::Grpc);
+    let sandbox = sandbox(&collector, Protocol::Grpc).function(function).start().await.expect("a sandbox");
+    for _ in 0..3 {
+        sandbox.invoke(Value::Null).await.expect("an invocation");
+    }
+    end(&sandbox).await;
+    let received = collector.received();
+    assert_eq!((received.counts().spans, received.platform_counts().spans), (9, 0));
+    assert_eq!(totals(&received).get("faas.invocations"), Some(&3));
+    assert_eq!(totals(&received).get("faas.init_duration"), Some(&1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
