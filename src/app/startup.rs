@@ -19,11 +19,11 @@ use crate::app::sdk::SdkIntake;
 use crate::app::settings::{self, Settings};
 use crate::app::tasks::{Sabotage, Tasks};
 use crate::core::config::{
-    Config, Export, Exports, ListenAddress, OnInitError, Outcome, TelemetryTypes, Variables,
+    Config, Export, Exports, Function, ListenAddress, OnInitError, Outcome, TelemetryTypes, Variables,
 };
 use crate::core::lifecycle::{self, Lifecycle, Task};
 use crate::core::logs::Timeline;
-use crate::core::platform::{self, Platform};
+use crate::core::platform::{self, Beginning, Platform};
 use crate::core::resource::ResourceRules;
 use crate::core::secret_ref::SecretRef;
 use crate::core::signal::{PerSignal, Signal};
@@ -184,8 +184,11 @@ fn platform(config: &Config, function_name: String) -> Platform {
         wanted: config.platform_events,
         function_name,
         concurrent: config.function.managed_instances,
-        init_on_demand: config.function.on_demand,
-        snap_start: config.function.snap_start,
+        beginning: match &config.function {
+            Function { on_demand: true, .. } => Beginning::OnDemand,
+            Function { snap_start: true, .. } => Beginning::Restored,
+            _ => Beginning::Ahead,
+        },
         xray_parents: config.stand_ins.xray,
     })
 }

@@ -7,6 +7,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::outcome::Outcome;
+use super::spans::after;
+use crate::core::correlation::TraceContext;
+use crate::core::telemetry::Record;
 use crate::core::xray;
 
 /// How many are remembered. On managed instances as many may run side by side; elsewhere one runs, and the report of the
@@ -71,6 +74,57 @@ impl Invocation {
     /// When it began, as far as anybody told.
     pub(super) fn began(&self) -> Option<u64> {
         self.started.or(self.invoked)
+    }
+
+    /// Takes the trace that an event names over, if none was named before.
+    pub(super) fn take_tracing(&mut self, record: &Record) {
+        self.xray = self.xray.or_else(|| xray::Header::read(record.tracing.as_deref()?));
+    }
+
+    /// Ends it as an event says, if it has not ended yet; says whether it did.
+    pub(super) fn end_by(&mut self, record: &Record, duration: Option<f64>, time: u64) -> bool {
+        if self.end.is_some() {
+            return false;
+        }
+        let error_type = record.error_type.clone();
+        let outcome = Outcome::of(record.status.as_deref(), error_type.as_deref());
+        self.end = Some(End { outcome, error_type, time, duration, untold: true });
+        true
+    }
+}
+
+/// An invocation that has ended, apart from the others.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) request_id: Arc<str>,
+    pub(super) arn: Option<String>,
+    pub(super) xray: Option<xray::Header>,
+    pub(super) cold: bool,
+    pub(super) reported: bool,
+    pub(super) from: u64,
+    pub(super) end: End,
+}
+
+impl Ended {
+    /// `None` while it has not ended. The first one is `cold` if somebody waited for what came before it.
+    pub(super) fn of(invocation: &Invocation, somebody_waits: bool) -> Option<Self> {
+        let end = invocation.end.as_ref()?;
+        let long = end.duration.map_or(0, |duration| after(0, duration));
+        let from = invocation.began().unwrap_or_else(|| end.time.saturating_sub(long));
+        Some(Self {
+            request_id: Arc::clone(&invocation.request_id),
+            arn: invocation.arn.clone(),
+            xray: invocation.xray,
+            cold: invocation.first && somebody_waits,
+            reported: invocation.reported.is_some(),
+            from: from.min(end.time),
+            end: end.clone(),
+        })
+    }
+
+    /// Its span.
+    pub(super) fn context(&self) -> TraceContext {
+        TraceContext::of_invocation(&self.request_id, self.xray.as_ref())
     }
 }
 

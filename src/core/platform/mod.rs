@@ -4,7 +4,7 @@
 //! once, whatever comes twice, out of order or not at all: its end is the first that tells of it, `platform.runtimeDone`,
 //! `platform.report` (managed instances have no other, and elsewhere it comes an invocation later) or SHUTDOWN with a reason.
 //! What only the report has goes with what leaves next. How the end of a function that cannot tell of it itself is told:
-//! [`outcome`]. Which spans are sent is the pipeline's decision, which knows whether the SDK sent its own.
+//! [`Outcome`]. Which spans are sent is the pipeline's decision, which knows whether the SDK sent its own.
 
 mod attribute;
 mod invocations;
@@ -20,7 +20,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use self::invocations::{End, Invocation, Invocations};
+use self::invocations::{End, Ended, Invocations};
 pub use self::made::{Made, SCOPE};
 use self::meter::{Instrument, Meter};
 pub use self::outcome::Outcome;
@@ -54,12 +54,22 @@ pub struct Settings {
     pub function_name: String,
     /// Invocations run side by side.
     pub concurrent: bool,
-    /// Somebody waits for the init, so that it belongs to the first invocation.
-    pub init_on_demand: bool,
-    /// The environment comes from a snapshot, so that its restore belongs to the first invocation.
-    pub snap_start: bool,
+    /// What comes before the first invocation.
+    pub beginning: Beginning,
     /// The spans of X-Ray can be found where ours go, so that they can be parents.
     pub xray_parents: bool,
+}
+
+/// What comes before the first invocation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Beginning {
+    /// An init that nobody waits for.
+    #[default]
+    Ahead,
+    /// An init that the first invocation waits for, and so part of it.
+    OnDemand,
+    /// A restore from a snapshot, for which the same holds; the init was long ago.
+    Restored,
 }
 
 /// Why the environment ends.
@@ -119,7 +129,7 @@ impl Platform {
                 let began = invocation.began();
                 let duration = began.map(|began| milliseconds(now.saturating_sub(began)));
                 invocation.end = Some(End { outcome, error_type: None, time: now, duration, untold: true });
-                ended.extend(Ended::of(invocation, &self.settings));
+                ended.extend(Ended::of(invocation, self.settings.beginning != Beginning::Ahead));
             }
             for ended in ended {
                 self.conclude(&ended);
@@ -181,7 +191,7 @@ impl Platform {
         let Some(invocation) = self.invocations.done(request_id, time) else { return };
         invocation.take_tracing(record);
         let news = invocation.end_by(record, record.metrics.duration, time);
-        let Some(ended) = Ended::of(invocation, &self.settings) else { return };
+        let Some(ended) = Ended::of(invocation, self.settings.beginning != Beginning::Ahead) else { return };
         if news {
             self.conclude(&ended);
         }
@@ -209,7 +219,7 @@ impl Platform {
         {
             end.outcome = Outcome::OutOfMemory;
         }
-        let Some(ended) = Ended::of(invocation, &self.settings) else { return };
+        let Some(ended) = Ended::of(invocation, self.settings.beginning != Beginning::Ahead) else { return };
         if news {
             self.conclude(&ended);
         }
@@ -259,7 +269,7 @@ impl Platform {
         self.recent.push_back(seen);
         match change {
             Change::InitStart => {
-                self.instance_id = record.instance_id.clone();
+                self.instance_id.clone_from(&record.instance_id);
                 self.init.start(time);
             }
             Change::InitRuntimeDone => self.init.runtime_done(record, time),
@@ -299,7 +309,7 @@ impl Platform {
         }
         if self.stopping {
             self.show_stages_alone();
-        } else if self.init.reported && !self.settings.init_on_demand {
+        } else if self.init.reported && self.settings.beginning != Beginning::OnDemand {
             self.show_init_alone();
         }
     }
@@ -362,7 +372,7 @@ impl Platform {
         let phases = spans::phases(Place::under(ended.context(), &ended.request_id), &record.spans);
         match self.made.spans.last_mut() {
             Some((invocation, spans)) if invocation.as_ref() == Some(&ended.request_id) => {
-                spans.extend(phases)
+                spans.extend(phases);
             }
             _ => self.made.spans.push((Some(Arc::clone(&ended.request_id)), phases.collect())),
         }
@@ -409,7 +419,10 @@ impl Platform {
     fn tell_ends(&mut self, now: u64) {
         let mut untold = Vec::new();
         for invocation in self.invocations.iter_mut() {
-            untold.extend(Ended::of(invocation, &self.settings).filter(|ended| ended.end.untold));
+            untold.extend(
+                Ended::of(invocation, self.settings.beginning != Beginning::Ahead)
+                    .filter(|ended| ended.end.untold),
+            );
             if let Some(end) = &mut invocation.end {
                 end.untold = false;
             }
@@ -437,58 +450,6 @@ fn show_alone(name: &str, stage: &mut Stage, instance_id: Option<&str>, wanted: 
     let spans = stage.take_spans(name, Place { trace_id, parent: None, seed: &seed });
     if !spans.is_empty() {
         made.spans.push((None, spans));
-    }
-}
-
-impl Invocation {
-    fn take_tracing(&mut self, record: &Record) {
-        self.xray = self.xray.or_else(|| xray::Header::read(record.tracing.as_deref()?));
-    }
-
-    /// Ends it as an event says, if it has not ended yet; says whether it did.
-    fn end_by(&mut self, record: &Record, duration: Option<f64>, time: u64) -> bool {
-        if self.end.is_some() {
-            return false;
-        }
-        let error_type = record.error_type.clone();
-        let outcome = Outcome::of(record.status.as_deref(), error_type.as_deref());
-        self.end = Some(End { outcome, error_type, time, duration, untold: true });
-        true
-    }
-}
-
-/// An invocation that has ended, apart from the others.
-#[derive(Debug)]
-struct Ended {
-    request_id: Arc<str>,
-    arn: Option<String>,
-    xray: Option<xray::Header>,
-    cold: bool,
-    reported: bool,
-    from: u64,
-    end: End,
-}
-
-impl Ended {
-    /// `None` while it has not ended.
-    fn of(invocation: &Invocation, settings: &Settings) -> Option<Self> {
-        let end = invocation.end.as_ref()?;
-        let long = end.duration.map_or(0, |duration| after(0, duration));
-        let from = invocation.began().unwrap_or_else(|| end.time.saturating_sub(long));
-        Some(Self {
-            request_id: Arc::clone(&invocation.request_id),
-            arn: invocation.arn.clone(),
-            xray: invocation.xray,
-            cold: invocation.first && (settings.init_on_demand || settings.snap_start),
-            reported: invocation.reported.is_some(),
-            from: from.min(end.time),
-            end: end.clone(),
-        })
-    }
-
-    /// Its span.
-    fn context(&self) -> TraceContext {
-        TraceContext::of_invocation(&self.request_id, self.xray.as_ref())
     }
 }
 

@@ -33,9 +33,8 @@ impl Outcome {
     /// an error type stands beside it.
     pub(super) fn of(status: Option<&str>, error_type: Option<&str>) -> Self {
         match (status.map(str::to_ascii_lowercase).as_deref(), error_type) {
-            (Some("timeout"), _) => Self::Timeout,
             (Some("success"), _) => Self::Success,
-            (_, Some("Sandbox.Timedout" | "Sandbox.Timeout")) => Self::Timeout,
+            (Some("timeout"), _) | (_, Some("Sandbox.Timedout" | "Sandbox.Timeout")) => Self::Timeout,
             (_, Some("Runtime.OutOfMemory")) => Self::OutOfMemory,
             (_, Some("Runtime.ExitError" | "Sandbox.Failure")) => Self::Crash,
             (_, Some(error)) if error.starts_with("Extension.") => Self::Crash,

@@ -20,7 +20,7 @@ const DEFAULT: Wanted = Wanted { metrics: true, spans: true, logs: false };
 
 fn platform(wanted: Wanted) -> Platform {
     let function_name = "orders".to_owned();
-    Platform::new(Settings { wanted, function_name, init_on_demand: true, ..Settings::default() })
+    Platform::new(Settings { wanted, function_name, beginning: Beginning::OnDemand, ..Settings::default() })
 }
 
 /// So many milliseconds after the beginning.
@@ -109,7 +109,7 @@ fn deliver(platform: &mut Platform, events: &[Value]) -> Made {
 fn shown(made: &Made) -> String {
     let time =
         |nanos: u64| format!("{}", nanos.cast_signed().saturating_sub(ZERO.cast_signed()) / MS.cast_signed());
-    let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     let of =
         |invocation: &Option<Arc<str>>| invocation.as_ref().map_or("-".to_owned(), |id| id[..4].to_owned());
     let mut lines = Vec::new();
@@ -408,7 +408,7 @@ fn a_restore_belongs_to_the_invocation_that_waited_for_it() {
     let settings = Settings {
         wanted: DEFAULT,
         function_name: "orders".to_owned(),
-        snap_start: true,
+        beginning: Beginning::Restored,
         ..Settings::default()
     };
     let mut platform = Platform::new(settings);

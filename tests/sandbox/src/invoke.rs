@@ -175,7 +175,7 @@ impl Environment {
         json!([
             span("responseLatency", under.time, latency),
             span("responseDuration", under.time + latency, Duration::ZERO),
-            span("runtimeOverhead", under.time + latency, duration - latency),
+            span("runtimeOverhead", under.time + latency, duration.saturating_sub(latency)),
         ])
     }
 
