@@ -1,9 +1,8 @@
 //! Log records name the span of their invocation: where the SDK tells it, whenever it comes, and nowhere else.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use lambda_sandbox::collector::{Collector, Item, Protocol, Received};
 use lambda_sandbox::otlp::hex;
@@ -12,19 +11,19 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use rotel_lambda_extension::edge::clock;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, Notify};
 
 use support::{PATIENCE, PROTOCOLS, end, extension, sandbox};
 
 const SDKS: [Transport; 3] = [Transport::Grpc, Transport::HttpProtobuf, Transport::HttpJson];
-/// What lines of a function have to say of themselves.
+/// Neither a trace nor a span.
 const UNTRACED: (String, String) = (String::new(), String::new());
 
 /// A span of an invocation, named after it, that starts now.
 fn span(context: &Context, kind: SpanKind) -> Span {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock");
-    let now = u64::try_from(since_epoch.as_nanos()).expect("a year before 2554");
+    let now = clock::epoch_nanos();
     Span {
         trace_id: fastrand::u128(1..).to_be_bytes().to_vec(),
         span_id: fastrand::u64(1..).to_be_bytes().to_vec(),
@@ -70,17 +69,13 @@ fn records(received: &Received, request_id: &str) -> Vec<(String, (String, Strin
 /// Sees that so many log records of the function in an invocation name the span that is named after it.
 fn assert_joined(received: &Received, request_id: &str, lines: usize) {
     let spans: Vec<_> = received.spans().filter(|span| span.item.name == request_id).collect();
-    assert_eq!(spans.len(), 1, "{request_id}");
-    let span = (hex(&spans[0].item.trace_id), hex(&spans[0].item.span_id));
+    let [own] = &spans[..] else { panic!("{} spans of {request_id}", spans.len()) };
+    let span = (hex(&own.item.trace_id), hex(&own.item.span_id));
     let records = records(received, request_id);
     assert_eq!(records.len(), lines, "{records:?}");
     assert!(records.iter().all(|(_, named)| *named == span), "{span:?}: {records:?}");
-    assert!(
-        received
-            .logs()
-            .filter(|log| log.item.trace_id == spans[0].item.trace_id)
-            .all(|log| log.item.flags == 1)
-    );
+    let mut joined = received.logs().filter(|log| log.item.trace_id == own.item.trace_id);
+    assert!(joined.all(|log| log.item.flags == 1));
 }
 
 /// Sees that so many log records of the function in an invocation name no span.
@@ -250,8 +245,8 @@ async fn without_an_sdk_the_span_made_of_the_platforms_events_is_named() {
                     && span.item.kind() == SpanKind::Server
             };
             let spans: Vec<_> = received.spans().filter(of_it).collect();
-            assert_eq!(spans.len(), 1, "{request_id}");
-            let span = (hex(&spans[0].item.trace_id), hex(&spans[0].item.span_id));
+            let [made] = &spans[..] else { panic!("{} spans of {request_id}", spans.len()) };
+            let span = (hex(&made.item.trace_id), hex(&made.item.span_id));
             let records = records(&received, &request_id);
             assert_eq!(records.len(), 4);
             assert!(records.iter().all(|(_, named)| *named == span), "{span:?}: {records:?}");
@@ -289,8 +284,9 @@ async fn xrays_span_is_named_where_it_was_asked_for_and_the_sdk_sent_none() {
         assert_joined(&received, &traced, 1);
         if asked {
             let records = records(&received, &untraced);
-            let (header, (trace_id, span_id)) = &records[0];
-            let root = format!("{}-{}", &trace_id[..8], &trace_id[8..]);
+            let [(header, (trace_id, span_id))] = &records[..] else { panic!("{records:?}") };
+            let (time, rest) = trace_id.split_at(8);
+            let root = format!("{time}-{rest}");
             assert_eq!(header, &format!("Root=1-{root};Parent={span_id};Sampled=1"));
         } else {
             assert_bare(&received, &untraced, 1);

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use lambda_sandbox::collector::{Collector, Item, Protocol, Received};
 use lambda_sandbox::{
-    Builder, Failure, Fault, Function, Initialization, Invocation, Sandbox, ShutdownReason, Status,
+    Builder, Failure, Fault, Function, Initialization, Invocation, Sandbox, ShutdownReason, Status, Transport,
 };
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
+use opentelemetry_proto::tonic::trace::v1::{Span, Status as SpanStatus, status::StatusCode};
 use serde_json::Value;
 
 use support::{PROTOCOLS, end, extension, sandbox};
@@ -124,12 +124,32 @@ async fn a_function_without_an_sdk_gets_a_trace_of_each_invocation_with_its_init
                 assert_eq!(of_this.count(), 1, "{phase} of invocation {number}");
             }
         }
+        let lines: Vec<_> = received.logs().filter(|log| log.body() == "a plain line").collect();
+        let of = |(line, span): (&Item<'_, LogRecord>, &Item<'_, Span>)| {
+            (&line.item.trace_id, &line.item.span_id) == (&span.item.trace_id, &span.item.span_id)
+        };
+        assert!(lines.len() == 3 && lines.iter().zip(&spans).all(of), "{lines:?}");
         let inits = named(&received, "init");
         let [init] = inits.as_slice() else { panic!("{inits:?}") };
         let first = spans.first().expect("a span").item;
         assert_eq!((&init.trace_id, &init.parent_span_id), (&first.trace_id, &first.span_id));
         assert!(init.end_time_unix_nano <= first.start_time_unix_nano);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_with_an_sdk_keeps_its_own_trace_and_gets_metrics() {
+    let collector = Collector::start().await.expect("a collector");
+    let function = Function::sample(Transport::Grpc);
+    let sandbox = sandbox(&collector, Protocol::Grpc).function(function).start().await.expect("a sandbox");
+    for _ in 0..3 {
+        sandbox.invoke(Value::Null).await.expect("an invocation");
+    }
+    end(&sandbox).await;
+    let received = collector.received();
+    assert_eq!((received.counts().spans, received.platform_counts().spans), (9, 0));
+    assert_eq!(totals(&received).get("faas.invocations"), Some(&3));
+    assert_eq!(totals(&received).get("faas.init_duration"), Some(&1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,8 +224,9 @@ async fn what_became_of_a_request_that_could_not_tell_of_it_is_told_once() {
 
         let spans = server_spans(&received);
         let [span] = spans.as_slice() else { panic!("{payload}: {spans:?}") };
-        assert_eq!(span.item.status.as_ref().map(|status| status.code()), Some(StatusCode::Error));
+        assert_eq!(span.item.status.as_ref().map(SpanStatus::code), Some(StatusCode::Error));
         assert_eq!(span.attribute("error.type"), invocation.error_type);
+        assert_eq!((&told.item.trace_id, &told.item.span_id), (&span.item.trace_id, &span.item.span_id));
         let counter = if outcome == "timeout" { "faas.timeouts" } else { "faas.errors" };
         assert_eq!(totals(&received).get(counter), Some(&1), "{payload}");
     }
@@ -244,7 +265,7 @@ async fn an_error_of_the_handler_and_a_spindown_are_no_such_end() {
     let spans = server_spans(&received);
     let [span] = spans.as_slice() else { panic!("{spans:?}") };
     assert_eq!(span.attribute("error.type").as_deref(), Some("Function.Broken"));
-    assert_eq!(span.item.status.as_ref().map(|status| status.code()), Some(StatusCode::Error));
+    assert_eq!(span.item.status.as_ref().map(SpanStatus::code), Some(StatusCode::Error));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,7 +58,11 @@ async fn a_freeze_of_ten_seconds_in_mid_export_loses_nothing() {
                 Ok(Value::Null)
             }
         });
-        let sandbox = sandbox(&collector, protocol).function(function).start().await.expect("a sandbox");
+        // Of what else could be in flight the answer would be cut off.
+        let extension = extension(&collector, protocol).env("ROTEL_LAMBDA_PLATFORM_EVENTS", "none");
+        let extension = extension.env("ROTEL_FLUSH_TIMEOUT", "60s");
+        let sandbox = Sandbox::builder().extension(extension).collector(&collector).function(function);
+        let sandbox = sandbox.timeout(Duration::from_mins(5)).start().await.expect("a sandbox");
         collector.behave_next(1, Behaviour::Hang);
         let freeze = async {
             let hangs = |outcome| outcome == Outcome::Hung;

@@ -61,6 +61,7 @@ async fn a_good_configuration_is_shown_with_its_sources_and_called_good() {
       ROTEL_TELEMETRY_ENDPOINT                    default      0.0.0.0:8990
       ROTEL_LAMBDA_TELEMETRY_TYPES                default      platform,function,extension
       ROTEL_LAMBDA_PLATFORM_EVENTS                default      metrics,spans
+      ROTEL_LAMBDA_XRAY_TRACE_CONTEXT             default      false
       OTEL_SERVICE_NAME                           default      the function's name
       ROTEL_FLUSH_STRATEGY                        default      end
       ROTEL_FLUSH_TIMEOUT                         file         2s

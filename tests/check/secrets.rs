@@ -114,6 +114,7 @@ async fn offline_nothing_is_fetched_and_nothing_sent() {
       ROTEL_TELEMETRY_ENDPOINT                    default      0.0.0.0:8990
       ROTEL_LAMBDA_TELEMETRY_TYPES                default      platform,function,extension
       ROTEL_LAMBDA_PLATFORM_EVENTS                default      metrics,spans
+      ROTEL_LAMBDA_XRAY_TRACE_CONTEXT             default      false
       OTEL_SERVICE_NAME                           default      the function's name
       ROTEL_FLUSH_STRATEGY                        default      end
       ROTEL_FLUSH_TIMEOUT                         default      1s

@@ -1,7 +1,7 @@
 //! Functions on real runtimes with real instrumentation: what they write without knowing of traces names the spans that
 //! their SDK sends. `make e2e` installs what they need.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::time::Duration;
@@ -70,16 +70,14 @@ fn bodies_joined(received: &Received, request_id: &str) -> Vec<String> {
         .spans()
         .filter(|span| told(span.attribute("faas.invocation_id")) || told(span.attribute("faas.execution")));
     let spans: Vec<_> = of_it.map(|span| span.item).collect();
-    assert_eq!(spans.len(), 1, "the SDK's own and no other: {spans:#?}");
-    let own = spans.first().expect("one");
-    let trace_id = hex(&own.trace_id);
+    let [own] = spans[..] else { panic!("the SDK's own and no other, not {spans:#?}") };
     assert_eq!(own.kind(), SpanKind::Server);
     let children = received.spans().filter(|span| span.item.parent_span_id == own.span_id);
     assert!(children.map(|span| span.item).all(|child| child.trace_id == own.trace_id));
     let logs: Vec<_> = received.logs().filter(|log| told(log.attribute("faas.invocation_id"))).collect();
     for log in &logs {
         let named = (hex(&log.item.trace_id), hex(&log.item.span_id));
-        assert_eq!(named, (trace_id.clone(), hex(&own.span_id)), "{:?}", log.body());
+        assert_eq!(named, (hex(&own.trace_id), hex(&own.span_id)), "{:?}", log.body());
     }
     logs.iter().map(lambda_sandbox::collector::Item::body).collect()
 }

@@ -4,7 +4,7 @@
 //! once, whatever comes twice, out of order or not at all: its end is the first that tells of it, `platform.runtimeDone`,
 //! `platform.report` (managed instances have no other, and elsewhere it comes an invocation later) or SHUTDOWN with a reason.
 //! What only the report has goes with what leaves next. How the end of a function that cannot tell of it itself is told:
-//! [`outcome`]. Which spans are sent is the pipeline's decision, which knows whether the SDK sent its own.
+//! [`Outcome`]. Which spans are sent is the pipeline's decision, which knows whether the SDK sent its own.
 
 mod attribute;
 mod invocations;

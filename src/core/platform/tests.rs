@@ -109,7 +109,7 @@ fn deliver(platform: &mut Platform, events: &[Value]) -> Made {
 fn shown(made: &Made) -> String {
     let time =
         |nanos: u64| format!("{}", nanos.cast_signed().saturating_sub(ZERO.cast_signed()) / MS.cast_signed());
-    let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     let of =
         |invocation: &Option<Arc<str>>| invocation.as_ref().map_or("-".to_owned(), |id| id[..4].to_owned());
     let mut lines = Vec::new();
