@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lambda_sandbox::collector::{Collector, Item, Protocol, Received};
 use lambda_sandbox::otlp::hex;
-use lambda_sandbox::{Context, Function, Payload, Sandbox, Transport};
+use lambda_sandbox::{Context, Exporter, Function, Journal, Operation, Payload, Sandbox, Status, Transport};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -297,26 +297,23 @@ async fn xrays_span_is_named_where_it_was_asked_for_and_the_sdk_sent_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_during_init_is_marked_and_belongs_to_no_invocation() {
     let collector = Collector::start().await.expect("a collector");
-    // The extension's own warning of a name that nobody knows is such a line.
-    let extension = extension(&collector, Protocol::Grpc)
-        .env("ROTEL_FLUSH_TIMEOUT", "60s")
-        .env("ROTEL_OTLP_EXPORTER_ENDPONT", "https://collector:4317");
-    let sandbox = Sandbox::builder().extension(extension).collector(&collector).function(Function::builtin(
-        |context| async move {
-            context.log_lines(1);
-            send(&context, Transport::Grpc, vec![telling(&context, SpanKind::Server)]).await;
-            Ok(Value::Null)
-        },
-    ));
-    let sandbox = sandbox.timeout(PATIENCE).start().await.expect("a sandbox");
-    let request_id = invoke(&sandbox).await;
-    end(&sandbox).await;
+    let sandbox = Sandbox::builder().extension(extension(&collector, Protocol::Grpc)).collector(&collector);
+    // The test is the runtime, so that the init is not over before the line is written.
+    let sandbox = sandbox.function(Function::external()).open().await.expect("a sandbox");
+    let runtime = Exporter::new("", sandbox.api().to_string());
+    let init = async {
+        let subscribed = |journal: &Journal| journal.count(Operation::Subscribe) == 1;
+        sandbox.wait_until(subscribed, PATIENCE).await.expect("a subscription");
+        sandbox.emit("function", json!("first words"));
+        let error = json!({"errorType": "ImportError", "errorMessage": "no such module"}).to_string();
+        let path = "/2018-06-01/runtime/init/error";
+        runtime.send_http(path, "application/json", error.into()).await.expect("it is taken");
+    };
+    let (ended, ()) = tokio::join!(sandbox.init(), init);
+    assert_eq!(ended.expect("an init").status, Status::Error);
     let received = collector.received();
-    assert_joined(&received, &request_id, 1);
-    let warned = received.logs().find(|log| log.body().contains("ENDPONT")).expect("the warning");
-    assert_eq!(warned.attribute("aws.lambda.phase").as_deref(), Some("init"));
-    assert_eq!(warned.attribute("faas.invocation_id"), None);
-    assert!(warned.item.trace_id.is_empty());
-    let mut marked = received.logs().filter(|log| log.attribute("aws.lambda.phase").is_some());
-    assert!(marked.all(|log| log.attribute("faas.invocation_id").is_none()));
+    let words = received.logs().find(|log| log.body() == "first words").expect("the line");
+    assert_eq!(words.attribute("aws.lambda.phase").as_deref(), Some("init"));
+    assert_eq!(words.attribute("faas.invocation_id"), None);
+    assert!(words.item.trace_id.is_empty());
 }
