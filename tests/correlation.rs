@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use lambda_sandbox::collector::{Collector, Item, Protocol, Received};
 use lambda_sandbox::otlp::hex;
-use lambda_sandbox::{Context, Exporter, Function, Journal, Operation, Payload, Sandbox, Status, Transport};
+use lambda_sandbox::{
+    Context, Exporter, Failure, Function, Journal, Operation, Payload, Sandbox, Status, Transport,
+};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -252,6 +254,31 @@ async fn without_an_sdk_the_span_made_of_the_platforms_events_is_named() {
             assert!(records.iter().all(|(_, named)| *named == span), "{span:?}: {records:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invocation_that_is_cut_off_before_its_sdk_sends_a_span_has_the_one_made_here() {
+    let collector = Collector::start().await.expect("a collector");
+    let function = Function::builtin(|context| async move {
+        context.log("a line");
+        if context.payload == json!("exit") {
+            return Err(Failure::exit());
+        }
+        send(&context, Transport::Grpc, vec![telling(&context, SpanKind::Server)]).await;
+        Ok(Value::Null)
+    });
+    let extension = extension(&collector, Protocol::Grpc);
+    let builder = Sandbox::builder().extension(extension).collector(&collector);
+    let sandbox = builder.function(function).timeout(PATIENCE).start().await.expect("a sandbox");
+    invoke(&sandbox).await;
+    let cut_off = sandbox.invoke(json!("exit")).await.expect("an invocation").request_id;
+    let received = collector.received();
+    let made = |span: &Item<'_, Span>| span.is_of_platform() && span.item.kind() == SpanKind::Server;
+    let made: Vec<_> = received.spans().filter(made).collect();
+    let [span] = &made[..] else { panic!("{made:?}") };
+    assert_eq!(span.attribute("faas.invocation_id").as_ref(), Some(&cut_off));
+    let named = (hex(&span.item.trace_id), hex(&span.item.span_id));
+    assert_eq!(records(&received, &cut_off), [("a line".to_owned(), named)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -172,7 +172,7 @@ impl Intake {
             match &event.kind {
                 Kind::Environment { change: Change::InitStart, record } => {
                     if let Some(id) = &record.instance_id {
-                        self.learn_instance(id);
+                        self.learn_instance(id).await;
                     }
                 }
                 Kind::Environment { change: Change::InitRuntimeDone, .. } => {
@@ -180,7 +180,7 @@ impl Intake {
                 }
                 Kind::Invocation { moment: Moment::Start, request_id, record } => {
                     self.timeline.started(request_id, event.time);
-                    self.tell_of_start(request_id, record);
+                    self.tell_of_start(request_id, record).await;
                 }
                 Kind::Invocation { moment: Moment::RuntimeDone, request_id, .. } => {
                     self.timeline.ended(request_id, event.time);
@@ -243,10 +243,10 @@ impl Intake {
     }
 
     /// On managed instances there is no INVOKE that would tell of it.
-    fn tell_of_start(&self, request_id: &str, record: &Record) {
+    async fn tell_of_start(&self, request_id: &str, record: &Record) {
         let xray = record.tracing.as_deref().and_then(Header::read);
         let told = Invocation { request_id: request_id.to_owned(), xray, invoked_at: None };
-        self.pipeline.control(Control::Invocation(told));
+        self.pipeline.tell(Control::Invocation(told)).await;
     }
 
     /// Sends what was made of the platform's events.
@@ -257,14 +257,18 @@ impl Intake {
         if made.is_empty() {
             return;
         }
+        // Before the span, and the record of the end, that are sent because of it.
+        for request_id in made.cut_off() {
+            self.pipeline.tell(Control::CutOff(request_id.to_owned())).await;
+        }
         for chunk in made.into_chunks(&self.rules.own()) {
             let _ = self.pipeline.ingest(chunk).await;
         }
     }
 
-    fn learn_instance(&mut self, instance_id: &str) {
+    async fn learn_instance(&mut self, instance_id: &str) {
         self.rules.learn_instance(instance_id);
-        self.pipeline.control(Control::Instance(instance_id.to_owned()));
+        self.pipeline.tell(Control::Instance(instance_id.to_owned())).await;
     }
 
     /// At the first and each time there are ten times as many: a line per odd event would come back as an event.

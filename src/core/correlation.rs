@@ -1,8 +1,8 @@
 //! Which span stands for which invocation, so that the log records of an invocation can name it.
 //!
 //! A span of the function's SDK does: the one that tells the request id, or else the root of what the function served while
-//! that invocation ran. It is found as it passes by. Where no SDK sends spans, one that was made here does, and where
-//! people ask for it, X-Ray's. Nothing else is guessed: an invocation that nobody told of has no span. Bounded by
+//! that invocation ran. It is found as it passes by. Where no SDK sends spans, one that was made here does, and so it does
+//! where the function was cut off before its SDK could send the span; where people ask for it, X-Ray's. Nothing else is guessed: an invocation that nobody told of has no span. Bounded by
 //! forgetting the oldest.
 
 use std::collections::VecDeque;
@@ -47,6 +47,8 @@ struct Invocation {
     xray: Option<Header>,
     ran: Option<Ran>,
     span: Option<(Rank, TraceContext)>,
+    /// The function was ended in the midst of it, and its SDK with it.
+    cut_off: bool,
 }
 
 /// Nanoseconds since the epoch.
@@ -94,6 +96,7 @@ impl Correlation {
             if invocation.ran.is_some() {
                 // Lambda repeats a failed asynchronous invocation under the same id, with a span of its own.
                 invocation.span = None;
+                invocation.cut_off = false;
             }
             invocation.ran = Some(ran);
             invocation.xray = xray;
@@ -106,6 +109,11 @@ impl Correlation {
     /// `platform.start` told of an invocation.
     pub fn started(&mut self, request_id: &str, xray: Option<Header>) {
         self.update(request_id, |invocation| invocation.xray = invocation.xray.or(xray));
+    }
+
+    /// The function was ended in the midst of an invocation: a span that its SDK has not sent by now will not come.
+    pub fn cut_off(&mut self, request_id: &str) {
+        self.update(request_id, |invocation| invocation.cut_off = true);
     }
 
     /// No function runs any more.
@@ -129,9 +137,10 @@ impl Correlation {
         }
     }
 
-    /// This trace request was made here to stand for an invocation; says whether it is to, since no SDK sends spans.
+    /// This trace request was made here to stand for an invocation; says whether it is to, since no SDK sends a span of it.
     pub fn may_stand(&mut self, request_id: &str, body: &[u8]) -> bool {
-        if self.sdk_sends_spans {
+        let known = self.invocations.iter().find(|invocation| invocation.request_id == request_id);
+        if self.sdk_sends_spans && !known.is_some_and(Invocation::lacks_a_span_for_good) {
             return false;
         }
         for span in otlp::invocation_spans(body) {
@@ -144,12 +153,12 @@ impl Correlation {
 
     /// The span that log records of the invocation are to name.
     pub fn of(&self, request_id: &str) -> Option<TraceContext> {
-        let Invocation { span, xray, .. } =
-            self.invocations.iter().find(|invocation| invocation.request_id == request_id)?;
+        let invocation = self.invocations.iter().find(|invocation| invocation.request_id == request_id)?;
+        let Invocation { span, xray, .. } = invocation;
         if let Some((_, context)) = span {
             return Some(*context);
         }
-        if self.stand_ins.made_here && !self.sdk_sends_spans {
+        if self.stand_ins.made_here && (!self.sdk_sends_spans || invocation.lacks_a_span_for_good()) {
             return Some(TraceContext::of_invocation(request_id, xray.as_ref()));
         }
         xray.as_ref().filter(|_| self.stand_ins.xray).and_then(Header::context)
@@ -165,8 +174,13 @@ impl Correlation {
             let oldest = self.invocations.iter().position(|invocation| !runs(invocation));
             self.invocations.remove(oldest.unwrap_or(0));
         }
-        let mut invocation =
-            Invocation { request_id: request_id.to_owned(), xray: None, ran: None, span: None };
+        let mut invocation = Invocation {
+            request_id: request_id.to_owned(),
+            xray: None,
+            ran: None,
+            span: None,
+            cut_off: false,
+        };
         change(&mut invocation);
         self.invocations.push_back(invocation);
     }
@@ -191,6 +205,11 @@ impl Invocation {
             Some(Ran { from, .. }) if start >= from => self.find(Rank::Around, context),
             _ => {}
         }
+    }
+
+    /// It was cut off, and no SDK has told of it.
+    fn lacks_a_span_for_good(&self) -> bool {
+        self.cut_off && self.span.is_none_or(|(rank, _)| rank == Rank::MadeHere)
     }
 
     /// The first of a rank counts: records may have left with it.
@@ -324,6 +343,31 @@ mod tests {
         assert_eq!(correlation.of("b"), xray().and_then(|xray| xray.context()));
         correlation.learn(&request(vec![telling("a", span(5))]));
         assert_eq!(of(&correlation, "a"), Some(5));
+    }
+
+    #[test]
+    fn a_span_made_here_stands_for_an_invocation_that_was_cut_off_before_its_sdk_sent_one() {
+        let mut correlation = Correlation::new(BOTH);
+        correlation.learn(&request(vec![span(1)]));
+        for request_id in ["told", "cut off", "repeated"] {
+            correlation.invoked(request_id, xray(), 100 * MS);
+            assert_eq!(of(&correlation, request_id), Some(0x2b));
+            if request_id == "told" {
+                correlation.learn(&request(vec![telling("told", span(2))]));
+            }
+            correlation.cut_off(request_id);
+            correlation.ended(200 * MS);
+        }
+        assert!(!correlation.may_stand("told", &request(vec![telling("told", root(3, 0))])));
+        assert_eq!(of(&correlation, "told"), Some(2));
+        let derived = TraceContext::of_invocation("cut off", xray().as_ref());
+        assert_eq!(correlation.of("cut off"), Some(derived), "before it is made");
+        for _ in ["the span", "its phases"] {
+            assert!(correlation.may_stand("cut off", &request(vec![telling("cut off", root(4, 0))])));
+        }
+        assert_eq!(of(&correlation, "cut off"), Some(4));
+        correlation.invoked("repeated", xray(), 300 * MS);
+        assert!(!correlation.may_stand("repeated", &request(vec![telling("repeated", root(5, 0))])));
     }
 
     #[test]

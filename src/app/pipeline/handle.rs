@@ -20,13 +20,15 @@ pub(super) enum Message {
     Control(Control),
 }
 
-/// What the driver tells the pipeline.
+/// What the driver and the intake tell the pipeline.
 #[derive(Debug)]
 pub enum Control {
     /// The first `/next` is out: set the exporter up.
     Prepare,
     /// INVOKE or `platform.start` told of an invocation.
     Invocation(Invocation),
+    /// The function was ended in the midst of the invocation of this request id.
+    CutOff(String),
     /// The last invocation is over.
     Over {
         /// When the next event was asked for, in nanoseconds since the epoch: the freeze that follows may keep this message.
@@ -99,8 +101,19 @@ impl Handle {
 
     /// Enqueues telemetry as soon as there is room.
     pub async fn ingest(&self, chunk: Chunk) -> Result<(), Refused> {
+        self.enqueue(Message::Ingest(chunk)).await
+    }
+
+    /// Enqueues what the platform tells as soon as there is room. It comes as often as the platform likes, and so has no
+    /// claim to the room of the driver's messages.
+    pub async fn tell(&self, message: Control) {
+        // With a pipeline that is gone there is nobody to tell.
+        let _ = self.enqueue(Message::Control(message)).await;
+    }
+
+    async fn enqueue(&self, message: Message) -> Result<(), Refused> {
         let mut room = self.0.reserve_many(CONTROL_RESERVE + 1).await.map_err(|_| Refused::Gone)?;
-        room.next().ok_or(Refused::Full)?.send(Message::Ingest(chunk));
+        room.next().ok_or(Refused::Full)?.send(message);
         Ok(())
     }
 

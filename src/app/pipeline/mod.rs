@@ -163,6 +163,7 @@ impl<E: Export> Pipeline<E> {
                 Some(time) => self.correlation.invoked(&request_id, xray, time),
                 None => self.correlation.started(&request_id, xray),
             },
+            Control::CutOff(request_id) => self.correlation.cut_off(&request_id),
             Control::Over { at } => self.correlation.ended(at),
             Control::Open(beside) => self.open(beside),
             Control::Close => {

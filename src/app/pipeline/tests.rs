@@ -788,6 +788,11 @@ async fn a_span_made_here_is_sent_and_named_only_where_no_sdk_sends_spans() {
     test.log("c", 1);
     test.send_span(Origin::Platform, 5, "c");
     assert_eq!(test.end().await, (vec![None], 0), "the SDK has only not sent it yet");
+    test.invoke("d");
+    test.log("d", 1);
+    test.handle.tell(Control::CutOff("d".to_owned())).await;
+    test.send_span(Origin::Platform, 5, "d");
+    assert_eq!(test.end().await, (vec![Some(5)], 1), "the SDK cannot send it any more");
 }
 
 #[tokio::test(start_paused = true)]

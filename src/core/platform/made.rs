@@ -28,12 +28,20 @@ pub struct Made {
     pub(super) logs: Vec<(Option<Arc<str>>, LogRecord)>,
     /// Metrics, of one point each.
     pub(super) metrics: Vec<Metric>,
+    /// Of the invocations that have spans here, those in the midst of which the function was ended.
+    pub(super) cut_off: Vec<Arc<str>>,
 }
 
 impl Made {
     /// Nothing was made.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty() && self.logs.is_empty() && self.metrics.is_empty()
+    }
+
+    /// The request ids of the invocations in the midst of which the function was ended, so that its SDK had no time to
+    /// send their spans.
+    pub fn cut_off(&self) -> impl Iterator<Item = &str> {
+        self.cut_off.iter().map(|request_id| &**request_id)
     }
 
     /// The log records, of which the caller may change or leave out some.

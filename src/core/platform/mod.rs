@@ -339,6 +339,9 @@ impl Platform {
         if !self.settings.wanted.spans {
             return;
         }
+        if ended.end.outcome.is_cut_off() {
+            self.made.cut_off.push(Arc::clone(&ended.request_id));
+        }
         let context = ended.context();
         // A parent that is nowhere to be found makes a trace look as if its beginning were missing.
         let parent = ended.xray.filter(|_| self.settings.xray_parents).and_then(|xray| xray.parent);

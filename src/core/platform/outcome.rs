@@ -55,6 +55,14 @@ impl Outcome {
         }
     }
 
+    /// Whether the function was ended in the midst of what it did.
+    pub(super) fn is_cut_off(self) -> bool {
+        match self {
+            Self::Success | Self::Error => false,
+            Self::Timeout | Self::Crash | Self::OutOfMemory => true,
+        }
+    }
+
     /// What happened, to follow the name of the invocation; `None` where the function can say so itself.
     pub(super) fn sentence(self) -> Option<&'static str> {
         match self {

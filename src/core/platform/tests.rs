@@ -172,6 +172,7 @@ fn shown(made: &Made) -> String {
         };
         lines.push(format!("{} {}..{} {value} {}", metric.name, time(from), time(to), metric.unit));
     }
+    lines.extend(made.cut_off().map(|request_id| format!("cut off {}", &request_id[..4])));
     lines.join("\n")
 }
 
@@ -301,6 +302,7 @@ fn a_timeout_is_told_at_once() {
     faas.coldstarts 130..270 AsInt(1) {coldstart}
     faas.timeouts 130..270 AsInt(1) {timeout}
     faas.invoke_duration 130..270 0.14 in buckets 6:1 s
+    cut off 6d68
     "#);
     platform.shut_down(ShutdownReason::Timeout, ZERO + 280 * MS);
     assert_eq!(shown(&platform.take()), "");
@@ -357,6 +359,7 @@ fn a_shutdown_with_a_reason_ends_the_invocation_that_runs() {
         faas.invocation_id=79b4f56e-95b1-4643-9700-2807f4e68189 faas.coldstart=false error.type=timeout
     faas.timeouts 999..3999 AsInt(1) {timeout}
     faas.invoke_duration 999..3999 3 in buckets 11:1 s
+    cut off 79b4
     "#);
     let late = shown(&deliver(&mut platform, &[failed(3_990, B, "timeout", "Sandbox.Timedout")]));
     assert_eq!(late, "");
