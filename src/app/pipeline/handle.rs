@@ -1,6 +1,8 @@
 //! The way into the pipeline.
 
-use tokio::sync::{mpsc, oneshot};
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::core::cadence::Beside;
 use crate::core::chunk::Chunk;
@@ -16,9 +18,15 @@ pub(super) const CONTROL_RESERVE: usize = 16;
 /// What the pipeline is told.
 #[derive(Debug)]
 pub(super) enum Message {
-    Ingest(Chunk),
+    Ingest(Chunk, Place),
+    /// By the intake.
+    Told(Control, Place),
+    /// By the driver.
     Control(Control),
 }
+
+/// A message's place in the queue, free again once that was taken.
+pub(super) type Place = OwnedSemaphorePermit;
 
 /// What the driver and the intake tell the pipeline.
 #[derive(Debug)]
@@ -74,7 +82,12 @@ pub struct Invocation {
 
 /// The way into the pipeline.
 #[derive(Clone, Debug)]
-pub struct Handle(mpsc::Sender<Message>);
+pub struct Handle {
+    messages: mpsc::Sender<Message>,
+    /// For all that is not the driver's. It is counted beside the queue, because whoever waits for several places of a queue
+    /// holds those that become free meanwhile, and so the driver's.
+    room: Arc<Semaphore>,
+}
 
 /// Why telemetry is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,39 +100,46 @@ pub enum Refused {
 
 impl Handle {
     pub(super) fn new() -> (Self, mpsc::Receiver<Message>) {
-        let (sender, messages) = mpsc::channel(QUEUE_LIMIT);
-        (Self(sender), messages)
+        let (messages, receiver) = mpsc::channel(QUEUE_LIMIT);
+        (Self { messages, room: Arc::new(Semaphore::new(QUEUE_LIMIT - CONTROL_RESERVE)) }, receiver)
     }
 
     /// Enqueues telemetry, if there is room.
     pub fn offer(&self, chunk: Chunk) -> Result<(), Refused> {
-        if self.0.capacity() <= CONTROL_RESERVE && !self.0.is_closed() {
-            return Err(Refused::Full);
+        if self.messages.is_closed() {
+            return Err(Refused::Gone);
         }
-        self.0.try_send(Message::Ingest(chunk)).map_err(|_| Refused::Gone)
+        let place = Arc::clone(&self.room).try_acquire_owned().map_err(|_| Refused::Full)?;
+        self.enqueue(Message::Ingest(chunk, place))
     }
 
     /// Enqueues telemetry as soon as there is room.
     pub async fn ingest(&self, chunk: Chunk) -> Result<(), Refused> {
-        self.enqueue(Message::Ingest(chunk)).await
+        let place = self.place().await?;
+        self.enqueue(Message::Ingest(chunk, place))
     }
 
     /// Enqueues what the platform tells as soon as there is room. It comes as often as the platform likes, and so has no
     /// claim to the room of the driver's messages.
     pub async fn tell(&self, message: Control) {
-        // With a pipeline that is gone there is nobody to tell.
-        let _ = self.enqueue(Message::Control(message)).await;
-    }
-
-    async fn enqueue(&self, message: Message) -> Result<(), Refused> {
-        let mut room = self.0.reserve_many(CONTROL_RESERVE + 1).await.map_err(|_| Refused::Gone)?;
-        room.next().ok_or(Refused::Full)?.send(message);
-        Ok(())
+        if let Ok(place) = self.place().await {
+            // With a pipeline that is gone there is nobody to tell.
+            let _ = self.enqueue(Message::Told(message, place));
+        }
     }
 
     /// Enqueues a message of the driver. With a pipeline that is gone the message goes, and with it the sender within, which
     /// counts as answered.
     pub fn control(&self, message: Control) {
-        let _ = self.0.try_send(Message::Control(message));
+        let _ = self.enqueue(Message::Control(message));
+    }
+
+    /// A pipeline that goes leaves its places behind, so that nobody waits for ever.
+    async fn place(&self) -> Result<Place, Refused> {
+        Arc::clone(&self.room).acquire_owned().await.map_err(|_| Refused::Gone)
+    }
+
+    fn enqueue(&self, message: Message) -> Result<(), Refused> {
+        self.messages.try_send(message).map_err(|_| Refused::Gone)
     }
 }

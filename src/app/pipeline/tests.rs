@@ -726,6 +726,44 @@ async fn telemetry_never_takes_the_room_of_the_drivers_messages() {
     assert_eq!(flushed.try_recv(), Err(oneshot::error::TryRecvError::Empty), "the message was dropped");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_room_never_takes_that_of_the_drivers_messages() {
+    let config = config::read(&config::Variables::new()).config;
+    let rules = ResourceRules::new(&config, &Registration::default());
+    let (pipeline, handle) = Pipeline::<Fake>::new(&config, rules, None);
+    let intake = handle.clone();
+    let told = tokio::spawn(async move {
+        for number in 0..QUEUE_LIMIT {
+            intake.ingest(request(Signal::Logs, Origin::Platform, 1)).await.expect("a pipeline");
+            intake.tell(Control::CutOff(number.to_string())).await;
+        }
+    });
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    let (done, flushed) = oneshot::channel();
+    let deadline = clock::now() + FLUSH_TIMEOUT;
+    handle.control(Control::Flush { reason: FlushReason::EndOfInvocation, deadline, done });
+    tokio::spawn(pipeline.run());
+    flushed.await.expect("the message was not dropped");
+    told.await.expect("all was told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_room_in_a_pipeline_that_is_gone() {
+    let config = config::read(&config::Variables::new()).config;
+    let rules = ResourceRules::new(&config, &Registration::default());
+    let (pipeline, handle) = Pipeline::<Fake>::new(&config, rules, None);
+    while handle.offer(request(Signal::Logs, Origin::Sdk, 1)).is_ok() {}
+    let intake = handle.clone();
+    let refused =
+        tokio::spawn(async move { intake.ingest(request(Signal::Logs, Origin::Platform, 1)).await });
+    tokio::task::yield_now().await;
+    drop(pipeline);
+    assert_eq!(refused.await.expect("an answer"), Err(Refused::Gone));
+    assert_eq!(handle.offer(request(Signal::Logs, Origin::Sdk, 1)), Err(Refused::Gone));
+}
+
 const NOTHING: StandIns = StandIns { made_here: false, xray: false };
 const MADE_HERE: StandIns = StandIns { made_here: true, xray: false };
 const XRAY: StandIns = StandIns { made_here: false, xray: true };
