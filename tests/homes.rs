@@ -106,6 +106,30 @@ async fn on_managed_instances_a_plain_line_among_several_invocations_is_given_to
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn on_managed_instances_a_plain_line_of_the_only_invocation_is_given_to_it() {
+    let collector = Collector::start().await.expect("a collector");
+    let function = Function::builtin(|context| async move {
+        context.log(format!("of {}", context.request_id));
+        Ok(Value::Null)
+    });
+    let builder = sandbox(&collector, Protocol::Http).function(function).concurrency(3);
+    let sandbox = builder.initialization(Initialization::ManagedInstances).start().await.expect("a sandbox");
+    for number in 1..=3 {
+        sandbox.invoke(Value::Null).await.expect("an invocation");
+        let arrived = collector.wait_until(|received| received.counts().logs == number, PATIENCE).await;
+        arrived.expect("the line");
+    }
+    end(&sandbox).await;
+    let received = collector.received();
+    let plain: Vec<_> = received.logs().filter(|log| log.body().starts_with("of ")).collect();
+    assert_eq!(plain.len(), 3);
+    for log in plain {
+        let request_id = log.attribute("faas.invocation_id").expect("a request id");
+        assert_eq!(log.body(), format!("of {request_id}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn on_managed_instances_an_outage_loses_nothing() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");

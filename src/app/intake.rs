@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -185,6 +186,11 @@ impl Intake {
                 Kind::Invocation { moment: Moment::RuntimeDone, request_id, .. } => {
                     self.timeline.ended(request_id, event.time);
                     done.push(request_id.clone());
+                }
+                Kind::Invocation { moment: Moment::Report, request_id, record } => {
+                    let took = record.metrics.duration;
+                    let took = took.and_then(|took| Duration::try_from_secs_f64(took / 1e3).ok());
+                    self.timeline.reported(request_id, took, event.time);
                 }
                 _ => {}
             }

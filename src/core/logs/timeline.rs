@@ -8,11 +8,15 @@
 //! what was made then, and before the runtime had initialised, is the init phase's.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-/// How many invocations are remembered: the platform delivers within a few seconds of an event.
+/// How many invocations are remembered where one follows another: the platform delivers within a few seconds of an event.
 const REMEMBERED: usize = 16;
+/// The same where several run at once: so many of them, and more that have ended.
+const REMEMBERED_AT_ONCE: usize = 128;
 /// How much later than `platform.start` INVOKE may reach us, in nanoseconds.
 const INVOKE_LATENESS: u64 = 50_000_000;
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// The invocations of an environment, in time.
 #[derive(Debug)]
@@ -82,6 +86,20 @@ impl Timeline {
         }
     }
 
+    /// `platform.report` of an invocation, with the time that it took.
+    ///
+    /// Platform: where several run at once there is no `platform.runtimeDone`, and the report is later than the end.
+    pub fn reported(&mut self, request_id: &str, took: Option<Duration>, time: Option<u64>) {
+        if self.concurrent
+            && let Some(interval) = self.last(request_id)
+        {
+            // Times are told in whole milliseconds, the length in parts of one.
+            let took = took.and_then(|took| u64::try_from((took + MILLISECOND).as_nanos()).ok());
+            let end = took.map(|took| interval.start.saturating_add(took));
+            interval.end = interval.end.or(end).or(time);
+        }
+    }
+
     /// The request id of a record made at `time`.
     pub fn at(&self, time: u64) -> Option<&str> {
         let mut started = self.invocations.iter().filter(|interval| interval.start <= time);
@@ -116,8 +134,12 @@ impl Timeline {
     }
 
     fn remember(&mut self, request_id: &str, start: u64, guessed: bool) {
-        if self.invocations.len() == REMEMBERED {
-            self.invocations.pop_front();
+        let most = if self.concurrent { REMEMBERED_AT_ONCE } else { REMEMBERED };
+        if self.invocations.len() == most {
+            // One that is forgotten while it runs would leave its records to another that then seems to run alone.
+            let has_ended = |interval: &Interval| !self.concurrent || interval.end.is_some();
+            let oldest = self.invocations.iter().position(has_ended);
+            self.invocations.remove(oldest.unwrap_or(0));
         }
         self.invocations.push_back(Interval { request_id: request_id.to_owned(), start, guessed, end: None });
     }
@@ -173,6 +195,33 @@ mod tests {
         assert_eq!(timeline.at(105), Some("a"));
         assert_eq!(timeline.at(120), None);
         assert_eq!(timeline.at(140), Some("b"));
+    }
+
+    #[test]
+    fn where_several_run_at_once_a_report_tells_of_the_end() {
+        let mut timeline = Timeline::new(true);
+        timeline.started("a", Some(100 * MS));
+        timeline.started("b", Some(110 * MS));
+        timeline.reported("a", Some(Duration::from_micros(30_500)), Some(150 * MS));
+        assert_eq!([120, 131, 140].map(|time| timeline.at(time * MS)), [None, None, Some("b")]);
+        timeline.reported("b", None, Some(160 * MS));
+        timeline.reported("b", Some(Duration::from_secs(1)), Some(1_110 * MS));
+        timeline.started("c", Some(170 * MS));
+        assert_eq!(timeline.at(180 * MS), Some("c"));
+    }
+
+    #[test]
+    fn an_invocation_that_runs_for_long_is_not_forgotten_for_short_ones() {
+        let mut timeline = Timeline::new(true);
+        timeline.started("long", Some(100));
+        for number in 0..1_000 {
+            timeline.started(&number.to_string(), Some(200 + number));
+            timeline.reported(&number.to_string(), None, Some(200 + number));
+        }
+        assert_eq!(timeline.invocations.len(), REMEMBERED_AT_ONCE);
+        assert_eq!(timeline.at(2_000), Some("long"));
+        timeline.started("short", Some(2_000));
+        assert_eq!(timeline.at(2_001), None);
     }
 
     #[test]
