@@ -142,6 +142,9 @@ impl Mask {
                 1
             }
             (Self::Matches(expression), Some(Value::StringValue(text))) => expression.mask(text),
+            (Self::Matches(expression), Some(value @ Value::IntValue(_) | value @ Value::DoubleValue(_))) => {
+                expression.mask_number(value)
+            }
             (_, Some(Value::ArrayValue(array))) => {
                 array.values.iter_mut().map(|value| self.apply(value)).sum()
             }
@@ -157,6 +160,20 @@ impl Mask {
 }
 
 impl Expression {
+    /// A number of which a part is to be masked can be none any more.
+    fn mask_number(&self, value: &mut Value) -> u64 {
+        let mut text = match value {
+            Value::IntValue(number) => number.to_string(),
+            Value::DoubleValue(number) => number.to_string(),
+            _ => return 0,
+        };
+        let places = self.mask(&mut text);
+        if places > 0 {
+            *value = Value::StringValue(text);
+        }
+        places
+    }
+
     fn mask(&self, text: &mut String) -> u64 {
         let mut masked = String::new();
         let mut places = 0;
@@ -248,6 +265,32 @@ mod tests {
         log.attributes.remove(1);
         assert!(!format!("{log:?}").contains("1111"), "{log:?}");
         assert_eq!(filtered.masked, 5);
+    }
+
+    #[test]
+    fn numbers_are_masked_as_they_are_written() {
+        let filter = Filter { mask: Mask::Matches(expression("[0-9]{16}")), ..Filter::default() };
+        let of = |value| KeyValue { value: Some(AnyValue { value: Some(value) }), ..string("n", "") };
+        let numbers = [
+            Value::IntValue(4_111_111_111_111_111),
+            Value::DoubleValue(4_111_111_111_111_111.5),
+            Value::IntValue(4_111),
+            Value::DoubleValue(0.5),
+        ];
+        let body = AnyValue { value: Some(Value::IntValue(4_111_111_111_111_111)) };
+        let mut log =
+            LogRecord { body: Some(body), attributes: numbers.map(of).to_vec(), ..LogRecord::default() };
+        let mut filtered = Filtered::default();
+        assert!(filter.keeps(Source::Function, &mut log, &mut filtered));
+        assert_eq!(log.body, Some(text(MASKED)));
+        let shown = [
+            Value::StringValue(MASKED.to_owned()),
+            Value::StringValue(format!("{MASKED}.5")),
+            Value::IntValue(4_111),
+            Value::DoubleValue(0.5),
+        ];
+        assert_eq!(log.attributes, shown.map(of));
+        assert_eq!(filtered.masked, 3);
     }
 
     #[test]
