@@ -27,6 +27,8 @@ const IS_REMOTE: u32 = 0x200;
 /// Under which an instrumentation of Lambda tells the request id: today, and before version 1.19 of the semantic
 /// conventions. Not `aws.request_id`, by which the AWS SDK's client spans name the requests that they make.
 const REQUEST_ID: [&[u8]; 2] = [b"faas.invocation_id", b"faas.execution"];
+/// A longer text is no request id, which are UUIDs, and is not worth the memory.
+const REQUEST_ID_MOST: usize = 128;
 
 /// A span that may stand for an invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +104,9 @@ fn told_request_id(attribute: &[u8]) -> Option<String> {
         return None;
     }
     match KeyValue::decode(attribute).ok()?.value?.value? {
-        Value::StringValue(request_id) if !request_id.is_empty() => Some(request_id),
+        Value::StringValue(request_id) if (1..=REQUEST_ID_MOST).contains(&request_id.len()) => {
+            Some(request_id)
+        }
         _ => None,
     }
 }
@@ -169,6 +173,14 @@ mod tests {
             let expected: Vec<_> = spans.iter().filter_map(|span| reference(span)).collect();
             let found: Vec<_> = invocation_spans(&request.encode()).collect();
             prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn a_text_too_long_for_a_request_id_is_none(len in 0_usize..1_000) {
+            let attributes = vec![attribute("faas.invocation_id", &"x".repeat(len))];
+            let span = Span { trace_id: vec![1; 16], span_id: vec![1; 8], attributes, ..Span::default() };
+            let is_told = (1..=REQUEST_ID_MOST).contains(&len);
+            prop_assert_eq!(read(&span.encode_to_vec()).is_some(), is_told);
         }
 
         #[test]
