@@ -185,6 +185,19 @@ impl Buffer {
         }
     }
 
+    /// Names the span of an invocation in all of its log records that wait.
+    pub fn stamp_waiting(&mut self, invocation: &str, span: &TraceContext) {
+        let lane = &mut self.lanes.logs.platform;
+        let of_it = |held: &&mut Held| held.chunk.awaits_a_span() == Some(invocation);
+        for Held { chunk, .. } in lane.chunks.iter_mut().filter(of_it) {
+            let room = chunk.size();
+            chunk.stamp(span);
+            let spared = room - chunk.size();
+            lane.bytes -= spared;
+            self.held_bytes -= spared;
+        }
+    }
+
     /// Takes back a batch that did not get through.
     pub fn give_back(&mut self, batch: Batch) {
         self.in_flight_bytes -= batch.cost();

@@ -11,7 +11,7 @@ use crate::core::otlp;
 pub use crate::core::trace_context::TraceContext;
 use crate::core::xray::Header;
 
-/// How many invocations are remembered: log records may wait for a backend that is down, and the rest come within seconds.
+/// How many invocations are remembered: spans come within seconds.
 const REMEMBERED: usize = 64;
 /// How much later than the function INVOKE may reach us, in nanoseconds.
 const INVOKE_LATENESS: u64 = 50_000_000;
@@ -30,6 +30,8 @@ pub struct Correlation {
     ended_at: u64,
     /// Servers' roots that started since, and when.
     early: VecDeque<(u64, TraceContext)>,
+    /// Invocations that were forgotten since this was last asked for, with what was known of them.
+    forgotten: Vec<(String, TraceContext)>,
 }
 
 /// What stands for an invocation of which no span of an SDK is known.
@@ -47,6 +49,8 @@ struct Invocation {
     xray: Option<Header>,
     ran: Option<Ran>,
     span: Option<(Rank, TraceContext)>,
+    /// The platform told of it, so that there may be log records of it.
+    told: bool,
     /// The function was ended in the midst of it, and its SDK with it.
     cut_off: bool,
 }
@@ -84,6 +88,7 @@ impl Correlation {
             sdk_sends_spans: false,
             ended_at: 0,
             early: VecDeque::new(),
+            forgotten: Vec::new(),
         }
     }
 
@@ -98,6 +103,7 @@ impl Correlation {
                 invocation.span = None;
                 invocation.cut_off = false;
             }
+            invocation.told = true;
             invocation.ran = Some(ran);
             invocation.xray = xray;
             for (start, context) in early {
@@ -108,7 +114,10 @@ impl Correlation {
 
     /// `platform.start` told of an invocation.
     pub fn started(&mut self, request_id: &str, xray: Option<Header>) {
-        self.update(request_id, |invocation| invocation.xray = invocation.xray.or(xray));
+        self.update(request_id, |invocation| {
+            invocation.told = true;
+            invocation.xray = invocation.xray.or(xray);
+        });
     }
 
     /// The function was ended in the midst of an invocation: a span that its SDK has not sent by now will not come.
@@ -153,8 +162,16 @@ impl Correlation {
 
     /// The span that log records of the invocation are to name.
     pub fn of(&self, request_id: &str) -> Option<TraceContext> {
-        let invocation = self.invocations.iter().find(|invocation| invocation.request_id == request_id)?;
-        let Invocation { span, xray, .. } = invocation;
+        self.span_of(self.invocations.iter().find(|invocation| invocation.request_id == request_id)?)
+    }
+
+    /// Invocations that are remembered no longer, with the spans that log records of them are to name: the last time to do so.
+    pub fn take_forgotten(&mut self) -> Vec<(String, TraceContext)> {
+        std::mem::take(&mut self.forgotten)
+    }
+
+    fn span_of(&self, invocation: &Invocation) -> Option<TraceContext> {
+        let Invocation { request_id, span, xray, .. } = invocation;
         if let Some((_, context)) = span {
             return Some(*context);
         }
@@ -172,13 +189,19 @@ impl Correlation {
             // A request full of other people's request ids must not cost the running invocation its own.
             let runs = |invocation: &Invocation| invocation.ran.is_some_and(|ran| ran.to.is_none());
             let oldest = self.invocations.iter().position(|invocation| !runs(invocation));
-            self.invocations.remove(oldest.unwrap_or(0));
+            let oldest = self.invocations.remove(oldest.unwrap_or(0)).filter(|oldest| oldest.told);
+            if let Some(oldest) = oldest
+                && let Some(span) = self.span_of(&oldest)
+            {
+                self.forgotten.push((oldest.request_id, span));
+            }
         }
         let mut invocation = Invocation {
             request_id: request_id.to_owned(),
             xray: None,
             ran: None,
             span: None,
+            told: false,
             cut_off: false,
         };
         change(&mut invocation);
@@ -409,5 +432,12 @@ mod tests {
         correlation.learn(&request(vec![telling("mine", span(2))]));
         assert_eq!(of(&correlation, "mine"), Some(2));
         assert_eq!((of(&correlation, "0"), of(&correlation, "999")), (None, Some(1)));
+        assert_eq!(correlation.take_forgotten(), [], "nobody has log records of them");
+        correlation.ended(200 * MS);
+        for number in 1000..1000 + REMEMBERED {
+            correlation.started(&number.to_string(), None);
+        }
+        let forgotten: Vec<_> = correlation.take_forgotten().into_iter().map(|(id, _)| id).collect();
+        assert_eq!(forgotten, ["mine"]);
     }
 }

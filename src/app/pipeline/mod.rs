@@ -151,6 +151,7 @@ impl<E: Export> Pipeline<E> {
                 },
                 () = clock::until(wake_at) => self.wake(),
             }
+            self.name_the_forgotten();
             self.dispatch();
             self.finish_flush();
         }
@@ -288,6 +289,13 @@ impl<E: Export> Pipeline<E> {
             });
         }
         self.count_dropped();
+    }
+
+    /// In an outage log records wait for longer than invocations are remembered.
+    fn name_the_forgotten(&mut self) {
+        for (invocation, span) in self.correlation.take_forgotten() {
+            self.buffer.stamp_waiting(&invocation, &span);
+        }
     }
 
     fn prepare(&mut self) {

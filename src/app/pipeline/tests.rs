@@ -161,7 +161,12 @@ impl Test {
     /// Flushes at the end of an invocation; says which spans the log records that leave by it name, and how many requests
     /// with spans left.
     async fn end(&mut self) -> (Vec<Option<u8>>, usize) {
-        let mut flushed = self.flush(FlushReason::EndOfInvocation);
+        self.flushed(FlushReason::EndOfInvocation).await
+    }
+
+    /// The same for any flush.
+    async fn flushed(&mut self, reason: FlushReason) -> (Vec<Option<u8>>, usize) {
+        let mut flushed = self.flush(reason);
         let (mut named, mut traces) = (Vec::new(), 0);
         while let Either::Attempt(attempt) = tokio::select! {
             biased;
@@ -857,4 +862,21 @@ async fn xray_is_named_where_it_was_asked_for_and_no_span_is_known_by_the_end() 
     test.log("b", 1);
     test.send_span(Origin::Sdk, 7, "b");
     assert_eq!(test.end().await, (vec![Some(7)], 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_of_many_invocations_each_ones_logs_name_its_span() {
+    const INVOCATIONS: u8 = 200;
+    let mut test = Test::with_stand_ins(MADE_HERE).await;
+    test.open_the_breaker().await;
+    for number in 1..=INVOCATIONS {
+        test.invoke(&number.to_string());
+        test.log(&number.to_string(), 2);
+        test.nothing_starts().await;
+        test.handle.control(Control::Close);
+    }
+    let (named, _) = test.flushed(FlushReason::Shutdown).await;
+    let span = |number: u8| TraceContext::of_invocation(&number.to_string(), None).span_id[0];
+    let expected = (1..=INVOCATIONS).flat_map(|number| [Some(span(number)); 2]);
+    assert_eq!(named, [None].into_iter().chain(expected).collect::<Vec<_>>());
 }
