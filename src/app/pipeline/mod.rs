@@ -145,8 +145,15 @@ impl<E: Export> Pipeline<E> {
                 // Answers first: they free bytes, and a flush may be waiting for them.
                 Some(ended) = self.tasks.join_next_with_id() => self.settle(ended),
                 message = self.messages.recv() => match message {
-                    Some(Message::Ingest(chunk, _)) => self.ingest(chunk),
-                    Some(Message::Told(control, _) | Message::Control(control)) => self.obey(control),
+                    Some(Message::Ingest(chunk, place)) => {
+                        drop(place);
+                        self.ingest(chunk);
+                    }
+                    Some(Message::Told(control, place)) => {
+                        drop(place);
+                        self.obey(control);
+                    }
+                    Some(Message::Control(control)) => self.obey(control),
                     None => return,
                 },
                 () = clock::until(wake_at) => self.wake(),

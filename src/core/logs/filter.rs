@@ -142,7 +142,7 @@ impl Mask {
                 1
             }
             (Self::Matches(expression), Some(Value::StringValue(text))) => expression.mask(text),
-            (Self::Matches(expression), Some(value @ Value::IntValue(_) | value @ Value::DoubleValue(_))) => {
+            (Self::Matches(expression), Some(value @ (Value::IntValue(_) | Value::DoubleValue(_)))) => {
                 expression.mask_number(value)
             }
             (_, Some(Value::ArrayValue(array))) => {
