@@ -57,7 +57,8 @@ impl Timeline {
 
     /// INVOKE told of an invocation, at `time` by our clock.
     pub fn invoked(&mut self, request_id: &str, time: u64) {
-        if self.last(request_id).is_none() {
+        // Platform: a failed asynchronous invocation is repeated under its request id.
+        if self.last(request_id).is_none_or(|last| last.end.is_some_and(|end| end < time)) {
             let after = self.invocations.back().map(|last| last.end.unwrap_or(last.start) + 1);
             let after = after.or(self.init_end).unwrap_or(0);
             self.remember(request_id, time.saturating_sub(INVOKE_LATENESS).max(after), true);
@@ -233,6 +234,22 @@ mod tests {
             timeline.ended(request_id, Some(end));
         }
         assert_eq!([150, 350, 550].map(|time| timeline.at(time)), [Some("a"), Some("b"), Some("a")]);
+    }
+
+    #[test]
+    fn a_repeated_invocation_is_known_by_its_invoke_too() {
+        let mut timeline = Timeline::new(false);
+        for (request_id, start) in [("a", 100 * MS), ("b", 300 * MS)] {
+            timeline.started(request_id, Some(start));
+            timeline.ended(request_id, Some(start + 50 * MS));
+        }
+        timeline.invoked("a", 500 * MS);
+        assert_eq!([120, 320, 510].map(|time| timeline.at(time * MS)), [Some("a"), Some("b"), Some("a")]);
+        timeline.started("a", Some(498 * MS));
+        assert_eq!([497, 498].map(|time| timeline.at(time * MS)), [Some("b"), Some("a")]);
+        timeline.ended("a", Some(550 * MS));
+        timeline.started("c", Some(600 * MS));
+        assert_eq!([560, 600].map(|time| timeline.at(time * MS)), [Some("a"), Some("c")]);
     }
 
     #[test]
