@@ -68,7 +68,7 @@ impl Timeline {
     /// `platform.start` of an invocation.
     pub fn started(&mut self, request_id: &str, time: Option<u64>) {
         let Some(time) = time else { return };
-        self.init_ends_by(time);
+        self.init_ends_by(time.saturating_sub(1));
         match self.last(request_id) {
             Some(interval) if interval.guessed => {
                 interval.start = time;
@@ -123,7 +123,8 @@ impl Timeline {
 
     /// Whether a record made at `time` is of the init phase.
     pub fn is_init(&self, time: u64) -> bool {
-        self.init_end.is_none_or(|end| time < end) && self.invocations.iter().all(|first| time < first.start)
+        // Times are told in whole milliseconds: the end of init has that of the last line before it.
+        self.init_end.is_none_or(|end| time <= end) && self.invocations.iter().all(|first| time < first.start)
     }
 
     fn init_ends_by(&mut self, time: u64) {
@@ -267,6 +268,10 @@ mod tests {
             (false, None),
             "between the two nothing is guessed"
         );
+
+        let mut alone = Timeline::new(false);
+        alone.initialised(Some(100 * MS));
+        assert_eq!([100, 101].map(|time| alone.is_init(time * MS)), [true, false]);
 
         let mut untold = Timeline::new(false);
         for number in 0..100 {
