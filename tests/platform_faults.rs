@@ -4,9 +4,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use lambda_sandbox::collector::{Behaviour, Collector, Outcome, Protocol};
+use lambda_sandbox::collector::{Behaviour, Collector, Outcome, Protocol, Request};
 use lambda_sandbox::{
-    Answer, Exporter, Failure, Fault, Function, Journal, Operation, Sandbox, ShutdownReason, Status,
+    Answer, Exporter, Failure, Fault, Function, Journal, Operation, Payload, Sandbox, ShutdownReason, Status,
     Transport,
 };
 use serde_json::{Value, json};
@@ -63,13 +63,20 @@ async fn a_freeze_of_ten_seconds_in_mid_export_loses_nothing() {
         let extension = extension.env("ROTEL_FLUSH_TIMEOUT", "60s");
         let sandbox = Sandbox::builder().extension(extension).collector(&collector).function(function);
         let sandbox = sandbox.timeout(Duration::from_mins(5)).start().await.expect("a sandbox");
-        collector.behave_next(1, Behaviour::Hang);
+        // Whatever it is: the answer to a test of the connection, say, may be awaited beside that of the export.
+        collector.behave(Behaviour::Hang);
         let freeze = async {
-            let hangs = |outcome| outcome == Outcome::Hung;
-            let in_flight = collector
-                .wait_until(|received| received.requests().any(|request| hangs(request.outcome)), PATIENCE);
+            let hangs = |request: &Request| {
+                let items = request.payload.as_ref().map_or(0, Payload::items);
+                request.outcome == Outcome::Hung && items > 0
+            };
+            let in_flight = collector.wait_until(|received| received.requests().any(hangs), PATIENCE);
             in_flight.await.expect("an export is in flight");
-            sandbox.stall(FREEZE, async { collector.close_connections() }).await.expect("a freeze");
+            let meanwhile = async {
+                collector.behave(Behaviour::Accept);
+                collector.close_connections();
+            };
+            sandbox.stall(FREEZE, meanwhile).await.expect("a freeze");
             frozen.notify_one();
         };
         let (invocation, ()) = tokio::join!(sandbox.invoke(Value::Null), freeze);
