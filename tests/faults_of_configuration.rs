@@ -43,8 +43,8 @@ enum Arrives {
 }
 use Arrives::{All, Nothing, OnlyLogs, OnlySpans};
 
-/// One mistake each, on top of an endpoint that works. `{dir}` is a folder, `{taken}` an address that is taken, `{ip}` the
-/// environment's own address.
+/// One mistake each, on top of an endpoint that works. `{dir}` is a folder, `{taken}` an address that is taken, `{ip}`
+/// the environment's own address.
 const FAULTS: &[(Arrives, &[(&str, &str)])] = &[
     (All, &[("ROTEL_ENV_FILE", "{dir}/absent.env")]),
     (All, &[("ROTEL_ENV_FILE", "{dir}")]),

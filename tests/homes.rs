@@ -1,5 +1,5 @@
-//! Where else functions live than in an environment made on demand: managed instances, snapshots, environments made ahead,
-//! and local emulators without a Telemetry API.
+//! Where else functions live than in an environment made on demand: managed instances, snapshots, environments made
+//! ahead, and local emulators without a Telemetry API.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

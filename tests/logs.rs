@@ -9,12 +9,12 @@ use std::fs;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
 use rotel_lambda_extension::core::logs::{self, Source};
+use rotel_lambda_extension::core::request;
 use rotel_lambda_extension::core::telemetry::{self, Kind};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -273,7 +273,8 @@ fn shown(log: &LogRecord) -> String {
     texts
 }
 
-/// What it costs: `make bench-logs`. No bound is asserted, because a machine that does something else beside would break it.
+/// What it costs: `make bench-logs`. No bound is asserted, because a machine that does something else beside would
+/// break it.
 #[test]
 #[ignore = "a measurement"]
 fn cost_of_a_thousand_lines_beside_plain_parsing() {
@@ -290,8 +291,7 @@ fn cost_of_a_thousand_lines_beside_plain_parsing() {
             other => unreachable!("{other:?}"),
         };
         let records: Vec<LogRecord> = delivery.events.iter().map(record).collect();
-        let request =
-            ExportLogsServiceRequest { resource_logs: vec![logs::under(Resource::default(), records)] };
+        let request = request::logs(Resource::default(), request::scope(request::SCOPE), records);
         black_box(request.encode_to_vec()).len()
     };
     let plain =

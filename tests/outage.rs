@@ -38,7 +38,8 @@ async fn invoke(sandbox: &Sandbox, milliseconds: u64) -> (Invocation, Received) 
 async fn recovers(sandbox: &Sandbox, before: Counts) {
     let mut waiting = vec![Signal::Logs, Signal::Traces];
     for _ in 0..100 {
-        // So long that a busy machine answers meanwhile: a probe that is called off with the function is sent again, rightly.
+        // So long that a busy machine answers meanwhile: a probe that is called off with the function is sent again,
+        // rightly.
         let (invocation, at_next) = invoke(sandbox, 500).await;
         let comparison = sandbox.ledger().compare(&at_next);
         waiting.retain(|signal| {

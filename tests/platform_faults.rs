@@ -1,5 +1,5 @@
-//! The platform and the function at their worst: frozen for long, timed out, crashed, shut down early, telemetry late and in
-//! masses. What was written arrives all the same.
+//! The platform and the function at their worst: frozen for long, timed out, crashed, shut down early, telemetry late
+//! and in masses. What was written arrives all the same.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 
 use support::{PATIENCE, assert_exact, compare, end, extension, invoke, sandbox, working};
 
-/// Twice as long as a request may take. It is the platform's time: the extension stands still in it, so that nothing it does
-/// could be waited for.
+/// Twice as long as a request may take. It is the platform's time: the extension stands still in it, so that nothing it
+/// does could be waited for.
 const FREEZE: Duration = Duration::from_secs(10);
 
 /// A test over both protocols, side by side.

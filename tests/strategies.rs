@@ -1,5 +1,5 @@
-//! When telemetry leaves, by `ROTEL_FLUSH_STRATEGY`: what of an invocation is there at its `/next`, what goes beside a later one,
-//! and that nothing is lost with any of them.
+//! When telemetry leaves, by `ROTEL_FLUSH_STRATEGY`: what of an invocation is there at its `/next`, what goes beside a
+//! later one, and that nothing is lost with any of them.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use support::{assert_exact, binary, end, extension, invoke, lines, sandbox, unconfigured};
 
-/// Runs three invocations of ten lines under `faults` and sees that every line arrives, that each invocation ends once and
-/// that nothing is held up until the deadline. Over both protocols.
+/// Runs three invocations of ten lines under `faults` and sees that every line arrives, that each invocation ends once
+/// and that nothing is held up until the deadline. Over both protocols.
 async fn survives(faults: impl IntoIterator<Item = Fault> + Clone) {
     tokio::join!(survives_over(Protocol::Grpc, faults.clone()), survives_over(Protocol::Http, faults));
 }

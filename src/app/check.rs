@@ -70,8 +70,8 @@ pub async fn run(environment: Variables, extent: Extent, out: &mut impl Write) -
     })
 }
 
-/// Sends one item of each signal, side by side. Each has a connection of its own: of those that wait for a common one, only
-/// the first is told why there is none.
+/// Sends one item of each signal, side by side. Each has a connection of its own: of those that wait for a common one,
+/// only the first is told why there is none.
 async fn send(exporter: &Exporter, service_name: &str) -> PerSignal<Verdict> {
     let now = clock::epoch_nanos();
     let PerSignal { logs, metrics, traces } = PerSignal::from_fn(|signal| {

@@ -206,7 +206,8 @@ impl Driver {
         }
     }
 
-    /// Ends the tasks that have not had their turn since the last INVOKE, which was at least a freeze ago; asks the others.
+    /// Ends the tasks that have not had their turn since the last INVOKE, which was at least a freeze ago; asks the
+    /// others.
     fn feel_the_pulse(&mut self) {
         for (task, mut pulse) in std::mem::take(&mut self.pulses) {
             if pulse.try_recv() == Err(TryRecvError::Empty) {
@@ -222,8 +223,8 @@ impl Driver {
         self.pulses.push((Task::Telemetry, pulse));
     }
 
-    /// Has the intake say what became of the last invocation, before the flush that is to cover it. Not as soon as SHUTDOWN
-    /// comes, because what the platform says of it may be on its way still.
+    /// Has the intake say what became of the last invocation, before the flush that is to cover it. Not as soon as
+    /// SHUTDOWN comes, because what the platform says of it may be on its way still.
     async fn last_call(&self) {
         let (heard, said) = oneshot::channel();
         let _ = self.telemetry.try_send(Told::ShutDown { reason: self.shutdown_reason, heard });

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
@@ -19,9 +18,10 @@ use crate::core::chunk::{Chunk, Origin};
 use crate::core::logs::filter::Filtered;
 use crate::core::logs::{self, Filter, Source, Timeline};
 use crate::core::platform::{Platform, ShutdownReason};
+use crate::core::request;
 use crate::core::resource::ResourceRules;
 use crate::core::signal::Signal;
-use crate::core::telemetry::{self, Change, Kind, Moment, Record};
+use crate::core::telemetry::{self, Change, Event, Kind, Moment, Record};
 use crate::core::xray::Header;
 use crate::edge::clock;
 
@@ -165,66 +165,16 @@ impl Intake {
     async fn deliver(&mut self, body: &[u8]) {
         let delivery = telemetry::read(body);
         let observed = clock::epoch_nanos();
-        let mut done = Vec::new();
-        let mut records = ByInvocation::default();
-        let mut unknown = 0;
         // The platform's events first: they say to which invocation a line belongs, wherever in the array they stand.
+        let mut done = Vec::new();
         for event in &delivery.events {
-            match &event.kind {
-                Kind::Environment { change: Change::InitStart, record } => {
-                    if let Some(id) = &record.instance_id {
-                        self.learn_instance(id).await;
-                    }
-                }
-                Kind::Environment { change: Change::InitRuntimeDone, .. } => {
-                    self.timeline.initialised(event.time);
-                }
-                Kind::Invocation { moment: Moment::Start, request_id, record } => {
-                    self.timeline.started(request_id, event.time);
-                    self.tell_of_start(request_id, record).await;
-                }
-                Kind::Invocation { moment: Moment::RuntimeDone, request_id, .. } => {
-                    self.timeline.ended(request_id, event.time);
-                    done.push(request_id.clone());
-                }
-                Kind::Invocation { moment: Moment::Report, request_id, record } => {
-                    let took = record.metrics.duration;
-                    let took = took.and_then(|took| Duration::try_from_secs_f64(took / 1e3).ok());
-                    self.timeline.reported(request_id, took, event.time);
-                }
-                _ => {}
-            }
+            done.extend(self.learn(event).await);
         }
+        let mut records = ByInvocation::default();
         for event in &delivery.events {
-            let (source, raw) = match &event.kind {
-                Kind::Function(raw) => (Source::Function, *raw),
-                Kind::Extension(raw) => (Source::Extension, *raw),
-                Kind::Unknown { name, record } => {
-                    unknown += 1;
-                    (Source::Unknown(name), *record)
-                }
-                _ => continue,
-            };
-            let mut log = logs::to_log(source, raw, event.time, observed);
-            if !self.filter.keeps(source, &mut log.record, &mut self.filtered) {
-                continue;
-            }
-            let made_at = event.time.unwrap_or(observed);
-            let of_then = self.timeline.at(made_at);
-            match of_then {
-                _ if log.told_request_id => {}
-                Some(request_id) => logs::set_request_id(&mut log, request_id),
-                None if self.timeline.is_init(made_at) => logs::set_init_phase(&mut log),
-                None => {}
-            }
-            // Some loggers call by that name the id of another request, such as API Gateway's.
-            let told = log.request_id().filter(|told| self.timeline.knows(told));
-            let traced = !log.record.trace_id.is_empty();
-            let records = records.of(told.or(of_then).filter(|_| !traced));
-            records.push(log.record);
+            self.log(event, observed, &mut records);
         }
         self.odd.unreadable += delivery.unreadable;
-        self.odd.unknown += unknown;
         self.tell_odd();
         self.tell_filtered();
         for (invocation, records) in records.0 {
@@ -238,10 +188,70 @@ impl Intake {
         }
     }
 
+    /// Learns what an event says of the environment and its invocations; gives the invocation that the runtime is done
+    /// with.
+    async fn learn(&mut self, event: &Event<'_>) -> Option<String> {
+        match &event.kind {
+            Kind::Environment { change: Change::InitStart, record } => {
+                if let Some(id) = &record.instance_id {
+                    self.learn_instance(id).await;
+                }
+            }
+            Kind::Environment { change: Change::InitRuntimeDone, .. } => {
+                self.timeline.initialised(event.time);
+            }
+            Kind::Invocation { moment: Moment::Start, request_id, record } => {
+                self.timeline.started(request_id, event.time);
+                self.tell_of_start(request_id, record).await;
+            }
+            Kind::Invocation { moment: Moment::RuntimeDone, request_id, .. } => {
+                self.timeline.ended(request_id, event.time);
+                return Some(request_id.clone());
+            }
+            Kind::Invocation { moment: Moment::Report, request_id, record } => {
+                let took = record.metrics.duration;
+                let took = took.and_then(|took| Duration::try_from_secs_f64(took / 1e3).ok());
+                self.timeline.reported(request_id, took, event.time);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// Makes a log record of an event that is one, unless it is filtered out.
+    fn log(&mut self, event: &Event<'_>, observed: u64, records: &mut ByInvocation) {
+        let (source, raw) = match &event.kind {
+            Kind::Function(raw) => (Source::Function, *raw),
+            Kind::Extension(raw) => (Source::Extension, *raw),
+            Kind::Unknown { name, record } => {
+                self.odd.unknown += 1;
+                (Source::Unknown(name), *record)
+            }
+            _ => return,
+        };
+        let mut log = logs::to_log(source, raw, event.time, observed);
+        let keeps = if source == Source::Function { Filter::keeps_of_function } else { Filter::keeps };
+        if !keeps(&self.filter, &mut log.record, &mut self.filtered) {
+            return;
+        }
+        let made_at = event.time.unwrap_or(observed);
+        let of_then = self.timeline.at(made_at);
+        match of_then {
+            _ if log.told_request_id => {}
+            Some(request_id) => logs::set_request_id(&mut log, request_id),
+            None if self.timeline.is_init(made_at) => logs::set_init_phase(&mut log),
+            None => {}
+        }
+        // Some loggers call by that name the id of another request, such as API Gateway's.
+        let told = log.request_id().filter(|told| self.timeline.knows(told));
+        let traced = !log.record.trace_id.is_empty();
+        let records = records.of(told.or(of_then).filter(|_| !traced));
+        records.push(log.record);
+    }
+
     async fn send(&self, invocation: Option<Arc<str>>, records: Vec<LogRecord>) {
         let items = records.len();
-        let request =
-            ExportLogsServiceRequest { resource_logs: vec![logs::under(self.rules.own(), records)] };
+        let request = request::logs(self.rules.own(), request::scope(request::SCOPE), records);
         let bytes = Bytes::from(request.encode_to_vec());
         let chunk = Chunk { signal: Signal::Logs, bytes, items, origin: Origin::Platform, invocation };
         // A pipeline that is gone has been told of already.
@@ -259,7 +269,7 @@ impl Intake {
     async fn send_made(&mut self) {
         let mut made = self.platform.take();
         let Self { filter, filtered, .. } = self;
-        made.retain_logs(|record| filter.keeps(Source::Unknown("platform"), record, filtered));
+        made.retain_logs(|record| filter.keeps(record, filtered));
         if made.is_empty() {
             return;
         }

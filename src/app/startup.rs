@@ -45,7 +45,8 @@ const RESERVED_PORT: u16 = 9001;
 /// Request ids on their way to the driver, which takes them at once.
 const RUNTIME_DONE_LIMIT: usize = 64;
 
-/// Lives the extension's life in the environment that `environment` describes. `executable` is the path it was started by.
+/// Lives the extension's life in the environment that `environment` describes. `executable` is the path it was started
+/// by.
 pub async fn run(environment: Variables, executable: &OsStr) -> ExitCode {
     let settings = Settings::read(environment);
     logging::install(&settings.outcome.config.log);
@@ -193,7 +194,8 @@ fn platform(config: &Config, function_name: String) -> Platform {
     })
 }
 
-/// Subscribes; says whether the ends of invocations will be told. Without, the extension still forwards what the SDK sends.
+/// Subscribes; says whether the ends of invocations will be told. Without, the extension still forwards what the SDK
+/// sends.
 async fn subscribe(api: &mut ExtensionsApi, port: u16, types: TelemetryTypes) -> bool {
     // Platform: this name resolves to the extension's own environment, in Lambda only.
     match api.subscribe(&format!("http://sandbox.localdomain:{port}"), &types.names()).await {
@@ -278,8 +280,8 @@ async fn serve_telemetry(listeners: Vec<TcpListener>, intake: mpsc::Sender<Told>
     match telemetry_listener::serve(listeners, receive, too_large).await {}
 }
 
-/// What makes the exporter, beside the function's init, once the secrets are there that it hangs on; `None` where no signal
-/// has a way to the backend.
+/// What makes the exporter, beside the function's init, once the secrets are there that it hangs on; `None` where no
+/// signal has a way to the backend.
 fn set_up(
     exports: Exports,
     variables: Variables,

@@ -67,13 +67,14 @@ impl Breaker {
     }
 
     /// What an attempt beside the function may go on for after its start, should the function end and
-    /// [`crate::core::patience`] allow it; `None` while the breaker is closed, when the flush waits for it as for its own.
+    /// [`crate::core::patience`] allow it; `None` while the breaker is closed, when the flush waits for it as for its
+    /// own.
     pub fn probe_budget(&self) -> Option<Duration> {
         self.open.then_some(self.probe_budget)
     }
 
-    /// Takes a failed attempt. `wish` is how long the backend asked to wait, and `jitter`, from 0 to 1, keeps a fleet from
-    /// beating in step: it takes up to half of the pause away.
+    /// Takes a failed attempt. `wish` is how long the backend asked to wait, and `jitter`, from 0 to 1, keeps a fleet
+    /// from beating in step: it takes up to half of the pause away.
     pub fn failed(&mut self, retry: Retry, wish: Option<Duration>, wall: Duration, jitter: f64) {
         let most = retry.max_backoff.min(PAUSE_MOST);
         let pause = self.pause.unwrap_or(retry.initial_backoff).min(most);

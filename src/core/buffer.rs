@@ -1,8 +1,9 @@
 //! What waits for the backend: bytes held to a budget, cut into batches.
 //!
-//! Promises: the bytes held, and what it takes to keep them, never exceed the budget, what goes over it goes oldest first, logs of the running invocation
-//! last, and is counted, and a batch that comes back stands before everything younger. What was released may leave beside
-//! the function ([`Buffer::take_early`]); the rest waits for a flush ([`Buffer::take`]), for a full batch, or until the budget is half used up.
+//! Promises: the bytes held, and what it takes to keep them, never exceed the budget, what goes over it goes oldest
+//! first, logs of the running invocation last, and is counted, and a batch that comes back stands before everything
+//! younger. What was released may leave beside the function ([`Buffer::take_early`]); the rest waits for a flush
+//! ([`Buffer::take`]), for a full batch, or until the budget is half used up.
 
 use std::collections::VecDeque;
 
@@ -11,9 +12,9 @@ use crate::core::otlp::{self, Limits};
 use crate::core::signal::{PerSignal, Signal};
 use crate::core::trace_context::TraceContext;
 
-/// What keeping a chunk costs beside its bytes: its place in a queue that may be half empty, since it grows to twice its
-/// length, and what an allocator adds to an allocation. Without it ten thousand lines of an outage, each a small chunk of its
-/// own, would take twice the budget.
+/// What keeping a chunk costs beside its bytes: its place in a queue that may be half empty, since it grows to twice
+/// its length, and what an allocator adds to an allocation. Without it ten thousand lines of an outage, each a small
+/// chunk of its own, would take twice the budget.
 const CHUNK_COST: usize = 2 * size_of::<Held>() + 32;
 
 /// Everything that is held, batches in flight included.
@@ -175,9 +176,7 @@ impl Buffer {
     pub fn stamp(&mut self, batch: &mut Batch, span_of: impl Fn(&str) -> Option<TraceContext>) {
         for Held { chunk, .. } in &mut batch.held {
             if let Some(context) = chunk.awaits_a_span().and_then(&span_of) {
-                let room = chunk.size();
-                chunk.stamp(&context);
-                let spared = room - chunk.size();
+                let spared = chunk.stamp(&context);
                 batch.bytes -= spared;
                 self.in_flight_bytes -= spared;
                 self.held_bytes -= spared;
@@ -190,9 +189,7 @@ impl Buffer {
         let lane = &mut self.lanes.logs.platform;
         let of_it = |held: &&mut Held| held.chunk.awaits_a_span() == Some(invocation);
         for Held { chunk, .. } in lane.chunks.iter_mut().filter(of_it) {
-            let room = chunk.size();
-            chunk.stamp(span);
-            let spared = room - chunk.size();
+            let spared = chunk.stamp(span);
             lane.bytes -= spared;
             self.held_bytes -= spared;
         }

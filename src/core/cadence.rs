@@ -1,8 +1,9 @@
 //! When telemetry leaves: at the end of an invocation, or beside a later one.
 //!
-//! Sending at the end of every invocation is billed but fresh. Where invocations follow each other quickly, what they leave
-//! can wait for one of the next, beside which it goes, once for many of them; only that one waits at its end for what it
-//! has not got through by then. Decides by wall time, because the monotonic clock may stand still between invocations.
+//! Sending at the end of every invocation is billed but fresh. Where invocations follow each other quickly, what they
+//! leave can wait for one of the next, beside which it goes, once for many of them; only that one waits at its end for
+//! what it has not got through by then. Decides by wall time, because the monotonic clock may stand still between
+//! invocations.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -72,8 +73,8 @@ impl Cadence {
         Self { strategy, invoked_at: VecDeque::with_capacity(LOOK_BACK), due_at: Duration::ZERO }
     }
 
-    /// Plans the invocation that begins now. `wall` is the time since the epoch; `jitter`, from 0 to 1, keeps a fleet from
-    /// beating in step.
+    /// Plans the invocation that begins now. `wall` is the time since the epoch; `jitter`, from 0 to 1, keeps a fleet
+    /// from beating in step.
     pub fn on_invoke(&mut self, wall: Duration, jitter: f64) -> Plan {
         if self.invoked_at.len() == LOOK_BACK {
             self.invoked_at.pop_front();

@@ -1,8 +1,8 @@
 //! Telemetry as it travels through us: encoded.
 //!
 //! Protobuf messages merge by concatenation, so a request to the backend is chunks laid end to end, and the memory that
-//! a chunk holds is its bytes and little more. What is in a chunk has been validated ([`crate::core::otlp::validate`]) or was encoded
-//! here: a chunk never spoils the batch it goes into.
+//! a chunk holds is its bytes and little more. What is in a chunk has been validated ([`crate::core::otlp::validate`])
+//! or was encoded here: a chunk never spoils the batch it goes into.
 
 use std::sync::Arc;
 
@@ -23,8 +23,8 @@ pub struct Chunk {
     pub items: usize,
     /// Who made it.
     pub origin: Origin,
-    /// The request id of the invocation that all of it belongs to, where that is known and none of it names a trace of its
-    /// own; of spans made here, the invocation that they stand for.
+    /// The request id of the invocation that all of it belongs to, where that is known and none of it names a trace of
+    /// its own; of spans made here, the invocation that they stand for.
     pub invocation: Option<Arc<str>>,
 }
 
@@ -40,10 +40,13 @@ impl Chunk {
         self.invocation.as_deref().filter(|_| self.signal == Signal::Logs)
     }
 
-    /// Names a span in its log records, for good. Never makes it larger than [`Self::size`].
-    pub fn stamp(&mut self, context: &TraceContext) {
+    /// Names a span in its log records, for good. Never makes it larger than [`Self::size`]; gives the bytes by which
+    /// it is smaller now.
+    pub fn stamp(&mut self, context: &TraceContext) -> usize {
+        let most = self.size();
         self.bytes = otlp::stamp(&self.bytes, context);
         self.invocation = None;
+        most - self.size()
     }
 }
 

@@ -1,20 +1,19 @@
 //! Which span stands for which invocation, so that the log records of an invocation can name it.
 //!
-//! A span of the function's SDK does: the one that tells the request id, or else the root of what the function served while
-//! that invocation ran. It is found as it passes by. Where no SDK sends spans, one that was made here does, and so it does
-//! where the function was cut off before its SDK could send the span; where people ask for it, X-Ray's. Nothing else is guessed: an invocation that nobody told of has no span. Bounded by
-//! forgetting the oldest.
+//! A span of the function's SDK does: the one that tells the request id, or else the root of what the function served
+//! while that invocation ran. It is found as it passes by. Where no SDK sends spans, one that was made here does, and
+//! so it does where the function was cut off before its SDK could send the span; where people ask for it, X-Ray's.
+//! Nothing else is guessed: an invocation that nobody told of has no span. Bounded by forgetting the oldest.
 
 use std::collections::VecDeque;
 
+use crate::core::logs::INVOKE_LATENESS;
 use crate::core::otlp;
-pub use crate::core::trace_context::TraceContext;
+use crate::core::trace_context::TraceContext;
 use crate::core::xray::Header;
 
 /// How many invocations are remembered: spans come within seconds.
 const REMEMBERED: usize = 64;
-/// How much later than the function INVOKE may reach us, in nanoseconds.
-const INVOKE_LATENESS: u64 = 50_000_000;
 /// How many servers' roots are kept until INVOKE tells of the invocation that they may be of.
 const EARLY: usize = 16;
 
@@ -146,10 +145,10 @@ impl Correlation {
         }
     }
 
-    /// This trace request was made here to stand for an invocation; says whether it is to, since no SDK sends a span of it.
+    /// This trace request was made here to stand for an invocation; says whether it is to, since no SDK sends a span of
+    /// it.
     pub fn may_stand(&mut self, request_id: &str, body: &[u8]) -> bool {
-        let known = self.invocations.iter().find(|invocation| invocation.request_id == request_id);
-        if self.sdk_sends_spans && !known.is_some_and(Invocation::lacks_a_span_for_good) {
+        if self.sdk_sends_spans && !self.known(request_id).is_some_and(Invocation::lacks_a_span_for_good) {
             return false;
         }
         for span in otlp::invocation_spans(body) {
@@ -162,12 +161,17 @@ impl Correlation {
 
     /// The span that log records of the invocation are to name.
     pub fn of(&self, request_id: &str) -> Option<TraceContext> {
-        self.span_of(self.invocations.iter().find(|invocation| invocation.request_id == request_id)?)
+        self.span_of(self.known(request_id)?)
     }
 
-    /// Invocations that are remembered no longer, with the spans that log records of them are to name: the last time to do so.
+    /// Invocations that are remembered no longer, with the spans that log records of them are to name: the last time to
+    /// do so.
     pub fn take_forgotten(&mut self) -> Vec<(String, TraceContext)> {
         std::mem::take(&mut self.forgotten)
+    }
+
+    fn known(&self, request_id: &str) -> Option<&Invocation> {
+        self.invocations.iter().find(|invocation| invocation.request_id == request_id)
     }
 
     fn span_of(&self, invocation: &Invocation) -> Option<TraceContext> {

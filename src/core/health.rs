@@ -1,9 +1,9 @@
 //! Which of the exporter's verdicts people are told of: changes of state, never each attempt, because our own log lines
 //! come back to us as records to export.
 //!
-//! Promises: an outage that strikes all signals is told once, when it begins and when it is over; a signal that is refused
-//! for good is told beside others that are well; an endpoint whose state changes all the time is told of a few times, and
-//! then every few minutes, with what is true by then.
+//! Promises: an outage that strikes all signals is told once, when it begins and when it is over; a signal that is
+//! refused for good is told beside others that are well; an endpoint whose state changes all the time is told of a few
+//! times, and then every few minutes, with what is true by then.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! The floor that decides: pure functions and plain state machines. No tokio, no sockets, no files, no environment, no
 //! clock; time comes in as an argument.
 
+mod attribute;
 pub mod breaker;
 pub mod buffer;
 pub mod cadence;
@@ -17,6 +18,7 @@ pub mod own_telemetry;
 pub mod patience;
 pub mod platform;
 pub mod probe;
+pub mod request;
 pub mod resource;
 pub mod retry;
 pub mod secret;
@@ -25,5 +27,5 @@ pub mod signal;
 pub mod tally;
 pub mod telemetry;
 mod time;
-mod trace_context;
+pub mod trace_context;
 pub mod xray;

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use opentelemetry_proto::tonic::metrics::v1::{
-    AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics,
-    ScopeMetrics, Sum,
+    AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, Sum,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
-use crate::core::logs::{self, Severity};
-use crate::core::resource::string;
+use crate::core::attribute::{int, string, text};
+use crate::core::logs::Severity;
+use crate::core::request::{self, scope};
 use crate::core::signal::{PerSignal, Signal};
 use crate::core::tally::{Drops, Flushes, Tally};
 
@@ -44,7 +44,7 @@ pub fn losses(resource: Resource, dropped: &Drops, at: Duration) -> ExportLogsSe
     let attributes = dropped
         .iter()
         .map(|(signal, reason, items)| {
-            number(&format!("rotel.extension.dropped.{signal}.{}", reason.as_str()), items)
+            int(&format!("rotel.extension.dropped.{signal}.{}", reason.as_str()), number(items))
         })
         .collect();
     let record = LogRecord {
@@ -58,12 +58,12 @@ pub fn losses(resource: Resource, dropped: &Drops, at: Duration) -> ExportLogsSe
         attributes,
         ..LogRecord::default()
     };
-    ExportLogsServiceRequest { resource_logs: vec![logs::under(resource, vec![record])] }
+    request::logs(resource, scope(request::SCOPE), vec![record])
 }
 
 /// The counter of what was dropped; how many points, too.
 pub fn drop_counter(resource: Resource, dropped: &Drops, span: Span) -> (ExportMetricsServiceRequest, usize) {
-    request(resource, vec![dropped_items(dropped, span)])
+    counted(resource, vec![dropped_items(dropped, span)])
 }
 
 /// All that was counted, and what holds now; how many points, too.
@@ -103,7 +103,7 @@ pub fn metrics(
         ),
         flushes(&tally.flushes, span),
     ];
-    request(resource, metrics)
+    counted(resource, metrics)
 }
 
 fn dropped_items(dropped: &Drops, span: Span) -> Metric {
@@ -113,12 +113,10 @@ fn dropped_items(dropped: &Drops, span: Span) -> Metric {
     counter("rotel.extension.dropped", "items thrown away", points.collect())
 }
 
-fn request(resource: Resource, metrics: Vec<Metric>) -> (ExportMetricsServiceRequest, usize) {
+fn counted(resource: Resource, metrics: Vec<Metric>) -> (ExportMetricsServiceRequest, usize) {
     let metrics: Vec<Metric> = metrics.into_iter().filter(|metric| points(metric) > 0).collect();
     let points = metrics.iter().map(points).sum();
-    let scope_metrics = vec![ScopeMetrics { scope: Some(logs::scope()), metrics, schema_url: String::new() }];
-    let of_resource = ResourceMetrics { resource: Some(resource), scope_metrics, schema_url: String::new() };
-    (ExportMetricsServiceRequest { resource_metrics: vec![of_resource] }, points)
+    (request::metrics(resource, scope(request::SCOPE), metrics), points)
 }
 
 fn points(metric: &Metric) -> usize {
@@ -176,7 +174,7 @@ fn point(attributes: Vec<KeyValue>, items: usize, span: Span) -> NumberDataPoint
         attributes,
         start_time_unix_nano: nanos(span.from),
         time_unix_nano: nanos(span.to),
-        value: Some(Number::AsInt(i64::try_from(items).unwrap_or(i64::MAX))),
+        value: Some(Number::AsInt(number(items))),
         ..NumberDataPoint::default()
     }
 }
@@ -189,17 +187,14 @@ fn of(signal: Signal) -> KeyValue {
     string("signal", signal.as_str())
 }
 
-fn number(key: &str, items: usize) -> KeyValue {
-    let value = Value::IntValue(i64::try_from(items).unwrap_or(i64::MAX));
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
-}
-
-fn text(text: &str) -> AnyValue {
-    AnyValue { value: Some(Value::StringValue(text.to_owned())) }
+fn number(items: usize) -> i64 {
+    i64::try_from(items).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+
     use super::*;
     use crate::core::tally::DropReason;
 

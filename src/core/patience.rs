@@ -1,14 +1,14 @@
 //! How long the ends of invocations wait for probes of an endpoint that hangs.
 //!
-//! A probe has the time that the function takes for nothing; what it goes on for after the function is billed. Each invocation
-//! in an outage earns a little of that time, which is spent when it suffices for a whole probe: cut short, it would say nothing
-//! of an endpoint that is far away. So the mean that an outage adds is bounded however rarely the function is called, where
-//! a pause between probes alone, which is over by the next call, bounds nothing.
+//! A probe has the time that the function takes for nothing; what it goes on for after the function is billed. Each
+//! invocation in an outage earns a little of that time, which is spent when it suffices for a whole probe: cut short,
+//! it would say nothing of an endpoint that is far away. So the mean that an outage adds is bounded however rarely the
+//! function is called, where a pause between probes alone, which is over by the next call, bounds nothing.
 
 use std::time::Duration;
 
-/// What each invocation earns. It is the mean that a long outage adds, and a probe that takes longest has its turn with every
-/// tenth invocation.
+/// What each invocation earns. It is the mean that a long outage adds, and a probe that takes longest has its turn with
+/// every tenth invocation.
 const EARNED: Duration = Duration::from_millis(40);
 /// What there is when an outage begins, so that the first probe has its time.
 const AT_FIRST: Duration = Duration::from_millis(100);
@@ -48,8 +48,8 @@ mod tests {
     use super::*;
     use crate::core::breaker::{Breaker, Retry};
 
-    /// What each of the invocations of a function adds that takes `length` and is called every `apart`, while the endpoint
-    /// hangs.
+    /// What each of the invocations of a function adds that takes `length` and is called every `apart`, while the
+    /// endpoint hangs.
     fn added(invocations: u32, length: Duration, apart: Duration) -> Vec<Duration> {
         let retry = Retry {
             initial_backoff: Duration::from_secs(5),

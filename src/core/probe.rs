@@ -1,22 +1,18 @@
 //! The telemetry that `--check` sends: one log record, one data point, one span.
 
 use bytes::Bytes;
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope};
-use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber};
-use opentelemetry_proto::tonic::metrics::v1::{
-    Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, metric, number_data_point,
-};
+use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, any_value::Value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, SeverityNumber};
+use opentelemetry_proto::tonic::metrics::v1::{Gauge, Metric, NumberDataPoint, metric, number_data_point};
 use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 
+use crate::core::attribute::{string, text};
 use crate::core::config::Config;
-use crate::core::resource::{self, Registration, ResourceRules};
+use crate::core::request;
+use crate::core::resource::{Registration, ResourceRules};
 use crate::core::signal::Signal;
 
 /// The service where no function is known.
@@ -39,11 +35,8 @@ pub fn service_name(config: &Config, function_name: Option<&str>) -> String {
 
 /// A whole request with one item, of the time that is given in nanoseconds since the epoch.
 pub fn request(signal: Signal, service_name: &str, epoch_nanos: u64) -> Bytes {
-    let resource = Some(Resource {
-        attributes: vec![resource::string(SERVICE_NAME, service_name)],
-        ..Resource::default()
-    });
-    let scope = Some(InstrumentationScope { name: NAME.to_owned(), ..InstrumentationScope::default() });
+    let resource = Resource { attributes: vec![string(SERVICE_NAME, service_name)], ..Resource::default() };
+    let scope = InstrumentationScope { name: NAME.to_owned(), ..InstrumentationScope::default() };
     // Zeros would be no ids. The log record and the span belong together.
     let id = epoch_nanos.max(1);
     let trace_id = u128::from(id).rotate_left(64).to_be_bytes().to_vec();
@@ -55,14 +48,12 @@ pub fn request(signal: Signal, service_name: &str, epoch_nanos: u64) -> Bytes {
                 observed_time_unix_nano: epoch_nanos,
                 severity_number: SeverityNumber::Info.into(),
                 severity_text: "info".to_owned(),
-                body: Some(AnyValue { value: Some(Value::StringValue(BODY.to_owned())) }),
+                body: Some(text(BODY)),
                 trace_id,
                 span_id,
                 ..LogRecord::default()
             };
-            let scope_logs = vec![ScopeLogs { scope, log_records: vec![record], ..ScopeLogs::default() }];
-            let resource_logs = vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }];
-            ExportLogsServiceRequest { resource_logs }.encode_to_vec()
+            request::logs(resource, scope, vec![record]).encode_to_vec()
         }
         Signal::Metrics => {
             let point = NumberDataPoint {
@@ -77,11 +68,7 @@ pub fn request(signal: Signal, service_name: &str, epoch_nanos: u64) -> Bytes {
                 data: Some(metric::Data::Gauge(Gauge { data_points: vec![point] })),
                 ..Metric::default()
             };
-            let scope_metrics =
-                vec![ScopeMetrics { scope, metrics: vec![metric], ..ScopeMetrics::default() }];
-            let resource_metrics =
-                vec![ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() }];
-            ExportMetricsServiceRequest { resource_metrics }.encode_to_vec()
+            request::metrics(resource, scope, vec![metric]).encode_to_vec()
         }
         Signal::Traces => {
             let span = Span {
@@ -93,9 +80,7 @@ pub fn request(signal: Signal, service_name: &str, epoch_nanos: u64) -> Bytes {
                 span_id,
                 ..Span::default()
             };
-            let scope_spans = vec![ScopeSpans { scope, spans: vec![span], ..ScopeSpans::default() }];
-            let resource_spans = vec![ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }];
-            ExportTraceServiceRequest { resource_spans }.encode_to_vec()
+            request::traces(resource, scope, vec![span]).encode_to_vec()
         }
     };
     encoded.into()

@@ -1,14 +1,16 @@
 //! The attributes that say where telemetry comes from.
 //!
 //! Two rules, one for each kind of resource. On what is made here all sources lie over each other, the weakest first:
-//! Lambda's facts, `service.name` = the function's name, what the function's SDK is told through `OTEL_RESOURCE_ATTRIBUTES`
-//! and `OTEL_SERVICE_NAME` (so that logs carry the service of the SDK's traces), `ROTEL_OTEL_RESOURCE_ATTRIBUTES`. On what
-//! the SDK made itself, the last of these is set or replaced, and the rest only fills what is missing. Names and types are
-//! those of OpenTelemetry's semantic conventions for `faas`, `cloud` and `service`.
+//! Lambda's facts, `service.name` = the function's name, what the function's SDK is told through
+//! `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME` (so that logs carry the service of the SDK's traces),
+//! `ROTEL_OTEL_RESOURCE_ATTRIBUTES`. On what the SDK made itself, the last of these is set or replaced, and the rest
+//! only fills what is missing. Names and types are those of OpenTelemetry's semantic conventions for `faas`, `cloud`
+//! and `service`.
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
+use crate::core::attribute::{int, string};
 use crate::core::config::{Config, Function};
 
 const SERVICE_NAME: &str = "service.name";
@@ -111,11 +113,7 @@ fn lambda_facts(function: &Function, registration: &Registration) -> Vec<KeyValu
         facts.push(string("cloud.resource_id", &arn));
     }
     if let Some(bytes) = function.memory_bytes.and_then(|bytes| i64::try_from(bytes).ok()) {
-        facts.push(KeyValue {
-            key: "faas.max_memory".to_owned(),
-            value: Some(AnyValue { value: Some(Value::IntValue(bytes)) }),
-            ..KeyValue::default()
-        });
+        facts.push(int("faas.max_memory", bytes));
     }
     facts
 }
@@ -128,15 +126,6 @@ fn partition(region: &str) -> &'static str {
         "aws-us-gov"
     } else {
         "aws"
-    }
-}
-
-/// An attribute with a text.
-pub(crate) fn string(key: &str, text: &str) -> KeyValue {
-    KeyValue {
-        key: key.to_owned(),
-        value: Some(AnyValue { value: Some(Value::StringValue(text.to_owned())) }),
-        ..KeyValue::default()
     }
 }
 

@@ -65,8 +65,8 @@ impl Verdict {
         }
     }
 
-    /// The verdict of a gRPC status code and its `RetryInfo`, without which RESOURCE_EXHAUSTED is final for this batch; it is
-    /// also what servers say to a message over their limit.
+    /// The verdict of a gRPC status code and its `RetryInfo`, without which RESOURCE_EXHAUSTED is final for this batch;
+    /// it is also what servers say to a message over their limit.
     pub fn of_grpc(code: i32, after: Option<Duration>) -> Self {
         let failure = Failure::Grpc(code);
         match code {

@@ -102,8 +102,8 @@ pub struct Flushes {
     pub sum: Duration,
     /// How long the shortest and the longest took, once there was one.
     pub range: Option<(Duration, Duration)>,
-    /// How many took at most as long as the bound at the same place in [`Flushes::BOUNDS`], and longer than the one before;
-    /// at last those that took longer than all bounds.
+    /// How many took at most as long as the bound at the same place in [`Flushes::BOUNDS`], and longer than the one
+    /// before; at last those that took longer than all bounds.
     pub buckets: [u64; Self::BOUNDS.len() + 1],
 }
 

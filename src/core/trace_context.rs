@@ -14,8 +14,8 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// The span that stands for an invocation of which no SDK tells. Everybody who asks comes to the same one, so that logs
-    /// can name it before it is made.
+    /// The span that stands for an invocation of which no SDK tells. Everybody who asks comes to the same one, so that
+    /// logs can name it before it is made.
     ///
     /// The trace is that of X-Ray where there is one, so that services which hand that on meet in it; else it is the
     /// request id, a UUID, which has as many bits. The span id is the request id's last eight bytes.

@@ -62,8 +62,8 @@ async fn is_joined(function: Function, protocol: Protocol, lines: &[&str], error
     assert_eq!((loading.attribute("faas.invocation_id"), loading.item.trace_id.len()), (None, 0));
 }
 
-/// Sees that all log records of an invocation name its span, and that what they name is a trace with spans below that one;
-/// answers with what they say.
+/// Sees that all log records of an invocation name its span, and that what they name is a trace with spans below that
+/// one; answers with what they say.
 fn bodies_joined(received: &Received, request_id: &str) -> Vec<String> {
     let told = |key: Option<String>| key.as_deref() == Some(request_id);
     let of_it = received

@@ -1,7 +1,7 @@
 //! `make faults`: what an endpoint that fails costs, measured on the sandbox, as a table; each figure against its target.
 //!
-//! Not one of the tests that run by themselves: its targets are those of the release binary on a machine that is otherwise
-//! at rest, and ten thousand invocations take a minute or two.
+//! Not one of the tests that run by themselves: its targets are those of the release binary on a machine that is
+//! otherwise at rest, and ten thousand invocations take a minute or two.
 
 #![expect(clippy::expect_used, reason = "without its parts the measurement has no sense")]
 

@@ -25,7 +25,8 @@ const BUFFER: u64 = 8 * MIB;
 /// A measurement under way.
 type Measuring = Pin<Box<dyn Future<Output = Vec<Row>>>>;
 
-/// How often a latency is measured; the median is what counts, so that one moment of a busy machine is not taken for ours.
+/// How often a latency is measured; the median is what counts, so that one moment of a busy machine is not taken for
+/// ours.
 const RUNS: usize = 3;
 
 /// All of them, to be taken one after the other: they would disturb each other.
@@ -77,17 +78,28 @@ impl Setting {
         invocation
     }
 
+    /// An invocation that goes well, and ten in an outage that goes on.
+    async fn suffer(&self, outage: &Outage) {
+        self.invoke(0).await;
+        outage.begin(&self.collector).await;
+        for _ in 0..10 {
+            self.invoke(0).await;
+        }
+    }
+
     async fn end(&self) -> Shutdown {
         self.sandbox.shutdown(ShutdownReason::Spindown).await.expect("a shutdown")
     }
 
-    /// Invokes until items of both signals arrive again; the answer is what of a signal was left behind when its first came.
+    /// Invokes until items of both signals arrive again; the answer is what of a signal was left behind when its first
+    /// came.
     async fn recover(&self) -> usize {
         let before = self.collector.counts();
         let mut left_behind = 0;
         let mut waiting = vec![Signal::Logs, Signal::Traces];
         for _ in 0..200 {
-            // So long that a busy machine answers meanwhile: a probe that is called off with the function is sent again, rightly.
+            // So long that a busy machine answers meanwhile: a probe that is called off with the function is sent
+            // again, rightly.
             self.invoke(500).await;
             let received = self.collector.received();
             let comparison = self.sandbox.ledger().compare(&received);
@@ -142,11 +154,7 @@ async fn losses(extension: PathBuf) -> Row {
     for outage in &outages {
         for protocol in PROTOCOLS {
             let setting = Setting::impatient(&extension, protocol).await;
-            setting.invoke(0).await;
-            outage.begin(&setting.collector).await;
-            for _ in 0..10 {
-                setting.invoke(0).await;
-            }
+            setting.suffer(outage).await;
             Outage::end(&setting.collector).await;
             setting.recover().await;
             setting.end().await;
@@ -211,7 +219,8 @@ async fn hanging_and_rare(extension: PathBuf) -> Row {
     for protocol in PROTOCOLS {
         let mut next = Vec::new();
         for _ in 0..RUNS {
-            // To a function that is called once a minute any pause is over by the next call, as one of a millisecond is here.
+            // To a function that is called once a minute any pause is over by the next call, as one of a millisecond is
+            // here.
             let rare = |extension: Extension| {
                 extension
                     .env("ROTEL_OTLP_EXPORTER_RETRY_INITIAL_BACKOFF", "1ms")
@@ -260,11 +269,7 @@ async fn recovery(extension: PathBuf) -> Row {
     for outage in [Outage::Refuses, Outage::Answers(Behaviour::Hang), Outage::Vanishes] {
         for protocol in PROTOCOLS {
             let setting = Setting::impatient(&extension, protocol).await;
-            setting.invoke(0).await;
-            outage.begin(&setting.collector).await;
-            for _ in 0..10 {
-                setting.invoke(0).await;
-            }
+            setting.suffer(&outage).await;
             kept += compare(&setting.sandbox, &setting.collector).missing.len();
             Outage::end(&setting.collector).await;
             left_behind += setting.recover().await;

@@ -57,8 +57,8 @@ impl Flush {
         Self { reason, barrier, started_at: clock::now(), deadline, signals, done }
     }
 
-    /// Whether an attempt may be made now. Looks at what stood between the signal and the endpoint when the flush began, too:
-    /// with an open breaker nothing is tried, and with a wait that the backend asked for only after it.
+    /// Whether an attempt may be made now. Looks at what stood between the signal and the endpoint when the flush
+    /// began, too: with an open breaker nothing is tried, and with a wait that the backend asked for only after it.
     pub(super) fn is_due(&mut self, signal: Signal, breaker: &Breaker, now: Instant, wall: Duration) -> bool {
         let of_signal = self.signals.of_mut(signal);
         if of_signal.failed || of_signal.again_at.is_some() {

@@ -39,7 +39,8 @@ pub enum Control {
     CutOff(String),
     /// The last invocation is over.
     Over {
-        /// When the next event was asked for, in nanoseconds since the epoch: the freeze that follows may keep this message.
+        /// When the next event was asked for, in nanoseconds since the epoch: the freeze that follows may keep this
+        /// message.
         at: u64,
     },
     /// A function runs: this is when what waits may leave.
@@ -84,8 +85,8 @@ pub struct Invocation {
 #[derive(Clone, Debug)]
 pub struct Handle {
     messages: mpsc::Sender<Message>,
-    /// For all that is not the driver's. It is counted beside the queue, because whoever waits for several places of a queue
-    /// holds those that become free meanwhile, and so the driver's.
+    /// For all that is not the driver's. It is counted beside the queue, because whoever waits for several places of a
+    /// queue holds those that become free meanwhile, and so the driver's.
     room: Arc<Semaphore>,
 }
 
@@ -128,8 +129,8 @@ impl Handle {
         }
     }
 
-    /// Enqueues a message of the driver. With a pipeline that is gone the message goes, and with it the sender within, which
-    /// counts as answered.
+    /// Enqueues a message of the driver. With a pipeline that is gone the message goes, and with it the sender within,
+    /// which counts as answered.
     pub fn control(&self, message: Control) {
         let _ = self.enqueue(Message::Control(message));
     }

@@ -13,7 +13,8 @@ use crate::core::otlp::Limits;
 const CUT_LEAST: usize = 16 * 1024;
 /// What a probe carries at most, so that it is soon through.
 const PROBE_BYTES: usize = 64 * 1024;
-/// By so much the wall clock has to get ahead of the monotonic one for a freeze. The network time protocol sets it right by less.
+/// By so much the wall clock has to get ahead of the monotonic one for a freeze. The network time protocol sets it
+/// right by less.
 const FREEZE_LEAST: Duration = Duration::from_secs(1);
 
 /// One signal's way to the backend.

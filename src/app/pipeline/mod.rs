@@ -1,12 +1,12 @@
 //! The owner of the buffer and the exporter.
 //!
 //! One queue is the flush barrier: chunks and flushes come through the same channel, so that a flush covers everything
-//! that was enqueued before it. One request a signal is in flight, the signals side by side. While a function runs, what
-//! was released goes out at once, and so does what an earlier flush had to leave; between invocations nothing is in
-//! flight, because a freeze would leave it hanging. An endpoint that has failed a flush is only probed, beside the function,
-//! until it answers. Log records name the span of their invocation when they leave: it passes by here, and until the end of
-//! the invocation they wait. When a flush is called off is left to `app::driver`, which has the deadlines; when what waits is
-//! released, to [`crate::core::cadence`].
+//! that was enqueued before it. One request a signal is in flight, the signals side by side. While a function runs,
+//! what was released goes out at once, and so does what an earlier flush had to leave; between invocations nothing is
+//! in flight, because a freeze would leave it hanging. An endpoint that has failed a flush is only probed, beside the
+//! function, until it answers. Log records name the span of their invocation when they leave: it passes by here, and
+//! until the end of the invocation they wait. When a flush is called off is left to `app::driver`, which has the
+//! deadlines; when what waits is released, to [`crate::core::cadence`].
 
 mod account;
 mod export;
@@ -43,7 +43,8 @@ use crate::core::tally::Tally;
 use crate::edge::clock;
 use crate::edge::exporter::Way;
 
-/// After so long without an answer a connection is taken for dead: load balancers forget idle ones, and a freeze hides it.
+/// After so long without an answer a connection is taken for dead: load balancers forget idle ones, and a freeze hides
+/// it.
 const IDLE_LIMIT: Duration = Duration::from_secs(20);
 /// How long flushes wait for the exporter to be set up; it is longer only where secrets are slow to come.
 const SETUP_PATIENCE: Duration = Duration::from_millis(500);

@@ -16,9 +16,10 @@ use super::handle::{CONTROL_RESERVE, QUEUE_LIMIT};
 use super::*;
 use crate::core::breaker::Retry;
 use crate::core::config;
-use crate::core::correlation::{StandIns, TraceContext};
+use crate::core::correlation::StandIns;
 use crate::core::resource::Registration;
 use crate::core::retry::Failure;
+use crate::core::trace_context::TraceContext;
 use crate::core::xray::Header;
 use crate::edge::clock::tests::freeze;
 
@@ -381,7 +382,7 @@ async fn an_endpoint_that_hangs_costs_a_function_that_is_called_once_a_minute_li
         test.offer(Signal::Logs, Origin::Platform, 1);
         let _probe = test.attempt().await;
         // As long as the function takes.
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::advance(Duration::from_millis(10)).await;
         let began = clock::now();
         test.flush(FlushReason::EndOfInvocation).await.expect("flushed");
         added.push(clock::now() - began);
@@ -419,7 +420,7 @@ async fn near_the_functions_deadline_a_probe_has_its_time_however_little_was_sav
     test.open();
     let probe = test.attempt().await;
     let flushed = test.flush(FlushReason::NearDeadline);
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    tokio::time::advance(Duration::from_millis(150)).await;
     probe.answer(ACCEPTED);
     flushed.await.expect("flushed");
 }

@@ -154,9 +154,15 @@ impl<E: Export> Pipeline<E> {
         }
     }
 
-    pub(super) fn call_off_probe(&mut self, signal: Signal, probe: InFlight) {
-        probe.task.abort();
+    /// Ends an attempt that has no answer, and with it trusts none of the connections.
+    fn abort(&mut self, attempt: InFlight) -> InFlight {
+        attempt.task.abort();
         self.suspect = true;
+        attempt
+    }
+
+    pub(super) fn call_off_probe(&mut self, signal: Signal, probe: InFlight) {
+        let probe = self.abort(probe);
         let breaker = &mut self.lines.of_mut(signal).breaker;
         let had = clock::now().saturating_duration_since(probe.started_at);
         if breaker.probe_budget().is_some_and(|budget| had >= budget) {
@@ -176,8 +182,7 @@ impl<E: Export> Pipeline<E> {
                 had >= FAIR_TIME && !progressed
             };
             if let Some(in_flight) = self.lines.of_mut(signal).in_flight.take_if(is_unanswered) {
-                in_flight.task.abort();
-                self.suspect = true;
+                let in_flight = self.abort(in_flight);
                 self.judge(signal, in_flight, Verdict::retry(Failure::FlushTimeout));
                 self.lines.of_mut(signal).breaker.trip();
             }
@@ -189,14 +194,15 @@ impl<E: Export> Pipeline<E> {
         let (now, wall) = (clock::now(), clock::since_epoch());
         for signal in Signal::ALL {
             let was_frozen = |in_flight: &mut InFlight| in_flight.was_frozen(wall, now);
-            if let Some(InFlight { task, batch, .. }) =
-                self.lines.of_mut(signal).in_flight.take_if(was_frozen)
-            {
-                task.abort();
-                self.buffer.give_back(batch);
-                self.suspect = true;
+            if let Some(in_flight) = self.lines.of_mut(signal).in_flight.take_if(was_frozen) {
+                self.take_back(in_flight);
             }
         }
+    }
+
+    fn take_back(&mut self, in_flight: InFlight) {
+        let InFlight { batch, .. } = self.abort(in_flight);
+        self.buffer.give_back(batch);
     }
 
     /// Ends what is in flight and keeps it.
@@ -209,10 +215,8 @@ impl<E: Export> Pipeline<E> {
             task.abort();
         }
         for signal in Signal::ALL {
-            if let Some(InFlight { task, batch, .. }) = self.lines.of_mut(signal).in_flight.take() {
-                task.abort();
-                self.buffer.give_back(batch);
-                self.suspect = true;
+            if let Some(in_flight) = self.lines.of_mut(signal).in_flight.take() {
+                self.take_back(in_flight);
             }
         }
         if let Some(flush) = self.flush.take() {

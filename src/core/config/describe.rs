@@ -1,4 +1,5 @@
-//! The table of variables in the forms that people read: what holds and where it comes from, `--help`, README's reference.
+//! The table of variables in the forms that people read: what holds and where it comes from, `--help`, README's
+//! reference.
 
 use std::fmt;
 

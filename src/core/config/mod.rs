@@ -1,8 +1,9 @@
 //! From variables to a [`Config`], every fault reported at once.
 //!
-//! Decides what each variable means and what holds where it is missing or wrong. It never fails: a faulty variable is told
-//! and its default holds, and where what is wrong is the way to the backend, telemetry is received and dropped, because
-//! the customer's function must run all the same. Reading the environment is left to `main`, and files to `app::settings`.
+//! Decides what each variable means and what holds where it is missing or wrong. It never fails: a faulty variable is
+//! told and its default holds, and where what is wrong is the way to the backend, telemetry is received and dropped,
+//! because the customer's function must run all the same. Reading the environment is left to `main`, and files to
+//! `app::settings`.
 
 mod circle;
 mod describe;

@@ -11,8 +11,8 @@ use opentelemetry_proto::tonic::common::v1::{
 use super::attributes::Attributes;
 use super::exception::{self, Exception};
 use super::severity::Severity;
-use super::{Log, REQUEST_ID, text};
-use crate::core::resource::string;
+use super::{Log, REQUEST_ID};
+use crate::core::attribute::{string, text};
 use crate::core::time::{self, Told};
 use crate::core::trace_context;
 
@@ -205,8 +205,8 @@ fn first(taken: &mut Option<usize>, at: usize, readable: bool) {
     }
 }
 
-/// Puts the fields of a record into it. `whole` is the record's text, which is the body where no field is; `timed` that its
-/// time is known better than its fields can tell.
+/// Puts the fields of a record into it. `whole` is the record's text, which is the body where no field is; `timed` that
+/// its time is known better than its fields can tell.
 pub(super) fn take_fields(log: &mut Log, fields: Vec<KeyValue>, whole: &str, timed: bool) {
     if is_metrics(&fields) {
         log.record.body = Some(text(whole));

@@ -1,8 +1,8 @@
 //! Which log records are left out, and what of those that go is masked.
 //!
-//! Promises linear time: expressions run over each line, and a line can come from a stranger. That is `regex-lite`, which
-//! is in the binary already for the AWS SDK; `regex` is faster on long texts and many times as large, which every cold start
-//! would pay for.
+//! Promises linear time: expressions run over each line, and a line can come from a stranger. That is `regex-lite`,
+//! which is in the binary already for the AWS SDK; `regex` is faster on long texts and many times as large, which every
+//! cold start would pay for.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value::Value};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use regex_lite::Regex;
 
-use super::{REQUEST_ID, SOURCE, Severity, Source};
+use super::{REQUEST_ID, SOURCE, Severity};
 
 /// What stands where something was masked.
 const MASKED: &str = "[masked]";
@@ -92,13 +92,19 @@ impl fmt::Display for Filtered {
 }
 
 impl Filter {
-    /// Masks a record, or says that it is left out.
+    /// Masks a record of the function's, or says that it is left out.
     #[must_use]
-    pub fn keeps(&self, source: Source<'_>, record: &mut LogRecord, filtered: &mut Filtered) -> bool {
-        if source == Source::Function && self.is_below(record.severity_number) {
+    pub fn keeps_of_function(&self, record: &mut LogRecord, filtered: &mut Filtered) -> bool {
+        if self.is_below(record.severity_number) {
             filtered.below += 1;
             return false;
         }
+        self.keeps(record, filtered)
+    }
+
+    /// Masks a record of anyone else's, or says that it is left out. Its severity does not count.
+    #[must_use]
+    pub fn keeps(&self, record: &mut LogRecord, filtered: &mut Filtered) -> bool {
         if self.excludes(record) {
             filtered.excluded += 1;
             return false;
@@ -197,11 +203,7 @@ mod tests {
     use opentelemetry_proto::tonic::common::v1::{ArrayValue, KeyValue, KeyValueList};
 
     use super::*;
-    use crate::core::resource::string;
-
-    fn text(text: &str) -> AnyValue {
-        AnyValue { value: Some(Value::StringValue(text.to_owned())) }
-    }
+    use crate::core::attribute::{string, text};
 
     fn record(severity: Option<Severity>, body: &str) -> LogRecord {
         let severity_number = severity.map_or(0, Severity::number);
@@ -216,12 +218,12 @@ mod tests {
     fn function_records_below_the_least_severity_are_left_out() {
         let filter = Filter { min_severity: Some(Severity::Warn), ..Filter::default() };
         let mut filtered = Filtered::default();
-        let mut keeps = |source, severity| filter.keeps(source, &mut record(severity, "x"), &mut filtered);
-        assert!(!keeps(Source::Function, Some(Severity::Info)));
-        assert!(keeps(Source::Function, Some(Severity::Warn)));
-        assert!(keeps(Source::Function, Some(Severity::Fatal)));
-        assert!(keeps(Source::Function, None));
-        assert!(keeps(Source::Extension, Some(Severity::Debug)));
+        let mut keeps = |severity| filter.keeps_of_function(&mut record(severity, "x"), &mut filtered);
+        assert!(!keeps(Some(Severity::Info)));
+        assert!(keeps(Some(Severity::Warn)));
+        assert!(keeps(Some(Severity::Fatal)));
+        assert!(keeps(None));
+        assert!(filter.keeps(&mut record(Some(Severity::Debug), "x"), &mut filtered), "an extension's");
         assert_eq!(filtered, Filtered { below: 1, ..Filtered::default() });
     }
 
@@ -230,7 +232,7 @@ mod tests {
         let filter = Filter { exclude: Some(expression("^GET /health|ping")), ..Filter::default() };
         let mut filtered = Filtered::default();
         let kept = ["GET /health", "a ping", "GET /orders", "see GET /health"]
-            .map(|body| filter.keeps(Source::Function, &mut record(None, body), &mut filtered));
+            .map(|body| filter.keeps(&mut record(None, body), &mut filtered));
         assert_eq!(kept, [false, false, true, true]);
         assert_eq!(filtered.excluded, 2);
     }
@@ -259,7 +261,7 @@ mod tests {
             ..record(None, "paid with 1111-2222 and 3333-4444, ü")
         };
         let mut filtered = Filtered::default();
-        assert!(filter.keeps(Source::Extension, &mut log, &mut filtered));
+        assert!(filter.keeps(&mut log, &mut filtered));
         assert_eq!(log.body, Some(text("paid with [masked] and [masked], ü")));
         assert_eq!(log.attributes[1], string(REQUEST_ID, "1111-2222"));
         log.attributes.remove(1);
@@ -281,7 +283,7 @@ mod tests {
         let mut log =
             LogRecord { body: Some(body), attributes: numbers.map(of).to_vec(), ..LogRecord::default() };
         let mut filtered = Filtered::default();
-        assert!(filter.keeps(Source::Function, &mut log, &mut filtered));
+        assert!(filter.keeps(&mut log, &mut filtered));
         assert_eq!(log.body, Some(text(MASKED)));
         let shown = [
             Value::StringValue(MASKED.to_owned()),
@@ -300,7 +302,7 @@ mod tests {
             attributes: vec![string(SOURCE, "function"), string("card", "1111-2222")],
             ..record(Some(Severity::Warn), "1111-2222")
         };
-        assert!(filter.keeps(Source::Function, &mut log, &mut Filtered::default()));
+        assert!(filter.keeps(&mut log, &mut Filtered::default()));
         assert_eq!(log.body, Some(text(MASKED)));
         assert_eq!(log.attributes, [string(SOURCE, "function"), string("card", MASKED)]);
     }
@@ -320,6 +322,6 @@ mod tests {
         // A backtracking engine would not come back from this.
         let filter = Filter { exclude: Some(expression("^(a+)+$")), ..Filter::default() };
         let body = format!("{}!", "a".repeat(20_000));
-        assert!(filter.keeps(Source::Function, &mut record(None, &body), &mut Filtered::default()));
+        assert!(filter.keeps(&mut record(None, &body), &mut Filtered::default()));
     }
 }

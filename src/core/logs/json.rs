@@ -50,8 +50,8 @@ pub(super) fn line(json: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(text))
 }
 
-/// What stands before the first backslash, and what behind it. In a line that is JSON the next one is near, where looking at
-/// each byte is faster than the search that is made for far ones.
+/// What stands before the first backslash, and what behind it. In a line that is JSON the next one is near, where
+/// looking at each byte is faster than the search that is made for far ones.
 fn at_escape(text: &str) -> Option<(&str, &str)> {
     let at = text.bytes().position(|byte| byte == b'\\')?;
     Some((text.get(..at)?, text.get(at + 1..)?))

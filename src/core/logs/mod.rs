@@ -13,9 +13,8 @@ mod severity;
 mod text;
 mod timeline;
 
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, any_value::Value};
-use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
-use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value::Value};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use serde_json::value::RawValue;
 
 use self::attributes::Attributes;
@@ -24,8 +23,9 @@ use self::fields::take_fields;
 pub use self::filter::Filter;
 pub use self::severity::Severity;
 use self::text::{Line, Reading};
+pub(crate) use self::timeline::INVOKE_LATENESS;
 pub use self::timeline::Timeline;
-use crate::core::resource::string;
+use crate::core::attribute::{self, string};
 
 /// Who wrote a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub fn to_log(source: Source<'_>, raw: &RawValue, time: Option<u64>, observed: u
         Some(value) => log.record.body = Some(AnyValue { value: Some(value) }),
         // Deeper than we read, or a number out of range: the text is still the record. Null is shown as text, because
         // an empty body looks like a loss.
-        None => log.record.body = Some(text(raw.get())),
+        None => log.record.body = Some(attribute::text(raw.get())),
     }
     log
 }
@@ -107,28 +107,6 @@ pub fn set_request_id(log: &mut Log, request_id: &str) {
 /// Marks a record of the init phase, which belongs to no invocation.
 pub fn set_init_phase(log: &mut Log) {
     log.record.attributes.push(string(PHASE, "init"));
-}
-
-/// The records of one resource, as OTLP's logs request holds them.
-pub fn under(resource: Resource, records: Vec<LogRecord>) -> ResourceLogs {
-    ResourceLogs {
-        resource: Some(resource),
-        scope_logs: vec![ScopeLogs { scope: Some(scope()), log_records: records, schema_url: String::new() }],
-        schema_url: String::new(),
-    }
-}
-
-/// The scope of what is made here.
-pub fn scope() -> InstrumentationScope {
-    InstrumentationScope {
-        name: env!("CARGO_PKG_NAME").to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..InstrumentationScope::default()
-    }
-}
-
-fn text(text: &str) -> AnyValue {
-    AnyValue { value: Some(Value::StringValue(text.to_owned())) }
 }
 
 fn take_line(log: &mut Log, line: &str) {
@@ -146,7 +124,7 @@ fn take_line(log: &mut Log, line: &str) {
     match text::read(line, platform) {
         Reading::Line(read) => take_apart(log, &read),
         Reading::Fields(fields) => take_fields(log, fields, line, false),
-        Reading::Message => log.record.body = Some(text(line)),
+        Reading::Message => log.record.body = Some(attribute::text(line)),
     }
 }
 
@@ -387,7 +365,7 @@ mod tests {
     #[test]
     fn a_record_nested_deeper_than_we_read_is_kept_as_text() {
         let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
-        assert_eq!(log(&deep).record.body, Some(text(&deep)));
+        assert_eq!(log(&deep).record.body, Some(attribute::text(&deep)));
     }
 
     /// What lines are made of, so that random ones come near to every format.

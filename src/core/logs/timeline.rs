@@ -2,10 +2,10 @@
 //!
 //! A plain line carries no request id, and the streams of the Telemetry API come in no promised order, so arrival tells
 //! nothing. What tells is time. Where one invocation follows another, a record belongs to the last one that had started
-//! when it was made: an environment runs after `runtimeDone` only because of the invocation before. While the start of the
-//! running invocation has not been delivered yet, that of its INVOKE stands in for it. Where several run at once, a record
-//! belongs to the only one that was running, and among several nothing is guessed. Before the first start nothing is, either:
-//! what was made then, and before the runtime had initialised, is the init phase's.
+//! when it was made: an environment runs after `runtimeDone` only because of the invocation before. While the start of
+//! the running invocation has not been delivered yet, that of its INVOKE stands in for it. Where several run at once, a
+//! record belongs to the only one that was running, and among several nothing is guessed. Before the first start
+//! nothing is, either: what was made then, and before the runtime had initialised, is the init phase's.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use std::time::Duration;
 const REMEMBERED: usize = 16;
 /// The same where several run at once: so many of them, and more that have ended.
 const REMEMBERED_AT_ONCE: usize = 128;
-/// How much later than `platform.start` INVOKE may reach us, in nanoseconds.
-const INVOKE_LATENESS: u64 = 50_000_000;
+/// How much later than `platform.start`, and than the function, INVOKE may reach us, in nanoseconds.
+pub(crate) const INVOKE_LATENESS: u64 = 50_000_000;
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// The invocations of an environment, in time.

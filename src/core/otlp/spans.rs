@@ -37,8 +37,8 @@ pub struct InvocationSpan {
     pub context: TraceContext,
     /// The request id that it tells.
     pub request_id: Option<String>,
-    /// It is what a service did for a request from elsewhere: of the kind SERVER, and its parent, if it has one, not known to
-    /// be of the same process.
+    /// It is what a service did for a request from elsewhere: of the kind SERVER, and its parent, if it has one, not
+    /// known to be of the same process.
     pub is_server_root: bool,
     /// When it started, in nanoseconds since the epoch.
     pub start: u64,

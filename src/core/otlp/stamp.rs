@@ -14,8 +14,8 @@ const SPAN_ID: u32 = 10;
 /// The encoding of the three fields.
 const STAMP_LEN: usize = (1 + 4) + (2 + 16) + (2 + 8);
 
-/// By so many bytes a request grows at most for each of its records: by the fields, and by a byte of the length of each of
-/// the messages that they lie in.
+/// By so many bytes a request grows at most for each of its records: by the fields, and by a byte of the length of each
+/// of the messages that they lie in.
 pub const STAMP_MOST: usize = STAMP_LEN + LEVELS.len();
 
 /// Names `context` in every record of a validated logs request that has no trace id; all else stays byte for byte. If
@@ -53,7 +53,8 @@ fn stamped_len(message: &[u8], levels: &[u32]) -> usize {
     fields(message).map(len).sum()
 }
 
-/// The length of a field once what it holds is so long. What has not grown is copied, whatever its length is written like.
+/// The length of a field once what it holds is so long. What has not grown is copied, whatever its length is written
+/// like.
 fn grown_len(field: &Field<'_>, len: usize) -> usize {
     if len == field.content.len() { field.raw.len() } else { delimited_len(field.tag, len) }
 }

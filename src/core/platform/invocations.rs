@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::outcome::Outcome;
 use super::spans::after;
-use crate::core::correlation::TraceContext;
 use crate::core::telemetry::Record;
+use crate::core::trace_context::TraceContext;
 use crate::core::xray;
 
 /// How many are remembered. On managed instances as many may run side by side; elsewhere one runs, and the report of the
@@ -192,8 +192,8 @@ impl Invocations {
         self.known.iter().enumerate().rfind(|(_, one)| &*one.request_id == request_id)
     }
 
-    /// Those that have not ended: all of them, or the last where one follows another, so that one whose end was never told
-    /// is not taken for running.
+    /// Those that have not ended: all of them, or the last where one follows another, so that one whose end was never
+    /// told is not taken for running.
     pub(super) fn open(&mut self, concurrent: bool) -> impl Iterator<Item = &mut Invocation> {
         let last = if concurrent { REMEMBERED } else { 1 };
         self.known.iter_mut().rev().take(last).filter(|one| one.end.is_none())

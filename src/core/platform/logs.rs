@@ -7,9 +7,8 @@ use std::fmt::Write as _;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 
-use super::attribute::{double, text};
+use crate::core::attribute::{double, string, text};
 use crate::core::logs::{REQUEST_ID, SOURCE, Severity};
-use crate::core::resource::string;
 use crate::core::telemetry::{Change, Moment, Record};
 
 /// A line while it is written, with what stands in it.

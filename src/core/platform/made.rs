@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
-use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
-use opentelemetry_proto::tonic::metrics::v1::{Metric, ResourceMetrics, ScopeMetrics};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
-use prost::Message as _;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
 
 use crate::core::chunk::{Chunk, Origin};
+use crate::core::request::{self, scope};
 use crate::core::signal::Signal;
 
 /// The scope of all that is made of the platform's events, by which it can be told from what the function sent.
@@ -58,53 +55,25 @@ impl Made {
             while let Some((_, record)) = logs.next_if(|(next, _)| *next == invocation) {
                 log_records.push(record);
             }
-            chunks.push(of_logs(resource, invocation, log_records));
+            let items = log_records.len();
+            let request = request::logs(resource.clone(), scope(SCOPE), log_records);
+            chunks.push(chunk(Signal::Logs, &request, items, invocation));
         }
         for (invocation, spans) in self.spans {
-            chunks.push(of_spans(resource, invocation, spans));
+            let items = spans.len();
+            let request = request::traces(resource.clone(), scope(SCOPE), spans);
+            chunks.push(chunk(Signal::Traces, &request, items, invocation));
         }
         if !self.metrics.is_empty() {
-            chunks.push(of_metrics(resource, self.metrics));
+            let items = self.metrics.len();
+            let request = request::metrics(resource.clone(), scope(SCOPE), self.metrics);
+            chunks.push(chunk(Signal::Metrics, &request, items, None));
         }
         chunks
     }
 }
 
-fn of_logs(resource: &Resource, invocation: Option<Arc<str>>, log_records: Vec<LogRecord>) -> Chunk {
-    let items = log_records.len();
-    let scope_logs = vec![ScopeLogs { scope: Some(scope()), log_records, ..ScopeLogs::default() }];
-    let of_resource =
-        ResourceLogs { resource: Some(resource.clone()), scope_logs, ..ResourceLogs::default() };
-    let request = ExportLogsServiceRequest { resource_logs: vec![of_resource] };
-    chunk(Signal::Logs, request.encode_to_vec(), items, invocation)
-}
-
-fn of_spans(resource: &Resource, invocation: Option<Arc<str>>, spans: Vec<Span>) -> Chunk {
-    let items = spans.len();
-    let scope_spans = vec![ScopeSpans { scope: Some(scope()), spans, ..ScopeSpans::default() }];
-    let of_resource =
-        ResourceSpans { resource: Some(resource.clone()), scope_spans, ..ResourceSpans::default() };
-    let request = ExportTraceServiceRequest { resource_spans: vec![of_resource] };
-    chunk(Signal::Traces, request.encode_to_vec(), items, invocation)
-}
-
-fn of_metrics(resource: &Resource, metrics: Vec<Metric>) -> Chunk {
-    let items = metrics.len();
-    let scope_metrics = vec![ScopeMetrics { scope: Some(scope()), metrics, ..ScopeMetrics::default() }];
-    let of_resource =
-        ResourceMetrics { resource: Some(resource.clone()), scope_metrics, ..ResourceMetrics::default() };
-    let request = ExportMetricsServiceRequest { resource_metrics: vec![of_resource] };
-    chunk(Signal::Metrics, request.encode_to_vec(), items, None)
-}
-
-fn chunk(signal: Signal, bytes: Vec<u8>, items: usize, invocation: Option<Arc<str>>) -> Chunk {
-    Chunk { signal, bytes: Bytes::from(bytes), items, origin: Origin::Platform, invocation }
-}
-
-fn scope() -> InstrumentationScope {
-    InstrumentationScope {
-        name: SCOPE.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..InstrumentationScope::default()
-    }
+fn chunk(signal: Signal, request: &impl Message, items: usize, invocation: Option<Arc<str>>) -> Chunk {
+    let bytes = Bytes::from(request.encode_to_vec());
+    Chunk { signal, bytes, items, origin: Origin::Platform, invocation }
 }

@@ -1,10 +1,10 @@
 //! The platform's metrics: what was measured since they were last taken, one point a metric.
 //!
-//! Delta temporality, because an environment is short-lived and nobody would see a counter of its grow. Several invocations
-//! that fall into one export share a point, so that the memory held does not grow with them, and no point names a request:
-//! its attributes are part of the sort key where it is stored. Names, units and descriptions of `faas.*` and the bounds of
-//! its durations are those of OpenTelemetry's "Semantic conventions for FaaS metrics"; where these have no name, ours begin
-//! with `aws.lambda`.
+//! Delta temporality, because an environment is short-lived and nobody would see a counter of its grow. Several
+//! invocations that fall into one export share a point, so that the memory held does not grow with them, and no point
+//! names a request: its attributes are part of the sort key where it is stored. Names, units and descriptions of
+//! `faas.*` and the bounds of its durations are those of OpenTelemetry's "Semantic conventions for FaaS metrics"; where
+//! these have no name, ours begin with `aws.lambda`.
 
 use std::collections::BTreeMap;
 

@@ -6,7 +6,6 @@
 //! What only the report has goes with what leaves next. How the end of a function that cannot tell of it itself is told:
 //! [`Outcome`]. Which spans are sent is the pipeline's decision, which knows whether the SDK sent its own.
 
-mod attribute;
 mod invocations;
 mod logs;
 mod made;
@@ -26,8 +25,8 @@ use self::meter::{Instrument, Meter};
 pub use self::outcome::Outcome;
 use self::spans::{Invoked, Place, after};
 use self::stage::Stage;
-use crate::core::correlation::TraceContext;
 use crate::core::telemetry::{Change, Event, Kind, Moment, Record};
+use crate::core::trace_context::TraceContext;
 use crate::core::xray;
 
 /// How many events of the environment are remembered, to know a second delivery of them by.

@@ -1,19 +1,18 @@
 //! The spans of an invocation that no SDK tells of, of the init and of the restore from a snapshot.
 //!
 //! All of one invocation are in one trace under one SERVER span, the init before it, too: it began earlier than its
-//! parent, and yet it is what the caller waited for. Ids follow from what they stand for, so that a span made twice is the
-//! same span.
+//! parent, and yet it is what the caller waited for. Ids follow from what they stand for, so that a span made twice is
+//! the same span.
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, status::StatusCode};
 
-use super::attribute::boolean;
 use super::outcome::{Outcome, error_type};
-use crate::core::correlation::TraceContext;
+use crate::core::attribute::{boolean, string};
 use crate::core::logs::REQUEST_ID;
-use crate::core::resource::string;
 use crate::core::telemetry;
+use crate::core::trace_context::TraceContext;
 
 /// W3C's flag of a span that is recorded.
 const SAMPLED: u32 = 1;

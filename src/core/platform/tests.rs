@@ -6,7 +6,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::core::resource::string;
+use crate::core::attribute::string;
 use crate::core::telemetry;
 
 const MS: u64 = 1_000_000;

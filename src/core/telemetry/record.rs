@@ -1,222 +1,175 @@
 //! What the platform's own events say, each field by itself.
 //!
-//! Their schema has changed more than once, and emulators fill it in their own ways: every field may be missing, numbers
-//! come as texts, too, and a field that is not what it should be counts as missing and costs no other. Only records of the
-//! platform are read here, some a second at most, so that plainness goes before speed.
+//! Their schema has changed more than once, and emulators fill it in their own ways: every field may be missing,
+//! numbers come as texts, too, and a field that is not what it should be counts as missing and costs no other. Only
+//! records of the platform are read here, some a second at most, so that plainness goes before speed.
+
+use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 use serde_json::value::RawValue;
 
-use super::text;
 use crate::core::time;
 
 /// The record of an event of the platform. What an event type does not have is missing.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Record {
     /// Of the invocation.
+    #[serde(deserialize_with = "text")]
     pub request_id: Option<String>,
     /// `success`, `failure`, `error` or `timeout`.
+    #[serde(deserialize_with = "text")]
     pub status: Option<String>,
     /// Why it did not end well, such as `Runtime.ExitError`.
+    #[serde(deserialize_with = "text_that_is_one")]
     pub error_type: Option<String>,
     /// X-Ray's trace header.
+    #[serde(deserialize_with = "header")]
     pub tracing: Option<String>,
     /// `init`, `invoke` or `snap-start`.
+    #[serde(deserialize_with = "text")]
     pub phase: Option<String>,
     /// `on-demand`, `provisioned-concurrency`, …
+    #[serde(deserialize_with = "text")]
     pub initialization_type: Option<String>,
     /// The function's version.
+    #[serde(deserialize_with = "text")]
     pub version: Option<String>,
     /// The runtime's version, such as `nodejs:22.v5`.
+    #[serde(deserialize_with = "text")]
     pub runtime_version: Option<String>,
     /// Names the execution environment.
+    #[serde(deserialize_with = "text")]
     pub instance_id: Option<String>,
     /// Of an extension.
+    #[serde(deserialize_with = "text")]
     pub name: Option<String>,
     /// Of an extension: `Ready`, `Subscribed`, …
+    #[serde(deserialize_with = "text")]
     pub state: Option<String>,
     /// Why logs were dropped, or what is wrong.
+    #[serde(deserialize_with = "text")]
     pub reason: Option<String>,
     /// Logs that were dropped.
+    #[serde(deserialize_with = "number")]
     pub dropped_records: Option<f64>,
     /// Their bytes.
+    #[serde(deserialize_with = "number")]
     pub dropped_bytes: Option<f64>,
     /// What was measured.
+    #[serde(deserialize_with = "fields")]
     pub metrics: Metrics,
     /// What it consists of in time.
+    #[serde(deserialize_with = "those_that_are_whole")]
     pub spans: Vec<Span>,
 }
 
 /// `metrics` of a record. A number below zero, or none that is finite, counts as missing.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
 pub struct Metrics {
     /// Milliseconds.
+    #[serde(rename = "durationMs", deserialize_with = "number")]
     pub duration: Option<f64>,
     /// Milliseconds.
+    #[serde(rename = "billedDurationMs", deserialize_with = "number")]
     pub billed_duration: Option<f64>,
     /// Milliseconds.
+    #[serde(rename = "initDurationMs", deserialize_with = "number")]
     pub init_duration: Option<f64>,
     /// Milliseconds.
+    #[serde(rename = "restoreDurationMs", deserialize_with = "number")]
     pub restore_duration: Option<f64>,
     /// Megabytes of 1,048,576 bytes.
+    #[serde(rename = "maxMemoryUsedMB", deserialize_with = "number")]
     pub max_memory_used: Option<f64>,
     /// Megabytes of 1,048,576 bytes.
+    #[serde(rename = "memorySizeMB", deserialize_with = "number")]
     pub memory_size: Option<f64>,
     /// Bytes.
+    #[serde(rename = "producedBytes", deserialize_with = "number")]
     pub produced_bytes: Option<f64>,
 }
 
 /// A part of an init or an invocation, such as `responseLatency`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Span {
     /// Which.
     pub name: String,
     /// When it began, in nanoseconds since the epoch.
+    #[serde(deserialize_with = "moment")]
     pub start: u64,
     /// Milliseconds.
+    #[serde(rename = "durationMs", deserialize_with = "number_that_must_be")]
     pub duration: f64,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Raw<'a> {
-    #[serde(borrow)]
-    request_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    status: Option<&'a RawValue>,
-    #[serde(borrow)]
-    error_type: Option<&'a RawValue>,
-    #[serde(borrow)]
-    tracing: Option<&'a RawValue>,
-    #[serde(borrow)]
-    phase: Option<&'a RawValue>,
-    #[serde(borrow)]
-    initialization_type: Option<&'a RawValue>,
-    #[serde(borrow)]
-    version: Option<&'a RawValue>,
-    #[serde(borrow)]
-    runtime_version: Option<&'a RawValue>,
-    #[serde(borrow)]
-    instance_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    state: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reason: Option<&'a RawValue>,
-    #[serde(borrow)]
-    dropped_records: Option<&'a RawValue>,
-    #[serde(borrow)]
-    dropped_bytes: Option<&'a RawValue>,
-    #[serde(borrow)]
-    metrics: Option<&'a RawValue>,
-    #[serde(borrow)]
-    spans: Option<&'a RawValue>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct RawMetrics<'a> {
-    #[serde(borrow, rename = "durationMs")]
-    duration: Option<&'a RawValue>,
-    #[serde(borrow, rename = "billedDurationMs")]
-    billed_duration: Option<&'a RawValue>,
-    #[serde(borrow, rename = "initDurationMs")]
-    init_duration: Option<&'a RawValue>,
-    #[serde(borrow, rename = "restoreDurationMs")]
-    restore_duration: Option<&'a RawValue>,
-    #[serde(borrow, rename = "maxMemoryUsedMB")]
-    max_memory_used: Option<&'a RawValue>,
-    #[serde(borrow, rename = "memorySizeMB")]
-    memory_size: Option<&'a RawValue>,
-    #[serde(borrow, rename = "producedBytes")]
-    produced_bytes: Option<&'a RawValue>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct RawSpan<'a> {
-    #[serde(borrow)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    start: Option<&'a RawValue>,
-    #[serde(borrow, rename = "durationMs")]
-    duration: Option<&'a RawValue>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct RawTracing<'a> {
-    #[serde(borrow)]
-    value: Option<&'a RawValue>,
 }
 
 impl Record {
     /// Reads a record, whatever it is.
     pub(super) fn read(record: Option<&RawValue>) -> Self {
-        let raw: Raw<'_> = fields(record);
-        let owned = |value| text(value).map(std::borrow::Cow::into_owned);
-        let spans: Vec<&RawValue> = fields(raw.spans);
-        Self {
-            request_id: owned(raw.request_id),
-            status: owned(raw.status),
-            error_type: owned(raw.error_type).filter(|name| !name.is_empty()),
-            tracing: owned(fields::<RawTracing<'_>>(raw.tracing).value),
-            phase: owned(raw.phase),
-            initialization_type: owned(raw.initialization_type),
-            version: owned(raw.version),
-            runtime_version: owned(raw.runtime_version),
-            instance_id: owned(raw.instance_id),
-            name: owned(raw.name),
-            state: owned(raw.state),
+        let mut read: Self = record.map(of).unwrap_or_default();
+        if read.reason.is_none() {
             // `platform.fault` is but a text.
-            reason: owned(raw.reason).or_else(|| owned(record)),
-            dropped_records: number(raw.dropped_records),
-            dropped_bytes: number(raw.dropped_bytes),
-            metrics: Metrics::read(raw.metrics),
-            spans: spans.into_iter().filter_map(Span::read).collect(),
+            read.reason = super::text(record).map(Cow::into_owned);
         }
+        read
     }
 }
 
-impl Metrics {
-    fn read(metrics: Option<&RawValue>) -> Self {
-        let raw: RawMetrics<'_> = fields(metrics);
-        Self {
-            duration: number(raw.duration),
-            billed_duration: number(raw.billed_duration),
-            init_duration: number(raw.init_duration),
-            restore_duration: number(raw.restore_duration),
-            max_memory_used: number(raw.max_memory_used),
-            memory_size: number(raw.memory_size),
-            produced_bytes: number(raw.produced_bytes),
-        }
-    }
+/// What a value holds; nothing where it is of another type.
+fn of<'a, T: Default + Deserialize<'a>>(value: &'a RawValue) -> T {
+    serde_json::from_str(value.get()).unwrap_or_default()
 }
 
-impl Span {
-    fn read(span: &RawValue) -> Option<Self> {
-        let raw: RawSpan<'_> = fields(Some(span));
-        Some(Self {
-            name: text(raw.name)?.into_owned(),
-            start: time::read(&text(raw.start)?)?.moment(0),
-            duration: number(raw.duration)?,
-        })
-    }
+/// The same of a field.
+fn fields<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(field: D) -> Result<T, D::Error> {
+    <&RawValue>::deserialize(field).map(of)
 }
 
-/// What a value holds; nothing where it is missing or of another type.
-fn fields<'a, T: Default + Deserialize<'a>>(value: Option<&'a RawValue>) -> T {
-    value.and_then(|value| serde_json::from_str(value.get()).ok()).unwrap_or_default()
+fn text<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String>, D::Error> {
+    let value = <&RawValue>::deserialize(field)?;
+    Ok(super::text(Some(value)).map(Cow::into_owned))
+}
+
+fn text_that_is_one<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String>, D::Error> {
+    Ok(text(field)?.filter(|text| !text.is_empty()))
 }
 
 /// A number, or a text that is one.
-fn number(value: Option<&RawValue>) -> Option<f64> {
-    let number = match text(value) {
-        Some(text) => text.trim().parse::<f64>().ok()?,
-        None => serde_json::from_str(value?.get()).ok()?,
+fn number<'de, D: Deserializer<'de>>(field: D) -> Result<Option<f64>, D::Error> {
+    let value = <&RawValue>::deserialize(field)?;
+    let number = match super::text(Some(value)) {
+        Some(text) => text.trim().parse::<f64>().ok(),
+        None => of(value),
     };
-    (number.is_finite() && number >= 0.0).then_some(number)
+    Ok(number.filter(|number| number.is_finite() && *number >= 0.0))
+}
+
+fn number_that_must_be<'de, D: Deserializer<'de>>(field: D) -> Result<f64, D::Error> {
+    number(field)?.ok_or_else(|| D::Error::custom("no number"))
+}
+
+fn moment<'de, D: Deserializer<'de>>(field: D) -> Result<u64, D::Error> {
+    let told = text(field)?.as_deref().and_then(time::read);
+    told.map(|told| told.moment(0)).ok_or_else(|| D::Error::custom("no moment"))
+}
+
+/// X-Ray's, out of the object that it stands in.
+fn header<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String>, D::Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Tracing {
+        #[serde(deserialize_with = "text")]
+        value: Option<String>,
+    }
+    fields(field).map(|Tracing { value }| value)
+}
+
+fn those_that_are_whole<'de, D: Deserializer<'de>>(field: D) -> Result<Vec<Span>, D::Error> {
+    let spans: Vec<&RawValue> = fields(field)?;
+    Ok(spans.into_iter().filter_map(|span| serde_json::from_str(span.get()).ok()).collect())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What an error of the HTTP client means.
 //!
-//! The outermost error would show the URL, and the deepest says what is the matter; between them are those whose types say
-//! of what kind it is.
+//! The outermost error would show the URL, and the deepest says what is the matter; between them are those whose types
+//! say of what kind it is.
 
 use std::error::Error;
 use std::io;
@@ -79,8 +79,8 @@ fn of_system(error: &io::Error) -> Option<Cause> {
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::NotConnected
         | io::ErrorKind::UnexpectedEof => Some(Cause::Closed),
-        // HTTP/2 keeps of TLS's own error the words only. What a server refuses once the handshake is over is, in TLS 1.3,
-        // the client's certificate.
+        // HTTP/2 keeps of TLS's own error the words only. What a server refuses once the handshake is over is, in TLS
+        // 1.3, the client's certificate.
         io::ErrorKind::InvalidData => Some(Cause::ClientCertificate),
         _ => None,
     }

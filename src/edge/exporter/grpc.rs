@@ -1,7 +1,7 @@
 //! OTLP/gRPC, unary: a frame out, a frame and a status back.
 //!
-//! The framing is done here and not by tonic's client, because that would compress at a level of its own, for each attempt
-//! anew, and copy every body. The status is read by tonic.
+//! The framing is done here and not by tonic's client, because that would compress at a level of its own, for each
+//! attempt anew, and copy every body. The status is read by tonic.
 
 use std::time::Duration;
 

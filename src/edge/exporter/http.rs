@@ -22,7 +22,8 @@ pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<
     let (head, answer) = answer.into_parts();
     let content_type =
         head.headers.get(CONTENT_TYPE_HEADER).map_or(CONTENT_TYPE.as_bytes(), |value| value.as_bytes());
-    // Over TLS a gRPC server is reached with HTTP/2, and says with status 200 and no message that it knows no such method.
+    // Over TLS a gRPC server is reached with HTTP/2, and says with status 200 and no message that it knows no such
+    // method.
     if content_type.starts_with(super::grpc::CONTENT_TYPE.as_bytes()) {
         return Ok(Verdict::Refused(Failure::Answer("it is gRPC, but HTTP was asked for")));
     }

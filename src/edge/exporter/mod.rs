@@ -1,8 +1,8 @@
 //! OTLP out: one attempt to hand a batch to the backend, and the verdict of it.
 //!
-//! Promises: an attempt ends within the request timeout; a request that a pooled connection did not survive is sent again at
-//! once on a new one, because a freeze kills connections unnoticed, but not one whose answer had begun; nothing the backend
-//! writes is repeated in our log, and no header is. When to try again is left to `app::pipeline`.
+//! Promises: an attempt ends within the request timeout; a request that a pooled connection did not survive is sent
+//! again at once on a new one, because a freeze kills connections unnoticed, but not one whose answer had begun;
+//! nothing the backend writes is repeated in our log, and no header is. When to try again is left to `app::pipeline`.
 
 mod body;
 mod failure;

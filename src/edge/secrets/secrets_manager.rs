@@ -53,8 +53,8 @@ impl SecretsManager {
     }
 }
 
-/// The entry for the ARN that was asked for. It may lack the suffix that the entry's has, and the same secret may have been
-/// asked for both ways.
+/// The entry for the ARN that was asked for. It may lack the suffix that the entry's has, and the same secret may have
+/// been asked for both ways.
 fn of<'a, T>(asked: &str, entries: &'a [T], arn: impl Fn(&T) -> Option<&str>) -> Option<&'a T> {
     let exact = entries.iter().find(|entry| arn(entry) == Some(asked));
     exact.or_else(|| {

@@ -1,5 +1,5 @@
-//! What the fuzz targets do with a text or with bytes, and what must hold whatever they are. `tests/corpus.rs` does the same with
-//! the committed corpora.
+//! What the fuzz targets do with a text or with bytes, and what must hold whatever they are. `tests/corpus.rs` does the
+//! same with the committed corpora.
 
 mod lifecycle;
 mod otlp;

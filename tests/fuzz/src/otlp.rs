@@ -7,9 +7,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
-use rotel_lambda_extension::core::correlation::TraceContext;
 use rotel_lambda_extension::core::otlp::{self, Fault, Limits, Malformed};
 use rotel_lambda_extension::core::signal::Signal;
+use rotel_lambda_extension::core::trace_context::TraceContext;
 
 /// The body of a request over HTTP, behind a byte that says of which signal and in which format it is.
 pub fn otlp_http_body(input: &[u8]) {
@@ -23,8 +23,8 @@ pub fn otlp_http_body(input: &[u8]) {
     }
 }
 
-/// The bytes of a request behind a byte that says of which signal it is: their resources are edited, they are cut, and a span
-/// is named in log records, whose bytes are read as spans, too.
+/// The bytes of a request behind a byte that says of which signal it is: their resources are edited, they are cut, and
+/// a span is named in log records, whose bytes are read as spans, too.
 pub fn wire_splicing(input: &[u8]) {
     let Some((kind, body)) = input.split_first() else { return };
     let (signal, body) = (signal(*kind), Bytes::copy_from_slice(body));
@@ -66,8 +66,8 @@ pub fn wire_splicing(input: &[u8]) {
     );
 }
 
-/// What validation takes, a decoder takes, and finds as many items in it, with whole ids. What it refuses, a decoder refuses, but
-/// for ids: of one that comes twice decoders look at the last, and collectors at each.
+/// What validation takes, a decoder takes, and finds as many items in it, with whole ids. What it refuses, a decoder
+/// refuses, but for ids: of one that comes twice decoders look at the last, and collectors at each.
 fn accepted_is_what_decodes(signal: Signal, body: &[u8]) {
     let decoded = count(signal, body);
     match otlp::validate(signal, body) {

@@ -276,8 +276,8 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Stops the extensions' processes for so long, in the midst of whatever they do, where [`Self::freeze`] waits for the
-    /// end of the phase. `before_they_go_on` is what has happened to them by then.
+    /// Stops the extensions' processes for so long, in the midst of whatever they do, where [`Self::freeze`] waits for
+    /// the end of the phase. `before_they_go_on` is what has happened to them by then.
     pub async fn stall<R>(
         &self,
         length: Duration,

@@ -1,5 +1,5 @@
-//! What the extension's tests on the sandbox have in common: how it is started, what runs beside it, and how it has to end.
-//! What a test is about stays in the test.
+//! What the extension's tests on the sandbox have in common: how it is started, what runs beside it, and how it has to
+//! end. What a test is about stays in the test.
 
 #![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
 
@@ -87,8 +87,8 @@ pub fn lines(count: usize) -> Function {
     })
 }
 
-/// A function that writes five lines, sends five spans and then works for as many milliseconds as it was called with, or not
-/// at all.
+/// A function that writes five lines, sends five spans and then works for as many milliseconds as it was called with,
+/// or not at all.
 pub fn working() -> Function {
     Function::builtin(|context| async move {
         context.log_lines(5);
@@ -117,8 +117,8 @@ pub async fn live(sandbox: Builder) -> Sandbox {
     sandbox
 }
 
-/// A collector with a certificate of its own making; with it the certificate. Clients have to show one of the authority, if
-/// there is one.
+/// A collector with a certificate of its own making; with it the certificate. Clients have to show one of the
+/// authority, if there is one.
 pub async fn behind_tls(client_authority: Option<String>) -> (Collector, String) {
     with_certificate(named, client_authority).await
 }

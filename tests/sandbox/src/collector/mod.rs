@@ -1,6 +1,6 @@
 //! A stand-in for the OTLP collector at the other end: takes gRPC on 4317 and HTTP on 4318 of an address of its own,
-//! decodes and keeps everything, and misbehaves when told to: request by request as a [`Behaviour`] says, or as a whole, by
-//! refusing connections, vanishing from the network or forgetting its certificate.
+//! decodes and keeps everything, and misbehaves when told to: request by request as a [`Behaviour`] says, or as a
+//! whole, by refusing connections, vanishing from the network or forgetting its certificate.
 
 use std::convert::Infallible;
 use std::io;
@@ -220,8 +220,8 @@ impl Collector {
         connections.shutdown().await;
     }
 
-    /// Connections are taken, but nothing is read or answered from now on, not even a TLS handshake: a process that stands
-    /// still.
+    /// Connections are taken, but nothing is read or answered from now on, not even a TLS handshake: a process that
+    /// stands still.
     pub fn go_deaf(&self) {
         self.shared.deaf.send_replace(true);
     }

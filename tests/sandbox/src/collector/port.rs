@@ -46,8 +46,8 @@ impl Port {
         self.stop_accepting().await;
     }
 
-    /// From now on no connection is made. Linux answers no SYN while the queue of connections to accept is full, and one of
-    /// the length nought is full with one.
+    /// From now on no connection is made. Linux answers no SYN while the queue of connections to accept is full, and
+    /// one of the length nought is full with one.
     pub(super) async fn plug(&mut self) -> io::Result<()> {
         self.stop_accepting().await;
         SockRef::from(&*self.listener).listen(0)?;
