@@ -147,7 +147,15 @@ async fn a_function_with_an_sdk_keeps_its_own_trace_and_gets_metrics() {
     }
     end(&sandbox).await;
     let received = collector.received();
-    assert_eq!((received.counts().spans, received.platform_counts().spans), (9, 0));
+    assert_eq!(received.counts().spans, 9);
+    assert!(server_spans(&received).is_empty());
+    // But for what no SDK can see, in the first trace.
+    let inits = named(&received, "init");
+    let [init] = inits.as_slice() else { panic!("{inits:?}") };
+    let parent =
+        received.spans().find(|span| span.item.span_id == init.parent_span_id).expect("the span above init");
+    assert!(!parent.is_of_platform() && parent.item.trace_id == init.trace_id, "{parent:?}");
+    assert_eq!(received.platform_counts().spans, 1 + named(&received, "init runtime").len());
     assert_eq!(totals(&received).get("faas.invocations"), Some(&3));
     assert_eq!(totals(&received).get("faas.init_duration"), Some(&1));
 }

@@ -12,6 +12,7 @@ use crate::app::intake::Told;
 use crate::app::pipeline::{Control, Handle, Invocation};
 use crate::app::tasks::Tasks;
 use crate::core::cadence::{self, Beside, Cadence, Strategy};
+use crate::core::correlation::Invoked;
 use crate::core::lifecycle::{Action, Event, FlushReason, Lifecycle, Task};
 use crate::core::platform::ShutdownReason;
 use crate::edge::clock;
@@ -23,6 +24,8 @@ const FUNCTION_TIMEOUT_MOST: Duration = Duration::from_mins(15);
 const SHUTDOWN_MOST: Duration = Duration::from_secs(2);
 /// The other tasks answer at once, if they still do.
 const END_TIMEOUT: Duration = Duration::from_millis(50);
+/// The intake may have a backlog to go through, on the smallest share of a core. What it takes of this, the last flush lacks.
+const LAST_CALL_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Everything that the loop holds.
 pub struct Driver {
@@ -134,13 +137,13 @@ impl Driver {
                     self.pipeline.control(Control::Restored);
                 }
                 let plan = self.cadence.on_invoke(clock::since_epoch(), fastrand::f64());
-                let invoked_at = Some(clock::epoch_nanos());
-                let invocation = Invocation { request_id: request_id.clone(), xray, invoked_at };
+                let invoked = Some(Invoked { at: clock::epoch_nanos(), deadline_ms });
+                let invocation = Invocation { request_id: request_id.clone(), xray, invoked };
                 self.pipeline.control(Control::Invocation(invocation));
                 self.pipeline.control(Control::Open(plan.beside));
                 self.feel_the_pulse();
                 // Without it lines of the invocation's first moments lack their request id, and nothing else.
-                let told = Told::Invoked { request_id: request_id.clone(), invoked_arn, xray };
+                let told = Told::Invoked { request_id: request_id.clone(), invoked_arn, xray, deadline_ms };
                 let _ = self.telemetry.try_send(told);
                 let deadline = clock::instant_of(deadline_ms, FUNCTION_TIMEOUT_MOST);
                 Event::Invoke { request_id, deadline, flush_at_end: plan.flush_at_end }
@@ -228,7 +231,7 @@ impl Driver {
     async fn last_call(&self) {
         let (heard, said) = oneshot::channel();
         let _ = self.telemetry.try_send(Told::ShutDown { reason: self.shutdown_reason, heard });
-        let _ = tokio::time::timeout(END_TIMEOUT, said).await;
+        let _ = tokio::time::timeout(LAST_CALL_TIMEOUT, said).await;
     }
 
     async fn report_error(&mut self) {

@@ -17,7 +17,7 @@ use crate::app::pipeline::{Control, Handle, Invocation};
 use crate::core::chunk::{Chunk, Origin};
 use crate::core::logs::filter::Filtered;
 use crate::core::logs::{self, Filter, Source, Timeline};
-use crate::core::platform::{Platform, ShutdownReason};
+use crate::core::platform::{Invoke, Platform, ShutdownReason};
 use crate::core::request;
 use crate::core::resource::ResourceRules;
 use crate::core::signal::Signal;
@@ -41,6 +41,8 @@ pub enum Told {
         invoked_arn: Option<String>,
         /// The trace that it is part of, if the platform says.
         xray: Option<Header>,
+        /// The function's deadline, in milliseconds since the epoch.
+        deadline_ms: Option<u64>,
     },
     /// The environment ends, and the last flush is about to begin.
     ShutDown {
@@ -145,10 +147,11 @@ impl Intake {
     pub async fn run(mut self) {
         while let Some(told) = self.told.recv().await {
             match told {
-                Told::Invoked { request_id, invoked_arn, xray } => {
+                Told::Invoked { request_id, invoked_arn, xray, deadline_ms } => {
                     let now = clock::epoch_nanos();
                     self.timeline.invoked(&request_id, now);
-                    self.platform.invoked(&request_id, invoked_arn.as_deref(), xray, now);
+                    let arn = invoked_arn.as_deref();
+                    self.platform.invoked(&Invoke { request_id: &request_id, arn, xray, deadline_ms }, now);
                     self.send_made().await;
                 }
                 Told::ShutDown { reason, heard } => {
@@ -261,7 +264,7 @@ impl Intake {
     /// On managed instances there is no INVOKE that would tell of it.
     async fn tell_of_start(&self, request_id: &str, record: &Record) {
         let xray = record.tracing.as_deref().and_then(Header::read);
-        let told = Invocation { request_id: request_id.to_owned(), xray, invoked_at: None };
+        let told = Invocation { request_id: request_id.to_owned(), xray, invoked: None };
         self.pipeline.tell(Control::Invocation(told)).await;
     }
 

@@ -23,8 +23,8 @@ pub struct Correlation {
     /// In the order in which they became known.
     invocations: VecDeque<Invocation>,
     stand_ins: StandIns,
-    /// An SDK has sent spans in this environment.
-    sdk_sends_spans: bool,
+    /// An SDK makes spans in this environment, be they sampled or not.
+    sdk_traces: bool,
     /// When the last invocation ended, in nanoseconds since the epoch.
     ended_at: u64,
     /// Servers' roots that started since, and when.
@@ -42,10 +42,20 @@ pub struct StandIns {
     pub xray: bool,
 }
 
+/// What INVOKE told of an invocation.
+#[derive(Clone, Copy, Debug)]
+pub struct Invoked {
+    /// When it came, in nanoseconds since the epoch.
+    pub at: u64,
+    /// The function's deadline, in milliseconds since the epoch: another one for each attempt.
+    pub deadline_ms: Option<u64>,
+}
+
 #[derive(Debug)]
 struct Invocation {
     request_id: String,
     xray: Option<Header>,
+    deadline_ms: Option<u64>,
     ran: Option<Ran>,
     span: Option<(Rank, TraceContext)>,
     /// The platform told of it, so that there may be log records of it.
@@ -84,17 +94,17 @@ impl Correlation {
         Self {
             invocations: VecDeque::new(),
             stand_ins,
-            sdk_sends_spans: false,
+            sdk_traces: false,
             ended_at: 0,
             early: VecDeque::new(),
             forgotten: Vec::new(),
         }
     }
 
-    /// INVOKE told of an invocation, at `time` in nanoseconds since the epoch.
-    pub fn invoked(&mut self, request_id: &str, xray: Option<Header>, time: u64) {
-        let from = time.saturating_sub(INVOKE_LATENESS).max(self.ended_at);
-        let ran = Ran { invoked_at: time, from, to: None };
+    /// INVOKE told of an invocation.
+    pub fn invoked(&mut self, request_id: &str, xray: Option<Header>, invoked: Invoked) {
+        let from = invoked.at.saturating_sub(INVOKE_LATENESS).max(self.ended_at);
+        let ran = Ran { invoked_at: invoked.at, from, to: None };
         let early = std::mem::take(&mut self.early);
         self.update(request_id, |invocation| {
             if invocation.ran.is_some() {
@@ -105,6 +115,7 @@ impl Correlation {
             invocation.told = true;
             invocation.ran = Some(ran);
             invocation.xray = xray;
+            invocation.deadline_ms = invoked.deadline_ms;
             for (start, context) in early {
                 invocation.find_root(start, context);
             }
@@ -135,7 +146,7 @@ impl Correlation {
 
     /// An SDK sent this trace request, which has been validated.
     pub fn learn(&mut self, body: &[u8]) {
-        self.sdk_sends_spans = true;
+        self.sdk_traces = true;
         for span in otlp::invocation_spans(body) {
             let rank = if span.is_server_root { Rank::TellsAsRoot } else { Rank::Tells };
             match &span.request_id {
@@ -145,10 +156,16 @@ impl Correlation {
         }
     }
 
+    /// An SDK sent this logs request, which has been validated: records that name a trace are of an SDK that makes spans,
+    /// though it may send them later, or none of this trace.
+    pub fn learn_of_logs(&mut self, body: &[u8]) {
+        self.sdk_traces = self.sdk_traces || otlp::names_a_trace(body);
+    }
+
     /// This trace request was made here to stand for an invocation; says whether it is to, since no SDK sends a span of
     /// it.
     pub fn may_stand(&mut self, request_id: &str, body: &[u8]) -> bool {
-        if self.sdk_sends_spans && !self.known(request_id).is_some_and(Invocation::lacks_a_span_for_good) {
+        if self.sdk_traces && !self.known(request_id).is_some_and(Invocation::lacks_a_span_for_good) {
             return false;
         }
         for span in otlp::invocation_spans(body) {
@@ -175,12 +192,12 @@ impl Correlation {
     }
 
     fn span_of(&self, invocation: &Invocation) -> Option<TraceContext> {
-        let Invocation { request_id, span, xray, .. } = invocation;
+        let Invocation { request_id, span, xray, deadline_ms, .. } = invocation;
         if let Some((_, context)) = span {
             return Some(*context);
         }
-        if self.stand_ins.made_here && (!self.sdk_sends_spans || invocation.lacks_a_span_for_good()) {
-            return Some(TraceContext::of_invocation(request_id, xray.as_ref()));
+        if self.stand_ins.made_here && (!self.sdk_traces || invocation.lacks_a_span_for_good()) {
+            return Some(TraceContext::of_invocation(request_id, xray.as_ref(), *deadline_ms));
         }
         xray.as_ref().filter(|_| self.stand_ins.xray).and_then(Header::context)
     }
@@ -203,6 +220,7 @@ impl Correlation {
         let mut invocation = Invocation {
             request_id: request_id.to_owned(),
             xray: None,
+            deadline_ms: None,
             ran: None,
             span: None,
             told: false,
@@ -287,6 +305,10 @@ mod tests {
         ExportTraceServiceRequest { resource_spans }.encode_to_vec()
     }
 
+    fn at(at: u64) -> Invoked {
+        Invoked { at, deadline_ms: Some(at / MS + 3_000) }
+    }
+
     /// The span of an invocation, by its first byte.
     fn of(correlation: &Correlation, request_id: &str) -> Option<u8> {
         correlation.of(request_id).map(|context| context.span_id[0])
@@ -300,9 +322,9 @@ mod tests {
     fn a_span_that_tells_the_request_id_stands_for_it_whenever_it_comes() {
         let mut correlation = Correlation::new(NOTHING);
         correlation.learn(&request(vec![telling("early", span(1))]));
-        correlation.invoked("early", None, 100 * MS);
+        correlation.invoked("early", None, at(100 * MS));
         correlation.ended(200 * MS);
-        correlation.invoked("late", None, 300 * MS);
+        correlation.invoked("late", None, at(300 * MS));
         correlation.ended(400 * MS);
         correlation.learn(&request(vec![span(2), telling("late", span(3)), telling("late", span(4))]));
         assert_eq!((of(&correlation, "early"), of(&correlation, "late")), (Some(1), Some(3)));
@@ -313,14 +335,14 @@ mod tests {
     fn a_servers_root_stands_for_the_invocation_in_which_it_started() {
         let mut correlation = Correlation::new(NOTHING);
         correlation.learn(&request(vec![root(1, 40 * MS)]));
-        correlation.invoked("a", None, 100 * MS);
+        correlation.invoked("a", None, at(100 * MS));
         assert_eq!(of(&correlation, "a"), None, "what is served during init is no invocation");
         correlation.ended(110 * MS);
-        correlation.invoked("b", None, 120 * MS);
+        correlation.invoked("b", None, at(120 * MS));
         correlation.learn(&request(vec![root(2, 101 * MS), root(3, 111 * MS)]));
         assert_eq!((of(&correlation, "a"), of(&correlation, "b")), (Some(2), Some(3)));
         correlation.ended(130 * MS);
-        correlation.invoked("c", None, 200 * MS);
+        correlation.invoked("c", None, at(200 * MS));
         correlation.learn(&request(vec![root(4, 140 * MS), span(5)]));
         assert_eq!(of(&correlation, "c"), None);
     }
@@ -331,20 +353,20 @@ mod tests {
         correlation.ended(50 * MS);
         correlation.learn(&request((1..=100).map(|id| root(id, 60 * MS)).collect()));
         assert_eq!(correlation.early.len(), EARLY);
-        correlation.invoked("a", None, 100 * MS);
+        correlation.invoked("a", None, at(100 * MS));
         assert_eq!(of(&correlation, "a"), Some(1));
         // Such as a readiness check at the end of init.
         correlation.learn(&request(vec![root(101, 70 * MS), root(102, 100 * MS)]));
         assert_eq!(of(&correlation, "a"), Some(102), "it started after INVOKE had come");
         correlation.ended(200 * MS);
-        correlation.invoked("b", None, 210 * MS);
+        correlation.invoked("b", None, at(210 * MS));
         assert_eq!(of(&correlation, "b"), None);
     }
 
     #[test]
     fn what_tells_the_request_id_beats_what_only_started_meanwhile_and_a_root_beats_its_children() {
         let mut correlation = Correlation::new(NOTHING);
-        correlation.invoked("a", None, 100 * MS);
+        correlation.invoked("a", None, at(100 * MS));
         let mut found = |span| {
             correlation.learn(&request(vec![span]));
             of(&correlation, "a")
@@ -357,11 +379,11 @@ mod tests {
     }
 
     #[test]
-    fn a_span_made_here_stands_until_an_sdk_sends_spans() {
+    fn a_span_made_here_stands_until_an_sdk_traces() {
         let mut correlation = Correlation::new(BOTH);
-        correlation.invoked("a", xray(), 100 * MS);
-        correlation.invoked("b", xray(), 200 * MS);
-        let derived = TraceContext::of_invocation("a", xray().as_ref());
+        correlation.invoked("a", xray(), at(100 * MS));
+        correlation.invoked("b", xray(), at(200 * MS));
+        let derived = TraceContext::of_invocation("a", xray().as_ref(), Some(3_100));
         assert_eq!(correlation.of("a"), Some(derived), "before it is made");
         assert!(correlation.may_stand("a", &request(vec![telling("a", root(1, 0)), span(2)])));
         assert_eq!(of(&correlation, "a"), Some(1));
@@ -373,11 +395,40 @@ mod tests {
     }
 
     #[test]
+    fn an_sdk_that_samples_is_known_by_its_log_records() {
+        use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+        use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+        let logs = |trace_id: &[u8]| {
+            let log_records =
+                vec![LogRecord::default(), LogRecord { trace_id: trace_id.to_vec(), ..LogRecord::default() }];
+            let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
+            let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
+            ExportLogsServiceRequest { resource_logs }.encode_to_vec()
+        };
+        let mut correlation = Correlation::new(BOTH);
+        correlation.learn_of_logs(&logs(&[]));
+        assert!(correlation.may_stand("a", &request(vec![telling("a", root(1, 0))])));
+        correlation.learn_of_logs(&logs(&[7; 16]));
+        assert!(!correlation.may_stand("b", &request(vec![telling("b", root(2, 0))])));
+    }
+
+    #[test]
+    fn a_repeated_invocation_has_a_span_made_here_for_each_attempt() {
+        let mut correlation = Correlation::new(BOTH);
+        correlation.invoked("a", None, at(100 * MS));
+        let first = correlation.of("a");
+        correlation.ended(200 * MS);
+        correlation.invoked("a", None, at(300 * MS));
+        let second = correlation.of("a");
+        assert!(first.is_some() && second.is_some() && first != second, "{first:?} {second:?}");
+    }
+
+    #[test]
     fn a_span_made_here_stands_for_an_invocation_that_was_cut_off_before_its_sdk_sent_one() {
         let mut correlation = Correlation::new(BOTH);
         correlation.learn(&request(vec![span(1)]));
         for request_id in ["told", "cut off", "repeated"] {
-            correlation.invoked(request_id, xray(), 100 * MS);
+            correlation.invoked(request_id, xray(), at(100 * MS));
             assert_eq!(of(&correlation, request_id), Some(0x2b));
             if request_id == "told" {
                 correlation.learn(&request(vec![telling("told", span(2))]));
@@ -387,13 +438,13 @@ mod tests {
         }
         assert!(!correlation.may_stand("told", &request(vec![telling("told", root(3, 0))])));
         assert_eq!(of(&correlation, "told"), Some(2));
-        let derived = TraceContext::of_invocation("cut off", xray().as_ref());
+        let derived = TraceContext::of_invocation("cut off", xray().as_ref(), Some(3_100));
         assert_eq!(correlation.of("cut off"), Some(derived), "before it is made");
         for _ in ["the span", "its phases"] {
             assert!(correlation.may_stand("cut off", &request(vec![telling("cut off", root(4, 0))])));
         }
         assert_eq!(of(&correlation, "cut off"), Some(4));
-        correlation.invoked("repeated", xray(), 300 * MS);
+        correlation.invoked("repeated", xray(), at(300 * MS));
         assert!(!correlation.may_stand("repeated", &request(vec![telling("repeated", root(5, 0))])));
     }
 
@@ -402,10 +453,10 @@ mod tests {
         let mut asked = Correlation::new(StandIns { xray: true, ..NOTHING });
         let mut not_asked = Correlation::new(NOTHING);
         for correlation in [&mut asked, &mut not_asked] {
-            correlation.invoked("a", xray(), 100 * MS);
+            correlation.invoked("a", xray(), at(100 * MS));
             correlation.started("a", None);
             correlation.started("b", xray());
-            correlation.invoked("c", None, 200 * MS);
+            correlation.invoked("c", None, at(200 * MS));
         }
         assert_eq!(of(&asked, "a"), Some(0x2b));
         assert_eq!(of(&asked, "b"), Some(0x2b));
@@ -416,10 +467,10 @@ mod tests {
     #[test]
     fn a_repeated_invocation_has_a_span_of_its_own() {
         let mut correlation = Correlation::new(NOTHING);
-        correlation.invoked("a", None, 100 * MS);
+        correlation.invoked("a", None, at(100 * MS));
         correlation.learn(&request(vec![telling("a", span(1))]));
         correlation.ended(200 * MS);
-        correlation.invoked("a", None, 300 * MS);
+        correlation.invoked("a", None, at(300 * MS));
         assert_eq!(of(&correlation, "a"), None);
         correlation.learn(&request(vec![telling("a", span(2))]));
         assert_eq!(of(&correlation, "a"), Some(2));
@@ -428,7 +479,7 @@ mod tests {
     #[test]
     fn old_invocations_are_forgotten_but_not_the_running_one() {
         let mut correlation = Correlation::new(NOTHING);
-        correlation.invoked("mine", None, 100 * MS);
+        correlation.invoked("mine", None, at(100 * MS));
         for number in 0..1000 {
             correlation.learn(&request(vec![telling(&number.to_string(), span(1))]));
         }

@@ -18,12 +18,24 @@ impl TraceContext {
     /// logs can name it before it is made.
     ///
     /// The trace is that of X-Ray where there is one, so that services which hand that on meet in it; else it is the
-    /// request id, a UUID, which has as many bits. The span id is the request id's last eight bytes.
-    pub fn of_invocation(request_id: &str, xray: Option<&xray::Header>) -> Self {
+    /// request id, a UUID, which has as many bits. The span id is the request id's last eight bytes, or, where INVOKE told
+    /// of a deadline, a hash of both: a repeated invocation has the same request id.
+    pub fn of_invocation(request_id: &str, xray: Option<&xray::Header>, deadline_ms: Option<u64>) -> Self {
         let uuid = uuid(request_id).unwrap_or_else(|| fnv_1a(request_id));
-        let (_, span_id) = uuid.split_last_chunk().unwrap_or((&[], &[0; 8]));
+        let of_attempt = deadline_ms.map_or(uuid, |deadline| fnv_1a(&format!("{request_id} {deadline}")));
+        Self::new(xray.map_or(uuid, |xray| xray.root), of_attempt)
+    }
+
+    /// A span of a trace of its own, both following from a text.
+    pub(super) fn of_text(text: &str) -> Self {
+        let hash = fnv_1a(text);
+        Self::new(hash, hash)
+    }
+
+    fn new(trace_id: [u8; 16], span: [u8; 16]) -> Self {
+        let (_, span_id) = span.split_last_chunk().unwrap_or((&[], &[0; 8]));
         Self {
-            trace_id: xray.map_or(uuid, |xray| xray.root),
+            trace_id,
             // W3C takes all zeros for no span.
             span_id: if *span_id == [0; 8] { [0xff; 8] } else { *span_id },
             sampled: true,
@@ -130,17 +142,26 @@ mod tests {
     #[test]
     fn an_invocation_is_its_request_id_within_the_trace_of_xray() {
         let request_id = "3da1f2dc-3222-475e-9205-e2e6c6318895";
-        let alone = TraceContext::of_invocation(request_id, None);
+        let alone = TraceContext::of_invocation(request_id, None, None);
         assert_eq!(hex(alone), "3da1f2dc3222475e9205e2e6c6318895 9205e2e6c6318895");
         let xray = xray::Header::read("Root=1-5759e988-bd862e3fe1be46a994272793");
-        let traced = TraceContext::of_invocation(request_id, xray.as_ref());
+        let traced = TraceContext::of_invocation(request_id, xray.as_ref(), None);
         assert_eq!(hex(traced), "5759e988bd862e3fe1be46a994272793 9205e2e6c6318895");
+    }
+
+    #[test]
+    fn attempts_at_one_invocation_are_spans_of_one_trace() {
+        let request_id = "3da1f2dc-3222-475e-9205-e2e6c6318895";
+        let attempts = [None, Some(1_795_263_410_000), Some(1_795_263_470_000)]
+            .map(|deadline| TraceContext::of_invocation(request_id, None, deadline));
+        assert!(attempts.iter().all(|attempt| attempt.trace_id == attempts[0].trace_id));
+        assert!(attempts[0] != attempts[1] && attempts[1] != attempts[2] && attempts[0] != attempts[2]);
     }
 
     #[test]
     fn a_request_id_that_is_no_uuid_is_hashed_and_no_id_is_ever_zero() {
         // The FNV page's own answer for "foobar".
-        let hashed = TraceContext::of_invocation("foobar", None);
+        let hashed = TraceContext::of_invocation("foobar", None, None);
         assert_eq!(hex(hashed), "343e1662793c64bf6f0d3597ba446f18 6f0d3597ba446f18");
         for request_id in [
             "",
@@ -149,7 +170,7 @@ mod tests {
             "3da1f2dc3222475e9205e2e6c6318895",
             "ää",
         ] {
-            let context = TraceContext::of_invocation(request_id, None);
+            let context = TraceContext::of_invocation(request_id, None, None);
             assert!(context.trace_id != [0; 16] && context.span_id != [0; 8], "{request_id}");
         }
     }

@@ -6,6 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::core::cadence::Beside;
 use crate::core::chunk::Chunk;
+use crate::core::correlation::Invoked;
 use crate::core::lifecycle::FlushReason;
 use crate::core::xray::Header;
 
@@ -77,8 +78,8 @@ pub struct Invocation {
     pub request_id: String,
     /// The trace that it is part of.
     pub xray: Option<Header>,
-    /// When INVOKE came, in nanoseconds since the epoch; `None` where it was `platform.start` that told.
-    pub invoked_at: Option<u64>,
+    /// What INVOKE said; `None` where it was `platform.start` that told.
+    pub invoked: Option<Invoked>,
 }
 
 /// The way into the pipeline.

@@ -36,6 +36,7 @@ use crate::core::health::{Health, Items};
 use crate::core::lifecycle::FlushReason;
 use crate::core::otlp::{self, Limits};
 use crate::core::patience::Patience;
+use crate::core::platform;
 use crate::core::resource::ResourceRules;
 use crate::core::retry::Verdict;
 use crate::core::signal::{PerSignal, Signal};
@@ -168,8 +169,8 @@ impl<E: Export> Pipeline<E> {
     fn obey(&mut self, control: Control) {
         match control {
             Control::Prepare => self.prepare(),
-            Control::Invocation(Invocation { request_id, xray, invoked_at }) => match invoked_at {
-                Some(time) => self.correlation.invoked(&request_id, xray, time),
+            Control::Invocation(Invocation { request_id, xray, invoked }) => match invoked {
+                Some(invoked) => self.correlation.invoked(&request_id, xray, invoked),
                 None => self.correlation.started(&request_id, xray),
             },
             Control::CutOff(request_id) => self.correlation.cut_off(&request_id),
@@ -264,13 +265,15 @@ impl<E: Export> Pipeline<E> {
     }
 
     fn ingest(&mut self, chunk: Chunk) {
-        let Chunk { signal, bytes, origin, invocation, .. } = chunk;
+        let Chunk { signal, mut bytes, origin, invocation, .. } = chunk;
         match (signal, origin, &invocation) {
             (Signal::Traces, Origin::Sdk, _) => self.correlation.learn(&bytes),
+            (Signal::Logs, Origin::Sdk, _) => self.correlation.learn_of_logs(&bytes),
             (Signal::Traces, Origin::Platform, Some(stands_for))
                 if !self.correlation.may_stand(stands_for, &bytes) =>
             {
-                return;
+                let Some(rest) = platform::adopted(&bytes, self.correlation.of(stands_for)) else { return };
+                bytes = rest;
             }
             _ => {}
         }

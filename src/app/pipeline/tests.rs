@@ -16,7 +16,7 @@ use super::handle::{CONTROL_RESERVE, QUEUE_LIMIT};
 use super::*;
 use crate::core::breaker::Retry;
 use crate::core::config;
-use crate::core::correlation::StandIns;
+use crate::core::correlation::{Invoked, StandIns};
 use crate::core::resource::Registration;
 use crate::core::retry::Failure;
 use crate::core::trace_context::TraceContext;
@@ -24,6 +24,8 @@ use crate::core::xray::Header;
 use crate::edge::clock::tests::freeze;
 
 const ACCEPTED: Verdict = Verdict::Accepted { rejected: 0 };
+/// Of every invocation.
+const DEADLINE_MS: u64 = 1_795_263_410_000;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn unavailable() -> Verdict {
@@ -132,10 +134,10 @@ impl Test {
     }
 
     fn invoke(&self, request_id: &str) {
-        let invoked_at = Some(clock::epoch_nanos());
+        let invoked = Some(Invoked { at: clock::epoch_nanos(), deadline_ms: Some(DEADLINE_MS) });
         let xray = Header::read("Root=1-5f35ae12-0c0fec141ab77a00bc047aa2;Parent=2be948a625588e32;Sampled=1");
         let request_id = request_id.to_owned();
-        self.handle.control(Control::Invocation(Invocation { request_id, xray, invoked_at }));
+        self.handle.control(Control::Invocation(Invocation { request_id, xray, invoked }));
         self.open();
     }
 
@@ -847,7 +849,7 @@ async fn what_leaves_before_the_span_made_here_names_it_already() {
     let flushed = test.flush(FlushReason::NearDeadline);
     let attempt = test.attempt().await;
     let xray = Header::read("Root=1-5f35ae12-0c0fec141ab77a00bc047aa2");
-    let derived = TraceContext::of_invocation("a", xray.as_ref());
+    let derived = TraceContext::of_invocation("a", xray.as_ref(), Some(DEADLINE_MS));
     assert_eq!(attempt.spans_named(), [Some(derived.span_id[0])]);
     attempt.answer(ACCEPTED);
     flushed.await.expect("flushed");
@@ -877,7 +879,8 @@ async fn after_an_outage_of_many_invocations_each_ones_logs_name_its_span() {
         test.handle.control(Control::Close);
     }
     let (named, _) = test.flushed(FlushReason::Shutdown).await;
-    let span = |number: u8| TraceContext::of_invocation(&number.to_string(), None).span_id[0];
+    let span =
+        |number: u8| TraceContext::of_invocation(&number.to_string(), None, Some(DEADLINE_MS)).span_id[0];
     let expected = (1..=INVOCATIONS).flat_map(|number| [Some(span(number)); 2]);
     assert_eq!(named, [None].into_iter().chain(expected).collect::<Vec<_>>());
 }

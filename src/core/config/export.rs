@@ -26,6 +26,16 @@ pub enum Exports {
     Awaited,
 }
 
+impl Exports {
+    /// Whether a signal has a way to the backend, or may still get one.
+    pub(super) fn may_lead_away(&self, signal: Signal) -> bool {
+        match self {
+            Self::Known(exports) => exports.of(signal).is_some(),
+            Self::Awaited => true,
+        }
+    }
+}
+
 /// The way of one signal to the backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Export {

@@ -35,7 +35,7 @@ use crate::core::logs::filter::{Expression, Mask};
 use crate::core::logs::{self, Severity};
 use crate::core::platform;
 use crate::core::secret_ref::{SecretRef, Secrets};
-use crate::core::signal::PerSignal;
+use crate::core::signal::{PerSignal, Signal};
 
 /// The environment, as read once at startup.
 pub type Variables = BTreeMap<String, String>;
@@ -221,8 +221,10 @@ fn read_with(variables: &Variables, secrets: Option<&Secrets>) -> Outcome {
     let resource_attributes = reader.resolved("ROTEL_OTEL_RESOURCE_ATTRIBUTES", value::attributes);
     let resource_attributes_awaited = resource_attributes == reader::Read::Awaited;
     let platform_events = reader.platform_events();
+    let exports = reader.exports(&[&receiver.grpc, &receiver.http, &telemetry_endpoint]);
     let config = Config {
-        exports: reader.exports(&[&receiver.grpc, &receiver.http, &telemetry_endpoint]),
+        stand_ins: reader.stand_ins(platform_events.spans && exports.may_lead_away(Signal::Traces)),
+        exports,
         receiver,
         telemetry_endpoint,
         telemetry_types: reader.telemetry_types(),
@@ -236,7 +238,6 @@ fn read_with(variables: &Variables, secrets: Option<&Secrets>) -> Outcome {
         buffer_max_bytes: reader.buffer_max_bytes(&function),
         flush_strategy: reader.flush_strategy(),
         internal_telemetry: reader.parsed("ROTEL_ENABLE_INTERNAL_TELEMETRY", value::boolean).unwrap_or(false),
-        stand_ins: reader.stand_ins(platform_events.spans),
         log_filter: reader.log_filter(),
         on_init_error: reader.on_init_error(),
         log: reader.log(),

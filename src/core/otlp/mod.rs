@@ -24,6 +24,6 @@ pub use json::json_to_protobuf;
 pub use resource::edit_resources;
 pub use spans::{InvocationSpan, invocation_spans};
 pub use split::{Limits, Part, split};
-pub use stamp::{STAMP_MOST, stamp};
+pub use stamp::{STAMP_MOST, names_a_trace, stamp};
 pub use validate::{Malformed, validate};
 pub use wire::Fault;

@@ -30,6 +30,20 @@ pub fn stamp(body: &Bytes, context: &TraceContext) -> Bytes {
     Bytes::from(out)
 }
 
+/// Whether a record of a validated logs request names a trace.
+pub fn names_a_trace(body: &[u8]) -> bool {
+    any_names_a_trace(body, &LEVELS)
+}
+
+fn any_names_a_trace(message: &[u8], levels: &[u32]) -> bool {
+    match levels.split_first() {
+        Some((tag, inner)) => {
+            fields(message).any(|field| field.tag == *tag && any_names_a_trace(field.content, inner))
+        }
+        None => has_trace_id(message),
+    }
+}
+
 fn encoded(context: &TraceContext) -> Vec<u8> {
     let TraceContext { trace_id, span_id, sampled } = context;
     let mut stamp = Vec::with_capacity(STAMP_LEN);
@@ -45,7 +59,7 @@ fn encoded(context: &TraceContext) -> Vec<u8> {
 /// The length that a message will have; without levels below it, it is a record.
 fn stamped_len(message: &[u8], levels: &[u32]) -> usize {
     let Some((tag, inner)) = levels.split_first() else {
-        return message.len() + if names_a_trace(message) { 0 } else { STAMP_LEN };
+        return message.len() + if has_trace_id(message) { 0 } else { STAMP_LEN };
     };
     let len = |field: Field<'_>| {
         if field.tag == *tag { grown_len(&field, stamped_len(field.content, inner)) } else { field.raw.len() }
@@ -77,7 +91,7 @@ fn put_stamped(out: &mut Vec<u8>, message: &[u8], levels: &[u32], stamp: &[u8]) 
     }
 }
 
-fn names_a_trace(record: &[u8]) -> bool {
+fn has_trace_id(record: &[u8]) -> bool {
     fields(record).filter(|field| field.tag == TRACE_ID).last().is_some_and(|field| !field.content.is_empty())
 }
 

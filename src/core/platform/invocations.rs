@@ -34,6 +34,8 @@ pub(super) struct Invocation {
     pub(super) first: bool,
     /// When INVOKE reached us.
     pub(super) invoked: Option<u64>,
+    /// The function's deadline, in milliseconds, as INVOKE tells it.
+    pub(super) deadline_ms: Option<u64>,
     /// `platform.start`.
     pub(super) started: Option<u64>,
     /// `platform.runtimeDone`.
@@ -64,6 +66,7 @@ impl Invocation {
             xray: None,
             first,
             invoked: None,
+            deadline_ms: None,
             started: None,
             done: None,
             reported: None,
@@ -99,6 +102,7 @@ pub(super) struct Ended {
     pub(super) request_id: Arc<str>,
     pub(super) arn: Option<String>,
     pub(super) xray: Option<xray::Header>,
+    pub(super) deadline_ms: Option<u64>,
     pub(super) cold: bool,
     pub(super) reported: bool,
     pub(super) from: u64,
@@ -115,6 +119,7 @@ impl Ended {
             request_id: Arc::clone(&invocation.request_id),
             arn: invocation.arn.clone(),
             xray: invocation.xray,
+            deadline_ms: invocation.deadline_ms,
             cold: invocation.first && somebody_waits,
             reported: invocation.reported.is_some(),
             from: from.min(end.time),
@@ -124,7 +129,7 @@ impl Ended {
 
     /// Its span.
     pub(super) fn context(&self) -> TraceContext {
-        TraceContext::of_invocation(&self.request_id, self.xray.as_ref())
+        TraceContext::of_invocation(&self.request_id, self.xray.as_ref(), self.deadline_ms)
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Made {
 impl Made {
     /// Nothing was made.
     pub fn is_empty(&self) -> bool {
-        self.spans.is_empty() && self.logs.is_empty() && self.metrics.is_empty()
+        self.spans.is_empty() && self.logs.is_empty() && self.metrics.is_empty() && self.cut_off.is_empty()
     }
 
     /// The request ids of the invocations in the midst of which the function was ended, so that its SDK had no time to

@@ -6,6 +6,7 @@
 //! What only the report has goes with what leaves next. How the end of a function that cannot tell of it itself is told:
 //! [`Outcome`]. Which spans are sent is the pipeline's decision, which knows whether the SDK sent its own.
 
+mod adopted;
 mod invocations;
 mod logs;
 mod made;
@@ -19,6 +20,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+pub use self::adopted::adopted;
 use self::invocations::{End, Ended, Invocations};
 pub use self::made::{Made, SCOPE};
 use self::meter::{Instrument, Meter};
@@ -57,6 +59,19 @@ pub struct Settings {
     pub beginning: Beginning,
     /// The spans of X-Ray can be found where ours go, so that they can be parents.
     pub xray_parents: bool,
+}
+
+/// What INVOKE tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Invoke<'a> {
+    /// Of the invocation.
+    pub request_id: &'a str,
+    /// The ARN that was invoked.
+    pub arn: Option<&'a str>,
+    /// The trace that it is part of, if the platform says.
+    pub xray: Option<xray::Header>,
+    /// The function's deadline, in milliseconds since the epoch.
+    pub deadline_ms: Option<u64>,
 }
 
 /// What comes before the first invocation.
@@ -105,12 +120,13 @@ impl Platform {
     }
 
     /// INVOKE came, at `now` in nanoseconds since the epoch.
-    pub fn invoked(&mut self, request_id: &str, arn: Option<&str>, xray: Option<xray::Header>, now: u64) {
+    pub fn invoked(&mut self, invoke: &Invoke<'_>, now: u64) {
         self.tell_ends(now);
-        if let Some(invocation) = self.invocations.invoked(request_id) {
+        if let Some(invocation) = self.invocations.invoked(invoke.request_id) {
             invocation.invoked = Some(now);
-            invocation.arn = arn.map(str::to_owned);
-            invocation.xray = invocation.xray.or(xray);
+            invocation.arn = invoke.arn.map(str::to_owned);
+            invocation.xray = invocation.xray.or(invoke.xray);
+            invocation.deadline_ms = invoke.deadline_ms;
         }
     }
 
@@ -131,7 +147,7 @@ impl Platform {
                 ended.extend(Ended::of(invocation, self.settings.beginning != Beginning::Ahead));
             }
             for ended in ended {
-                self.conclude(&ended);
+                self.note_cut_off(&ended);
             }
         }
         self.tell_ends(now);
@@ -192,14 +208,14 @@ impl Platform {
         let news = invocation.end_by(record, record.metrics.duration, time);
         let Some(ended) = Ended::of(invocation, self.settings.beginning != Beginning::Ahead) else { return };
         if news {
-            self.conclude(&ended);
+            self.note_cut_off(&ended);
         }
+        self.tell_end(&ended, None, now);
         if let Some(bytes) = record.metrics.produced_bytes {
             self.meter.record(Instrument::ProducedBytes, bytes, ended.from, time);
         }
         self.show_phases(&ended, record);
         self.log_invocation(Moment::RuntimeDone, request_id, record, (time, now));
-        self.tell_end(&ended, None, now);
     }
 
     fn reported(&mut self, request_id: &str, record: &Record, time: u64, now: u64) {
@@ -220,8 +236,9 @@ impl Platform {
         }
         let Some(ended) = Ended::of(invocation, self.settings.beginning != Beginning::Ahead) else { return };
         if news {
-            self.conclude(&ended);
+            self.note_cut_off(&ended);
         }
+        self.tell_end(&ended, memory, now);
         let overhead: f64 = record
             .spans
             .iter()
@@ -254,7 +271,6 @@ impl Platform {
         }
         self.show_phases(&ended, record);
         self.log_invocation(Moment::Report, request_id, record, (time, now));
-        self.tell_end(&ended, memory, now);
     }
 
     fn changed(&mut self, change: Change, record: &Record, time: u64, now: u64) {
@@ -319,7 +335,15 @@ impl Platform {
         }
     }
 
-    /// Counts an invocation and makes its span, once.
+    /// Where an SDK makes spans, that of an invocation which was cut off will not come: its logs are to name the one made
+    /// here, however long that waits.
+    fn note_cut_off(&mut self, ended: &Ended) {
+        if self.settings.wanted.spans && ended.end.outcome.is_cut_off() {
+            self.made.cut_off.push(Arc::clone(&ended.request_id));
+        }
+    }
+
+    /// Counts an invocation and makes its span.
     fn conclude(&mut self, ended: &Ended) {
         let (from, to) = (ended.from, ended.end.time);
         let instrument = match ended.end.outcome {
@@ -337,9 +361,6 @@ impl Platform {
         self.due = true;
         if !self.settings.wanted.spans {
             return;
-        }
-        if ended.end.outcome.is_cut_off() {
-            self.made.cut_off.push(Arc::clone(&ended.request_id));
         }
         let context = ended.context();
         // A parent that is nowhere to be found makes a trace look as if its beginning were missing.
@@ -360,8 +381,8 @@ impl Platform {
         )];
         if ended.cold {
             let place = Place::under(context, &ended.request_id);
-            spans.extend(self.init.take_spans("init", place));
-            spans.extend(self.restore.take_spans("restore", place));
+            spans.extend(self.init.take_spans(spans::INIT, place));
+            spans.extend(self.restore.take_spans(spans::RESTORE, place));
         }
         self.made.spans.push((Some(Arc::clone(&ended.request_id)), spans));
     }
@@ -384,7 +405,7 @@ impl Platform {
     fn show_stages_alone(&mut self) {
         self.show_init_alone();
         show_alone(
-            "restore",
+            spans::RESTORE,
             &mut self.restore,
             self.instance_id.as_deref(),
             self.settings.wanted,
@@ -393,7 +414,13 @@ impl Platform {
     }
 
     fn show_init_alone(&mut self) {
-        show_alone("init", &mut self.init, self.instance_id.as_deref(), self.settings.wanted, &mut self.made);
+        show_alone(
+            spans::INIT,
+            &mut self.init,
+            self.instance_id.as_deref(),
+            self.settings.wanted,
+            &mut self.made,
+        );
     }
 
     fn log_invocation(&mut self, moment: Moment, request_id: &str, record: &Record, times: (u64, u64)) {
@@ -403,7 +430,8 @@ impl Platform {
         }
     }
 
-    /// Makes the log record of an invocation's end, if it is due. A crash waits for what the report says of the memory.
+    /// Tells of an invocation's end, once: counts it and makes its span, and the log record where the function cannot tell.
+    /// A crash waits for what the report says of the memory.
     fn tell_end(&mut self, ended: &Ended, memory: Option<(f64, f64)>, now: u64) {
         let waits = ended.end.outcome == Outcome::Crash && !ended.reported;
         if waits || !ended.end.untold {
@@ -414,10 +442,11 @@ impl Platform {
                 end.untold = false;
             }
         }
+        self.conclude(ended);
         self.push_end(ended, memory, now);
     }
 
-    /// Makes the log records of all ends that are not told yet, because nothing more will be known of them in time.
+    /// Tells of all ends that are not told yet, because nothing more will be known of them in time.
     fn tell_ends(&mut self, now: u64) {
         let mut untold = Vec::new();
         for invocation in self.invocations.iter_mut() {
@@ -430,6 +459,7 @@ impl Platform {
             }
         }
         for ended in untold {
+            self.conclude(&ended);
             self.push_end(&ended, None, now);
         }
     }
@@ -448,7 +478,7 @@ impl Platform {
 fn show_alone(name: &str, stage: &mut Stage, instance_id: Option<&str>, wanted: Wanted, made: &mut Made) {
     let Some((from, _)) = stage.interval().filter(|_| wanted.spans) else { return };
     let seed = format!("{name} {from} {}", instance_id.unwrap_or_default());
-    let trace_id = TraceContext::of_invocation(&seed, None).trace_id;
+    let trace_id = TraceContext::of_text(&seed).trace_id;
     let spans = stage.take_spans(name, Place { trace_id, parent: None, seed: &seed });
     if !spans.is_empty() {
         made.spans.push((None, spans));

@@ -14,6 +14,10 @@ use crate::core::logs::REQUEST_ID;
 use crate::core::telemetry;
 use crate::core::trace_context::TraceContext;
 
+/// What an environment goes through before its first invocation, by the names of the spans.
+pub(super) const STAGES: [&str; 2] = [INIT, RESTORE];
+pub(super) const INIT: &str = "init";
+pub(super) const RESTORE: &str = "restore";
 /// W3C's flag of a span that is recorded.
 const SAMPLED: u32 = 1;
 
@@ -63,7 +67,7 @@ pub(super) fn invocation(context: TraceContext, invoked: &Invoked<'_>) -> Span {
 /// A span of the platform's, below an invocation's or a trace of its own.
 pub(super) fn part(place: Place<'_>, name: &str, (from, to): (u64, u64)) -> Span {
     // Two phases of one name begin at different times.
-    let id = TraceContext::of_invocation(&format!("{} {name} {from}", place.seed), None);
+    let id = TraceContext::of_text(&format!("{} {name} {from}", place.seed));
     let context = TraceContext { trace_id: place.trace_id, ..id };
     let mut span = span(context, name, (from, to), Vec::new());
     span.kind = SpanKind::Internal.into();

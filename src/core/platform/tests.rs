@@ -1,4 +1,5 @@
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value as Any};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::core::attribute::string;
+use crate::core::signal::Signal;
 use crate::core::telemetry;
 
 const MS: u64 = 1_000_000;
@@ -189,33 +191,38 @@ fn attributes(attributes: &[KeyValue]) -> String {
     attributes.iter().map(shown).collect::<Vec<_>>().join(" ")
 }
 
+fn invoke(request_id: &str) -> Invoke<'_> {
+    Invoke { request_id, arn: None, xray: None, deadline_ms: Some(ZERO / MS + 3_000) }
+}
+
 #[test]
 fn a_cold_invocation_gives_spans_and_metrics_and_its_report_goes_with_the_next() {
     let mut platform = platform(DEFAULT);
     assert_eq!(shown(&deliver(&mut platform, &init())), "");
-    platform.invoked(A, Some("arn:aws:lambda:eu-west-1:1:function:orders"), None, ZERO + 132 * MS);
+    let arn = Some("arn:aws:lambda:eu-west-1:1:function:orders");
+    platform.invoked(&Invoke { arn, ..invoke(A) }, ZERO + 132 * MS);
     insta::assert_snapshot!(shown(&deliver(&mut platform, &[start(130, A), done(270, A)])), @"
-    span of 6d68 62e9/-/89b8 Server 130..270 orders
+    span of 6d68 62e9/-/f4bf Server 130..270 orders
         faas.invocation_id=6d68ca91-49c9-448d-89b8-7ca3e6dc66aa faas.coldstart=true aws.lambda.invoked_arn=arn:aws:lambda:eu-west-1:1:function:orders
-    span of 6d68 62e9/89b8/0b11 Internal 0..125 init
+    span of 6d68 62e9/f4bf/0b11 Internal 0..125 init
     span of 6d68 62e9/0b11/2e29 Internal 0..100 init runtime
-    span of 6d68 62e9/89b8/375b Internal 130..250 responseLatency
-    span of 6d68 62e9/89b8/e96b Internal 250..250 responseDuration
-    span of 6d68 62e9/89b8/c16f Internal 251..270 runtimeOverhead
+    span of 6d68 62e9/f4bf/375b Internal 130..250 responseLatency
+    span of 6d68 62e9/f4bf/e96b Internal 250..250 responseDuration
+    span of 6d68 62e9/f4bf/c16f Internal 251..270 runtimeOverhead
     faas.invocations 130..270 AsInt(1) {invocation}
     faas.coldstarts 130..270 AsInt(1) {coldstart}
     faas.invoke_duration 130..270 0.14 in buckets 6:1 s
     faas.init_duration 1..126 0.125 in buckets 6:1 s
     aws.lambda.produced_bytes 130..270 AsInt(16) By
     ");
-    platform.invoked(B, None, None, ZERO + 1_001 * MS);
-    insta::assert_snapshot!(shown(&deliver(&mut platform, &[report(291, A)])), @"span of 6d68 62e9/89b8/909d Internal 271..291 extensionOverhead");
+    platform.invoked(&invoke(B), ZERO + 1_001 * MS);
+    insta::assert_snapshot!(shown(&deliver(&mut platform, &[report(291, A)])), @"span of 6d68 62e9/f4bf/909d Internal 271..291 extensionOverhead");
     insta::assert_snapshot!(shown(&deliver(&mut platform, &[start(1_000, B), done(1_140, B)])), @"
-    span of 79b4 62e9/-/9700 Server 1000..1140 orders
+    span of 79b4 62e9/-/eddc Server 1000..1140 orders
         faas.invocation_id=79b4f56e-95b1-4643-9700-2807f4e68189 faas.coldstart=false
-    span of 79b4 62e9/9700/040b Internal 1000..1120 responseLatency
-    span of 79b4 62e9/9700/24a9 Internal 1120..1120 responseDuration
-    span of 79b4 62e9/9700/546c Internal 1121..1140 runtimeOverhead
+    span of 79b4 62e9/eddc/040b Internal 1000..1120 responseLatency
+    span of 79b4 62e9/eddc/24a9 Internal 1120..1120 responseDuration
+    span of 79b4 62e9/eddc/546c Internal 1121..1140 runtimeOverhead
     faas.invocations 1000..1140 AsInt(1) {invocation}
     faas.invoke_duration 1000..1140 0.14 in buckets 6:1 s
     faas.mem_usage 130..291 88080384 in buckets 2:1 By
@@ -234,7 +241,7 @@ fn what_comes_twice_counts_once() {
     let once = shown(&deliver(&mut platform, &events));
     assert!(once.contains("faas.invocations") && once.contains("REPORT"), "{once}");
     assert_eq!(shown(&deliver(&mut platform, &events)), "");
-    platform.invoked(A, None, None, ZERO + 131 * MS);
+    platform.invoked(&invoke(A), ZERO + 131 * MS);
     platform.shut_down(ShutdownReason::Spindown, ZERO + 2_000 * MS);
     assert_eq!(shown(&deliver(&mut platform, &events)), "");
 }
@@ -271,10 +278,10 @@ fn an_invocation_of_which_only_the_end_is_told_has_its_length() {
 #[test]
 fn an_asynchronous_invocation_that_is_repeated_counts_again() {
     let mut platform = platform(DEFAULT);
-    platform.invoked(A, None, None, ZERO + 130 * MS);
+    platform.invoked(&invoke(A), ZERO + 130 * MS);
     let first = shown(&deliver(&mut platform, &[start(130, A), failed(270, A, "error", "Function.Unknown")]));
     assert!(first.contains("faas.errors"), "{first}");
-    platform.invoked(A, None, None, ZERO + 1_000 * MS);
+    platform.invoked(&invoke(A), ZERO + 1_000 * MS);
     // The first of the two again, and its report twice.
     let old = [start(130, A), failed(270, A, "error", "Function.Unknown"), report(291, A)];
     assert_eq!(shown(&deliver(&mut platform, &old)).lines().count(), 1, "the report's phase");
@@ -293,11 +300,11 @@ fn an_asynchronous_invocation_that_is_repeated_counts_again() {
 #[test]
 fn a_timeout_is_told_at_once() {
     let mut platform = platform(DEFAULT);
-    platform.invoked(A, None, None, ZERO + 130 * MS);
+    platform.invoked(&invoke(A), ZERO + 130 * MS);
     insta::assert_snapshot!(shown(&deliver(&mut platform, &[start(130, A), failed(270, A, "timeout", "Sandbox.Timedout")])), @r#"
     log of 6d68 at 270: error the invocation 6d68ca91-49c9-448d-89b8-7ca3e6dc66aa timed out after 0.140 s (Sandbox.Timedout)
         aws.lambda.telemetry.type=platform aws.lambda.duration_ms=140 faas.invocation_id=6d68ca91-49c9-448d-89b8-7ca3e6dc66aa aws.lambda.outcome=timeout error.type=Sandbox.Timedout
-    span of 6d68 62e9/-/89b8 Server 130..270 orders Error "timed out"
+    span of 6d68 62e9/-/f4bf Server 130..270 orders Error "timed out"
         faas.invocation_id=6d68ca91-49c9-448d-89b8-7ca3e6dc66aa faas.coldstart=true error.type=Sandbox.Timedout
     faas.coldstarts 130..270 AsInt(1) {coldstart}
     faas.timeouts 130..270 AsInt(1) {timeout}
@@ -321,41 +328,58 @@ fn a_crash_is_told_once_the_memory_is_known() {
 
     let mut spared = platform(DEFAULT);
     let made = shown(&deliver(&mut spared, &crash));
-    assert!(made.contains("faas.errors") && !made.contains("log of"), "{made}");
+    assert!(
+        made.contains("cut off 6d68") && !made.contains("Server") && !made.contains("faas.errors"),
+        "{made}"
+    );
     spared.shut_down(ShutdownReason::Failure, ZERO + 290 * MS);
-    insta::assert_snapshot!(shown(&spared.take()), @"
+    insta::assert_snapshot!(shown(&spared.take()), @r#"
     log of 6d68 at 270: error the invocation 6d68ca91-49c9-448d-89b8-7ca3e6dc66aa crashed after 0.140 s (Runtime.ExitError)
         aws.lambda.telemetry.type=platform aws.lambda.duration_ms=140 faas.invocation_id=6d68ca91-49c9-448d-89b8-7ca3e6dc66aa aws.lambda.outcome=crash error.type=Runtime.ExitError
-    ");
+    span of 6d68 62e9/-/89b8 Server 130..270 orders Error "crashed"
+        faas.invocation_id=6d68ca91-49c9-448d-89b8-7ca3e6dc66aa faas.coldstart=true error.type=Runtime.ExitError
+    faas.coldstarts 130..270 AsInt(1) {coldstart}
+    faas.errors 130..270 AsInt(1) {error}
+    faas.invoke_duration 130..270 0.14 in buckets 6:1 s
+    "#);
     assert!(!shown(&deliver(&mut spared, &[memory(128)])).contains("log of"));
 
     let mut exhausted = platform(DEFAULT);
     deliver(&mut exhausted, &crash);
-    insta::assert_snapshot!(shown(&deliver(&mut exhausted, &[memory(128)])), @"
+    insta::assert_snapshot!(shown(&deliver(&mut exhausted, &[memory(128)])), @r#"
     log of 6d68 at 270: error the invocation 6d68ca91-49c9-448d-89b8-7ca3e6dc66aa ran out of memory after 0.140 s, with 128 of 128 MB of memory used (Runtime.ExitError)
         aws.lambda.telemetry.type=platform aws.lambda.duration_ms=140 aws.lambda.max_memory_used_mb=128 aws.lambda.memory_size_mb=128 faas.invocation_id=6d68ca91-49c9-448d-89b8-7ca3e6dc66aa aws.lambda.outcome=out_of_memory error.type=Runtime.ExitError
-    ");
+    span of 6d68 62e9/-/89b8 Server 130..270 orders Error "ran out of memory"
+        faas.invocation_id=6d68ca91-49c9-448d-89b8-7ca3e6dc66aa faas.coldstart=true error.type=Runtime.ExitError
+    faas.coldstarts 130..270 AsInt(1) {coldstart}
+    faas.errors 130..270 AsInt(1) {error}
+    faas.invoke_duration 130..270 0.14 in buckets 6:1 s
+    faas.mem_usage 130..280 134217728 in buckets 2:1 By
+    aws.lambda.post_runtime_extensions_duration 130..280 0.01 in buckets 1:1 s
+    aws.lambda.memory_size 130..280 AsInt(134217728) By
+    "#);
     exhausted.shut_down(ShutdownReason::Failure, ZERO + 290 * MS);
     assert!(!shown(&exhausted.take()).contains("log of"));
 
     let mut next = platform(DEFAULT);
     deliver(&mut next, &crash);
-    next.invoked(B, None, None, ZERO + 1_000 * MS);
-    assert!(shown(&next.take()).contains("crashed"));
+    next.invoked(&invoke(B), ZERO + 1_000 * MS);
+    let told = shown(&next.take());
+    assert!(told.contains("log of") && told.contains("Server") && told.contains("faas.errors"), "{told}");
 }
 
 #[test]
 fn a_shutdown_with_a_reason_ends_the_invocation_that_runs() {
     let mut platform = platform(DEFAULT);
     // One whose end was lost.
-    platform.invoked(A, None, None, ZERO + 130 * MS);
-    platform.invoked(B, None, None, ZERO + 1_000 * MS);
+    platform.invoked(&invoke(A), ZERO + 130 * MS);
+    platform.invoked(&invoke(B), ZERO + 1_000 * MS);
     deliver(&mut platform, &[start(999, B)]);
     platform.shut_down(ShutdownReason::Timeout, ZERO + 3_999 * MS);
     insta::assert_snapshot!(shown(&platform.take()), @r#"
     log of 79b4 at 3999: error the invocation 79b4f56e-95b1-4643-9700-2807f4e68189 timed out after 3.000 s
         aws.lambda.telemetry.type=platform aws.lambda.duration_ms=3000 faas.invocation_id=79b4f56e-95b1-4643-9700-2807f4e68189 aws.lambda.outcome=timeout error.type=timeout
-    span of 79b4 62e9/-/9700 Server 999..3999 orders Error "timed out"
+    span of 79b4 62e9/-/eddc Server 999..3999 orders Error "timed out"
         faas.invocation_id=79b4f56e-95b1-4643-9700-2807f4e68189 faas.coldstart=false error.type=timeout
     faas.timeouts 999..3999 AsInt(1) {timeout}
     faas.invoke_duration 999..3999 3 in buckets 11:1 s
@@ -368,7 +392,7 @@ fn a_shutdown_with_a_reason_ends_the_invocation_that_runs() {
 #[test]
 fn a_spindown_ends_no_invocation() {
     let mut platform = platform(ALL);
-    platform.invoked(A, None, None, ZERO + 130 * MS);
+    platform.invoked(&invoke(A), ZERO + 130 * MS);
     platform.shut_down(ShutdownReason::Spindown, ZERO + 3_999 * MS);
     assert_eq!(shown(&platform.take()), "");
 }
@@ -404,6 +428,36 @@ fn an_init_that_nobody_waited_for_has_a_trace_of_its_own() {
         !first.contains("coldstart=true") && !first.contains("coldstarts") && !first.contains(" init"),
         "{first}"
     );
+}
+
+#[test]
+fn where_an_sdk_tells_of_an_invocation_only_what_came_before_it_is_added() {
+    let span_of_sdk = TraceContext { trace_id: [7; 16], span_id: [8; 8], sampled: true };
+    let adopted = |events: &[Value], span| {
+        let mut platform = platform(DEFAULT);
+        deliver(&mut platform, &init());
+        let chunks = deliver(&mut platform, events).into_chunks(&Resource::default());
+        let traces = chunks.iter().find(|chunk| chunk.signal == Signal::Traces).expect("spans");
+        let request =
+            ExportTraceServiceRequest::decode(super::adopted(&traces.bytes, span)?.as_ref()).expect("spans");
+        let scopes = request.resource_spans.into_iter().flat_map(|group| group.scope_spans);
+        let spans = scopes.flat_map(|scope| scope.spans).collect();
+        Some(shown(&Made { spans: vec![(None, spans)], ..Made::default() }))
+    };
+    let cold = [start(130, A), done(270, A)];
+    insta::assert_snapshot!(adopted(&cold, Some(span_of_sdk)).expect("spans"), @"
+    span of - 0707/0808/0b11 Internal 0..125 init
+    span of - 0707/0b11/2e29 Internal 0..100 init runtime
+    ");
+    insta::assert_snapshot!(adopted(&cold, None).expect("spans"), @"
+    span of - 62e9/-/0b11 Internal 0..125 init
+    span of - 62e9/0b11/2e29 Internal 0..100 init runtime
+    ");
+    let mut warm = platform(DEFAULT);
+    deliver(&mut warm, &cold);
+    let chunks = deliver(&mut warm, &[start(1_000, B), done(1_140, B)]).into_chunks(&Resource::default());
+    let traces = chunks.iter().find(|chunk| chunk.signal == Signal::Traces).expect("spans");
+    assert_eq!(super::adopted(&traces.bytes, Some(span_of_sdk)), None);
 }
 
 #[test]
@@ -591,7 +645,7 @@ fn an_invocation_adds_less_than_four_kilobytes_before_compression_and_less_than_
     let made = deliver(&mut platform, &[report(291, A), start(1_000, B), done(1_140, B)]);
     let chunks = made.into_chunks(&resource);
     let (mut plain, mut compressed) = (0, 0);
-    for signal in crate::core::signal::Signal::ALL {
+    for signal in Signal::ALL {
         let bytes: Vec<u8> = chunks
             .iter()
             .filter(|chunk| chunk.signal == signal)
@@ -609,7 +663,7 @@ fn an_invocation_adds_less_than_four_kilobytes_before_compression_and_less_than_
     }
     println!("an invocation: {plain} bytes, gzip {compressed}");
     assert!(plain < 4_000 && compressed < 2_000, "{plain} {compressed}");
-    let metrics = chunks.iter().find(|chunk| chunk.signal == crate::core::signal::Signal::Metrics).unwrap();
+    let metrics = chunks.iter().find(|chunk| chunk.signal == Signal::Metrics).unwrap();
     let request = ExportMetricsServiceRequest::decode(metrics.bytes.as_ref()).unwrap();
     assert_eq!(request.resource_metrics[0].scope_metrics[0].metrics.len(), metrics.items);
 }
