@@ -41,10 +41,9 @@ test:
 faults: build
 	$(CARGO) test --locked --test faults -- --extension $(EXTENSION)
 
-## What parsing and encoding log lines costs, beside plain parsing of the same bytes. This crate optimized, the others as
-## in every test.
+## What parsing and encoding log lines costs, beside plain parsing of the same bytes, against its target.
 bench-logs:
-	CARGO_PROFILE_TEST_OPT_LEVEL=3 $(CARGO) test --locked --test logs -- --ignored --nocapture
+	$(CARGO) bench --locked --package rotel-core --bench logs
 
 ## Publishes the layer's zips with the AWS CLI; REGIONS="…", ARCHS="…", LAYER_PREFIX=… choose, DRY_RUN=1 only prints.
 publish:

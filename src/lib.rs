@@ -4,7 +4,8 @@
 //!
 //! **[`core`]** decides: pure functions and plain state machines, without tokio, sockets, files, environment or clock; time
 //! comes in as an argument. **[`edge`]** touches the world: one file per neighbour, none importing another except the
-//! shared HTTP and TLS pieces. **[`app`]** wires the two and owns the tasks. `tests/floor_plan.rs` fails on a breach.
+//! shared HTTP and TLS pieces. **[`app`]** wires the two and owns the tasks. `tests/floor_plan.rs` fails on a breach. `core`
+//! is a crate of its own, `rotel-core`, because it is optimized for speed and all else for size.
 //!
 //! # The way of the data
 //!
@@ -32,5 +33,6 @@
 //! extension would be the death of the customer's function.
 
 pub mod app;
-pub mod core;
 pub mod edge;
+
+pub use rotel_core as core;

@@ -6,16 +6,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::hint::black_box;
-use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
-use opentelemetry_proto::tonic::resource::v1::Resource;
-use prost::Message as _;
 use rotel_lambda_extension::core::logs::{self, Source};
-use rotel_lambda_extension::core::request;
-use rotel_lambda_extension::core::telemetry::{self, Kind};
+use rotel_lambda_extension::core::telemetry;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -271,45 +266,4 @@ fn shown(log: &LogRecord) -> String {
         };
     }
     texts
-}
-
-/// What it costs: `make bench-logs`. No bound is asserted, because a machine that does something else beside would
-/// break it.
-#[test]
-#[ignore = "a measurement"]
-fn cost_of_a_thousand_lines_beside_plain_parsing() {
-    let inputs: Vec<Value> =
-        files().into_iter().flat_map(|file| file.cases).map(|case| case.input().clone()).collect();
-    let event =
-        |record: &Value| json!({"time": "2026-11-21T12:16:50.000Z", "type": "function", "record": record});
-    let events: Vec<Value> = inputs.iter().cycle().take(1000).map(event).collect();
-    let body = serde_json::to_vec(&events).expect("JSON");
-    let ours = || {
-        let delivery = telemetry::read(&body);
-        let record = |event: &telemetry::Event<'_>| match &event.kind {
-            Kind::Function(raw) => logs::to_log(Source::Function, raw, event.time, PLATFORM).record,
-            other => unreachable!("{other:?}"),
-        };
-        let records: Vec<LogRecord> = delivery.events.iter().map(record).collect();
-        let request = request::logs(Resource::default(), request::scope(request::SCOPE), records);
-        black_box(request.encode_to_vec()).len()
-    };
-    let plain =
-        || black_box(serde_json::from_slice::<Value>(&body).expect("JSON")).as_array().map_or(0, Vec::len);
-    let (ours, plain) = (fastest(ours), fastest(plain));
-    let ratio = ours.as_secs_f64() / plain.as_secs_f64();
-    println!(
-        "1,000 mixed lines, {} bytes: {ours:?} to parse and encode, {plain:?} for serde_json alone, ratio {ratio:.2}",
-        body.len()
-    );
-}
-
-#[expect(clippy::disallowed_methods, reason = "a measurement")]
-fn fastest(run: impl Fn() -> usize) -> Duration {
-    let timed = || {
-        let start = Instant::now();
-        black_box(run());
-        start.elapsed()
-    };
-    (0..50).map(|_| timed()).min().unwrap_or_default()
 }

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 
 /// The scope of what is made of the function's and the extensions' records, and of what the extension tells of itself.
-pub const SCOPE: &str = env!("CARGO_PKG_NAME");
+pub const SCOPE: &str = "rotel-lambda-extension";
 
 /// A scope of this version's.
 pub fn scope(name: &str) -> InstrumentationScope {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::variables::{EACH, NONE, SECTIONS, Section, Shown, Variable, all};
 use super::{Variables, value};
-use crate::core::secret_ref;
+use crate::secret_ref;
 
 /// What holds of one variable.
 #[derive(Clone, Debug, PartialEq, Eq)]

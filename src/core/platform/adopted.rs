@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message as _;
 
 use super::spans::STAGES;
-use crate::core::trace_context::TraceContext;
+use crate::trace_context::TraceContext;
 
 /// The spans of the init and of the restore in a request that was made here for an invocation, below the span of the
 /// invocation that an SDK sent, or in their own trace where none is known; `None` where there are none.

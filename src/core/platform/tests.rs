@@ -7,9 +7,9 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::core::attribute::string;
-use crate::core::signal::Signal;
-use crate::core::telemetry;
+use crate::attribute::string;
+use crate::signal::Signal;
+use crate::telemetry;
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_665_532_800;

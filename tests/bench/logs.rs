@@ -1,0 +1,73 @@
+//! What it costs to parse and encode the log lines of `tests/logs`, beside plain parsing of the same bytes in the same run:
+//! `make bench-logs`, in the profile that people get.
+
+#![expect(clippy::expect_used, clippy::disallowed_methods, clippy::print_stdout, reason = "a measurement")]
+
+use std::fs;
+use std::hint::black_box;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use prost::Message as _;
+use rotel_core::logs::{self, Source};
+use rotel_core::request;
+use rotel_core::telemetry::{self, Kind};
+use serde_json::{Value, json};
+
+const LINES: usize = 1000;
+const RUNS: usize = 200;
+/// How many times what plain parsing takes it may take.
+const TARGET: f64 = 3.0;
+/// 2026-11-21T12:16:50Z: when the platform took them all.
+const PLATFORM: u64 = 1_795_263_410_000_000_000;
+
+fn main() -> ExitCode {
+    let event =
+        |record: &Value| json!({"time": "2026-11-21T12:16:50.000Z", "type": "function", "record": record});
+    let events: Vec<Value> = records().iter().cycle().take(LINES).map(event).collect();
+    let body = serde_json::to_vec(&events).expect("JSON");
+    let ours = || {
+        let delivery = telemetry::read(&body);
+        let record = |event: &telemetry::Event<'_>| match &event.kind {
+            Kind::Function(raw) => logs::to_log(Source::Function, raw, event.time, PLATFORM).record,
+            other => unreachable!("{other:?}"),
+        };
+        let records: Vec<LogRecord> = delivery.events.iter().map(record).collect();
+        request::logs(Resource::default(), request::scope(request::SCOPE), records).encode_to_vec().len()
+    };
+    let plain = || serde_json::from_slice::<Value>(&body).expect("JSON").as_array().map_or(0, Vec::len);
+    let (ours, plain) = (fastest(ours), fastest(plain));
+    let ratio = ours.as_secs_f64() / plain.as_secs_f64();
+    println!(
+        "{LINES} mixed lines, {} bytes: {ours:?} to parse and encode, {plain:?} for serde_json alone; {ratio:.2} times that, \
+         target at most {TARGET}",
+        body.len()
+    );
+    if ratio <= TARGET { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The records of all cases.
+fn records() -> Vec<Value> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/logs");
+    let mut paths: Vec<_> =
+        fs::read_dir(folder).expect("the cases").map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    let cases = paths.iter().flat_map(|path| {
+        let file: Value = serde_json::from_slice(&fs::read(path).expect("a file")).expect("JSON");
+        file.get("cases").and_then(Value::as_array).cloned().expect("cases")
+    });
+    cases.map(|case| case.get("line").or(case.get("record")).cloned().expect("a line or a record")).collect()
+}
+
+/// The fastest of many runs: what else the machine does can only make one slower.
+fn fastest(run: impl Fn() -> usize) -> Duration {
+    let timed = || {
+        let start = Instant::now();
+        black_box(run());
+        start.elapsed()
+    };
+    (0..RUNS).map(|_| timed()).min().unwrap_or_default()
+}
