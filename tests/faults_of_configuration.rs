@@ -99,6 +99,9 @@ const FAULTS: &[(Arrives, &[(&str, &str)])] = &[
     (All, &[("ROTEL_OTLP_RECEIVER_LOGS_DISABLED", "no")]),
     (All, &[("ROTEL_OTLP_RECEIVER_LOGS_HTTP_PATH", "v1/logs")]),
     (All, &[("ROTEL_LAMBDA_TELEMETRY_TYPES", "platform,functions")]),
+    (All, &[("ROTEL_LAMBDA_LOG_EXCLUDE", "(hunter2")]),
+    // All that the lines say is masked.
+    (OnlySpans, &[("ROTEL_LAMBDA_LOG_MASK", "(hunter2")]),
     (All, &[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "my-lambda-api")]),
     (All, &[("ROTEL_FLUSH_STRATEGY", "sometimes")]),
     (All, &[("ROTEL_FLUSH_TIMEOUT", "soon")]),
@@ -215,10 +218,11 @@ async fn live_with(arrives: Arrives, variables: &[(&str, &str)], surroundings: &
     if arrives == Nothing {
         assert_eq!(received.requests().count(), 0, "{variables:?}: nothing is tried that cannot go well");
     }
-    // Where an address is wrong the default holds, which another process of this machine may have taken.
+    // Where an address is wrong the default holds, which another process of this machine may have taken. How much is masked
+    // by when depends on how the lines are delivered.
     lines
         .iter()
-        .filter(|line| !line.contains("cannot listen on localhost:"))
+        .filter(|line| !line.contains("cannot listen on localhost:") && !line.contains("log records so far"))
         .map(|line| surroundings.empty(line, &sandbox))
         .collect()
 }
@@ -297,6 +301,8 @@ async fn with_any_fault_the_function_runs_unharmed_and_unslowed_and_each_fault_i
     ERROR ROTEL_OTLP_RECEIVER_LOGS_DISABLED: "no" is neither true nor false; write true or false
     ERROR ROTEL_OTLP_RECEIVER_LOGS_HTTP_PATH: "v1/logs" is not a path; write /v1/logs
     ERROR ROTEL_LAMBDA_TELEMETRY_TYPES: "functions" is not a type of the Telemetry API; write platform, function or extension
+    ERROR ROTEL_LAMBDA_LOG_EXCLUDE: not a regular expression: found open group without closing ')'; write one in the syntax of the Rust crate regex-lite, several joined by |
+    ERROR ROTEL_LAMBDA_LOG_MASK: not a regular expression: found open group without closing ')'; write one in the syntax of the Rust crate regex-lite, several joined by |; until then everything is masked
     ERROR ROTEL_OTEL_RESOURCE_ATTRIBUTES: part 1 has no "="; write name=value,name2=value2
     ERROR ROTEL_FLUSH_STRATEGY: "sometimes" is not a flush strategy; write end, adaptive or periodic,20s
     ERROR ROTEL_FLUSH_TIMEOUT: "soon" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
@@ -323,6 +329,7 @@ const FATAL: &[&[(&str, &str)]] = &[
     &[("ROTEL_OTLP_GRPC_ENDPOINT", "{taken}")],
     &[("ROTEL_TELEMETRY_ENDPOINT", "192.0.2.1:8990")],
     &[("ROTEL_OTLP_EXPORTER_TLS_CA_FILE", "{dir}/absent.pem")],
+    &[("ROTEL_LAMBDA_LOG_EXCLUDE", "(hunter2")],
 ];
 
 /// Fails the init; the answer is what Lambda was told.
@@ -367,5 +374,6 @@ async fn a_fault_of_any_kind_fails_the_init_with_its_text_where_the_user_asked_f
     ROTEL_OTLP_GRPC_ENDPOINT: cannot listen on {taken}: Address already in use (os error 98); nothing is received there, set it to a free address and point OTEL_EXPORTER_OTLP_ENDPOINT at it
     ROTEL_TELEMETRY_ENDPOINT: cannot listen on 192.0.2.1:8990: Cannot assign requested address (os error 99); logs are not forwarded, set it to an address of this machine
     ROTEL_OTLP_EXPORTER_TLS_CA_FILE: "{dir}/absent.pem" cannot be read: No such file or directory (os error 2); check the path and its permissions
+    ROTEL_LAMBDA_LOG_EXCLUDE: not a regular expression: found open group without closing ')'; write one in the syntax of the Rust crate regex-lite, several joined by |
     "##);
 }

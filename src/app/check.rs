@@ -31,7 +31,8 @@ pub async fn run(environment: Variables, extent: Extent, out: &mut impl Write) -
     let mut account = Account { out, faults: Vec::new(), wrong: Vec::new() };
     account.configuration(&settings)?;
     account.list("Warnings", settings.warnings())?;
-    account.faults("Faults", settings.faults())?;
+    let (_, of_filter) = settings.outcome.config.log_filter.compile();
+    account.faults("Faults", settings.faults().chain(&of_filter))?;
     let Settings { variables, mut outcome, .. } = settings;
     // What comes from a secret is not shown.
     let service_is_plain = !outcome.resource_attributes_awaited;

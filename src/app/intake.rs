@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::app::pipeline::{Control, Handle, Invocation};
 use crate::core::chunk::{Chunk, Origin};
+use crate::core::config::LogFilter;
 use crate::core::logs::filter::Filtered;
 use crate::core::logs::{self, Filter, Source, Timeline};
 use crate::core::platform::{Invoke, Platform, ShutdownReason};
@@ -73,7 +74,9 @@ pub struct Intake {
     rules: ResourceRules,
     timeline: Timeline,
     platform: Platform,
-    filter: Filter,
+    log_filter: LogFilter,
+    /// Compiled when the first record comes, when nobody waits for it.
+    filter: Option<Filter>,
     untaken: Arc<Untaken>,
     odd: Odd,
     filtered: Filtered,
@@ -120,7 +123,8 @@ impl Intake {
             rules,
             timeline,
             platform: Platform::default(),
-            filter: Filter::default(),
+            log_filter: LogFilter::default(),
+            filter: None,
             untaken,
             odd: Odd::default(),
             filtered: Filtered::default(),
@@ -131,8 +135,8 @@ impl Intake {
 
     /// With a filter for the log records made here.
     #[must_use]
-    pub fn filtering(mut self, filter: Filter) -> Self {
-        self.filter = filter;
+    pub fn filtering(mut self, log_filter: LogFilter) -> Self {
+        self.log_filter = log_filter;
         self
     }
 
@@ -234,7 +238,8 @@ impl Intake {
         };
         let mut log = logs::to_log(source, raw, event.time, observed);
         let keeps = if source == Source::Function { Filter::keeps_of_function } else { Filter::keeps };
-        if !keeps(&self.filter, &mut log.record, &mut self.filtered) {
+        let filter = self.filter.get_or_insert_with(|| compile(&self.log_filter));
+        if !keeps(filter, &mut log.record, &mut self.filtered) {
             return;
         }
         let made_at = event.time.unwrap_or(observed);
@@ -271,8 +276,8 @@ impl Intake {
     /// Sends what was made of the platform's events.
     async fn send_made(&mut self) {
         let mut made = self.platform.take();
-        let Self { filter, filtered, .. } = self;
-        made.retain_logs(|record| filter.keeps(record, filtered));
+        let Self { log_filter, filter, filtered, .. } = self;
+        made.retain_logs(|record| filter.get_or_insert_with(|| compile(log_filter)).keeps(record, filtered));
         if made.is_empty() {
             return;
         }
@@ -316,4 +321,13 @@ impl Intake {
         *filtered_told = filtered.total();
         tracing::info!("log records so far: {filtered}");
     }
+}
+
+/// Compiles the filter; tells what is wrong with it.
+fn compile(log_filter: &LogFilter) -> Filter {
+    let (filter, faults) = log_filter.compile();
+    for fault in faults {
+        tracing::error!("{fault}");
+    }
+    filter
 }

@@ -125,10 +125,12 @@ async fn start(
     if !references.is_empty() && (fails || !config.function.on_demand || resource_attributes_awaited) {
         config = resolve(&variables, &references, &mut faults).await;
     }
-    // What TLS is made of is looked at beside the init, too, unless it is to fail it.
-    if fails && let Exports::Known(exports) = &config.exports {
-        let (_, unusable) = Exporter::new(exports);
-        faults.tell(unusable);
+    // What TLS and the filter are made of is looked at beside the init, too, unless it is to fail it.
+    if fails {
+        if let Exports::Known(exports) = &config.exports {
+            faults.tell(Exporter::new(exports).1);
+        }
+        faults.tell(config.log_filter.compile().1);
     }
     if fails && !faults.0.is_empty() {
         api.init_error("Extension.ConfigInvalid", &faults.0.join("; ")).await?;

@@ -55,6 +55,7 @@ async fn a_fault_in_the_way_of_one_signal_leaves_the_others() {
     let collector = collector().await;
     let check = Check::collector(&collector, Protocol::Grpc)
         .with("ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT", "collector:4317")
+        .with("ROTEL_LAMBDA_LOG_EXCLUDE", "(")
         .with("ROTEL_OTLP_EXPORTER_ENDPIONT", "http://collector:4317");
     insta::assert_snapshot!(check.account().await, @r#"
     Warnings
@@ -62,13 +63,14 @@ async fn a_fault_in_the_way_of_one_signal_leaves_the_others() {
 
     Faults
       ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT: "collector:4317" has no scheme; write http://collector:4317 or https://collector:4317
+      ROTEL_LAMBDA_LOG_EXCLUDE: not a regular expression: found open group without closing ')'; write one in the syntax of the Rust crate regex-lite, several joined by |
 
     Test records, service.name = rotel-extension-check
       logs     FAILED  not sent because of the faults above
       metrics  ok      grpc  http://[host]
       traces   ok      grpc  http://[host]
 
-    FAILED: 1 fault, 1 signal not accepted
+    FAILED: 2 faults, 1 signal not accepted
     exit code 1
     "#);
 }

@@ -9,6 +9,7 @@ mod circle;
 mod describe;
 pub mod env_file;
 mod export;
+mod log_filter;
 mod proxy;
 mod reader;
 #[cfg(test)]
@@ -24,6 +25,8 @@ pub use self::describe::{Row, Source, describe, help, reference};
 pub use self::export::{
     Compression, Export, Exports, Identity, Pem, PemSource, Protocol, Tls, exporter_variable,
 };
+pub use self::log_filter::LogFilter;
+use self::log_filter::{LOG_EXCLUDE, LOG_MASK};
 pub use self::proxy::{Proxies, Proxy, laid_over, proxies};
 use self::reader::Reader;
 pub use self::value::ListenAddress;
@@ -31,8 +34,7 @@ use self::value::Text;
 pub use self::variables::{SECTIONS, Section, Shown, Variable};
 use crate::cadence::Strategy;
 use crate::correlation::StandIns;
-use crate::logs::filter::{Expression, Mask};
-use crate::logs::{self, Severity};
+use crate::logs::Severity;
 use crate::platform;
 use crate::secret_ref::{SecretRef, Secrets};
 use crate::signal::{PerSignal, Signal};
@@ -74,7 +76,7 @@ pub struct Config {
     /// What log records name where no span of the function's SDK is known.
     pub stand_ins: StandIns,
     /// What is left out and masked of the log records that are made here.
-    pub log_filter: logs::Filter,
+    pub log_filter: LogFilter,
     /// What a fault at the start comes to.
     pub on_init_error: OnInitError,
     /// The process's own log lines.
@@ -344,25 +346,16 @@ impl Reader<'_> {
         bytes.unwrap_or(share)
     }
 
-    /// Expressions are compiled here, and not beside the init, because a faulty one is a fault like any other. It costs
-    /// those who set one some microseconds.
-    fn log_filter(&mut self) -> logs::Filter {
-        const MASK: &str = "ROTEL_LAMBDA_LOG_MASK";
-        let expression = |text: &Text<'_>| Expression::new(&text.value());
+    fn log_filter(&mut self) -> LogFilter {
         let min_severity = self.parsed("ROTEL_LAMBDA_LOG_MIN_SEVERITY", |text| {
             Severity::from_word(&text.value()).ok_or_else(|| {
                 format!("{text} is not a severity; write trace, debug, info, warn, error or fatal")
             })
         });
-        let exclude = self.parsed("ROTEL_LAMBDA_LOG_EXCLUDE", expression);
-        let mask = match self.parsed(MASK, |text| {
-            expression(text).map_err(|problem| format!("{problem}; until then everything is masked"))
-        }) {
-            Some(expression) => Mask::Matches(expression),
-            None if self.text(MASK).is_some() => Mask::Everything,
-            None => Mask::Nothing,
-        };
-        logs::Filter { min_severity, exclude, mask }
+        let exclude = self.parsed(LOG_EXCLUDE, |text| Ok(text.value().into_owned()));
+        let mask = self.parsed(LOG_MASK, |text| Ok(text.value().into_owned()));
+        let masks_something = self.text(LOG_MASK).is_some();
+        LogFilter { min_severity, exclude, mask, masks_something }
     }
 
     fn on_init_error(&mut self) -> OnInitError {

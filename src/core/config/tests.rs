@@ -258,7 +258,8 @@ const MISTAKES: &[&[(&str, &str)]] = &[
 fn mistakes_are_told_with_cause_and_remedy() {
     let mut lines = Vec::new();
     for mistake in MISTAKES {
-        let Outcome { faults, .. } = outcome(&[&[ENDPOINT], *mistake].concat());
+        let Outcome { mut faults, config, .. } = outcome(&[&[ENDPOINT], *mistake].concat());
+        faults.extend(config.log_filter.compile().1);
         assert_eq!(faults.len(), 1, "{mistake:?}: {faults:?}");
         lines.extend(faults);
     }
