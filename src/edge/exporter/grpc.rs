@@ -80,7 +80,8 @@ fn message(headers: &HeaderMap, frames: &[u8]) -> Verdict {
         return Verdict::Accepted { rejected: 0 };
     };
     let compressed = head.first() == Some(&1);
-    let encoding = headers.get("grpc-encoding").filter(|_| compressed).map_or(&b""[..], |name| name.as_bytes());
+    let encoding =
+        headers.get("grpc-encoding").filter(|_| compressed).map_or(&b""[..], |name| name.as_bytes());
     match decompressed(encoding, message) {
         Ok(message) => super::of_answer(&message),
         Err(_) => Verdict::Refused(Failure::Answer("its message cannot be decompressed")),

@@ -1,0 +1,14 @@
+//! Tests on real parts, one module for each. `make e2e` installs the parts that this machine can have, runs their modules
+//! and names the others.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod collector;
+mod node;
+mod otelcol;
+mod python;
+mod samples;
+mod secrets;
+
+/// The root of the repository.
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");

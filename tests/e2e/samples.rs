@@ -1,0 +1,81 @@
+//! Functions on real runtimes with real instrumentation: what they write without knowing of traces names the spans that
+//! their SDK sends.
+
+use std::path::Path;
+use std::time::Duration;
+
+use lambda_sandbox::collector::{Collector, Protocol, Received};
+use lambda_sandbox::otlp::hex;
+use lambda_sandbox::{Extension, Function, Sandbox, ShutdownReason};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use serde_json::json;
+
+/// What a runtime may take at most to start on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// The endpoint and the protocol of an SDK.
+pub(crate) const SDKS: [(&str, &str); 2] =
+    [("http://{ip}:4317", "grpc"), ("http://{ip}:4318", "http/protobuf")];
+
+/// A process that runs the function in `samples` and sends its spans so.
+pub(crate) fn function(
+    program: &Path,
+    arguments: &[&str],
+    samples: &Path,
+    (endpoint, protocol): (&str, &str),
+) -> Function {
+    Function::command(program, arguments.iter().copied())
+        .env("LAMBDA_TASK_ROOT", samples.to_string_lossy())
+        .env("_HANDLER", "app.handler")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+        .env("OTEL_SERVICE_NAME", "orders")
+}
+
+/// Runs three invocations, of which the last one fails; sees that each has one invocation span of the SDK and that every
+/// log record of it names that span, `lines` among them in each that does not fail.
+pub(crate) async fn is_joined(function: Function, protocol: Protocol, lines: &[&str], error: &str) {
+    let collector = Collector::start().await.expect("a collector");
+    let extension = Extension::binary(env!("CARGO_BIN_EXE_rotel-extension"))
+        .env("ROTEL_OTLP_EXPORTER_ENDPOINT", collector.url(protocol))
+        .env("ROTEL_OTLP_EXPORTER_PROTOCOL", if protocol == Protocol::Grpc { "grpc" } else { "http" })
+        .env("ROTEL_FLUSH_TIMEOUT", "60s");
+    let sandbox = Sandbox::builder().extension(extension).collector(&collector).function(function);
+    let sandbox = sandbox.timeout(PATIENCE).init_timeout(PATIENCE).start().await.expect("a sandbox");
+    let mut request_ids = Vec::new();
+    for payload in [json!({}), json!({}), json!({"fail": true})] {
+        request_ids.push(sandbox.invoke(payload).await.expect("an invocation").request_id);
+    }
+    sandbox.shutdown(ShutdownReason::Spindown).await.expect("a shutdown");
+    let received = collector.received();
+    for (at, request_id) in request_ids.iter().enumerate() {
+        let bodies = bodies_joined(&received, request_id);
+        let expected = if at < 2 { lines } else { &[error][..] };
+        for line in expected {
+            assert!(bodies.iter().any(|body| body.contains(line)), "{line} is not among {bodies:#?}");
+        }
+    }
+    let loading = received.logs().find(|log| log.body() == "the function is being loaded");
+    let loading = loading.expect("the line from init");
+    assert_eq!(loading.attribute("aws.lambda.phase").as_deref(), Some("init"));
+    assert_eq!((loading.attribute("faas.invocation_id"), loading.item.trace_id.len()), (None, 0));
+}
+
+/// Sees that all log records of an invocation name its span, and that what they name is a trace with spans below that one;
+/// answers with what they say.
+fn bodies_joined(received: &Received, request_id: &str) -> Vec<String> {
+    let told = |key: Option<String>| key.as_deref() == Some(request_id);
+    let of_it = received
+        .spans()
+        .filter(|span| told(span.attribute("faas.invocation_id")) || told(span.attribute("faas.execution")));
+    let spans: Vec<_> = of_it.map(|span| span.item).collect();
+    let [own] = spans[..] else { panic!("the SDK's own and no other, not {spans:#?}") };
+    assert_eq!(own.kind(), SpanKind::Server);
+    let children = received.spans().filter(|span| span.item.parent_span_id == own.span_id);
+    assert!(children.map(|span| span.item).all(|child| child.trace_id == own.trace_id));
+    let logs: Vec<_> = received.logs().filter(|log| told(log.attribute("faas.invocation_id"))).collect();
+    for log in &logs {
+        let named = (hex(&log.item.trace_id), hex(&log.item.span_id));
+        assert_eq!(named, (hex(&own.trace_id), hex(&own.span_id)), "{:?}", log.body());
+    }
+    logs.iter().map(lambda_sandbox::collector::Item::body).collect()
+}
