@@ -66,6 +66,10 @@ $(E2E)/node/installed: tests/e2e/samples/node/package.json tests/e2e/samples/nod
 	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund
 	touch $@
 
+$(E2E)/aws-lambda-rie: tests/e2e/emulator/requirements.txt | $(E2E)/installed
+	$(E2E)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade --target $(E2E)/sam --requirement $<
+	install --mode=755 $(E2E)/sam/samcli/local/rapid/aws-lambda-rie-$(subst aarch64,arm64,$(shell uname --machine)) $@
+
 ## An OpenTelemetry Collector with what ClickStack's has: target/otelcol/otelcol.
 otelcol: target/otelcol/otelcol
 
@@ -100,7 +104,7 @@ $(TEMPLATES)/work/%/installed: layer/templates/%/package.json layer/templates/%/
 
 ## The workflows of .github and the shell scripts. Go comes from PyPI too, because actionlint is built here.
 workflows: $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION)
-	$(WORKFLOWS)/bin/shellcheck .ci/run layer/build layer/compiler layer/debian layer/publish layer/qemu layer/sbom layer/try tests/support/aws tests/e2e/run
+	$(WORKFLOWS)/bin/shellcheck .ci/run layer/build layer/compiler layer/debian layer/publish layer/qemu layer/sbom layer/try tests/support/aws tests/e2e/run tests/e2e/in_opt
 	$(WORKFLOWS)/bin/actionlint -shellcheck $(WORKFLOWS)/bin/shellcheck
 
 $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION): .github/requirements.txt

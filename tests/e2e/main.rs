@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod collector;
+mod emulator;
 mod node;
 mod otelcol;
 mod python;
