@@ -8,6 +8,7 @@ EXTENSION := target/release/rotel-extension
 SANDBOX := target/debug/lambda-sandbox
 E2E := target/e2e
 OTELCOL_BUILDER_VERSION := 0.161.0
+MINUTES ?= 30
 TEMPLATES := target/templates
 WORKFLOWS := target/workflows
 ACTIONLINT_VERSION := 1.7.12
@@ -18,7 +19,7 @@ CARGO_CYCLONEDX := target/tools/bin/cargo-cyclonedx
 LAYER_TOOLS := target/layer/tools
 ARCH ?= amd64
 
-.PHONY: build demo startup test faults bench-logs layer layer-demo layer-reproduced publish e2e otelcol templates workflows check audit clean
+.PHONY: build demo startup test faults bench-logs layer layer-demo layer-reproduced publish e2e soak otelcol templates workflows check audit clean
 
 ## The release binary.
 build:
@@ -55,15 +56,24 @@ publish:
 e2e:
 	@tests/e2e/run
 
+## A long life of a Python function with a collector that is restarted: what is lost, and how memory grows. MINUTES, 30.
+soak: build $(E2E)/installed target/otelcol/otelcol
+	MINUTES=$(MINUTES) EXTENSION=$(abspath $(EXTENSION)) $(CARGO) test --locked --features e2e --test e2e -- \
+		--ignored --nocapture soak::
+
 $(E2E)/installed: tests/e2e/requirements.txt
 	python3 -m venv --clear $(E2E)
-	$(E2E)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	$(E2E)/bin/pip install --quiet --disable-pip-version-check --no-compile --requirement $<
 	touch $@
 
 $(E2E)/node/installed: tests/e2e/samples/node/package.json tests/e2e/samples/node/package-lock.json | $(E2E)/installed
 	mkdir -p $(@D)
 	cp $^ $(@D)
 	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund
+	touch $@
+
+$(E2E)/java/installed: $(shell find tests/e2e/samples/java -type f) | $(E2E)/installed
+	mvn --batch-mode --quiet --file tests/e2e/samples/java/pom.xml compile
 	touch $@
 
 $(E2E)/aws-lambda-rie: tests/e2e/emulator/requirements.txt | $(E2E)/installed

@@ -47,6 +47,7 @@ impl Emulator {
             .args(["--log-level", "debug"])
             .args(["--runtime-api-address", &format!("{ip}:9002")])
             .args(["--runtime-interface-emulator-address", &format!("{ip}:8080")])
+            .arg(root.join("target/e2e/bin/opentelemetry-instrument"))
             .arg(root.join("target/e2e/bin/python"))
             .args(["-m", "awslambdaric", "app.handler"])
             .env("AWS_LAMBDA_FUNCTION_NAME", "orders")

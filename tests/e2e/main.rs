@@ -5,6 +5,7 @@
 
 mod collector;
 mod emulator;
+mod java;
 mod node;
 mod otelcol;
 mod python;

@@ -10,30 +10,69 @@ use lambda_sandbox::{Extension, Function, Sandbox, ShutdownReason};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::json;
 
+use crate::ROOT;
+
 /// What a runtime may take at most to start on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(2);
-/// The endpoint and the protocol of an SDK.
-pub(crate) const SDKS: [(&str, &str); 2] =
-    [("http://{ip}:4317", "grpc"), ("http://{ip}:4318", "http/protobuf")];
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+/// Both protocols of an endpoint.
+const TO: [Protocol; 2] = [Protocol::Http, Protocol::Grpc];
+
+/// How an SDK sends: `OTEL_EXPORTER_OTLP_PROTOCOL`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sdk {
+    Grpc,
+    Protobuf,
+    Json,
+}
+
+impl Sdk {
+    fn variables(self) -> [(&'static str, &'static str); 2] {
+        let (protocol, endpoint) = match self {
+            Self::Grpc => ("grpc", "http://{ip}:4317"),
+            Self::Protobuf => ("http/protobuf", "http://{ip}:4318"),
+            Self::Json => ("http/json", "http://{ip}:4318"),
+        };
+        [("OTEL_EXPORTER_OTLP_PROTOCOL", protocol), ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]
+    }
+}
 
 /// A process that runs the function in `samples` and sends its spans so.
-pub(crate) fn function(
-    program: &Path,
-    arguments: &[&str],
-    samples: &Path,
-    (endpoint, protocol): (&str, &str),
-) -> Function {
-    Function::command(program, arguments.iter().copied())
+pub(crate) fn function(program: &Path, arguments: &[&str], samples: &Path, sdk: Sdk) -> Function {
+    let function = Function::command(program, arguments.iter().copied())
         .env("LAMBDA_TASK_ROOT", samples.to_string_lossy())
         .env("_HANDLER", "app.handler")
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-        .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
-        .env("OTEL_SERVICE_NAME", "orders")
+        .env("OTEL_SERVICE_NAME", "orders");
+    sdk.variables().into_iter().fold(function, |function, (name, value)| function.env(name, value))
+}
+
+/// The function in Python, started as people start it.
+pub(crate) fn python(sdk: Sdk) -> Function {
+    let samples = Path::new(ROOT).join("tests/e2e/samples/python");
+    let programs = Path::new(ROOT).join("target/e2e/bin");
+    let python = programs.join("python").to_string_lossy().into_owned();
+    let arguments = [&python, "-m", "awslambdaric", "app.handler"];
+    function(&programs.join("opentelemetry-instrument"), &arguments, &samples, sdk)
+        .env("PYTHONPATH", samples.to_string_lossy())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        // The instrumentation loads the function before `awslambdaric` has taken its output over.
+        .env("PYTHONUNBUFFERED", "1")
+}
+
+/// [`is_joined`] for each of the ways in which an SDK sends, the extension's own protocol being now this one and now that.
+pub(crate) async fn are_joined(
+    function: impl Fn(Sdk) -> Function,
+    sdks: &[Sdk],
+    lines: &[&str],
+    error: &str,
+) {
+    for (sdk, protocol) in sdks.iter().zip(TO.into_iter().cycle()) {
+        is_joined(function(*sdk), protocol, lines, error).await;
+    }
 }
 
 /// Runs three invocations, of which the last one fails; sees that each has one invocation span of the SDK and that every
 /// log record of it names that span, `lines` among them in each that does not fail.
-pub(crate) async fn is_joined(function: Function, protocol: Protocol, lines: &[&str], error: &str) {
+async fn is_joined(function: Function, protocol: Protocol, lines: &[&str], error: &str) {
     let collector = Collector::start().await.expect("a collector");
     let extension = Extension::binary(env!("CARGO_BIN_EXE_rotel-extension"))
         .env("ROTEL_OTLP_EXPORTER_ENDPOINT", collector.url(protocol))
