@@ -12,6 +12,7 @@ mod otelcol;
 mod python;
 mod samples;
 mod secrets;
+mod soak;
 
 /// The root of the repository.
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
