@@ -85,7 +85,7 @@ async fn a_long_life_loses_nothing_and_takes_no_more_memory() {
     let (lost, twice) = account(&life.request_ids, &collector.received().await);
     let tenth = life.memory.len() / 10;
     let settled = median(&life.memory[tenth..2 * tenth]);
-    let last = median(&life.memory[life.memory.len() - tenth..]);
+    let in_the_end = median(&life.memory[life.memory.len() - tenth..]);
     let items = life.request_ids.len() * (LINES.len() + SPANS.len());
     tell(&format!(
         "{} invocations in {} s, each with a freeze of {FREEZE:?}; the collector restarted {RESTARTS} times, away for {AWAY} \
@@ -97,14 +97,14 @@ async fn a_long_life_loses_nothing_and_takes_no_more_memory() {
         life.request_ids.len(),
         lived.as_secs(),
         mebibytes(settled),
-        mebibytes(last),
+        mebibytes(in_the_end),
         mebibytes(peak),
         median(&life.added),
         life.added.iter().max().expect("some"),
         sandbox.extension_output(),
     ));
     assert_eq!((lost, twice), (0, 0));
-    assert!(last <= settled + GROWTH, "{settled} bytes became {last}");
+    assert!(in_the_end <= settled + GROWTH, "{settled} bytes became {in_the_end}");
 }
 
 /// How many of the lines and spans of these invocations have not arrived, and how many more than once.
