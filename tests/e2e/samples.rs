@@ -1,7 +1,5 @@
 //! Functions on real runtimes with real instrumentation: what they write without knowing of traces names the spans that
-//! their SDK sends. `make e2e` installs what they need.
-
-#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+//! their SDK sends.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,25 +10,64 @@ use lambda_sandbox::{Extension, Function, Sandbox, ShutdownReason};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::json;
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+use crate::ROOT;
+
 /// What a runtime may take at most to start on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(2);
-/// The endpoint and the protocol of an SDK.
-const SDKS: [(&str, &str); 2] = [("http://{ip}:4317", "grpc"), ("http://{ip}:4318", "http/protobuf")];
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+/// Both protocols of an endpoint.
+const TO: [Protocol; 2] = [Protocol::Http, Protocol::Grpc];
+
+/// How an SDK sends: `OTEL_EXPORTER_OTLP_PROTOCOL`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sdk {
+    Grpc,
+    Protobuf,
+    Json,
+}
+
+impl Sdk {
+    fn variables(self) -> [(&'static str, &'static str); 2] {
+        let (protocol, endpoint) = match self {
+            Self::Grpc => ("grpc", "http://{ip}:4317"),
+            Self::Protobuf => ("http/protobuf", "http://{ip}:4318"),
+            Self::Json => ("http/json", "http://{ip}:4318"),
+        };
+        [("OTEL_EXPORTER_OTLP_PROTOCOL", protocol), ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]
+    }
+}
 
 /// A process that runs the function in `samples` and sends its spans so.
-fn function(
-    program: &Path,
-    arguments: &[&str],
-    samples: &Path,
-    (endpoint, protocol): (&str, &str),
-) -> Function {
-    Function::command(program, arguments.iter().copied())
+pub(crate) fn function(program: &Path, arguments: &[&str], samples: &Path, sdk: Sdk) -> Function {
+    let function = Function::command(program, arguments.iter().copied())
         .env("LAMBDA_TASK_ROOT", samples.to_string_lossy())
         .env("_HANDLER", "app.handler")
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-        .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
-        .env("OTEL_SERVICE_NAME", "orders")
+        .env("OTEL_SERVICE_NAME", "orders");
+    sdk.variables().into_iter().fold(function, |function, (name, value)| function.env(name, value))
+}
+
+/// The function in Python, started as people start it.
+pub(crate) fn python(sdk: Sdk) -> Function {
+    let samples = Path::new(ROOT).join("tests/e2e/samples/python");
+    let programs = Path::new(ROOT).join("target/e2e/bin");
+    let python = programs.join("python").to_string_lossy().into_owned();
+    let arguments = [&python, "-m", "awslambdaric", "app.handler"];
+    function(&programs.join("opentelemetry-instrument"), &arguments, &samples, sdk)
+        .env("PYTHONPATH", samples.to_string_lossy())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        // The instrumentation loads the function before `awslambdaric` has taken its output over.
+        .env("PYTHONUNBUFFERED", "1")
+}
+
+/// [`is_joined`] for each of the ways in which an SDK sends, the extension's own protocol being now this one and now that.
+pub(crate) async fn are_joined(
+    function: impl Fn(Sdk) -> Function,
+    sdks: &[Sdk],
+    lines: &[&str],
+    error: &str,
+) {
+    for (sdk, protocol) in sdks.iter().zip(TO.into_iter().cycle()) {
+        is_joined(function(*sdk), protocol, lines, error).await;
+    }
 }
 
 /// Runs three invocations, of which the last one fails; sees that each has one invocation span of the SDK and that every
@@ -80,32 +117,4 @@ fn bodies_joined(received: &Received, request_id: &str) -> Vec<String> {
         assert_eq!(named, (hex(&own.trace_id), hex(&own.span_id)), "{:?}", log.body());
     }
     logs.iter().map(lambda_sandbox::collector::Item::body).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_line_of_a_python_function_names_the_span_of_its_invocation() {
-    let lines =
-        ["a plain line", "a line through logging", "a line within a span of its own", "line two of two"];
-    let samples = Path::new(ROOT).join("tests/e2e/samples/python");
-    let python = Path::new(ROOT).join("target/e2e/bin/python");
-    for (sdk, protocol) in SDKS.into_iter().zip([Protocol::Http, Protocol::Grpc]) {
-        let function = function(&python, &["-m", "awslambdaric", "app.handler"], &samples, sdk)
-            .env("PYTHONPATH", samples.to_string_lossy())
-            .env("PYTHONDONTWRITEBYTECODE", "1");
-        is_joined(function, protocol, &lines, "no stock").await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_line_of_a_node_function_names_the_span_of_its_invocation() {
-    let lines = ["a plain line", "a line of a level", "a line within a span of its own", "line two of two"];
-    let samples = Path::new(ROOT).join("tests/e2e/samples/node");
-    let file = |name: &str| samples.join(name).to_string_lossy().into_owned();
-    let arguments = ["--require", &file("instrumentation.js"), &file("runtime.js")];
-    let packages = Path::new(ROOT).join("target/e2e/node/node_modules");
-    for (sdk, protocol) in SDKS.into_iter().zip([Protocol::Http, Protocol::Grpc]) {
-        let function = function(Path::new("node"), &arguments, &samples, sdk)
-            .env("NODE_PATH", packages.to_string_lossy());
-        is_joined(function, protocol, &lines, "no stock").await;
-    }
 }

@@ -1,6 +1,4 @@
-//! Secrets from moto, which knows AWS's protocols from another side than our own stand-in. `make e2e` installs it.
-
-#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+//! Secrets from moto, which knows AWS's protocols from another side than our own stand-in.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};

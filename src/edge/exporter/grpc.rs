@@ -3,11 +3,14 @@
 //! The framing is done here and not by tonic's client, because that would compress at a level of its own, for each
 //! attempt anew, and copy every body. The status is read by tonic.
 
+use std::borrow::Cow;
+use std::io::{self, Read};
 use std::time::Duration;
 
 use ::http::HeaderMap;
 use ::http::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, TE};
 use bytes::{BufMut, BytesMut};
+use flate2::bufread::GzDecoder;
 use prost::Message;
 use reqwest::RequestBuilder;
 use tonic::Status;
@@ -18,6 +21,9 @@ use crate::core::retry::{Failure, Verdict};
 pub(super) const CONTENT_TYPE: &str = "application/grpc";
 /// A frame's head: whether it is compressed, and its length in four bytes.
 const HEAD_LENGTH: usize = 5;
+/// What an answer's message may be compressed with. No answer is worth it, but many servers, Go's among them, compress each
+/// as its request was, whatever is asked for.
+const ACCEPTED_ENCODINGS: &str = "identity,gzip,zstd";
 
 pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<Verdict, reqwest::Error> {
     let Ok(length) = u32::try_from(body.len()) else {
@@ -26,7 +32,7 @@ pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<
     let mut head = BytesMut::with_capacity(HEAD_LENGTH);
     head.put_u8(body.encoding.is_some().into());
     head.put_u32(length);
-    request = request.header(TE, "trailers").header("grpc-accept-encoding", "identity");
+    request = request.header(TE, "trailers").header("grpc-accept-encoding", ACCEPTED_ENCODINGS);
     if let Some(encoding) = body.encoding {
         request = request.header("grpc-encoding", encoding);
     }
@@ -54,7 +60,7 @@ pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<
     };
     let status = answer.trailers().and_then(status_of_trailers);
     Ok(match status.as_ref().map(of_status) {
-        Some(Verdict::Accepted { .. }) => message(&answer.to_bytes()),
+        Some(Verdict::Accepted { .. }) => message(&head.headers, &answer.to_bytes()),
         Some(verdict) => verdict,
         None => super::broken_off("the answer broke off before its status"),
     })
@@ -69,11 +75,29 @@ fn of_status(status: &Status) -> Verdict {
 }
 
 /// The verdict of the one frame of a good answer; none at all is an empty message.
-fn message(frames: &[u8]) -> Verdict {
-    match frames.split_at_checked(HEAD_LENGTH) {
-        Some((_, message)) => super::of_answer(message),
-        None => Verdict::Accepted { rejected: 0 },
+fn message(headers: &HeaderMap, frames: &[u8]) -> Verdict {
+    let Some((head, message)) = frames.split_at_checked(HEAD_LENGTH) else {
+        return Verdict::Accepted { rejected: 0 };
+    };
+    let compressed = head.first() == Some(&1);
+    let encoding =
+        headers.get("grpc-encoding").filter(|_| compressed).map_or(&b""[..], |name| name.as_bytes());
+    match decompressed(encoding, message) {
+        Ok(message) => super::of_answer(&message),
+        Err(_) => Verdict::Refused(Failure::Answer("its message cannot be decompressed")),
     }
+}
+
+/// The message, as far as one may be long.
+fn decompressed<'a>(encoding: &[u8], message: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
+    let decoder: &mut dyn Read = match encoding {
+        b"gzip" => &mut GzDecoder::new(message),
+        b"zstd" => &mut zstd::Decoder::with_buffer(message)?,
+        _ => return Ok(Cow::Borrowed(message)),
+    };
+    let mut bytes = Vec::new();
+    decoder.take(super::ANSWER_LIMIT as u64).read_to_end(&mut bytes)?;
+    Ok(Cow::Owned(bytes))
 }
 
 /// `google.rpc.Status`, of which only the details matter.
@@ -121,7 +145,36 @@ fn retry_info(details: &[u8]) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use ::http::HeaderValue;
+
     use super::*;
+
+    #[test]
+    fn an_answer_is_read_in_each_encoding_that_is_accepted() {
+        // partial_success { rejected: 3 }
+        let plain = [0x0a, 0x02, 0x08, 0x03];
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&plain).expect("it goes to memory");
+        let gzip = gzip.finish().expect("it goes to memory");
+        let zstd = zstd::encode_all(&plain[..], 1).expect("it goes to memory");
+        let verdict = |encoding: &'static str, compressed: u8, message: &[u8]| {
+            let headers = HeaderMap::from_iter([(
+                ::http::HeaderName::from_static("grpc-encoding"),
+                HeaderValue::from_static(encoding),
+            )]);
+            super::message(&headers, &[&[compressed, 0, 0, 0, 0], message].concat())
+        };
+        let rejected = Verdict::Accepted { rejected: 3 };
+        for (encoding, message) in [("identity", &plain[..]), ("gzip", &gzip), ("zstd", &zstd)] {
+            assert!(ACCEPTED_ENCODINGS.split(',').any(|accepted| accepted == encoding), "{encoding}");
+            assert_eq!(verdict(encoding, u8::from(encoding != "identity"), message), rejected, "{encoding}");
+        }
+        // A message need not be compressed where others are.
+        assert_eq!(verdict("gzip", 0, &plain), rejected);
+        assert!(matches!(verdict("gzip", 1, &plain), Verdict::Refused(Failure::Answer(_))));
+    }
 
     #[test]
     fn retry_info_is_found_among_a_statuss_details() {

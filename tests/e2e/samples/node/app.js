@@ -1,4 +1,4 @@
-// A function as people write it; `instrumentation.js` is loaded before it.
+// A function as people write it; the instrumentations are loaded before it.
 const { trace } = require('@opentelemetry/api');
 
 console.log('the function is being loaded');

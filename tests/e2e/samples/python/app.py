@@ -1,22 +1,10 @@
-"""A function as people write it, instrumented by the published packages, on `awslambdaric`."""
+"""A function as people write it. `opentelemetry-instrument` starts it, so it knows only OpenTelemetry's API."""
 
 import logging
-import os
 
 from opentelemetry import trace
-from opentelemetry.instrumentation.aws_lambda import AwsLambdaInstrumentor
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-if os.environ["OTEL_EXPORTER_OTLP_PROTOCOL"] == "grpc":
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-else:
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
 print("the function is being loaded")
-provider = TracerProvider()
-provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-trace.set_tracer_provider(provider)
 tracer = trace.get_tracer("orders")
 logger = logging.getLogger("orders")
 
@@ -30,6 +18,3 @@ def handler(event, context):
         raise ValueError("no stock")
     print("line one of two\nline two of two")
     return {"handled": context.aws_request_id}
-
-
-AwsLambdaInstrumentor().instrument()

@@ -60,6 +60,7 @@ pub(super) async fn respond(
     let mut request =
         request.map(|inner| Counted { inner, bytes: Arc::clone(&arrival.wire_bytes), cut_after });
     request.extensions_mut().insert(arrival.clone());
+    answer_as_asked(request.headers_mut());
     let export = Export(Arc::clone(shared));
     let limit = arrival.behaviour.limit(MESSAGE_LIMIT);
     let encodings = [CompressionEncoding::Gzip, CompressionEncoding::Zstd];
@@ -68,7 +69,7 @@ pub(super) async fn respond(
             let service = $service.max_decoding_message_size(limit);
             encodings
                 .into_iter()
-                .fold(service, |service, one| service.accept_compressed(one))
+                .fold(service, |service, one| service.accept_compressed(one).send_compressed(one))
                 .call(request)
                 .await
         }};
@@ -88,6 +89,15 @@ pub(super) async fn respond(
         arrival.refuse(shared, Refusal::status(413));
     }
     answer
+}
+
+/// Has the answer compressed as the request is, whatever its sender accepts: Go's gRPC servers do so, and the real collector
+/// is one of them.
+fn answer_as_asked(headers: &mut http::HeaderMap) {
+    match headers.get("grpc-encoding").cloned() {
+        Some(encoding) => headers.insert("grpc-accept-encoding", encoding),
+        None => headers.remove("grpc-accept-encoding"),
+    };
 }
 
 /// The generated services' implementation.

@@ -134,7 +134,7 @@ impl Exporter {
             ($client:expr, $request:expr) => {{
                 let mut client = $client;
                 if let Some(compression) = compression {
-                    client = client.send_compressed(compression);
+                    client = client.send_compressed(compression).accept_compressed(compression);
                 }
                 client.export($request.clone()).await.map(drop)
             }};

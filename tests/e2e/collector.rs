@@ -1,0 +1,233 @@
+//! The endpoint is a real OpenTelemetry Collector with ClickStack's settings.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use lambda_sandbox::collector::Protocol;
+use lambda_sandbox::{Comparison, Extension, Function, Sandbox, Signal};
+use serde_json::{Value, json};
+use support::{PROTOCOLS, end, invoke, name, unconfigured, working};
+
+use crate::otelcol::Otelcol;
+
+const KEY: &str = "5b6f1c7e-ingestion-key";
+const HEADERS: &str = "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS";
+
+fn extension(collector: &Otelcol, protocol: Protocol, key: &str) -> Extension {
+    unconfigured()
+        .env("ROTEL_OTLP_EXPORTER_ENDPOINT", collector.url(protocol))
+        .env("ROTEL_OTLP_EXPORTER_PROTOCOL", name(protocol))
+        .env(HEADERS, format!("Authorization={key}"))
+        .env("ROTEL_FLUSH_TIMEOUT", "60s")
+}
+
+async fn start(extension: Extension, function: Function) -> Sandbox {
+    let sandbox = Sandbox::builder().extension(extension).function(function);
+    sandbox.timeout(Duration::from_mins(5)).start().await.expect("a sandbox")
+}
+
+async fn invoke_times(sandbox: &Sandbox, times: usize) -> Vec<String> {
+    let mut request_ids = Vec::new();
+    for _ in 0..times {
+        request_ids.push(invoke(sandbox, Value::Null).await.request_id);
+    }
+    request_ids
+}
+
+/// What `rotel-extension --check` says of it.
+fn check(collector: &Otelcol, protocol: Protocol, header: &str) -> Output {
+    Command::new(support::binary())
+        .arg("--check")
+        .env_clear()
+        .env("ROTEL_OTLP_EXPORTER_ENDPOINT", collector.url(protocol))
+        .env("ROTEL_OTLP_EXPORTER_PROTOCOL", name(protocol))
+        .env(HEADERS, header)
+        .output()
+        .expect("the extension")
+}
+
+fn is_exact(comparison: &Comparison, sandbox: &Sandbox) {
+    assert!(comparison.is_exact(), "{comparison:?}\n{:#?}", sandbox.extension_output());
+    assert!(comparison.once > 0);
+}
+
+/// Everything that an environment's life sends, and in what is stored of it the attributes that people look for.
+async fn is_taken(mut collector: Otelcol, extension: Extension) {
+    let sandbox = start(extension, working()).await;
+    invoke_times(&sandbox, 3).await;
+    end(&sandbox).await;
+    let received = collector.received().await;
+    is_exact(&sandbox.ledger().compare(&received), &sandbox);
+    for log in received.logs() {
+        assert_eq!(log.resource_attribute("faas.name").as_deref(), Some("sandbox-function"));
+        assert_eq!(log.resource_attribute("cloud.platform").as_deref(), Some("aws_lambda"));
+    }
+    assert!(received.metrics().any(|metric| metric.item.name == "faas.invoke_duration"));
+    assert_eq!(sandbox.extension_output(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_comes_with_the_right_key_is_stored() {
+    for protocol in PROTOCOLS {
+        let collector = Otelcol::start(KEY).await;
+        let extension = extension(&collector, protocol, KEY);
+        is_taken(collector, extension).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_check_finds_that_all_is_well_and_its_records_are_stored() {
+    for protocol in PROTOCOLS {
+        let mut collector = Otelcol::start(KEY).await;
+        let checked = check(&collector, protocol, &format!("Authorization={KEY}"));
+        assert!(checked.status.success(), "{checked:?}");
+        let received = collector.received().await;
+        let [log] = &received.logs().collect::<Vec<_>>()[..] else { panic!("one log record") };
+        assert_eq!(log.resource_attribute("service.name").as_deref(), Some("rotel-extension-check"));
+        assert_eq!((received.spans().count(), received.metrics().count()), (1, 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_level_is_stored_as_it_was_written_and_guessed_only_where_there_is_none() {
+    let mut collector = Otelcol::start(KEY).await;
+    let function = Function::builtin(|context| async move {
+        context.log("0 errors found");
+        context.log_json(json!({ "level": "WARN", "message": "slow", "type": "mine", "items": [1, 2] }));
+        Ok(Value::Null)
+    });
+    let sandbox = start(extension(&collector, Protocol::Grpc, KEY), function).await;
+    let request_id = invoke(&sandbox, Value::Null).await.request_id;
+    end(&sandbox).await;
+    let received = collector.received().await;
+    let told: Vec<_> = received
+        .logs()
+        .map(|log| {
+            assert_eq!(log.attribute("faas.invocation_id").as_ref(), Some(&request_id));
+            let fields = ["type", "items"].map(|key| log.attribute(key));
+            (log.body(), log.item.severity_text.clone(), log.item.severity_number, fields)
+        })
+        .collect();
+    insta::assert_debug_snapshot!(told, @r#"
+    [
+        (
+            "0 errors found",
+            "error",
+            17,
+            [
+                None,
+                None,
+            ],
+        ),
+        (
+            "slow",
+            "warn",
+            13,
+            [
+                Some(
+                    "mine",
+                ),
+                Some(
+                    "[1, 2]",
+                ),
+            ],
+        ),
+    ]
+    "#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_key_is_told_once_and_costs_the_function_nothing() {
+    for protocol in PROTOCOLS {
+        let mut collector = Otelcol::start(KEY).await;
+        let sandbox = start(extension(&collector, protocol, "hunter2"), working()).await;
+        let refused = invoke_times(&sandbox, 3).await;
+        let told: Vec<_> = sandbox.extension_output();
+        let [line] = &told[..] else { panic!("once, not {told:#?}") };
+        assert!(line.contains("the ingestion key is missing or wrong"), "{line}");
+        assert!(line.contains("dropped and counted") && !line.contains("hunter2"), "{line}");
+
+        // Who is let in later sends what is made from then on: what was refused for good is not kept.
+        collector.stop();
+        collector.change_key("hunter2");
+        collector.run();
+        let taken = invoke_times(&sandbox, 2).await;
+        end(&sandbox).await;
+        let received = collector.received().await;
+        for request_id in &refused {
+            assert_eq!(sandbox.ledger().compare_invocation(request_id, &received).once, 0);
+        }
+        for request_id in taken.iter().skip(1) {
+            is_exact(&sandbox.ledger().compare_invocation(request_id, &received), &sandbox);
+        }
+        let told = sandbox.extension_output();
+        assert!(told.last().expect("a line").contains("working again"), "{told:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bearer_before_the_key_is_refused_where_the_key_alone_is_wanted_and_the_check_says_so() {
+    for protocol in PROTOCOLS {
+        let mut collector = Otelcol::start(KEY).await;
+        let header = format!("Authorization=Bearer {KEY}");
+        let checked = check(&collector, protocol, &header);
+        let told = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert!(!checked.status.success(), "{told}");
+        assert!(told.contains("remove \"Bearer \" in ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS"), "{told}");
+        assert!(!told.contains(KEY), "{told}");
+
+        let sandbox = start(extension(&collector, protocol, &format!("Bearer {KEY}")), working()).await;
+        invoke_times(&sandbox, 2).await;
+        end(&sandbox).await;
+        assert_eq!(collector.received().await.requests().count(), 0);
+        let told = sandbox.extension_output();
+        assert!(told.iter().any(|line| line.contains("takes it raw, without \"Bearer\"")), "{told:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bearer_before_the_key_goes_through_as_it_was_written_where_it_is_wanted() {
+    for protocol in PROTOCOLS {
+        let collector = Otelcol::with_bearer(KEY).await;
+        let extension = extension(&collector, protocol, &format!("Bearer {KEY}"));
+        is_taken(collector, extension).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_its_own_is_trusted_by_its_file_and_not_without() {
+    for protocol in PROTOCOLS {
+        let (collector, certificate) = Otelcol::with_tls(KEY).await;
+        let checked = check(&collector, protocol, &format!("Authorization={KEY}"));
+        let told = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert!(!checked.status.success() && told.contains("certificate"), "{told}");
+        let extension = extension(&collector, protocol, KEY)
+            .env("ROTEL_OTLP_EXPORTER_TLS_CA_FILE", certificate.to_string_lossy());
+        is_taken(collector, extension).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_while_it_restarts() {
+    for protocol in PROTOCOLS {
+        let mut collector = Otelcol::start(KEY).await;
+        let sandbox = start(support::impatient(extension(&collector, protocol, KEY)), working()).await;
+        invoke_times(&sandbox, 2).await;
+        // Away and back within one freeze: the open connection is dead when the next invocation begins.
+        collector.stop();
+        collector.run();
+        invoke_times(&sandbox, 2).await;
+        assert_eq!(sandbox.extension_output(), Vec::<String>::new());
+        // Away for whole invocations.
+        collector.stop();
+        invoke_times(&sandbox, 3).await;
+        collector.run();
+        invoke_times(&sandbox, 3).await;
+        end(&sandbox).await;
+        let received = collector.received().await;
+        is_exact(&sandbox.ledger().compare(&received), &sandbox);
+        let spans = sandbox.ledger().entries().iter().filter(|entry| entry.signal == Signal::Traces).count();
+        assert_eq!(spans, 50);
+        assert_eq!(sandbox.extension_output().len(), 2, "{:#?}", sandbox.extension_output());
+    }
+}

@@ -1,0 +1,18 @@
+//! Tests on real parts, one module for each. `make e2e` installs the parts that this machine can have, runs their modules
+//! and names the others.
+
+#![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
+mod clickhouse;
+mod collector;
+mod emulator;
+mod java;
+mod node;
+mod otelcol;
+mod python;
+mod samples;
+mod secrets;
+mod soak;
+
+/// The root of the repository.
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");

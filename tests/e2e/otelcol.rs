@@ -1,0 +1,176 @@
+//! A real OpenTelemetry Collector with ClickStack's settings, as a process. `make otelcol` builds it; `OTELCOL` names
+//! another.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use lambda_sandbox::Signal;
+use lambda_sandbox::collector::{Collector, Protocol, Received};
+use reqwest::Client;
+use rotel_lambda_extension::core::config::Tls;
+use rotel_lambda_extension::edge::tls;
+use tempfile::TempDir;
+
+use crate::ROOT;
+
+/// What it writes when it listens.
+const READY: &str = "Everything is ready";
+
+/// The collector. Dropped, it is killed.
+pub(crate) struct Otelcol {
+    /// Keeps the address while its ports are closed, and shows what is in the files as the sandbox's collector does.
+    address: Collector,
+    /// What arrived, by signal, in OTLP/JSON; and its certificate, if it has one.
+    files: TempDir,
+    key: String,
+    /// Read one over the other.
+    configurations: Vec<&'static str>,
+    process: Option<Process>,
+}
+
+struct Process {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Otelcol {
+    /// Lets in who has this key, and listens.
+    pub(crate) async fn start(key: &str) -> Self {
+        let mut collector = Self::stopped(key).await;
+        collector.run();
+        collector
+    }
+
+    /// The same, also for those who put `Bearer` before the key.
+    pub(crate) async fn with_bearer(key: &str) -> Self {
+        let mut collector = Self::stopped(key).await;
+        collector.configurations.push("bearer.yaml");
+        collector.run();
+        collector
+    }
+
+    /// With a certificate of its own, and the path of the file that has it.
+    pub(crate) async fn with_tls(key: &str) -> (Self, PathBuf) {
+        let mut collector = Self::stopped(key).await;
+        let certified = rcgen::generate_simple_self_signed([collector.host()]).expect("a certificate");
+        let certificate = collector.files.path().join("certificate.pem");
+        fs::write(&certificate, certified.cert.pem()).expect("a file");
+        fs::write(collector.files.path().join("key.pem"), certified.signing_key.serialize_pem())
+            .expect("a file");
+        collector.configurations.push("tls.yaml");
+        collector.run();
+        (collector, certificate)
+    }
+
+    async fn stopped(key: &str) -> Self {
+        let address = Collector::start().await.expect("an address");
+        address.refuse_connections().await;
+        Self {
+            address,
+            files: TempDir::new().expect("a folder"),
+            key: key.to_owned(),
+            configurations: vec!["clickstack.yaml"],
+            process: None,
+        }
+    }
+
+    /// For `ROTEL_OTLP_EXPORTER_ENDPOINT`.
+    pub(crate) fn url(&self, protocol: Protocol) -> String {
+        let scheme = if self.configurations.contains(&"tls.yaml") { "https" } else { "http" };
+        format!("{scheme}://{}", self.address.address(protocol))
+    }
+
+    fn host(&self) -> String {
+        self.address.address(Protocol::Grpc).ip().to_string()
+    }
+
+    /// Begins to listen; what arrived before stays.
+    pub(crate) fn run(&mut self) {
+        let program = program();
+        let mut command = Command::new(&program);
+        for name in &self.configurations {
+            command.arg("--config").arg(Path::new(ROOT).join("tests/e2e/otelcol").join(name));
+        }
+        let mut child = command
+            .env("ADDRESS", self.host())
+            .env("KEY", &self.key)
+            .env("OUTPUT", self.files.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}; `make otelcol` builds it", program.display()));
+        let mut output = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+        let mut lines = Vec::new();
+        let ready = output.by_ref().any(|line| {
+            let ready = line.contains(READY);
+            lines.push(line);
+            ready
+        });
+        assert!(ready, "it ended: {lines:#?}");
+        let lines = Arc::new(Mutex::new(lines));
+        let kept = Arc::clone(&lines);
+        // It would come to a stop at a full pipe.
+        let reader = std::thread::spawn(move || {
+            output.for_each(|line| kept.lock().unwrap_or_else(PoisonError::into_inner).push(line));
+        });
+        self.process = Some(Process { child, lines, reader });
+    }
+
+    /// Lets in who has this key, from the next [`Self::run`] on.
+    pub(crate) fn change_key(&mut self, key: &str) {
+        key.clone_into(&mut self.key);
+    }
+
+    /// Ends it as an operator does, so that it writes down what it has acknowledged; what it said.
+    pub(crate) fn stop(&mut self) -> Vec<String> {
+        let Some(Process { mut child, lines, reader }) = self.process.take() else { return Vec::new() };
+        let killed = Command::new("kill").arg(child.id().to_string()).status().expect("kill");
+        assert!(killed.success(), "{killed}");
+        let status = child.wait().expect("its end");
+        reader.join().expect("its last lines");
+        let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
+        assert!(status.success(), "{status}: {lines:#?}");
+        lines
+    }
+
+    /// Ends it, and reads what it wrote down.
+    pub(crate) async fn received(&mut self) -> Received {
+        self.stop();
+        // Without TLS and a key, for it has nothing to do with them.
+        self.address.come_back().await.expect("its ports are free");
+        let tls = tls::client_config(&Tls::default(), &[]).expect("a TLS configuration");
+        let client = Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("a client");
+        for signal in Signal::ALL {
+            let path = self.files.path().join(format!("{}.json", signal.name()));
+            let text = fs::read_to_string(path).expect("the file exporter makes a file for each signal");
+            for line in text.lines() {
+                let url = format!("{}/v1/{}", self.address.url(Protocol::Http), signal.name());
+                let request = client.post(url).header("content-type", "application/json");
+                let answer = request.body(line.to_owned()).send().await.expect("an answer");
+                assert!(answer.status().is_success(), "{}: {line}", answer.status());
+            }
+        }
+        self.address.received()
+    }
+}
+
+impl Drop for Otelcol {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            // It fails only if it has ended by itself.
+            let _ = process.child.kill();
+            let _ = process.child.wait();
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a switch of these tests, not a variable of the extension")]
+fn program() -> PathBuf {
+    let given = std::env::var_os("OTELCOL").map(PathBuf::from);
+    given.unwrap_or_else(|| Path::new(ROOT).join("target/otelcol/otelcol"))
+}
