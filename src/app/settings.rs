@@ -1,5 +1,5 @@
-//! What people have set: the process environment, the file that `ROTEL_ENV_FILE` names over it, and the secrets that both
-//! refer to.
+//! What people have set: the process environment, the file that `ROTEL_ENV_FILE` names over it, the `collector.yaml` of
+//! those who come from the OpenTelemetry collector layer under both, and the secrets that all refer to.
 //!
 //! Nothing here fails: what is wrong is a fault to be told, and what it concerns does without.
 
@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::core::config::env_file::{self, EnvFile, Unreadable};
-use crate::core::config::{self, Fault, Outcome, Variables};
+use crate::core::config::{self, Fault, Outcome, Places, Variables};
 use crate::core::secret_ref::{self, SecretRef};
 use crate::edge::secrets::{self, SecretFault};
 
@@ -21,13 +21,17 @@ pub struct Settings {
     pub environment: Variables,
     /// What the file sets; it wins over the environment.
     pub file: Variables,
-    /// What holds of the two.
+    /// What the `collector.yaml` sets; all else wins over it.
+    pub collector: Variables,
+    /// What holds of the three.
     pub variables: Variables,
+    /// Where in the `collector.yaml` those variables stand that hold of it.
+    pub places: Places,
     /// What they mean.
     pub outcome: Outcome,
-    /// What is odd about the file.
+    /// What is odd about the files.
     pub file_warnings: Vec<Fault>,
-    /// What is wrong with the file.
+    /// What is wrong with the files.
     pub file_faults: Vec<Fault>,
 }
 
@@ -39,8 +43,9 @@ impl Settings {
             Err(faults) => (Variables::new(), Vec::new(), faults),
         };
         let variables = config::laid_over(&environment, &file);
-        let outcome = config::read(&variables);
-        Self { environment, file, variables, outcome, file_warnings, file_faults }
+        let (collector, places) = (Variables::new(), Places::new());
+        let outcome = config::read_placed(&variables, &places, None);
+        Self { environment, file, collector, variables, places, outcome, file_warnings, file_faults }
     }
 
     /// What is odd, but does no harm.
@@ -82,12 +87,12 @@ pub struct Resolved {
     pub faults: Vec<SecretFault>,
 }
 
-/// Fetches the secrets and reads the variables anew with them.
-pub async fn resolve(variables: &Variables, references: &[SecretRef]) -> Resolved {
+/// Fetches the secrets and reads the variables anew with them. `places` are those of [`Settings`].
+pub async fn resolve(variables: &Variables, places: &Places, references: &[SecretRef]) -> Resolved {
     let resolution = secrets::resolve(secret_ref::batches(references), variables, SECRETS_BUDGET).await;
     let fetched = references.iter().filter_map(|reference| {
         Some((reference.arn.clone(), resolution.values.get(&reference.arn.text)?.clone()))
     });
-    let outcome = config::read_resolved(variables, &fetched.collect());
+    let outcome = config::read_placed(variables, places, Some(&fetched.collect()));
     Resolved { outcome, faults: resolution.faults }
 }

@@ -352,7 +352,7 @@ mod tests {
 
     fn made_of(pairs: &[(&str, &str)]) -> (Exporter, Vec<BuildError>) {
         let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let Exports::Known(exports) = config::read(&variables).config.exports else {
+        let Exports::Known(exports) = config::tests::only_exports(config::read(&variables)) else {
             panic!("nothing is awaited")
         };
         Exporter::new(&exports)

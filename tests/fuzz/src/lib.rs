@@ -42,7 +42,10 @@ pub fn header_list(text: &str) {
     let mut variables = variables("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", text);
     variables.insert("ROTEL_OTLP_EXPORTER_ENDPOINT".to_owned(), "https://host:4317".to_owned());
     let outcome = config::read(&variables);
-    let dropped = matches!(&outcome.config.exports, Exports::Known(exports) if exports.logs.is_none());
+    let destinations = outcome.config.destinations.iter();
+    let dropped = destinations
+        .map(|destination| &destination.exports)
+        .all(|exports| matches!(exports, Exports::Known(exports) if exports.logs.is_none()));
     assert_eq!(
         dropped,
         !outcome.faults.is_empty(),
