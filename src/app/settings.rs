@@ -4,8 +4,10 @@
 //! Nothing here fails: what is wrong is a fault to be told, and what it concerns does without.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
+use crate::core::config::collector_yaml::{self, CollectorYaml};
 use crate::core::config::env_file::{self, EnvFile, Unreadable};
 use crate::core::config::{self, Fault, Outcome, Places, Variables};
 use crate::core::secret_ref::{self, SecretRef};
@@ -38,12 +40,16 @@ pub struct Settings {
 impl Settings {
     /// Reads the file, if the environment names one, and what both say.
     pub fn read(environment: Variables) -> Self {
-        let (file, file_warnings, file_faults) = match env_file(&environment) {
+        let (file, mut file_warnings, mut file_faults) = match env_file(&environment) {
             Ok(EnvFile { variables, warnings }) => (variables, warnings, Vec::new()),
             Err(faults) => (Variables::new(), Vec::new(), faults),
         };
-        let variables = config::laid_over(&environment, &file);
-        let (collector, places) = (Variables::new(), Places::new());
+        let mut variables = config::laid_over(&environment, &file);
+        let mut collector_yaml = collector_yaml(&variables);
+        collector_yaml.lie_under(&mut variables);
+        let CollectorYaml { variables: collector, places, warnings, faults } = collector_yaml;
+        file_warnings.extend(warnings);
+        file_faults.extend(faults);
         let outcome = config::read_placed(&variables, &places, None);
         Self { environment, file, collector, variables, places, outcome, file_warnings, file_faults }
     }
@@ -66,6 +72,31 @@ fn env_file(environment: &Variables) -> Result<EnvFile, Vec<Fault>> {
     match text {
         Ok(text) => env_file::parse(&text, environment),
         Err(unreadable) => Err(vec![unreadable.fault(path)]),
+    }
+}
+
+/// Reads the `collector.yaml`, if a variable names one.
+fn collector_yaml(variables: &Variables) -> CollectorYaml {
+    let Some((variable, uri)) = config::collector_yaml_path(variables) else {
+        return CollectorYaml::default();
+    };
+    let faulty = |fault: Fault| CollectorYaml { faults: vec![fault], ..CollectorYaml::default() };
+    let path = match collector_yaml::path(uri) {
+        Ok(path) => path,
+        Err(problem) => return faulty(Fault { variable: variable.to_owned(), problem }),
+    };
+    let text = std::fs::metadata(path).map_err(|error| unreadable(&error)).and_then(|about| {
+        if about.len() > collector_yaml::SIZE_LIMIT {
+            return Err(Unreadable::TooLarge);
+        }
+        std::fs::read(path).map_err(|error| unreadable(&error))
+    });
+    match text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| Unreadable::NotText)) {
+        Ok(text) => {
+            let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or(path);
+            collector_yaml::read(&text, name, variables)
+        }
+        Err(unreadable) => faulty(Fault { variable: variable.to_owned(), ..unreadable.fault(path) }),
     }
 }
 

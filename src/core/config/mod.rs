@@ -6,6 +6,7 @@
 //! `app::settings`.
 
 mod circle;
+pub mod collector_yaml;
 mod describe;
 pub mod env_file;
 mod export;
@@ -45,6 +46,9 @@ pub type Places = BTreeMap<String, String>;
 
 static NO_PLACES: Places = Places::new();
 
+/// Newer layers have the first, older ones the second.
+const COLLECTOR_YAML: [&str; 2] =
+    ["OPENTELEMETRY_COLLECTOR_CONFIG_URI", "OPENTELEMETRY_COLLECTOR_CONFIG_FILE"];
 const MIB: usize = 1024 * 1024;
 /// ClickStack's collector takes gRPC messages of at most 4 MiB.
 pub const BATCH_MAX_BYTES: usize = 4 * MIB;
@@ -206,6 +210,12 @@ pub fn read_resolved(variables: &Variables, secrets: &Secrets) -> Outcome {
 /// the place.
 pub fn read_placed(variables: &Variables, places: &Places, secrets: Option<&Secrets>) -> Outcome {
     read_with(Reader::new(variables, secrets).at(places))
+}
+
+/// The path of the `collector.yaml`, and the variable that names it.
+pub fn collector_yaml_path(variables: &Variables) -> Option<(&'static str, &str)> {
+    let reader = Reader::new(variables, None);
+    COLLECTOR_YAML.into_iter().find_map(|variable| Some((variable, reader.text(variable)?)))
 }
 
 /// The file that `ROTEL_ENV_FILE` names.

@@ -69,11 +69,19 @@ pub const SECTIONS: &[Section] = &[
     Section { title: "The extension itself", variables: EXTENSION },
 ];
 
-const SOURCES: &[Variable] = &[variable(
-    "ROTEL_ENV_FILE",
-    NONE,
-    "a file of variables (`NAME=value` lines, `${NAME}` is filled from the environment); its values win over the environment's",
-)];
+const SOURCES: &[Variable] = &[
+    variable(
+        "ROTEL_ENV_FILE",
+        NONE,
+        "a file of variables (`NAME=value` lines, `${NAME}` is filled from the environment); its values win over the environment's",
+    ),
+    variable(
+        "OPENTELEMETRY_COLLECTOR_CONFIG_URI",
+        NONE,
+        "the `collector.yaml` of the OpenTelemetry collector layer, such as `/var/task/collector.yaml`; each variable that is set wins over it",
+    ),
+    variable("OPENTELEMETRY_COLLECTOR_CONFIG_FILE", NONE, "the same, as older layers have it"),
+];
 
 const EXPORTER: &[Variable] = &[
     variable("ROTEL_EXPORTER", "otlp", "`otlp`, or `blackhole` to receive and drop"),
