@@ -6,7 +6,7 @@ mod otlp;
 
 use std::collections::HashSet;
 
-use rotel_lambda_extension::core::config::{self, Exports, Variables, env_file};
+use rotel_lambda_extension::core::config::{self, Exports, Variables, collector_yaml, env_file};
 use rotel_lambda_extension::core::logs::{self, Source};
 use rotel_lambda_extension::core::secret_ref::{self, BATCH_LIMIT, fill, find};
 use rotel_lambda_extension::core::telemetry::{self, Kind};
@@ -14,6 +14,22 @@ use serde_json::value::RawValue;
 
 pub use self::lifecycle::lifecycle;
 pub use self::otlp::{otlp_http_body, wire_splicing};
+
+/// A `collector.yaml`.
+pub fn collector_yaml(text: &str) {
+    let mut variables = variables("NAME", "a \"value\": [with, {everything}] ${NAME} $$ \u{1f} # in it");
+    let mut read = collector_yaml::read(text, "collector.yaml", &variables);
+    assert!(read.variables.keys().eq(read.places.keys()), "a variable without a place");
+    // What ends too early is told behind the last line.
+    let lines = text.lines().count() + 1;
+    for told in read.faults.iter().chain(&read.warnings) {
+        let line = told.variable.split(':').nth(1).and_then(|line| line.parse().ok());
+        assert!(line.is_some_and(|line| (1..=lines).contains(&line)), "{told} of {lines} lines");
+    }
+    read.lie_under(&mut variables);
+    let outcome = config::read_placed(&variables, &read.places, None);
+    assert!(!outcome.config.destinations.is_empty());
+}
 
 /// A file that `ROTEL_ENV_FILE` names.
 pub fn env_file(text: &str) {
