@@ -4,6 +4,7 @@
 //! Nothing here fails: what is wrong is a fault to be told, and what it concerns does without.
 
 use std::io;
+use std::panic;
 use std::path::Path;
 use std::time::Duration;
 
@@ -94,7 +95,12 @@ fn collector_yaml(variables: &Variables) -> CollectorYaml {
     match text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| Unreadable::NotText)) {
         Ok(text) => {
             let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or(path);
-            collector_yaml::read(&text, name, variables)
+            // The file is the customer's and its syntax another crate's: what panics here must not end the function.
+            let read = panic::catch_unwind(|| collector_yaml::read(&text, name, variables));
+            read.unwrap_or_else(|_| {
+                let problem = format!("{path:?} cannot be read, which is a bug; please report it");
+                faulty(Fault { variable: variable.to_owned(), problem })
+            })
         }
         Err(unreadable) => faulty(Fault { variable: variable.to_owned(), ..unreadable.fault(path) }),
     }
