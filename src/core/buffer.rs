@@ -8,11 +8,11 @@
 
 use std::collections::VecDeque;
 
-use crate::core::budget::{Budget, Share};
-use crate::core::chunk::{Chunk, Origin};
-use crate::core::otlp::{self, Limits};
-use crate::core::signal::{PerSignal, Signal};
-use crate::core::trace_context::TraceContext;
+use crate::budget::{Budget, Share};
+use crate::chunk::{Chunk, Origin};
+use crate::otlp::{self, Limits};
+use crate::signal::{PerSignal, Signal};
+use crate::trace_context::TraceContext;
 
 /// What keeping a chunk costs beside its bytes: its place in a queue that may be half empty, since it grows to twice
 /// its length, and what an allocator adds to an allocation. Without it ten thousand lines of an outage, each a small

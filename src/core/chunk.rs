@@ -1,16 +1,16 @@
 //! Telemetry as it travels through us: encoded.
 //!
 //! Protobuf messages merge by concatenation, so a request to the backend is chunks laid end to end, and the memory that
-//! a chunk holds is its bytes and little more. What is in a chunk has been validated ([`crate::core::otlp::validate`])
+//! a chunk holds is its bytes and little more. What is in a chunk has been validated ([`crate::otlp::validate`])
 //! or was encoded here: a chunk never spoils the batch it goes into.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::core::otlp;
-use crate::core::signal::Signal;
-use crate::core::trace_context::TraceContext;
+use crate::otlp;
+use crate::signal::Signal;
+use crate::trace_context::TraceContext;
 
 /// The encoded bytes of one OTLP export request, with what must be known of them without decoding.
 #[derive(Clone, Debug, PartialEq, Eq)]

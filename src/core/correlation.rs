@@ -7,10 +7,10 @@
 
 use std::collections::VecDeque;
 
-use crate::core::logs::INVOKE_LATENESS;
-use crate::core::otlp;
-use crate::core::trace_context::TraceContext;
-use crate::core::xray::Header;
+use crate::logs::INVOKE_LATENESS;
+use crate::otlp;
+use crate::trace_context::TraceContext;
+use crate::xray::Header;
 
 /// How many invocations are remembered: spans come within seconds.
 const REMEMBERED: usize = 64;

@@ -6,11 +6,11 @@
 use http::header::AUTHORIZATION;
 use url::Url;
 
-use crate::core::config::{Export, Places, Protocol, Variables};
-use crate::core::connection::{Cause, ConnectionFailure};
-use crate::core::retry::Failure;
-use crate::core::secret_ref;
-use crate::core::signal::Signal;
+use crate::config::{Export, Places, Protocol, Variables};
+use crate::connection::{Cause, ConnectionFailure};
+use crate::retry::Failure;
+use crate::secret_ref;
+use crate::signal::Signal;
 
 const BEARER: &[u8] = b"bearer ";
 
@@ -379,10 +379,10 @@ fn has_bearer(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::config::tests::variables;
+    use crate::config::tests::variables;
 
     static NO_PLACES: Places = Places::new();
-    use crate::core::config::{self, Exports};
+    use crate::config::{self, Exports};
 
     /// What a failure of logs means, and where they go.
     fn told(variables: &Variables, failure: &Failure) -> String {

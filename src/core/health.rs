@@ -8,8 +8,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::core::retry::{Failure, Verdict};
-use crate::core::signal::{PerSignal, Signal};
+use crate::retry::{Failure, Verdict};
+use crate::signal::{PerSignal, Signal};
 
 /// How many lines may follow each other.
 const LINES_AT_ONCE: u32 = 4;
@@ -226,7 +226,7 @@ impl fmt::Display for Items<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::connection::{Cause, ConnectionFailure};
+    use crate::connection::{Cause, ConnectionFailure};
 
     const WELL: Verdict = Verdict::Accepted { rejected: 0 };
     const DOWN: Verdict = Verdict::Retry { failure: Failure::Timeout, after: None };

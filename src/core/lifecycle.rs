@@ -56,7 +56,7 @@ pub enum Event {
         request_id: String,
         /// When the function times out.
         deadline: Instant,
-        /// Whether `/next` waits for a flush once the function is done; see [`crate::core::cadence`].
+        /// Whether `/next` waits for a flush once the function is done; see [`crate::cadence`].
         flush_at_end: bool,
     },
     /// The Telemetry API told of `platform.runtimeDone`.

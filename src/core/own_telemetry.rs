@@ -13,11 +13,11 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
-use crate::core::attribute::{int, string, text};
-use crate::core::logs::Severity;
-use crate::core::request::{self, scope};
-use crate::core::signal::{PerSignal, Signal};
-use crate::core::tally::{Drops, Flushes, Tally};
+use crate::attribute::{int, string, text};
+use crate::logs::Severity;
+use crate::request::{self, scope};
+use crate::signal::{PerSignal, Signal};
+use crate::tally::{Drops, Flushes, Tally};
 
 /// The time that points cover, since the epoch.
 #[derive(Clone, Copy, Debug)]
@@ -222,7 +222,7 @@ mod tests {
     use opentelemetry_proto::tonic::common::v1::any_value::Value;
 
     use super::*;
-    use crate::core::tally::DropReason;
+    use crate::tally::DropReason;
 
     const SPAN: Span = Span { from: Duration::from_secs(1), to: Duration::from_secs(2) };
 

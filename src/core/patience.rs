@@ -46,7 +46,7 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::breaker::{Breaker, Retry};
+    use crate::breaker::{Breaker, Retry};
 
     /// What each of the invocations of a function adds that takes `length` and is called every `apart`, while the
     /// endpoint hangs.

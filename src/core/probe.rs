@@ -9,11 +9,11 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message;
 
-use crate::core::attribute::{string, text};
-use crate::core::config::Config;
-use crate::core::request;
-use crate::core::resource::{Registration, ResourceRules};
-use crate::core::signal::Signal;
+use crate::attribute::{string, text};
+use crate::config::Config;
+use crate::request;
+use crate::resource::{Registration, ResourceRules};
+use crate::signal::Signal;
 
 /// The service where no function is known.
 const SERVICE: &str = "rotel-extension-check";
@@ -89,8 +89,8 @@ pub fn request(signal: Signal, service_name: &str, epoch_nanos: u64) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::config;
-    use crate::core::otlp;
+    use crate::config;
+    use crate::otlp;
 
     #[test]
     fn each_request_is_valid_and_holds_one_item() {

@@ -10,8 +10,8 @@
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
-use crate::core::attribute::{int, string};
-use crate::core::config::{Config, Function};
+use crate::attribute::{int, string};
+use crate::config::{Config, Function};
 
 const SERVICE_NAME: &str = "service.name";
 
@@ -166,7 +166,7 @@ fn is_unknown_service(attribute: &KeyValue) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::config;
+    use crate::config;
 
     fn rules(pairs: &[(&str, &str)]) -> ResourceRules {
         let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::core::connection::ConnectionFailure;
+use crate::connection::ConnectionFailure;
 
 /// What an attempt came to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::fmt;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::core::secret::Secret;
+use crate::secret::Secret;
 
 /// Platform: `BatchGetSecretValue` and `GetParameters` take ten names at most.
 pub const BATCH_LIMIT: usize = 10;

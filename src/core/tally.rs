@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::signal::{PerSignal, Signal};
+use crate::signal::{PerSignal, Signal};
 
 /// Why telemetry was thrown away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Trace contexts: as loggers write them, and the one that an invocation has without an SDK.
 
-use crate::core::xray;
+use crate::xray;
 
 /// A span, named as OTLP names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! Source: AWS's "X-Ray concepts", tracing header.
 
-use crate::core::trace_context::{TraceContext, span_id, trace_id};
+use crate::trace_context::{TraceContext, span_id, trace_id};
 
 /// The header, as far as it names a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

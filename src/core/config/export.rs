@@ -13,9 +13,9 @@ use super::exporters::ExporterName;
 use super::proxy::{Proxy, Ways};
 use super::reader::{Read, Reader};
 use super::value::{self, ListenAddress, Text};
-use crate::core::breaker::Retry;
-use crate::core::secret::Secret;
-use crate::core::signal::{PerSignal, Signal};
+use crate::breaker::Retry;
+use crate::secret::Secret;
+use crate::signal::{PerSignal, Signal};
 
 /// What becomes of telemetry.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -30,13 +30,13 @@ use self::reader::Reader;
 pub use self::value::ListenAddress;
 use self::value::Text;
 pub use self::variables::{SECTIONS, Section, Shown, Variable};
-use crate::core::cadence::Strategy;
-use crate::core::correlation::StandIns;
-use crate::core::logs::filter::{Expression, Mask};
-use crate::core::logs::{self, Severity};
-use crate::core::platform;
-use crate::core::secret_ref::{SecretRef, Secrets};
-use crate::core::signal::{PerSignal, Signal};
+use crate::cadence::Strategy;
+use crate::correlation::StandIns;
+use crate::logs::filter::{Expression, Mask};
+use crate::logs::{self, Severity};
+use crate::platform;
+use crate::secret_ref::{SecretRef, Secrets};
+use crate::signal::{PerSignal, Signal};
 
 /// The environment, as read once at startup.
 pub type Variables = BTreeMap<String, String>;

@@ -9,8 +9,8 @@ use url::Url;
 
 use super::Variables;
 use super::reader::{Read, Reader};
-use crate::core::secret::Secret;
-use crate::core::secret_ref;
+use crate::secret::Secret;
+use crate::secret_ref;
 
 /// A proxy, spoken to over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::value::{self, Text};
 use super::{Fault, NO_PLACES, Places, Variables, exporters, variables};
-use crate::core::secret_ref::{self, SecretRef, Secrets};
+use crate::secret_ref::{self, SecretRef, Secrets};
 
 /// What reading one variable gave.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use url::Url;
 
 use super::*;
-use crate::core::secret::Secret;
-use crate::core::secret_ref;
-use crate::core::signal::Signal;
+use crate::secret::Secret;
+use crate::secret_ref;
+use crate::signal::Signal;
 
 const ENDPOINT: (&str, &str) = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://clickstack.example.com:4317");
 const HEADERS: &str = "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS";
@@ -515,7 +515,7 @@ fn retries_fall_back_to_those_of_every_exporter() {
     let seconds = Duration::from_secs;
     assert_eq!(
         export(&outcome, Signal::Logs).retry,
-        crate::core::breaker::Retry {
+        crate::breaker::Retry {
             initial_backoff: seconds(1),
             max_backoff: seconds(3),
             max_elapsed_time: seconds(300)

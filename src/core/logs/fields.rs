@@ -12,9 +12,9 @@ use super::attributes::Attributes;
 use super::exception::{self, Exception};
 use super::severity::Severity;
 use super::{Log, REQUEST_ID};
-use crate::core::attribute::{string, text};
-use crate::core::time::{self, Told};
-use crate::core::trace_context;
+use crate::attribute::{string, text};
+use crate::time::{self, Told};
+use crate::trace_context;
 
 /// What a field may be for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ pub use self::severity::Severity;
 use self::text::{Line, Reading};
 pub(crate) use self::timeline::INVOKE_LATENESS;
 pub use self::timeline::Timeline;
-use crate::core::attribute::{self, string};
+use crate::attribute::{self, string};
 
 /// Who wrote a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use proptest::option;
 use proptest::prelude::*;
 use prost::{DecodeError, Message};
 
-use crate::core::signal::Signal;
+use crate::signal::Signal;
 
 /// A decoded export request.
 #[derive(Clone, Debug, PartialEq)]

@@ -17,9 +17,9 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer as _, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::core::otlp::schema::{Field, Kind, Message};
-use crate::core::otlp::wire::{WireType, put_key, put_varint};
-use crate::core::signal::Signal;
+use crate::otlp::schema::{Field, Kind, Message};
+use crate::otlp::wire::{WireType, put_key, put_varint};
+use crate::signal::Signal;
 
 /// Turns an OTLP/JSON request into a protobuf one, which is still to be validated. An error says what was found at which
 /// line and column, and what is due there.
@@ -381,8 +381,8 @@ mod tests {
     use proptest::sample::select;
 
     use super::*;
-    use crate::core::otlp::arbitrary::{Request, request};
-    use crate::core::otlp::validate;
+    use crate::otlp::arbitrary::{Request, request};
+    use crate::otlp::validate;
 
     fn read(signal: Signal, json: &str) -> Request {
         let bytes = json_to_protobuf(signal, json.as_bytes()).unwrap();

@@ -1,6 +1,6 @@
 //! OTLP's wire format, worked on without decoding it whole.
 //!
-//! A request of an SDK is kept as the bytes that came ([`crate::core::chunk`]). What we must know of it, and the little
+//! A request of an SDK is kept as the bytes that came ([`crate::chunk`]). What we must know of it, and the little
 //! that we change in it, is done on those bytes: [`validate()`] checks them at the door and counts them,
 //! [`edit_resources`] replaces only the resources, [`split()`] cuts what is too large for one export,
 //! [`invocation_spans`] finds the spans that stand for an invocation and [`stamp()`] names one in log records.

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
 
-use crate::core::otlp::wire::{Field, delimited_len, fields, put_delimited_head};
-use crate::core::signal::Signal;
+use crate::otlp::wire::{Field, delimited_len, fields, put_delimited_head};
+use crate::signal::Signal;
 
 /// The tag of `resource_logs`, `resource_metrics` and `resource_spans` in their requests.
 const RESOURCE_ITEMS: u32 = 1;
@@ -106,7 +106,7 @@ mod tests {
     use proptest::sample::select;
 
     use super::*;
-    use crate::core::otlp::arbitrary::{Request, request};
+    use crate::otlp::arbitrary::{Request, request};
 
     fn add(resource: &mut Resource, key: &str) {
         resource.attributes.push(KeyValue {

@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::metrics::v1::AggregationTemporality;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
-use crate::core::signal::Signal;
+use crate::signal::Signal;
 
 /// One more than the highest tag in the table.
 const TAGS: usize = 17;

@@ -4,8 +4,8 @@ use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message as _;
 
-use crate::core::otlp::wire::{Field, Reader, WireType, fields};
-use crate::core::trace_context::TraceContext;
+use crate::otlp::wire::{Field, Reader, WireType, fields};
+use crate::trace_context::TraceContext;
 
 /// The tag of `resource_spans` in the request, of `scope_spans` in it, and of `spans` in that.
 const RESOURCE_SPANS: u32 = 1;
@@ -118,8 +118,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::core::otlp::arbitrary::{Request, request};
-    use crate::core::signal::Signal;
+    use crate::otlp::arbitrary::{Request, request};
+    use crate::signal::Signal;
 
     /// The same of a decoded span.
     fn reference(span: &Span) -> Option<InvocationSpan> {

@@ -7,9 +7,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::core::otlp::schema::METRIC_DATA;
-use crate::core::otlp::wire::{delimited_len, fields, put_delimited_head};
-use crate::core::signal::Signal;
+use crate::otlp::schema::METRIC_DATA;
+use crate::otlp::wire::{delimited_len, fields, put_delimited_head};
+use crate::signal::Signal;
 
 /// How large a part may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,8 +223,8 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::core::otlp::arbitrary::{Request, request};
-    use crate::core::otlp::validate;
+    use crate::otlp::arbitrary::{Request, request};
+    use crate::otlp::validate;
 
     /// The bytes of an item's headers in the request, without keys and lengths.
     fn headers(request: &Request) -> usize {

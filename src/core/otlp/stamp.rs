@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::core::otlp::wire::{Field, WireType, delimited_len, fields, put_delimited_head, put_key};
-use crate::core::trace_context::TraceContext;
+use crate::otlp::wire::{Field, WireType, delimited_len, fields, put_delimited_head, put_key};
+use crate::trace_context::TraceContext;
 
 /// The tag of `resource_logs` in the request, then that of `scope_logs` in it, then that of `log_records`.
 const LEVELS: [u32; 3] = [1, 2, 2];
@@ -87,8 +87,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::core::otlp::arbitrary::{Request, request};
-    use crate::core::signal::Signal;
+    use crate::otlp::arbitrary::{Request, request};
+    use crate::signal::Signal;
 
     const CONTEXT: TraceContext = TraceContext { trace_id: [7; 16], span_id: [8; 8], sampled: true };
 

@@ -6,9 +6,9 @@
 //!
 //! One pass, no allocation unless something is wrong.
 
-use crate::core::otlp::schema::{Field, Kind, Message};
-use crate::core::otlp::wire::{DEPTH_LIMIT, Fault, Reader, WireType};
-use crate::core::signal::Signal;
+use crate::otlp::schema::{Field, Kind, Message};
+use crate::otlp::wire::{DEPTH_LIMIT, Fault, Reader, WireType};
+use crate::signal::Signal;
 
 /// Why bytes are not the OTLP request they should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -153,7 +153,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::core::otlp::arbitrary::{Request, request};
+    use crate::otlp::arbitrary::{Request, request};
 
     /// A way to spoil bytes.
     #[derive(Clone, Debug)]
@@ -252,7 +252,7 @@ mod tests {
     fn nested(levels: usize, core: &[u8]) -> Vec<u8> {
         (0..levels).fold(core.to_vec(), |inner, _| {
             let mut outer = Vec::new();
-            crate::core::otlp::wire::put_delimited_head(&mut outer, 1, inner.len());
+            crate::otlp::wire::put_delimited_head(&mut outer, 1, inner.len());
             [outer, inner].concat()
         })
     }
@@ -265,11 +265,11 @@ mod tests {
             for level in 0..levels {
                 let tag = if level % 2 == 0 { 1 } else { 5 };
                 let mut outer = Vec::new();
-                crate::core::otlp::wire::put_delimited_head(&mut outer, tag, value.len());
+                crate::otlp::wire::put_delimited_head(&mut outer, tag, value.len());
                 value = [outer, value].concat();
             }
             let mut key_value = Vec::new();
-            crate::core::otlp::wire::put_delimited_head(&mut key_value, 2, value.len());
+            crate::otlp::wire::put_delimited_head(&mut key_value, 2, value.len());
             nested(3, &[key_value, value].concat())
         };
         let group = |levels: usize| [vec![0x0b; levels], vec![0x0c; levels]].concat();

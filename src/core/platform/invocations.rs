@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use super::outcome::Outcome;
 use super::spans::after;
-use crate::core::telemetry::Record;
-use crate::core::trace_context::TraceContext;
-use crate::core::xray;
+use crate::telemetry::Record;
+use crate::trace_context::TraceContext;
+use crate::xray;
 
 /// How many are remembered. On managed instances as many may run side by side; elsewhere one runs, and the report of the
 /// one before is awaited.

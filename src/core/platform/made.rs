@@ -9,9 +9,9 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
-use crate::core::chunk::{Chunk, Origin};
-use crate::core::request::{self, scope};
-use crate::core::signal::Signal;
+use crate::chunk::{Chunk, Origin};
+use crate::request::{self, scope};
+use crate::signal::Signal;
 
 /// The scope of all that is made of the platform's events, by which it can be told from what the function sent.
 pub const SCOPE: &str = concat!(env!("CARGO_PKG_NAME"), ".platform");

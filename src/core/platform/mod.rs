@@ -25,9 +25,9 @@ use self::meter::{Instrument, Meter};
 pub use self::outcome::Outcome;
 use self::spans::{Invoked, Place, after};
 use self::stage::Stage;
-use crate::core::telemetry::{Change, Event, Kind, Moment, Record};
-use crate::core::trace_context::TraceContext;
-use crate::core::xray;
+use crate::telemetry::{Change, Event, Kind, Moment, Record};
+use crate::trace_context::TraceContext;
+use crate::xray;
 
 /// How many events of the environment are remembered, to know a second delivery of them by.
 const REMEMBERED: usize = 32;

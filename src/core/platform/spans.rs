@@ -9,10 +9,10 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, status::StatusCode};
 
 use super::outcome::{Outcome, error_type};
-use crate::core::attribute::{boolean, string};
-use crate::core::logs::REQUEST_ID;
-use crate::core::telemetry;
-use crate::core::trace_context::TraceContext;
+use crate::attribute::{boolean, string};
+use crate::logs::REQUEST_ID;
+use crate::telemetry;
+use crate::trace_context::TraceContext;
 
 /// W3C's flag of a span that is recorded.
 const SAMPLED: u32 = 1;

@@ -4,7 +4,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 
 use super::outcome::Outcome;
 use super::spans::{self, Place, after};
-use crate::core::telemetry::{self, Record};
+use crate::telemetry::{self, Record};
 
 /// An init or a restore, as far as the platform has told of it. Times are nanoseconds since the epoch.
 #[derive(Debug, Default)]

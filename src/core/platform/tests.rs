@@ -6,8 +6,8 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::core::attribute::string;
-use crate::core::telemetry;
+use crate::attribute::string;
+use crate::telemetry;
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_665_532_800;
@@ -591,7 +591,7 @@ fn an_invocation_adds_less_than_four_kilobytes_before_compression_and_less_than_
     let made = deliver(&mut platform, &[report(291, A), start(1_000, B), done(1_140, B)]);
     let chunks = made.into_chunks(&resource);
     let (mut plain, mut compressed) = (0, 0);
-    for signal in crate::core::signal::Signal::ALL {
+    for signal in crate::signal::Signal::ALL {
         let bytes: Vec<u8> = chunks
             .iter()
             .filter(|chunk| chunk.signal == signal)
@@ -609,7 +609,7 @@ fn an_invocation_adds_less_than_four_kilobytes_before_compression_and_less_than_
     }
     println!("an invocation: {plain} bytes, gzip {compressed}");
     assert!(plain < 4_000 && compressed < 2_000, "{plain} {compressed}");
-    let metrics = chunks.iter().find(|chunk| chunk.signal == crate::core::signal::Signal::Metrics).unwrap();
+    let metrics = chunks.iter().find(|chunk| chunk.signal == crate::signal::Signal::Metrics).unwrap();
     let request = ExportMetricsServiceRequest::decode(metrics.bytes.as_ref()).unwrap();
     assert_eq!(request.resource_metrics[0].scope_metrics[0].metrics.len(), metrics.items);
 }

@@ -15,7 +15,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 pub use self::record::{Metrics, Record, Span};
-use crate::core::time;
+use crate::time;
 
 /// One delivery, read.
 #[derive(Debug, Default)]

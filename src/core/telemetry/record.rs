@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use serde_json::value::RawValue;
 
-use crate::core::time;
+use crate::time;
 
 /// The record of an event of the platform. What an event type does not have is missing.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

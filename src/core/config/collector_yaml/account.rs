@@ -2,8 +2,8 @@
 
 use super::expand;
 use super::node::{Entry, Node, Value};
-use crate::core::config::value::LIST;
-use crate::core::config::{Fault, Places, Variables};
+use crate::config::value::LIST;
+use crate::config::{Fault, Places, Variables};
 
 /// Takes down what the file says, place by place.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! `${env:NAME}`, `${NAME}`, `${env:NAME:-default}` and `$$` within a value, as the collector has them. References to
 //! secrets stay for those who fetch them.
 
-use crate::core::config::Variables;
+use crate::config::Variables;
 
 /// What a value comes to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Expanded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::config::tests::variables;
+    use crate::config::tests::variables;
 
     #[test]
     fn variables_are_filled_in_once_and_secrets_are_left() {

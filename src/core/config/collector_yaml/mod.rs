@@ -20,7 +20,7 @@ use self::account::{Account, Place};
 use self::exporters::{Kind, Setting, unknown};
 use self::processors::Processors;
 use super::{Fault, Places, Variables, value};
-use crate::core::signal::{PerSignal, Signal};
+use crate::signal::{PerSignal, Signal};
 
 /// Longer files are not read.
 pub const SIZE_LIMIT: u64 = 256 * 1024;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::account::{Account, Place, list};
 use super::exporters::{kind_of, unknown};
-use crate::core::signal::{PerSignal, Signal};
+use crate::signal::{PerSignal, Signal};
 
 /// Without these telemetry is as good, or there is more of it.
 const HARMLESS: &[&str] = &[

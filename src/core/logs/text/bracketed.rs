@@ -1,7 +1,7 @@
 //! Lines that begin with a bracket: Python's runtime, Java's LambdaLogger, env_logger, Log4j with its date in brackets.
 
 use super::{LEVEL, LOGGER, Line, dated, name, padded, upper};
-use crate::core::time;
+use crate::time;
 
 /// Reads a line from its bracket on.
 ///

@@ -2,8 +2,8 @@
 //! platform.
 
 use super::{LOGGER, Line, name, padded, platform, tabbed, tracing, upper, uuid};
-use crate::core::logs::severity::Severity;
-use crate::core::time;
+use crate::logs::severity::Severity;
+use crate::time;
 
 /// Reads what follows the time, `rest`, of a whole text. The formats differ in what comes next:
 ///

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 
-use crate::core::attribute::string;
+use crate::attribute::string;
 
 /// Reads a line of pairs. It is one only if every word of it is a pair, and if a level and a message are among them.
 pub(super) fn read(text: &str) -> Option<Vec<KeyValue>> {

@@ -20,7 +20,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 
 use super::exception;
 use super::severity::Severity;
-use crate::core::time::{self, Told};
+use crate::time::{self, Told};
 
 /// A line, taken apart.
 #[derive(Debug, Default, PartialEq)]

@@ -1,7 +1,7 @@
 //! Lines that Lambda itself writes among the function's, and what a language prints at an uncaught exception.
 
 use super::{Line, exception, uuid};
-use crate::core::logs::severity::Severity;
+use crate::logs::severity::Severity;
 
 /// Reads a line that begins with `T` or `R`.
 pub(super) fn read(text: &str) -> Option<Line<'_>> {

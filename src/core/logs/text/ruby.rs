@@ -1,7 +1,7 @@
 //! Ruby's logger, with and without what its Lambda runtime adds.
 
 use super::{LEVEL, LOGGER, Line, upper};
-use crate::core::time;
+use crate::time;
 
 /// `I, [<time> #<pid>]  INFO <request id, or nothing> -- <program>: <message>`. Without the runtime's formatter the
 /// request id and its space are not there.

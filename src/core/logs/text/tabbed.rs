@@ -1,7 +1,7 @@
 //! A time, and then fields between tabs: the runtimes of Node.js and .NET, and zap for people.
 
 use super::{LEVEL, Line, upper};
-use crate::core::logs::severity::Severity;
+use crate::logs::severity::Severity;
 
 /// Reads what follows the time, from its tab on.
 ///

@@ -1,7 +1,7 @@
 //! Rust's `tracing` as its subscriber formats it for people.
 
 use super::{LOGGER, Line, name, padded, uuid};
-use crate::core::logs::severity::Severity;
+use crate::logs::severity::Severity;
 
 /// The span that AWS's Rust runtime lays around an invocation.
 const INVOCATION: &str = "Lambda runtime invoke{";
