@@ -22,9 +22,9 @@
 //! Telemetry travels encoded: protobuf messages merge by concatenation, so that what an SDK sends is validated, counted
 //! and kept as the bytes that came, and a request to the backend is such chunks laid end to end.
 //!
-//! The pipeline task owns the buffer; telemetry and flushes come through one channel, so that a flush covers all that was
-//! enqueued before it, and the intake enqueues the log records of a delivery before it tells the driver of that delivery's
-//! `runtimeDone`. The driver asks for the next event once the flush is over or its deadline has come.
+//! The pipeline task owns what waits, in an outlet for each backend; telemetry and flushes come through one channel, so
+//! that a flush covers all that was enqueued before it, and the intake enqueues the log records of a delivery before it
+//! tells the driver of that delivery's `runtimeDone`. The driver asks for the next event once the flush is over or its deadline has come.
 //!
 //! What the platform's events tell, the intake turns into metrics, spans and log records of its own ([`core::platform`]),
 //! which go the same way.

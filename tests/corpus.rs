@@ -43,6 +43,7 @@ enum Target {
 }
 
 const TARGETS: &[(&str, Target)] = &[
+    ("collector_yaml", Target::Text(targets::collector_yaml)),
     ("env_file", Target::Text(targets::env_file)),
     ("header_list", Target::Text(targets::header_list)),
     ("lifecycle", Target::Bytes(targets::lifecycle)),

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use crate::app::settings::{self, Settings};
-use crate::core::config::{self, Export, Exports, Outcome, Variables, exporter_variable};
+use crate::core::config::{self, Destination, Export, Exports, Outcome, Places, Variables};
 use crate::core::diagnosis::Way;
 use crate::core::probe;
 use crate::core::retry::Verdict;
@@ -31,38 +31,47 @@ pub async fn run(environment: Variables, extent: Extent, out: &mut impl Write) -
     let mut account = Account { out, faults: Vec::new(), wrong: Vec::new() };
     account.configuration(&settings)?;
     account.list("Warnings", settings.warnings())?;
-    let (_, of_filter) = settings.outcome.config.log_filter.compile();
+    let of_filter = settings.outcome.config.log_filter.compile().1;
     account.faults("Faults", settings.faults().chain(&of_filter))?;
-    let Settings { variables, mut outcome, .. } = settings;
+    let Settings { variables, places, mut outcome, .. } = settings;
     // What comes from a secret is not shown.
     let service_is_plain = !outcome.resource_attributes_awaited;
     if !outcome.references.is_empty() {
-        outcome = account.secrets(&variables, outcome, extent).await?;
+        outcome = account.secrets(&variables, &places, outcome, extent).await?;
     }
     if outcome.blackhole {
-        return account.verdict("ROTEL_EXPORTER is blackhole, so nothing is sent");
+        let variable =
+            if variables.contains_key("ROTEL_EXPORTERS") { "ROTEL_EXPORTERS" } else { "ROTEL_EXPORTER" };
+        let place = places.get(variable).map_or(variable, String::as_str);
+        return account.verdict(&format!("{place} is blackhole, so nothing is sent"));
     }
-    let is_unset = |signal: &Signal| exporter_variable(&variables, *signal, "ENDPOINT").is_none();
-    if Signal::ALL.iter().all(is_unset) {
-        account
-            .wrong
-            .push("no endpoint, so nothing can be sent; set ROTEL_OTLP_EXPORTER_ENDPOINT".to_owned());
-    } else if let Exports::Known(exports) = &outcome.config.exports {
-        let (exporter, unusable) = Exporter::new(exports);
-        account.faults("Faults of TLS", unusable)?;
-        let usable = |signal| exports.of(signal).clone().filter(|_| exporter.way(signal).is_some());
-        let usable = PerSignal::from_fn(usable);
-        if extent == Extent::Whole {
-            let function_name = variables.get("AWS_LAMBDA_FUNCTION_NAME");
-            let function_name = function_name.map(String::as_str).filter(|name| !name.is_empty());
-            let service_name = probe::service_name(&outcome.config, function_name);
-            let verdicts = send(&exporter, &service_name).await;
-            account.heading(&if service_is_plain {
-                format!("Test records, service.name = {service_name}")
-            } else {
-                "Test records".to_owned()
-            })?;
-            account.signals(&variables, &usable, &verdicts)?;
+    for destination in &outcome.config.destinations {
+        let Destination { exporter: name, exports, .. } = destination;
+        let is_unset = |signal: &Signal| name.variable(&variables, *signal, "ENDPOINT").is_none();
+        if Signal::ALL.iter().all(is_unset) {
+            if name.is_only() {
+                account
+                    .wrong
+                    .push("no endpoint, so nothing can be sent; set ROTEL_OTLP_EXPORTER_ENDPOINT".to_owned());
+            }
+        } else if let Exports::Known(exports) = exports {
+            let (exporter, unusable) = Exporter::new(exports);
+            account.faults("Faults of TLS", unusable)?;
+            let usable = |signal| exports.of(signal).clone().filter(|_| exporter.way(signal).is_some());
+            let usable = PerSignal::from_fn(usable);
+            if extent == Extent::Whole {
+                let function_name = variables.get("AWS_LAMBDA_FUNCTION_NAME");
+                let function_name = function_name.map(String::as_str).filter(|name| !name.is_empty());
+                let service_name = probe::service_name(&outcome.config, function_name);
+                let verdicts = send(&exporter, &service_name).await;
+                let of_exporter = name.name().map_or_else(String::new, |name| format!(" of exporter {name}"));
+                account.heading(&if service_is_plain {
+                    format!("Test records{of_exporter}, service.name = {service_name}")
+                } else {
+                    format!("Test records{of_exporter}")
+                })?;
+                account.signals((&variables, &places), destination, (&usable, &verdicts))?;
+            }
         }
     }
     account.verdict(match extent {
@@ -96,7 +105,7 @@ struct Account<'a, W> {
 impl<W: Write> Account<'_, W> {
     fn configuration(&mut self, settings: &Settings) -> io::Result<()> {
         writeln!(self.out, "Configuration")?;
-        let mut rows = config::describe(&settings.environment, &settings.file);
+        let mut rows = config::describe(&settings.environment, &settings.file, &settings.collector);
         rows.retain(|row| !row.is_nothing());
         let width = rows.iter().map(|row| row.variable.len()).max().unwrap_or(0);
         for row in rows {
@@ -135,6 +144,7 @@ impl<W: Write> Account<'_, W> {
     async fn secrets(
         &mut self,
         variables: &Variables,
+        places: &Places,
         outcome: Outcome,
         extent: Extent,
     ) -> io::Result<Outcome> {
@@ -145,7 +155,7 @@ impl<W: Write> Account<'_, W> {
             self.list("Secrets, to be fetched", arns)?;
             return Ok(outcome);
         }
-        let resolved = settings::resolve(variables, &outcome.references).await;
+        let resolved = settings::resolve(variables, places, &outcome.references).await;
         self.heading("Secrets")?;
         for arn in arns {
             match resolved.faults.iter().find(|fault| fault.arn == arn) {
@@ -164,14 +174,16 @@ impl<W: Write> Account<'_, W> {
     /// A line a signal, and below them what each failure means, once.
     fn signals(
         &mut self,
-        variables: &Variables,
-        exports: &PerSignal<Option<Export>>,
-        verdicts: &PerSignal<Verdict>,
+        (variables, places): (&Variables, &Places),
+        destination: &Destination,
+        (exports, verdicts): (&PerSignal<Option<Export>>, &PerSignal<Verdict>),
     ) -> io::Result<()> {
         let mut failures: Vec<(Vec<&str>, String)> = Vec::new();
         for signal in Signal::ALL {
             let Some(export) = exports.of(signal) else {
-                if exporter_variable(variables, signal, "ENDPOINT").is_none() {
+                if !destination.takes.of(signal) {
+                    writeln!(self.out, "  {signal:7}  –       not for this exporter")?;
+                } else if destination.exporter.variable(variables, signal, "ENDPOINT").is_none() {
                     writeln!(
                         self.out,
                         "  {signal:7}  –       no endpoint is set for it, so it is received and dropped"
@@ -182,7 +194,7 @@ impl<W: Write> Account<'_, W> {
                 }
                 continue;
             };
-            let way = Way::new(signal, export, variables);
+            let way = Way::new(signal, export, variables, places);
             let failure = match verdicts.of(signal) {
                 Verdict::Accepted { rejected: 0 } => None,
                 Verdict::Accepted { .. } => Some(way.rejected()),

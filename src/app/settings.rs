@@ -1,13 +1,16 @@
-//! What people have set: the process environment, the file that `ROTEL_ENV_FILE` names over it, and the secrets that both
-//! refer to.
+//! What people have set: the process environment, the file that `ROTEL_ENV_FILE` names over it, the `collector.yaml` of
+//! those who come from the OpenTelemetry collector layer under both, and the secrets that all refer to.
 //!
 //! Nothing here fails: what is wrong is a fault to be told, and what it concerns does without.
 
 use std::io;
+use std::panic;
+use std::path::Path;
 use std::time::Duration;
 
+use crate::core::config::collector_yaml::{self, CollectorYaml};
 use crate::core::config::env_file::{self, EnvFile, Unreadable};
-use crate::core::config::{self, Fault, Outcome, Variables};
+use crate::core::config::{self, Fault, Outcome, Places, Variables};
 use crate::core::secret_ref::{self, SecretRef};
 use crate::edge::secrets::{self, SecretFault};
 
@@ -21,26 +24,35 @@ pub struct Settings {
     pub environment: Variables,
     /// What the file sets; it wins over the environment.
     pub file: Variables,
-    /// What holds of the two.
+    /// What the `collector.yaml` sets; all else wins over it.
+    pub collector: Variables,
+    /// What holds of the three.
     pub variables: Variables,
+    /// Where in the `collector.yaml` those variables stand that hold of it.
+    pub places: Places,
     /// What they mean.
     pub outcome: Outcome,
-    /// What is odd about the file.
+    /// What is odd about the files.
     pub file_warnings: Vec<Fault>,
-    /// What is wrong with the file.
+    /// What is wrong with the files.
     pub file_faults: Vec<Fault>,
 }
 
 impl Settings {
     /// Reads the file, if the environment names one, and what both say.
     pub fn read(environment: Variables) -> Self {
-        let (file, file_warnings, file_faults) = match env_file(&environment) {
+        let (file, mut file_warnings, mut file_faults) = match env_file(&environment) {
             Ok(EnvFile { variables, warnings }) => (variables, warnings, Vec::new()),
             Err(faults) => (Variables::new(), Vec::new(), faults),
         };
-        let variables = config::laid_over(&environment, &file);
-        let outcome = config::read(&variables);
-        Self { environment, file, variables, outcome, file_warnings, file_faults }
+        let mut variables = config::laid_over(&environment, &file);
+        let mut collector_yaml = collector_yaml(&variables);
+        collector_yaml.lie_under(&mut variables);
+        let CollectorYaml { variables: collector, places, warnings, faults } = collector_yaml;
+        file_warnings.extend(warnings);
+        file_faults.extend(faults);
+        let outcome = config::read_placed(&variables, &places, None);
+        Self { environment, file, collector, variables, places, outcome, file_warnings, file_faults }
     }
 
     /// What is odd, but does no harm.
@@ -64,6 +76,36 @@ fn env_file(environment: &Variables) -> Result<EnvFile, Vec<Fault>> {
     }
 }
 
+/// Reads the `collector.yaml`, if a variable names one.
+fn collector_yaml(variables: &Variables) -> CollectorYaml {
+    let Some((variable, uri)) = config::collector_yaml_path(variables) else {
+        return CollectorYaml::default();
+    };
+    let faulty = |fault: Fault| CollectorYaml { faults: vec![fault], ..CollectorYaml::default() };
+    let path = match collector_yaml::path(uri) {
+        Ok(path) => path,
+        Err(problem) => return faulty(Fault { variable: variable.to_owned(), problem }),
+    };
+    let text = std::fs::metadata(path).map_err(|error| unreadable(&error)).and_then(|about| {
+        if about.len() > collector_yaml::SIZE_LIMIT {
+            return Err(Unreadable::TooLarge);
+        }
+        std::fs::read(path).map_err(|error| unreadable(&error))
+    });
+    match text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| Unreadable::NotText)) {
+        Ok(text) => {
+            let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or(path);
+            // The file is the customer's and its syntax another crate's: what panics here must not end the function.
+            let read = panic::catch_unwind(|| collector_yaml::read(&text, name, variables));
+            read.unwrap_or_else(|_| {
+                let problem = format!("{path:?} cannot be read, which is a bug; please report it");
+                faulty(Fault { variable: variable.to_owned(), problem })
+            })
+        }
+        Err(unreadable) => faulty(Fault { variable: variable.to_owned(), ..unreadable.fault(path) }),
+    }
+}
+
 fn unreadable(error: &io::Error) -> Unreadable {
     match error.kind() {
         io::ErrorKind::NotFound => Unreadable::Missing,
@@ -82,12 +124,12 @@ pub struct Resolved {
     pub faults: Vec<SecretFault>,
 }
 
-/// Fetches the secrets and reads the variables anew with them.
-pub async fn resolve(variables: &Variables, references: &[SecretRef]) -> Resolved {
+/// Fetches the secrets and reads the variables anew with them. `places` are those of [`Settings`].
+pub async fn resolve(variables: &Variables, places: &Places, references: &[SecretRef]) -> Resolved {
     let resolution = secrets::resolve(secret_ref::batches(references), variables, SECRETS_BUDGET).await;
     let fetched = references.iter().filter_map(|reference| {
         Some((reference.arn.clone(), resolution.values.get(&reference.arn.text)?.clone()))
     });
-    let outcome = config::read_resolved(variables, &fetched.collect());
+    let outcome = config::read_placed(variables, places, Some(&fetched.collect()));
     Resolved { outcome, faults: resolution.faults }
 }

@@ -5,21 +5,22 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 
 use crate::app::driver::{Driver, Home, Links};
 use crate::app::intake::{Intake, Told, Untaken};
-use crate::app::pipeline::{Pipeline, Setup};
+use crate::app::pipeline::{Backend, Pipeline, Setup};
 use crate::app::sdk::SdkIntake;
 use crate::app::settings::{self, Settings};
 use crate::app::tasks::{Sabotage, Tasks};
 use crate::core::config::{
-    Config, Export, Exports, Function, ListenAddress, OnInitError, Outcome, TelemetryTypes, Variables,
+    Config, Destination, Export, Exports, Function, ListenAddress, OnInitError, Outcome, Places,
+    TelemetryTypes, Variables,
 };
 use crate::core::lifecycle::{self, Lifecycle, Task};
 use crate::core::logs::Timeline;
@@ -89,8 +90,13 @@ impl Faults {
 }
 
 /// Fetches the secrets and reads the variables anew with them; tells what is wrong with either.
-async fn resolve(variables: &Variables, references: &[SecretRef], faults: &mut Faults) -> Config {
-    let resolved = settings::resolve(variables, references).await;
+async fn resolve(
+    variables: &Variables,
+    places: &Places,
+    references: &[SecretRef],
+    faults: &mut Faults,
+) -> Config {
+    let resolved = settings::resolve(variables, places, references).await;
     faults.tell(&resolved.faults);
     faults.tell(&resolved.outcome.faults);
     resolved.outcome.config
@@ -105,7 +111,7 @@ async fn start(
     mut api: ExtensionsApi,
     executable: &OsStr,
 ) -> Result<Option<Driver>, ApiError> {
-    let Settings { variables, outcome, .. } = settings;
+    let Settings { variables, places, outcome, .. } = settings;
     let sabotage = variables.get("EXTENSION_SABOTAGE").and_then(|text| Sabotage::parse(text));
     let Outcome { mut config, references, resource_attributes_awaited, .. } = outcome;
     let grpc = bind("ROTEL_OTLP_GRPC_ENDPOINT", &config.receiver.grpc, &mut faults).await;
@@ -123,12 +129,14 @@ async fn start(
     // and where every record made meanwhile would lack them.
     let fails = config.on_init_error == OnInitError::Fail;
     if !references.is_empty() && (fails || !config.function.on_demand || resource_attributes_awaited) {
-        config = resolve(&variables, &references, &mut faults).await;
+        config = resolve(&variables, &places, &references, &mut faults).await;
     }
     // What TLS and the filter are made of is looked at beside the init, too, unless it is to fail it.
     if fails {
-        if let Exports::Known(exports) = &config.exports {
-            faults.tell(Exporter::new(exports).1);
+        for Destination { exports, .. } in &config.destinations {
+            if let Exports::Known(exports) = exports {
+                faults.tell(Exporter::new(exports).1);
+            }
         }
         faults.tell(config.log_filter.compile().1);
     }
@@ -140,8 +148,9 @@ async fn start(
 
     let rules = ResourceRules::new(config, &registration);
     let mut tasks = Tasks::new(sabotage);
-    let (pipeline, to_pipeline) =
-        Pipeline::new(config, rules.clone(), set_up(config.exports.clone(), variables, references, faults));
+    let unresolved = Unresolved { variables, places, references, faults, now: Mutex::default() };
+    let backends = backends(&config.destinations, &Arc::new(unresolved));
+    let (pipeline, to_pipeline) = Pipeline::new(config, rules.clone(), backends);
     tasks.spawn(Task::Pipeline, pipeline.run());
     let (to_driver, runtime_done) = mpsc::channel(RUNTIME_DONE_LIMIT);
     let untaken = Arc::new(Untaken::default());
@@ -282,14 +291,47 @@ async fn serve_telemetry(listeners: Vec<TcpListener>, intake: mpsc::Sender<Told>
     match telemetry_listener::serve(listeners, receive, too_large).await {}
 }
 
-/// What makes the exporter, beside the function's init, once the secrets are there that it hangs on; `None` where no
-/// signal has a way to the backend.
-fn set_up(
-    exports: Exports,
+/// What is left to fetch once the first `/next` is out.
+struct Unresolved {
     variables: Variables,
+    places: Places,
     references: Vec<SecretRef>,
     faults: Faults,
-) -> Option<Setup<Exporter>> {
+    /// What several exporters that are set up at the same time fetch together.
+    now: Mutex<Weak<OnceCell<Vec<Destination>>>>,
+}
+
+impl Unresolved {
+    /// The place of what those fetch that are set up at this time. A secret may have changed since the snapshot from which
+    /// the environment was restored, so that the next time has another.
+    fn now(&self) -> Arc<OnceCell<Vec<Destination>>> {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        now.upgrade().unwrap_or_else(|| {
+            let cell = Arc::default();
+            *now = Arc::downgrade(&cell);
+            cell
+        })
+    }
+
+    /// The destinations with their secrets.
+    async fn resolve(&self) -> Vec<Destination> {
+        resolve(&self.variables, &self.places, &self.references, &mut self.faults.clone()).await.destinations
+    }
+}
+
+/// The backends, and what makes an exporter for each.
+fn backends(destinations: &[Destination], unresolved: &Arc<Unresolved>) -> Vec<Backend<Exporter>> {
+    let is_alone = destinations.len() == 1;
+    let backend = |(at, destination): (usize, &Destination)| Backend {
+        name: destination.exporter.name().filter(|_| !is_alone).cloned(),
+        setup: set_up(at, destination.exports.clone(), Arc::clone(unresolved)),
+    };
+    destinations.iter().enumerate().map(backend).collect()
+}
+
+/// What makes the exporter of the destination at this place, beside the function's init, once the secrets are there that it
+/// hangs on; `None` where no signal has a way to the backend.
+fn set_up(at: usize, exports: Exports, unresolved: Arc<Unresolved>) -> Option<Setup<Exporter>> {
     let has_way =
         |exports: &PerSignal<Option<Export>>| Signal::ALL.iter().any(|signal| exports.of(*signal).is_some());
     if let Exports::Known(exports) = &exports
@@ -297,23 +339,22 @@ fn set_up(
     {
         return None;
     }
-    let given = Arc::new((variables, references));
     let mut known = Some(exports);
     Some(Box::new(move || {
-        let (given, mut faults) = (Arc::clone(&given), faults.clone());
-        // A secret may have changed since the snapshot from which the environment was restored.
-        let known = if given.1.is_empty() { known.clone() } else { known.take() };
+        let unresolved = Arc::clone(&unresolved);
+        let known = if unresolved.references.is_empty() { known.clone() } else { known.take() };
+        // Here and not in the future, so that all that are set up now have the same.
+        let now = unresolved.now();
         Box::pin(async move {
-            let (variables, references) = &*given;
             let exports = match known {
                 Some(Exports::Known(exports)) => exports,
-                _ => match resolve(variables, references, &mut faults).await.exports {
+                _ => match now.get_or_init(|| unresolved.resolve()).await.get(at)?.exports.clone() {
                     Exports::Known(exports) if has_way(&exports) => exports,
                     Exports::Known(_) | Exports::Awaited => return None,
                 },
             };
             let (exporter, unusable) = Exporter::new(&exports);
-            faults.tell(unusable);
+            unresolved.faults.clone().tell(unusable);
             Signal::ALL.iter().any(|signal| exporter.way(*signal).is_some()).then_some(exporter)
         })
     }))

@@ -3,10 +3,12 @@
 //! Promises: the bytes held, and what it takes to keep them, never exceed the budget, what goes over it goes oldest
 //! first, logs of the running invocation last, and is counted, and a batch that comes back stands before everything
 //! younger. What was released may leave beside the function ([`Buffer::take_early`]); the rest waits for a flush
-//! ([`Buffer::take`]), for a full batch, or until the budget is half used up.
+//! ([`Buffer::take`]), for a full batch, or until the budget is half used up. Several buffers, each for a backend of its
+//! own, may have one budget: then a chunk that goes to all of them is counted once.
 
 use std::collections::VecDeque;
 
+use crate::budget::{Budget, Share};
 use crate::chunk::{Chunk, Origin};
 use crate::otlp::{self, Limits};
 use crate::signal::{PerSignal, Signal};
@@ -21,9 +23,11 @@ const CHUNK_COST: usize = 2 * size_of::<Held>() + 32;
 #[derive(Debug)]
 pub struct Buffer {
     lanes: PerSignal<Lanes>,
-    budget: usize,
-    /// Of everything, [`CHUNK_COST`] included, as are those in flight.
+    budget: Budget,
+    /// Of everything but what is shared, [`CHUNK_COST`] included, as are those in flight.
     held_bytes: usize,
+    /// What other buffers may hold as well, and the budget counts once.
+    shared_bytes: usize,
     in_flight_bytes: usize,
     next_age: u64,
     /// Where the running invocation begins.
@@ -48,6 +52,20 @@ struct Lane {
 struct Held {
     age: u64,
     chunk: Chunk,
+    /// The bytes are counted there.
+    share: Option<Share>,
+}
+
+impl Held {
+    /// What this buffer is charged for it.
+    fn cost(&self) -> usize {
+        if self.share.is_some() { CHUNK_COST } else { cost(&self.chunk) }
+    }
+
+    /// What is charged to all that hold it.
+    fn shared(&self) -> usize {
+        self.share.as_ref().map_or(0, Share::bytes)
+    }
 }
 
 /// Chunks on their way to the backend, in one request. Comes back by [`Buffer::give_back`] or [`Buffer::release`].
@@ -65,7 +83,7 @@ pub struct Batch {
 impl Batch {
     /// What it costs to keep.
     fn cost(&self) -> usize {
-        self.bytes + self.held.len() * CHUNK_COST
+        self.held.iter().map(Held::cost).sum()
     }
 
     /// The chunks, in the order of the request.
@@ -100,12 +118,13 @@ impl Barrier {
 }
 
 impl Buffer {
-    /// An empty buffer that holds at most `budget` bytes.
-    pub fn new(budget: usize) -> Self {
+    /// An empty buffer that holds at most what `budget` leaves it.
+    pub fn new(budget: Budget) -> Self {
         Self {
             lanes: PerSignal::default(),
             budget,
             held_bytes: 0,
+            shared_bytes: 0,
             in_flight_bytes: 0,
             next_age: 0,
             running_from: Barrier::NONE,
@@ -116,17 +135,59 @@ impl Buffer {
     /// Takes a chunk, at the price of the oldest where the budget does not suffice. A chunk that is larger than the whole
     /// budget, or does not fit beside what is in flight, is dropped itself.
     pub fn push(&mut self, chunk: Chunk) {
-        let size = cost(&chunk);
-        while self.held_bytes + size > self.budget {
-            if self.in_flight_bytes + size > self.budget || !self.drop_oldest() {
-                *self.dropped.of_mut(chunk.signal) += chunk.items;
-                return;
+        self.take_in(chunk, None);
+    }
+
+    /// The same for a chunk that other buffers hold as well. No span may be named in it later, which would make a copy.
+    pub fn push_shared(&mut self, chunk: Chunk, share: Share) {
+        self.take_in(chunk, Some(share));
+    }
+
+    fn take_in(&mut self, chunk: Chunk, share: Option<Share>) {
+        let held = Held { age: self.next_age, chunk, share };
+        let size = held.cost();
+        while !self.budget.has_room_for(size) {
+            let immovable = self.budget.held() - (self.held_bytes - self.in_flight_bytes);
+            if immovable + size > self.budget.limit() || !self.drop_oldest() {
+                return self.refuse(&held.chunk);
             }
         }
-        self.held_bytes += size;
-        let age = self.next_age;
         self.next_age += 1;
-        self.lane(&chunk).push_back(Held { age, chunk });
+        self.charge(&held);
+        self.lane(&held.chunk).push_back(held);
+    }
+
+    /// Counts a chunk as dropped for which there is no room.
+    pub fn refuse(&mut self, chunk: &Chunk) {
+        *self.dropped.of_mut(chunk.signal) += chunk.items;
+    }
+
+    fn charge(&mut self, held: &Held) {
+        self.held_bytes += held.cost();
+        self.shared_bytes += held.shared();
+        self.budget.take(held.cost());
+    }
+
+    fn discharge(&mut self, held: &Held) {
+        self.held_bytes -= held.cost();
+        self.shared_bytes -= held.shared();
+        self.budget.give_back(held.cost());
+    }
+
+    /// What it costs so many buffers to keep a chunk.
+    pub fn cost_of(chunk: &Chunk, buffers: usize, is_shared: bool) -> usize {
+        let copies = if is_shared { 1 } else { buffers };
+        chunk.size() * copies + CHUNK_COST * buffers
+    }
+
+    /// Whether something waits that is not in flight.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting() != PerSignal::default()
+    }
+
+    /// Bytes held, those that others hold as well included.
+    pub fn weight(&self) -> usize {
+        self.held_bytes + self.shared_bytes
     }
 
     /// An invocation begins: its logs are the last to go.
@@ -157,7 +218,7 @@ impl Buffer {
 
     /// The next batch of what need not wait: what was released, and all where it fills a batch or the budget runs out.
     pub fn take_early(&mut self, signal: Signal, limits: Limits, released: Released) -> Option<Batch> {
-        let pressed = self.held_bytes >= self.budget / 2;
+        let pressed = self.weight() >= self.budget.fair_part() / 2;
         let lanes = self.lanes.of_mut(signal);
         let mut cut = Cut { limits, held: Vec::new(), bytes: 0, items: 0 };
         for (lane, released) in [(&mut lanes.sdk, released.sdk), (&mut lanes.platform, released.platform)] {
@@ -180,6 +241,7 @@ impl Buffer {
                 batch.bytes -= spared;
                 self.in_flight_bytes -= spared;
                 self.held_bytes -= spared;
+                self.budget.give_back(spared);
             }
         }
     }
@@ -192,6 +254,7 @@ impl Buffer {
             let spared = chunk.stamp(span);
             lane.bytes -= spared;
             self.held_bytes -= spared;
+            self.budget.give_back(spared);
         }
     }
 
@@ -206,23 +269,27 @@ impl Buffer {
     /// Takes back a batch that was too large for the backend, cut to `limits`. What cannot be cut stays whole.
     pub fn give_back_cut(&mut self, batch: Batch, limits: Limits) {
         self.in_flight_bytes -= batch.cost();
-        self.held_bytes -= batch.cost();
-        for Held { age, chunk } in batch.held.into_iter().rev() {
+        for held in batch.held.into_iter().rev() {
+            self.discharge(&held);
+            let Held { age, chunk, .. } = held;
             let Chunk { signal, bytes, origin, invocation, .. } = chunk;
             for otlp::Part { bytes, items } in otlp::split(signal, &bytes, limits).into_iter().rev() {
-                // Each part repeats the resource.
+                // Each part repeats the resource, and is this buffer's alone.
                 let chunk = Chunk { signal, bytes, items, origin, invocation: invocation.clone() };
-                self.held_bytes += cost(&chunk);
-                self.lane(&chunk).push_front(Held { age, chunk });
+                let part = Held { age, chunk, share: None };
+                self.charge(&part);
+                self.lane(&part.chunk).push_front(part);
             }
         }
-        while self.held_bytes > self.budget && self.drop_oldest() {}
+        while !self.budget.has_room_for(0) && self.drop_oldest() {}
     }
 
     /// Lets go of a batch that the backend has, or that it will never take.
     pub fn release(&mut self, batch: &Batch) {
         self.in_flight_bytes -= batch.cost();
-        self.held_bytes -= batch.cost();
+        for held in &batch.held {
+            self.discharge(held);
+        }
     }
 
     /// Items dropped for the budget since this was last asked.
@@ -233,7 +300,9 @@ impl Buffer {
     /// Lets go of all of `signal` that waits, for it has nowhere to go.
     pub fn clear(&mut self, signal: Signal) {
         let Lanes { sdk, platform } = std::mem::take(self.lanes.of_mut(signal));
-        self.held_bytes -= sdk.cost() + platform.cost();
+        for held in sdk.chunks.iter().chain(&platform.chunks) {
+            self.discharge(held);
+        }
     }
 
     /// Items that wait.
@@ -250,7 +319,7 @@ impl Buffer {
     }
 
     /// Drops the oldest chunk that is not in flight; says whether there was one.
-    fn drop_oldest(&mut self) -> bool {
+    pub fn drop_oldest(&mut self) -> bool {
         let PerSignal { logs, metrics, traces } = &mut self.lanes;
         let lanes = [
             &mut logs.sdk,
@@ -264,15 +333,15 @@ impl Buffer {
         let oldest = lanes
             .into_iter()
             .filter_map(|lane| {
-                let Held { age, chunk } = lane.chunks.front()?;
+                let Held { age, chunk, .. } = lane.chunks.front()?;
                 let is_running_log = chunk.signal == Signal::Logs && *age >= running_from;
                 Some(((is_running_log, *age), lane))
             })
             .min_by_key(|(rank, _)| *rank)
             .and_then(|(_, lane)| lane.pop_front());
         let Some(held) = oldest else { return false };
-        self.held_bytes -= cost(&held.chunk);
-        *self.dropped.of_mut(held.chunk.signal) += held.chunk.items;
+        self.discharge(&held);
+        self.refuse(&held.chunk);
         true
     }
 }
@@ -283,10 +352,6 @@ fn cost(chunk: &Chunk) -> usize {
 }
 
 impl Lane {
-    fn cost(&self) -> usize {
-        self.bytes + self.chunks.len() * CHUNK_COST
-    }
-
     fn push_back(&mut self, held: Held) {
         self.bytes += held.chunk.size();
         self.items += held.chunk.items;
@@ -355,7 +420,7 @@ mod tests {
 
     /// A buffer with room for so many chunks of so many bytes in all.
     fn buffer(chunks: usize, bytes: usize) -> Buffer {
-        Buffer::new(chunks * CHUNK_COST + bytes)
+        Buffer::new(Budget::new(chunks * CHUNK_COST + bytes, 1))
     }
 
     fn sizes(batch: &Batch) -> Vec<usize> {
@@ -579,7 +644,7 @@ mod tests {
             let limits = Limits { items: 50, bytes: 60 };
             let early = Released { sdk: Barrier(9), platform: Barrier(7) };
             let mut buffer = buffer(5, 100);
-            let budget = buffer.budget;
+            let budget = buffer.budget.clone();
             let mut in_flight: Vec<Batch> = Vec::new();
             let (mut pushed, mut released, mut dropped) = (0, 0, 0);
             for step in steps {
@@ -603,7 +668,7 @@ mod tests {
                 for batch in &in_flight {
                     prop_assert!(batch.items <= limits.items || batch.chunks().count() == 1);
                 }
-                prop_assert!(buffer.held_bytes <= budget);
+                prop_assert!(buffer.held_bytes <= budget.limit() && buffer.held_bytes == budget.held());
                 // Chunks here have as many bytes as items, so that one sum checks both.
                 let lanes = Signal::ALL.into_iter().map(|signal| buffer.lanes.of(signal));
                 let waiting: usize =

@@ -6,7 +6,7 @@
 use http::header::AUTHORIZATION;
 use url::Url;
 
-use crate::config::{Export, Protocol, Variables, exporter_variable};
+use crate::config::{Export, Places, Protocol, Variables};
 use crate::connection::{Cause, ConnectionFailure};
 use crate::retry::Failure;
 use crate::secret_ref;
@@ -20,12 +20,13 @@ pub struct Way<'a> {
     signal: Signal,
     export: &'a Export,
     variables: &'a Variables,
+    places: &'a Places,
 }
 
 impl<'a> Way<'a> {
-    /// The way that `variables` have set for a signal.
-    pub fn new(signal: Signal, export: &'a Export, variables: &'a Variables) -> Self {
-        Self { signal, export, variables }
+    /// The way that `variables` have set for a signal, those with `places` in a `collector.yaml`.
+    pub fn new(signal: Signal, export: &'a Export, variables: &'a Variables, places: &'a Places) -> Self {
+        Self { signal, export, variables, places }
     }
 
     /// Where requests go, in short: what is in common to all methods of gRPC, the whole of it for HTTP.
@@ -242,9 +243,11 @@ impl<'a> Way<'a> {
                  \"Bearer \" in {headers}"
             ),
             Some(_) if self.is_basic() => {
-                "user name or password are wrong; correct ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME and \
-                 ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD, or set an ingestion API key in their place"
-                    .to_owned()
+                format!(
+                    "user name or password are wrong; correct {} and {}, or set an ingestion API key in their place",
+                    self.common("BASIC_AUTH_USERNAME"),
+                    self.common("BASIC_AUTH_PASSWORD")
+                )
             }
             Some(_) => format!(
                 "the key in the authorization header is not one of this endpoint; copy the ingestion API key from \
@@ -273,7 +276,7 @@ impl<'a> Way<'a> {
         let endpoint = self.variable("ENDPOINT");
         let path = format!("/v1/{}", self.signal);
         let url = self.url().path();
-        let is_own = exporter_variable(self.variables, self.signal, "ENDPOINT") == Some(self.own("ENDPOINT"));
+        let is_own = self.set("ENDPOINT") == Some(self.own("ENDPOINT"));
         if is_own && !url.ends_with(&path) {
             format!("no OTLP at this path; {endpoint} is used as it stands, so write {path} at its end")
         } else if is_own {
@@ -324,14 +327,14 @@ impl<'a> Way<'a> {
 
     /// The endpoint's text, where it holds references to secrets.
     fn secret_endpoint(&self) -> Option<&'a str> {
-        let variable = exporter_variable(self.variables, self.signal, "ENDPOINT")?;
+        let variable = self.set("ENDPOINT")?;
         let text = self.variables.get(&variable)?;
         let is_plain = secret_ref::find(text).is_ok_and(|references| references.is_empty());
         (!is_plain).then_some(text)
     }
 
     fn is_basic(&self) -> bool {
-        self.variables.contains_key("ROTEL_OTLP_EXPORTER_AUTHENTICATOR")
+        self.variables.contains_key(&self.common("AUTHENTICATOR"))
     }
 
     /// The variable of the proxy that is between.
@@ -341,18 +344,27 @@ impl<'a> Way<'a> {
 
     /// The variable to name for a setting: the one that has set it, else the one beside the endpoint's.
     fn variable(&self, setting: &str) -> String {
-        let set = |setting| exporter_variable(self.variables, self.signal, setting);
-        set(setting).unwrap_or_else(|| {
-            if set("ENDPOINT") == Some(self.own("ENDPOINT")) {
+        let set = self.set(setting).map(|name| self.places.get(&name).cloned().unwrap_or(name));
+        set.unwrap_or_else(|| {
+            if self.set("ENDPOINT") == Some(self.own("ENDPOINT")) {
                 self.own(setting)
             } else {
-                format!("ROTEL_OTLP_EXPORTER_{setting}")
+                self.common(setting)
             }
         })
     }
 
+    /// The variable that has set it.
+    fn set(&self, setting: &str) -> Option<String> {
+        self.export.exporter.variable(self.variables, self.signal, setting)
+    }
+
     fn own(&self, setting: &str) -> String {
-        format!("ROTEL_OTLP_EXPORTER_{}_{setting}", self.signal.as_str().to_uppercase())
+        self.export.exporter.prefix_of(self.signal) + setting
+    }
+
+    fn common(&self, setting: &str) -> String {
+        self.export.exporter.prefix() + setting
     }
 
     fn url(&self) -> &'a Url {
@@ -370,13 +382,15 @@ mod tests {
     use crate::config::tests::variables;
     use crate::config::{self, Exports};
 
+    static NO_PLACES: Places = Places::new();
+
     /// What a failure of logs means, and where they go.
     fn told(variables: &Variables, failure: &Failure) -> String {
-        let Exports::Known(exports) = config::read(variables).config.exports else {
+        let Exports::Known(exports) = config::tests::only_exports(config::read(variables)) else {
             panic!("nothing is awaited")
         };
         let export = exports.logs.expect("logs have a way");
-        let way = Way::new(Signal::Logs, &export, variables);
+        let way = Way::new(Signal::Logs, &export, variables, &NO_PLACES);
         format!("{} {}: {}", way.protocol(), way.endpoint(), way.diagnosis(failure))
     }
 

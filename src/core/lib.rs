@@ -3,6 +3,7 @@
 
 mod attribute;
 pub mod breaker;
+pub mod budget;
 pub mod buffer;
 pub mod cadence;
 pub mod chunk;

@@ -37,8 +37,14 @@ pub struct Standing {
     pub breaker_open: PerSignal<bool>,
 }
 
-/// A log record that says what was lost, for a backend that takes telemetry again.
-pub fn losses(resource: Resource, dropped: &Drops, at: Duration) -> ExportLogsServiceRequest {
+/// A log record that says what was lost, for a backend that takes telemetry again, with the name of its exporter where
+/// there are several.
+pub fn losses(
+    resource: Resource,
+    dropped: &Drops,
+    exporter: Option<&str>,
+    at: Duration,
+) -> ExportLogsServiceRequest {
     let severity = Severity::Warn;
     let total: usize = dropped.iter().map(|(_, _, items)| items).sum();
     let attributes = dropped
@@ -46,6 +52,7 @@ pub fn losses(resource: Resource, dropped: &Drops, at: Duration) -> ExportLogsSe
         .map(|(signal, reason, items)| {
             int(&format!("rotel.extension.dropped.{signal}.{}", reason.as_str()), number(items))
         })
+        .chain(exporter.map(|name| string("rotel.extension.exporter", name)))
         .collect();
     let record = LogRecord {
         time_unix_nano: nanos(at),
@@ -104,6 +111,25 @@ pub fn metrics(
         flushes(&tally.flushes, span),
     ];
     counted(resource, metrics)
+}
+
+/// Names the exporter of which the points tell, where there are several.
+pub fn name_the_exporter(request: &mut ExportMetricsServiceRequest, name: &str) {
+    let metrics = request.resource_metrics.iter_mut().flat_map(|resource| &mut resource.scope_metrics);
+    for metric in metrics.flat_map(|scope| &mut scope.metrics) {
+        let attributes: Vec<_> = match &mut metric.data {
+            Some(Data::Sum(Sum { data_points, .. }) | Data::Gauge(Gauge { data_points })) => {
+                data_points.iter_mut().map(|point| &mut point.attributes).collect()
+            }
+            Some(Data::Histogram(Histogram { data_points, .. })) => {
+                data_points.iter_mut().map(|point| &mut point.attributes).collect()
+            }
+            _ => Vec::new(),
+        };
+        for attributes in attributes {
+            attributes.push(string("exporter", name));
+        }
+    }
 }
 
 fn dropped_items(dropped: &Drops, span: Span) -> Metric {
@@ -244,19 +270,24 @@ mod tests {
 
     #[test]
     fn what_was_lost_is_told_by_signal_and_reason() {
-        let request = losses(Resource::default(), &dropped(), Duration::from_secs(9));
+        let request = losses(Resource::default(), &dropped(), Some("second"), Duration::from_secs(9));
         let record = &request.resource_logs[0].scope_logs[0].log_records[0];
         assert_eq!(record.severity_text, "warn");
         let attributes: Vec<_> = record.attributes.iter().map(|attribute| attribute.key.as_str()).collect();
         assert_eq!(
             attributes,
-            ["rotel.extension.dropped.logs.buffer_full", "rotel.extension.dropped.traces.refused"]
+            [
+                "rotel.extension.dropped.logs.buffer_full",
+                "rotel.extension.dropped.traces.refused",
+                "rotel.extension.exporter"
+            ]
         );
-        let (counter, points) = drop_counter(Resource::default(), &dropped(), SPAN);
+        let (mut counter, points) = drop_counter(Resource::default(), &dropped(), SPAN);
         assert_eq!(points, 2);
+        name_the_exporter(&mut counter, "second");
         insta::assert_snapshot!(told(&counter).join("\n"), @r"
-        rotel.extension.dropped logs buffer_full Some(AsInt(3))
-        rotel.extension.dropped traces refused Some(AsInt(4))
+        rotel.extension.dropped logs buffer_full second Some(AsInt(3))
+        rotel.extension.dropped traces refused second Some(AsInt(4))
         ");
     }
 

@@ -84,20 +84,6 @@ async fn a_good_configuration_is_shown_with_its_sources_and_called_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_sample_in_readme_is_what_is_printed() {
-    let collector = locked().await;
-    let account = Check::collector(&collector, Protocol::Grpc)
-        .with(HEADERS, format!("Authorization=Bearer {KEY}"))
-        .with("AWS_LAMBDA_FUNCTION_NAME", "my-function")
-        .account()
-        .await;
-    let account = account.replace("[host]", "clickstack.example.com:4317");
-    let account = account.trim_end_matches("exit code 1");
-    let readme = std::fs::read_to_string("README.md").expect("README.md");
-    assert!(readme.contains(account), "README.md does not show this:\n{account}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_blackhole_is_well_and_sends_nothing() {
     let collector = collector().await;
     let check = Check::collector(&collector, Protocol::Grpc).with("ROTEL_EXPORTER", "blackhole");

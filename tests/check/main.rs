@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod account;
+mod collector_yaml;
 mod configuration;
 mod credentials;
 mod harness;

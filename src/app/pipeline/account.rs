@@ -1,11 +1,14 @@
 //! What the pipeline tells of itself: on its own lines and, as telemetry, to the backend.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use prost::Message as _;
 
-use super::{Export, Pipeline};
+use super::export::Export;
+use super::outlet::Outlet;
 use crate::core::chunk::{Chunk, Origin};
 use crate::core::health::Report;
 use crate::core::own_telemetry::{self, Span, Standing};
@@ -13,7 +16,7 @@ use crate::core::signal::{PerSignal, Signal};
 use crate::core::tally::{DropReason, Tally};
 use crate::edge::clock;
 
-impl<E: Export> Pipeline<E> {
+impl<E: Export> Outlet<E> {
     /// Counts what the buffer had to drop.
     pub(super) fn count_dropped(&mut self) {
         let dropped = self.buffer.take_dropped();
@@ -24,14 +27,19 @@ impl<E: Export> Pipeline<E> {
         self.tell(report);
     }
 
+    /// What a line begins with that is about this one of several.
+    pub(super) fn by_name(&self) -> impl fmt::Display + use<E> {
+        self.name.as_ref().map_or_else(String::new, |name| format!("exporter {name}: "))
+    }
+
     pub(super) fn tell(&mut self, report: Option<Report>) {
         match report {
             None => {}
             Some(report @ Report::Recovered { .. }) => {
-                tracing::info!("{report}");
+                tracing::info!("{}{report}", self.by_name());
                 self.tell_of_losses();
             }
-            Some(report) => tracing::warn!("{report}"),
+            Some(report) => tracing::warn!("{}{report}", self.by_name()),
         }
     }
 
@@ -42,7 +50,7 @@ impl<E: Export> Pipeline<E> {
             return;
         }
         let to = clock::since_epoch();
-        let record = own_telemetry::losses(self.rules.own(), &dropped, to);
+        let record = own_telemetry::losses(self.rules.own(), &dropped, self.name.as_deref(), to);
         self.keep_own(Signal::Logs, record.encode_to_vec(), 1);
         if self.tells_of_itself {
             // The count goes with the rest.
@@ -50,7 +58,7 @@ impl<E: Export> Pipeline<E> {
         }
         let span = Span { from: self.tally_since, to };
         let (request, points) = own_telemetry::drop_counter(self.rules.own(), &dropped, span);
-        self.keep_own(Signal::Metrics, request.encode_to_vec(), points);
+        self.keep_own_metrics(request, points);
         self.begin_a_tally(to);
     }
 
@@ -71,6 +79,13 @@ impl<E: Export> Pipeline<E> {
         let span = Span { from: self.tally_since, to: clock::since_epoch() };
         let (request, points) = own_telemetry::metrics(self.rules.own(), &self.tally, &standing, span);
         self.begin_a_tally(span.to);
+        self.keep_own_metrics(request, points);
+    }
+
+    fn keep_own_metrics(&mut self, mut request: ExportMetricsServiceRequest, points: usize) {
+        if let Some(name) = &self.name {
+            own_telemetry::name_the_exporter(&mut request, name);
+        }
         self.keep_own(Signal::Metrics, request.encode_to_vec(), points);
     }
 
@@ -81,13 +96,8 @@ impl<E: Export> Pipeline<E> {
 
     fn keep_own(&mut self, signal: Signal, bytes: Vec<u8>, items: usize) {
         if items > 0 {
-            self.ingest(Chunk {
-                signal,
-                bytes: Bytes::from(bytes),
-                items,
-                origin: Origin::Platform,
-                invocation: None,
-            });
+            let bytes = Bytes::from(bytes);
+            self.keep(Chunk { signal, bytes, items, origin: Origin::Platform, invocation: None }, None);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A flush that is going on.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -22,7 +23,7 @@ pub(super) struct Flush {
     started_at: Instant,
     deadline: Instant,
     signals: PerSignal<OfSignal>,
-    done: oneshot::Sender<()>,
+    done: Arc<oneshot::Sender<()>>,
 }
 
 /// When to try again what has failed.
@@ -49,7 +50,7 @@ impl Flush {
         reason: FlushReason,
         deadline: Instant,
         barrier: Barrier,
-        done: oneshot::Sender<()>,
+        done: Arc<oneshot::Sender<()>>,
     ) -> Self {
         let untried =
             OfSignal { failed: false, again_at: None, progressed: false, shutdown_backoff: SHUTDOWN_BACKOFF };
@@ -126,9 +127,11 @@ impl Flush {
         clock::now().saturating_duration_since(self.started_at)
     }
 
-    /// Tells that it is over.
+    /// Tells that it is over, if this was the last outlet for which it went on.
     pub(super) fn finish(self) {
-        // The driver may have stopped waiting.
-        let _ = self.done.send(());
+        if let Some(done) = Arc::into_inner(self.done) {
+            // The driver may have stopped waiting.
+            let _ = done.send(());
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The pipeline against an exporter whose verdicts the test gives.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -13,15 +13,17 @@ use prost::Message as _;
 use tokio::sync::oneshot;
 
 use super::handle::{CONTROL_RESERVE, QUEUE_LIMIT};
+use super::outlet::SETUP_PATIENCE;
 use super::*;
 use crate::core::breaker::Retry;
 use crate::core::config;
 use crate::core::correlation::{Invoked, StandIns};
 use crate::core::resource::Registration;
-use crate::core::retry::Failure;
+use crate::core::retry::{Failure, Verdict};
 use crate::core::trace_context::TraceContext;
 use crate::core::xray::Header;
 use crate::edge::clock::tests::freeze;
+use crate::edge::exporter::Way;
 
 const ACCEPTED: Verdict = Verdict::Accepted { rejected: 0 };
 /// Of every invocation.
@@ -91,6 +93,14 @@ impl Export for Fake {
     }
 }
 
+fn backend(name: Option<&str>, fake: Fake) -> Backend<Fake> {
+    let setup: Setup<Fake> = Box::new(move || {
+        let fake = fake.clone();
+        Box::pin(async { Some(fake) })
+    });
+    Backend { name: name.map(Arc::from), setup: Some(setup) }
+}
+
 struct Test {
     handle: Handle,
     attempts: mpsc::Receiver<Attempt>,
@@ -110,12 +120,8 @@ impl Test {
     async fn configured(config: &Config, retry: Option<Retry>) -> Self {
         let (sender, attempts) = mpsc::channel(16);
         let rules = ResourceRules::new(config, &Registration::default());
-        let fake = Fake { attempts: sender, generation: 0, retry };
-        let setup: Setup<Fake> = Box::new(move || {
-            let fake = fake.clone();
-            Box::pin(async { Some(fake) })
-        });
-        let (pipeline, handle) = Pipeline::new(config, rules, Some(setup));
+        let backend = backend(None, Fake { attempts: sender, generation: 0, retry });
+        let (pipeline, handle) = Pipeline::new(config, rules, vec![backend]);
         tokio::spawn(pipeline.run());
         handle.control(Control::Prepare);
         let mut test = Self { handle, attempts };
@@ -705,7 +711,7 @@ async fn a_flush_waits_for_the_exporter_but_not_for_ever() {
     let config = config::read(&config::Variables::new()).config;
     let rules = ResourceRules::new(&config, &Registration::default());
     let setup: Setup<Fake> = Box::new(|| Box::pin(std::future::pending()));
-    let (pipeline, handle) = Pipeline::new(&config, rules, Some(setup));
+    let (pipeline, handle) = Pipeline::new(&config, rules, vec![Backend { name: None, setup: Some(setup) }]);
     tokio::spawn(pipeline.run());
     handle.control(Control::Prepare);
     handle.offer(request(Signal::Logs, Origin::Platform, 1)).expect("room");
@@ -724,7 +730,8 @@ async fn telemetry_never_takes_the_room_of_the_drivers_messages() {
     let config = config::read(&config::Variables::new()).config;
     let rules = ResourceRules::new(&config, &Registration::default());
     // It does not run, so that nothing is taken from the queue.
-    let (_pipeline, handle) = Pipeline::<Fake>::new(&config, rules, None);
+    let (_pipeline, handle) =
+        Pipeline::<Fake>::new(&config, rules, vec![Backend { name: None, setup: None }]);
     let offered =
         (0..=QUEUE_LIMIT).take_while(|_| handle.offer(request(Signal::Logs, Origin::Sdk, 1)).is_ok()).count();
     assert_eq!(offered, QUEUE_LIMIT - CONTROL_RESERVE);
@@ -738,7 +745,7 @@ async fn telemetry_never_takes_the_room_of_the_drivers_messages() {
 async fn what_waits_for_room_never_takes_that_of_the_drivers_messages() {
     let config = config::read(&config::Variables::new()).config;
     let rules = ResourceRules::new(&config, &Registration::default());
-    let (pipeline, handle) = Pipeline::<Fake>::new(&config, rules, None);
+    let (pipeline, handle) = Pipeline::<Fake>::new(&config, rules, vec![Backend { name: None, setup: None }]);
     let intake = handle.clone();
     let told = tokio::spawn(async move {
         for number in 0..QUEUE_LIMIT {
@@ -761,7 +768,7 @@ async fn what_waits_for_room_never_takes_that_of_the_drivers_messages() {
 async fn nobody_waits_for_room_in_a_pipeline_that_is_gone() {
     let config = config::read(&config::Variables::new()).config;
     let rules = ResourceRules::new(&config, &Registration::default());
-    let (pipeline, handle) = Pipeline::<Fake>::new(&config, rules, None);
+    let (pipeline, handle) = Pipeline::<Fake>::new(&config, rules, vec![Backend { name: None, setup: None }]);
     while handle.offer(request(Signal::Logs, Origin::Sdk, 1)).is_ok() {}
     let intake = handle.clone();
     let refused =
@@ -883,4 +890,96 @@ async fn after_an_outage_of_many_invocations_each_ones_logs_name_its_span() {
         |number: u8| TraceContext::of_invocation(&number.to_string(), None, Some(DEADLINE_MS)).span_id[0];
     let expected = (1..=INVOCATIONS).flat_map(|number| [Some(span(number)); 2]);
     assert_eq!(named, [None].into_iter().chain(expected).collect::<Vec<_>>());
+}
+
+/// A pipeline to two backends, each with a test of its own.
+async fn two(variables: &[(&str, &str)]) -> [Test; 2] {
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let config = config::read(&variables.collect()).config;
+    let channels = [mpsc::channel(64), mpsc::channel(64)];
+    let backends = channels.iter().zip(["one", "other"]).map(|((attempts, _), name)| {
+        backend(Some(name), Fake { attempts: attempts.clone(), generation: 0, retry: None })
+    });
+    let rules = ResourceRules::new(&config, &Registration::default());
+    let (pipeline, handle) = Pipeline::new(&config, rules, backends.collect());
+    tokio::spawn(pipeline.run());
+    handle.control(Control::Prepare);
+    let mut tests = channels.map(|(_, attempts)| Test { handle: handle.clone(), attempts });
+    for test in &mut tests {
+        test.nothing_starts().await;
+    }
+    tests
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_goes_to_every_backend_and_is_over_when_it_is_over_for_all() {
+    let [mut one, mut other] = two(&[]).await;
+    one.offer(Signal::Logs, Origin::Platform, 2);
+    let mut flushed = one.flush(FlushReason::EndOfInvocation);
+    let first = one.attempt().await;
+    let second = other.attempt().await;
+    assert_eq!((&first.items, &second.items), (&vec![2], &vec![2]));
+    assert_eq!(first.chunks[0].as_ptr(), second.chunks[0].as_ptr(), "what is the same for both is held once");
+    first.answer(ACCEPTED);
+    one.nothing_starts().await;
+    assert!(flushed.try_recv().is_err(), "one of the two has not answered");
+    second.answer(ACCEPTED);
+    flushed.await.expect("flushed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_hangs_or_refuses_holds_back_and_loses_nothing_of_anothers() {
+    let [mut down, mut well] = two(&[]).await;
+    for round in 0..50 {
+        well.handle.control(Control::Open(Beside::AtOnce));
+        well.offer(Signal::Logs, Origin::Platform, 1);
+        let flushed = well.flush(FlushReason::EndOfInvocation);
+        let attempt = well.attempt().await;
+        assert_eq!(attempt.items, [1], "round {round}");
+        attempt.answer(ACCEPTED);
+        if let Ok(attempt) = down.attempts.try_recv() {
+            match round % 3 {
+                // It is left without an answer.
+                0 => {
+                    clock::until(Some(clock::now() + FLUSH_TIMEOUT)).await;
+                    down.handle.control(Control::Cancel);
+                    drop(attempt.chunks);
+                }
+                1 => attempt.answer(unavailable()),
+                _ => attempt.answer(Verdict::Refused(Failure::Http(401))),
+            }
+        }
+        drop(flushed);
+        well.handle.control(Control::Close);
+        well.nothing_starts().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_memory_of_all_runs_out_the_one_that_holds_most_lets_go_of_its_oldest() {
+    const SIZE: usize = 10_000;
+    let budget = 40 * SIZE;
+    let [mut down, mut well] = two(&[("ROTEL_BUFFER_MAX_BYTES", &budget.to_string())]).await;
+    let keep = |items| well.handle.offer(large(Signal::Traces, items, SIZE)).expect("room");
+    let mut sent = 0;
+    for _ in 0..20 {
+        well.handle.control(Control::Open(Beside::AtOnce));
+        keep(4);
+        let flushed = well.flush(FlushReason::EndOfInvocation);
+        while let Ok(attempt) = tokio::time::timeout(Duration::from_millis(1), well.attempts.recv()).await {
+            let attempt = attempt.expect("the pipeline lives");
+            sent += attempt.items.iter().sum::<usize>();
+            attempt.answer(ACCEPTED);
+        }
+        while let Ok(attempt) = down.attempts.try_recv() {
+            attempt.answer(unavailable());
+        }
+        drop(flushed);
+        well.handle.control(Control::Close);
+    }
+    assert_eq!(sent, 80, "the one that is well has lost something");
+    let seen = down.flush_all(FlushReason::Shutdown, ACCEPTED).await;
+    let kept: usize =
+        seen.iter().filter(|(signal, _)| *signal == Signal::Traces).map(|(_, items)| items).sum();
+    assert!((20..40).contains(&kept), "{kept} of at most {budget} bytes");
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::task::{Id, JoinError};
 
+use super::export::Export;
 use super::flush::Again;
-use super::line::{InFlight, Line};
-use super::{Ended, Export, Pipeline, Sink};
+use super::line::InFlight;
+use super::outlet::{Ended, Outlet, Sink};
 use crate::core::breaker::Retry;
-use crate::core::lifecycle::FlushReason;
 use crate::core::retry::{Failure, Verdict};
 use crate::core::signal::Signal;
 use crate::core::tally::DropReason;
@@ -28,7 +28,7 @@ struct Failed {
     of_flush: bool,
 }
 
-impl<E: Export> Pipeline<E> {
+impl<E: Export> Outlet<E> {
     /// Takes the end of a task. That of an attempt called off belongs to nothing any more.
     pub(super) fn settle(&mut self, ended: Result<(Id, Ended<E>), JoinError>) {
         let (id, verdict) = match ended {
@@ -134,17 +134,9 @@ impl<E: Export> Pipeline<E> {
         }
     }
 
-    /// From now on the function waits for probes that are under way, where it has the patience.
-    pub(super) fn limit_probes(&mut self, reason: FlushReason) {
-        if reason == FlushReason::Shutdown {
-            return;
-        }
+    /// Probes that are under way have their time, where the function waits for them, or are called off.
+    pub(super) fn limit_probes(&mut self, waits: bool) {
         let now = clock::now();
-        let lines = || Signal::ALL.into_iter().map(|signal| self.lines.of(signal));
-        let longest = lines().filter_map(Line::probe_ends_at).max().unwrap_or(now);
-        // Near its deadline the function runs still: what a probe takes there is not added to it.
-        let waits = reason == FlushReason::NearDeadline
-            || self.patience.suffices_for(longest.saturating_duration_since(now));
         for signal in Signal::ALL {
             let line = self.lines.of_mut(signal);
             let ends_at = line.probe_ends_at();

@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use super::variables::{EACH, NONE, SECTIONS, Section, Shown, Variable, all};
+use super::exporters;
+use super::variables::{EACH, NAMED, NONE, SECTIONS, Section, Shown, Variable, all};
 use super::{Variables, value};
 use crate::secret_ref;
 
@@ -25,6 +26,8 @@ pub enum Source {
     Environment,
     /// The file that `ROTEL_ENV_FILE` names.
     File,
+    /// The `collector.yaml`.
+    Collector,
     /// Nobody has set it.
     Default,
 }
@@ -41,6 +44,7 @@ impl fmt::Display for Source {
         f.pad(match self {
             Self::Environment => "environment",
             Self::File => "file",
+            Self::Collector => "collector",
             Self::Default => "default",
         })
     }
@@ -48,40 +52,27 @@ impl fmt::Display for Source {
 
 const REDACTED: &str = "[redacted]";
 
-const HELP_FOOT: &str =
-    "{SIGNAL} is TRACES, METRICS or LOGS. Durations are written 250ms, 5s, 1m; booleans true or false.\n";
+const HELP_FOOT: &str = "{SIGNAL} is TRACES, METRICS or LOGS; {NAME} one of ROTEL_EXPORTERS. Durations are written 250ms, 5s, 1m; booleans true or false.\n";
 
 const REFERENCE_HEAD: &str = "\
-`{SIGNAL}` is `TRACES`, `METRICS` or `LOGS`. Durations are written `250ms`, `5s`, `1m`; booleans `true` or `false`, or `1` or
+`{SIGNAL}` is `TRACES`, `METRICS` or `LOGS`; `{NAME}` one of `ROTEL_EXPORTERS`. Durations are written `250ms`, `5s`, `1m`; booleans `true` or `false`, or `1` or
 `0`. An empty value is an unset one, and quotes around a whole value are not part of it.
 
-A value of `ROTEL_…` under *Where to send* or *One signal elsewhere or otherwise*, and `ROTEL_OTEL_RESOURCE_ATTRIBUTES`, may
-hold references to secrets: `${arn:aws:secretsmanager:…}`, with `#key` behind the ARN for a key of a JSON secret, or
+A value of `ROTEL_…` under *Where to send* or *One signal elsewhere or otherwise*, of an exporter with a name too, and
+`ROTEL_OTEL_RESOURCE_ATTRIBUTES`, may hold references to secrets: `${arn:aws:secretsmanager:…}`, with `#key` behind the ARN for a key of a JSON secret, or
 `${arn:aws:ssm:…}`. `$<arn:…>` is the same for where `${…}` means something else, and `secret://arn:…` may be a whole value.
 ";
 
-/// What holds of each variable, in the table's order. Those of single signals are left away unless they are set.
-pub fn describe(environment: &Variables, file: &Variables) -> Vec<Row> {
+/// What holds of each variable, in the table's order. Those of single signals and of exporters with a name are left away
+/// unless they are set.
+pub fn describe(environment: &Variables, file: &Variables, collector: &Variables) -> Vec<Row> {
+    let set = |name: &str| set(name, [file, environment, collector]);
+    let (several, _) = set("ROTEL_EXPORTERS");
+    let prefixes = several.map(|text| exporters::prefixes(&text)).unwrap_or_default();
     let mut rows = Vec::new();
     for variable in all() {
         for name in variable.names() {
-            let lower = name.to_ascii_lowercase();
-            // Of the proxies' names the lower case counts too.
-            let names = [Some(&name), name.ends_with("_PROXY").then_some(&lower)];
-            let set = |source: &Variables| {
-                let texts = names.into_iter().flatten().filter_map(|name| source.get(name));
-                texts.map(|text| value::unquoted(text).to_owned()).find(|text| !text.is_empty())
-            };
-            // An empty value in the file unsets the environment's, as it does when the two are laid over each other.
-            let (text, source) = match (
-                names.into_iter().flatten().any(|name| file.contains_key(name)),
-                set(file),
-                set(environment),
-            ) {
-                (true, Some(text), _) => (Some(text), Source::File),
-                (false, _, Some(text)) => (Some(text), Source::Environment),
-                _ => (None, Source::Default),
-            };
+            let (text, source) = set(&name);
             let value = match text {
                 Some(text) => shown(variable, &text),
                 None if variable.name.contains(EACH) => continue,
@@ -89,8 +80,38 @@ pub fn describe(environment: &Variables, file: &Variables) -> Vec<Row> {
             };
             rows.push(Row { variable: name, value, source });
         }
+        if variable.name.contains(NAMED) {
+            for prefix in &prefixes {
+                let named = all().flat_map(|variable| {
+                    variable.named(prefix).into_iter().map(move |name| (variable, name))
+                });
+                rows.extend(named.filter_map(|(variable, name)| {
+                    let (text, source) = set(&name);
+                    Some(Row { value: shown(variable, &text?), variable: name, source })
+                }));
+            }
+        }
     }
     rows
+}
+
+/// What a variable is set to, and where.
+fn set(name: &str, [file, environment, collector]: [&Variables; 3]) -> (Option<String>, Source) {
+    let lower = name.to_ascii_lowercase();
+    // Of the proxies' names the lower case counts too.
+    let names = [Some(name), name.ends_with("_PROXY").then_some(&*lower)];
+    let set = |source: &Variables| {
+        let texts = names.into_iter().flatten().filter_map(|name| source.get(name));
+        texts.map(|text| value::unquoted(text).to_owned()).find(|text| !text.is_empty())
+    };
+    // An empty value in the file unsets the environment's, as it does when the two are laid over each other.
+    let is_of_file = names.into_iter().flatten().any(|name| file.contains_key(name));
+    match (is_of_file, set(file), set(environment), set(collector)) {
+        (true, Some(text), ..) => (Some(text), Source::File),
+        (false, _, Some(text), _) => (Some(text), Source::Environment),
+        (.., Some(text)) => (Some(text), Source::Collector),
+        _ => (None, Source::Default),
+    }
 }
 
 /// What may be shown of a value. A reference is no secret, and what it names is what people want to know.
@@ -111,7 +132,9 @@ fn shown(variable: &Variable, text: &str) -> String {
                 }
                 _ => REDACTED.to_owned(),
             };
-            text.split(',').map(part).collect::<Vec<_>>().join(",")
+            let comma = if text.starts_with(value::LIST) { value::LIST } else { ',' };
+            let parts = text.split(comma).filter(|part| comma == ',' || !part.is_empty());
+            parts.map(part).collect::<Vec<_>>().join(",")
         }
         Shown::Url => match text.rsplit_once('@') {
             None => text.to_owned(),
@@ -122,7 +145,7 @@ fn shown(variable: &Variable, text: &str) -> String {
         },
         // A URL may hold a password; it is refused, but it must not be shown either.
         Shown::Whole if text.contains("://") && text.contains('@') => REDACTED.to_owned(),
-        Shown::Whole => text.to_owned(),
+        Shown::Whole => text.trim_start_matches(value::LIST).replace(value::LIST, ","),
     }
 }
 
@@ -178,7 +201,7 @@ mod tests {
             ),
             ("ROTEL_FLUSH_TIMEOUT", ""),
         ]);
-        let rows = describe(&environment, &file);
+        let rows = describe(&environment, &file, &Variables::new());
         let shown: Vec<_> = rows
             .iter()
             .filter(|row| {

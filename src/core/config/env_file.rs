@@ -34,6 +34,8 @@ pub enum Unreadable {
     Denied,
     /// It is not UTF-8.
     NotText,
+    /// It is larger than any such file.
+    TooLarge,
     /// Anything else.
     Broken,
 }
@@ -49,6 +51,7 @@ impl Unreadable {
             Self::Denied => {
                 format!("{path:?} may not be read; make it readable for everyone (chmod 644) in the bundle")
             }
+            Self::TooLarge => format!("{path:?} is too large for a file of settings; check the path"),
             Self::NotText => format!("{path:?} is not UTF-8; save it as UTF-8"),
             Self::Broken => format!("{path:?} cannot be read; check that it is a file"),
         };

@@ -1,4 +1,4 @@
-//! The way to the backend: every exporter variable, those of single signals over the common ones.
+//! The way to a backend: every variable of an exporter, those of single signals over the common ones.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
-use super::Variables;
 use super::circle;
+use super::exporters::ExporterName;
 use super::proxy::{Proxy, Ways};
 use super::reader::{Read, Reader};
 use super::value::{self, ListenAddress, Text};
@@ -26,19 +26,11 @@ pub enum Exports {
     Awaited,
 }
 
-impl Exports {
-    /// Whether a signal has a way to the backend, or may still get one.
-    pub(super) fn may_lead_away(&self, signal: Signal) -> bool {
-        match self {
-            Self::Known(exports) => exports.of(signal).is_some(),
-            Self::Awaited => true,
-        }
-    }
-}
-
 /// The way of one signal to the backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Export {
+    /// The exporter whose variables tell of it.
+    pub exporter: ExporterName,
     /// Where requests go, the signal's path included.
     pub url: Url,
     /// How OTLP is spoken there.
@@ -115,19 +107,6 @@ pub enum PemSource {
     Text(Secret),
 }
 
-/// How the names of the variables for all signals begin; a signal's own go on with its name.
-const COMMON: &str = "ROTEL_OTLP_EXPORTER_";
-
-/// The variable that sets `setting`, such as `ENDPOINT`, for a signal: its own, else the common one.
-pub fn exporter_variable(variables: &Variables, signal: Signal, setting: &str) -> Option<String> {
-    Reader::new(variables, None).exporter_variable(signal, setting)
-}
-
-/// How the names of a signal's own variables begin.
-fn prefix(signal: Signal) -> String {
-    format!("{COMMON}{}_", signal.as_str().to_uppercase())
-}
-
 /// An endpoint as it was written.
 #[derive(Clone)]
 struct Endpoint {
@@ -150,10 +129,32 @@ struct Settings {
 }
 
 /// What can be set for all signals together only.
-struct Common {
+struct Common<'a> {
+    name: &'a ExporterName,
     authorization: Read<HeaderValue>,
     retry: Read<Retry>,
-    proxies: Ways,
+    proxies: &'a Ways,
+}
+
+/// An exporter that is asked for.
+pub(super) struct Asked<'a> {
+    pub(super) name: &'a ExporterName,
+    /// Which signals it is to take.
+    pub(super) takes: PerSignal<bool>,
+}
+
+/// What is the same for every exporter.
+pub(super) struct Surroundings<'a> {
+    /// The addresses on which the extension itself listens.
+    pub(super) own: &'a [&'a ListenAddress],
+    pub(super) proxies: Ways,
+}
+
+impl Exports {
+    /// Telemetry is received and dropped.
+    pub(super) fn nowhere() -> Self {
+        Self::Known(Box::default())
+    }
 }
 
 /// What keeps an export from being known.
@@ -164,25 +165,21 @@ struct Gaps {
 }
 
 impl Reader<'_> {
-    /// The way of each signal. `own` are the addresses on which the extension itself listens.
-    pub(super) fn exports(&mut self, own: &[&ListenAddress]) -> Exports {
-        let nowhere = Exports::Known(Box::default());
-        match self.resolved("ROTEL_EXPORTER", exporter) {
-            Read::Is(Exporter::Blackhole) => {
-                self.blackhole = true;
-                return nowhere;
-            }
-            Read::Wrong => return nowhere,
-            Read::Awaited => return Exports::Awaited,
-            Read::Is(Exporter::Otlp) | Read::Unset => {}
-        }
+    /// An exporter's way of each signal that it is to take.
+    pub(super) fn exports(&mut self, exporter: &Asked<'_>, surroundings: &Surroundings<'_>) -> Exports {
+        let Asked { name, takes } = exporter;
+        let Surroundings { own, proxies } = surroundings;
+        let prefix = name.prefix();
         let common =
-            Common { authorization: self.authorization(), retry: self.retry(), proxies: self.ways() };
-        let base = self.settings(COMMON, own);
+            Common { name, authorization: self.authorization(&prefix), retry: self.retry(&prefix), proxies };
+        let base = self.settings(&prefix, true, own);
         let mut awaited = false;
         let mut unset = true;
         let known = PerSignal::from_fn(|signal| {
-            let settings = self.settings(&prefix(signal), own).over(&base);
+            if !takes.of(signal) {
+                return None;
+            }
+            let settings = self.settings(&name.prefix_of(signal), false, own).over(&base);
             unset &= matches!(settings.endpoint, Read::Unset);
             let mut gaps = Gaps::default();
             let export = self.export(signal, settings, &common, &mut gaps);
@@ -190,21 +187,23 @@ impl Reader<'_> {
             export
         });
         if unset {
-            self.warning(
-                "ROTEL_OTLP_EXPORTER_ENDPOINT",
-                "not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317",
-            );
-            return nowhere;
+            self.without_endpoint(name);
+            return Exports::nowhere();
         }
         if awaited { Exports::Awaited } else { Exports::Known(Box::new(known)) }
     }
 
-    fn exporter_variable(&self, signal: Signal, setting: &str) -> Option<String> {
-        let mut names = [prefix(signal), COMMON.to_owned()].into_iter().map(|prefix| prefix + setting);
-        names.find(|name| self.text(name).is_some())
+    fn without_endpoint(&mut self, name: &ExporterName) {
+        const EXAMPLE: &str = "write your ClickStack endpoint, such as https://host:4317";
+        let variable = name.prefix() + "ENDPOINT";
+        if name.is_only() {
+            self.warning(&variable, format!("not set, so telemetry is received and dropped; {EXAMPLE}"));
+        } else {
+            self.fault(&variable, format!("not set, so this exporter sends nothing; {EXAMPLE}"));
+        }
     }
 
-    fn settings(&mut self, prefix: &str, own: &[&ListenAddress]) -> Settings {
+    fn settings(&mut self, prefix: &str, is_common: bool, own: &[&ListenAddress]) -> Settings {
         let name = |suffix: &str| format!("{prefix}{suffix}");
         let skip_verify = self.resolved(&name("TLS_SKIP_VERIFY"), value::boolean);
         if skip_verify == Read::Is(true) {
@@ -220,7 +219,7 @@ impl Reader<'_> {
             endpoint: self.resolved(&name("ENDPOINT"), |text| {
                 let url = value::endpoint(text)?;
                 circle::refuse(&url, own)?;
-                Ok(Endpoint { url, is_common: prefix == COMMON })
+                Ok(Endpoint { url, is_common })
             }),
             protocol: self.resolved(&name("PROTOCOL"), protocol),
             headers: self.resolved(&name("CUSTOM_HEADERS"), value::headers),
@@ -242,11 +241,11 @@ impl Reader<'_> {
         &mut self,
         signal: Signal,
         settings: Settings,
-        common: &Common,
+        common: &Common<'_>,
         gaps: &mut Gaps,
     ) -> Option<Export> {
         let protocol = gaps.of(settings.protocol).unwrap_or(Protocol::Grpc);
-        let headers = self.with_authorization(signal, settings.headers, &common.authorization);
+        let headers = self.with_authorization(signal, settings.headers, common);
         let identity = self.identity(settings.certificate, settings.key);
         let headers = gaps.of(headers).unwrap_or_default();
         let compression = gaps.of(settings.compression).unwrap_or(Compression::Gzip);
@@ -270,13 +269,27 @@ impl Reader<'_> {
             // A tunnel could take it, but our HTTP client opens one for TLS alone, as most proxies do.
             self.fault(
                 variable,
-                "gRPC without TLS cannot go through a proxy; write an endpoint with https://, set \
-                 ROTEL_OTLP_EXPORTER_PROTOCOL=http, or name the endpoint's host in NO_PROXY",
+                format!(
+                    "gRPC without TLS cannot go through a proxy; write an endpoint with https://, set {}PROTOCOL=http, or name \
+                     the endpoint's host in NO_PROXY",
+                    common.name.prefix()
+                ),
             );
             gaps.wrong = true;
             return None;
         }
-        Some(Export { url, protocol, headers, compression, request_timeout, retry: retry?, tls, proxy })
+        let exporter = common.name.clone();
+        Some(Export {
+            exporter,
+            url,
+            protocol,
+            headers,
+            compression,
+            request_timeout,
+            retry: retry?,
+            tls,
+            proxy,
+        })
     }
 
     /// The headers, and the authenticator's among them.
@@ -284,7 +297,7 @@ impl Reader<'_> {
         &mut self,
         signal: Signal,
         headers: Read<Vec<(HeaderName, HeaderValue)>>,
-        authorization: &Read<HeaderValue>,
+        Common { name, authorization, .. }: &Common<'_>,
     ) -> Read<Vec<(HeaderName, HeaderValue)>> {
         let value = match authorization {
             Read::Unset => return headers,
@@ -299,8 +312,11 @@ impl Reader<'_> {
         };
         if headers.iter().any(|(name, _)| name == AUTHORIZATION) {
             self.fault(
-                &self.exporter_variable(signal, "CUSTOM_HEADERS").unwrap_or_default(),
-                "it sets Authorization, and so does ROTEL_OTLP_EXPORTER_AUTHENTICATOR; remove one of them",
+                &self.exporter_variable(name, signal, "CUSTOM_HEADERS").unwrap_or_default(),
+                format!(
+                    "it sets Authorization, and so does {}AUTHENTICATOR; remove one of them",
+                    name.prefix()
+                ),
             );
             return Read::Wrong;
         }
@@ -309,11 +325,11 @@ impl Reader<'_> {
     }
 
     /// `ROTEL_OTLP_EXPORTER_AUTHENTICATOR` with what it needs.
-    fn authorization(&mut self) -> Read<HeaderValue> {
-        const AUTHENTICATOR: &str = "ROTEL_OTLP_EXPORTER_AUTHENTICATOR";
-        const USERNAME: &str = "ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME";
-        const PASSWORD: &str = "ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD";
-        let authenticator = self.resolved(AUTHENTICATOR, |text| {
+    fn authorization(&mut self, prefix: &str) -> Read<HeaderValue> {
+        let authenticating = &format!("{prefix}AUTHENTICATOR");
+        let (name, secret) =
+            (&format!("{prefix}BASIC_AUTH_USERNAME"), &format!("{prefix}BASIC_AUTH_PASSWORD"));
+        let authenticator = self.resolved(authenticating, |text| {
             if text.value().eq_ignore_ascii_case("sigv4auth") {
                 return Err(
                     "sigv4auth is not in this extension; write basic, or send to an endpoint that takes a header"
@@ -322,34 +338,36 @@ impl Reader<'_> {
             }
             value::word(text, "an authenticator", &[("basic", ())])
         });
-        let username = self.resolved(USERNAME, |text| match text.value() {
+        let username = self.resolved(name, |text| match text.value() {
             name if name.contains(':') => {
                 Err("it holds a \":\", which ends a user name; remove it".to_owned())
             }
             name => Ok(Secret::new(name)),
         });
-        let password = self.resolved(PASSWORD, |text| Ok(Secret::new(text.value())));
+        let password = self.resolved(secret, |text| Ok(Secret::new(text.value())));
         match authenticator {
             Read::Is(()) => {}
             Read::Wrong => return Read::Wrong,
             Read::Awaited => return Read::Awaited,
             Read::Unset => {
-                for (variable, read) in [(USERNAME, &username), (PASSWORD, &password)] {
+                for (variable, read) in [(name, &username), (secret, &password)] {
                     if *read != Read::Unset {
                         self.warning(
                             variable,
-                            format!("it has no effect alone; set {AUTHENTICATOR}=basic as well"),
+                            format!("it has no effect alone; set {authenticating}=basic as well"),
                         );
                     }
                 }
                 return Read::Unset;
             }
         }
-        for (variable, read) in [(USERNAME, &username), (PASSWORD, &password)] {
+        for (variable, read) in [(name, &username), (secret, &password)] {
             if *read == Read::Unset {
                 self.fault(
                     variable,
-                    format!("not set, and {AUTHENTICATOR}=basic needs it; set it, or remove {AUTHENTICATOR}"),
+                    format!(
+                        "not set, and {authenticating}=basic needs it; set it, or remove {authenticating}"
+                    ),
                 );
                 return Read::Wrong;
             }
@@ -357,10 +375,10 @@ impl Reader<'_> {
         username.and(password).and_then(|(username, password)| basic(&username, &password))
     }
 
-    fn retry(&mut self) -> Read<Retry> {
+    fn retry(&mut self, prefix: &str) -> Read<Retry> {
         let mut either = |suffix: &str, default| {
             let all = self.resolved(&format!("ROTEL_EXPORTER_RETRY_{suffix}"), value::any_duration);
-            let own = self.resolved(&format!("ROTEL_OTLP_EXPORTER_RETRY_{suffix}"), value::any_duration);
+            let own = self.resolved(&format!("{prefix}RETRY_{suffix}"), value::any_duration);
             own.or(&all).or(&Read::Is(Duration::from_secs(default)))
         };
         let backoff = either("INITIAL_BACKOFF", 5).and(either("MAX_BACKOFF", 30));
@@ -379,7 +397,8 @@ impl Reader<'_> {
             return Read::Wrong;
         }
         let read = |reader: &mut Self, variable: &str, source: fn(&Text<'_>) -> PemSource| {
-            reader.resolved(variable, |text| Ok(Pem { variable: variable.to_owned(), source: source(text) }))
+            let spoken = reader.spoken(variable);
+            reader.resolved(variable, |text| Ok(Pem { variable: spoken, source: source(text) }))
         };
         let here = read(self, &text, |text| PemSource::Text(Secret::new(text.value())));
         read(self, &file, |text| PemSource::File(text.value().into_owned())).or(&here)
@@ -395,7 +414,8 @@ impl Reader<'_> {
             (Read::Wrong, _) | (_, Read::Wrong) => return Read::Wrong,
             (Read::Awaited, _) | (_, Read::Awaited) => return Read::Awaited,
         };
-        let missing = half.variable.replace(of, other);
+        let in_yaml = |part: &str| part.trim_start_matches('_').to_lowercase();
+        let missing = half.variable.replace(of, other).replace(&in_yaml(of), &in_yaml(other));
         self.fault(&half.variable, format!("a certificate and its key go together; set {missing} as well"));
         Read::Wrong
     }
@@ -425,24 +445,6 @@ impl Gaps {
         self.awaited |= matches!(read, Read::Awaited);
         read.value()
     }
-}
-
-#[derive(Clone, Copy)]
-enum Exporter {
-    Otlp,
-    Blackhole,
-}
-
-fn exporter(text: &Text<'_>) -> Result<Exporter, String> {
-    const LEFT_OUT: [&str; 8] =
-        ["aws-emf", "aws-xray", "awsemf", "awsxray", "clickhouse", "datadog", "file", "kafka"];
-    if LEFT_OUT.contains(&text.value().to_ascii_lowercase().as_str()) {
-        return Err(format!(
-            "{text} is an exporter of Rotel that this extension leaves out; write otlp or blackhole"
-        ));
-    }
-    let words = [("otlp", Exporter::Otlp), ("blackhole", Exporter::Blackhole)];
-    value::word(text, "an exporter of this extension", &words)
 }
 
 fn protocol(text: &Text<'_>) -> Result<Protocol, String> {

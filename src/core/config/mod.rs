@@ -6,9 +6,11 @@
 //! `app::settings`.
 
 mod circle;
+pub mod collector_yaml;
 mod describe;
 pub mod env_file;
 mod export;
+mod exporters;
 mod log_filter;
 mod proxy;
 mod reader;
@@ -22,9 +24,8 @@ use std::fmt;
 use std::time::Duration;
 
 pub use self::describe::{Row, Source, describe, help, reference};
-pub use self::export::{
-    Compression, Export, Exports, Identity, Pem, PemSource, Protocol, Tls, exporter_variable,
-};
+pub use self::export::{Compression, Export, Exports, Identity, Pem, PemSource, Protocol, Tls};
+pub use self::exporters::{Destination, ExporterName};
 pub use self::log_filter::LogFilter;
 use self::log_filter::{LOG_EXCLUDE, LOG_MASK};
 pub use self::proxy::{Proxies, Proxy, laid_over, proxies};
@@ -42,6 +43,14 @@ use crate::signal::{PerSignal, Signal};
 /// The environment, as read once at startup.
 pub type Variables = BTreeMap<String, String>;
 
+/// The places of the `collector.yaml` that set variables: the file's name, line and path.
+pub type Places = BTreeMap<String, String>;
+
+static NO_PLACES: Places = Places::new();
+
+/// Newer layers have the first, older ones the second.
+const COLLECTOR_YAML: [&str; 2] =
+    ["OPENTELEMETRY_COLLECTOR_CONFIG_URI", "OPENTELEMETRY_COLLECTOR_CONFIG_FILE"];
 const MIB: usize = 1024 * 1024;
 /// ClickStack's collector takes gRPC messages of at most 4 MiB.
 pub const BATCH_MAX_BYTES: usize = 4 * MIB;
@@ -49,8 +58,8 @@ pub const BATCH_MAX_BYTES: usize = 4 * MIB;
 /// Everything that people can set.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where telemetry goes.
-    pub exports: Exports,
+    /// Where telemetry goes: to one destination at least.
+    pub destinations: Vec<Destination>,
     /// The OTLP receiver.
     pub receiver: Receiver,
     /// Where the Telemetry API's deliveries are taken.
@@ -75,6 +84,8 @@ pub struct Config {
     pub internal_telemetry: bool,
     /// What log records name where no span of the function's SDK is known.
     pub stand_ins: StandIns,
+    /// Of which signals the log counts what passes.
+    pub debug_log: PerSignal<bool>,
     /// What is left out and masked of the log records that are made here.
     pub log_filter: LogFilter,
     /// What a fault at the start comes to.
@@ -182,19 +193,31 @@ pub struct Outcome {
     pub references: Vec<SecretRef>,
     /// Whether `config.resource_attributes` hang on them, and are empty until then.
     pub resource_attributes_awaited: bool,
-    /// Whether `ROTEL_EXPORTER` says that nothing is to be sent.
+    /// Whether `ROTEL_EXPORTER` or `ROTEL_EXPORTERS` says that nothing is to be sent.
     pub blackhole: bool,
 }
 
 /// Reads the variables. What hangs on secrets is [`Exports::Awaited`]; all else is as it will be.
 pub fn read(variables: &Variables) -> Outcome {
-    read_with(variables, None)
+    read_placed(variables, &NO_PLACES, None)
 }
 
 /// Reads the variables once the secrets are there. Nothing is awaited any more: what hangs on a secret that is not among
 /// them is a fault. All faults and warnings of [`read`] are told again.
 pub fn read_resolved(variables: &Variables, secrets: &Secrets) -> Outcome {
-    read_with(variables, Some(secrets))
+    read_placed(variables, &NO_PLACES, Some(secrets))
+}
+
+/// The same as [`read`] and [`read_resolved`] for variables of which some stand in a `collector.yaml`: faults of these name
+/// the place.
+pub fn read_placed(variables: &Variables, places: &Places, secrets: Option<&Secrets>) -> Outcome {
+    read_with(Reader::new(variables, secrets).at(places))
+}
+
+/// The path of the `collector.yaml`, and the variable that names it.
+pub fn collector_yaml_path(variables: &Variables) -> Option<(&'static str, &str)> {
+    let reader = Reader::new(variables, None);
+    COLLECTOR_YAML.into_iter().find_map(|variable| Some((variable, reader.text(variable)?)))
 }
 
 /// The file that `ROTEL_ENV_FILE` names.
@@ -213,8 +236,7 @@ pub fn resource_attributes(text: &str) -> Result<Vec<(String, String)>, String> 
     value::attributes(&Text::plain(text))
 }
 
-fn read_with(variables: &Variables, secrets: Option<&Secrets>) -> Outcome {
-    let mut reader = Reader::new(variables, secrets);
+fn read_with(mut reader: Reader<'_>) -> Outcome {
     // Its reading is the caller's, who needs it first of all; here only a reference in it is told.
     let _ = reader.parsed("ROTEL_ENV_FILE", |_| Ok(()));
     let function = reader.function();
@@ -223,10 +245,11 @@ fn read_with(variables: &Variables, secrets: Option<&Secrets>) -> Outcome {
     let resource_attributes = reader.resolved("ROTEL_OTEL_RESOURCE_ATTRIBUTES", value::attributes);
     let resource_attributes_awaited = resource_attributes == reader::Read::Awaited;
     let platform_events = reader.platform_events();
-    let exports = reader.exports(&[&receiver.grpc, &receiver.http, &telemetry_endpoint]);
+    let destinations = reader.destinations(&[&receiver.grpc, &receiver.http, &telemetry_endpoint]);
+    let traces_leave = destinations.iter().any(|destination| destination.may_take(Signal::Traces));
     let config = Config {
-        stand_ins: reader.stand_ins(platform_events.spans && exports.may_lead_away(Signal::Traces)),
-        exports,
+        stand_ins: reader.stand_ins(platform_events.spans && traces_leave),
+        destinations,
         receiver,
         telemetry_endpoint,
         telemetry_types: reader.telemetry_types(),
@@ -240,12 +263,12 @@ fn read_with(variables: &Variables, secrets: Option<&Secrets>) -> Outcome {
         buffer_max_bytes: reader.buffer_max_bytes(&function),
         flush_strategy: reader.flush_strategy(),
         internal_telemetry: reader.parsed("ROTEL_ENABLE_INTERNAL_TELEMETRY", value::boolean).unwrap_or(false),
+        debug_log: reader.debug_log(),
         log_filter: reader.log_filter(),
         on_init_error: reader.on_init_error(),
         log: reader.log(),
         function,
     };
-    reader.later_features();
     reader.unknown_names();
     let Reader { faults, warnings, mut references, blackhole, .. } = reader;
     references.sort();
@@ -333,7 +356,8 @@ impl Reader<'_> {
 
     fn buffer_max_bytes(&mut self, function: &Function) -> usize {
         let share = function.memory_bytes.map_or(4 * MIB, |memory| (memory / 16).clamp(4 * MIB, 64 * MIB));
-        let most = function.memory_bytes.unwrap_or(usize::MAX);
+        let is_placed = self.is_placed("ROTEL_BUFFER_MAX_BYTES");
+        let most = function.memory_bytes.filter(|_| !is_placed).unwrap_or(usize::MAX);
         let bytes = self.parsed("ROTEL_BUFFER_MAX_BYTES", |text| {
             value::count(text, usize::MAX).and_then(|bytes| {
                 if bytes <= most {
@@ -343,7 +367,8 @@ impl Reader<'_> {
                 }
             })
         });
-        bytes.unwrap_or(share)
+        // There it is a limit of all memory, and not what may wait.
+        bytes.unwrap_or(share).min(if is_placed { share } else { usize::MAX })
     }
 
     fn log_filter(&mut self) -> LogFilter {
@@ -401,17 +426,19 @@ impl Reader<'_> {
         StandIns { made_here, xray }
     }
 
-    fn later_features(&mut self) {
-        let words = |alternatives: &'static [&'static str], what: &'static str| {
-            move |text: &Text<'_>| {
-                let alternatives: Vec<_> = alternatives.iter().map(|word| (*word, ())).collect();
-                value::words(text, what, &alternatives)
-            }
-        };
-        self.without_effect("ROTEL_DEBUG_LOG", words(&["traces", "metrics", "logs"], "a signal"));
-        self.without_effect("ROTEL_DEBUG_LOG_VERBOSITY", |text| {
-            value::word(text, "a verbosity", &[("basic", ()), ("detailed", ())])
+    /// A line for each record would come back as a record. So what passes is counted, however detailed that was asked for.
+    fn debug_log(&mut self) -> PerSignal<bool> {
+        const VERBOSITY: &str = "ROTEL_DEBUG_LOG_VERBOSITY";
+        let signals = self.parsed("ROTEL_DEBUG_LOG", |text| {
+            let signals = [Signal::Traces, Signal::Metrics, Signal::Logs];
+            value::words(text, "a signal", &signals.map(|signal| (signal.as_str(), signal)))
         });
+        let words = [("basic", false), ("detailed", true)];
+        if self.parsed(VERBOSITY, |text| value::word(text, "a verbosity", &words)) == Some(true) {
+            self.warning(VERBOSITY, "what passes is counted, and no more; write basic, or remove it");
+        }
+        let signals = signals.unwrap_or_default();
+        PerSignal::from_fn(|signal| signals.contains(&signal))
     }
 
     fn function(&mut self) -> Function {

@@ -1,7 +1,7 @@
 //! Reading one variable after another: the text of each, what its secret references stand for, and what is wrong with it.
 
 use super::value::{self, Text};
-use super::{Fault, Variables, variables};
+use super::{Fault, NO_PLACES, Places, Variables, exporters, variables};
 use crate::secret_ref::{self, SecretRef, Secrets};
 
 /// What reading one variable gave.
@@ -60,6 +60,7 @@ impl<T> Read<T> {
 /// The variables on their way to a [`super::Config`].
 pub(super) struct Reader<'a> {
     variables: &'a Variables,
+    places: &'a Places,
     /// `None`: references are not resolved yet.
     secrets: Option<&'a Secrets>,
     pub(super) faults: Vec<Fault>,
@@ -73,6 +74,7 @@ impl<'a> Reader<'a> {
     pub(super) fn new(variables: &'a Variables, secrets: Option<&'a Secrets>) -> Self {
         Self {
             variables,
+            places: &NO_PLACES,
             secrets,
             faults: Vec::new(),
             warnings: Vec::new(),
@@ -81,21 +83,43 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// With the places that set some of them.
+    pub(super) fn at(self, places: &'a Places) -> Self {
+        Self { places, ..self }
+    }
+
+    /// Whether a variable stands in the `collector.yaml`.
+    pub(super) fn is_placed(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
+    /// What to call a variable: the place that set it, where that is known.
+    pub(super) fn spoken(&self, name: &str) -> String {
+        self.places.get(name).map_or(name, String::as_str).to_owned()
+    }
+
     /// The text of a variable; empty is unset.
     pub(super) fn text(&self, name: &str) -> Option<&'a str> {
         self.variables.get(name).map(|text| value::unquoted(text)).filter(|text| !text.is_empty())
     }
 
+    /// The names of all variables that are set.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> + use<'a> {
+        let variables = self.variables;
+        let is_set = |text: &String| !value::unquoted(text).is_empty();
+        variables.iter().filter(move |(_, text)| is_set(text)).map(|(name, _)| name.clone())
+    }
+
     /// Tells of a fault, once.
     pub(super) fn fault(&mut self, variable: &str, problem: impl Into<String>) {
-        let fault = Fault { variable: variable.to_owned(), problem: problem.into() };
+        let fault = Fault { variable: self.spoken(variable), problem: problem.into() };
         if !self.faults.contains(&fault) {
             self.faults.push(fault);
         }
     }
 
     pub(super) fn warning(&mut self, variable: &str, problem: impl Into<String>) {
-        self.warnings.push(Fault { variable: variable.to_owned(), problem: problem.into() });
+        self.warnings.push(Fault { variable: self.spoken(variable), problem: problem.into() });
     }
 
     /// Reads a variable that holds from the start on, so that it cannot wait for secrets.
@@ -146,21 +170,11 @@ impl<'a> Reader<'a> {
         self.told(name, parsed).map_or(Read::Wrong, Read::Is)
     }
 
-    /// Reads a variable whose feature comes with a later version: mistakes are told, and that it has no effect yet.
-    pub(super) fn without_effect<T>(
-        &mut self,
-        name: &str,
-        parse: impl FnOnce(&Text<'_>) -> Result<T, String>,
-    ) {
-        if self.parsed(name, parse).is_some() {
-            self.warning(name, "it has no effect in this version; remove it, or leave it for a later one");
-        }
-    }
-
     /// Warns of names that begin like ours and are not.
     pub(super) fn unknown_names(&mut self) {
+        let prefixes = self.text("ROTEL_EXPORTERS").map(exporters::prefixes).unwrap_or_default();
         for name in self.variables.keys().filter(|name| name.starts_with("ROTEL_")) {
-            if let Some(problem) = variables::unknown(name) {
+            if let Some(problem) = variables::unknown(name, &prefixes) {
                 self.warnings.push(Fault { variable: name.clone(), problem });
             }
         }

@@ -17,6 +17,12 @@ pub(crate) fn variables(pairs: &[(&str, &str)]) -> Variables {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
+/// What becomes of telemetry, where there is one exporter.
+pub(crate) fn only_exports(mut outcome: Outcome) -> Exports {
+    assert_eq!(outcome.config.destinations.len(), 1);
+    outcome.config.destinations.remove(0).exports
+}
+
 fn outcome(pairs: &[(&str, &str)]) -> Outcome {
     read(&variables(pairs))
 }
@@ -29,7 +35,8 @@ fn resolved(pairs: &[(&str, &str)], secret: &str) -> Outcome {
 }
 
 fn exports(outcome: &Outcome) -> &PerSignal<Option<Export>> {
-    match &outcome.config.exports {
+    let [destination] = &outcome.config.destinations[..] else { panic!("{outcome:?}") };
+    match &destination.exports {
         Exports::Known(exports) => exports,
         Exports::Awaited => panic!("{outcome:?}"),
     }
@@ -69,7 +76,7 @@ fn the_published_secrets_are_awaited_and_then_sent() {
         let pairs = [ENDPOINT, (HEADERS, &*header), ("ROTEL_FLUSH_TIMEOUT", "2s")];
         let awaiting = outcome(&pairs);
         assert_eq!((&awaiting.faults, &awaiting.warnings), (&vec![], &vec![]));
-        assert_eq!(awaiting.config.exports, Exports::Awaited);
+        assert_eq!(awaiting.config.destinations[0].exports, Exports::Awaited);
         assert_eq!(awaiting.references, secret_ref::find(reference).expect("a reference"));
         assert_eq!(awaiting.config.flush_timeout, Duration::from_secs(2), "the rest holds already");
         let resolved = resolved(&pairs, "0123-key\n");
@@ -95,12 +102,12 @@ fn one_secret_in_many_places_is_fetched_once() {
 fn every_exporter_variable_may_hold_a_reference() {
     for section in SECTIONS {
         for name in section.variables.iter().flat_map(Variable::names) {
-            if name.starts_with("ROTEL_OTLP_EXPORTER_") || name.starts_with("ROTEL_EXPORTER") {
+            if name.starts_with("ROTEL_OTLP_EXPORTER_") || name.starts_with("ROTEL_EXPORTER_") {
                 let outcome = outcome(&[ENDPOINT, (&name, SECRET)]);
                 assert_eq!(outcome.faults, [], "{name}");
                 assert_eq!(outcome.references.len(), 1, "{name}");
                 let half = name.contains("_CERT_") || name.contains("_KEY_") || name.contains("_AUTH_");
-                assert!(half || outcome.config.exports == Exports::Awaited, "{name}");
+                assert!(half || outcome.config.destinations[0].exports == Exports::Awaited, "{name}");
             }
         }
     }
@@ -338,7 +345,6 @@ fn what_is_odd_is_told_as_a_warning() {
     let oddities: &[&[(&str, &str)]] = &[
         &[("ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY", "true")],
         &[("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "hunter2")],
-        &[("ROTEL_DEBUG_LOG", "traces,logs")],
         &[("ROTEL_DEBUG_LOG_VERBOSITY", "detailed")],
         &[("OTEL_RESOURCE_ATTRIBUTES", "team")],
         &[(HEADERS, "Authorization=${API_KEY}")],
@@ -354,8 +360,7 @@ fn what_is_odd_is_told_as_a_warning() {
     insta::assert_snapshot!(told(&lines), @r#"
     ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY: the endpoint's certificate is not checked, so anybody between can read the ingestion key; set ROTEL_OTLP_EXPORTER_TLS_CA_FILE instead
     ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD: it has no effect alone; set ROTEL_OTLP_EXPORTER_AUTHENTICATOR=basic as well
-    ROTEL_DEBUG_LOG: it has no effect in this version; remove it, or leave it for a later one
-    ROTEL_DEBUG_LOG_VERBOSITY: it has no effect in this version; remove it, or leave it for a later one
+    ROTEL_DEBUG_LOG_VERBOSITY: what passes is counted, and no more; write basic, or remove it
     OTEL_RESOURCE_ATTRIBUTES: part 1 has no "="; write name=value,name2=value2
     ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: it holds a "${" that begins no secret reference and stays as it is; variables are filled in only within the file of ROTEL_ENV_FILE
     ROTEL_FLUSH_TIMEOT: there is no such variable, so it has no effect; ROTEL_FLUSH_TIMEOUT may be meant
@@ -596,7 +601,7 @@ fn a_variable_of_the_table_is_known_and_its_default_is_what_holds() {
     let unset = outcome(&[ENDPOINT]);
     for variable in SECTIONS.iter().flat_map(|section| section.variables) {
         for name in variable.names() {
-            assert!(!name.starts_with("ROTEL_") || variables::unknown(&name).is_none(), "{name}");
+            assert!(!name.starts_with("ROTEL_") || variables::unknown(&name, &[]).is_none(), "{name}");
             if !told_otherwise(variable.default) {
                 let set = outcome(&[ENDPOINT, (&name, variable.default)]);
                 assert_eq!(set.faults, [], "{name}");
@@ -641,4 +646,127 @@ fn platform_events_become_what_was_asked_for() {
     assert_eq!(read("none"), (false, false, false));
     // A fault, so that the default holds.
     assert_eq!(read("everything"), (true, true, false));
+}
+
+const SEVERAL: (&str, &str) = ("ROTEL_EXPORTERS", "one:otlp, other-one:otlp");
+const ONE: (&str, &str) = ("ROTEL_EXPORTER_ONE_ENDPOINT", "http://one:4317");
+const OTHER: (&str, &str) = ("ROTEL_EXPORTER_OTHER_ONE_ENDPOINT", "http://other:4318");
+
+/// Where each exporter sends each signal.
+fn ways(outcome: &Outcome) -> Vec<String> {
+    let of_one = |destination: &Destination| {
+        let Exports::Known(exports) = &destination.exports else { return "awaited".to_owned() };
+        let url = |signal: Signal| exports.of(signal).as_ref().map_or("-", |export| export.url.as_str());
+        format!("{}: {}", destination.exporter, Signal::ALL.map(url).join(" "))
+    };
+    outcome.config.destinations.iter().map(of_one).collect()
+}
+
+#[test]
+fn several_exporters_have_the_settings_of_one_each_and_get_everything() {
+    let outcome = outcome(&[
+        SEVERAL,
+        ONE,
+        OTHER,
+        ("ROTEL_EXPORTER_ONE_CUSTOM_HEADERS", "Authorization=key"),
+        ("ROTEL_EXPORTER_OTHER_ONE_PROTOCOL", "http"),
+        ("ROTEL_EXPORTER_OTHER_ONE_LOGS_ENDPOINT", "http://logs:4318/l"),
+        ("ROTEL_EXPORTER_OTHER_ONE_COMPRESSION", "zstd"),
+        ("ROTEL_EXPORTER_RETRY_MAX_BACKOFF", "20s"),
+        ("ROTEL_EXPORTER_ONE_RETRY_MAX_BACKOFF", "10s"),
+    ]);
+    assert_eq!((&outcome.faults, &outcome.warnings), (&vec![], &vec![]));
+    insta::assert_snapshot!(ways(&outcome).join("\n"), @"
+    one: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export http://one:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    other-one: http://logs:4318/l http://other:4318/v1/metrics http://other:4318/v1/traces
+    ");
+    let of = |at: usize| match &outcome.config.destinations[at].exports {
+        Exports::Known(exports) => exports.traces.clone().expect("a way"),
+        Exports::Awaited => panic!("nothing is awaited"),
+    };
+    let (one, other) = (of(0), of(1));
+    assert_eq!((one.headers.len(), other.headers.len()), (1, 0));
+    assert_eq!((one.compression, other.compression), (Compression::Gzip, Compression::Zstd));
+    assert_eq!([one, other].map(|export| export.retry.max_backoff.as_secs()), [10, 20]);
+}
+
+#[test]
+fn signals_go_to_the_exporters_that_are_chosen_for_them() {
+    let two = [SEVERAL, ONE, OTHER];
+    let chosen = outcome(
+        &[&two[..], &[("ROTEL_EXPORTERS_TRACES", "one,other-one"), ("ROTEL_EXPORTERS_LOGS", "one")]].concat(),
+    );
+    insta::assert_snapshot!(format!("{}\n{}", ways(&chosen).join("\n"), told(&chosen.warnings)), @"
+    one: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export - http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    other-one: - - http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    ROTEL_EXPORTERS_METRICS: not set, as it is for other signals, so metrics are received and dropped; name exporters of ROTEL_EXPORTERS
+    ");
+    let alone = outcome(&[("ROTEL_EXPORTERS", "otlp"), ("ROTEL_EXPORTER_OTLP_ENDPOINT", "http://one:4317")]);
+    insta::assert_snapshot!(ways(&alone).join("\n"), @"otlp: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export http://one:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export");
+    assert!(outcome(&[("ROTEL_EXPORTERS", "blackhole")]).blackhole);
+}
+
+#[test]
+fn what_is_wrong_with_several_exporters_is_told_by_name() {
+    let told = |pairs: &[(&str, &str)]| {
+        let outcome = outcome(pairs);
+        format!("{}\n{}\n{}", told(&outcome.faults), told(&outcome.warnings), ways(&outcome).join("\n"))
+    };
+    insta::assert_snapshot!(told(&[SEVERAL, ONE]), @"
+    ROTEL_EXPORTER_OTHER_ONE_ENDPOINT: not set, so this exporter sends nothing; write your ClickStack endpoint, such as https://host:4317
+
+    one: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export http://one:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    other-one: - - -
+    ");
+    insta::assert_snapshot!(told(&[SEVERAL, ONE, ("ROTEL_EXPORTER_OTHER_ONE_ENDPOINT", "other:4317")]), @r#"
+    ROTEL_EXPORTER_OTHER_ONE_ENDPOINT: "other:4317" has no scheme; write http://other:4317 or https://other:4317
+
+    one: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export http://one:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    other-one: - - -
+    "#);
+    insta::assert_snapshot!(told(&[SEVERAL, ONE, OTHER, ("ROTEL_EXPORTER", "otlp"), ENDPOINT]), @"
+    ROTEL_EXPORTER: ROTEL_EXPORTERS is set too, and only one can hold; remove one
+
+    otlp: - - -
+    ");
+    insta::assert_snapshot!(told(&[SEVERAL, ONE, OTHER, ENDPOINT, ("ROTEL_EXPORTER_ONE_ENDPIONT", "x")]), @"
+
+    ROTEL_OTLP_EXPORTER_ENDPOINT: it has no effect beside ROTEL_EXPORTERS; write ROTEL_EXPORTER_NAME_ENDPOINT with the name of one
+    ROTEL_EXPORTER_ONE_ENDPIONT: there is no such variable, so it has no effect; ROTEL_EXPORTER_ONE_ENDPOINT may be meant
+    one: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export http://one:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    other-one: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    ");
+    insta::assert_snapshot!(told(&[SEVERAL, ONE, OTHER, ("ROTEL_EXPORTERS_LOGS", "three")]), @r#"
+    ROTEL_EXPORTERS_LOGS: "three" is not among ROTEL_EXPORTERS; name it there as well, or correct it
+    ROTEL_EXPORTERS_METRICS: not set, as it is for other signals, so metrics are received and dropped; name exporters of ROTEL_EXPORTERS
+    ROTEL_EXPORTERS_TRACES: not set, as it is for other signals, so traces are received and dropped; name exporters of ROTEL_EXPORTERS
+    ROTEL_EXPORTERS: one is chosen for no signal, so it sends nothing; remove it
+    ROTEL_EXPORTERS: other-one is chosen for no signal, so it sends nothing; remove it
+    otlp: - - -
+    "#);
+    insta::assert_snapshot!(told(&[("ROTEL_EXPORTERS", "a:otlp,b:datadog")]), @r#"
+    ROTEL_EXPORTERS: "datadog" is an exporter of Rotel that this extension leaves out; write otlp or blackhole
+
+    otlp: - - -
+    "#);
+    insta::assert_snapshot!(told(&[("ROTEL_EXPORTERS", "a:otlp,A:otlp")]), @r#"
+    ROTEL_EXPORTERS: "A" is named twice; give each exporter a name of its own
+
+    otlp: - - -
+    "#);
+    insta::assert_snapshot!(told(&[("ROTEL_EXPORTERS", "a-traces:otlp,a:otlp")]), @r#"
+    ROTEL_EXPORTERS: "a" and "a-traces" cannot be told apart, because a signal's name follows an exporter's in variables; give one another name
+
+    otlp: - - -
+    "#);
+    insta::assert_snapshot!(told(&[("ROTEL_EXPORTERS", "my exporter:otlp")]), @r#"
+    ROTEL_EXPORTERS: "my exporter" cannot be part of a variable's name; use letters, digits and _
+
+    otlp: - - -
+    "#);
+    insta::assert_snapshot!(told(&[ENDPOINT, ("ROTEL_EXPORTERS_LOGS", "a")]), @"
+
+    ROTEL_EXPORTERS_LOGS: it has no effect without ROTEL_EXPORTERS; set that as well
+    otlp: https://clickstack.example.com:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export https://clickstack.example.com:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export https://clickstack.example.com:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    ");
 }

@@ -17,6 +17,9 @@ use crate::secret_ref::{self, SecretRef, Secrets};
 /// As long as a Lambda function may run, and longer than anything here may take.
 const LONGEST: Duration = Duration::from_mins(15);
 
+/// What the parts of a list begin with that comes from a `collector.yaml`, where a value may hold commas.
+pub(super) const LIST: char = '\u{1f}';
+
 /// A variable's text and what its secret references stand for. In a message it shows itself only if it holds none.
 pub(super) struct Text<'a> {
     raw: &'a str,
@@ -65,6 +68,12 @@ impl<'a> Text<'a> {
     /// reference that stands for a whole part may hold several pairs.
     fn pairs(&self) -> Result<Vec<Pair>, String> {
         let mut pairs = Vec::new();
+        if self.raw.starts_with(LIST) {
+            for (position, part) in self.raw.split(LIST).skip(1).enumerate() {
+                pairs.push(Pair::of_list(position + 1, part));
+            }
+            return Ok(pairs);
+        }
         for (position, part) in self.raw.split(',').enumerate().filter(|(_, part)| !part.trim().is_empty()) {
             let place = position + 1;
             if secret_ref::is_one(part) {
@@ -105,9 +114,18 @@ impl Pair {
         Ok(Self { place, name, value, filled: false })
     }
 
+    /// Of a list whose quotes were taken away already.
+    fn of_list(place: usize, text: &str) -> Self {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        Self { place, name: name.to_owned(), value: value.to_owned(), filled: false }
+    }
+
     /// The value as it is meant.
     fn meant(&self, text: &Text<'_>) -> String {
-        if self.filled { self.value.clone() } else { unquoted(&text.fill(&self.value)).to_owned() }
+        if self.filled || text.raw.starts_with(LIST) && !text.is_secret() {
+            return self.value.clone();
+        }
+        unquoted(&text.fill(&self.value)).to_owned()
     }
 }
 

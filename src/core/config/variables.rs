@@ -40,6 +40,10 @@ pub enum Shown {
 
 /// Stands for a signal in a variable's name.
 pub(super) const EACH: &str = "{SIGNAL}";
+/// Stands for the name of an exporter.
+pub(super) const NAMED: &str = "{NAME}";
+/// How the names of the variables begin of an exporter that is the only one.
+pub(super) const ONLY_EXPORTER: &str = "ROTEL_OTLP_EXPORTER_";
 
 /// No default.
 pub(super) const NONE: &str = "–";
@@ -59,16 +63,25 @@ pub const SECTIONS: &[Section] = &[
     Section { title: "Where values come from", variables: SOURCES },
     Section { title: "Where to send", variables: EXPORTER },
     Section { title: "One signal elsewhere or otherwise", variables: SIGNAL_EXPORTER },
+    Section { title: "Several exporters", variables: EXPORTERS },
     Section { title: "What to receive", variables: RECEIVER },
     Section { title: "What is sent, and when", variables: SENDING },
     Section { title: "The extension itself", variables: EXTENSION },
 ];
 
-const SOURCES: &[Variable] = &[variable(
-    "ROTEL_ENV_FILE",
-    NONE,
-    "a file of variables (`NAME=value` lines, `${NAME}` is filled from the environment); its values win over the environment's",
-)];
+const SOURCES: &[Variable] = &[
+    variable(
+        "ROTEL_ENV_FILE",
+        NONE,
+        "a file of variables (`NAME=value` lines, `${NAME}` is filled from the environment); its values win over the environment's",
+    ),
+    variable(
+        "OPENTELEMETRY_COLLECTOR_CONFIG_URI",
+        NONE,
+        "the `collector.yaml` of the OpenTelemetry collector layer, such as `/var/task/collector.yaml`; each variable that is set wins over it",
+    ),
+    variable("OPENTELEMETRY_COLLECTOR_CONFIG_FILE", NONE, "the same, as older layers have it"),
+];
 
 const EXPORTER: &[Variable] = &[
     variable("ROTEL_EXPORTER", "otlp", "`otlp`, or `blackhole` to receive and drop"),
@@ -208,6 +221,24 @@ const SIGNAL_EXPORTER: &[Variable] = &[
     ),
 ];
 
+const EXPORTERS: &[Variable] = &[
+    variable(
+        "ROTEL_EXPORTERS",
+        NONE,
+        "`name:otlp,name2:otlp`: several exporters in place of the one above, each of which gets everything; `blackhole` receives and drops",
+    ),
+    variable(
+        "ROTEL_EXPORTERS_{SIGNAL}",
+        "all of them",
+        "the names of those that get the signal; where one signal has it, one without is dropped",
+    ),
+    variable(
+        "ROTEL_EXPORTER_{NAME}_…",
+        NONE,
+        "for the exporter of that name what `ROTEL_OTLP_EXPORTER_…` is for one alone, with each of its settings; in upper case, `-` as `_`",
+    ),
+];
+
 const RECEIVER: &[Variable] = &[
     variable(
         "ROTEL_OTLP_GRPC_ENDPOINT",
@@ -313,15 +344,11 @@ const EXTENSION: &[Variable] = &[
         "`AWS_LAMBDA_LOG_FORMAT`",
         "the form of the extension's own log lines: `text`, `json`",
     ),
-    variable(
-        "ROTEL_DEBUG_LOG",
-        NONE,
-        "print what passes: `traces,metrics,logs`; without effect in this version",
-    ),
+    variable("ROTEL_DEBUG_LOG", NONE, "count what passes, in a line for each flush: `traces,metrics,logs`"),
     variable(
         "ROTEL_DEBUG_LOG_VERBOSITY",
         "basic",
-        "how much of it: `basic`, `detailed`; without effect in this version",
+        "`basic`; `detailed` is taken for that, because a line of the extension is a log record as well",
     ),
 ];
 
@@ -340,7 +367,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("ROTEL_KMSG_", "the kernel log receiver"),
     ("ROTEL_OTLP_WITH_", "the processors"),
     ("ROTEL_PROCESSOR", "the processors"),
-    ("ROTEL_EXPORTERS", "the choice among several exporters"),
+    ("ROTEL_EXPORTERS_INTERNAL_METRICS", "the exporters of internal metrics"),
     ("ROTEL_RECEIVER", "the other receivers"),
     ("ROTEL_BATCH_TIMEOUT", "the batch timeout"),
     ("ROTEL_{SIGNAL}_BATCH_TIMEOUT", "the batch timeout"),
@@ -356,9 +383,15 @@ const LEFT_OUT: &[(&str, &str)] = &[
 const ALIKE: f64 = 0.7;
 
 impl Variable {
-    /// The names that people write: three where each signal has its own.
+    /// The names that people write: three where each signal has its own, none where an exporter's name is part of them.
     pub fn names(&self) -> Vec<String> {
-        each(self.name)
+        if self.name.contains(NAMED) { Vec::new() } else { each(self.name) }
+    }
+
+    /// The names of the same setting of an exporter whose variables begin with `prefix`.
+    pub(super) fn named(&self, prefix: &str) -> Vec<String> {
+        let setting = self.name.strip_prefix(ONLY_EXPORTER);
+        setting.map(|setting| each(&format!("{prefix}{setting}"))).unwrap_or_default()
     }
 }
 
@@ -367,9 +400,11 @@ pub(super) fn all() -> impl Iterator<Item = &'static Variable> {
     SECTIONS.iter().flat_map(|section| section.variables)
 }
 
-/// What to say of a name that begins like ours and is not; `None` for one that is.
-pub(super) fn unknown(name: &str) -> Option<String> {
-    let known: Vec<String> = all().flat_map(Variable::names).collect();
+/// What to say of a name that begins like ours and is not; `None` for one that is. `exporters` are how the names of the
+/// variables begin of exporters that have a name.
+pub(super) fn unknown(name: &str, exporters: &[String]) -> Option<String> {
+    let named = exporters.iter().flat_map(|prefix| all().flat_map(|variable| variable.named(prefix)));
+    let known: Vec<String> = all().flat_map(Variable::names).chain(named).collect();
     if known.iter().any(|known| known == name) {
         return None;
     }
@@ -417,12 +452,18 @@ mod tests {
             "ROTEL_RESOURCE_ATTRIBUTES",
             "ROTEL_COFFEE",
             "ROTEL_DATADOG_EXPORTER_API_KEY",
-            "ROTEL_EXPORTERS",
+            "ROTEL_EXPORTER_SECOND_ENPDOINT",
+            "ROTEL_EXPORTER_THIRD_TLS_SKIP_VERIFY",
             "ROTEL_OTLP_WITH_TRACE_PROCESSOR",
             "ROTEL_TRACES_BATCH_TIMEOUT",
             "ROTEL_OTLP_EXPORTER_LOGS_RETRY_MAX_BACKOFF",
         ]
-        .map(|name| format!("{name}: {}", unknown(name).expect("an unknown name")));
+        .map(|name| {
+            format!(
+                "{name}: {}",
+                unknown(name, &["ROTEL_EXPORTER_SECOND_".to_owned()]).expect("an unknown name")
+            )
+        });
         insta::assert_snapshot!(told.join("\n"), @"
         ROTEL_FLUSH_TIMEOT: there is no such variable, so it has no effect; ROTEL_FLUSH_TIMEOUT may be meant
         ROTEL_OTLP_EXPORTER_ENPDOINT: there is no such variable, so it has no effect; ROTEL_OTLP_EXPORTER_ENDPOINT may be meant
@@ -432,7 +473,8 @@ mod tests {
         ROTEL_RESOURCE_ATTRIBUTES: there is no such variable, so it has no effect; ROTEL_OTEL_RESOURCE_ATTRIBUTES may be meant
         ROTEL_COFFEE: there is no such variable, so it has no effect; remove it, or look its name up in --help
         ROTEL_DATADOG_EXPORTER_API_KEY: this extension leaves out the Datadog exporter of Rotel, so it has no effect; remove it
-        ROTEL_EXPORTERS: this extension leaves out the choice among several exporters of Rotel, so it has no effect; remove it
+        ROTEL_EXPORTER_SECOND_ENPDOINT: there is no such variable, so it has no effect; ROTEL_EXPORTER_SECOND_ENDPOINT may be meant
+        ROTEL_EXPORTER_THIRD_TLS_SKIP_VERIFY: there is no such variable, so it has no effect; ROTEL_EXPORTER_SECOND_TLS_SKIP_VERIFY may be meant
         ROTEL_OTLP_WITH_TRACE_PROCESSOR: this extension leaves out the processors of Rotel, so it has no effect; remove it
         ROTEL_TRACES_BATCH_TIMEOUT: this extension leaves out the batch timeout of Rotel, so it has no effect; remove it
         ROTEL_OTLP_EXPORTER_LOGS_RETRY_MAX_BACKOFF: this extension leaves out the retries of a single signal of Rotel, so it has no effect; remove it

@@ -10,16 +10,25 @@ use prost::Message as _;
 use super::spans::STAGES;
 use crate::trace_context::TraceContext;
 
+/// A request of spans.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Adopted {
+    /// Encoded.
+    pub bytes: Bytes,
+    /// How many there are.
+    pub spans: usize,
+}
+
 /// The spans of the init and of the restore in a request that was made here for an invocation, below the span of the
 /// invocation that an SDK sent, or in their own trace where none is known; `None` where there are none.
-pub fn adopted(request: &[u8], span: Option<TraceContext>) -> Option<Bytes> {
+pub fn adopted(request: &[u8], span: Option<TraceContext>) -> Option<Adopted> {
     let mut request = ExportTraceServiceRequest::decode(request).ok()?;
-    let mut adopts = false;
+    let mut spans = 0;
     for scope in request.resource_spans.iter_mut().flat_map(|group| &mut group.scope_spans) {
         scope.spans = stages(std::mem::take(&mut scope.spans), span);
-        adopts |= !scope.spans.is_empty();
+        spans += scope.spans.len();
     }
-    adopts.then(|| Bytes::from(request.encode_to_vec()))
+    (spans > 0).then(|| Adopted { bytes: Bytes::from(request.encode_to_vec()), spans })
 }
 
 /// Of the spans of one invocation, each behind its parent, those of the stages and below them.

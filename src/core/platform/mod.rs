@@ -20,7 +20,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-pub use self::adopted::adopted;
+pub use self::adopted::{Adopted, adopted};
 use self::invocations::{End, Ended, Invocations};
 pub use self::made::{Made, SCOPE};
 use self::meter::{Instrument, Meter};

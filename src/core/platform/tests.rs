@@ -438,8 +438,9 @@ fn where_an_sdk_tells_of_an_invocation_only_what_came_before_it_is_added() {
         deliver(&mut platform, &init());
         let chunks = deliver(&mut platform, events).into_chunks(&Resource::default());
         let traces = chunks.iter().find(|chunk| chunk.signal == Signal::Traces).expect("spans");
-        let request =
-            ExportTraceServiceRequest::decode(super::adopted(&traces.bytes, span)?.as_ref()).expect("spans");
+        let adopted = super::adopted(&traces.bytes, span)?;
+        assert_eq!(adopted.spans, 2);
+        let request = ExportTraceServiceRequest::decode(adopted.bytes).expect("spans");
         let scopes = request.resource_spans.into_iter().flat_map(|group| group.scope_spans);
         let spans = scopes.flat_map(|scope| scope.spans).collect();
         Some(shown(&Made { spans: vec![(None, spans)], ..Made::default() }))

@@ -327,7 +327,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::config::{self, Exports};
+    use crate::core::config::{self, Destination, Exports};
 
     #[test]
     fn rejected_items_are_counted_for_every_signal() {
@@ -352,10 +352,11 @@ mod tests {
 
     fn made_of(pairs: &[(&str, &str)]) -> (Exporter, Vec<BuildError>) {
         let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let Exports::Known(exports) = config::read(&variables).config.exports else {
-            panic!("nothing is awaited")
-        };
-        Exporter::new(&exports)
+        let destinations = config::read(&variables).config.destinations;
+        match destinations.as_slice() {
+            [Destination { exports: Exports::Known(exports), .. }] => Exporter::new(exports),
+            others => panic!("{others:?}"),
+        }
     }
 
     fn exporter(pairs: &[(&str, &str)]) -> Exporter {

@@ -6,7 +6,7 @@ mod otlp;
 
 use std::collections::HashSet;
 
-use rotel_lambda_extension::core::config::{self, Exports, Variables, env_file};
+use rotel_lambda_extension::core::config::{self, Exports, Variables, collector_yaml, env_file};
 use rotel_lambda_extension::core::logs::{self, Source};
 use rotel_lambda_extension::core::secret_ref::{self, BATCH_LIMIT, fill, find};
 use rotel_lambda_extension::core::telemetry::{self, Kind};
@@ -14,6 +14,22 @@ use serde_json::value::RawValue;
 
 pub use self::lifecycle::lifecycle;
 pub use self::otlp::{otlp_http_body, wire_splicing};
+
+/// A `collector.yaml`.
+pub fn collector_yaml(text: &str) {
+    let mut variables = variables("NAME", "a \"value\": [with, {everything}] ${NAME} $$ \u{1f} # in it");
+    let mut read = collector_yaml::read(text, "collector.yaml", &variables);
+    assert!(read.variables.keys().eq(read.places.keys()), "a variable without a place");
+    // YAML has more line breaks than one, and what ends too early is told behind the last line.
+    let lines = text.split(['\n', '\r']).count() + 1;
+    for told in read.faults.iter().chain(&read.warnings) {
+        let line = told.variable.split(':').nth(1).and_then(|line| line.parse().ok());
+        assert!(line.is_some_and(|line| (1..=lines).contains(&line)), "{told} of {lines} lines");
+    }
+    read.lie_under(&mut variables);
+    let outcome = config::read_placed(&variables, &read.places, None);
+    assert!(!outcome.config.destinations.is_empty());
+}
 
 /// A file that `ROTEL_ENV_FILE` names.
 pub fn env_file(text: &str) {
@@ -42,7 +58,10 @@ pub fn header_list(text: &str) {
     let mut variables = variables("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", text);
     variables.insert("ROTEL_OTLP_EXPORTER_ENDPOINT".to_owned(), "https://host:4317".to_owned());
     let outcome = config::read(&variables);
-    let dropped = matches!(&outcome.config.exports, Exports::Known(exports) if exports.logs.is_none());
+    let destinations = outcome.config.destinations.iter();
+    let dropped = destinations
+        .map(|destination| &destination.exports)
+        .all(|exports| matches!(exports, Exports::Known(exports) if exports.logs.is_none()));
     assert_eq!(
         dropped,
         !outcome.faults.is_empty(),

@@ -1,0 +1,181 @@
+//! What a walk through the file gives: variables with the places that set them, and what is told of other places.
+
+use super::expand;
+use super::node::{Entry, Node, Value};
+use crate::config::value::LIST;
+use crate::config::{Fault, Places, Variables};
+
+/// Takes down what the file says, place by place.
+#[derive(Debug)]
+pub(super) struct Account<'a> {
+    /// Its name without its folder.
+    file: &'a str,
+    /// What its values are filled from.
+    given: &'a Variables,
+    pub(super) variables: Variables,
+    pub(super) places: Places,
+    pub(super) warnings: Vec<Fault>,
+    pub(super) faults: Vec<Fault>,
+}
+
+/// A place of the file, and how one gets there.
+#[derive(Clone, Debug)]
+pub(super) struct Place<'n> {
+    pub(super) node: &'n Node,
+    /// That of its key, where it has one.
+    pub(super) line: usize,
+    pub(super) path: String,
+    /// The last part of the path.
+    pub(super) key: &'n str,
+}
+
+impl<'n> Place<'n> {
+    pub(super) fn top(node: &'n Node) -> Self {
+        Self { node, line: node.line, path: String::new(), key: "" }
+    }
+
+    fn below(&self, key: &'n str, line: usize, node: &'n Node) -> Self {
+        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        Self { node, line, path, key }
+    }
+}
+
+impl<'a> Account<'a> {
+    pub(super) fn new(file: &'a str, given: &'a Variables) -> Self {
+        Self {
+            file,
+            given,
+            variables: Variables::new(),
+            places: Places::new(),
+            warnings: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    fn told(&self, line: usize, path: &str, problem: impl Into<String>) -> Fault {
+        let place = if path.is_empty() {
+            format!("{}:{line}", self.file)
+        } else {
+            format!("{}:{line}: {path}", self.file)
+        };
+        Fault { variable: place, problem: problem.into() }
+    }
+
+    pub(super) fn fault(&mut self, place: &Place<'_>, problem: impl Into<String>) {
+        let fault = self.told(place.line, &place.path, problem);
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
+    }
+
+    pub(super) fn warning(&mut self, place: &Place<'_>, problem: impl Into<String>) {
+        let warning = self.told(place.line, &place.path, problem);
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// What is wrong with the whole.
+    pub(super) fn fault_at(&mut self, line: usize, problem: impl Into<String>) {
+        let fault = self.told(line, "", problem);
+        self.faults.push(fault);
+    }
+
+    /// The first of these variables that is set beside the file, so that it wins.
+    pub(super) fn given(&self, matches: impl Fn(&str) -> bool) -> Option<&'a str> {
+        let given = self.given;
+        given.iter().find(|(name, text)| !text.is_empty() && matches(name)).map(|(name, _)| name.as_str())
+    }
+
+    /// Sets a variable in this place's name.
+    pub(super) fn set(&mut self, variable: impl Into<String>, text: impl Into<String>, place: &Place<'_>) {
+        let variable = variable.into();
+        self.places.insert(variable.clone(), self.told(place.line, &place.path, "").variable);
+        self.variables.insert(variable, text.into());
+    }
+
+    /// Sets a variable to what stands here, if anything does.
+    pub(super) fn set_text(&mut self, variable: impl Into<String>, place: &Place<'_>) {
+        if let Some(text) = self.text(place) {
+            self.set(variable, text, place);
+        }
+    }
+
+    /// The entries of a mapping; none where nothing stands.
+    pub(super) fn entries<'n>(&mut self, place: &Place<'n>) -> Vec<Place<'n>> {
+        match &place.node.value {
+            Value::Nothing => Vec::new(),
+            Value::Map(entries) => {
+                let below = |Entry { key, line, node }: &'n Entry| place.below(key, *line, node);
+                entries.iter().map(below).collect()
+            }
+            Value::Text(_) | Value::List(_) => {
+                self.fault(place, "settings are to stand here, a line each, such as \"name: value\"");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The elements of a list; one alone need not be one.
+    pub(super) fn elements<'n>(&mut self, place: &Place<'n>) -> Vec<Place<'n>> {
+        let at = |node: &'n Node| Place { node, line: node.line, ..place.clone() };
+        match &place.node.value {
+            Value::Nothing => Vec::new(),
+            Value::List(nodes) => nodes.iter().map(at).collect(),
+            Value::Text(_) => vec![at(place.node)],
+            Value::Map(_) => {
+                self.fault(place, "a list is to stand here, such as [otlp]");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The texts of a list.
+    pub(super) fn texts<'n>(&mut self, place: &Place<'n>) -> Vec<(String, Place<'n>)> {
+        let elements = self.elements(place).into_iter();
+        elements.filter_map(|element| Some((self.text(&element)?, element))).collect()
+    }
+
+    /// The text that stands here with its variables filled in; `None` where nothing does.
+    pub(super) fn text(&mut self, place: &Place<'_>) -> Option<String> {
+        let text = match &place.node.value {
+            Value::Nothing => return None,
+            Value::Text(text) => text,
+            Value::List(_) | Value::Map(_) => {
+                self.fault(place, "one value is to stand here, and several do; see indentation");
+                return None;
+            }
+        };
+        let expand::Expanded { text, unset, problems } = expand::expand(text, self.given);
+        for name in unset {
+            self.warning(place, format!("the variable {name} is not set, so nothing is filled in; set it"));
+        }
+        for problem in problems {
+            self.fault(place, problem);
+        }
+        let text = text.trim();
+        // It would take the list apart that it may become part of.
+        if text.contains(LIST) {
+            self.fault(place, "the value holds a control character; remove it");
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    /// Whether `true` stands here.
+    pub(super) fn flag(&mut self, place: &Place<'_>) -> bool {
+        match self.text(place).as_deref() {
+            Some("true") => true,
+            Some("false" | "") | None => false,
+            Some(_) => {
+                self.fault(place, "it is neither true nor false; write true or false");
+                false
+            }
+        }
+    }
+}
+
+/// Names and values as one text, which no value can take apart.
+pub(super) fn list(pairs: &[(String, String)]) -> String {
+    pairs.iter().flat_map(|(name, value)| [LIST.to_string(), format!("{name}={value}")]).collect()
+}

@@ -1,0 +1,633 @@
+//! What files mean, and what is said of those that mean nothing.
+
+use super::super::tests::variables;
+use super::super::{Compression, ExporterName, Exports, Outcome, Protocol, read_placed};
+use super::*;
+use crate::secret::Secret;
+
+/// The published guide's, as it stands.
+const PUBLISHED: &str = "\
+receivers:
+  otlp:
+    protocols:
+      grpc:
+        endpoint: 'localhost:4317'
+      http:
+        endpoint: 'localhost:4318'
+processors:
+  batch:
+  decouple:
+exporters:
+  otlphttp:
+    endpoint: \"http://clickstack.example.com:4318\"
+    headers:
+      authorization: 0123-key
+    compression: gzip
+service:
+  pipelines:
+    traces:
+      receivers: [otlp]
+      processors: [batch, decouple]
+      exporters: [otlphttp]
+    metrics:
+      receivers: [otlp]
+      processors: [batch, decouple]
+      exporters: [otlphttp]
+    logs:
+      receivers: [otlp]
+      processors: [batch, decouple]
+      exporters: [otlphttp]
+";
+
+/// What a file and the variables beside it come to.
+fn outcome(text: &str, given: &[(&str, &str)]) -> (CollectorYaml, Outcome) {
+    let mut variables = variables(given);
+    let mut yaml = read(text, "collector.yaml", &variables);
+    yaml.lie_under(&mut variables);
+    let outcome = read_placed(&variables, &yaml.places, None);
+    (yaml, outcome)
+}
+
+/// Everything that is told of a file, and where each signal goes.
+fn told_with(text: &str, given: &[(&str, &str)]) -> String {
+    let (yaml, outcome) = outcome(text, given);
+    let all = [
+        ("fault", yaml.faults),
+        ("fault", outcome.faults),
+        ("warning", yaml.warnings),
+        ("warning", outcome.warnings),
+    ];
+    let told =
+        all.into_iter().flat_map(|(kind, told)| told.into_iter().map(move |told| format!("{kind}: {told}")));
+    let mut lines: Vec<_> = told.collect();
+    for signal in Signal::ALL {
+        let ways = outcome.config.destinations.iter().filter_map(|destination| match &destination.exports {
+            Exports::Awaited => Some("a secret's".to_owned()),
+            Exports::Known(exports) => exports.of(signal).as_ref().map(|export| export.url.to_string()),
+        });
+        let ways: Vec<_> = ways.collect();
+        lines.push(format!("{signal}: {}", if ways.is_empty() { "-".to_owned() } else { ways.join(" ") }));
+    }
+    lines.join("\n")
+}
+
+fn told(text: &str) -> String {
+    told_with(text, &[])
+}
+
+/// The published file with one part of it in another form.
+fn published(old: &str, new: &str) -> String {
+    assert!(PUBLISHED.contains(old), "{old:?}");
+    PUBLISHED.replace(old, new)
+}
+
+/// What is told of the published file with other settings of its exporter.
+fn exporter(settings: &str) -> String {
+    told(&published("    compression: gzip\n", settings))
+}
+
+/// What is told of the published file with other processors.
+fn processor(id: &str, settings: &str) -> String {
+    let text = published("  decouple:\n", &format!("  {id}:\n{settings}"));
+    told(&text.replace("decouple]", &format!("{id}]")))
+}
+
+#[test]
+fn the_published_file_works_as_it_stands() {
+    let (yaml, outcome) = outcome(PUBLISHED, &[]);
+    let told = [&yaml.faults, &outcome.faults, &yaml.warnings, &outcome.warnings];
+    assert_eq!(told, [&vec![]; 4]);
+    let [destination] = &outcome.config.destinations[..] else { panic!("{outcome:?}") };
+    assert_eq!(destination.exporter, ExporterName::default());
+    let Exports::Known(exports) = &destination.exports else { panic!("{outcome:?}") };
+    for signal in Signal::ALL {
+        let export = exports.of(signal).as_ref().expect("a way");
+        assert_eq!(export.url.as_str(), format!("http://clickstack.example.com:4318/v1/{signal}"));
+        assert_eq!((export.protocol, export.compression), (Protocol::Http, Compression::Gzip));
+        assert_eq!(export.headers[0].0, "authorization");
+        assert_eq!(export.headers[0].1, "0123-key");
+    }
+    assert_eq!(outcome.config.receiver.http.port, 4318);
+}
+
+#[test]
+fn its_debug_variant_sends_as_well_and_counts_what_passes() {
+    let debug = published(
+        "service:\n",
+        "  logging:\n    verbosity: detailed\nservice:\n  telemetry:\n    logs:\n      level: \"debug\"\n",
+    )
+    .replace("exporters: [otlphttp]", "exporters: [otlphttp, logging]");
+    insta::assert_snapshot!(told(&debug), @"
+    warning: collector.yaml:18: exporters.logging.verbosity: it has no effect here, where a line for each flush counts what passed; remove it
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+    let (_, outcome) = outcome(&debug, &[]);
+    assert_eq!(outcome.config.log.level, "debug");
+    assert_eq!(outcome.config.debug_log, PerSignal::from_fn(|_| true));
+}
+
+#[test]
+fn a_file_that_says_all_that_can_be_said_is_honoured() {
+    let text = "\
+receivers:
+  otlp/here:
+    protocols:
+      grpc: {endpoint: 'localhost:5317', max_recv_msg_size_mib: 8}
+      http: {endpoint: 'localhost:5318', traces_url_path: /traces}
+  telemetryapi:
+    types: [platform, function]
+    port: 9990
+extensions:
+  basicauth/one:
+    client_auth: {username: me, password: '${env:PASSWORD}'}
+processors:
+  batch/small: {send_batch_max_size: 100}
+  memory_limiter: {check_interval: 1s, limit_mib: 2}
+  resource:
+    attributes:
+      - {key: deployment.environment, value: prod, action: upsert}
+      - {key: share, value: '50%, at most', action: upsert}
+exporters:
+  otlp:
+    endpoint: ${env:HOST:-other.example.com}:4317
+    tls: {insecure: true, ca_file: /var/task/ca.pem}
+    auth: {authenticator: basicauth/one}
+    timeout: 1m30s
+  otlphttp/second:
+    traces_endpoint: https://b.example.com/t
+    logs_endpoint: https://b.example.com/l
+    headers: {x-list: 'a,b', x-sum: 'a=b', x-dollar: $$5}
+    compression: zstd
+    retry_on_failure: {enabled: true, initial_interval: 100ms, max_interval: 1s, max_elapsed_time: 2s}
+service:
+  extensions: [basicauth/one]
+  telemetry: {logs: {level: WARN, encoding: json}}
+  pipelines:
+    traces: {receivers: [otlp/here], processors: [memory_limiter, resource, batch/small], exporters: [otlp, otlphttp/second]}
+    metrics: {receivers: [otlp/here], exporters: [otlp]}
+    logs: {receivers: [otlp/here, telemetryapi], processors: [memory_limiter, resource], exporters: [otlphttp/second]}
+";
+    let (yaml, outcome) = outcome(text, &[("PASSWORD", "hunter2")]);
+    let faults = [&yaml.faults, &outcome.faults, &yaml.warnings, &outcome.warnings];
+    assert_eq!(faults, [&vec![]; 4]);
+    insta::assert_snapshot!(told_with(text, &[("PASSWORD", "hunter2")]), @"
+    logs: https://b.example.com/l
+    metrics: http://other.example.com:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
+    traces: http://other.example.com:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export https://b.example.com/t
+    ");
+    let config = &outcome.config;
+    assert_eq!(
+        (config.receiver.grpc.port, config.receiver.http.port, config.telemetry_endpoint.port),
+        (5317, 5318, 9990)
+    );
+    assert_eq!((config.receiver.grpc_max_bytes, &*config.receiver.http_paths.traces), (8 << 20, "/traces"));
+    assert!(config.telemetry_types.function && !config.telemetry_types.extension);
+    assert_eq!((config.batch_max_items.traces, config.batch_max_items.logs), (100, 8192));
+    assert_eq!(config.buffer_max_bytes, 2 << 20);
+    let own = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    assert_eq!(
+        config.resource_attributes,
+        [own("deployment.environment", "prod"), own("share", "50%, at most")]
+    );
+    assert_eq!((&*config.log.level, config.log.json), ("warn", true));
+    let [first, second] = &config.destinations[..] else { panic!("{outcome:?}") };
+    assert_eq!([first, second].map(|one| one.exporter.to_string()), ["otlp", "otlphttp_second"]);
+    let (Exports::Known(first), Exports::Known(second)) = (&first.exports, &second.exports) else { panic!() };
+    let first = first.traces.as_ref().expect("a way");
+    assert_eq!(
+        (first.request_timeout.as_secs(), &first.headers[0].1),
+        (90, &"Basic bWU6aHVudGVyMg==".parse().unwrap())
+    );
+    assert!(first.tls.ca.is_some());
+    let second = second.logs.as_ref().expect("a way");
+    let values: Vec<_> = second.headers.iter().map(|(_, value)| value.to_str().expect("text")).collect();
+    assert_eq!(values, ["a,b", "a=b", "$5"]);
+    assert_eq!((second.compression, second.retry.max_elapsed_time.as_secs()), (Compression::Zstd, 2));
+}
+
+#[test]
+fn variables_beside_the_file_win() {
+    let endpoint = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://other:4318");
+    insta::assert_snapshot!(told_with(PUBLISHED, &[endpoint]), @"
+    logs: http://other:4318/v1/logs
+    metrics: http://other:4318/v1/metrics
+    traces: http://other:4318/v1/traces
+    ");
+    let two = published("[otlphttp]\n    logs", "[otlphttp, otlp/x]\n    logs")
+        .replace("service:", "  otlp/x: {endpoint: 'x:4317'}\nservice:");
+    insta::assert_snapshot!(told(&two), @"
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics https://x:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+    insta::assert_snapshot!(told_with(&two, &[endpoint]), @"
+    warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count
+    logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
+    metrics: http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
+    traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    ");
+    insta::assert_snapshot!(told_with(&two, &[("ROTEL_EXPORTER_OTLP_X_ENDPOINT", "https://y:4317")]), @"
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics https://y:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+    insta::assert_snapshot!(told_with(&two, &[("ROTEL_EXPORTER", "blackhole")]), @"
+    warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTER is set, so the exporters here do not count
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    assert_eq!(outcome(PUBLISHED, &[("ROTEL_LOG_LEVEL", "\"\"")]).1.config.log.level, "info");
+}
+
+#[test]
+fn an_exporter_that_is_called_by_a_signal_is_told_from_that_signal_of_another() {
+    let two = published("[otlphttp]\n    metrics", "[otlphttp, otlphttp/traces]\n    metrics")
+        .replace("service:", "  otlphttp/traces: {endpoint: 'http://x:4318'}\nservice:");
+    insta::assert_snapshot!(told(&two), @"
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: http://clickstack.example.com:4318/v1/traces http://x:4318/v1/traces
+    ");
+}
+
+#[test]
+fn references_to_secrets_are_those_of_variables() {
+    const ARN: &str = "arn:aws:ssm:us-east-1:123456789012:parameter/key";
+    let text = published("0123-key", &format!("${{{ARN}}}"));
+    let (yaml, first) = outcome(&text, &[]);
+    assert_eq!(first.config.destinations[0].exports, Exports::Awaited);
+    let mut all = Variables::new();
+    let mut yaml = yaml;
+    yaml.lie_under(&mut all);
+    let secrets = first.references.iter().map(|found| (found.arn.clone(), Secret::new("a,b=c"))).collect();
+    let resolved = read_placed(&all, &yaml.places, Some(&secrets));
+    let Exports::Known(exports) = &resolved.config.destinations[0].exports else { panic!("{resolved:?}") };
+    assert_eq!(exports.logs.as_ref().expect("a way").headers[0].1, "a,b=c");
+    insta::assert_snapshot!(told(&published("0123-key", "${arn:aws:ssm:us-east-1:parameter/key}")), @"
+    fault: collector.yaml:14: exporters.otlphttp.headers: a secret reference is not a whole ARN; write arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME
+    logs: -
+    metrics: -
+    traces: -
+    ");
+}
+
+#[test]
+fn the_path_is_a_files() {
+    for uri in
+        ["/var/task/collector.yaml", "file:/var/task/collector.yaml", "file:///var/task/collector.yaml"]
+    {
+        assert_eq!(path(uri), Ok("/var/task/collector.yaml"));
+    }
+    insta::assert_snapshot!(["s3://bucket/x.yaml", "https://x/y.yaml", "yaml:receivers::"].map(|uri| path(uri).unwrap_err()).join("\n"), @"
+    s3: cannot be read here, because nothing is fetched before the function's init; put the file into the bundle, and write its path, such as /var/task/collector.yaml
+    https: cannot be read here, because nothing is fetched before the function's init; put the file into the bundle, and write its path, such as /var/task/collector.yaml
+    yaml: cannot be read here, because nothing is fetched before the function's init; put the file into the bundle, and write its path, such as /var/task/collector.yaml
+    ");
+}
+
+#[test]
+fn what_is_no_yaml_is_told_by_its_line() {
+    insta::assert_snapshot!(told("exporters:\n  otlphttp:\n    endpoint: \"http://x:4318\n"), @"
+    fault: collector.yaml:3: it is not YAML: while scanning a quoted scalar, found unexpected end of stream; see indentation, quotes and brackets
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(told("exporters:\n  otlphttp:\n\tendpoint: x\n"), @"
+    fault: collector.yaml:3: it is not YAML: tabs disallowed within this context (block indentation); see indentation, quotes and brackets
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(told("exporters: [otlphttp\nservice:\n"), @"
+    fault: collector.yaml:2: it is not YAML: illegal placement of ':' indicator; see indentation, quotes and brackets
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(told(&published("  decouple:\n", "  batch:\n")), @r#"
+    fault: collector.yaml:10: "batch" stands twice in the same mapping; remove one
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    logs: -
+    metrics: -
+    traces: -
+    "#);
+    insta::assert_snapshot!(told(&format!("{PUBLISHED}---\n{PUBLISHED}")), @"
+    fault: collector.yaml:31: a second document begins here; write one only
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(told("? [a]\n: b\n"), @"
+    fault: collector.yaml:1: a key is to be a word; see indentation and brackets
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(told("just a text\n"), @r#"
+    fault: collector.yaml:1: settings are to stand here, a line each, such as "name: value"
+    fault: collector.yaml:1: it has no service, so nothing of it is used; write service.pipelines
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    logs: -
+    metrics: -
+    traces: -
+    "#);
+    insta::assert_snapshot!(told(""), @"
+    fault: collector.yaml:1: it has no service, so nothing of it is used; write service.pipelines
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    logs: -
+    metrics: -
+    traces: -
+    ");
+}
+
+#[test]
+fn parts_that_are_missing_or_misnamed_are_told() {
+    insta::assert_snapshot!(told(&published("service:\n", "servise:\n")), @"
+    fault: collector.yaml:1: it has no service, so nothing of it is used; write service.pipelines
+    warning: collector.yaml:17: servise: there is no such setting here, so it has no effect; correct its name, or remove it
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(told(&published("  pipelines:\n", "  pipeline:\n")), @"
+    fault: collector.yaml:17: service: it has no pipelines, so nothing is sent; write some
+    warning: collector.yaml:18: service.pipeline: there is no such setting here, so it has no effect; correct its name, or remove it
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(told(&published("    endpoint: \"http://clickstack.example.com:4318\"\n", "")), @"
+    fault: collector.yaml:12: exporters.otlphttp: it has no endpoint, so it sends nothing; write one, such as https://host:4318
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(told(&published("endpoint: \"http", "endpont: \"http")), @"
+    fault: collector.yaml:12: exporters.otlphttp: it has no endpoint, so it sends nothing; write one, such as https://host:4318
+    warning: collector.yaml:13: exporters.otlphttp.endpont: there is no such setting here, so it has no effect; correct its name, or remove it
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(told(&published("exporters: [otlphttp]\n    metrics", "exporters: [otlp]\n    metrics")), @"
+    fault: collector.yaml:22: service.pipelines.traces.exporters: there is no otlp among the exporters; write it there, or remove it here
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: -
+    ");
+    insta::assert_snapshot!(told(&published("    logs:\n      receivers", "    log:\n      receivers")), @"
+    fault: collector.yaml:27: service.pipelines.log: pipelines are of traces, metrics or logs; write one of these
+    warning: collector.yaml:18: service.pipelines: logs have no pipeline, so they are received and dropped
+    logs: -
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+    insta::assert_snapshot!(told(&published("receivers: [otlp]\n", "receivers: [otlp/other]\n")), @"
+    fault: collector.yaml:20: service.pipelines.traces.receivers: there is no otlp/other among the receivers; write it there, or remove it here
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+    insta::assert_snapshot!(told(&published("[batch, decouple]", "[batch, decuple]")), @"
+    fault: collector.yaml:21: service.pipelines.traces.processors: there is no decuple among the processors; write it there, or remove it here
+    fault: collector.yaml:25: service.pipelines.metrics.processors: there is no decuple among the processors; write it there, or remove it here
+    fault: collector.yaml:29: service.pipelines.logs.processors: there is no decuple among the processors; write it there, or remove it here
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(told(&published("    headers:\n      authorization: 0123-key\n", "    headers: authorization=hunter2\n")), @r#"
+    fault: collector.yaml:14: exporters.otlphttp.headers: settings are to stand here, a line each, such as "name: value"
+    logs: -
+    metrics: -
+    traces: -
+    "#);
+    insta::assert_snapshot!(told(&published("authorization: 0123-key", "authorization:")), @"
+    fault: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; write it, or remove the header
+    logs: -
+    metrics: -
+    traces: -
+    ");
+}
+
+#[test]
+fn values_that_cannot_be_taken_are_told_as_those_of_variables() {
+    insta::assert_snapshot!(told(&published("http://clickstack.example.com:4318", "clickstack.example.com:4318")), @r#"
+    fault: collector.yaml:13: exporters.otlphttp.endpoint: "clickstack.example.com:4318" has no scheme; write http://clickstack.example.com:4318 or https://clickstack.example.com:4318
+    logs: -
+    metrics: -
+    traces: -
+    "#);
+    insta::assert_snapshot!(told(&published("http://clickstack.example.com:4318", "http://localhost:4318")), @"
+    fault: collector.yaml:13: exporters.otlphttp.endpoint: this extension itself listens there, on localhost:4318, so telemetry would go in a circle; write the address of your ClickStack
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(exporter("    compression: brotli\n"), @r#"
+    fault: collector.yaml:16: exporters.otlphttp.compression: "brotli" is not a compression; write gzip, zstd or none
+    logs: -
+    metrics: -
+    traces: -
+    "#);
+    insta::assert_snapshot!(exporter("    timeout: 5\n"), @r#"
+    fault: collector.yaml:16: exporters.otlphttp.timeout: "5" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
+    logs: -
+    metrics: -
+    traces: -
+    "#);
+    insta::assert_snapshot!(exporter("    timeout: 1h\n"), @r#"
+    fault: collector.yaml:16: exporters.otlphttp.timeout: "3600000ms" is longer than a Lambda function may run; write 15m or less
+    logs: -
+    metrics: -
+    traces: -
+    "#);
+    insta::assert_snapshot!(exporter("    headers_: {}\n    encoding: json\n    compression: snappy\n"), @"
+    warning: collector.yaml:16: exporters.otlphttp.headers_: there is no such setting here, so it has no effect; correct its name, or remove it
+    warning: collector.yaml:17: exporters.otlphttp.encoding: requests are sent as protobuf, which every OTLP endpoint takes; write proto, or remove it
+    warning: collector.yaml:18: exporters.otlphttp.compression: snappy is not in this extension, so it sends with gzip; write gzip, zstd or none
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+    insta::assert_snapshot!(told(&published("authorization: 0123-key", "'content-type': hunter2")), @"
+    fault: collector.yaml:14: exporters.otlphttp.headers: content-type is set by the extension itself; remove it
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(told(&published("'localhost:4317'", "4317")), @r#"
+    fault: collector.yaml:5: receivers.otlp.protocols.grpc.endpoint: "4317" is not an address to listen on; write host:port, such as localhost:4317
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: http://clickstack.example.com:4318/v1/traces
+    "#);
+    insta::assert_snapshot!(told(&published("service:\n", "service:\n  telemetry: {logs: {level: loud}, metrics: {level: none}}\n")), @r#"
+    fault: collector.yaml:18: service.telemetry.logs.level: "loud" is not a log level; write error, warn, info, debug, trace or off
+    warning: collector.yaml:18: service.telemetry.metrics: it has no effect here; see ROTEL_ENABLE_INTERNAL_TELEMETRY, or remove it
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: http://clickstack.example.com:4318/v1/traces
+    "#);
+    insta::assert_snapshot!(told(&published("0123-key", "${env:API_KEY}")), @"
+    fault: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; write it, or remove the header
+    warning: collector.yaml:15: exporters.otlphttp.headers.authorization: the variable API_KEY is not set, so nothing is filled in; set it
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(told(&published("0123-key", "${secretsmanager:hunter2}")), @"
+    fault: collector.yaml:15: exporters.otlphttp.headers.authorization: ${secretsmanager:…} cannot be filled in here; write ${arn:aws:secretsmanager:…}, the secret's whole ARN
+    fault: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; write it, or remove the header
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(told(&published("0123-key", "${env:API_KEY")), @"
+    fault: collector.yaml:15: exporters.otlphttp.headers.authorization: a ${ has no } at its end; write ${env:NAME}, or $$ for a $
+    logs: -
+    metrics: -
+    traces: -
+    ");
+}
+
+#[test]
+fn what_is_not_in_this_extension_is_told() {
+    insta::assert_snapshot!(exporter("    sending_queue: {enabled: true}\n    retry_on_failure: {enabled: false, multiplier: 2}\n"), @"
+    warning: collector.yaml:16: exporters.otlphttp.sending_queue: it has no effect here, where what waits is bounded by ROTEL_BUFFER_MAX_BYTES; remove it
+    warning: collector.yaml:17: exporters.otlphttp.retry_on_failure.enabled: what fails is kept and sent again all the same, so nothing is lost
+    warning: collector.yaml:17: exporters.otlphttp.retry_on_failure.multiplier: it has no effect here: pauses double, less up to half of them by chance
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+    insta::assert_snapshot!(exporter("    tls: {insecure: maybe, min_version: '1.3', server_name_override: x}\n"), @"
+    fault: collector.yaml:16: exporters.otlphttp.tls.insecure: it is neither true nor false; write true or false
+    fault: collector.yaml:16: exporters.otlphttp.tls.server_name_override: the certificate is checked for the endpoint's own name; write that name in the endpoint
+    warning: collector.yaml:16: exporters.otlphttp.tls.min_version: it has no effect here: TLS 1.2 and 1.3 are spoken as rustls has them; remove it
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(exporter("    tls: {cert_file: /var/task/cert.pem}\n"), @"
+    fault: collector.yaml:16: exporters.otlphttp.tls.cert_file: a certificate and its key go together; set collector.yaml:16: exporters.otlphttp.tls.key_file as well
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(exporter("    auth: {authenticator: bearertokenauth}\n"), @"
+    fault: collector.yaml:16: exporters.otlphttp.auth.authenticator: bearertokenauth is not in this extension; write the header itself under headers, or basicauth
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(exporter("    auth: {authenticator: basicauth}\n"), @"
+    fault: collector.yaml:16: exporters.otlphttp.auth.authenticator: there is no basicauth among the extensions; write it there
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(exporter("    proxy_url: http://me:hunter2@proxy:3128\n"), @"
+    fault: collector.yaml:16: exporters.otlphttp.proxy_url: the proxy is taken from HTTPS_PROXY or HTTP_PROXY; set that, and remove this
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(told(&PUBLISHED.replace("otlphttp", "awsxray")), @"
+    fault: collector.yaml:12: exporters.awsxray: awsxray is not in this extension, so nothing is sent there; write otlp or otlphttp
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(told(&published("      http:\n", "      http:\n        tls: {cert_file: x}\n        cors: {}\n")), @"
+    fault: collector.yaml:7: receivers.otlp.protocols.http.tls: TLS is not received here, where nothing leaves the function's environment; send to http://, and remove it
+    warning: collector.yaml:8: receivers.otlp.protocols.http.cors: it has no effect here; remove it
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+    insta::assert_snapshot!(told(&published("  otlp:\n    protocols:", "  zipkin:\n  otlp:\n    protocols:").replace("[otlp]", "[otlp, zipkin]")), @"
+    fault: collector.yaml:2: receivers.zipkin: zipkin is not in this extension, so what is sent to it goes nowhere; send OTLP, and remove it
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+    insta::assert_snapshot!(told(&published("service:\n", "connectors: {spanmetrics: {}}\nservice:\n  extensions: [health_check]\n")), @"
+    fault: collector.yaml:17: connectors: connectors are not in this extension; name exporters in the pipelines
+    warning: collector.yaml:19: service.extensions: health_check is not in this extension, which does without; remove it
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+}
+
+#[test]
+fn processors_that_are_not_in_this_extension_keep_back_what_they_were_to_change() {
+    insta::assert_snapshot!(processor("batch/x", "    timeout: 200ms\n    send_batch_size: 50\n"), @"
+    warning: collector.yaml:11: processors.batch/x.timeout: it has no effect here, where telemetry leaves with the ends of invocations; see ROTEL_FLUSH_STRATEGY
+    warning: collector.yaml:12: processors.batch/x.send_batch_size: it has no effect here, where telemetry leaves with the ends of invocations; see ROTEL_FLUSH_STRATEGY
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+    insta::assert_snapshot!(processor("redaction", "    allow_all_keys: true\n"), @"
+    fault: collector.yaml:10: processors.redaction: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(processor("probabilistic_sampler", "    sampling_percentage: 15\n"), @"
+    warning: collector.yaml:10: processors.probabilistic_sampler: it is not in this extension, and telemetry is sent without it; remove it, or do it in the collector that receives
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+    insta::assert_snapshot!(processor("memory_limiter", "    limit_mib: lots\n    limit_percentage: 80\n"), @r#"
+    fault: collector.yaml:11: processors.memory_limiter.limit_mib: "lots" is not a count; write a whole number of 1 or more
+    warning: collector.yaml:12: processors.memory_limiter.limit_percentage: it has no effect here, where what waits takes a sixteenth of the memory; write limit_mib, or set ROTEL_BUFFER_MAX_BYTES
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: http://clickstack.example.com:4318/v1/traces
+    "#);
+    insta::assert_snapshot!(processor("resource", "    attributes:\n    - {key: host.name, action: delete}\n"), @"
+    fault: collector.yaml:12: processors.resource.attributes: only action: upsert is in this extension; write it, or do the rest in the collector that receives
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    insta::assert_snapshot!(processor("resource", "    attributes:\n    - {key: team, value: a, action: insert}\n    - {key: x, from_attribute: y, action: upsert}\n"), @r#"
+    fault: collector.yaml:13: processors.resource.attributes.from_attribute: only a value that stands here can be set; write value and action: upsert
+    fault: collector.yaml:13: processors.resource.attributes: an upsert needs a key without "=" and a value; write both
+    warning: collector.yaml:12: processors.resource.attributes: an insert is done as an upsert, which replaces what the function has set; write upsert
+    logs: -
+    metrics: -
+    traces: -
+    "#);
+    insta::assert_snapshot!(processor("attributes", "    actions: [{key: team, value: a, action: upsert}]\n"), @"
+    warning: collector.yaml:11: processors.attributes.actions: they are set on the resource, and so on everything; write a resource processor in its place
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+    let one = published(
+        "[batch, decouple]\n      exporters: [otlphttp]\n    logs",
+        "[batch, filter]\n      exporters: [otlphttp]\n    logs",
+    );
+    insta::assert_snapshot!(told(&one.replace("  decouple:\n", "  decouple:\n  filter:\n")), @"
+    fault: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: -
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+}

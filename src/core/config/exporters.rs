@@ -1,0 +1,269 @@
+//! Which exporters there are, and which signals go to which: the only one, or those that `ROTEL_EXPORTERS` names, each
+//! with variables of its own.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::export::{Asked, Exports, Surroundings};
+use super::reader::{Read, Reader};
+use super::value::{self, ListenAddress, Text};
+use super::{Variables, variables};
+use crate::signal::{PerSignal, Signal};
+
+/// Where telemetry goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// The exporter that sends it.
+    pub exporter: ExporterName,
+    /// Which signals it is to send.
+    pub takes: PerSignal<bool>,
+    /// What becomes of it.
+    pub exports: Exports,
+}
+
+impl Destination {
+    /// Whether a signal has a way to this backend, or may still get one.
+    pub(super) fn may_take(&self, signal: Signal) -> bool {
+        *self.takes.of(signal)
+            && match &self.exports {
+                Exports::Known(exports) => exports.of(signal).is_some(),
+                Exports::Awaited => true,
+            }
+    }
+}
+
+/// An exporter as people call it. Its variables begin with its name; those of the only one have none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExporterName(Option<Arc<str>>);
+
+impl ExporterName {
+    /// The name in `ROTEL_EXPORTERS`.
+    pub fn name(&self) -> Option<&Arc<str>> {
+        self.0.as_ref()
+    }
+
+    /// Whether there is no name, because there is no other.
+    pub fn is_only(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// How the names of its variables for all signals begin.
+    pub fn prefix(&self) -> String {
+        match &self.0 {
+            None => variables::ONLY_EXPORTER.to_owned(),
+            Some(name) => prefix(name),
+        }
+    }
+
+    /// How the names of its variables for one signal begin.
+    pub fn prefix_of(&self, signal: Signal) -> String {
+        format!("{}{}_", self.prefix(), signal.as_str().to_uppercase())
+    }
+
+    /// The variable that sets `setting`, such as `ENDPOINT`, for a signal: its own, else the common one.
+    pub fn variable(&self, variables: &Variables, signal: Signal, setting: &str) -> Option<String> {
+        Reader::new(variables, None).exporter_variable(self, signal, setting)
+    }
+}
+
+impl fmt::Display for ExporterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_deref().unwrap_or("otlp"))
+    }
+}
+
+/// How the names of the variables of an exporter begin that has this name.
+pub(super) fn prefix(name: &str) -> String {
+    format!("ROTEL_EXPORTER_{}_", name.to_uppercase().replace('-', "_"))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Otlp,
+    Blackhole,
+}
+
+/// One part of `ROTEL_EXPORTERS`.
+struct Declared {
+    name: Arc<str>,
+    kind: Kind,
+}
+
+const EXPORTER: &str = "ROTEL_EXPORTER";
+const EXPORTERS: &str = "ROTEL_EXPORTERS";
+
+impl Reader<'_> {
+    /// Where telemetry goes: one destination at least. `own` are the addresses on which the extension itself listens.
+    pub(super) fn destinations(&mut self, own: &[&ListenAddress]) -> Vec<Destination> {
+        let surroundings = Surroundings { own, proxies: self.ways() };
+        let all = PerSignal::from_fn(|_| true);
+        let only = |exports| vec![Destination { exporter: ExporterName::default(), takes: all, exports }];
+        if self.text(EXPORTERS).is_none() {
+            for signal in Signal::ALL {
+                let name = selection(signal);
+                if self.text(&name).is_some() {
+                    self.warning(&name, format!("it has no effect without {EXPORTERS}; set that as well"));
+                }
+            }
+            let name = &ExporterName::default();
+            return only(match self.resolved(EXPORTER, kind) {
+                Read::Is(Kind::Blackhole) => {
+                    self.blackhole = true;
+                    Exports::nowhere()
+                }
+                Read::Wrong => Exports::nowhere(),
+                Read::Awaited => Exports::Awaited,
+                Read::Is(Kind::Otlp) | Read::Unset => {
+                    self.exports(&Asked { name, takes: all }, &surroundings)
+                }
+            });
+        }
+        let declared = self.parsed(EXPORTERS, declared);
+        if self.text(EXPORTER).is_some() {
+            self.fault(EXPORTER, format!("{EXPORTERS} is set too, and only one can hold; remove one"));
+            return only(Exports::nowhere());
+        }
+        let Some(declared) = declared else { return only(Exports::nowhere()) };
+        self.without_effect_beside_several();
+        let chosen = self.chosen(&declared);
+        let mut destinations = Vec::new();
+        for Declared { name, kind } in &declared {
+            let takes = PerSignal::from_fn(|signal| chosen.of(signal).contains(name));
+            let is_chosen = takes != PerSignal::default();
+            if !is_chosen {
+                self.warning(
+                    EXPORTERS,
+                    format!("{name} is chosen for no signal, so it sends nothing; remove it"),
+                );
+            }
+            if *kind == Kind::Otlp && is_chosen {
+                let name = ExporterName(Some(Arc::clone(name)));
+                let exports = self.exports(&Asked { name: &name, takes }, &surroundings);
+                destinations.push(Destination { exporter: name, takes, exports });
+            }
+        }
+        if destinations.is_empty() {
+            self.blackhole = declared.iter().all(|declared| declared.kind == Kind::Blackhole);
+            return only(Exports::nowhere());
+        }
+        destinations
+    }
+
+    /// The exporters of each signal: those that its variable names, or all where no signal has one.
+    fn chosen(&mut self, declared: &[Declared]) -> PerSignal<Vec<Arc<str>>> {
+        let all = || declared.iter().map(|declared| Arc::clone(&declared.name)).collect();
+        let is_set = |signal: &Signal| self.text(&selection(*signal)).is_some();
+        let chooses = Signal::ALL.iter().any(is_set);
+        PerSignal::from_fn(|signal| {
+            let name = selection(signal);
+            if !chooses {
+                return all();
+            }
+            // What a file says of its pipelines is said there.
+            if self.text(&name).is_none() && !self.is_placed(EXPORTERS) {
+                self.warning(
+                    &name,
+                    format!("not set, as it is for other signals, so {signal} are received and dropped; name exporters of {EXPORTERS}"),
+                );
+            }
+            self.parsed(&name, |text| selected(text, declared)).unwrap_or_default()
+        })
+    }
+
+    fn without_effect_beside_several(&mut self) {
+        let set: Vec<_> = self.names().filter(|name| name.starts_with(variables::ONLY_EXPORTER)).collect();
+        for name in set {
+            let setting = name.trim_start_matches(variables::ONLY_EXPORTER);
+            self.warning(
+                &name,
+                format!("it has no effect beside {EXPORTERS}; write ROTEL_EXPORTER_NAME_{setting} with the name of one"),
+            );
+        }
+    }
+
+    /// The variable of an exporter that sets `setting` for a signal.
+    pub(super) fn exporter_variable(
+        &self,
+        exporter: &ExporterName,
+        signal: Signal,
+        setting: &str,
+    ) -> Option<String> {
+        let prefixes = [exporter.prefix_of(signal), exporter.prefix()].into_iter();
+        prefixes.map(|prefix| prefix + setting).find(|name| self.text(name).is_some())
+    }
+}
+
+/// How the names of the variables of the exporters begin that `ROTEL_EXPORTERS` names, as far as it can be read.
+pub(super) fn prefixes(text: &str) -> Vec<String> {
+    let declared = declared(&Text::plain(value::unquoted(text))).unwrap_or_default();
+    declared.iter().map(|declared| prefix(&declared.name)).collect()
+}
+
+/// The variable that names the exporters of a signal.
+fn selection(signal: Signal) -> String {
+    format!("{EXPORTERS}_{}", signal.as_str().to_uppercase())
+}
+
+/// `name:kind,name:kind`; a kind alone is the name as well.
+fn declared(text: &Text<'_>) -> Result<Vec<Declared>, String> {
+    let value = text.value();
+    let mut declared: Vec<Declared> = Vec::new();
+    for part in value.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (name, word) =
+            part.split_once(':').map_or((part, part), |(name, kind)| (name.trim(), kind.trim()));
+        let kind = kind(&Text::plain(word))?;
+        let is_lawful = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if name.is_empty() || !name.chars().all(is_lawful) {
+            return Err(format!("{name:?} cannot be part of a variable's name; use letters, digits and _"));
+        }
+        if declared.iter().any(|known| prefix(&known.name) == prefix(name)) {
+            return Err(format!("{name:?} is named twice; give each exporter a name of its own"));
+        }
+        if let Some(other) = declared.iter().find(|known| are_confused(&known.name, name)) {
+            return Err(format!(
+                "{name:?} and {:?} cannot be told apart, because a signal's name follows an exporter's in variables; give one \
+                 another name",
+                other.name
+            ));
+        }
+        declared.push(Declared { name: Arc::from(name), kind });
+    }
+    if declared.is_empty() {
+        return Err(format!("{text} names no exporter; write name:otlp,name2:otlp"));
+    }
+    Ok(declared)
+}
+
+/// Whether a variable of one signal of the one exporter would be a variable of the other for all.
+fn are_confused(one: &str, other: &str) -> bool {
+    let begins = |one: &str, other: &str| {
+        Signal::ALL.iter().any(|signal| prefix(&format!("{one}_{signal}")) == prefix(other))
+    };
+    begins(one, other) || begins(other, one)
+}
+
+fn selected(text: &Text<'_>, declared: &[Declared]) -> Result<Vec<Arc<str>>, String> {
+    let value = text.value();
+    let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names
+        .map(|name| {
+            let found = declared.iter().find(|declared| *declared.name == *name);
+            let found = found.map(|declared| Arc::clone(&declared.name));
+            found.ok_or_else(|| {
+                format!("{name:?} is not among {EXPORTERS}; name it there as well, or correct it")
+            })
+        })
+        .collect()
+}
+
+fn kind(text: &Text<'_>) -> Result<Kind, String> {
+    const LEFT_OUT: [&str; 9] =
+        ["aws-emf", "aws-xray", "awsemf", "awsxray", "clickhouse", "datadog", "file", "kafka", "xray"];
+    if LEFT_OUT.contains(&text.value().to_ascii_lowercase().as_str()) {
+        return Err(format!(
+            "{text} is an exporter of Rotel that this extension leaves out; write otlp or blackhole"
+        ));
+    }
+    let words = [("otlp", Kind::Otlp), ("blackhole", Kind::Blackhole)];
+    value::word(text, "an exporter of this extension", &words)
+}
