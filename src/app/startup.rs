@@ -324,6 +324,7 @@ fn backends(destinations: &[Destination], unresolved: &Arc<Unresolved>) -> Vec<B
     let is_alone = destinations.len() == 1;
     let backend = |(at, destination): (usize, &Destination)| Backend {
         name: destination.exporter.name().filter(|_| !is_alone).cloned(),
+        takes: destination.takes,
         setup: set_up(at, destination.exports.clone(), Arc::clone(unresolved)),
     };
     destinations.iter().enumerate().map(backend).collect()

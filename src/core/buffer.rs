@@ -305,6 +305,11 @@ impl Buffer {
         }
     }
 
+    /// What is in flight costs so many bytes, those that others hold, too, included.
+    pub fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes
+    }
+
     /// Items that wait.
     pub fn waiting(&self) -> PerSignal<usize> {
         PerSignal::from_fn(|signal| self.lanes.of(signal).sdk.items + self.lanes.of(signal).platform.items)

@@ -66,7 +66,7 @@ fn every_command_is_tried() {
     }
     let languages: Vec<_> = blocks(&readme).into_iter().map(|block| block.language).collect();
     let unknown: Vec<_> =
-        languages.iter().filter(|name| !["sh", "json", "text"].contains(&name.as_str())).collect();
+        languages.iter().filter(|name| !["ini", "json", "sh", "text"].contains(&name.as_str())).collect();
     assert_eq!(unknown, Vec::<&String>::new());
     let inline = ["aws ", "cargo ", "docker ", "pip ", "npm ", "sam ", "target/", "UPDATE_README"];
     let untried: Vec<_> = spans(&readme)
@@ -163,6 +163,18 @@ fn the_settings_shown_are_taken_without_a_word() {
             variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let read = config::read(&variables);
         assert_eq!((read.faults, read.warnings), (Vec::new(), Vec::new()), "{setting}");
+    }
+}
+
+#[test]
+fn the_files_of_settings_shown_are_taken_without_a_word() {
+    let shown: Vec<_> = blocks(&readme()).into_iter().filter(|block| block.language == "ini").collect();
+    assert!(!shown.is_empty());
+    for block in shown {
+        let setting =
+            |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let read = config::read(&block.text.lines().filter_map(setting).collect());
+        assert_eq!((read.faults, read.warnings), (Vec::new(), Vec::new()), "{}", block.text);
     }
 }
 

@@ -95,7 +95,7 @@ impl<E: Export> Outlet<E> {
     }
 
     fn keep_own(&mut self, signal: Signal, bytes: Vec<u8>, items: usize) {
-        if items > 0 {
+        if items > 0 && self.takes(signal) {
             let bytes = Bytes::from(bytes);
             self.keep(Chunk { signal, bytes, items, origin: Origin::Platform, invocation: None }, None);
         }

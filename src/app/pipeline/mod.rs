@@ -246,7 +246,9 @@ impl<E: Export> Pipeline<E> {
     /// Makes room for a chunk at the price of who holds most, so that a backend that is down costs the others nothing.
     fn make_room(&mut self, chunk: &Chunk, takers: usize, is_shared: bool) -> bool {
         let needed = Buffer::cost_of(chunk, takers, is_shared);
-        if needed > self.budget.limit() {
+        // What is in flight cannot go; nothing is to be dropped where that would not suffice.
+        let in_flight: usize = self.outlets.iter().map(|outlet| outlet.buffer.in_flight_bytes()).sum();
+        if needed.saturating_add(in_flight) > self.budget.limit() {
             return false;
         }
         while !self.budget.has_room_for(needed) {

@@ -42,6 +42,7 @@ const OWN_METRICS_EVERY: Duration = Duration::from_mins(1);
 pub(super) struct Outlet<E> {
     /// As people call it, where there are several.
     pub(super) name: Option<Arc<str>>,
+    takes: PerSignal<bool>,
     setup: Option<Setup<E>>,
     pub(super) sink: Sink<E>,
     pub(super) rules: ResourceRules,
@@ -98,6 +99,8 @@ pub(super) enum Ended<E> {
 pub struct Backend<E> {
     /// What people call it, where there are several.
     pub name: Option<Arc<str>>,
+    /// Which signals it is to get.
+    pub takes: PerSignal<bool>,
     /// Without it telemetry is received and dropped.
     pub setup: Option<Setup<E>>,
 }
@@ -112,7 +115,7 @@ pub(super) struct Common<'a> {
 
 impl<E: Export> Outlet<E> {
     pub(super) fn new(backend: Backend<E>, common: &Common<'_>) -> Self {
-        let Backend { name, setup } = backend;
+        let Backend { name, takes, setup } = backend;
         let Common { rules, budget, batch_max_items, tells_of_itself } = *common;
         // Where there are several, what hangs in flight to one must leave room for what is new to the others: three
         // requests, a signal each, come to three quarters of its part at most.
@@ -123,6 +126,7 @@ impl<E: Export> Outlet<E> {
         let line = |signal| Line::new(Limits { items: *batch_max_items.of(signal), bytes });
         Self {
             name,
+            takes,
             sink: if setup.is_some() { Sink::Configured } else { Sink::Blackhole },
             setup,
             rules: rules.clone(),
@@ -143,11 +147,12 @@ impl<E: Export> Outlet<E> {
 
     /// Whether telemetry of the signal may have somewhere to go.
     pub(super) fn takes(&self, signal: Signal) -> bool {
-        match &self.sink {
-            Sink::Configured | Sink::Preparing { .. } => true,
-            Sink::Ready(exporter) => exporter.way(signal).is_some(),
-            Sink::Blackhole => false,
-        }
+        *self.takes.of(signal)
+            && match &self.sink {
+                Sink::Configured | Sink::Preparing { .. } => true,
+                Sink::Ready(exporter) => exporter.way(signal).is_some(),
+                Sink::Blackhole => false,
+            }
     }
 
     /// Keeps a chunk that is within the limits of its signal. `share` says that others keep it, too.
@@ -297,11 +302,10 @@ impl<E: Export> Outlet<E> {
 
     /// Starts what may be started.
     pub(super) fn dispatch(&mut self, correlation: &Correlation) {
-        if !matches!(self.sink, Sink::Ready(_)) {
-            return;
-        }
         let (now, wall) = (clock::now(), clock::since_epoch());
         for signal in Signal::ALL {
+            let Sink::Ready(exporter) = &self.sink else { return };
+            let Some(Way { retry, .. }) = exporter.way(signal) else { continue };
             let line = self.lines.of(signal);
             if line.in_flight.is_some() {
                 continue;
@@ -322,7 +326,6 @@ impl<E: Export> Outlet<E> {
             // As late as can be: what stands for an invocation may come just before its end.
             self.buffer.stamp(&mut batch, |invocation| correlation.of(invocation));
             let Some(exporter) = self.exporter() else { return };
-            let Some(Way { retry, .. }) = exporter.way(signal) else { continue };
             let chunks = batch.chunks().map(|chunk| chunk.bytes.clone()).collect();
             let attempt = async move { Ended::Attempt(exporter.attempt(signal, chunks).await) };
             let task = self.tasks.spawn(attempt);

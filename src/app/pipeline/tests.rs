@@ -64,6 +64,8 @@ struct Fake {
     generation: usize,
     /// In place of the usual.
     retry: Option<Retry>,
+    /// To which there is none.
+    no_way: Option<Signal>,
 }
 
 impl Export for Fake {
@@ -75,7 +77,10 @@ impl Export for Fake {
         answer.await.expect("a verdict; a test that drops it wants a panic")
     }
 
-    fn way(&self, _: Signal) -> Option<Way> {
+    fn way(&self, signal: Signal) -> Option<Way> {
+        if self.no_way == Some(signal) {
+            return None;
+        }
         let retry = Retry {
             initial_backoff: Duration::from_secs(5),
             max_backoff: Duration::from_secs(30),
@@ -98,7 +103,7 @@ fn backend(name: Option<&str>, fake: Fake) -> Backend<Fake> {
         let fake = fake.clone();
         Box::pin(async { Some(fake) })
     });
-    Backend { name: name.map(Arc::from), setup: Some(setup) }
+    Backend { name: name.map(Arc::from), takes: PerSignal::from_fn(|_| true), setup: Some(setup) }
 }
 
 struct Test {
@@ -118,9 +123,13 @@ impl Test {
     }
 
     async fn configured(config: &Config, retry: Option<Retry>) -> Self {
+        Self::leading_to(config, |attempts| Fake { attempts, generation: 0, retry, no_way: None }).await
+    }
+
+    async fn leading_to(config: &Config, fake: impl FnOnce(mpsc::Sender<Attempt>) -> Fake) -> Self {
         let (sender, attempts) = mpsc::channel(16);
         let rules = ResourceRules::new(config, &Registration::default());
-        let backend = backend(None, Fake { attempts: sender, generation: 0, retry });
+        let backend = backend(None, fake(sender));
         let (pipeline, handle) = Pipeline::new(config, rules, vec![backend]);
         tokio::spawn(pipeline.run());
         handle.control(Control::Prepare);
@@ -711,7 +720,11 @@ async fn a_flush_waits_for_the_exporter_but_not_for_ever() {
     let config = config::read(&config::Variables::new()).config;
     let rules = ResourceRules::new(&config, &Registration::default());
     let setup: Setup<Fake> = Box::new(|| Box::pin(std::future::pending()));
-    let (pipeline, handle) = Pipeline::new(&config, rules, vec![Backend { name: None, setup: Some(setup) }]);
+    let (pipeline, handle) = Pipeline::new(
+        &config,
+        rules,
+        vec![Backend { name: None, takes: PerSignal::from_fn(|_| true), setup: Some(setup) }],
+    );
     tokio::spawn(pipeline.run());
     handle.control(Control::Prepare);
     handle.offer(request(Signal::Logs, Origin::Platform, 1)).expect("room");
@@ -730,8 +743,11 @@ async fn telemetry_never_takes_the_room_of_the_drivers_messages() {
     let config = config::read(&config::Variables::new()).config;
     let rules = ResourceRules::new(&config, &Registration::default());
     // It does not run, so that nothing is taken from the queue.
-    let (_pipeline, handle) =
-        Pipeline::<Fake>::new(&config, rules, vec![Backend { name: None, setup: None }]);
+    let (_pipeline, handle) = Pipeline::<Fake>::new(
+        &config,
+        rules,
+        vec![Backend { name: None, takes: PerSignal::from_fn(|_| true), setup: None }],
+    );
     let offered =
         (0..=QUEUE_LIMIT).take_while(|_| handle.offer(request(Signal::Logs, Origin::Sdk, 1)).is_ok()).count();
     assert_eq!(offered, QUEUE_LIMIT - CONTROL_RESERVE);
@@ -745,7 +761,11 @@ async fn telemetry_never_takes_the_room_of_the_drivers_messages() {
 async fn what_waits_for_room_never_takes_that_of_the_drivers_messages() {
     let config = config::read(&config::Variables::new()).config;
     let rules = ResourceRules::new(&config, &Registration::default());
-    let (pipeline, handle) = Pipeline::<Fake>::new(&config, rules, vec![Backend { name: None, setup: None }]);
+    let (pipeline, handle) = Pipeline::<Fake>::new(
+        &config,
+        rules,
+        vec![Backend { name: None, takes: PerSignal::from_fn(|_| true), setup: None }],
+    );
     let intake = handle.clone();
     let told = tokio::spawn(async move {
         for number in 0..QUEUE_LIMIT {
@@ -768,7 +788,11 @@ async fn what_waits_for_room_never_takes_that_of_the_drivers_messages() {
 async fn nobody_waits_for_room_in_a_pipeline_that_is_gone() {
     let config = config::read(&config::Variables::new()).config;
     let rules = ResourceRules::new(&config, &Registration::default());
-    let (pipeline, handle) = Pipeline::<Fake>::new(&config, rules, vec![Backend { name: None, setup: None }]);
+    let (pipeline, handle) = Pipeline::<Fake>::new(
+        &config,
+        rules,
+        vec![Backend { name: None, takes: PerSignal::from_fn(|_| true), setup: None }],
+    );
     while handle.offer(request(Signal::Logs, Origin::Sdk, 1)).is_ok() {}
     let intake = handle.clone();
     let refused =
@@ -892,13 +916,31 @@ async fn after_an_outage_of_many_invocations_each_ones_logs_name_its_span() {
     assert_eq!(named, [None].into_iter().chain(expected).collect::<Vec<_>>());
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_told_of_itself_takes_no_room_where_metrics_have_no_way() {
+    let settings = [("ROTEL_ENABLE_INTERNAL_TELEMETRY", "true"), ("ROTEL_BUFFER_MAX_BYTES", "20000")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let config = config::read(&settings.into_iter().collect()).config;
+    let no_way = Some(Signal::Metrics);
+    let fake = |attempts| Fake { attempts, generation: 0, retry: None, no_way };
+    let mut test = Test::leading_to(&config, fake).await;
+    for round in 0..100 {
+        freeze(Duration::from_mins(2));
+        test.open();
+        test.offer(Signal::Logs, Origin::Platform, 1);
+        let flushed = test.flush_all(FlushReason::EndOfInvocation, ACCEPTED).await;
+        assert_eq!(flushed, [(Signal::Logs, 1)], "round {round}");
+        test.handle.control(Control::Close);
+    }
+}
+
 /// A pipeline to two backends, each with a test of its own.
 async fn two(variables: &[(&str, &str)]) -> [Test; 2] {
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let config = config::read(&variables.collect()).config;
     let channels = [mpsc::channel(64), mpsc::channel(64)];
     let backends = channels.iter().zip(["one", "other"]).map(|((attempts, _), name)| {
-        backend(Some(name), Fake { attempts: attempts.clone(), generation: 0, retry: None })
+        backend(Some(name), Fake { attempts: attempts.clone(), generation: 0, retry: None, no_way: None })
     });
     let rules = ResourceRules::new(&config, &Registration::default());
     let (pipeline, handle) = Pipeline::new(&config, rules, backends.collect());

@@ -82,9 +82,12 @@ impl<E: Export> Outlet<E> {
                 return;
             }
         };
+        let items = batch.items;
         self.buffer.release(&batch);
+        // What it shares with others counts until then, and what is told of a recovery needs the room.
+        drop(batch);
         if let Some(reason) = reason {
-            self.tally.dropped.add(signal, reason, batch.items);
+            self.tally.dropped.add(signal, reason, items);
         } else if let Some(flush) = &mut self.flush {
             flush.progressed(signal);
         }
@@ -165,6 +168,10 @@ impl<E: Export> Outlet<E> {
 
     /// Takes what has no answer when a flush is called off for an answer: the endpoint hangs.
     pub(super) fn judge_the_unanswered(&mut self) {
+        // One whose own flush has ended is not the one that is called off.
+        if self.flush.is_none() {
+            return;
+        }
         let now = clock::now();
         for signal in Signal::ALL {
             let flush = self.flush.as_ref();
