@@ -1,9 +1,14 @@
 //! What a walk through the file gives: variables with the places that set them, and what is told of other places.
 
+use std::collections::BTreeMap;
+
 use super::expand;
 use super::node::{Entry, Node, Value};
-use crate::config::value::LIST;
+use crate::config::value::{self, LIST};
 use crate::config::{Fault, Places, Variables};
+
+/// Names of variables, and of those that take their texts over.
+pub(super) type Renamed = BTreeMap<String, Option<String>>;
 
 /// Takes down what the file says, place by place.
 #[derive(Debug)]
@@ -16,6 +21,8 @@ pub(super) struct Account<'a> {
     pub(super) places: Places,
     pub(super) warnings: Vec<Fault>,
     pub(super) faults: Vec<Fault>,
+    /// Variables beside the file that do not count, and under which names they count instead.
+    pub(super) renamed: Renamed,
 }
 
 /// A place of the file, and how one gets there.
@@ -49,6 +56,7 @@ impl<'a> Account<'a> {
             places: Places::new(),
             warnings: Vec::new(),
             faults: Vec::new(),
+            renamed: Renamed::new(),
         }
     }
 
@@ -84,7 +92,26 @@ impl<'a> Account<'a> {
     /// The first of these variables that is set beside the file, so that it wins.
     pub(super) fn given(&self, matches: impl Fn(&str) -> bool) -> Option<&'a str> {
         let given = self.given;
-        given.iter().find(|(name, text)| !text.is_empty() && matches(name)).map(|(name, _)| name.as_str())
+        let is_set = |text: &str| !value::unquoted(text).is_empty();
+        given.iter().find(|(name, text)| is_set(text) && matches(name)).map(|(name, _)| name.as_str())
+    }
+
+    /// Takes a variable beside the file out of what counts.
+    pub(super) fn hide(&mut self, name: &str) {
+        self.renamed.insert(name.to_owned(), None);
+    }
+
+    /// Has the variables beside the file that begin like this count under names that begin otherwise.
+    pub(super) fn rename(&mut self, prefix: &str, other: &str) {
+        let given = self.given;
+        for (name, text) in given {
+            let Some(setting) = name.strip_prefix(prefix) else { continue };
+            let renamed = format!("{other}{setting}");
+            // What is wrong with it is told of the variable that people have set.
+            self.places.insert(renamed.clone(), name.clone());
+            self.variables.insert(renamed.clone(), text.clone());
+            self.renamed.insert(name.clone(), Some(renamed));
+        }
     }
 
     /// Sets a variable in this place's name.

@@ -631,3 +631,89 @@ fn processors_that_are_not_in_this_extension_keep_back_what_they_were_to_change(
     traces: http://clickstack.example.com:4318/v1/traces
     ");
 }
+
+#[test]
+fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
+    let endpoint = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://other:4318");
+    let headers = ("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "a=b");
+    let all = published("  decouple:\n", "  redaction:\n").replace("decouple]", "redaction]");
+    insta::assert_snapshot!(told_with(&all, &[endpoint]), @"
+    fault: collector.yaml:10: processors.redaction: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    let one = published(
+        "[batch, decouple]\n      exporters: [otlphttp]\n    logs",
+        "[batch, filter]\n      exporters: [otlphttp]\n    logs",
+    )
+    .replace("  decouple:\n", "  decouple:\n  filter:\n");
+    insta::assert_snapshot!(told_with(&one, &[endpoint, headers]), @"
+    fault: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count
+    logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
+    metrics: -
+    traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    ");
+    let (_, known) = outcome(&one, &[endpoint, headers]);
+    let Exports::Known(exports) = &known.config.destinations[0].exports else { panic!("{known:?}") };
+    assert_eq!(exports.logs.as_ref().expect("a way").headers[0].1, "b");
+    insta::assert_snapshot!(told_with(&one, &[("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://other:4318")]), @"
+    fault: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    warning: ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT: it has no effect beside ROTEL_EXPORTERS; write ROTEL_EXPORTER_NAME_METRICS_ENDPOINT with the name of one
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: -
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+    insta::assert_snapshot!(told_with(&one, &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "other:4318")]), @r#"
+    fault: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    fault: ROTEL_OTLP_EXPORTER_ENDPOINT: "other:4318" has no scheme; write http://other:4318 or https://other:4318
+    warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count
+    logs: -
+    metrics: -
+    traces: -
+    "#);
+    insta::assert_snapshot!(told_with(&one, &[("ROTEL_EXPORTERS_METRICS", "otlphttp")]), @"
+    fault: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTERS_METRICS is set, but metrics are not sent
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: -
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+    insta::assert_snapshot!(told_with(&one, &[endpoint, ("ROTEL_EXPORTER", "otlp")]), @"
+    fault: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTER is set, so the exporters here do not count, and what is to be kept back here is sent there
+    logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
+    metrics: http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
+    traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    ");
+    let unread = published(
+        "processors: [batch, decouple]\n      exporters: [otlphttp]\n    logs",
+        "processors: {redaction: }\n      exporters: [otlphttp]\n    logs",
+    );
+    insta::assert_snapshot!(told_with(&unread, &[endpoint]), @"
+    fault: collector.yaml:25: service.pipelines.metrics.processors: a list is to stand here, such as [otlp]
+    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count
+    logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
+    metrics: -
+    traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    ");
+    let absent = published(
+        "    metrics:\n      receivers: [otlp]\n      processors: [batch, decouple]\n      exporters: [otlphttp]\n",
+        "",
+    );
+    insta::assert_snapshot!(told_with(&absent, &[endpoint]), @"
+    warning: collector.yaml:18: service.pipelines: metrics have no pipeline, so they are received and dropped
+    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count
+    logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
+    metrics: -
+    traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    ");
+    insta::assert_snapshot!(told_with(&absent, &[endpoint, ("ROTEL_EXPORTER", "otlp")]), @"
+    warning: collector.yaml:18: service.pipelines: ROTEL_EXPORTER is set, so the exporters here do not count
+    logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
+    metrics: http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
+    traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    ");
+}
