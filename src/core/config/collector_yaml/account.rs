@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::expand;
-use super::node::{Entry, Node, Value};
+use super::node::{self, Entry, Node, Value};
 use crate::config::value::{self, LIST};
 use crate::config::{Fault, Places, Variables};
 
@@ -17,6 +17,8 @@ pub(super) struct Account<'a> {
     file: &'a str,
     /// What its values are filled from.
     given: &'a Variables,
+    /// Bytes of all values that were read.
+    expanded: usize,
     pub(super) variables: Variables,
     pub(super) places: Places,
     pub(super) warnings: Vec<Fault>,
@@ -31,6 +33,7 @@ pub(super) struct Place<'n> {
     pub(super) node: &'n Node,
     /// That of its key, where it has one.
     pub(super) line: usize,
+    /// Without what of its keys may be a value.
     pub(super) path: String,
     /// The last part of the path.
     pub(super) key: &'n str,
@@ -42,7 +45,8 @@ impl<'n> Place<'n> {
     }
 
     fn below(&self, key: &'n str, line: usize, node: &'n Node) -> Self {
-        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        let shown = node::shown(key);
+        let path = if self.path.is_empty() { shown.into_owned() } else { format!("{}.{shown}", self.path) };
         Self { node, line, path, key }
     }
 }
@@ -52,6 +56,7 @@ impl<'a> Account<'a> {
         Self {
             file,
             given,
+            expanded: 0,
             variables: Variables::new(),
             places: Places::new(),
             warnings: Vec::new(),
@@ -173,7 +178,9 @@ impl<'a> Account<'a> {
                 return None;
             }
         };
-        let expand::Expanded { text, unset, problems } = expand::expand(text, self.given);
+        let expand::Expanded { text, unset, problems } =
+            expand::expand(text, self.given, node::TEXT_LIMIT.saturating_sub(self.expanded));
+        self.expanded += text.len();
         for name in unset {
             self.warning(place, format!("the variable {name} is not set, so nothing is filled in; set it"));
         }

@@ -717,3 +717,47 @@ fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
     traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
     ");
 }
+
+#[test]
+fn a_key_that_holds_its_value_is_told_without_it() {
+    let all = [
+        exporter("    headers2: {authorization:0123-secret}\n    authorization:0123-secret:\n"),
+        told(&published("      authorization: 0123-key\n", "      {authorization:0123-secret}\n")),
+        told(&published(
+            "authorization: 0123-key",
+            "{authorization=0123-secret: , authorization=0123-secret: }",
+        )),
+        exporter(
+            "    auth: {authenticator: basicauth}\nextensions:\n  basicauth: {client_auth: {password:0123-secret}}\n",
+        ),
+    ];
+    assert!(all.iter().all(|told| !told.contains("0123-secret")), "{all:#?}");
+    insta::assert_snapshot!(all[1], @"
+    fault: collector.yaml:15: exporters.otlphttp.headers.authorization…: the header has no value; write it, or remove the header
+    logs: -
+    metrics: -
+    traces: -
+    ");
+}
+
+#[test]
+fn values_are_bounded_all_together() {
+    let long = "x".repeat(1000);
+    let text = published("0123-key", &"${LONG}".repeat(2000));
+    let told = told_with(&text, &[("LONG", &long)]);
+    assert!(told.contains("longer than those of any configuration"), "{told}");
+    assert!(told.len() < 2000, "{}", told.len());
+}
+
+#[test]
+fn no_pause_between_attempts_is_none() {
+    let text = published(
+        "    compression: gzip\n",
+        "    retry_on_failure: {initial_interval: 0s, max_interval: 0s}\n",
+    );
+    let (yaml, outcome) = outcome(&text, &[]);
+    assert_eq!(yaml.warnings, []);
+    let Exports::Known(exports) = &outcome.config.destinations[0].exports else { panic!("{outcome:?}") };
+    let retry = &exports.logs.as_ref().expect("a way").retry;
+    assert_eq!((retry.initial_backoff.as_millis(), retry.max_backoff.as_millis()), (1, 1));
+}
