@@ -121,9 +121,17 @@ impl<'a> Account<'a> {
 
     /// Sets a variable in this place's name.
     pub(super) fn set(&mut self, variable: impl Into<String>, text: impl Into<String>, place: &Place<'_>) {
-        let variable = variable.into();
-        self.places.insert(variable.clone(), self.told(place.line, &place.path, "").variable);
-        self.variables.insert(variable, text.into());
+        let (variable, text) = (variable.into(), text.into());
+        let told = self.told(place.line, &place.path, "").variable;
+        let is_other = self.variables.get(&variable).is_some_and(|known| *known != text);
+        if let Some(other) = self.places.get(&variable).filter(|other| is_other && **other != told) {
+            let problem = format!(
+                "it replaces what {other} says, because there is one of it here; write the same in both"
+            );
+            self.warning(place, problem);
+        }
+        self.places.insert(variable.clone(), told);
+        self.variables.insert(variable, text);
     }
 
     /// Sets a variable to what stands here, if anything does.

@@ -11,6 +11,7 @@ mod exporters;
 mod node;
 mod processors;
 mod receivers;
+mod rivals;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,7 @@ use self::account::{Account, Place, Renamed};
 use self::exporters::{Kind, Setting, unknown};
 use self::processors::Processors;
 use super::variables::ONLY_EXPORTER;
-use super::{Fault, Places, Variables, value};
+use super::{Fault, Places, Variables};
 use crate::signal::{PerSignal, Signal};
 
 /// Longer files are not read.
@@ -44,7 +45,16 @@ pub struct CollectorYaml {
 impl CollectorYaml {
     /// Adds its variables to those that are set beside it, which win. Of the places those are left that hold.
     pub fn lie_under(&mut self, variables: &mut Variables) {
-        self.places.retain(|name, _| variables.get(name).is_none_or(|text| value::unquoted(text).is_empty()));
+        let renamed: Vec<_> = self.renamed.values().flatten().collect();
+        self.places.retain(|name, _| {
+            // That one is set beside the file itself.
+            if renamed.contains(&name) {
+                !rivals::is_set(variables, name)
+            } else {
+                !rivals::win_over(name, variables)
+            }
+        });
+        self.variables.retain(|name, _| self.places.contains_key(name));
         variables.retain(|name, _| !self.renamed.contains_key(name));
         for name in self.places.keys() {
             variables.extend(self.variables.get(name).map(|text| (name.clone(), text.clone())));
@@ -64,6 +74,13 @@ pub fn path(uri: &str) -> Result<&str, String> {
         }
         _ => Ok(path),
     }
+}
+
+/// Whether variables say where to send, so that a file that is not there is missed by nobody: its variable stays behind
+/// where people change layers.
+pub fn is_dispensable(variables: &Variables) -> bool {
+    let says = |name: &String| *name == "ROTEL_EXPORTERS" || is_endpoint(name);
+    variables.keys().any(|name| says(name) && rivals::is_set(variables, name))
 }
 
 /// Reads a file of this name; its values are filled from `given`, whose variables win over it.
@@ -155,6 +172,7 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
         let mut exporters: PerSignal<Vec<Arc<str>>> = PerSignal::default();
         let mut debug = PerSignal::<bool>::default();
         let mut is_there = PerSignal::<bool>::default();
+        let mut of_pipelines = 0;
         for pipeline in self.account.entries(pipelines) {
             let kind = exporters::kind_of(pipeline.key);
             let Some(signal) = Signal::ALL.into_iter().find(|signal| signal.as_str() == kind) else {
@@ -162,6 +180,7 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
                 continue;
             };
             *is_there.of_mut(signal) = true;
+            of_pipelines += 1;
             let faults = self.account.faults.len();
             let entries = self.account.entries(&pipeline);
             // What cannot be read might have asked for it.
@@ -206,7 +225,7 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
                 exporters.of_mut(signal).clear();
             }
         }
-        processors.finish(self.account);
+        processors.finish(self.account, of_pipelines);
         let debug: Vec<_> =
             Signal::ALL.into_iter().filter(|signal| *debug.of(*signal)).map(Signal::as_str).collect();
         if !debug.is_empty() {
@@ -317,16 +336,30 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
         let is_only = Signal::ALL.iter().all(|signal| {
             matches!((&exporters.of(*signal)[..], &exporters.logs[..]), ([one], [other]) if one == other)
         });
+        let is_common = self.account.given(|name| name == format!("{ONLY_EXPORTER}ENDPOINT")).is_some();
+        let elsewhere =
+            PerSignal::from_fn(|signal| self.account.given(|name| name == endpoint_of(signal)).is_some());
         let of_closed: Vec<_> = Signal::ALL
             .into_iter()
             .filter(|signal| !is_open.of(*signal))
             .map(|signal| endpoint_of(signal))
             .collect();
         let given = self.account.given(|name| is_endpoint(name) && !of_closed.iter().any(|of| of == name));
-        if let Some(variable) = given.filter(|_| !is_only && !used.is_empty()) {
-            self.account.warning(place, format!("{variable} is set, so the exporters here do not count"));
+        if let Some(variable) = given.filter(|_| !used.is_empty()) {
+            let problem = if is_only && !is_common {
+                format!(
+                    "{variable} is set, so headers, TLS and whatever else is set here for another host do not count for a signal \
+                     whose endpoint is set beside the file; set them there as well"
+                )
+            } else {
+                format!(
+                    "{variable} is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for \
+                     another host; set them beside the file as well"
+                )
+            };
+            self.account.warning(place, problem);
         }
-        if given.is_some() && !is_only {
+        if given.is_some() && (is_common || !is_only) {
             return self.send_beside(is_open, place);
         }
         let senders: Vec<_> = used
@@ -339,7 +372,15 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
         for Used { id, settings, .. } in &senders {
             let prefix = if is_only { ONLY_EXPORTER.to_owned() } else { super::exporters::prefix(&name(id)) };
             for (setting, text, place) in settings {
-                self.account.set(format!("{prefix}{setting}"), text.clone(), place);
+                // Where a signal goes elsewhere, the settings are those of the others alone.
+                if is_only && given.is_some() && !setting.ends_with("ENDPOINT") {
+                    for signal in Signal::ALL.into_iter().filter(|signal| !elsewhere.of(*signal)) {
+                        let variable = format!("{prefix}{}_{setting}", signal.as_str().to_uppercase());
+                        self.account.set(variable, text.clone(), place);
+                    }
+                } else {
+                    self.account.set(format!("{prefix}{setting}"), text.clone(), place);
+                }
             }
         }
         if is_only {

@@ -255,8 +255,9 @@ mod tests {
             Value::Text(text) => format!("{text}@{}", node.line),
             Value::List(nodes) => format!("[{}]", nodes.iter().map(written).collect::<Vec<_>>().join(" ")),
             Value::Map(entries) => {
-                let entries =
-                    entries.iter().map(|Entry { key, line, node }| format!("{key}@{line}: {}", written(node)));
+                let entries = entries
+                    .iter()
+                    .map(|Entry { key, line, node }| format!("{key}@{line}: {}", written(node)));
                 format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
             }
         }
