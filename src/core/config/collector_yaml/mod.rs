@@ -163,7 +163,7 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
             }
         }
         if !has_pipelines {
-            self.account.fault(&service, "it has no pipelines, so nothing is sent; write some");
+            self.account.fault(&service, "it has no pipelines, so its exporters send nothing; write some");
         }
     }
 

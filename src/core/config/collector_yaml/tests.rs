@@ -166,7 +166,7 @@ service:
   telemetry: {logs: {level: WARN, encoding: json}}
   pipelines:
     traces: {receivers: [otlp/here], processors: [memory_limiter, resource, batch/small], exporters: [otlp, otlphttp/second]}
-    metrics: {receivers: [otlp/here], exporters: [otlp]}
+    metrics: {receivers: [otlp/here], processors: [resource], exporters: [otlp]}
     logs: {receivers: [otlp/here, telemetryapi], processors: [memory_limiter, resource], exporters: [otlphttp/second]}
 ";
     let (yaml, outcome) = outcome(text, &[("PASSWORD", "hunter2")]);
@@ -361,7 +361,7 @@ fn parts_that_are_missing_or_misnamed_are_told() {
     traces: -
     ");
     insta::assert_snapshot!(told(&published("  pipelines:\n", "  pipeline:\n")), @"
-    fault: collector.yaml:17: service: it has no pipelines, so nothing is sent; write some
+    fault: collector.yaml:17: service: it has no pipelines, so its exporters send nothing; write some
     warning: collector.yaml:18: service.pipeline: there is no such setting here, so it has no effect; correct its name, or remove it
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
     logs: -
