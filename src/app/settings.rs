@@ -3,7 +3,8 @@
 //!
 //! Nothing here fails: what is wrong is a fault to be told, and what it concerns does without.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::panic;
 use std::path::Path;
 use std::time::Duration;
@@ -86,12 +87,7 @@ fn collector_yaml(variables: &Variables) -> CollectorYaml {
         Ok(path) => path,
         Err(problem) => return faulty(Fault { variable: variable.to_owned(), problem }),
     };
-    let text = std::fs::metadata(path).map_err(|error| unreadable(&error)).and_then(|about| {
-        if about.len() > collector_yaml::SIZE_LIMIT {
-            return Err(Unreadable::TooLarge);
-        }
-        std::fs::read(path).map_err(|error| unreadable(&error))
-    });
+    let text = bytes(path);
     match text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| Unreadable::NotText)) {
         Ok(text) => {
             let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or(path);
@@ -102,7 +98,37 @@ fn collector_yaml(variables: &Variables) -> CollectorYaml {
                 faulty(Fault { variable: variable.to_owned(), problem })
             })
         }
-        Err(unreadable) => faulty(Fault { variable: variable.to_owned(), ..unreadable.fault(path) }),
+        Err(unreadable) => {
+            let is_dispensable =
+                matches!(unreadable, Unreadable::Missing) && collector_yaml::is_dispensable(variables);
+            let told = Fault { variable: variable.to_owned(), ..unreadable.fault(path) };
+            if is_dispensable {
+                CollectorYaml { warnings: vec![told], ..CollectorYaml::default() }
+            } else {
+                faulty(told)
+            }
+        }
+    }
+}
+
+/// The bytes of a file that has an end, and one that is not far.
+fn bytes(path: &str) -> Result<Vec<u8>, Unreadable> {
+    let about = std::fs::metadata(path).map_err(|error| unreadable(&error))?;
+    if about.is_dir() {
+        return Err(Unreadable::Directory);
+    }
+    // To open a pipe would wait for who writes to it.
+    if !about.is_file() {
+        return Err(Unreadable::Broken);
+    }
+    let file = File::open(path).map_err(|error| unreadable(&error))?;
+    let mut bytes = Vec::new();
+    // A file may be longer than it says.
+    file.take(collector_yaml::SIZE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+    if u64::try_from(bytes.len()).is_ok_and(|len| len <= collector_yaml::SIZE_LIMIT) {
+        Ok(bytes)
+    } else {
+        Err(Unreadable::TooLarge)
     }
 }
 

@@ -1,9 +1,14 @@
 //! What a walk through the file gives: variables with the places that set them, and what is told of other places.
 
+use std::collections::BTreeMap;
+
 use super::expand;
-use super::node::{Entry, Node, Value};
-use crate::config::value::LIST;
+use super::node::{self, Entry, Node, Value};
+use crate::config::value::{self, LIST};
 use crate::config::{Fault, Places, Variables};
+
+/// Names of variables, and of those that take their texts over.
+pub(super) type Renamed = BTreeMap<String, Option<String>>;
 
 /// Takes down what the file says, place by place.
 #[derive(Debug)]
@@ -12,10 +17,14 @@ pub(super) struct Account<'a> {
     file: &'a str,
     /// What its values are filled from.
     given: &'a Variables,
+    /// Bytes of all values that were read.
+    expanded: usize,
     pub(super) variables: Variables,
     pub(super) places: Places,
     pub(super) warnings: Vec<Fault>,
     pub(super) faults: Vec<Fault>,
+    /// Variables beside the file that do not count, and under which names they count instead.
+    pub(super) renamed: Renamed,
 }
 
 /// A place of the file, and how one gets there.
@@ -24,6 +33,7 @@ pub(super) struct Place<'n> {
     pub(super) node: &'n Node,
     /// That of its key, where it has one.
     pub(super) line: usize,
+    /// Without what of its keys may be a value.
     pub(super) path: String,
     /// The last part of the path.
     pub(super) key: &'n str,
@@ -35,7 +45,8 @@ impl<'n> Place<'n> {
     }
 
     fn below(&self, key: &'n str, line: usize, node: &'n Node) -> Self {
-        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        let shown = node::shown(key);
+        let path = if self.path.is_empty() { shown.into_owned() } else { format!("{}.{shown}", self.path) };
         Self { node, line, path, key }
     }
 }
@@ -45,10 +56,12 @@ impl<'a> Account<'a> {
         Self {
             file,
             given,
+            expanded: 0,
             variables: Variables::new(),
             places: Places::new(),
             warnings: Vec::new(),
             faults: Vec::new(),
+            renamed: Renamed::new(),
         }
     }
 
@@ -84,14 +97,41 @@ impl<'a> Account<'a> {
     /// The first of these variables that is set beside the file, so that it wins.
     pub(super) fn given(&self, matches: impl Fn(&str) -> bool) -> Option<&'a str> {
         let given = self.given;
-        given.iter().find(|(name, text)| !text.is_empty() && matches(name)).map(|(name, _)| name.as_str())
+        let is_set = |text: &str| !value::unquoted(text).is_empty();
+        given.iter().find(|(name, text)| is_set(text) && matches(name)).map(|(name, _)| name.as_str())
+    }
+
+    /// Takes a variable beside the file out of what counts.
+    pub(super) fn hide(&mut self, name: &str) {
+        self.renamed.insert(name.to_owned(), None);
+    }
+
+    /// Has the variables beside the file that begin like this count under names that begin otherwise.
+    pub(super) fn rename(&mut self, prefix: &str, other: &str) {
+        let given = self.given;
+        for (name, text) in given {
+            let Some(setting) = name.strip_prefix(prefix) else { continue };
+            let renamed = format!("{other}{setting}");
+            // What is wrong with it is told of the variable that people have set.
+            self.places.insert(renamed.clone(), name.clone());
+            self.variables.insert(renamed.clone(), text.clone());
+            self.renamed.insert(name.clone(), Some(renamed));
+        }
     }
 
     /// Sets a variable in this place's name.
     pub(super) fn set(&mut self, variable: impl Into<String>, text: impl Into<String>, place: &Place<'_>) {
-        let variable = variable.into();
-        self.places.insert(variable.clone(), self.told(place.line, &place.path, "").variable);
-        self.variables.insert(variable, text.into());
+        let (variable, text) = (variable.into(), text.into());
+        let told = self.told(place.line, &place.path, "").variable;
+        let is_other = self.variables.get(&variable).is_some_and(|known| *known != text);
+        if let Some(other) = self.places.get(&variable).filter(|other| is_other && **other != told) {
+            let problem = format!(
+                "it replaces what {other} says, because there is one of it here; write the same in both"
+            );
+            self.warning(place, problem);
+        }
+        self.places.insert(variable.clone(), told);
+        self.variables.insert(variable, text);
     }
 
     /// Sets a variable to what stands here, if anything does.
@@ -146,7 +186,9 @@ impl<'a> Account<'a> {
                 return None;
             }
         };
-        let expand::Expanded { text, unset, problems } = expand::expand(text, self.given);
+        let expand::Expanded { text, unset, problems } =
+            expand::expand(text, self.given, node::TEXT_LIMIT.saturating_sub(self.expanded));
+        self.expanded += text.len();
         for name in unset {
             self.warning(place, format!("the variable {name} is not set, so nothing is filled in; set it"));
         }

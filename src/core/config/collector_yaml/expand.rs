@@ -13,8 +13,8 @@ pub(super) struct Expanded {
     pub(super) problems: Vec<String>,
 }
 
-/// Fills a value's variables in.
-pub(super) fn expand(value: &str, variables: &Variables) -> Expanded {
+/// Fills a value's variables in. What comes to more than `limit` bytes comes to nothing.
+pub(super) fn expand(value: &str, variables: &Variables, limit: usize) -> Expanded {
     let mut expanded = Expanded::default();
     let mut rest = value;
     while let Some((before, from)) = rest.find('$').and_then(|at| rest.split_at_checked(at)) {
@@ -33,8 +33,18 @@ pub(super) fn expand(value: &str, variables: &Variables) -> Expanded {
         };
         expanded.text.push_str(&piece);
         rest = after;
+        if expanded.text.len() > limit {
+            break;
+        }
     }
     expanded.text.push_str(rest);
+    if expanded.text.len() > limit {
+        expanded.text.clear();
+        expanded.problems.push(
+            "all values together, variables filled in, are longer than those of any configuration; shorten them"
+                .to_owned(),
+        );
+    }
     expanded
 }
 
@@ -82,17 +92,26 @@ mod tests {
     use crate::config::tests::variables;
 
     #[test]
+    fn what_variables_make_too_long_comes_to_nothing() {
+        let variables = variables(&[("LONG", "0123456789")]);
+        let expanded = expand(&"${LONG}".repeat(1_000_000), &variables, 99);
+        assert_eq!((expanded.text.as_str(), expanded.problems.len()), ("", 1));
+        assert_eq!(expand(&"${LONG}".repeat(9), &variables, 99).text.len(), 90);
+        assert_eq!(expand("0123", &variables, 3).problems.len(), 1);
+    }
+
+    #[test]
     fn variables_are_filled_in_once_and_secrets_are_left() {
         let variables = variables(&[("KEY", "a$b ${HOST}"), ("HOST", "host"), ("EMPTY", "")]);
-        let text = |value| expand(value, &variables).text;
+        let text = |value| expand(value, &variables, usize::MAX).text;
         assert_eq!(text("http://${env:HOST}:4318/${KEY}"), "http://host:4318/a$b ${HOST}");
         assert_eq!(text("${env:NONE:-http://x:1} ${NONE:-y} ${EMPTY:-z}|"), "http://x:1 y |");
         assert_eq!(text("$$ $${env:HOST} $x 5$"), "$ ${env:HOST} $x 5$");
         let secret = "${arn:aws:ssm:us-east-1:123456789012:parameter/key}";
         assert_eq!(text(secret), secret);
-        assert_eq!(expand("${env:NONE}x", &variables).unset, ["NONE"]);
+        assert_eq!(expand("${env:NONE}x", &variables, usize::MAX).unset, ["NONE"]);
         for wrong in ["${env:HOST", "${file:/x}", "${}", "${env:}", "${secretsmanager:x}", "${a b}", "${1}"] {
-            assert_eq!(expand(wrong, &variables).problems.len(), 1, "{wrong}");
+            assert_eq!(expand(wrong, &variables, usize::MAX).problems.len(), 1, "{wrong}");
         }
     }
 }

@@ -183,6 +183,15 @@ impl<'n> Walk<'_, '_, 'n> {
         }
     }
 
+    /// No pause is one, and not a limit.
+    fn pause(&mut self, variable: &'static str, place: &Place<'n>) {
+        let Some(text) = self.account.text(place) else { return };
+        match duration(&text) {
+            Some(duration) => self.set(variable, format!("{}ms", duration.as_millis().max(1)), place),
+            None => self.set(variable, text, place),
+        }
+    }
+
     fn duration(&mut self, variable: &'static str, place: &Place<'n>) {
         const NO_LIMIT: &str = "15m";
         let Some(text) = self.account.text(place) else { return };
@@ -209,8 +218,8 @@ impl<'n> Walk<'_, '_, 'n> {
                         );
                     }
                 }
-                "initial_interval" => self.duration("RETRY_INITIAL_BACKOFF", &entry),
-                "max_interval" => self.duration("RETRY_MAX_BACKOFF", &entry),
+                "initial_interval" => self.pause("RETRY_INITIAL_BACKOFF", &entry),
+                "max_interval" => self.pause("RETRY_MAX_BACKOFF", &entry),
                 "max_elapsed_time" => self.duration("RETRY_MAX_ELAPSED_TIME", &entry),
                 "multiplier" | "randomization_factor" => {
                     self.account.warning(

@@ -11,15 +11,17 @@ mod exporters;
 mod node;
 mod processors;
 mod receivers;
+mod rivals;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use self::account::{Account, Place};
+use self::account::{Account, Place, Renamed};
 use self::exporters::{Kind, Setting, unknown};
 use self::processors::Processors;
-use super::{Fault, Places, Variables, value};
+use super::variables::ONLY_EXPORTER;
+use super::{Fault, Places, Variables};
 use crate::signal::{PerSignal, Signal};
 
 /// Longer files are not read.
@@ -36,12 +38,24 @@ pub struct CollectorYaml {
     pub warnings: Vec<Fault>,
     /// What keeps telemetry from going where the file says.
     pub faults: Vec<Fault>,
+    /// Variables beside it that do not count under their names, because something of the file is kept back.
+    renamed: Renamed,
 }
 
 impl CollectorYaml {
     /// Adds its variables to those that are set beside it, which win. Of the places those are left that hold.
     pub fn lie_under(&mut self, variables: &mut Variables) {
-        self.places.retain(|name, _| variables.get(name).is_none_or(|text| value::unquoted(text).is_empty()));
+        let renamed: Vec<_> = self.renamed.values().flatten().collect();
+        self.places.retain(|name, _| {
+            // That one is set beside the file itself.
+            if renamed.contains(&name) {
+                !rivals::is_set(variables, name)
+            } else {
+                !rivals::win_over(name, variables)
+            }
+        });
+        self.variables.retain(|name, _| self.places.contains_key(name));
+        variables.retain(|name, _| !self.renamed.contains_key(name));
         for name in self.places.keys() {
             variables.extend(self.variables.get(name).map(|text| (name.clone(), text.clone())));
         }
@@ -62,6 +76,13 @@ pub fn path(uri: &str) -> Result<&str, String> {
     }
 }
 
+/// Whether variables say where to send, so that a file that is not there is missed by nobody: its variable stays behind
+/// where people change layers.
+pub fn is_dispensable(variables: &Variables) -> bool {
+    let says = |name: &String| *name == "ROTEL_EXPORTERS" || is_endpoint(name);
+    variables.keys().any(|name| says(name) && rivals::is_set(variables, name))
+}
+
 /// Reads a file of this name; its values are filled from `given`, whose variables win over it.
 pub fn read(text: &str, file: &str, given: &Variables) -> CollectorYaml {
     let mut account = Account::new(file, given);
@@ -69,8 +90,8 @@ pub fn read(text: &str, file: &str, given: &Variables) -> CollectorYaml {
         Ok(node) => Walk::new(&mut account, &node).run(),
         Err(malformed) => account.fault_at(malformed.line, malformed.problem),
     }
-    let Account { variables, places, warnings, faults, .. } = account;
-    CollectorYaml { variables, places, warnings, faults }
+    let Account { variables, places, warnings, faults, renamed, .. } = account;
+    CollectorYaml { variables, places, warnings, faults, renamed }
 }
 
 /// An exporter that pipelines name.
@@ -142,7 +163,7 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
             }
         }
         if !has_pipelines {
-            self.account.fault(&service, "it has no pipelines, so nothing is sent; write some");
+            self.account.fault(&service, "it has no pipelines, so its exporters send nothing; write some");
         }
     }
 
@@ -151,6 +172,7 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
         let mut exporters: PerSignal<Vec<Arc<str>>> = PerSignal::default();
         let mut debug = PerSignal::<bool>::default();
         let mut is_there = PerSignal::<bool>::default();
+        let mut of_pipelines = 0;
         for pipeline in self.account.entries(pipelines) {
             let kind = exporters::kind_of(pipeline.key);
             let Some(signal) = Signal::ALL.into_iter().find(|signal| signal.as_str() == kind) else {
@@ -158,11 +180,19 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
                 continue;
             };
             *is_there.of_mut(signal) = true;
-            for entry in self.account.entries(&pipeline) {
+            of_pipelines += 1;
+            let faults = self.account.faults.len();
+            let entries = self.account.entries(&pipeline);
+            // What cannot be read might have asked for it.
+            *processors.withheld.of_mut(signal) |= self.account.faults.len() > faults;
+            for entry in entries {
                 match entry.key {
                     "receivers" => self.receivers(&entry),
                     "processors" => {
-                        for (id, used) in self.account.texts(&entry) {
+                        let faults = self.account.faults.len();
+                        let named = self.account.texts(&entry);
+                        *processors.withheld.of_mut(signal) |= self.account.faults.len() > faults;
+                        for (id, used) in named {
                             processors.take(self.account, signal, (&id, &used), &self.processors);
                         }
                     }
@@ -185,7 +215,7 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
             }
         }
         for signal in Signal::ALL {
-            if !is_there.of(signal) {
+            if !is_there.of(signal) && self.given_exporters().is_none() {
                 self.account.warning(
                     pipelines,
                     format!("{signal} have no pipeline, so they are received and dropped"),
@@ -195,13 +225,20 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
                 exporters.of_mut(signal).clear();
             }
         }
-        processors.finish(self.account);
+        processors.finish(self.account, of_pipelines);
         let debug: Vec<_> =
             Signal::ALL.into_iter().filter(|signal| *debug.of(*signal)).map(Signal::as_str).collect();
         if !debug.is_empty() {
             self.account.set("ROTEL_DEBUG_LOG", debug.join(","), pipelines);
         }
-        self.choose(&mut exporters, pipelines);
+        let is_open = PerSignal::from_fn(|signal| *is_there.of(signal) && !*processors.withheld.of(signal));
+        if let Some(variable) = self.given_exporters() {
+            let withholds = Signal::ALL.into_iter().any(|signal| *processors.withheld.of(signal));
+            let all = if withholds { ", and what is to be kept back here is sent there" } else { "" };
+            let problem = format!("{variable} is set, so the exporters here do not count{all}");
+            return self.account.warning(pipelines, problem);
+        }
+        self.choose(&mut exporters, &is_open, pipelines);
     }
 
     fn receivers(&mut self, entry: &Place<'n>) {
@@ -244,7 +281,7 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
         };
         let sends = matches!(kind, Kind::Grpc | Kind::Http);
         if sends && !settings.iter().any(|(setting, ..)| setting.ends_with("ENDPOINT")) {
-            let prefixes = [super::variables::ONLY_EXPORTER.to_owned(), super::exporters::prefix(&name(id))];
+            let prefixes = [ONLY_EXPORTER.to_owned(), super::exporters::prefix(&name(id))];
             if prefixes.iter().all(|prefix| self.given_endpoint(prefix).is_none()) {
                 self.account.fault(
                     &place,
@@ -256,6 +293,11 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
         let id: Arc<str> = Arc::from(id);
         self.used.push(Used { id: Arc::clone(&id), kind, settings, is_faulty });
         Some((id, kind))
+    }
+
+    /// The variable beside the file that names all exporters.
+    fn given_exporters(&self) -> Option<&'g str> {
+        self.account.given(|name| ["ROTEL_EXPORTER", "ROTEL_EXPORTERS"].contains(&name))
     }
 
     /// The variable of an endpoint that is set beside the file.
@@ -276,42 +318,69 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
         }
     }
 
-    /// Says which exporters send what.
-    fn choose(&mut self, exporters: &mut PerSignal<Vec<Arc<str>>>, place: &Place<'n>) {
+    /// Says which exporters send what. What is not open must not leave, whatever is set beside the file.
+    fn choose(
+        &mut self,
+        exporters: &mut PerSignal<Vec<Arc<str>>>,
+        is_open: &PerSignal<bool>,
+        place: &Place<'n>,
+    ) {
         let used = std::mem::take(&mut self.used);
         for signal in Signal::ALL {
             let is_good = |id: &Arc<str>| used.iter().any(|used| used.id == *id && !used.is_faulty);
             exporters.of_mut(signal).retain(is_good);
+            if !is_open.of(signal) {
+                self.keep_back(signal, place);
+            }
         }
-        let several = |name: &str| ["ROTEL_EXPORTER", "ROTEL_EXPORTERS"].contains(&name);
         let is_only = Signal::ALL.iter().all(|signal| {
             matches!((&exporters.of(*signal)[..], &exporters.logs[..]), ([one], [other]) if one == other)
         });
-        let one =
-            self.given_endpoint(super::variables::ONLY_EXPORTER).filter(|_| !is_only && !used.is_empty());
-        if let Some(variable) = self.account.given(several).or(one) {
-            return self
-                .account
-                .warning(place, format!("{variable} is set, so the exporters here do not count"));
+        let is_common = self.account.given(|name| name == format!("{ONLY_EXPORTER}ENDPOINT")).is_some();
+        let elsewhere =
+            PerSignal::from_fn(|signal| self.account.given(|name| name == endpoint_of(signal)).is_some());
+        let of_closed: Vec<_> = Signal::ALL
+            .into_iter()
+            .filter(|signal| !is_open.of(*signal))
+            .map(|signal| endpoint_of(signal))
+            .collect();
+        let given = self.account.given(|name| is_endpoint(name) && !of_closed.iter().any(|of| of == name));
+        if let Some(variable) = given.filter(|_| !used.is_empty()) {
+            let problem = if is_only && !is_common {
+                format!(
+                    "{variable} is set, so headers, TLS and whatever else is set here for another host do not count for a signal \
+                     whose endpoint is set beside the file; set them there as well"
+                )
+            } else {
+                format!(
+                    "{variable} is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for \
+                     another host; set them beside the file as well"
+                )
+            };
+            self.account.warning(place, problem);
+        }
+        if given.is_some() && (is_common || !is_only) {
+            return self.send_beside(is_open, place);
         }
         let senders: Vec<_> = used
             .iter()
             .filter(|used| Signal::ALL.iter().any(|signal| exporters.of(*signal).contains(&used.id)))
             .collect();
         if senders.is_empty() {
-            if self.given_endpoint(super::variables::ONLY_EXPORTER).is_none() {
-                self.account.set("ROTEL_EXPORTER", "blackhole", place);
-            }
-            return;
+            return self.account.set("ROTEL_EXPORTER", "blackhole", place);
         }
         for Used { id, settings, .. } in &senders {
-            let prefix = if is_only {
-                super::variables::ONLY_EXPORTER.to_owned()
-            } else {
-                super::exporters::prefix(&name(id))
-            };
+            let prefix = if is_only { ONLY_EXPORTER.to_owned() } else { super::exporters::prefix(&name(id)) };
             for (setting, text, place) in settings {
-                self.account.set(format!("{prefix}{setting}"), text.clone(), place);
+                // Where a signal goes elsewhere, the settings are those of the others alone.
+                if is_only && given.is_some() && !setting.ends_with("ENDPOINT") {
+                    for signal in Signal::ALL.into_iter().filter(|signal| !elsewhere.of(*signal)) {
+                        let variable = format!("{prefix}{}_{setting}", signal.as_str().to_uppercase());
+                        self.account.set(variable, text.clone(), place);
+                    }
+                } else {
+                    self.account.set(format!("{prefix}{setting}"), text.clone(), place);
+                }
             }
         }
         if is_only {
@@ -328,6 +397,34 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
                     place,
                 );
             }
+        }
+    }
+
+    /// Takes away what beside the file would have a signal sent that is not to be.
+    fn keep_back(&mut self, signal: Signal, place: &Place<'n>) {
+        let chosen = format!("ROTEL_EXPORTERS_{}", signal.as_str().to_uppercase());
+        if let Some(variable) = self.account.given(|name| name == chosen) {
+            self.account.warning(place, format!("{variable} is set, but {signal} are not sent"));
+            self.account.hide(variable);
+        }
+    }
+
+    /// Has the exporter that is set beside the file send what is open. One that has no name sends every signal, so that it
+    /// gets a name where one of them is kept back.
+    fn send_beside(&mut self, is_open: &PerSignal<bool>, place: &Place<'n>) {
+        const NAME: &str = "otlp";
+        let open: Vec<_> = Signal::ALL.into_iter().filter(|signal| *is_open.of(*signal)).collect();
+        if open.is_empty() {
+            return self.account.set("ROTEL_EXPORTER", "blackhole", place);
+        }
+        if open.len() == Signal::ALL.len() {
+            return;
+        }
+        self.account.rename(ONLY_EXPORTER, &super::exporters::prefix(NAME));
+        self.account.set("ROTEL_EXPORTERS", format!("{NAME}:otlp"), place);
+        for signal in open {
+            let variable = format!("ROTEL_EXPORTERS_{}", signal.as_str().to_uppercase());
+            self.account.set(variable, NAME, place);
         }
     }
 
@@ -372,6 +469,16 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
             }
         }
     }
+}
+
+/// Whether a variable is an endpoint of the exporter that is the only one.
+fn is_endpoint(name: &str) -> bool {
+    name.starts_with(ONLY_EXPORTER) && name.ends_with("ENDPOINT")
+}
+
+/// The variable of its endpoint for one signal.
+fn endpoint_of(signal: Signal) -> String {
+    format!("{ONLY_EXPORTER}{}_ENDPOINT", signal.as_str().to_uppercase())
 }
 
 /// What an exporter is called in variables. There a signal may follow, so that a name does not end like one.

@@ -1,8 +1,9 @@
 //! What a YAML file says, as a tree in which each node knows its line.
 //!
-//! Bounded: neither nesting nor aliases that stand for aliases make of a small file a large tree. Nothing of a value is in
+//! Bounded: neither nesting nor aliases make of a small file a large tree, in values or in bytes. Nothing of a value is in
 //! a message, because it may be a credential.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
@@ -42,6 +43,8 @@ pub(super) struct Malformed {
 const DEPTH_LIMIT: usize = 32;
 /// Nor has one so many values, those behind its aliases included.
 const NODE_LIMIT: usize = 10_000;
+/// Nor so many bytes of text: four times those that are read.
+pub(super) const TEXT_LIMIT: usize = 1024 * 1024;
 /// The key that merges another mapping.
 const MERGE: &str = "<<";
 
@@ -61,12 +64,27 @@ enum Content {
     },
 }
 
+/// What a tree takes.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    nodes: usize,
+    /// Bytes of its texts and keys.
+    text: usize,
+}
+
+impl Size {
+    fn and(self, other: Self) -> Self {
+        Self { nodes: self.nodes + other.nodes, text: self.text + other.text }
+    }
+}
+
 #[derive(Default)]
 struct Builder {
     open: Vec<Open>,
-    /// What aliases stand for, each with its number of nodes.
-    anchors: BTreeMap<usize, (Node, usize)>,
-    nodes: usize,
+    /// What aliases stand for, each with its size.
+    anchors: BTreeMap<usize, (Node, Size)>,
+    /// Of everything that is kept.
+    size: Size,
     document: Option<Node>,
 }
 
@@ -82,16 +100,19 @@ pub(super) fn parse(text: &str) -> Result<Node, Malformed> {
                 let is_nothing =
                     style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
                 let value = if is_nothing { Value::Nothing } else { Value::Text(text.into_owned()) };
-                builder.nodes += 1;
-                builder.put(Node { line, value }, anchor, 1)?;
+                let node = Node { line, value };
+                let size = size(&node);
+                builder.add(line, size)?;
+                builder.put(node, anchor, size)?;
             }
             Event::Alias(anchor) => {
-                let (node, nodes) = builder.anchors.get(&anchor).cloned().ok_or_else(|| {
+                let size = builder.anchors.get(&anchor).map(|(_, size)| *size).unwrap_or_default();
+                // Before it is cloned.
+                builder.add(line, size)?;
+                let (node, _) = builder.anchors.get(&anchor).cloned().ok_or_else(|| {
                     malformed("an alias stands within what it is to stand for; write the value itself")
                 })?;
-                builder.nodes += nodes;
-                builder.within_limit(line)?;
-                builder.put(Node { line, ..node }, 0, nodes)?;
+                builder.put(Node { line, ..node }, 0, size)?;
             }
             Event::SequenceStart(anchor, _) => builder.begin(line, anchor, Content::List(Vec::new()))?,
             Event::MappingStart(anchor, _) => {
@@ -103,7 +124,6 @@ pub(super) fn parse(text: &str) -> Result<Node, Malformed> {
             }
             _ => {}
         }
-        builder.within_limit(line)?;
     }
     Ok(builder.document.unwrap_or(Node { line: 1, value: Value::Nothing }))
 }
@@ -116,16 +136,21 @@ fn of_syntax(error: &ScanError) -> Malformed {
 }
 
 impl Builder {
-    fn within_limit(&self, line: usize) -> Result<(), Malformed> {
-        if self.nodes <= NODE_LIMIT {
+    /// Counts what is about to be kept.
+    fn add(&mut self, line: usize, size: Size) -> Result<(), Malformed> {
+        self.size = self.size.and(size);
+        let problem = if self.size.nodes > NODE_LIMIT {
+            format!("it has more than {NODE_LIMIT} values, aliases included; no configuration has")
+        } else if self.size.text > TEXT_LIMIT {
+            format!("it has more than {TEXT_LIMIT} bytes of text, aliases included; no configuration has")
+        } else {
             return Ok(());
-        }
-        let problem = format!("it has more than {NODE_LIMIT} values, aliases included; no configuration has");
+        };
         Err(Malformed { line, problem })
     }
 
     fn begin(&mut self, line: usize, anchor: usize, content: Content) -> Result<(), Malformed> {
-        self.nodes += 1;
+        self.add(line, Size { nodes: 1, text: 0 })?;
         if self.open.len() == DEPTH_LIMIT {
             let problem = format!("it is nested deeper than {DEPTH_LIMIT} levels; no configuration is");
             return Err(Malformed { line, problem });
@@ -141,14 +166,15 @@ impl Builder {
             Content::Map { entries, .. } => Value::Map(merged(entries)),
         };
         let node = Node { line, value };
-        let nodes = if anchor == 0 { 0 } else { count(&node) };
-        self.put(node, anchor, nodes)
+        let size = if anchor == 0 { Size::default() } else { size(&node) };
+        self.put(node, anchor, size)
     }
 
     /// Puts a node where it belongs: as a key, a value, an element or the whole.
-    fn put(&mut self, node: Node, anchor: usize, nodes: usize) -> Result<(), Malformed> {
+    fn put(&mut self, node: Node, anchor: usize, size: Size) -> Result<(), Malformed> {
         if anchor > 0 {
-            self.anchors.insert(anchor, (node.clone(), nodes));
+            self.add(node.line, size)?;
+            self.anchors.insert(anchor, (node.clone(), size));
         }
         match self.open.last_mut().map(|open| &mut open.content) {
             None => self.document = Some(node),
@@ -172,7 +198,7 @@ fn key_of(node: Node, entries: &[Entry]) -> Result<(String, usize), Malformed> {
         return Err(Malformed { line: node.line, problem });
     };
     if text != MERGE && entries.iter().any(|entry| entry.key == text) {
-        let problem = format!("{text:?} stands twice in the same mapping; remove one");
+        let problem = format!("{:?} stands twice in the same mapping; remove one", shown(&text));
         return Err(Malformed { line, problem });
     }
     Ok((text, line))
@@ -198,27 +224,40 @@ fn merged(entries: Vec<Entry>) -> Vec<Entry> {
     entries
 }
 
-/// Nodes of a tree whose depth is bounded.
-fn count(node: &Node) -> usize {
-    1 + match &node.value {
-        Value::Nothing | Value::Text(_) => 0,
-        Value::List(nodes) => nodes.iter().map(count).sum(),
-        Value::Map(entries) => entries.iter().map(|entry| count(&entry.node)).sum(),
+/// The size of a tree whose depth is bounded.
+fn size(node: &Node) -> Size {
+    let one = Size { nodes: 1, text: 0 };
+    match &node.value {
+        Value::Nothing => one,
+        Value::Text(text) => Size { text: text.len(), ..one },
+        Value::List(nodes) => nodes.iter().map(size).fold(one, Size::and),
+        Value::Map(entries) => {
+            let sizes = entries
+                .iter()
+                .map(|Entry { key, node, .. }| size(node).and(Size { nodes: 0, text: key.len() }));
+            sizes.fold(one, Size::and)
+        }
     }
+}
+
+/// What of a key may be shown: one whose value follows without a blank holds that as well.
+pub(super) fn shown(key: &str) -> Cow<'_, str> {
+    key.split_once([':', '=']).map_or(Cow::Borrowed(key), |(name, _)| Cow::Owned(format!("{name}…")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shown(node: &Node) -> String {
+    fn written(node: &Node) -> String {
         match &node.value {
             Value::Nothing => "-".to_owned(),
             Value::Text(text) => format!("{text}@{}", node.line),
-            Value::List(nodes) => format!("[{}]", nodes.iter().map(shown).collect::<Vec<_>>().join(" ")),
+            Value::List(nodes) => format!("[{}]", nodes.iter().map(written).collect::<Vec<_>>().join(" ")),
             Value::Map(entries) => {
-                let entries =
-                    entries.iter().map(|Entry { key, line, node }| format!("{key}@{line}: {}", shown(node)));
+                let entries = entries
+                    .iter()
+                    .map(|Entry { key, line, node }| format!("{key}@{line}: {}", written(node)));
                 format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
             }
         }
@@ -227,15 +266,15 @@ mod tests {
     #[test]
     fn every_node_knows_its_line() {
         let tree = parse("a:\n  b: [x, 'null']\n  c:\nd: >\n  long\n  text\n").expect("a tree");
-        assert_eq!(shown(&tree), "{a@1: {b@2: [x@2 null@2], c@3: -}, d@4: long text\n@5}");
-        assert_eq!(shown(&parse("# nothing\n").expect("a tree")), "-");
+        assert_eq!(written(&tree), "{a@1: {b@2: [x@2 null@2], c@3: -}, d@4: long text\n@5}");
+        assert_eq!(written(&parse("# nothing\n").expect("a tree")), "-");
     }
 
     #[test]
     fn aliases_and_merges_stand_for_what_they_name() {
         let tree = parse("a: &a {x: 1, y: 2}\nb: *a\nc:\n  <<: *a\n  y: 3\n").expect("a tree");
         assert_eq!(
-            shown(&tree),
+            written(&tree),
             "{a@1: {x@1: 1@1, y@1: 2@1}, b@2: {x@1: 1@1, y@1: 2@1}, c@3: {y@5: 3@5, x@1: 1@1}}"
         );
     }
@@ -253,5 +292,18 @@ mod tests {
         let nested = (0..40).fold(String::new(), |text, level| text + &" ".repeat(level) + "a:\n");
         assert!(parse(&nested).expect_err("too deep").problem.contains("nested deeper"));
         assert!(parse("a: &a [*a]\n").is_err());
+    }
+
+    #[test]
+    fn neither_aliases_nor_anchors_make_of_a_long_text_many() {
+        let long = "x".repeat(200_000);
+        let aliases = format!("a: &a {long}\nb: [{}]\n", "*a, ".repeat(9000));
+        assert!(parse(&aliases).expect_err("too long").problem.contains("bytes of text"));
+        let keys = format!("a: &a {{? {long} : 1}}\nb: [{}]\n", "*a, ".repeat(3000));
+        assert!(parse(&keys).expect_err("too long").problem.contains("bytes of text"));
+        let anchors: String = (0..20).map(|level| format!("&a{level} [")).collect();
+        let anchors = format!("{anchors}{long}{}", "]".repeat(20));
+        assert!(parse(&anchors).expect_err("too long").problem.contains("bytes of text"));
+        assert!(parse(&format!("a: &a {long}\nb: *a\n")).is_ok());
     }
 }

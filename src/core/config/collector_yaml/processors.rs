@@ -1,6 +1,6 @@
 //! The processors of pipelines: what they ask for that the extension has, and what of them it cannot do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::account::{Account, Place, list};
 use super::exporters::{kind_of, unknown};
@@ -29,6 +29,8 @@ pub(super) struct Processors<'n> {
     /// What is set on resources, the last of each key, and where that began.
     attributes: Vec<(String, String)>,
     attributes_at: Option<Place<'n>>,
+    /// Of those of resources, in how many pipelines each is.
+    pipelines: BTreeMap<String, (Place<'n>, usize)>,
     /// Those of which settings were read: several pipelines share them.
     read: BTreeSet<String>,
     /// Of these, those that ask for more than can be done.
@@ -63,6 +65,9 @@ impl<'n> Processors<'n> {
             "decouple" | "memory_limiter" => {}
             kind @ ("resource" | "attributes") => {
                 let faults = account.faults.len();
+                if kind == "resource" {
+                    self.pipelines.entry(id.to_owned()).or_insert_with(|| (place.clone(), 0)).1 += 1;
+                }
                 if is_new {
                     self.attributes(account, kind, place);
                 }
@@ -137,8 +142,16 @@ impl<'n> Processors<'n> {
         }
     }
 
-    /// Sets what all of them together ask for.
-    pub(super) fn finish(&self, account: &mut Account<'_>) {
+    /// Sets what all of them together ask for, in this many pipelines.
+    pub(super) fn finish(&self, account: &mut Account<'_>, pipelines: usize) {
+        for (place, of_pipelines) in self.pipelines.values() {
+            if *of_pipelines < pipelines {
+                account.warning(
+                    place,
+                    "it is not in every pipeline, and what it sets is set on everything here; name it in all of them",
+                );
+            }
+        }
         if let Some(place) = &self.attributes_at
             && !self.attributes.is_empty()
         {

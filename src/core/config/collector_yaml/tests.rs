@@ -166,7 +166,7 @@ service:
   telemetry: {logs: {level: WARN, encoding: json}}
   pipelines:
     traces: {receivers: [otlp/here], processors: [memory_limiter, resource, batch/small], exporters: [otlp, otlphttp/second]}
-    metrics: {receivers: [otlp/here], exporters: [otlp]}
+    metrics: {receivers: [otlp/here], processors: [resource], exporters: [otlp]}
     logs: {receivers: [otlp/here, telemetryapi], processors: [memory_limiter, resource], exporters: [otlphttp/second]}
 ";
     let (yaml, outcome) = outcome(text, &[("PASSWORD", "hunter2")]);
@@ -211,9 +211,10 @@ service:
 fn variables_beside_the_file_win() {
     let endpoint = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://other:4318");
     insta::assert_snapshot!(told_with(PUBLISHED, &[endpoint]), @"
-    logs: http://other:4318/v1/logs
-    metrics: http://other:4318/v1/metrics
-    traces: http://other:4318/v1/traces
+    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for another host; set them beside the file as well
+    logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
+    metrics: http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
+    traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
     ");
     let two = published("[otlphttp]\n    logs", "[otlphttp, otlp/x]\n    logs")
         .replace("service:", "  otlp/x: {endpoint: 'x:4317'}\nservice:");
@@ -223,7 +224,7 @@ fn variables_beside_the_file_win() {
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(told_with(&two, &[endpoint]), @"
-    warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count
+    warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for another host; set them beside the file as well
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
     metrics: http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
     traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
@@ -360,7 +361,7 @@ fn parts_that_are_missing_or_misnamed_are_told() {
     traces: -
     ");
     insta::assert_snapshot!(told(&published("  pipelines:\n", "  pipeline:\n")), @"
-    fault: collector.yaml:17: service: it has no pipelines, so nothing is sent; write some
+    fault: collector.yaml:17: service: it has no pipelines, so its exporters send nothing; write some
     warning: collector.yaml:18: service.pipeline: there is no such setting here, so it has no effect; correct its name, or remove it
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
     logs: -
@@ -628,6 +629,212 @@ fn processors_that_are_not_in_this_extension_keep_back_what_they_were_to_change(
     fault: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: -
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+}
+
+#[test]
+fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
+    let endpoint = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://other:4318");
+    let headers = ("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "a=b");
+    let all = published("  decouple:\n", "  redaction:\n").replace("decouple]", "redaction]");
+    insta::assert_snapshot!(told_with(&all, &[endpoint]), @"
+    fault: collector.yaml:10: processors.redaction: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for another host; set them beside the file as well
+    logs: -
+    metrics: -
+    traces: -
+    ");
+    let one = published(
+        "[batch, decouple]\n      exporters: [otlphttp]\n    logs",
+        "[batch, filter]\n      exporters: [otlphttp]\n    logs",
+    )
+    .replace("  decouple:\n", "  decouple:\n  filter:\n");
+    insta::assert_snapshot!(told_with(&one, &[endpoint, headers]), @"
+    fault: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for another host; set them beside the file as well
+    logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
+    metrics: -
+    traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    ");
+    let (_, known) = outcome(&one, &[endpoint, headers]);
+    let Exports::Known(exports) = &known.config.destinations[0].exports else { panic!("{known:?}") };
+    assert_eq!(exports.logs.as_ref().expect("a way").headers[0].1, "b");
+    insta::assert_snapshot!(told_with(&one, &[("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://other:4318")]), @"
+    fault: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    warning: ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT: it has no effect beside ROTEL_EXPORTERS; write ROTEL_EXPORTER_NAME_METRICS_ENDPOINT with the name of one
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: -
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+    insta::assert_snapshot!(told_with(&one, &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "other:4318")]), @r#"
+    fault: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    fault: ROTEL_OTLP_EXPORTER_ENDPOINT: "other:4318" has no scheme; write http://other:4318 or https://other:4318
+    warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for another host; set them beside the file as well
+    logs: -
+    metrics: -
+    traces: -
+    "#);
+    insta::assert_snapshot!(told_with(&one, &[("ROTEL_EXPORTERS_METRICS", "otlphttp")]), @"
+    fault: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTERS_METRICS is set, but metrics are not sent
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: -
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+    insta::assert_snapshot!(told_with(&one, &[endpoint, ("ROTEL_EXPORTER", "otlp")]), @"
+    fault: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTER is set, so the exporters here do not count, and what is to be kept back here is sent there
+    logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
+    metrics: http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
+    traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    ");
+    let unread = published(
+        "processors: [batch, decouple]\n      exporters: [otlphttp]\n    logs",
+        "processors: {redaction: }\n      exporters: [otlphttp]\n    logs",
+    );
+    insta::assert_snapshot!(told_with(&unread, &[endpoint]), @"
+    fault: collector.yaml:25: service.pipelines.metrics.processors: a list is to stand here, such as [otlp]
+    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for another host; set them beside the file as well
+    logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
+    metrics: -
+    traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    ");
+    let absent = published(
+        "    metrics:\n      receivers: [otlp]\n      processors: [batch, decouple]\n      exporters: [otlphttp]\n",
+        "",
+    );
+    insta::assert_snapshot!(told_with(&absent, &[endpoint]), @"
+    warning: collector.yaml:18: service.pipelines: metrics have no pipeline, so they are received and dropped
+    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for another host; set them beside the file as well
+    logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
+    metrics: -
+    traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    ");
+    insta::assert_snapshot!(told_with(&absent, &[endpoint, ("ROTEL_EXPORTER", "otlp")]), @"
+    warning: collector.yaml:18: service.pipelines: ROTEL_EXPORTER is set, so the exporters here do not count
+    logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
+    metrics: http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
+    traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
+    ");
+}
+
+#[test]
+fn a_key_that_holds_its_value_is_told_without_it() {
+    let all = [
+        exporter("    headers2: {authorization:0123-secret}\n    authorization:0123-secret:\n"),
+        told(&published("      authorization: 0123-key\n", "      {authorization:0123-secret}\n")),
+        told(&published(
+            "authorization: 0123-key",
+            "{authorization=0123-secret: , authorization=0123-secret: }",
+        )),
+        exporter(
+            "    auth: {authenticator: basicauth}\nextensions:\n  basicauth: {client_auth: {password:0123-secret}}\n",
+        ),
+    ];
+    assert!(all.iter().all(|told| !told.contains("0123-secret")), "{all:#?}");
+    insta::assert_snapshot!(all[1], @"
+    fault: collector.yaml:15: exporters.otlphttp.headers.authorization…: the header has no value; write it, or remove the header
+    logs: -
+    metrics: -
+    traces: -
+    ");
+}
+
+#[test]
+fn values_are_bounded_all_together() {
+    let long = "x".repeat(1000);
+    let text = published("0123-key", &"${LONG}".repeat(2000));
+    let told = told_with(&text, &[("LONG", &long)]);
+    assert!(told.contains("longer than those of any configuration"), "{told}");
+    assert!(told.len() < 2000, "{}", told.len());
+}
+
+#[test]
+fn no_pause_between_attempts_is_none() {
+    let text = published(
+        "    compression: gzip\n",
+        "    retry_on_failure: {initial_interval: 0s, max_interval: 0s}\n",
+    );
+    let (yaml, outcome) = outcome(&text, &[]);
+    assert_eq!(yaml.warnings, []);
+    let Exports::Known(exports) = &outcome.config.destinations[0].exports else { panic!("{outcome:?}") };
+    let retry = &exports.logs.as_ref().expect("a way").retry;
+    assert_eq!((retry.initial_backoff.as_millis(), retry.max_backoff.as_millis()), (1, 1));
+}
+
+#[test]
+fn what_was_written_for_one_host_is_not_sent_to_another() {
+    let metrics = ("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "https://other:4317");
+    insta::assert_snapshot!(told_with(PUBLISHED, &[metrics]), @"
+    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT is set, so headers, TLS and whatever else is set here for another host do not count for a signal whose endpoint is set beside the file; set them there as well
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: https://other:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+    let (_, outcome) = outcome(PUBLISHED, &[metrics]);
+    let Exports::Known(exports) = &outcome.config.destinations[0].exports else { panic!("{outcome:?}") };
+    for signal in Signal::ALL {
+        let export = exports.of(signal).as_ref().expect("a way");
+        let (protocol, headers) =
+            if signal == Signal::Metrics { (Protocol::Grpc, 0) } else { (Protocol::Http, 1) };
+        assert_eq!((export.protocol, export.headers.len()), (protocol, headers), "{signal}");
+    }
+}
+
+#[test]
+fn an_absent_file_is_dispensable_where_variables_say_where_to_send() {
+    for (name, text, is) in [
+        ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://x:1", true),
+        ("ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT", "http://x:1", true),
+        ("ROTEL_EXPORTERS", "a:otlp", true),
+        ("ROTEL_OTLP_EXPORTER_ENDPOINT", "\"\"", false),
+        ("ROTEL_OTLP_EXPORTER_PROTOCOL", "http", false),
+    ] {
+        assert_eq!(is_dispensable(&variables(&[(name, text)])), is, "{name}");
+    }
+}
+
+#[test]
+fn what_is_set_beside_the_file_wins_over_its_special_forms_and_siblings() {
+    let text = published("    compression: gzip\n", "    traces_endpoint: http://t/x\n    tls: {ca_file: /ca.pem}\n    auth: {authenticator: basicauth}\n    retry_on_failure: {max_interval: 3s}\n")
+        .replace("  batch:\n", "  batch: {send_batch_max_size: 7}\n")
+        .replace("[otlphttp]\n    logs", "[otlphttp, otlphttp/b]\n    logs")
+        .replace("service:\n", "  otlphttp/b: {endpoint: 'http://b:1'}\nextensions:\n  basicauth: {client_auth: {username: me, password: x}}\nservice:\n  telemetry: {logs: {level: debug}}\n");
+    let left = |given: &[(&str, &str)]| {
+        let (all, _) = outcome(&text, &[]);
+        let (yaml, _) = outcome(&text, given);
+        let names = all.variables.into_keys().filter(|name| !yaml.variables.contains_key(name));
+        names.collect::<Vec<_>>().join(" ")
+    };
+    insta::assert_snapshot!(left(&[("ROTEL_EXPORTER_OTLPHTTP_ENDPOINT", "http://y:1")]), @"ROTEL_EXPORTER_OTLPHTTP_ENDPOINT ROTEL_EXPORTER_OTLPHTTP_TRACES_ENDPOINT");
+    insta::assert_snapshot!(left(&[("ROTEL_EXPORTER_OTLPHTTP_TLS_CA_PEM", "x")]), @"ROTEL_EXPORTER_OTLPHTTP_TLS_CA_FILE");
+    insta::assert_snapshot!(left(&[("ROTEL_EXPORTER_OTLPHTTP_CUSTOM_HEADERS", "a=b")]), @"ROTEL_EXPORTER_OTLPHTTP_AUTHENTICATOR ROTEL_EXPORTER_OTLPHTTP_BASIC_AUTH_PASSWORD ROTEL_EXPORTER_OTLPHTTP_BASIC_AUTH_USERNAME ROTEL_EXPORTER_OTLPHTTP_CUSTOM_HEADERS");
+    insta::assert_snapshot!(left(&[("ROTEL_BATCH_MAX_SIZE", "9"), ("RUST_LOG", "warn")]), @"ROTEL_LOGS_BATCH_MAX_SIZE ROTEL_LOG_LEVEL ROTEL_METRICS_BATCH_MAX_SIZE ROTEL_TRACES_BATCH_MAX_SIZE");
+    insta::assert_snapshot!(left(&[("ROTEL_EXPORTER_RETRY_MAX_BACKOFF", "9s")]), @"ROTEL_EXPORTER_OTLPHTTP_RETRY_MAX_BACKOFF");
+}
+
+#[test]
+fn what_counts_for_all_and_was_written_for_some_is_told() {
+    let text =
+        published("  decouple:\n", "  resource/x: {attributes: [{key: team, value: a, action: upsert}]}\n")
+            .replace(
+                "[batch, decouple]\n      exporters: [otlphttp]\n    logs",
+                "[batch, resource/x]\n      exporters: [otlphttp]\n    logs",
+            )
+            .replace("decouple]", "batch]");
+    insta::assert_snapshot!(told(&text), @"
+    warning: collector.yaml:10: processors.resource/x: it is not in every pipeline, and what it sets is set on everything here; name it in all of them
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
+    let receivers = published("receivers:\n", "receivers:\n  otlp/b: {protocols: {grpc: {endpoint: 'localhost:5317'}, http: {endpoint: 'localhost:4318'}}}\n")
+        .replace("receivers: [otlp]\n      processors: [batch, decouple]\n      exporters: [otlphttp]\n    logs", "receivers: [otlp/b]\n      processors: [batch, decouple]\n      exporters: [otlphttp]\n    logs");
+    insta::assert_snapshot!(told(&receivers), @"
+    warning: collector.yaml:2: receivers.otlp/b.protocols.grpc.endpoint: it replaces what collector.yaml:6: receivers.otlp.protocols.grpc.endpoint says, because there is one of it here; write the same in both
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
 }
