@@ -22,7 +22,7 @@ LAYER_TOOLS := target/layer/tools
 LAYER_PATH := $(abspath $(LAYER_TOOLS)/bin):$(abspath $(dir $(CARGO_CYCLONEDX))):$(PATH)
 ARCH ?= amd64
 
-.PHONY: build demo startup test faults bench-logs layer layer-demo layer-reproduced image publish e2e soak otelcol guide templates \
+.PHONY: build demo startup test faults bench-logs fleet layer layer-demo layer-reproduced image publish e2e soak otelcol guide templates \
 	workflows check audit clean
 
 ## The release binary.
@@ -50,6 +50,11 @@ faults: build
 ## What parsing and encoding log lines costs, beside plain parsing of the same bytes, against its target.
 bench-logs:
 	$(CARGO) bench --locked --package rotel-core --bench logs
+
+## What each flush strategy costs a fleet of 1,000 environments, simulated; README has the table.
+fleet:
+	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
+	$(SANDBOX) fleet
 
 ## Publishes the layer's zips with the AWS CLI; REGIONS="…", ARCHS="…", LAYER_PREFIX=… choose, DRY_RUN=1 only prints.
 publish:

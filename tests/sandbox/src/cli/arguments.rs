@@ -1,11 +1,12 @@
 //! What the command is asked for.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use lambda_sandbox::collector::Protocol;
 
-use super::bench;
+use super::{bench, fleet};
 
 pub(crate) const HELP: &str = "\
 Runs a Lambda extension in an emulated execution environment, with an OTLP collector for it to send to.
@@ -19,6 +20,9 @@ usage:
   lambda-sandbox bench startup --extension PATH [--runs N]
       The time from exec to the first /next, without secrets and with three that AWS takes 300 ms to answer for;
       fails if they add more than 1 ms to the median.
+  lambda-sandbox fleet [options]
+      What each flush strategy costs a fleet, simulated in virtual time: requests and bytes at the backend, age of the
+      data, time and dollars billed on top of the functions.
 
 options:
   --extension PATH      the extension's executable; its file name is its name
@@ -33,7 +37,18 @@ options:
   --timeout MS          the function's timeout (default 15000)
   --memory MB           the function's memory, as it is told (default 128)
   --json                AWS_LAMBDA_LOG_FORMAT=JSON
-  --runs N              how many runs of each kind are measured (default 20)";
+  --runs N              how many runs of each kind are measured (default 20)
+
+options of fleet:
+  --environments N      1 to 100000 (default 1000)
+  --arrivals poisson|in-step|bursts
+                        how invocations come, the same in each environment (default: a choice of loads)
+  --every MS            how far apart they are in the mean, in each environment
+  --for S               how long they come (default 1200)
+  --function MS         how long the function takes (default 100)
+  --memory MB           the function's memory (default 128)
+  --round-trip MS       to the endpoint and back (default 20)
+  --seed N              of all chance (default 1)";
 
 /// What to do.
 #[derive(Debug, PartialEq)]
@@ -41,6 +56,7 @@ pub(crate) enum Request {
     Help,
     Run(Arguments),
     BenchStartup(bench::Arguments),
+    Fleet(fleet::Arguments),
 }
 
 /// A session to run.
@@ -62,9 +78,9 @@ pub(crate) struct Arguments {
 /// What is wrong with the arguments.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum ArgumentError {
-    #[error("no command; write \"demo\", \"run\" or \"bench\"")]
+    #[error("no command; write \"demo\", \"run\", \"bench\" or \"fleet\"")]
     NoCommand,
-    #[error("{0:?}: no such command; write \"demo\", \"run\" or \"bench\"")]
+    #[error("{0:?}: no such command; write \"demo\", \"run\", \"bench\" or \"fleet\"")]
     UnknownCommand(String),
     #[error("bench: what is to be measured is missing; write \"bench startup\"")]
     NoBench,
@@ -76,6 +92,8 @@ pub(crate) enum ArgumentError {
     NoValue(String),
     #[error("{option}: {value:?} is not {wanted}")]
     BadValue { option: String, value: String, wanted: &'static str },
+    #[error("{option}: write a number from {least} to {most}")]
+    OutOfRange { option: String, least: u32, most: u32 },
     #[error("--extension: missing; give the path of the extension's executable")]
     NoExtension,
 }
@@ -91,6 +109,7 @@ impl Arguments {
             Some("demo") => true,
             Some("run") => false,
             Some("bench") => return bench(arguments),
+            Some("fleet") => return fleet(arguments),
             Some("help") => return Ok(Request::Help),
             Some(other) => return Err(ArgumentError::UnknownCommand(other.to_owned())),
             None => return Err(ArgumentError::NoCommand),
@@ -160,6 +179,30 @@ fn bench(mut arguments: impl Iterator<Item = String>) -> Result<Request, Argumen
     Ok(Request::BenchStartup(parsed))
 }
 
+fn fleet(mut arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
+    let mut parsed = fleet::Arguments::default();
+    while let Some(option) = arguments.next() {
+        let (option, attached) = split(option);
+        let mut value =
+            || attached.clone().or_else(|| arguments.next()).ok_or(ArgumentError::NoValue(option.clone()));
+        let model = &mut parsed.model;
+        match option.as_str() {
+            "--environments" => model.environments = within(&option, value()?, 1..=100_000)?,
+            "--arrivals" => parsed.pattern = Some(pattern(&option, value()?)?),
+            "--every" => parsed.mean_gap = Some(milliseconds(&option, value()?)?),
+            "--for" => {
+                model.span = Duration::from_secs(within(&option, value()?, 1..=1_000_000)?.into());
+            }
+            "--function" => model.function = milliseconds(&option, value()?)?,
+            "--memory" => model.memory_mb = within(&option, value()?, 128..=10_240)?,
+            "--round-trip" => model.round_trip = milliseconds(&option, value()?)?,
+            "--seed" => model.seed = number(&option, value()?)?,
+            _ => return Err(ArgumentError::UnknownOption(option)),
+        }
+    }
+    Ok(Request::Fleet(parsed))
+}
+
 /// `--option=value` is as good as `--option value`.
 fn split(option: String) -> (String, Option<String>) {
     match option.split_once('=') {
@@ -173,6 +216,29 @@ fn number<N: std::str::FromStr>(option: &str, value: String) -> Result<N, Argume
         option: option.to_owned(),
         value,
         wanted: "a whole number",
+    })
+}
+
+/// A whole number that has to lie somewhere.
+fn within(option: &str, value: String, range: RangeInclusive<u32>) -> Result<u32, ArgumentError> {
+    let number = number(option, value)?;
+    if range.contains(&number) {
+        return Ok(number);
+    }
+    let (least, most) = range.into_inner();
+    Err(ArgumentError::OutOfRange { option: option.to_owned(), least, most })
+}
+
+/// A number of milliseconds that is not zero: time has to pass.
+fn milliseconds(option: &str, value: String) -> Result<Duration, ArgumentError> {
+    within(option, value, 1..=u32::MAX).map(|number| Duration::from_millis(number.into()))
+}
+
+fn pattern(option: &str, value: String) -> Result<fleet::Pattern, ArgumentError> {
+    fleet::Pattern::named(&value).ok_or_else(|| ArgumentError::BadValue {
+        option: option.to_owned(),
+        value,
+        wanted: "poisson, in-step or bursts",
     })
 }
 
@@ -213,11 +279,13 @@ mod tests {
     #[test]
     fn faults_name_the_option_and_what_it_wants() {
         for (line, error) in [
-            ("", r#"no command; write "demo", "run" or "bench""#),
-            ("walk", r#""walk": no such command; write "demo", "run" or "bench""#),
+            ("", r#"no command; write "demo", "run", "bench" or "fleet""#),
+            ("walk", r#""walk": no such command; write "demo", "run", "bench" or "fleet""#),
             ("bench", r#"bench: what is to be measured is missing; write "bench startup""#),
             ("bench beauty", r#"bench "beauty": no such figures; write "bench startup""#),
             ("bench startup --runs 3", "--extension: missing; give the path of the extension's executable"),
+            ("fleet --environments 0", "--environments: write a number from 1 to 100000"),
+            ("fleet --arrivals rain", r#"--arrivals: "rain" is not poisson, in-step or bursts"#),
             ("bench startup --json", r#""--json": no such option"#),
             ("demo", "--extension: missing; give the path of the extension's executable"),
             ("run --extension", "--extension: a value is missing"),

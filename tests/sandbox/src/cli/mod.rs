@@ -7,6 +7,7 @@ use arguments::{Arguments, Request};
 mod account;
 mod arguments;
 mod bench;
+mod fleet;
 mod session;
 
 /// Runs the command with these arguments.
@@ -14,6 +15,10 @@ pub(crate) async fn main(arguments: Vec<String>) -> ExitCode {
     match Arguments::parse(arguments) {
         Ok(Request::Run(arguments)) => ended(session::run(&arguments).await),
         Ok(Request::BenchStartup(arguments)) => ended(bench::startup(&arguments).await),
+        Ok(Request::Fleet(arguments)) => {
+            fleet::run(&arguments);
+            ExitCode::SUCCESS
+        }
         Ok(Request::Help) => {
             account::say(arguments::HELP);
             ExitCode::SUCCESS
