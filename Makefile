@@ -20,9 +20,10 @@ CARGO_CYCLONEDX_VERSION := 0.5.9
 CARGO_CYCLONEDX := target/tools/bin/cargo-cyclonedx
 LAYER_TOOLS := target/layer/tools
 LAYER_PATH := $(abspath $(LAYER_TOOLS)/bin):$(abspath $(dir $(CARGO_CYCLONEDX))):$(PATH)
+BASELINE := tests/bench/baseline-$(shell uname -m).json
 ARCH ?= amd64
 
-.PHONY: build demo startup test faults bench-logs fleet layer layer-demo layer-reproduced image publish e2e soak otelcol guide templates \
+.PHONY: build demo startup test faults gates bench-logs fleet layer layer-demo layer-reproduced image publish e2e soak otelcol guide templates \
 	workflows check audit clean
 
 ## The release binary.
@@ -50,6 +51,13 @@ faults: build
 ## What parsing and encoding log lines costs, beside plain parsing of the same bytes, against its target.
 bench-logs:
 	$(CARGO) bench --locked --package rotel-core --bench logs
+
+## Instructions, allocations and bytes that must not grow by more than 3 %, held against what was accepted. Needs valgrind.
+## ACCEPT=1 accepts what it measures.
+gates: build
+	$(CARGO) build --locked --release --package rotel-core --example paths
+	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
+	$(SANDBOX) gates --extension $(EXTENSION) --paths target/release/examples/paths --baseline $(BASELINE) $(if $(ACCEPT),--accept)
 
 ## What each flush strategy costs a fleet of 1,000 environments, simulated; README has the table.
 fleet:

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lambda_sandbox::collector::Protocol;
 
-use super::{bench, fleet};
+use super::{bench, fleet, gates};
 
 pub(crate) const HELP: &str = "\
 Runs a Lambda extension in an emulated execution environment, with an OTLP collector for it to send to.
@@ -23,6 +23,8 @@ usage:
   lambda-sandbox fleet [options]
       What each flush strategy costs a fleet, simulated in virtual time: requests and bytes at the backend, age of the
       data, time and dollars billed on top of the functions.
+  lambda-sandbox gates --extension PATH --paths PATH --baseline FILE [--accept]
+      Instructions, allocations and bytes that must not grow, by valgrind, held against a baseline.
 
 options:
   --extension PATH      the extension's executable; its file name is its name
@@ -38,6 +40,9 @@ options:
   --memory MB           the function's memory, as it is told (default 128)
   --json                AWS_LAMBDA_LOG_FORMAT=JSON
   --runs N              how many runs of each kind are measured (default 20)
+  --paths PATH          the example `paths` of rotel-core, built
+  --baseline FILE       the figures that were accepted
+  --accept              accepts the figures that are measured
 
 options of fleet:
   --environments N      1 to 100000 (default 1000)
@@ -57,6 +62,7 @@ pub(crate) enum Request {
     Run(Arguments),
     BenchStartup(bench::Arguments),
     Fleet(fleet::Arguments),
+    Gates(gates::Arguments),
 }
 
 /// A session to run.
@@ -78,9 +84,9 @@ pub(crate) struct Arguments {
 /// What is wrong with the arguments.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum ArgumentError {
-    #[error("no command; write \"demo\", \"run\", \"bench\" or \"fleet\"")]
+    #[error("no command; write \"demo\", \"run\", \"bench\", \"fleet\" or \"gates\"")]
     NoCommand,
-    #[error("{0:?}: no such command; write \"demo\", \"run\", \"bench\" or \"fleet\"")]
+    #[error("{0:?}: no such command; write \"demo\", \"run\", \"bench\", \"fleet\" or \"gates\"")]
     UnknownCommand(String),
     #[error("bench: what is to be measured is missing; write \"bench startup\"")]
     NoBench,
@@ -94,6 +100,8 @@ pub(crate) enum ArgumentError {
     BadValue { option: String, value: String, wanted: &'static str },
     #[error("{option}: write a number from {least} to {most}")]
     OutOfRange { option: String, least: u32, most: u32 },
+    #[error("{0}: missing; give a path")]
+    NoPath(&'static str),
     #[error("--extension: missing; give the path of the extension's executable")]
     NoExtension,
 }
@@ -110,6 +118,7 @@ impl Arguments {
             Some("run") => false,
             Some("bench") => return bench(arguments),
             Some("fleet") => return fleet(arguments),
+            Some("gates") => return gates(arguments),
             Some("help") => return Ok(Request::Help),
             Some(other) => return Err(ArgumentError::UnknownCommand(other.to_owned())),
             None => return Err(ArgumentError::NoCommand),
@@ -177,6 +186,32 @@ fn bench(mut arguments: impl Iterator<Item = String>) -> Result<Request, Argumen
         return Err(ArgumentError::NoExtension);
     }
     Ok(Request::BenchStartup(parsed))
+}
+
+fn gates(mut arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
+    let [mut extension, mut paths, mut baseline] = [const { PathBuf::new() }; 3];
+    let mut accept = false;
+    while let Some(option) = arguments.next() {
+        let (option, attached) = split(option);
+        let mut value =
+            || attached.clone().or_else(|| arguments.next()).ok_or(ArgumentError::NoValue(option.clone()));
+        match option.as_str() {
+            "--extension" => extension = value()?.into(),
+            "--paths" => paths = value()?.into(),
+            "--baseline" => baseline = value()?.into(),
+            "--accept" => accept = true,
+            _ => return Err(ArgumentError::UnknownOption(option)),
+        }
+    }
+    if extension.as_os_str().is_empty() {
+        return Err(ArgumentError::NoExtension);
+    }
+    for (name, path) in [("--paths", &paths), ("--baseline", &baseline)] {
+        if path.as_os_str().is_empty() {
+            return Err(ArgumentError::NoPath(name));
+        }
+    }
+    Ok(Request::Gates(gates::Arguments { extension, paths, baseline, accept }))
 }
 
 fn fleet(mut arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
@@ -279,13 +314,14 @@ mod tests {
     #[test]
     fn faults_name_the_option_and_what_it_wants() {
         for (line, error) in [
-            ("", r#"no command; write "demo", "run", "bench" or "fleet""#),
-            ("walk", r#""walk": no such command; write "demo", "run", "bench" or "fleet""#),
+            ("", r#"no command; write "demo", "run", "bench", "fleet" or "gates""#),
+            ("walk", r#""walk": no such command; write "demo", "run", "bench", "fleet" or "gates""#),
             ("bench", r#"bench: what is to be measured is missing; write "bench startup""#),
             ("bench beauty", r#"bench "beauty": no such figures; write "bench startup""#),
             ("bench startup --runs 3", "--extension: missing; give the path of the extension's executable"),
             ("fleet --environments 0", "--environments: write a number from 1 to 100000"),
             ("fleet --arrivals rain", r#"--arrivals: "rain" is not poisson, in-step or bursts"#),
+            ("gates --extension x --paths y", "--baseline: missing; give a path"),
             ("bench startup --json", r#""--json": no such option"#),
             ("demo", "--extension: missing; give the path of the extension's executable"),
             ("run --extension", "--extension: a value is missing"),
