@@ -22,9 +22,10 @@ LAYER_TOOLS := target/layer/tools
 LAYER_PATH := $(abspath $(LAYER_TOOLS)/bin):$(abspath $(dir $(CARGO_CYCLONEDX))):$(PATH)
 BASELINE := tests/bench/baseline-$(shell uname -m).json
 ARCH ?= amd64
+LAYER_ZIP := layer/dist/rotel-extension-$(ARCH).zip
 
-.PHONY: build demo startup test faults gates bench-logs fleet layer layer-demo layer-reproduced image publish e2e soak otelcol guide templates \
-	workflows check audit clean
+.PHONY: build demo startup bench test faults bench-logs gates fleet layer layer-demo layer-reproduced image publish e2e soak otelcol \
+	guide templates workflows check audit clean
 
 ## The release binary.
 build:
@@ -39,6 +40,15 @@ demo: build
 startup: build
 	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
 	$(SANDBOX) bench startup --extension $(EXTENSION)
+
+## What the extension costs, beside one that does nothing: each figure against its target. On a machine at rest; takes
+## about half an hour. AGAINST=PATH measures another extension beside it, RUNS=N how often.
+bench: build
+	@# Optimized, for the collector's time is part of some figures; but not as for people, which takes minutes more.
+	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+		$(CARGO) build --locked --release --package lambda-sandbox --bins
+	target/release/lambda-sandbox bench --extension $(EXTENSION) $(if $(RUNS),--runs $(RUNS)) \
+		$(if $(wildcard $(LAYER_ZIP)),--zip $(LAYER_ZIP)) $(if $(AGAINST),--against $(AGAINST))
 
 ## All tests.
 test:

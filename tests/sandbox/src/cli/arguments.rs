@@ -17,6 +17,8 @@ usage:
       function emitted did not reach the collector exactly once.
   lambda-sandbox run --extension PATH [options]
       The same with your function, your events and your settings.
+  lambda-sandbox bench --extension PATH [--runs N] [--against PATH [--against-env K=V]...] [--zip PATH] [--gate]
+      What an extension costs, beside one that does nothing and any other, each figure against its target.
   lambda-sandbox bench startup --extension PATH [--runs N]
       The time from exec to the first /next, without secrets and with three that AWS takes 300 ms to answer for;
       fails if they add more than 1 ms to the median.
@@ -40,6 +42,10 @@ options:
   --memory MB           the function's memory, as it is told (default 128)
   --json                AWS_LAMBDA_LOG_FORMAT=JSON
   --runs N              how many runs of each kind are measured (default 20)
+  --against PATH        another extension, to measure beside it
+  --against-env K=V     a variable for that one; {endpoint} and {ca} in it are the endpoint and its certificate in PEM
+  --zip PATH            the zip that is published
+  --gate                missed targets are a failure
   --paths PATH          the example `paths` of rotel-core, built
   --baseline FILE       the figures that were accepted
   --accept              accepts the figures that are measured
@@ -60,7 +66,8 @@ options of fleet:
 pub(crate) enum Request {
     Help,
     Run(Arguments),
-    BenchStartup(bench::Arguments),
+    Bench(bench::Arguments),
+    BenchStartup(bench::startup::Arguments),
     Fleet(fleet::Arguments),
     Gates(gates::Arguments),
 }
@@ -88,9 +95,7 @@ pub(crate) enum ArgumentError {
     NoCommand,
     #[error("{0:?}: no such command; write \"demo\", \"run\", \"bench\", \"fleet\" or \"gates\"")]
     UnknownCommand(String),
-    #[error("bench: what is to be measured is missing; write \"bench startup\"")]
-    NoBench,
-    #[error("bench {0:?}: no such figures; write \"bench startup\"")]
+    #[error("bench {0:?}: no such figures; write \"bench\" for all, or \"bench startup\"")]
     UnknownBench(String),
     #[error("{0:?}: no such option")]
     UnknownOption(String),
@@ -165,27 +170,37 @@ impl Arguments {
     }
 }
 
-fn bench(mut arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
-    match arguments.next() {
-        Some(what) if what == "startup" => {}
-        Some(other) => return Err(ArgumentError::UnknownBench(other)),
-        None => return Err(ArgumentError::NoBench),
-    }
-    let mut parsed = bench::Arguments { extension: PathBuf::new(), runs: 20 };
+fn bench(arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
+    let mut arguments = arguments.peekable();
+    let startup = match arguments.peek().map(String::as_str) {
+        Some("startup") => arguments.next().is_some(),
+        Some(option) if option.starts_with('-') => false,
+        Some(other) => return Err(ArgumentError::UnknownBench(other.to_owned())),
+        None => false,
+    };
+    let mut parsed = bench::Arguments { runs: 20, ..bench::Arguments::default() };
     while let Some(option) = arguments.next() {
         let (option, attached) = split(option);
         let mut value =
             || attached.clone().or_else(|| arguments.next()).ok_or(ArgumentError::NoValue(option.clone()));
-        match option.as_str() {
-            "--extension" => parsed.extension = value()?.into(),
-            "--runs" => parsed.runs = number(&option, value()?)?,
+        match (option.as_str(), startup) {
+            ("--extension", _) => parsed.extension = value()?.into(),
+            ("--runs", _) => parsed.runs = number(&option, value()?)?,
+            ("--against", false) => parsed.against = Some(value()?.into()),
+            ("--against-env", false) => parsed.against_variables.push(variable(&option, value()?)?),
+            ("--zip", false) => parsed.zip = Some(value()?.into()),
+            ("--gate", false) => parsed.gate = true,
             _ => return Err(ArgumentError::UnknownOption(option)),
         }
     }
     if parsed.extension.as_os_str().is_empty() {
         return Err(ArgumentError::NoExtension);
     }
-    Ok(Request::BenchStartup(parsed))
+    if startup {
+        let bench::Arguments { extension, runs, .. } = parsed;
+        return Ok(Request::BenchStartup(bench::startup::Arguments { extension, runs }));
+    }
+    Ok(Request::Bench(parsed))
 }
 
 fn gates(mut arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
@@ -316,8 +331,9 @@ mod tests {
         for (line, error) in [
             ("", r#"no command; write "demo", "run", "bench", "fleet" or "gates""#),
             ("walk", r#""walk": no such command; write "demo", "run", "bench", "fleet" or "gates""#),
-            ("bench", r#"bench: what is to be measured is missing; write "bench startup""#),
-            ("bench beauty", r#"bench "beauty": no such figures; write "bench startup""#),
+            ("bench", "--extension: missing; give the path of the extension's executable"),
+            ("bench beauty", r#"bench "beauty": no such figures; write "bench" for all, or "bench startup""#),
+            ("bench startup --gate", r#""--gate": no such option"#),
             ("bench startup --runs 3", "--extension: missing; give the path of the extension's executable"),
             ("fleet --environments 0", "--environments: write a number from 1 to 100000"),
             ("fleet --arrivals rain", r#"--arrivals: "rain" is not poisson, in-step or bursts"#),

@@ -16,7 +16,8 @@ mod valgrind;
 pub(crate) async fn main(arguments: Vec<String>) -> ExitCode {
     match Arguments::parse(arguments) {
         Ok(Request::Run(arguments)) => ended(session::run(&arguments).await),
-        Ok(Request::BenchStartup(arguments)) => ended(bench::startup(&arguments).await),
+        Ok(Request::BenchStartup(arguments)) => ended(bench::startup::run(&arguments).await),
+        Ok(Request::Bench(arguments)) => ended(bench::run(&arguments).await),
         Ok(Request::Gates(arguments)) => ended(gates::run(&arguments).await),
         Ok(Request::Fleet(arguments)) => {
             fleet::run(&arguments);
