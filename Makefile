@@ -42,7 +42,7 @@ startup: build
 	$(SANDBOX) bench startup --extension $(EXTENSION)
 
 ## What the extension costs, beside one that does nothing: each figure against its target. On a machine at rest; takes
-## about half an hour. AGAINST=PATH measures another extension beside it, RUNS=N how often.
+## ten minutes. AGAINST=PATH measures another extension beside it, RUNS=N says how often.
 bench: build
 	@# Optimized, for the collector's time is part of some figures; but not as for people, which takes minutes more.
 	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \

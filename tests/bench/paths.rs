@@ -38,8 +38,11 @@ const UNCUT: Limits = Limits { items: 8192, bytes: 4 * 1024 * 1024 };
 /// A path with its input: each call is one time; the answer is what must not be optimized away.
 type Path = Box<dyn FnMut() -> usize>;
 
-/// Each path and how it is prepared.
-const PATHS: [(&str, fn() -> Path); 5] =
+/// How a path comes to its input.
+type Prepare = fn() -> Path;
+
+/// Each path by its name.
+const PATHS: [(&str, Prepare); 5] =
     [("parse", parse), ("splice", splice), ("cut", cut), ("encode", encode), ("invocation", invocation)];
 
 fn main() -> ExitCode {

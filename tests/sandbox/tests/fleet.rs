@@ -1,7 +1,5 @@
 //! README's table of what each strategy costs a fleet is what the command prints.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
-
 use std::fs;
 use std::process::Command;
 

@@ -83,13 +83,13 @@ mod tests {
         let figure = |values: &[f64]| {
             let Figure { lower_quartile, median, upper_quartile, p95, .. } =
                 Figure::of(values.to_vec()).unwrap();
-            [lower_quartile, median, upper_quartile, p95]
+            [lower_quartile, median, upper_quartile, p95].map(|value| value.to_string()).join(" ")
         };
         assert!(Figure::of(Vec::new()).is_none());
-        assert_eq!(figure(&[7.0]), [7.0; 4]);
-        assert_eq!(figure(&[4.0, 1.0, 3.0, 2.0]), [1.0, 2.5, 3.0, 4.0]);
+        assert_eq!(figure(&[7.0]), "7 7 7 7");
+        assert_eq!(figure(&[4.0, 1.0, 3.0, 2.0]), "1 2.5 3 4");
         let hundred: Vec<f64> = (1..=100).rev().map(f64::from).collect();
-        assert_eq!(figure(&hundred), [25.0, 50.5, 75.0, 95.0]);
+        assert_eq!(figure(&hundred), "25 50.5 75 95");
     }
 
     #[test]

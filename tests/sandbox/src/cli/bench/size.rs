@@ -48,6 +48,6 @@ mod tests {
 
     #[test]
     fn what_says_nothing_new_takes_little_room() {
-        assert!(deflated(&[7; 100_000]).unwrap() < 1_000);
+        assert!(deflated(&vec![7; 100_000]).unwrap() < 1_000);
     }
 }

@@ -13,8 +13,9 @@ use super::model::{Load, Model, Outcome};
 const EPOCH: Duration = Duration::from_hours(1_000_000);
 /// What a function's durations differ by from their mean, to either side.
 const SPREAD: f64 = 0.2;
-/// Platform: an environment that nobody asks for ends after some minutes; how many is not told.
-const IDLE: [Duration; 2] = [Duration::from_mins(5), Duration::from_mins(7)];
+/// Platform: an environment that nobody asks for ends after some minutes; how many is not told. From 5 to 7 here.
+const IDLE_LEAST: Duration = Duration::from_mins(5);
+const IDLE_DIFFERS_BY: Duration = Duration::from_mins(2);
 
 /// An environment that may end and begin again.
 pub(super) struct Environment<'a> {
@@ -48,7 +49,7 @@ impl<'a> Environment<'a> {
                 self.end(ends_at);
             }
             free_at = self.invoke(start);
-            ends_at = free_at + IDLE[0] + (IDLE[1] - IDLE[0]).mul_f64(self.rng.f64());
+            ends_at = free_at + IDLE_LEAST + IDLE_DIFFERS_BY.mul_f64(self.rng.f64());
         }
         self.end(ends_at);
     }
@@ -72,18 +73,18 @@ impl<'a> Environment<'a> {
                 }
             }
         }
-        let mut done = end + self.model.word + self.model.own;
+        let mut added = self.model.word + self.model.own;
         self.waiting.push(end);
         if flush_at_end {
             match beside {
                 // The SDK's part has left beside the function.
-                Beside::AtOnce => self.send_rest(done),
-                Beside::Every { .. } => self.send_all(done),
+                Beside::AtOnce => self.send_rest(end + added),
+                Beside::Every { .. } => self.send_all(end + added),
             }
-            done += self.model.round_trip;
+            added += self.model.round_trip;
         }
-        self.outcome.invoked(function, done - end);
-        done
+        self.outcome.invoked(function, added);
+        end + added
     }
 
     /// SHUTDOWN: nothing stays behind.

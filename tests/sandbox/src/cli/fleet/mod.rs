@@ -60,8 +60,8 @@ impl Arguments {
 pub(crate) fn run(arguments: &Arguments) {
     let model = &arguments.model;
     say(&format!(
-        "{} environments with {} MB for {}, a function of {}, {} to the endpoint and back; {} until the platform tells of the \
-         function's end, which every strategy waits for; seed {}:\n",
+        "{} environments with {} MB for {}; a function of {} that writes ten lines and makes ten spans; {} to the endpoint and \
+         back; {} until the platform tells of the function's end, which every strategy waits for; seed {}:\n",
         model.environments,
         model.memory_mb,
         text(model.span),

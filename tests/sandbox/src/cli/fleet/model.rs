@@ -26,7 +26,8 @@ pub(crate) struct Model {
     pub(crate) word: Duration,
     /// What the extension itself needs at the end.
     pub(crate) own: Duration,
-    /// What an SDK makes in an invocation, as it goes over the wire.
+    /// What an SDK makes in an invocation, as it goes over the wire. What waits for others is taken to compress no better
+    /// with them, which it does.
     pub(crate) sdk: Arrived,
     /// The same of the function's logs and the platform's events.
     pub(crate) platform: Arrived,
@@ -43,8 +44,9 @@ impl Default for Model {
             round_trip: Duration::from_millis(20),
             word: Duration::from_millis(25),
             own: Duration::from_millis(1),
-            sdk: Arrived { requests: 1, bytes: 1_000 },
-            platform: Arrived { requests: 2, bytes: 2_000 },
+            // Ten spans, and ten lines with the platform's counters, as the collector saw them of `bench`'s invocations.
+            sdk: Arrived { requests: 1, bytes: 650 },
+            platform: Arrived { requests: 2, bytes: 1_550 },
             seed: 1,
         }
     }
@@ -149,7 +151,7 @@ mod tests {
         assert_eq!(outcome.invocations, 100);
         // 25 + 1 + 20 ms, whatever fraction of a millisecond the function ends with.
         assert_eq!(outcome.billed, Duration::from_millis(46) * 100);
-        assert_eq!(outcome.backend.total(), Arrived { requests: 300, bytes: 300_000 });
+        assert_eq!(outcome.backend.total(), Arrived { requests: 300, bytes: 220_000 });
         let summary = model.summary(&outcome);
         // Half a round trip after the extension has begun to send.
         assert_eq!(
@@ -165,11 +167,11 @@ mod tests {
         let model = small();
         let outcome = model.run(PERIOD, every(1));
         let total = outcome.backend.total();
-        assert_eq!(total.bytes, 300_000);
+        assert_eq!(total.bytes, 220_000);
         // Five to seven periods of 15 to 20 s, each beside an invocation and at its end, and the last at the shutdown.
         assert!((30..=50).contains(&total.requests), "{total:?}");
-        let rounds = outcome.billed - Duration::from_millis(26) * 100;
-        assert!(rounds >= 5 * model.round_trip && rounds <= 7 * model.round_trip, "{rounds:?}");
+        let billed = |rounds| Duration::from_millis(26) * 100 + rounds * model.round_trip;
+        assert!((billed(5)..=billed(7)).contains(&outcome.billed), "{:?}", outcome.billed);
         assert!(model.summary(&outcome).median_age > Duration::from_secs(5));
     }
 
@@ -191,7 +193,7 @@ mod tests {
                     let load = Load { pattern, mean_gap: Duration::from_secs(seconds) };
                     let outcome = model.run(strategy, load);
                     let bytes = outcome.backend.total().bytes;
-                    assert_eq!(bytes, outcome.invocations * 3_000, "{strategy:?} {load:?}");
+                    assert_eq!(bytes, outcome.invocations * 2_200, "{strategy:?} {load:?}");
                 }
             }
         }
@@ -202,7 +204,7 @@ mod tests {
         let model = Model { span: Duration::from_hours(1), ..small() };
         // More rarely than an environment lives without: each invocation has one of its own.
         let outcome = model.run(PERIOD, every(1_000));
-        assert_eq!((outcome.invocations, outcome.backend.total().bytes), (4, 12_000));
+        assert_eq!((outcome.invocations, outcome.backend.total().bytes), (4, 8_800));
     }
 
     #[test]
