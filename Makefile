@@ -42,13 +42,15 @@ startup: build
 	$(SANDBOX) bench startup --extension $(EXTENSION)
 
 ## What the extension costs, beside one that does nothing: each figure against its target. On a machine at rest; takes
-## ten minutes. AGAINST=PATH measures another extension beside it, RUNS=N says how often.
+## ten minutes. AGAINST=PATH measures another extension beside it, RUNS=N says how often,
+## README=README.md writes the table there.
 bench: build
 	@# Optimized, for the collector's time is part of some figures; but not as for people, which takes minutes more.
 	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 		$(CARGO) build --locked --release --package lambda-sandbox --bins
 	target/release/lambda-sandbox bench --extension $(EXTENSION) $(if $(RUNS),--runs $(RUNS)) \
-		$(if $(wildcard $(LAYER_ZIP)),--zip $(LAYER_ZIP)) $(if $(AGAINST),--against $(AGAINST))
+		$(if $(wildcard $(LAYER_ZIP)),--zip $(LAYER_ZIP)) $(if $(AGAINST),--against $(AGAINST)) \
+		$(if $(README),--readme $(README))
 
 ## All tests.
 test:

@@ -17,7 +17,8 @@ usage:
       function emitted did not reach the collector exactly once.
   lambda-sandbox run --extension PATH [options]
       The same with your function, your events and your settings.
-  lambda-sandbox bench --extension PATH [--runs N] [--against PATH [--against-env K=V]...] [--zip PATH] [--gate]
+  lambda-sandbox bench --extension PATH [--runs N] [--against PATH [--against-env K=V]...] [--zip PATH] [--readme FILE]
+      [--gate]
       What an extension costs, beside one that does nothing and any other, each figure against its target.
   lambda-sandbox bench startup --extension PATH [--runs N]
       The time from exec to the first /next, without secrets and with three that AWS takes 300 ms to answer for;
@@ -45,6 +46,7 @@ options:
   --against PATH        another extension, to measure beside it
   --against-env K=V     a variable for that one; {endpoint} and {ca} in it are the endpoint and its certificate in PEM
   --zip PATH            the zip that is published
+  --readme FILE         writes the table into this text, between its marks
   --gate                missed targets are a failure
   --paths PATH          the example `paths` of rotel-core, built
   --baseline FILE       the figures that were accepted
@@ -189,6 +191,7 @@ fn bench(arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentErr
             ("--against", false) => parsed.against = Some(value()?.into()),
             ("--against-env", false) => parsed.against_variables.push(variable(&option, value()?)?),
             ("--zip", false) => parsed.zip = Some(value()?.into()),
+            ("--readme", false) => parsed.readme = Some(value()?.into()),
             ("--gate", false) => parsed.gate = true,
             _ => return Err(ArgumentError::UnknownOption(option)),
         }

@@ -22,6 +22,10 @@ pub(crate) mod startup;
 mod subject;
 mod table;
 
+/// Where the table stands in a text.
+const BEGIN: &str = "<!-- begin of the bench: make bench README=README.md writes it -->\n";
+const END: &str = "<!-- end of the bench -->\n";
+
 /// What to measure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arguments {
@@ -33,6 +37,8 @@ pub(crate) struct Arguments {
     pub(crate) against_variables: Vec<(String, String)>,
     /// The zip that is published.
     pub(crate) zip: Option<PathBuf>,
+    /// A text that the table is to be written into.
+    pub(crate) readme: Option<PathBuf>,
     /// Missed targets are a failure.
     pub(crate) gate: bool,
 }
@@ -58,6 +64,8 @@ pub(crate) enum BenchError {
     Stuck { path: PathBuf },
     #[error("no certificate could be made")]
     NoCertificate,
+    #[error("{}: there are no marks to write the table between", .path.display())]
+    NoPlace { path: PathBuf },
     #[error("{}: {source}", .path.display())]
     File { path: PathBuf, source: io::Error },
     #[error(
@@ -81,11 +89,26 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
     rows.extend(invocations::rows(&subjects, runs).await?);
     rows.extend(burst::rows(&subjects, runs).await?);
     rows.extend(size::rows(&subjects, arguments.zip.as_deref())?);
-    say(&format!(
+    let text = format!(
         "Medians of {runs} runs each, taking turns, and between what the middle half lies. Where instructions are counted, a \
-         share of a core changes nothing.\n"
-    ));
-    Ok(table::print(&subjects, &rows) || !arguments.gate)
+         share of a core changes nothing.\n\n{}",
+        table::text(&subjects, &rows)
+    );
+    say(&text);
+    if let Some(readme) = &arguments.readme {
+        let file = |source| BenchError::File { path: readme.clone(), source };
+        let old = std::fs::read_to_string(readme).map_err(file)?;
+        let new = with_table(&old, &text).ok_or_else(|| BenchError::NoPlace { path: readme.clone() })?;
+        std::fs::write(readme, new).map_err(file)?;
+    }
+    Ok(table::all_met(&rows) || !arguments.gate)
+}
+
+/// A text with the table between its marks.
+fn with_table(text: &str, table: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some([before, BEGIN, "\n", table, "\n", END, after].concat())
 }
 
 /// Ours, the floor under all, and the other.
@@ -109,4 +132,18 @@ fn subjects(arguments: &Arguments) -> Result<Vec<Subject>, BenchError> {
         subjects.push(Subject { variables, ..subject(&path.display().to_string(), path) });
     }
     Ok(subjects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_takes_the_place_of_the_one_before() {
+        let old = format!("a\n{BEGIN}old\n{END}b\n");
+        let new = with_table(&old, "new\n").unwrap();
+        assert_eq!(new, format!("a\n{BEGIN}\nnew\n\n{END}b\n"));
+        assert_eq!(with_table(&new, "new\n"), Some(new));
+        assert_eq!(with_table("a\n", "new\n"), None);
+    }
 }

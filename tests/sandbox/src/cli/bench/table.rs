@@ -2,7 +2,6 @@
 
 use super::figure::{Figure, Unit};
 use super::subject::Subject;
-use crate::cli::account::say;
 
 /// What is known of one extension in one row.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,8 +120,8 @@ impl Row {
     }
 }
 
-/// Prints all rows, in Markdown. The answer is whether every target was met.
-pub(crate) fn print(subjects: &[Subject], rows: &[Row]) -> bool {
+/// All rows in Markdown, and how many targets were met.
+pub(crate) fn text(subjects: &[Subject], rows: &[Row]) -> String {
     let names = subjects.iter().map(|subject| subject.label.clone());
     let head = [String::new()].into_iter().chain(names).chain(["target".to_owned(), String::new()]);
     let mut lines: Vec<Vec<String>> = vec![head.collect()];
@@ -133,19 +132,22 @@ pub(crate) fn print(subjects: &[Subject], rows: &[Row]) -> bool {
             of_column.map(|text| text.chars().count()).max().unwrap_or_default()
         })
         .collect();
-    for (number, line) in lines.iter().enumerate() {
+    let line = |line: &Vec<String>| {
         let padded = line.iter().zip(&widths).map(|(text, width)| format!("{text:width$}"));
-        say(&format!("| {} |", padded.collect::<Vec<_>>().join(" | ")));
-        if number == 0 {
-            let rules = widths.iter().map(|width| "-".repeat(width + 2));
-            say(&format!("|{}|", rules.collect::<Vec<_>>().join("|")));
-        }
-    }
-    let verdicts: Vec<Verdict> = rows.iter().map(Row::verdict).collect();
-    let count = |wanted| verdicts.iter().filter(|verdict| **verdict == wanted).count();
-    let (met, missed, unmeasured) = (count(Verdict::Met), count(Verdict::Missed), count(Verdict::Unmeasured));
-    say(&format!("\ntargets: {met} met, {missed} missed, {unmeasured} not measured"));
-    missed + unmeasured == 0
+        format!("| {} |\n", padded.collect::<Vec<_>>().join(" | "))
+    };
+    let mut table: Vec<String> = lines.iter().map(line).collect();
+    let rules = widths.iter().map(|width| "-".repeat(width + 2));
+    table.insert(1, format!("|{}|\n", rules.collect::<Vec<_>>().join("|")));
+    let count = |wanted| rows.iter().filter(|row| row.verdict() == wanted).count();
+    let [met, missed, unmeasured] = [Verdict::Met, Verdict::Missed, Verdict::Unmeasured].map(count);
+    table.push(format!("\nTargets: {met} met, {missed} missed, {unmeasured} not measured.\n"));
+    table.concat()
+}
+
+/// Whether every target was met.
+pub(crate) fn all_met(rows: &[Row]) -> bool {
+    rows.iter().all(|row| matches!(row.verdict(), Verdict::Untargeted | Verdict::Met))
 }
 
 #[cfg(test)]
