@@ -15,6 +15,7 @@ use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
+use rotel_core::budget::Budget;
 use rotel_core::buffer::Buffer;
 use rotel_core::chunk::{Chunk, Origin};
 use rotel_core::config;
@@ -89,7 +90,7 @@ fn encode() -> Path {
 /// All that an invocation with a few lines and spans goes through, up to the chunks of the requests.
 fn invocation() -> Path {
     let (lines, spans, rules) = (delivery(FEW), spans(FEW), rules());
-    let mut buffer = Buffer::new(8 * 1024 * 1024);
+    let mut buffer = Buffer::new(Budget::new(8 * 1024 * 1024, 1));
     Box::new(move || {
         buffer.invocation_begins();
         let spliced = spliced(&spans, &rules);
