@@ -20,10 +20,12 @@ CARGO_CYCLONEDX_VERSION := 0.5.9
 CARGO_CYCLONEDX := target/tools/bin/cargo-cyclonedx
 LAYER_TOOLS := target/layer/tools
 LAYER_PATH := $(abspath $(LAYER_TOOLS)/bin):$(abspath $(dir $(CARGO_CYCLONEDX))):$(PATH)
+BASELINE := tests/bench/baseline-$(shell uname -m).json
 ARCH ?= amd64
+LAYER_ZIP := layer/dist/rotel-extension-$(ARCH).zip
 
-.PHONY: build demo startup test faults bench-logs layer layer-demo layer-reproduced image publish e2e soak otelcol guide templates \
-	workflows check audit clean
+.PHONY: build demo startup bench test faults bench-logs gates fleet layer layer-demo layer-reproduced image publish e2e soak otelcol \
+	guide templates workflows check audit clean
 
 ## The release binary.
 build:
@@ -39,6 +41,17 @@ startup: build
 	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
 	$(SANDBOX) bench startup --extension $(EXTENSION)
 
+## What the extension costs, beside one that does nothing: each figure against its target. On a machine at rest; takes
+## ten minutes. AGAINST=PATH measures another extension beside it, RUNS=N says how often,
+## README=README.md writes the table there.
+bench: build
+	@# Optimized, for the collector's time is part of some figures; but not as for people, which takes minutes more.
+	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+		$(CARGO) build --locked --release --package lambda-sandbox --bins
+	target/release/lambda-sandbox bench --extension $(EXTENSION) $(if $(RUNS),--runs $(RUNS)) \
+		$(if $(wildcard $(LAYER_ZIP)),--zip $(LAYER_ZIP)) $(if $(AGAINST),--against $(AGAINST)) \
+		$(if $(README),--readme $(README))
+
 ## All tests.
 test:
 	$(CARGO) test --locked --workspace
@@ -50,6 +63,18 @@ faults: build
 ## What parsing and encoding log lines costs, beside plain parsing of the same bytes, against its target.
 bench-logs:
 	$(CARGO) bench --locked --package rotel-core --bench logs
+
+## Instructions, allocations and bytes that must not grow by more than 3 %, held against what was accepted. Needs valgrind.
+## ACCEPT=1 accepts what it measures.
+gates: build
+	$(CARGO) build --locked --release --package rotel-core --example paths
+	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
+	$(SANDBOX) gates --extension $(EXTENSION) --paths target/release/examples/paths --baseline $(BASELINE) $(if $(ACCEPT),--accept)
+
+## What each flush strategy costs a fleet of 1,000 environments, simulated; README has the table.
+fleet:
+	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
+	$(SANDBOX) fleet
 
 ## Publishes the layer's zips with the AWS CLI; REGIONS="…", ARCHS="…", LAYER_PREFIX=… choose, DRY_RUN=1 only prints.
 publish:

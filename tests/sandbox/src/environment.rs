@@ -146,7 +146,11 @@ impl Environment {
         for extension in &self.extensions {
             let Some(program) = &extension.program else { continue };
             let variables = variables::of_extension(&self.settings, self.ip, extension);
-            let mut command = Command::new(program);
+            let started = extension.wrapper.as_ref().map_or(program, |(wrapper, _)| wrapper);
+            let mut command = Command::new(started);
+            if let Some((_, arguments)) = &extension.wrapper {
+                command.args(arguments).arg(program);
+            }
             command.env_clear().envs(variables);
             let (journal, telemetry) = (self.journal.clone(), self.telemetry.clone());
             let (name, json) = (extension.name.clone(), self.settings.log_format == LogFormat::Json);
@@ -164,7 +168,7 @@ impl Environment {
             });
             let on_exit = move |exit| state.write(|state| state.extension_exited(generation, &name, exit));
             let process =
-                Process::spawn(command, on_line, on_exit).map_err(|source| spawn_error(program, source))?;
+                Process::spawn(command, on_line, on_exit).map_err(|source| spawn_error(started, source))?;
             self.handles().push(process.handle().clone());
             processes.extensions.push((extension.name.clone(), process));
         }

@@ -9,6 +9,8 @@ pub struct Extension {
     /// None: somebody else speaks for it.
     pub(crate) program: Option<PathBuf>,
     pub(crate) variables: Vec<(String, String)>,
+    /// A program with its arguments that is started in its place, and told its path.
+    pub(crate) wrapper: Option<(PathBuf, Vec<String>)>,
 }
 
 impl Extension {
@@ -16,12 +18,12 @@ impl Extension {
     pub fn binary(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Self { name, program: Some(path), variables: Vec::new() }
+        Self { name, program: Some(path), variables: Vec::new(), wrapper: None }
     }
 
     /// Nothing is started: a test speaks the Extensions API itself, under this name.
     pub fn external(name: impl Into<String>) -> Self {
-        Self { name: name.into(), program: None, variables: Vec::new() }
+        Self { name: name.into(), program: None, variables: Vec::new(), wrapper: None }
     }
 
     /// A variable of its environment, stronger than the sandbox's own. `{ip}` in it is replaced by the environment's
@@ -29,6 +31,18 @@ impl Extension {
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// Started by this program, which gets these arguments and then the extension's path, and becomes the extension
+    /// without a new process, as `valgrind` does.
+    #[must_use]
+    pub fn under<S: Into<String>>(
+        mut self,
+        program: impl Into<PathBuf>,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.wrapper = Some((program.into(), arguments.into_iter().map(Into::into).collect()));
         self
     }
 }

@@ -48,7 +48,8 @@
 //!   entered in the `ledger`, which is held against what the collector received.
 //!
 //! No wait in here polls: shared values are `board`s, which wake who waits at each change. Nothing of the extension is
-//! used, so that its mistakes find no mirror: facts are AWS's and OTLP's, decoding is `opentelemetry-proto`'s.
+//! used, so that its mistakes find no mirror: facts are AWS's and OTLP's, decoding is `opentelemetry-proto`'s. Only the
+//! command's `fleet` computes with the extension's own cadence.
 //!
 //! What is simpler than Lambda: CPU shares and memory limits are not enforced, a frozen process's monotonic clock goes
 //! on, and a snapshot is restored into the processes that it was taken of.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
@@ -124,6 +125,12 @@ impl Handle {
     /// The most that it has ever occupied. Nothing, once it has ended.
     pub(crate) fn peak_resident_bytes(&self) -> Option<u64> {
         self.memory("VmHWM:")
+    }
+
+    /// The CPU time of all its threads, those that have ended among them, to the nanosecond. Nothing, once it has ended.
+    pub(crate) fn cpu_time(&self) -> Option<Duration> {
+        let time = clock_gettime(clock_getcpuclockid(self.pid).ok()?).ok()?;
+        Some(Duration::from(time))
     }
 
     fn memory(&self, field: &str) -> Option<u64> {

@@ -66,3 +66,20 @@ fn figures_of_an_extension_that_fetches_nothing_are_none() {
     assert_eq!(bench.status.code(), Some(1), "{}", text(&bench));
     assert!(text(&bench).contains("it did not fetch its secrets"), "{}", text(&bench));
 }
+
+#[test]
+fn a_bench_of_what_sends_nothing_says_so_instead_of_how_fast_it_is() {
+    let bench = run(&["bench", "--extension", FLOOR, "--runs", "1"]);
+    assert_eq!(bench.status.code(), Some(1));
+    assert!(text(&bench).contains("nothing of it arrived at the endpoint"), "{}", text(&bench));
+}
+
+#[test]
+fn gates_without_a_program_to_count_name_what_is_missing() {
+    let gates =
+        run(&["gates", "--extension", FLOOR, "--paths", "/nowhere/paths", "--baseline", "/nowhere/baseline"]);
+    assert_eq!(gates.status.code(), Some(1));
+    // Which of the two it is depends on the machine.
+    let said = text(&gates);
+    assert!(said.contains("/nowhere/paths") || said.contains("valgrind: cannot be started"), "{said}");
+}

@@ -1,11 +1,12 @@
 //! What the command is asked for.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use lambda_sandbox::collector::Protocol;
 
-use super::bench;
+use super::{bench, fleet, gates};
 
 pub(crate) const HELP: &str = "\
 Runs a Lambda extension in an emulated execution environment, with an OTLP collector for it to send to.
@@ -16,9 +17,17 @@ usage:
       function emitted did not reach the collector exactly once.
   lambda-sandbox run --extension PATH [options]
       The same with your function, your events and your settings.
+  lambda-sandbox bench --extension PATH [--runs N] [--against PATH [--against-env K=V]...] [--zip PATH] [--readme FILE]
+      [--gate]
+      What an extension costs, beside one that does nothing and any other, each figure against its target.
   lambda-sandbox bench startup --extension PATH [--runs N]
       The time from exec to the first /next, without secrets and with three that AWS takes 300 ms to answer for;
       fails if they add more than 1 ms to the median.
+  lambda-sandbox fleet [options]
+      What each flush strategy costs a fleet, simulated in virtual time: requests and bytes at the backend, age of the
+      data, time and dollars billed on top of the functions.
+  lambda-sandbox gates --extension PATH --paths PATH --baseline FILE [--accept]
+      Instructions, allocations and bytes that must not grow, by valgrind, held against a baseline.
 
 options:
   --extension PATH      the extension's executable; its file name is its name
@@ -33,14 +42,36 @@ options:
   --timeout MS          the function's timeout (default 15000)
   --memory MB           the function's memory, as it is told (default 128)
   --json                AWS_LAMBDA_LOG_FORMAT=JSON
-  --runs N              how many runs of each kind are measured (default 20)";
+  --runs N              how many runs of each kind are measured (default 20)
+  --against PATH        another extension, to measure beside it
+  --against-env K=V     a variable for that one; {endpoint} and {ca} in it are the endpoint and its certificate in PEM
+  --zip PATH            the zip that is published
+  --readme FILE         writes the table into this text, between its marks
+  --gate                missed targets are a failure
+  --paths PATH          the example `paths` of rotel-core, built
+  --baseline FILE       the figures that were accepted
+  --accept              accepts the figures that are measured
+
+options of fleet:
+  --environments N      1 to 100000 (default 1000)
+  --arrivals poisson|in-step|bursts
+                        how invocations come, the same in each environment (default: a choice of loads)
+  --every MS            how far apart they are in the mean, in each environment
+  --for S               how long they come (default 1200)
+  --function MS         how long the function takes (default 100)
+  --memory MB           the function's memory (default 128)
+  --round-trip MS       to the endpoint and back (default 20)
+  --seed N              of all chance (default 1)";
 
 /// What to do.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Request {
     Help,
     Run(Arguments),
-    BenchStartup(bench::Arguments),
+    Bench(bench::Arguments),
+    BenchStartup(bench::startup::Arguments),
+    Fleet(fleet::Arguments),
+    Gates(gates::Arguments),
 }
 
 /// A session to run.
@@ -62,13 +93,11 @@ pub(crate) struct Arguments {
 /// What is wrong with the arguments.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum ArgumentError {
-    #[error("no command; write \"demo\", \"run\" or \"bench\"")]
+    #[error("no command; write \"demo\", \"run\", \"bench\", \"fleet\" or \"gates\"")]
     NoCommand,
-    #[error("{0:?}: no such command; write \"demo\", \"run\" or \"bench\"")]
+    #[error("{0:?}: no such command; write \"demo\", \"run\", \"bench\", \"fleet\" or \"gates\"")]
     UnknownCommand(String),
-    #[error("bench: what is to be measured is missing; write \"bench startup\"")]
-    NoBench,
-    #[error("bench {0:?}: no such figures; write \"bench startup\"")]
+    #[error("bench {0:?}: no such figures; write \"bench\" for all, or \"bench startup\"")]
     UnknownBench(String),
     #[error("{0:?}: no such option")]
     UnknownOption(String),
@@ -76,6 +105,10 @@ pub(crate) enum ArgumentError {
     NoValue(String),
     #[error("{option}: {value:?} is not {wanted}")]
     BadValue { option: String, value: String, wanted: &'static str },
+    #[error("{option}: write a number from {least} to {most}")]
+    OutOfRange { option: String, least: u32, most: u32 },
+    #[error("{0}: missing; give a path")]
+    NoPath(&'static str),
     #[error("--extension: missing; give the path of the extension's executable")]
     NoExtension,
 }
@@ -91,6 +124,8 @@ impl Arguments {
             Some("demo") => true,
             Some("run") => false,
             Some("bench") => return bench(arguments),
+            Some("fleet") => return fleet(arguments),
+            Some("gates") => return gates(arguments),
             Some("help") => return Ok(Request::Help),
             Some(other) => return Err(ArgumentError::UnknownCommand(other.to_owned())),
             None => return Err(ArgumentError::NoCommand),
@@ -137,27 +172,88 @@ impl Arguments {
     }
 }
 
-fn bench(mut arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
-    match arguments.next() {
-        Some(what) if what == "startup" => {}
-        Some(other) => return Err(ArgumentError::UnknownBench(other)),
-        None => return Err(ArgumentError::NoBench),
-    }
-    let mut parsed = bench::Arguments { extension: PathBuf::new(), runs: 20 };
+fn bench(arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
+    let mut arguments = arguments.peekable();
+    let startup = match arguments.peek().map(String::as_str) {
+        Some("startup") => arguments.next().is_some(),
+        Some(option) if option.starts_with('-') => false,
+        Some(other) => return Err(ArgumentError::UnknownBench(other.to_owned())),
+        None => false,
+    };
+    let mut parsed = bench::Arguments { runs: 20, ..bench::Arguments::default() };
     while let Some(option) = arguments.next() {
         let (option, attached) = split(option);
         let mut value =
             || attached.clone().or_else(|| arguments.next()).ok_or(ArgumentError::NoValue(option.clone()));
-        match option.as_str() {
-            "--extension" => parsed.extension = value()?.into(),
-            "--runs" => parsed.runs = number(&option, value()?)?,
+        match (option.as_str(), startup) {
+            ("--extension", _) => parsed.extension = value()?.into(),
+            ("--runs", _) => parsed.runs = number(&option, value()?)?,
+            ("--against", false) => parsed.against = Some(value()?.into()),
+            ("--against-env", false) => parsed.against_variables.push(variable(&option, value()?)?),
+            ("--zip", false) => parsed.zip = Some(value()?.into()),
+            ("--readme", false) => parsed.readme = Some(value()?.into()),
+            ("--gate", false) => parsed.gate = true,
             _ => return Err(ArgumentError::UnknownOption(option)),
         }
     }
     if parsed.extension.as_os_str().is_empty() {
         return Err(ArgumentError::NoExtension);
     }
-    Ok(Request::BenchStartup(parsed))
+    if startup {
+        let bench::Arguments { extension, runs, .. } = parsed;
+        return Ok(Request::BenchStartup(bench::startup::Arguments { extension, runs }));
+    }
+    Ok(Request::Bench(parsed))
+}
+
+fn gates(mut arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
+    let [mut extension, mut paths, mut baseline] = [const { PathBuf::new() }; 3];
+    let mut accept = false;
+    while let Some(option) = arguments.next() {
+        let (option, attached) = split(option);
+        let mut value =
+            || attached.clone().or_else(|| arguments.next()).ok_or(ArgumentError::NoValue(option.clone()));
+        match option.as_str() {
+            "--extension" => extension = value()?.into(),
+            "--paths" => paths = value()?.into(),
+            "--baseline" => baseline = value()?.into(),
+            "--accept" => accept = true,
+            _ => return Err(ArgumentError::UnknownOption(option)),
+        }
+    }
+    if extension.as_os_str().is_empty() {
+        return Err(ArgumentError::NoExtension);
+    }
+    for (name, path) in [("--paths", &paths), ("--baseline", &baseline)] {
+        if path.as_os_str().is_empty() {
+            return Err(ArgumentError::NoPath(name));
+        }
+    }
+    Ok(Request::Gates(gates::Arguments { extension, paths, baseline, accept }))
+}
+
+fn fleet(mut arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
+    let mut parsed = fleet::Arguments::default();
+    while let Some(option) = arguments.next() {
+        let (option, attached) = split(option);
+        let mut value =
+            || attached.clone().or_else(|| arguments.next()).ok_or(ArgumentError::NoValue(option.clone()));
+        let model = &mut parsed.model;
+        match option.as_str() {
+            "--environments" => model.environments = within(&option, value()?, 1..=100_000)?,
+            "--arrivals" => parsed.pattern = Some(pattern(&option, value()?)?),
+            "--every" => parsed.mean_gap = Some(milliseconds(&option, value()?)?),
+            "--for" => {
+                model.span = Duration::from_secs(within(&option, value()?, 1..=1_000_000)?.into());
+            }
+            "--function" => model.function = milliseconds(&option, value()?)?,
+            "--memory" => model.memory_mb = within(&option, value()?, 128..=10_240)?,
+            "--round-trip" => model.round_trip = milliseconds(&option, value()?)?,
+            "--seed" => model.seed = number(&option, value()?)?,
+            _ => return Err(ArgumentError::UnknownOption(option)),
+        }
+    }
+    Ok(Request::Fleet(parsed))
 }
 
 /// `--option=value` is as good as `--option value`.
@@ -173,6 +269,29 @@ fn number<N: std::str::FromStr>(option: &str, value: String) -> Result<N, Argume
         option: option.to_owned(),
         value,
         wanted: "a whole number",
+    })
+}
+
+/// A whole number that has to lie somewhere.
+fn within(option: &str, value: String, range: RangeInclusive<u32>) -> Result<u32, ArgumentError> {
+    let number = number(option, value)?;
+    if range.contains(&number) {
+        return Ok(number);
+    }
+    let (least, most) = range.into_inner();
+    Err(ArgumentError::OutOfRange { option: option.to_owned(), least, most })
+}
+
+/// A number of milliseconds that is not zero: time has to pass.
+fn milliseconds(option: &str, value: String) -> Result<Duration, ArgumentError> {
+    within(option, value, 1..=u32::MAX).map(|number| Duration::from_millis(number.into()))
+}
+
+fn pattern(option: &str, value: String) -> Result<fleet::Pattern, ArgumentError> {
+    fleet::Pattern::named(&value).ok_or_else(|| ArgumentError::BadValue {
+        option: option.to_owned(),
+        value,
+        wanted: "poisson, in-step or bursts",
     })
 }
 
@@ -213,11 +332,15 @@ mod tests {
     #[test]
     fn faults_name_the_option_and_what_it_wants() {
         for (line, error) in [
-            ("", r#"no command; write "demo", "run" or "bench""#),
-            ("walk", r#""walk": no such command; write "demo", "run" or "bench""#),
-            ("bench", r#"bench: what is to be measured is missing; write "bench startup""#),
-            ("bench beauty", r#"bench "beauty": no such figures; write "bench startup""#),
+            ("", r#"no command; write "demo", "run", "bench", "fleet" or "gates""#),
+            ("walk", r#""walk": no such command; write "demo", "run", "bench", "fleet" or "gates""#),
+            ("bench", "--extension: missing; give the path of the extension's executable"),
+            ("bench beauty", r#"bench "beauty": no such figures; write "bench" for all, or "bench startup""#),
+            ("bench startup --gate", r#""--gate": no such option"#),
             ("bench startup --runs 3", "--extension: missing; give the path of the extension's executable"),
+            ("fleet --environments 0", "--environments: write a number from 1 to 100000"),
+            ("fleet --arrivals rain", r#"--arrivals: "rain" is not poisson, in-step or bursts"#),
+            ("gates --extension x --paths y", "--baseline: missing; give a path"),
             ("bench startup --json", r#""--json": no such option"#),
             ("demo", "--extension: missing; give the path of the extension's executable"),
             ("run --extension", "--extension: a value is missing"),

@@ -7,13 +7,22 @@ use arguments::{Arguments, Request};
 mod account;
 mod arguments;
 mod bench;
+mod fleet;
+mod gates;
 mod session;
+mod valgrind;
 
 /// Runs the command with these arguments.
 pub(crate) async fn main(arguments: Vec<String>) -> ExitCode {
     match Arguments::parse(arguments) {
         Ok(Request::Run(arguments)) => ended(session::run(&arguments).await),
-        Ok(Request::BenchStartup(arguments)) => ended(bench::startup(&arguments).await),
+        Ok(Request::BenchStartup(arguments)) => ended(bench::startup::run(&arguments).await),
+        Ok(Request::Bench(arguments)) => ended(bench::run(&arguments).await),
+        Ok(Request::Gates(arguments)) => ended(gates::run(&arguments).await),
+        Ok(Request::Fleet(arguments)) => {
+            fleet::run(&arguments);
+            ExitCode::SUCCESS
+        }
         Ok(Request::Help) => {
             account::say(arguments::HELP);
             ExitCode::SUCCESS

@@ -1,24 +1,19 @@
-//! Figures of an extension, measured side by side in one run, so that what else the machine does strikes both alike.
+//! The time to the first `/next` without secrets and with them: what these may add is a promise, which fails a build.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lambda_sandbox::aws::{Action, Aws, Behaviour};
 use lambda_sandbox::collector::Protocol;
-use lambda_sandbox::{Collector, Error, Extension, Sandbox, ShutdownReason};
+use lambda_sandbox::{Collector, Extension, Sandbox, ShutdownReason};
 use serde_json::Value;
 
-use super::account::{self, milliseconds};
+use super::BenchError;
+use super::subject::{AWS_DELAY, SECRETS};
+use crate::cli::account::{self, milliseconds};
 
-/// AWS answers after so long, as it does on a cold start.
-const AWS_DELAY: Duration = Duration::from_millis(300);
 /// What secrets may add to the time to the first `/next`.
 const SECRETS_MAY_ADD: Duration = Duration::from_millis(1);
-const SECRETS: [&str; 3] = [
-    "arn:aws:secretsmanager:us-east-1:123456789012:secret:key-abc123",
-    "arn:aws:secretsmanager:us-east-1:123456789012:secret:team-abc123",
-    "arn:aws:ssm:us-east-1:123456789012:parameter/stage",
-];
 
 /// What to measure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,20 +22,9 @@ pub(crate) struct Arguments {
     pub(crate) runs: usize,
 }
 
-/// Why there are no figures.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BenchError {
-    #[error(transparent)]
-    Sandbox(#[from] Error),
-    #[error("{}: it never called /next", .path.display())]
-    NoNext { path: PathBuf },
-    #[error("{}: it did not fetch its secrets, so there is nothing to compare", .path.display())]
-    NoSecrets { path: PathBuf },
-}
-
 /// The time from the start of the process to its first `/next`, without secrets and with them. The answer is whether
 /// these add no more than they may.
-pub(crate) async fn startup(arguments: &Arguments) -> Result<bool, BenchError> {
+pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
     let (mut without, mut with) = (Vec::new(), Vec::new());
     for run in 0..arguments.runs {
         // Neither is always the one that comes after the other.

@@ -1,0 +1,209 @@
+//! The hot paths of core, each by its name and as often as it is told: `paths NAME TIMES`. `make gates` runs it under
+//! valgrind, twice, and takes the difference: what one time costs, without start, input and warming up.
+//!
+//! The input is fixed here and not taken of `tests/logs`: a new case there must not change a figure.
+
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "a measurement")]
+
+use std::hint::black_box;
+use std::process::ExitCode;
+
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message as _;
+use rotel_core::budget::Budget;
+use rotel_core::buffer::Buffer;
+use rotel_core::chunk::{Chunk, Origin};
+use rotel_core::config;
+use rotel_core::logs::{self, Source};
+use rotel_core::otlp::{self, Limits};
+use rotel_core::request;
+use rotel_core::resource::{Registration, ResourceRules};
+use rotel_core::signal::Signal;
+use rotel_core::telemetry::{self, Kind};
+use serde_json::{Value, json};
+
+/// 2026-11-21T12:16:50Z: when the platform took them all.
+const PLATFORM: u64 = 1_795_263_410_000_000_000;
+const REQUEST_ID: &str = "6d68ca91-49c9-448d-89b8-7ca3e6dc66aa";
+const MANY: usize = 1_000;
+const FEW: usize = 10;
+/// As `ROTEL_BATCH_MAX_SIZE` may have it.
+const CUT: Limits = Limits { items: 128, bytes: 4 * 1024 * 1024 };
+const UNCUT: Limits = Limits { items: 8192, bytes: 4 * 1024 * 1024 };
+
+/// A path with its input: each call is one time; the answer is what must not be optimized away.
+type Path = Box<dyn FnMut() -> usize>;
+
+/// How a path comes to its input.
+type Prepare = fn() -> Path;
+
+/// Each path by its name.
+const PATHS: [(&str, Prepare); 5] =
+    [("parse", parse), ("splice", splice), ("cut", cut), ("encode", encode), ("invocation", invocation)];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let asked = match arguments.as_slice() {
+        [name, times] => PATHS.iter().find(|(path, _)| path == name).zip(times.parse().ok()),
+        _ => None,
+    };
+    let Some(((_, prepare), times)) = asked else {
+        println!("usage: paths NAME TIMES; NAME is one of {}", PATHS.map(|(name, _)| name).join(", "));
+        return ExitCode::from(2);
+    };
+    let mut path = prepare();
+    for _ in 0..times {
+        black_box(path());
+    }
+    ExitCode::SUCCESS
+}
+
+/// A delivery of the Telemetry API becomes log records.
+fn parse() -> Path {
+    let body = delivery(MANY);
+    Box::new(move || records(&body).len())
+}
+
+/// An SDK's spans are validated, and their resource is replaced.
+fn splice() -> Path {
+    let (body, rules) = (spans(MANY), rules());
+    Box::new(move || spliced(&body, &rules).len())
+}
+
+/// A request that is too large becomes several.
+fn cut() -> Path {
+    let body = spans(MANY);
+    Box::new(move || otlp::split(Signal::Traces, &body, CUT).len())
+}
+
+/// Log records become the bytes of a request.
+fn encode() -> Path {
+    let request = logs_request(records(&delivery(MANY)), &rules());
+    Box::new(move || request.encode_to_vec().len())
+}
+
+/// All that an invocation with a few lines and spans goes through, up to the chunks of the requests.
+fn invocation() -> Path {
+    let (lines, spans, rules) = (delivery(FEW), spans(FEW), rules());
+    let mut buffer = Buffer::new(Budget::new(8 * 1024 * 1024, 1));
+    Box::new(move || {
+        buffer.invocation_begins();
+        let spliced = spliced(&spans, &rules);
+        for part in otlp::split(Signal::Traces, &spliced, UNCUT) {
+            let origin = Origin::Sdk;
+            buffer.push(Chunk {
+                signal: Signal::Traces,
+                bytes: part.bytes,
+                items: part.items,
+                origin,
+                invocation: None,
+            });
+        }
+        let records = records(&lines);
+        let items = records.len();
+        let bytes = Bytes::from(logs_request(records, &rules).encode_to_vec());
+        let invocation = Some(REQUEST_ID.into());
+        buffer.push(Chunk { signal: Signal::Logs, bytes, items, origin: Origin::Platform, invocation });
+        let mut sent = 0;
+        for signal in [Signal::Traces, Signal::Logs] {
+            while let Some(batch) = buffer.take(signal, UNCUT) {
+                sent += batch.chunks().map(|chunk| chunk.bytes.len()).sum::<usize>();
+                buffer.release(&batch);
+            }
+        }
+        sent
+    })
+}
+
+fn records(body: &[u8]) -> Vec<LogRecord> {
+    let delivery = telemetry::read(body);
+    let record = |event: &telemetry::Event<'_>| match &event.kind {
+        Kind::Function(raw) => Some(logs::to_log(Source::Function, raw, event.time, PLATFORM).record),
+        _ => None,
+    };
+    delivery.events.iter().filter_map(record).collect()
+}
+
+fn logs_request(records: Vec<LogRecord>, rules: &ResourceRules) -> ExportLogsServiceRequest {
+    request::logs(rules.own(), request::scope(request::SCOPE), records)
+}
+
+fn spliced(body: &Bytes, rules: &ResourceRules) -> Bytes {
+    otlp::validate(Signal::Traces, body).expect("a request");
+    otlp::edit_resources(Signal::Traces, body, |resource| rules.apply(resource))
+}
+
+fn rules() -> ResourceRules {
+    let variables = [
+        ("AWS_LAMBDA_FUNCTION_NAME", "orders"),
+        ("AWS_REGION", "eu-central-1"),
+        ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://127.0.0.1:4317"),
+        ("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "service.name=orders,deployment.environment=production"),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let registration = Registration {
+        function_name: "orders".to_owned(),
+        function_version: "$LATEST".to_owned(),
+        account_id: Some("123456789012".to_owned()),
+    };
+    ResourceRules::new(&config::read(&variables).config, &registration)
+}
+
+/// The body of a POST with so many lines, as four runtimes write them.
+fn delivery(lines: usize) -> Vec<u8> {
+    let record = |line: usize| match line % 4 {
+        0 => Value::String(format!("2026-11-21T12:16:49.987Z\t{REQUEST_ID}\tINFO\torder {line} taken in\n")),
+        1 => Value::String(format!(
+            "[WARNING]\t2026-11-21T12:16:49.987Z\t{REQUEST_ID}\tstock of {line} is low\n"
+        )),
+        2 => json!({
+            "timestamp": "2026-11-21T12:16:49.987Z",
+            "level": "INFO",
+            "requestId": REQUEST_ID,
+            "message": format!("order {line} priced"),
+            "order": {"id": line, "total": 12.5, "currency": "EUR", "items": ["a", "b"]},
+        }),
+        _ => Value::String(format!(
+            r#"{{"level":30,"time":1795263409987,"msg":"order {line} sent","took":12}}"#
+        )),
+    };
+    let event =
+        |line| json!({"time": "2026-11-21T12:16:50.000Z", "type": "function", "record": record(line)});
+    serde_json::to_vec(&(0..lines).map(event).collect::<Vec<_>>()).expect("JSON")
+}
+
+/// An SDK's request of so many spans.
+fn spans(count: usize) -> Bytes {
+    let spans = (0..count).map(|nth| Span {
+        trace_id: vec![7; 16],
+        span_id: (nth as u64 + 1).to_be_bytes().to_vec(),
+        parent_span_id: vec![9; 8],
+        name: format!("GET /orders/{nth}"),
+        kind: 3,
+        start_time_unix_nano: PLATFORM,
+        end_time_unix_nano: PLATFORM + 1_000_000,
+        attributes: vec![
+            attribute("http.request.method", "GET"),
+            attribute("url.full", "https://stock.example.com/orders?limit=10&after=2026-11-21"),
+            attribute("server.address", "stock.example.com"),
+            attribute("user_agent.original", "node-fetch/3.3 (+https://example.com)"),
+        ],
+        ..Span::default()
+    });
+    let attributes = vec![
+        attribute("telemetry.sdk.name", "opentelemetry"),
+        attribute("service.name", "unknown_service:node"),
+    ];
+    let resource = Resource { attributes, ..Resource::default() };
+    request::traces(resource, request::scope("sdk"), spans.collect()).encode_to_vec().into()
+}
+
+fn attribute(key: &str, value: &str) -> KeyValue {
+    let value = Some(AnyValue { value: Some(any_value::Value::StringValue(value.to_owned())) });
+    KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
+}

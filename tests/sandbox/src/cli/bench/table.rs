@@ -1,0 +1,181 @@
+//! The table: a row for each figure, a column for each extension, the target and whether it is met.
+
+use super::figure::{Figure, Unit};
+use super::subject::Subject;
+
+/// What is known of one extension in one row.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Cell {
+    Figure(Figure),
+    /// Why there is no figure.
+    Unmeasured(String),
+}
+
+impl Cell {
+    /// Of values as they were measured.
+    pub(crate) fn of(values: Vec<f64>, if_none: &str) -> Self {
+        Figure::of(values).map_or_else(|| Self::Unmeasured(if_none.to_owned()), Self::Figure)
+    }
+
+    pub(crate) fn median(&self) -> Option<f64> {
+        match self {
+            Self::Figure(figure) => Some(figure.median),
+            Self::Unmeasured(_) => None,
+        }
+    }
+}
+
+/// What a figure of ours is to be at most.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Target {
+    pub(crate) most: f64,
+    /// What is said of it beside the number.
+    pub(crate) because: String,
+    /// Which value of the figure it is for.
+    pub(crate) of: Value,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Median,
+    P95,
+}
+
+/// A figure of all extensions, in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Row {
+    pub(crate) what: String,
+    pub(crate) unit: Unit,
+    pub(crate) cells: Vec<Cell>,
+    pub(crate) target: Option<Target>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Untargeted,
+    Met,
+    Missed,
+    Unmeasured,
+}
+
+impl Row {
+    pub(crate) fn new(what: impl Into<String>, unit: Unit, cells: Vec<Cell>) -> Self {
+        Self { what: what.into(), unit, cells, target: None }
+    }
+
+    /// With the most that ours may be.
+    #[must_use]
+    pub(crate) fn at_most(self, most: f64) -> Self {
+        self.at_most_because(most, "")
+    }
+
+    /// With the most that ours may be, and where that comes from.
+    #[must_use]
+    pub(crate) fn at_most_because(mut self, most: f64, because: &str) -> Self {
+        self.target = Some(Target { most, because: because.to_owned(), of: Value::Median });
+        self
+    }
+
+    /// With the most that the 95th percentile of ours may be; it is shown in the place of the median.
+    #[must_use]
+    pub(crate) fn p95_at_most(mut self, most: f64) -> Self {
+        self.target = Some(Target { most, because: String::new(), of: Value::P95 });
+        self
+    }
+
+    fn verdict(&self) -> Verdict {
+        match (&self.target, self.cells.first()) {
+            (None, _) => Verdict::Untargeted,
+            (Some(target), Some(Cell::Figure(figure))) => {
+                let value = match target.of {
+                    Value::Median => figure.median,
+                    Value::P95 => figure.p95,
+                };
+                if value <= target.most { Verdict::Met } else { Verdict::Missed }
+            }
+            (Some(_), _) => Verdict::Unmeasured,
+        }
+    }
+
+    fn shown(&self, cell: &Cell) -> String {
+        match (cell, &self.target) {
+            (Cell::Figure(figure), Some(Target { of: Value::P95, .. })) => self.unit.show(figure.p95),
+            (Cell::Figure(figure), _) => figure.show(self.unit),
+            (Cell::Unmeasured(reason), _) => reason.clone(),
+        }
+    }
+
+    fn columns(&self) -> Vec<String> {
+        let verdict = match self.verdict() {
+            Verdict::Untargeted => "",
+            Verdict::Met => "met",
+            Verdict::Missed => "MISSED",
+            Verdict::Unmeasured => "not measured",
+        };
+        let target = self.target.as_ref().map_or_else(String::new, |target| {
+            format!("≤ {}{}", self.unit.show(target.most), target.because)
+        });
+        let cells = self.cells.iter().map(|cell| self.shown(cell));
+        [self.what.clone()].into_iter().chain(cells).chain([target, verdict.to_owned()]).collect()
+    }
+}
+
+/// All rows in Markdown, and how many targets were met.
+pub(crate) fn text(subjects: &[Subject], rows: &[Row]) -> String {
+    let names = subjects.iter().map(|subject| subject.label.clone());
+    let head = [String::new()].into_iter().chain(names).chain(["target".to_owned(), String::new()]);
+    let mut lines: Vec<Vec<String>> = vec![head.collect()];
+    lines.extend(rows.iter().map(Row::columns));
+    let widths: Vec<usize> = (0..subjects.len() + 3)
+        .map(|column| {
+            let of_column = lines.iter().filter_map(|line| line.get(column));
+            of_column.map(|text| text.chars().count()).max().unwrap_or_default()
+        })
+        .collect();
+    let line = |line: &Vec<String>| {
+        let padded = line.iter().zip(&widths).map(|(text, width)| format!("{text:width$}"));
+        format!("| {} |\n", padded.collect::<Vec<_>>().join(" | "))
+    };
+    let mut table: Vec<String> = lines.iter().map(line).collect();
+    let rules = widths.iter().map(|width| "-".repeat(width + 2));
+    table.insert(1, format!("|{}|\n", rules.collect::<Vec<_>>().join("|")));
+    let count = |wanted| rows.iter().filter(|row| row.verdict() == wanted).count();
+    let [met, missed, unmeasured] = [Verdict::Met, Verdict::Missed, Verdict::Unmeasured].map(count);
+    table.push(format!("\nTargets: {met} met, {missed} missed, {unmeasured} not measured.\n"));
+    table.concat()
+}
+
+/// Whether every target was met.
+pub(crate) fn all_met(rows: &[Row]) -> bool {
+    rows.iter().all(|row| matches!(row.verdict(), Verdict::Untargeted | Verdict::Met))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(values: &[f64]) -> Row {
+        Row::new("time", Unit::Milliseconds, vec![Cell::of(values.to_vec(), "no values")])
+    }
+
+    #[test]
+    fn a_target_is_held_against_the_median_or_the_95th_percentile_of_ours() {
+        let values: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!(row(&values).verdict(), Verdict::Untargeted);
+        assert_eq!(row(&values).at_most(50.5).verdict(), Verdict::Met);
+        assert_eq!(row(&values).at_most(50.4).verdict(), Verdict::Missed);
+        assert_eq!(row(&values).p95_at_most(95.0).verdict(), Verdict::Met);
+        assert_eq!(row(&values).p95_at_most(94.9).verdict(), Verdict::Missed);
+        assert_eq!(row(&[]).at_most(1.0).verdict(), Verdict::Unmeasured);
+    }
+
+    #[test]
+    fn a_row_says_what_was_measured_and_what_not() {
+        let mut row = row(&[1.0]).at_most_because(3.0, " (3 × floor)");
+        row.cells.push(Cell::Unmeasured("not measured: no valgrind".to_owned()));
+        assert_eq!(
+            row.columns(),
+            ["time", "1.00 ms", "not measured: no valgrind", "≤ 3.00 ms (3 × floor)", "met"]
+        );
+    }
+}

@@ -1,0 +1,124 @@
+//! One environment's life in virtual time: when it is invoked, what waits in it, what leaves it and when.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use rotel_core::cadence::{Beside, Cadence, Plan, Strategy};
+
+use super::arrivals::Arrivals;
+use super::backend::Arrived;
+use super::model::{Load, Model, Outcome};
+
+/// Any time at all since the epoch: the cadence takes zero for a clock that was set back.
+const EPOCH: Duration = Duration::from_hours(1_000_000);
+/// What a function's durations differ by from their mean, to either side.
+const SPREAD: f64 = 0.2;
+/// Platform: an environment that nobody asks for ends after some minutes; how many is not told. From 5 to 7 here.
+const IDLE_LEAST: Duration = Duration::from_mins(5);
+const IDLE_DIFFERS_BY: Duration = Duration::from_mins(2);
+
+/// An environment that may end and begin again.
+pub(super) struct Environment<'a> {
+    model: &'a Model,
+    strategy: Strategy,
+    cadence: Cadence,
+    /// When the functions ended whose data is still here.
+    waiting: Vec<Duration>,
+    outcome: &'a mut Outcome,
+    rng: Rng,
+}
+
+impl<'a> Environment<'a> {
+    pub(super) fn new(model: &'a Model, strategy: Strategy, outcome: &'a mut Outcome, rng: Rng) -> Self {
+        Self { model, strategy, cadence: Cadence::new(strategy), waiting: Vec::new(), outcome, rng }
+    }
+
+    /// Takes what arrives within the model's span of time, and ends some minutes after the last of it.
+    pub(super) fn live(mut self, load: Load) {
+        let mut arrivals = Arrivals::new(load.pattern, load.mean_gap, &mut self.rng);
+        let mut free_at = Duration::ZERO;
+        let mut ends_at = Duration::MAX;
+        loop {
+            let asked = arrivals.next(&mut self.rng);
+            if asked >= self.model.span {
+                break;
+            }
+            // An environment does one thing at a time.
+            let start = asked.max(free_at);
+            if start > ends_at {
+                self.end(ends_at);
+            }
+            free_at = self.invoke(start);
+            ends_at = free_at + IDLE_LEAST + IDLE_DIFFERS_BY.mul_f64(self.rng.f64());
+        }
+        self.end(ends_at);
+    }
+
+    /// Runs an invocation; gives when the extension is done as well.
+    fn invoke(&mut self, start: Duration) -> Duration {
+        let Plan { flush_at_end, beside } = self.cadence.on_invoke(EPOCH + start, self.rng.f64());
+        let function = self.model.function.mul_f64(1.0 + SPREAD * (2.0 * self.rng.f64() - 1.0));
+        let end = start + function;
+        match beside {
+            Beside::AtOnce => {
+                // What is left of a time when it went beside functions.
+                self.send_all(start);
+                self.arrive(end, self.model.sdk);
+            }
+            Beside::Every { first, interval } => {
+                let mut at = start + first;
+                while at < end {
+                    self.send_all(at);
+                    at += interval;
+                }
+            }
+        }
+        let mut added = self.model.word + self.model.own;
+        self.waiting.push(end);
+        if flush_at_end {
+            match beside {
+                // The SDK's part has left beside the function.
+                Beside::AtOnce => self.send_rest(end + added),
+                Beside::Every { .. } => self.send_all(end + added),
+            }
+            added += self.model.round_trip;
+        }
+        self.outcome.invoked(function, added);
+        end + added
+    }
+
+    /// SHUTDOWN: nothing stays behind.
+    fn end(&mut self, at: Duration) {
+        self.send_all(at);
+        self.cadence = Cadence::new(self.strategy);
+    }
+
+    /// Everything that waits leaves, a request for each signal.
+    fn send_all(&mut self, at: Duration) {
+        let invocations = self.waiting.len() as u64;
+        if invocations == 0 {
+            return;
+        }
+        let Model { sdk, platform, .. } = self.model;
+        let requests = sdk.requests + platform.requests;
+        self.arrive(at, Arrived { requests, bytes: invocations * (sdk.bytes + platform.bytes) });
+        self.age(at);
+    }
+
+    /// What the platform told of the invocation leaves; the rest has left.
+    fn send_rest(&mut self, at: Duration) {
+        self.arrive(at, self.model.platform);
+        self.age(at);
+    }
+
+    fn age(&mut self, at: Duration) {
+        let arrived = at + self.model.round_trip / 2;
+        for end in self.waiting.drain(..) {
+            self.outcome.ages.add(arrived.saturating_sub(end));
+        }
+    }
+
+    fn arrive(&mut self, at: Duration, arrived: Arrived) {
+        self.outcome.backend.take(at + self.model.round_trip / 2, arrived);
+    }
+}

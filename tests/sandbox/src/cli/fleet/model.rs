@@ -1,0 +1,220 @@
+//! What a fleet is, and what comes of it.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use rotel_core::cadence::Strategy;
+
+use super::ages::Ages;
+use super::arrivals::Pattern;
+use super::backend::{Arrived, Backend};
+use super::environment::Environment;
+use super::prices;
+
+/// The fleet, its function and the way to its backend.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Model {
+    pub(crate) environments: u32,
+    /// How long invocations come.
+    pub(crate) span: Duration,
+    /// How long the function takes, in the mean.
+    pub(crate) function: Duration,
+    pub(crate) memory_mb: u32,
+    /// To the endpoint and back, over a connection that is open.
+    pub(crate) round_trip: Duration,
+    /// Until the platform has told of the function's end: what the Telemetry API buffers for at the least.
+    pub(crate) word: Duration,
+    /// What the extension itself needs at the end.
+    pub(crate) own: Duration,
+    /// What an SDK makes in an invocation, as it goes over the wire. What waits for others is taken to compress no better
+    /// with them, which it does.
+    pub(crate) sdk: Arrived,
+    /// The same of the function's logs and the platform's events.
+    pub(crate) platform: Arrived,
+    pub(crate) seed: u64,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            environments: 1_000,
+            span: Duration::from_mins(20),
+            function: Duration::from_millis(100),
+            memory_mb: 128,
+            round_trip: Duration::from_millis(20),
+            word: Duration::from_millis(25),
+            own: Duration::from_millis(1),
+            // Ten spans, and ten lines with the platform's counters, as the collector saw them of `bench`'s invocations.
+            sdk: Arrived { requests: 1, bytes: 650 },
+            platform: Arrived { requests: 2, bytes: 1_550 },
+            seed: 1,
+        }
+    }
+}
+
+/// What each environment of a fleet is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) pattern: Pattern,
+    pub(crate) mean_gap: Duration,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) invocations: u64,
+    pub(super) billed: Duration,
+    pub(super) ages: Ages,
+    pub(super) backend: Backend,
+}
+
+/// What is told of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Summary {
+    pub(super) requests_per_second: f64,
+    pub(super) peak_requests: u64,
+    pub(super) megabytes_per_second: f64,
+    pub(super) peak_megabytes: f64,
+    pub(super) median_age: Duration,
+    pub(super) p95_age: Duration,
+    /// Of an invocation, in the mean, in milliseconds.
+    pub(super) billed: f64,
+    pub(super) dollars_per_million: f64,
+}
+
+impl Model {
+    /// Lives the lives of all environments.
+    pub(super) fn run(&self, strategy: Strategy, load: Load) -> Outcome {
+        let mut outcome = Outcome::default();
+        // Each environment has its own, so that a strategy meets the very same invocations as the next.
+        let mut seeds = Rng::with_seed(self.seed);
+        for _ in 0..self.environments {
+            let rng = Rng::with_seed(seeds.u64(..));
+            Environment::new(self, strategy, &mut outcome, rng).live(load);
+        }
+        outcome
+    }
+
+    /// What is told of an outcome.
+    pub(super) fn summary(&self, outcome: &Outcome) -> Summary {
+        let (total, peak) = (outcome.backend.total(), outcome.backend.peak());
+        let seconds = self.span.as_secs_f64();
+        let mean = outcome.billed.as_secs_f64() / number(outcome.invocations.max(1));
+        Summary {
+            requests_per_second: number(total.requests) / seconds,
+            peak_requests: peak.requests,
+            megabytes_per_second: megabytes(total.bytes) / seconds,
+            peak_megabytes: megabytes(peak.bytes),
+            median_age: outcome.ages.percentile(50),
+            p95_age: outcome.ages.percentile(95),
+            billed: mean * 1_000.0,
+            dollars_per_million: prices::of_a_million(Duration::from_secs_f64(mean), self.memory_mb),
+        }
+    }
+}
+
+impl Outcome {
+    /// Takes an invocation that ended so long after its function.
+    pub(super) fn invoked(&mut self, function: Duration, added: Duration) {
+        self.invocations += 1;
+        self.billed += prices::billed(function, added);
+    }
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    number(bytes) / 1e6
+}
+
+#[expect(clippy::cast_precision_loss, reason = "nothing here comes near 2^52")]
+fn number(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PERIOD: Strategy = Strategy::Periodic(Duration::from_secs(20));
+
+    fn small() -> Model {
+        Model { environments: 1, span: Duration::from_secs(100), ..Model::default() }
+    }
+
+    fn every(seconds: u64) -> Load {
+        Load { pattern: Pattern::InStep, mean_gap: Duration::from_secs(seconds) }
+    }
+
+    #[test]
+    fn sending_at_the_end_adds_word_work_and_a_round_trip_to_each_invocation() {
+        let model = small();
+        let outcome = model.run(Strategy::End, every(1));
+        assert_eq!(outcome.invocations, 100);
+        // 25 + 1 + 20 ms, whatever fraction of a millisecond the function ends with.
+        assert_eq!(outcome.billed, Duration::from_millis(46) * 100);
+        assert_eq!(outcome.backend.total(), Arrived { requests: 300, bytes: 220_000 });
+        let summary = model.summary(&outcome);
+        // Half a round trip after the extension has begun to send.
+        assert_eq!(
+            (summary.median_age, summary.p95_age),
+            (Duration::from_millis(36), Duration::from_millis(36))
+        );
+        assert!((summary.requests_per_second - 3.0).abs() < 1e-9);
+        assert!((summary.billed - 46.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_period_costs_a_round_trip_once_and_sends_all_that_was_made_exactly_once() {
+        let model = small();
+        let outcome = model.run(PERIOD, every(1));
+        let total = outcome.backend.total();
+        assert_eq!(total.bytes, 220_000);
+        // Five to seven periods of 15 to 20 s, each beside an invocation and at its end, and the last at the shutdown.
+        assert!((30..=50).contains(&total.requests), "{total:?}");
+        let billed = |rounds| Duration::from_millis(26) * 100 + rounds * model.round_trip;
+        assert!((billed(5)..=billed(7)).contains(&outcome.billed), "{:?}", outcome.billed);
+        assert!(model.summary(&outcome).median_age > Duration::from_secs(5));
+    }
+
+    #[test]
+    fn adaptive_is_the_end_where_invocations_are_rare_and_a_period_where_they_are_not() {
+        let model = small();
+        let billed = |strategy, load| model.run(strategy, load).billed;
+        assert_eq!(billed(Strategy::Adaptive, every(30)), billed(Strategy::End, every(30)));
+        let busy = billed(Strategy::Adaptive, every(1));
+        assert!(busy < billed(Strategy::End, every(1)) && busy > Duration::from_millis(26) * 100);
+    }
+
+    #[test]
+    fn whatever_the_load_and_the_strategy_all_that_was_made_arrives_once() {
+        let model = Model { environments: 20, span: Duration::from_mins(10), ..Model::default() };
+        for strategy in [Strategy::End, Strategy::Adaptive, PERIOD] {
+            for pattern in [Pattern::Poisson, Pattern::Bursts, Pattern::InStep] {
+                for seconds in [1, 10, 60] {
+                    let load = Load { pattern, mean_gap: Duration::from_secs(seconds) };
+                    let outcome = model.run(strategy, load);
+                    let bytes = outcome.backend.total().bytes;
+                    assert_eq!(bytes, outcome.invocations * 2_200, "{strategy:?} {load:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_an_environment_is_left_with_leaves_when_it_ends() {
+        let model = Model { span: Duration::from_hours(1), ..small() };
+        // More rarely than an environment lives without: each invocation has one of its own.
+        let outcome = model.run(PERIOD, every(1_000));
+        assert_eq!((outcome.invocations, outcome.backend.total().bytes), (4, 8_800));
+    }
+
+    #[test]
+    fn a_fleet_is_the_sum_of_its_environments_and_the_same_seed_gives_the_same_one() {
+        let load = Load { pattern: Pattern::Poisson, mean_gap: Duration::from_secs(1) };
+        let fleet = Model { environments: 50, ..small() };
+        let summary = |model: &Model| model.summary(&model.run(Strategy::Adaptive, load));
+        assert_eq!(summary(&fleet), summary(&fleet));
+        assert_ne!(summary(&fleet), summary(&Model { seed: 2, ..fleet.clone() }));
+        let (one, many) = (summary(&small()).megabytes_per_second, summary(&fleet).megabytes_per_second);
+        assert!(many > 40.0 * one && many < 60.0 * one, "{one} {many}");
+    }
+}

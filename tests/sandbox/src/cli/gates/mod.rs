@@ -1,0 +1,159 @@
+//! Figures that must not grow: counts, which do not hang on how busy the machine is, held against a committed baseline.
+//!
+//! Times are left to `bench`, for they flap. What a count does hang on is kept with the baseline, and named where it
+//! differs ([`toolchain`]).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use lambda_sandbox::collector::Protocol;
+use lambda_sandbox::{Collector, Error, Extension, Sandbox};
+
+use super::account::say;
+use super::valgrind::{self, Count, CountError};
+use baseline::{Baseline, BaselineError, MAY_GROW, Verdict};
+use toolchain::Toolchain;
+
+mod baseline;
+mod toolchain;
+
+/// The hot paths of core, as `tests/bench/paths.rs` names them, and what is said of each.
+const PATHS: [(&str, Count, &str); 6] = [
+    ("parse", Count::Instructions, "instructions: parse 1,000 records"),
+    ("splice", Count::Instructions, "instructions: validate and splice 1,000 spans"),
+    ("cut", Count::Instructions, "instructions: cut 1,000 spans"),
+    ("encode", Count::Instructions, "instructions: encode 1,000 log records"),
+    ("invocation", Count::Instructions, "instructions: core's part of an invocation, 10 logs and 10 spans"),
+    ("invocation", Count::Allocations, "allocations: core's part of an invocation, 10 logs and 10 spans"),
+];
+/// So often a path is run, the first for what is done but once.
+const TIMES: [u64; 2] = [2, 12];
+/// The median of so many inits counts: most differ by a thousandth, but what wakes a process first is chance.
+const INITS: usize = 9;
+
+/// What to measure, and against what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Arguments {
+    pub(crate) extension: PathBuf,
+    pub(crate) paths: PathBuf,
+    pub(crate) baseline: PathBuf,
+    /// What is measured becomes the baseline.
+    pub(crate) accept: bool,
+}
+
+/// Why the gates say nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GateError {
+    #[error(transparent)]
+    Count(#[from] CountError),
+    #[error(transparent)]
+    Baseline(#[from] BaselineError),
+    #[error(transparent)]
+    Sandbox(#[from] Error),
+    #[error("{path}: {source}", path = path.display())]
+    Binary { path: PathBuf, source: io::Error },
+}
+
+/// Measures and compares. The answer is whether nothing has grown.
+pub(crate) async fn run(arguments: &Arguments) -> Result<bool, GateError> {
+    let toolchain = Toolchain::current().await?;
+    let accepted = Baseline::read(&arguments.baseline)?;
+    let figures = measure(arguments).await?;
+    if arguments.accept {
+        Baseline { toolchain, figures }.write(&arguments.baseline)?;
+        say(&format!("accepted: {}", arguments.baseline.display()));
+        return Ok(true);
+    }
+    let mut well = true;
+    say(&format!("{:7} | {:72} | {:>12} | {:>12} | {:>8}", "", "", "figure", "baseline", "change"));
+    for (name, figure) in &figures {
+        let (verdict, baseline) = accepted.judge(name, *figure);
+        well &= matches!(verdict, Verdict::Holds | Verdict::Better);
+        let word = match verdict {
+            Verdict::Holds => "ok",
+            Verdict::Better => "better",
+            Verdict::Grown => "GROWN",
+            Verdict::New => "NEW",
+        };
+        let was = baseline.map_or_else(|| "-".to_owned(), |baseline| baseline.to_string());
+        say(&format!("{word:7} | {name:72} | {figure:>12} | {was:>12} | {:>8}", change(*figure, baseline)));
+    }
+    for name in accepted.figures.keys().filter(|name| !figures.contains_key(*name)) {
+        say(&format!("GONE    | {name}"));
+        well = false;
+    }
+    for difference in toolchain.differences(&accepted.toolchain) {
+        say(&format!("{difference}: what differs may be its doing"));
+    }
+    if well {
+        say(&format!("nothing has grown by more than {MAY_GROW} %"));
+    } else {
+        say(&format!(
+            "FAILED: a figure has grown by more than {MAY_GROW} %, or is new or gone; `make gates ACCEPT=1` accepts what \
+             is measured into {}, to be committed with the reason",
+            arguments.baseline.display()
+        ));
+    }
+    Ok(well)
+}
+
+async fn measure(arguments: &Arguments) -> Result<BTreeMap<String, u64>, GateError> {
+    let mut figures = BTreeMap::new();
+    for (path, count, name) in PATHS {
+        figures.insert(name.to_owned(), once(&arguments.paths, path, count).await?);
+    }
+    for (name, https) in [("http", false), ("https", true)] {
+        let name = format!("instructions: init, {name} endpoint");
+        figures.insert(name, init(&arguments.extension, https).await?);
+    }
+    let file = std::fs::metadata(&arguments.extension)
+        .map_err(|source| GateError::Binary { path: arguments.extension.clone(), source })?;
+    figures.insert("bytes: the binary".to_owned(), file.len());
+    Ok(figures)
+}
+
+/// What a path costs one time.
+async fn once(program: &Path, path: &str, count: Count) -> Result<u64, CountError> {
+    let [few, many] = TIMES;
+    let of_few = valgrind::of_program(count, program, &[path, &few.to_string()]).await?;
+    let of_many = valgrind::of_program(count, program, &[path, &many.to_string()]).await?;
+    Ok(of_many.saturating_sub(of_few) / (many - few))
+}
+
+/// The instructions of an init. Nothing is sent yet, so that the certificate behind `https` does not matter.
+async fn init(path: &Path, https: bool) -> Result<u64, GateError> {
+    let mut counts = Vec::new();
+    for _ in 0..INITS {
+        let collector = Collector::start().await?;
+        let mut url = collector.url(Protocol::Grpc);
+        if https {
+            url = url.replace("http://", "https://");
+        }
+        let extension = Extension::binary(path).env("ROTEL_OTLP_EXPORTER_ENDPOINT", url);
+        let builder = |extension| Sandbox::builder().extension(extension);
+        counts.push(valgrind::of_init(extension, builder).await?);
+    }
+    counts.sort_unstable();
+    Ok(counts.get(INITS / 2).copied().unwrap_or_default())
+}
+
+/// In percent, to a hundredth.
+fn change(figure: u64, baseline: Option<u64>) -> String {
+    let Some(baseline) = baseline.filter(|baseline| *baseline > 0) else { return "-".to_owned() };
+    let (grown, by) = if figure >= baseline { ('+', figure - baseline) } else { ('-', baseline - figure) };
+    let hundredths = by * 10_000 / baseline;
+    format!("{grown}{}.{:02} %", hundredths / 100, hundredths % 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_with_its_sign() {
+        assert_eq!(change(1_031, Some(1_000)), "+3.10 %");
+        assert_eq!(change(999, Some(1_000)), "-0.10 %");
+        assert_eq!(change(7, None), "-");
+    }
+}

@@ -1,0 +1,129 @@
+//! Counting by valgrind: instructions and allocations, which are the same on a busy machine and on one at rest.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lambda_sandbox::{Builder, Error, Extension};
+use tokio::process::Command;
+
+/// How long a process under valgrind has used no CPU when it is taken to be at rest.
+const REST: Duration = Duration::from_millis(300);
+/// How often is looked.
+const LOOK: Duration = Duration::from_millis(20);
+/// The most that is waited for anything. Nothing waits so long where all is well.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Why there is no count.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CountError {
+    #[error("valgrind: cannot be started: {0}; install Debian's package valgrind")]
+    Missing(io::Error),
+    #[error("{what}: valgrind tells no count: {log}")]
+    NoCount { what: String, log: String },
+    #[error("valgrind's log: {0}")]
+    Log(io::Error),
+    #[error(transparent)]
+    Sandbox(#[from] Error),
+    #[error("{what}: never called /next under valgrind")]
+    NoNext { what: String },
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Count {
+    Instructions,
+    Allocations,
+}
+
+impl Count {
+    fn options(self) -> [&'static str; 2] {
+        match self {
+            Self::Instructions => ["--tool=callgrind", "--callgrind-out-file=/dev/null"],
+            Self::Allocations => ["--tool=dhat", "--dhat-out-file=/dev/null"],
+        }
+    }
+
+    /// `==7== Collected : 300630`, `==7== Total:     7,890 bytes in 56 blocks`.
+    fn find(self, log: &str) -> Option<u64> {
+        let number = |text: &str| text.replace(',', "").trim().parse().ok();
+        log.lines().find_map(|line| match self {
+            Self::Instructions => number(line.split_once("Collected :")?.1),
+            Self::Allocations => {
+                number(line.split_once("Total:")?.1.split_once(" in ")?.1.strip_suffix("blocks")?)
+            }
+        })
+    }
+}
+
+/// `valgrind --version`, such as `valgrind-3.19.0`.
+pub(crate) async fn version() -> Result<String, CountError> {
+    let ran = Command::new("valgrind").arg("--version").output().await.map_err(CountError::Missing)?;
+    Ok(String::from_utf8_lossy(&ran.stdout).trim().to_owned())
+}
+
+/// Runs a program to its end.
+pub(crate) async fn of_program(count: Count, program: &Path, arguments: &[&str]) -> Result<u64, CountError> {
+    let mut command = Command::new("valgrind");
+    let ran = command.args(count.options()).arg(program).args(arguments).output().await;
+    let log = String::from_utf8_lossy(&ran.map_err(CountError::Missing)?.stderr).into_owned();
+    count.find(&log).ok_or_else(|| CountError::NoCount { what: program.display().to_string(), log })
+}
+
+/// The instructions of an extension from its start until it has called `/next` and there is nothing more to do: what it
+/// puts off to the moment after the call is its init as well.
+pub(crate) async fn of_init(
+    extension: Extension,
+    builder: impl FnOnce(Extension) -> Builder,
+) -> Result<u64, CountError> {
+    let folder = tempfile::tempdir().map_err(CountError::Log)?;
+    let log = folder.path().join("valgrind.log");
+    let [tool, out] = Count::Instructions.options();
+    let options = [tool.to_owned(), out.to_owned(), format!("--log-file={}", log.display())];
+    let sandbox = builder(extension.under("valgrind", options)).init_timeout(PATIENCE).open().await?;
+    let init = sandbox.init().await?;
+    if let Some((name, _)) = init.extensions.iter().find(|(_, first_next)| first_next.is_none()) {
+        return Err(CountError::NoNext { what: name.clone() });
+    }
+    let mut used = sandbox.cpu_time();
+    let mut rested = Duration::ZERO;
+    while rested < REST {
+        tokio::time::sleep(LOOK).await;
+        let now = sandbox.cpu_time();
+        rested = if now == used { rested + LOOK } else { Duration::ZERO };
+        used = now;
+    }
+    sandbox.terminate().await;
+    told(log).await
+}
+
+/// The count, once valgrind has written it.
+async fn told(log: PathBuf) -> Result<u64, CountError> {
+    let mut waited = Duration::ZERO;
+    loop {
+        let text = std::fs::read_to_string(&log).map_err(CountError::Log)?;
+        if let Some(count) = Count::Instructions.find(&text) {
+            return Ok(count);
+        }
+        if waited >= PATIENCE {
+            return Err(CountError::NoCount { what: "the extension".to_owned(), log: text });
+        }
+        tokio::time::sleep(LOOK).await;
+        waited += LOOK;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_found_in_what_valgrind_says() {
+        let callgrind =
+            "==7== Events    : Ir\n==7== Collected : 300630\n==7== \n==7== I   refs:      300,630\n";
+        assert_eq!(Count::Instructions.find(callgrind), Some(300_630));
+        let dhat = "==7== Total:     1,234,567 bytes in 5,678 blocks\n==7== At t-gmax: 7 bytes in 1 blocks\n";
+        assert_eq!(Count::Allocations.find(dhat), Some(5_678));
+        assert_eq!(Count::Instructions.find(dhat), None);
+    }
+}
