@@ -339,11 +339,8 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
         let is_common = self.account.given(|name| name == format!("{ONLY_EXPORTER}ENDPOINT")).is_some();
         let elsewhere =
             PerSignal::from_fn(|signal| self.account.given(|name| name == endpoint_of(signal)).is_some());
-        let of_closed: Vec<_> = Signal::ALL
-            .into_iter()
-            .filter(|signal| !is_open.of(*signal))
-            .map(|signal| endpoint_of(signal))
-            .collect();
+        let of_closed: Vec<_> =
+            Signal::ALL.into_iter().filter(|signal| !is_open.of(*signal)).map(endpoint_of).collect();
         let given = self.account.given(|name| is_endpoint(name) && !of_closed.iter().any(|of| of == name));
         if let Some(variable) = given.filter(|_| !used.is_empty()) {
             let problem = if is_only && !is_common {
