@@ -49,7 +49,7 @@ impl Settings {
         let mut variables = config::laid_over(&environment, &file);
         let mut collector_yaml = collector_yaml(&variables);
         collector_yaml.lie_under(&mut variables);
-        let CollectorYaml { variables: collector, places, warnings, faults } = collector_yaml;
+        let CollectorYaml { variables: collector, places, warnings, faults, .. } = collector_yaml;
         file_warnings.extend(warnings);
         file_faults.extend(faults);
         let outcome = config::read_placed(&variables, &places, None);
@@ -82,10 +82,9 @@ fn collector_yaml(variables: &Variables) -> CollectorYaml {
     let Some((variable, uri)) = config::collector_yaml_path(variables) else {
         return CollectorYaml::default();
     };
-    let faulty = |fault: Fault| CollectorYaml { faults: vec![fault], ..CollectorYaml::default() };
     let path = match collector_yaml::path(uri) {
         Ok(path) => path,
-        Err(problem) => return faulty(Fault { variable: variable.to_owned(), problem }),
+        Err(problem) => return CollectorYaml::faulty(Fault { variable: variable.to_owned(), problem }),
     };
     let text = bytes(path);
     match text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| Unreadable::NotText)) {
@@ -95,18 +94,14 @@ fn collector_yaml(variables: &Variables) -> CollectorYaml {
             let read = panic::catch_unwind(|| collector_yaml::read(&text, name, variables));
             read.unwrap_or_else(|_| {
                 let problem = format!("{path:?} cannot be read, which is a bug; please report it");
-                faulty(Fault { variable: variable.to_owned(), problem })
+                CollectorYaml::faulty(Fault { variable: variable.to_owned(), problem })
             })
         }
         Err(unreadable) => {
             let is_dispensable =
                 matches!(unreadable, Unreadable::Missing) && collector_yaml::is_dispensable(variables);
             let told = Fault { variable: variable.to_owned(), ..unreadable.fault(path) };
-            if is_dispensable {
-                CollectorYaml { warnings: vec![told], ..CollectorYaml::default() }
-            } else {
-                faulty(told)
-            }
+            if is_dispensable { CollectorYaml::dispensable(told) } else { CollectorYaml::faulty(told) }
         }
     }
 }

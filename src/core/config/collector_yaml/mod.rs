@@ -43,6 +43,16 @@ pub struct CollectorYaml {
 }
 
 impl CollectorYaml {
+    /// Of a file that cannot be read, which is what there is to say of it.
+    pub fn faulty(fault: Fault) -> Self {
+        Self { faults: vec![fault], ..Self::default() }
+    }
+
+    /// Of a file that cannot be read and is not needed.
+    pub fn dispensable(warning: Fault) -> Self {
+        Self { warnings: vec![warning], ..Self::default() }
+    }
+
     /// Adds its variables to those that are set beside it, which win. Of the places those are left that hold.
     pub fn lie_under(&mut self, variables: &mut Variables) {
         let renamed: Vec<_> = self.renamed.values().flatten().collect();
@@ -238,7 +248,7 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
             let problem = format!("{variable} is set, so the exporters here do not count{all}");
             return self.account.warning(pipelines, problem);
         }
-        self.choose(&mut exporters, &is_open, pipelines);
+        self.choose(&mut exporters, is_open, pipelines);
     }
 
     fn receivers(&mut self, entry: &Place<'n>) {
@@ -322,7 +332,7 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
     fn choose(
         &mut self,
         exporters: &mut PerSignal<Vec<Arc<str>>>,
-        is_open: &PerSignal<bool>,
+        is_open: PerSignal<bool>,
         place: &Place<'n>,
     ) {
         let used = std::mem::take(&mut self.used);
@@ -408,7 +418,7 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
 
     /// Has the exporter that is set beside the file send what is open. One that has no name sends every signal, so that it
     /// gets a name where one of them is kept back.
-    fn send_beside(&mut self, is_open: &PerSignal<bool>, place: &Place<'n>) {
+    fn send_beside(&mut self, is_open: PerSignal<bool>, place: &Place<'n>) {
         const NAME: &str = "otlp";
         let open: Vec<_> = Signal::ALL.into_iter().filter(|signal| *is_open.of(*signal)).collect();
         if open.is_empty() {

@@ -301,7 +301,8 @@ mod tests {
         assert!(parse(&aliases).expect_err("too long").problem.contains("bytes of text"));
         let keys = format!("a: &a {{? {long} : 1}}\nb: [{}]\n", "*a, ".repeat(3000));
         assert!(parse(&keys).expect_err("too long").problem.contains("bytes of text"));
-        let anchors: String = (0..20).map(|level| format!("&a{level} [")).collect();
+        let anchors: String =
+            (0..20).flat_map(|level| ["&a".to_owned(), level.to_string(), " [".to_owned()]).collect();
         let anchors = format!("{anchors}{long}{}", "]".repeat(20));
         assert!(parse(&anchors).expect_err("too long").problem.contains("bytes of text"));
         assert!(parse(&format!("a: &a {long}\nb: *a\n")).is_ok());
