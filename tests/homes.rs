@@ -261,6 +261,8 @@ async fn without_a_telemetry_api_what_the_sdk_sends_leaves_without_any_event() {
         // What failed is tried again after a pause, by a timer.
         everything_arrives(&sandbox, &collector).await;
         end(&sandbox).await;
-        assert!(compare(&sandbox, &collector).is_exact());
+        // Where the outage cut off an answer, what had arrived rightly comes again.
+        let comparison = compare(&sandbox, &collector);
+        assert_eq!(comparison.missing, [], "{:#?}", sandbox.extension_output());
     });
 }
