@@ -26,12 +26,15 @@ async fn collectors() -> (Collector, Collector) {
     (Collector::start().await.expect("a collector"), second.await.expect("a collector"))
 }
 
+async fn started(extension: Extension) -> Sandbox {
+    Sandbox::builder().extension(extension).function(working()).start().await.expect("a sandbox")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_goes_to_every_exporter() {
     let (first, second) = collectors().await;
     let extension = to_both(&first, &second).env("ROTEL_FLUSH_TIMEOUT", "60s");
-    let sandbox =
-        Sandbox::builder().extension(extension).function(working()).start().await.expect("a sandbox");
+    let sandbox = started(extension).await;
     for _ in 0..3 {
         invoke(&sandbox, Value::Null).await;
     }
@@ -49,8 +52,7 @@ async fn signals_go_to_the_exporters_that_are_chosen_for_them() {
         .env("ROTEL_EXPORTERS_TRACES", "first")
         .env("ROTEL_EXPORTERS_LOGS", "first,second")
         .env("ROTEL_EXPORTERS_METRICS", "second");
-    let sandbox =
-        Sandbox::builder().extension(extension).function(working()).start().await.expect("a sandbox");
+    let sandbox = started(extension).await;
     invoke(&sandbox, Value::Null).await;
     end(&sandbox).await;
     let (first, second) = (first.received(), second.received());
@@ -102,8 +104,7 @@ async fn what_an_exporter_missed_goes_to_it_alone_once_it_is_back() {
         .env("ROTEL_EXPORTER_RETRY_INITIAL_BACKOFF", "10ms")
         .env("ROTEL_EXPORTER_RETRY_MAX_BACKOFF", "10ms")
         .env("ROTEL_EXPORTER_RETRY_MAX_ELAPSED_TIME", "100ms");
-    let sandbox =
-        Sandbox::builder().extension(extension).function(working()).start().await.expect("a sandbox");
+    let sandbox = started(extension).await;
     for _ in 0..2 {
         invoke(&sandbox, Value::Null).await;
     }
@@ -118,8 +119,7 @@ async fn what_passes_is_counted_in_one_line_for_each_flush() {
     let (first, second) = collectors().await;
     let extension =
         to_both(&first, &second).env("ROTEL_FLUSH_TIMEOUT", "60s").env("ROTEL_DEBUG_LOG", "traces,logs");
-    let sandbox =
-        Sandbox::builder().extension(extension).function(working()).start().await.expect("a sandbox");
+    let sandbox = started(extension).await;
     for _ in 0..5 {
         invoke(&sandbox, Value::Null).await;
     }

@@ -34,8 +34,7 @@ pub async fn run(environment: Variables, extent: Extent, out: &mut impl Write) -
     let of_filter = settings.outcome.config.log_filter.compile().1;
     account.faults("Faults", settings.faults().chain(&of_filter))?;
     let Settings { variables, places, mut outcome, .. } = settings;
-    // What comes from a secret is not shown.
-    let service_is_plain = !outcome.resource_attributes_awaited;
+    let shows_service = !outcome.resource_attributes_awaited;
     if !outcome.references.is_empty() {
         outcome = account.secrets(&variables, &places, outcome, extent).await?;
     }
@@ -45,34 +44,11 @@ pub async fn run(environment: Variables, extent: Extent, out: &mut impl Write) -
         let place = places.get(variable).map_or(variable, String::as_str);
         return account.verdict(&format!("{place} is blackhole, so nothing is sent"));
     }
+    let function_name = variables.get("AWS_LAMBDA_FUNCTION_NAME").filter(|name| !name.is_empty());
+    let service_name = probe::service_name(&outcome.config, function_name.map(String::as_str));
+    let given = Given { variables: &variables, places: &places, service_name: &service_name, shows_service };
     for destination in &outcome.config.destinations {
-        let Destination { exporter: name, exports, .. } = destination;
-        let is_unset = |signal: &Signal| name.variable(&variables, *signal, "ENDPOINT").is_none();
-        if Signal::ALL.iter().all(is_unset) {
-            if name.is_only() {
-                account
-                    .wrong
-                    .push("no endpoint, so nothing can be sent; set ROTEL_OTLP_EXPORTER_ENDPOINT".to_owned());
-            }
-        } else if let Exports::Known(exports) = exports {
-            let (exporter, unusable) = Exporter::new(exports);
-            account.faults("Faults of TLS", unusable)?;
-            let usable = |signal| exports.of(signal).clone().filter(|_| exporter.way(signal).is_some());
-            let usable = PerSignal::from_fn(usable);
-            if extent == Extent::Whole {
-                let function_name = variables.get("AWS_LAMBDA_FUNCTION_NAME");
-                let function_name = function_name.map(String::as_str).filter(|name| !name.is_empty());
-                let service_name = probe::service_name(&outcome.config, function_name);
-                let verdicts = send(&exporter, &service_name).await;
-                let of_exporter = name.name().map_or_else(String::new, |name| format!(" of exporter {name}"));
-                account.heading(&if service_is_plain {
-                    format!("Test records{of_exporter}, service.name = {service_name}")
-                } else {
-                    format!("Test records{of_exporter}")
-                })?;
-                account.signals((&variables, &places), destination, (&usable, &verdicts))?;
-            }
-        }
+        account.destination(&given, destination, extent).await?;
     }
     account.verdict(match extent {
         Extent::Whole => "every signal that has an endpoint was accepted there",
@@ -91,6 +67,15 @@ async fn send(exporter: &Exporter, service_name: &str) -> PerSignal<Verdict> {
     });
     let (logs, metrics, traces) = tokio::join!(logs, metrics, traces);
     PerSignal { logs, metrics, traces }
+}
+
+/// What is the same for every destination.
+struct Given<'a> {
+    variables: &'a Variables,
+    places: &'a Places,
+    service_name: &'a str,
+    /// What comes from a secret is not shown.
+    shows_service: bool,
 }
 
 /// The text on its way to a person, and what of it is not well.
@@ -171,10 +156,44 @@ impl<W: Write> Account<'_, W> {
         Ok(resolved.outcome)
     }
 
+    /// Makes the exporter, and sends it something of each signal unless nothing may be sent.
+    async fn destination(
+        &mut self,
+        given: &Given<'_>,
+        destination: &Destination,
+        extent: Extent,
+    ) -> io::Result<()> {
+        let name = &destination.exporter;
+        let is_unset = |signal: &Signal| name.variable(given.variables, *signal, "ENDPOINT").is_none();
+        if Signal::ALL.iter().all(is_unset) {
+            if name.is_only() {
+                self.wrong
+                    .push("no endpoint, so nothing can be sent; set ROTEL_OTLP_EXPORTER_ENDPOINT".to_owned());
+            }
+            return Ok(());
+        }
+        let Exports::Known(exports) = &destination.exports else { return Ok(()) };
+        let (exporter, unusable) = Exporter::new(exports);
+        self.faults("Faults of TLS", unusable)?;
+        if extent == Extent::Offline {
+            return Ok(());
+        }
+        let usable = |signal| exports.of(signal).clone().filter(|_| exporter.way(signal).is_some());
+        let usable = PerSignal::from_fn(usable);
+        let verdicts = send(&exporter, given.service_name).await;
+        let of_exporter = name.name().map_or_else(String::new, |name| format!(" of exporter {name}"));
+        self.heading(&if given.shows_service {
+            format!("Test records{of_exporter}, service.name = {}", given.service_name)
+        } else {
+            format!("Test records{of_exporter}")
+        })?;
+        self.signals(given, destination, (&usable, &verdicts))
+    }
+
     /// A line a signal, and below them what each failure means, once.
     fn signals(
         &mut self,
-        (variables, places): (&Variables, &Places),
+        given: &Given<'_>,
         destination: &Destination,
         (exports, verdicts): (&PerSignal<Option<Export>>, &PerSignal<Verdict>),
     ) -> io::Result<()> {
@@ -183,7 +202,7 @@ impl<W: Write> Account<'_, W> {
             let Some(export) = exports.of(signal) else {
                 if !destination.takes.of(signal) {
                     writeln!(self.out, "  {signal:7}  –       not for this exporter")?;
-                } else if destination.exporter.variable(variables, signal, "ENDPOINT").is_none() {
+                } else if destination.exporter.variable(given.variables, signal, "ENDPOINT").is_none() {
                     writeln!(
                         self.out,
                         "  {signal:7}  –       no endpoint is set for it, so it is received and dropped"
@@ -194,7 +213,7 @@ impl<W: Write> Account<'_, W> {
                 }
                 continue;
             };
-            let way = Way::new(signal, export, variables, places);
+            let way = Way::new(signal, export, given.variables, given.places);
             let failure = match verdicts.of(signal) {
                 Verdict::Accepted { rejected: 0 } => None,
                 Verdict::Accepted { .. } => Some(way.rejected()),

@@ -1,5 +1,6 @@
 //! The floor that wires core and edge together, and owns the tasks.
 
+mod backends;
 pub mod check;
 pub mod driver;
 pub mod intake;

@@ -5,29 +5,28 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::mpsc;
 
+use crate::app::backends::{self, Faults, Unresolved, resolve};
 use crate::app::driver::{Driver, Home, Links};
 use crate::app::intake::{Intake, Told, Untaken};
-use crate::app::pipeline::{Backend, Pipeline, Setup};
+use crate::app::pipeline::Pipeline;
 use crate::app::sdk::SdkIntake;
-use crate::app::settings::{self, Settings};
+use crate::app::settings::Settings;
 use crate::app::tasks::{Sabotage, Tasks};
 use crate::core::config::{
-    Config, Destination, Export, Exports, Function, ListenAddress, OnInitError, Outcome, Places,
-    TelemetryTypes, Variables,
+    Config, Destination, Exports, Function, ListenAddress, OnInitError, Outcome, TelemetryTypes, Variables,
 };
 use crate::core::lifecycle::{self, Lifecycle, Task};
 use crate::core::logs::Timeline;
 use crate::core::platform::{self, Beginning, Platform};
 use crate::core::resource::ResourceRules;
-use crate::core::secret_ref::SecretRef;
-use crate::core::signal::{PerSignal, Signal};
+use crate::core::signal::PerSignal;
 use crate::edge::exporter::Exporter;
 use crate::edge::extensions_api::{ApiError, ExtensionsApi, Subscription};
 use crate::edge::receiver::{self, Endpoint, Served};
@@ -72,36 +71,6 @@ pub async fn run(environment: Variables, executable: &OsStr) -> ExitCode {
     }
 }
 
-/// Faults that were told already.
-#[derive(Clone, Default)]
-struct Faults(Vec<String>);
-
-impl Faults {
-    /// Tells those that are new.
-    fn tell<F: ToString>(&mut self, faults: impl IntoIterator<Item = F>) {
-        for fault in faults {
-            let fault = fault.to_string();
-            if !self.0.contains(&fault) {
-                tracing::error!("{fault}");
-                self.0.push(fault);
-            }
-        }
-    }
-}
-
-/// Fetches the secrets and reads the variables anew with them; tells what is wrong with either.
-async fn resolve(
-    variables: &Variables,
-    places: &Places,
-    references: &[SecretRef],
-    faults: &mut Faults,
-) -> Config {
-    let resolved = settings::resolve(variables, places, references).await;
-    faults.tell(&resolved.faults);
-    faults.tell(&resolved.outcome.faults);
-    resolved.outcome.config
-}
-
 /// Everything before the first `/next`.
 ///
 /// `None` where a fault is to fail the function's init, which Lambda then has been told.
@@ -140,16 +109,16 @@ async fn start(
         }
         faults.tell(config.log_filter.compile().1);
     }
-    if fails && !faults.0.is_empty() {
-        api.init_error("Extension.ConfigInvalid", &faults.0.join("; ")).await?;
+    if fails && let Some(faults) = faults.all() {
+        api.init_error("Extension.ConfigInvalid", &faults).await?;
         return Ok(None);
     }
     let config = &config;
 
     let rules = ResourceRules::new(config, &registration);
     let mut tasks = Tasks::new(sabotage);
-    let unresolved = Unresolved { variables, places, references, faults, now: Mutex::default() };
-    let backends = backends(&config.destinations, &Arc::new(unresolved));
+    let unresolved = Unresolved::new(variables, places, references, faults);
+    let backends = backends::of(&config.destinations, &Arc::new(unresolved));
     let (pipeline, to_pipeline) = Pipeline::new(config, rules.clone(), backends);
     tasks.spawn(Task::Pipeline, pipeline.run());
     let (to_driver, runtime_done) = mpsc::channel(RUNTIME_DONE_LIMIT);
@@ -289,74 +258,4 @@ async fn serve_telemetry(listeners: Vec<TcpListener>, intake: mpsc::Sender<Told>
         }
     };
     match telemetry_listener::serve(listeners, receive, too_large).await {}
-}
-
-/// What is left to fetch once the first `/next` is out.
-struct Unresolved {
-    variables: Variables,
-    places: Places,
-    references: Vec<SecretRef>,
-    faults: Faults,
-    /// What several exporters that are set up at the same time fetch together.
-    now: Mutex<Weak<OnceCell<Vec<Destination>>>>,
-}
-
-impl Unresolved {
-    /// The place of what those fetch that are set up at this time. A secret may have changed since the snapshot from which
-    /// the environment was restored, so that the next time has another.
-    fn now(&self) -> Arc<OnceCell<Vec<Destination>>> {
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        now.upgrade().unwrap_or_else(|| {
-            let cell = Arc::default();
-            *now = Arc::downgrade(&cell);
-            cell
-        })
-    }
-
-    /// The destinations with their secrets.
-    async fn resolve(&self) -> Vec<Destination> {
-        resolve(&self.variables, &self.places, &self.references, &mut self.faults.clone()).await.destinations
-    }
-}
-
-/// The backends, and what makes an exporter for each.
-fn backends(destinations: &[Destination], unresolved: &Arc<Unresolved>) -> Vec<Backend<Exporter>> {
-    let is_alone = destinations.len() == 1;
-    let backend = |(at, destination): (usize, &Destination)| Backend {
-        name: destination.exporter.name().filter(|_| !is_alone).cloned(),
-        takes: destination.takes,
-        setup: set_up(at, destination.exports.clone(), Arc::clone(unresolved)),
-    };
-    destinations.iter().enumerate().map(backend).collect()
-}
-
-/// What makes the exporter of the destination at this place, beside the function's init, once the secrets are there that it
-/// hangs on; `None` where no signal has a way to the backend.
-fn set_up(at: usize, exports: Exports, unresolved: Arc<Unresolved>) -> Option<Setup<Exporter>> {
-    let has_way =
-        |exports: &PerSignal<Option<Export>>| Signal::ALL.iter().any(|signal| exports.of(*signal).is_some());
-    if let Exports::Known(exports) = &exports
-        && !has_way(exports)
-    {
-        return None;
-    }
-    let mut known = Some(exports);
-    Some(Box::new(move || {
-        let unresolved = Arc::clone(&unresolved);
-        let known = if unresolved.references.is_empty() { known.clone() } else { known.take() };
-        // Here and not in the future, so that all that are set up now have the same.
-        let now = unresolved.now();
-        Box::pin(async move {
-            let exports = match known {
-                Some(Exports::Known(exports)) => exports,
-                _ => match now.get_or_init(|| unresolved.resolve()).await.get(at)?.exports.clone() {
-                    Exports::Known(exports) if has_way(&exports) => exports,
-                    Exports::Known(_) | Exports::Awaited => return None,
-                },
-            };
-            let (exporter, unusable) = Exporter::new(&exports);
-            unresolved.faults.clone().tell(unusable);
-            Signal::ALL.iter().any(|signal| exporter.way(*signal).is_some()).then_some(exporter)
-        })
-    }))
 }

@@ -101,8 +101,8 @@ fn set(name: &str, [file, environment, collector]: [&Variables; 3]) -> (Option<S
     // Of the proxies' names the lower case counts too.
     let names = [Some(name), name.ends_with("_PROXY").then_some(&*lower)];
     let set = |source: &Variables| {
-        let texts = names.into_iter().flatten().filter_map(|name| source.get(name));
-        texts.map(|text| value::unquoted(text).to_owned()).find(|text| !text.is_empty())
+        let mut texts = names.into_iter().flatten().filter_map(|name| source.get(name));
+        texts.find_map(|text| value::set(text).map(str::to_owned))
     };
     // An empty value in the file unsets the environment's, as it does when the two are laid over each other.
     let is_of_file = names.into_iter().flatten().any(|name| file.contains_key(name));

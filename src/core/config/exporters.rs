@@ -200,7 +200,7 @@ pub(super) fn prefixes(text: &str) -> Vec<String> {
 }
 
 /// The variable that names the exporters of a signal.
-fn selection(signal: Signal) -> String {
+pub(super) fn selection(signal: Signal) -> String {
     format!("{EXPORTERS}_{}", signal.as_str().to_uppercase())
 }
 

@@ -100,14 +100,13 @@ impl<'a> Reader<'a> {
 
     /// The text of a variable; empty is unset.
     pub(super) fn text(&self, name: &str) -> Option<&'a str> {
-        self.variables.get(name).map(|text| value::unquoted(text)).filter(|text| !text.is_empty())
+        value::set(self.variables.get(name)?)
     }
 
     /// The names of all variables that are set.
     pub(super) fn names(&self) -> impl Iterator<Item = String> + use<'a> {
-        let variables = self.variables;
-        let is_set = |text: &String| !value::unquoted(text).is_empty();
-        variables.iter().filter(move |(_, text)| is_set(text)).map(|(name, _)| name.clone())
+        let set = self.variables.iter().filter(|(_, text)| value::set(text).is_some());
+        set.map(|(name, _)| name.clone())
     }
 
     /// Tells of a fault, once.

@@ -129,6 +129,11 @@ impl Pair {
     }
 }
 
+/// A variable's text as it counts; none where it is empty, which is unset.
+pub(super) fn set(text: &str) -> Option<&str> {
+    Some(unquoted(text)).filter(|text| !text.is_empty())
+}
+
 /// Strips the quotes that people copy from the guide into the Lambda console, where they become part of the value.
 pub(super) fn unquoted(value: &str) -> &str {
     let value = value.trim();

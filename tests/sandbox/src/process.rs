@@ -117,6 +117,11 @@ impl Handle {
         self.signal(Signal::SIGCONT).await;
     }
 
+    /// Waits until the child has ended and its output was handed on.
+    pub(crate) async fn ended(&self) {
+        self.orders.closed().await;
+    }
+
     /// The bytes of memory that the child occupies. Nothing, once it has ended.
     pub(crate) fn resident_bytes(&self) -> Option<u64> {
         self.memory("VmRSS:")

@@ -97,8 +97,8 @@ impl<'a> Account<'a> {
     /// The first of these variables that is set beside the file, so that it wins.
     pub(super) fn given(&self, matches: impl Fn(&str) -> bool) -> Option<&'a str> {
         let given = self.given;
-        let is_set = |text: &str| !value::unquoted(text).is_empty();
-        given.iter().find(|(name, text)| is_set(text) && matches(name)).map(|(name, _)| name.as_str())
+        let given = given.iter().filter(|(_, text)| value::set(text).is_some());
+        given.map(|(name, _)| name.as_str()).find(|name| matches(name))
     }
 
     /// Takes a variable beside the file out of what counts.

@@ -6,6 +6,7 @@
 //! astray, and all at once. To read the file is left to `app::settings`.
 
 mod account;
+mod choice;
 mod expand;
 mod exporters;
 mod node;
@@ -18,9 +19,9 @@ mod tests;
 use std::sync::Arc;
 
 use self::account::{Account, Place, Renamed};
-use self::exporters::{Kind, Setting, unknown};
+use self::choice::{Choice, Used};
+use self::exporters::{Kind, unknown};
 use self::processors::Processors;
-use super::variables::ONLY_EXPORTER;
 use super::{Fault, Places, Variables};
 use crate::signal::{PerSignal, Signal};
 
@@ -89,7 +90,7 @@ pub fn path(uri: &str) -> Result<&str, String> {
 /// Whether variables say where to send, so that a file that is not there is missed by nobody: its variable stays behind
 /// where people change layers.
 pub fn is_dispensable(variables: &Variables) -> bool {
-    let says = |name: &String| *name == "ROTEL_EXPORTERS" || is_endpoint(name);
+    let says = |name: &String| *name == "ROTEL_EXPORTERS" || choice::is_endpoint(name);
     variables.keys().any(|name| says(name) && rivals::is_set(variables, name))
 }
 
@@ -102,15 +103,6 @@ pub fn read(text: &str, file: &str, given: &Variables) -> CollectorYaml {
     }
     let Account { variables, places, warnings, faults, renamed, .. } = account;
     CollectorYaml { variables, places, warnings, faults, renamed }
-}
-
-/// An exporter that pipelines name.
-struct Used<'n> {
-    id: Arc<str>,
-    kind: Kind,
-    settings: Vec<Setting<'n>>,
-    /// Its settings hold faults, so that it must not send.
-    is_faulty: bool,
 }
 
 /// A walk through the file.
@@ -225,7 +217,7 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
             }
         }
         for signal in Signal::ALL {
-            if !is_there.of(signal) && self.given_exporters().is_none() {
+            if !is_there.of(signal) && choice::given_exporters(self.account).is_none() {
                 self.account.warning(
                     pipelines,
                     format!("{signal} have no pipeline, so they are received and dropped"),
@@ -242,13 +234,13 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
             self.account.set("ROTEL_DEBUG_LOG", debug.join(","), pipelines);
         }
         let is_open = PerSignal::from_fn(|signal| *is_there.of(signal) && !*processors.withheld.of(signal));
-        if let Some(variable) = self.given_exporters() {
+        if let Some(variable) = choice::given_exporters(self.account) {
             let withholds = Signal::ALL.into_iter().any(|signal| *processors.withheld.of(signal));
             let all = if withholds { ", and what is to be kept back here is sent there" } else { "" };
             let problem = format!("{variable} is set, so the exporters here do not count{all}");
             return self.account.warning(pipelines, problem);
         }
-        self.choose(&mut exporters, is_open, pipelines);
+        Choice { used: &self.used, exporters, is_open, pipelines }.make(self.account);
     }
 
     fn receivers(&mut self, entry: &Place<'n>) {
@@ -290,29 +282,17 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
             Kind::Nowhere => Vec::new(),
         };
         let sends = matches!(kind, Kind::Grpc | Kind::Http);
-        if sends && !settings.iter().any(|(setting, ..)| setting.ends_with("ENDPOINT")) {
-            let prefixes = [ONLY_EXPORTER.to_owned(), super::exporters::prefix(&name(id))];
-            if prefixes.iter().all(|prefix| self.given_endpoint(prefix).is_none()) {
-                self.account.fault(
-                    &place,
-                    "it has no endpoint, so it sends nothing; write one, such as https://host:4318",
-                );
-            }
+        let has_endpoint = settings.iter().any(|(setting, ..)| setting.ends_with("ENDPOINT"));
+        if sends && !has_endpoint && !choice::has_endpoint_beside(self.account, id) {
+            self.account.fault(
+                &place,
+                "it has no endpoint, so it sends nothing; write one, such as https://host:4318",
+            );
         }
         let is_faulty = self.account.faults.len() > faults;
         let id: Arc<str> = Arc::from(id);
         self.used.push(Used { id: Arc::clone(&id), kind, settings, is_faulty });
         Some((id, kind))
-    }
-
-    /// The variable beside the file that names all exporters.
-    fn given_exporters(&self) -> Option<&'g str> {
-        self.account.given(|name| ["ROTEL_EXPORTER", "ROTEL_EXPORTERS"].contains(&name))
-    }
-
-    /// The variable of an endpoint that is set beside the file.
-    fn given_endpoint(&self, prefix: &str) -> Option<&'g str> {
-        self.account.given(|name| name.starts_with(prefix) && name.ends_with("ENDPOINT"))
     }
 
     /// Each record that it would print would come back as a log record and be printed again.
@@ -325,113 +305,6 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
                 &entry,
                 "it has no effect here, where a line for each flush counts what passed; remove it",
             );
-        }
-    }
-
-    /// Says which exporters send what. What is not open must not leave, whatever is set beside the file.
-    fn choose(
-        &mut self,
-        exporters: &mut PerSignal<Vec<Arc<str>>>,
-        is_open: PerSignal<bool>,
-        place: &Place<'n>,
-    ) {
-        let used = std::mem::take(&mut self.used);
-        for signal in Signal::ALL {
-            let is_good = |id: &Arc<str>| used.iter().any(|used| used.id == *id && !used.is_faulty);
-            exporters.of_mut(signal).retain(is_good);
-            if !is_open.of(signal) {
-                self.keep_back(signal, place);
-            }
-        }
-        let is_only = Signal::ALL.iter().all(|signal| {
-            matches!((&exporters.of(*signal)[..], &exporters.logs[..]), ([one], [other]) if one == other)
-        });
-        let is_common = self.account.given(|name| name == format!("{ONLY_EXPORTER}ENDPOINT")).is_some();
-        let elsewhere =
-            PerSignal::from_fn(|signal| self.account.given(|name| name == endpoint_of(signal)).is_some());
-        let of_closed: Vec<_> =
-            Signal::ALL.into_iter().filter(|signal| !is_open.of(*signal)).map(endpoint_of).collect();
-        let given = self.account.given(|name| is_endpoint(name) && !of_closed.iter().any(|of| of == name));
-        if let Some(variable) = given.filter(|_| !used.is_empty()) {
-            let problem = if is_only && !is_common {
-                format!(
-                    "{variable} is set, so headers, TLS and whatever else is set here for another host do not count for a signal \
-                     whose endpoint is set beside the file; set them there as well"
-                )
-            } else {
-                format!(
-                    "{variable} is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for \
-                     another host; set them beside the file as well"
-                )
-            };
-            self.account.warning(place, problem);
-        }
-        if given.is_some() && (is_common || !is_only) {
-            return self.send_beside(is_open, place);
-        }
-        let senders: Vec<_> = used
-            .iter()
-            .filter(|used| Signal::ALL.iter().any(|signal| exporters.of(*signal).contains(&used.id)))
-            .collect();
-        if senders.is_empty() {
-            return self.account.set("ROTEL_EXPORTER", "blackhole", place);
-        }
-        for Used { id, settings, .. } in &senders {
-            let prefix = if is_only { ONLY_EXPORTER.to_owned() } else { super::exporters::prefix(&name(id)) };
-            for (setting, text, place) in settings {
-                // Where a signal goes elsewhere, the settings are those of the others alone.
-                if is_only && given.is_some() && !setting.ends_with("ENDPOINT") {
-                    for signal in Signal::ALL.into_iter().filter(|signal| !elsewhere.of(*signal)) {
-                        let variable = format!("{prefix}{}_{setting}", signal.as_str().to_uppercase());
-                        self.account.set(variable, text.clone(), place);
-                    }
-                } else {
-                    self.account.set(format!("{prefix}{setting}"), text.clone(), place);
-                }
-            }
-        }
-        if is_only {
-            return;
-        }
-        let declared: Vec<_> = senders.iter().map(|used| format!("{}:otlp", name(&used.id))).collect();
-        self.account.set("ROTEL_EXPORTERS", declared.join(","), place);
-        for signal in Signal::ALL {
-            let names: Vec<_> = exporters.of(signal).iter().map(|id| name(id)).collect();
-            if !names.is_empty() {
-                self.account.set(
-                    format!("ROTEL_EXPORTERS_{}", signal.as_str().to_uppercase()),
-                    names.join(","),
-                    place,
-                );
-            }
-        }
-    }
-
-    /// Takes away what beside the file would have a signal sent that is not to be.
-    fn keep_back(&mut self, signal: Signal, place: &Place<'n>) {
-        let chosen = format!("ROTEL_EXPORTERS_{}", signal.as_str().to_uppercase());
-        if let Some(variable) = self.account.given(|name| name == chosen) {
-            self.account.warning(place, format!("{variable} is set, but {signal} are not sent"));
-            self.account.hide(variable);
-        }
-    }
-
-    /// Has the exporter that is set beside the file send what is open. One that has no name sends every signal, so that it
-    /// gets a name where one of them is kept back.
-    fn send_beside(&mut self, is_open: PerSignal<bool>, place: &Place<'n>) {
-        const NAME: &str = "otlp";
-        let open: Vec<_> = Signal::ALL.into_iter().filter(|signal| *is_open.of(*signal)).collect();
-        if open.is_empty() {
-            return self.account.set("ROTEL_EXPORTER", "blackhole", place);
-        }
-        if open.len() == Signal::ALL.len() {
-            return;
-        }
-        self.account.rename(ONLY_EXPORTER, &super::exporters::prefix(NAME));
-        self.account.set("ROTEL_EXPORTERS", format!("{NAME}:otlp"), place);
-        for signal in open {
-            let variable = format!("ROTEL_EXPORTERS_{}", signal.as_str().to_uppercase());
-            self.account.set(variable, NAME, place);
         }
     }
 
@@ -475,27 +348,5 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
                     .warning(&used, format!("{id} is not in this extension, which does without; remove it"));
             }
         }
-    }
-}
-
-/// Whether a variable is an endpoint of the exporter that is the only one.
-fn is_endpoint(name: &str) -> bool {
-    name.starts_with(ONLY_EXPORTER) && name.ends_with("ENDPOINT")
-}
-
-/// The variable of its endpoint for one signal.
-fn endpoint_of(signal: Signal) -> String {
-    format!("{ONLY_EXPORTER}{}_ENDPOINT", signal.as_str().to_uppercase())
-}
-
-/// What an exporter is called in variables. There a signal may follow, so that a name does not end like one.
-fn name(id: &str) -> String {
-    let name: String = id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    let signal = name
-        .rsplit_once('_')
-        .filter(|(_, end)| Signal::ALL.iter().any(|signal| signal.as_str().eq_ignore_ascii_case(end)));
-    match signal {
-        Some((start, end)) => format!("{start}{end}"),
-        None => name,
     }
 }

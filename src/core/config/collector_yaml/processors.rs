@@ -127,17 +127,15 @@ impl<'n> Processors<'n> {
         }
         let key = key.filter(|key| !key.is_empty() && !key.contains('='));
         match (key, value, action.as_deref()) {
-            (Some(key), Some(value), Some("upsert")) => {
+            (Some(key), Some(value), Some(action @ ("upsert" | "insert"))) => {
+                if action == "insert" {
+                    account.warning(place, "an insert is done as an upsert, which replaces what the function has set; write upsert");
+                }
                 self.attributes.retain(|(known, _)| *known != key);
                 // They are percent-decoded where they are read.
                 self.attributes.push((key, value.replace('%', "%25")));
             }
             (_, _, Some("upsert")) => account.fault(place, "an upsert needs a key without \"=\" and a value; write both"),
-            (Some(key), Some(value), Some("insert")) => {
-                account.warning(place, "an insert is done as an upsert, which replaces what the function has set; write upsert");
-                self.attributes.retain(|(known, _)| *known != key);
-                self.attributes.push((key, value.replace('%', "%25")));
-            }
             _ => account.fault(place, "only action: upsert is in this extension; write it, or do the rest in the collector that receives"),
         }
     }

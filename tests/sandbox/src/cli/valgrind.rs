@@ -1,7 +1,7 @@
 //! Counting by valgrind: instructions and allocations, which are the same on a busy machine and on one at rest.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use lambda_sandbox::{Builder, Error, Extension};
@@ -93,24 +93,12 @@ pub(crate) async fn of_init(
         rested = if now == used { rested + LOOK } else { Duration::ZERO };
         used = now;
     }
-    sandbox.terminate().await;
-    told(log).await
-}
-
-/// The count, once valgrind has written it.
-async fn told(log: PathBuf) -> Result<u64, CountError> {
-    let mut waited = Duration::ZERO;
-    loop {
-        let text = std::fs::read_to_string(&log).map_err(CountError::Log)?;
-        if let Some(count) = Count::Instructions.find(&text) {
-            return Ok(count);
-        }
-        if waited >= PATIENCE {
-            return Err(CountError::NoCount { what: "the extension".to_owned(), log: text });
-        }
-        tokio::time::sleep(LOOK).await;
-        waited += LOOK;
-    }
+    // One that does not end has told no count.
+    let _ = tokio::time::timeout(PATIENCE, sandbox.terminate()).await;
+    let log = std::fs::read_to_string(log).map_err(CountError::Log)?;
+    Count::Instructions
+        .find(&log)
+        .ok_or_else(|| CountError::NoCount { what: "the extension".to_owned(), log })
 }
 
 #[cfg(test)]

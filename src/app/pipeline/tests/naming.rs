@@ -1,0 +1,116 @@
+//! Which span the log records of an invocation name.
+
+use super::*;
+
+const NOTHING: StandIns = StandIns { made_here: false, xray: false };
+const MADE_HERE: StandIns = StandIns { made_here: true, xray: false };
+const XRAY: StandIns = StandIns { made_here: false, xray: true };
+
+#[tokio::test(start_paused = true)]
+async fn logs_that_wait_for_the_end_name_a_span_that_comes_after_them() {
+    let mut test = Test::with_stand_ins(NOTHING).await;
+    test.invoke("a");
+    test.log("a", 2);
+    test.send_span(Origin::Sdk, 7, "a");
+    test.log("a", 1);
+    assert_eq!(test.end().await, (vec![Some(7); 3], 1));
+    test.invoke("b");
+    test.log("b", 1);
+    test.log("a", 1);
+    test.send_span(Origin::Sdk, 9, "c");
+    assert_eq!(test.end().await, (vec![None, Some(7)], 1), "nothing is known of b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn logs_that_come_back_from_a_failed_attempt_name_the_span_known_by_then() {
+    let mut test = Test::with_stand_ins(NOTHING).await;
+    test.invoke("a");
+    test.log("a", 2);
+    let flushed = test.flush(FlushReason::EndOfInvocation);
+    let attempt = test.attempt().await;
+    assert_eq!(attempt.spans_named(), [None, None]);
+    test.send_span(Origin::Sdk, 7, "a");
+    test.nothing_starts().await;
+    attempt.answer(unavailable());
+    drop(flushed);
+    test.handle.control(Control::Cancel);
+    test.handle.control(Control::Close);
+    freeze(Duration::from_mins(1));
+    test.invoke("b");
+    let mut named = Vec::new();
+    for _ in 0..2 {
+        let attempt = test.attempt().await;
+        if attempt.signal == Signal::Logs {
+            named = attempt.spans_named();
+        }
+        attempt.answer(ACCEPTED);
+    }
+    assert_eq!(named, [Some(7), Some(7)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_span_made_here_is_sent_and_named_only_where_no_sdk_sends_spans() {
+    let mut test = Test::with_stand_ins(MADE_HERE).await;
+    test.invoke("a");
+    test.log("a", 1);
+    test.send_span(Origin::Platform, 5, "a");
+    assert_eq!(test.end().await, (vec![Some(5)], 1));
+    test.invoke("b");
+    test.log("b", 1);
+    test.send_span(Origin::Sdk, 7, "b");
+    test.send_span(Origin::Platform, 5, "b");
+    assert_eq!(test.end().await, (vec![Some(7)], 1));
+    test.invoke("c");
+    test.log("c", 1);
+    test.send_span(Origin::Platform, 5, "c");
+    assert_eq!(test.end().await, (vec![None], 0), "the SDK has only not sent it yet");
+    test.invoke("d");
+    test.log("d", 1);
+    test.handle.tell(Control::CutOff("d".to_owned())).await;
+    test.send_span(Origin::Platform, 5, "d");
+    assert_eq!(test.end().await, (vec![Some(5)], 1), "the SDK cannot send it any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_leaves_before_the_span_made_here_names_it_already() {
+    let mut test = Test::with_stand_ins(MADE_HERE).await;
+    test.invoke("a");
+    test.log("a", 1);
+    let flushed = test.flush(FlushReason::NearDeadline);
+    let attempt = test.attempt().await;
+    let xray = Header::read("Root=1-5f35ae12-0c0fec141ab77a00bc047aa2");
+    let derived = TraceContext::of_invocation("a", xray.as_ref(), Some(DEADLINE_MS));
+    assert_eq!(attempt.spans_named(), [Some(derived.span_id[0])]);
+    attempt.answer(ACCEPTED);
+    flushed.await.expect("flushed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn xray_is_named_where_it_was_asked_for_and_no_span_is_known_by_the_end() {
+    let mut test = Test::with_stand_ins(XRAY).await;
+    test.invoke("a");
+    test.log("a", 1);
+    assert_eq!(test.end().await, (vec![Some(0x2b)], 0));
+    test.invoke("b");
+    test.log("b", 1);
+    test.send_span(Origin::Sdk, 7, "b");
+    assert_eq!(test.end().await, (vec![Some(7)], 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_of_many_invocations_each_ones_logs_name_its_span() {
+    const INVOCATIONS: u8 = 200;
+    let mut test = Test::with_stand_ins(MADE_HERE).await;
+    test.open_the_breaker().await;
+    for number in 1..=INVOCATIONS {
+        test.invoke(&number.to_string());
+        test.log(&number.to_string(), 2);
+        test.nothing_starts().await;
+        test.handle.control(Control::Close);
+    }
+    let (named, _) = test.flushed(FlushReason::Shutdown).await;
+    let span =
+        |number: u8| TraceContext::of_invocation(&number.to_string(), None, Some(DEADLINE_MS)).span_id[0];
+    let expected = (1..=INVOCATIONS).flat_map(|number| [Some(span(number)); 2]);
+    assert_eq!(named, [None].into_iter().chain(expected).collect::<Vec<_>>());
+}
