@@ -17,12 +17,21 @@ impl Signal {
     /// Every signal.
     pub const ALL: [Self; 3] = [Self::Logs, Self::Metrics, Self::Traces];
 
-    /// The name as OTLP's paths and our variables have it: `logs`, `metrics`, `traces`.
+    /// The name as OTLP's paths have it: `logs`, `metrics`, `traces`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Logs => "logs",
             Self::Metrics => "metrics",
             Self::Traces => "traces",
+        }
+    }
+
+    /// The name as the names of variables have it: `LOGS`, `METRICS`, `TRACES`.
+    pub fn in_variables(self) -> &'static str {
+        match self {
+            Self::Logs => "LOGS",
+            Self::Metrics => "METRICS",
+            Self::Traces => "TRACES",
         }
     }
 

@@ -116,6 +116,7 @@ struct Endpoint {
 }
 
 /// What can be set for all signals and for each.
+#[derive(Default)]
 struct Settings {
     endpoint: Read<Endpoint>,
     protocol: Read<Protocol>,
@@ -204,6 +205,10 @@ impl Reader<'_> {
     }
 
     fn settings(&mut self, prefix: &str, is_common: bool, own: &[&ListenAddress]) -> Settings {
+        // Few set a single signal, and at every cold start its names would be put together for nothing.
+        if !self.has_any(prefix) {
+            return Settings::default();
+        }
         let name = |suffix: &str| format!("{prefix}{suffix}");
         let skip_verify = self.resolved(&name("TLS_SKIP_VERIFY"), value::boolean);
         if skip_verify == Read::Is(true) {

@@ -57,7 +57,7 @@ impl ExporterName {
 
     /// How the names of its variables for one signal begin.
     pub fn prefix_of(&self, signal: Signal) -> String {
-        format!("{}{}_", self.prefix(), signal.as_str().to_uppercase())
+        format!("{}{}_", self.prefix(), signal.in_variables())
     }
 
     /// The variable that sets `setting`, such as `ENDPOINT`, for a signal: its own, else the common one.
@@ -201,7 +201,7 @@ pub(super) fn prefixes(text: &str) -> Vec<String> {
 
 /// The variable that names the exporters of a signal.
 pub(super) fn selection(signal: Signal) -> String {
-    format!("{EXPORTERS}_{}", signal.as_str().to_uppercase())
+    format!("{EXPORTERS}_{}", signal.in_variables())
 }
 
 /// `name:kind,name:kind`; a kind alone is the name as well.

@@ -1,13 +1,16 @@
 //! Reading one variable after another: the text of each, what its secret references stand for, and what is wrong with it.
 
+use std::ops::Bound;
+
 use super::value::{self, Text};
 use super::{Fault, NO_PLACES, Places, Variables, exporters, variables};
 use crate::secret_ref::{self, SecretRef, Secrets};
 
 /// What reading one variable gave.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Read<T> {
     /// Not set, or empty.
+    #[default]
     Unset,
     /// This.
     Is(T),
@@ -107,6 +110,12 @@ impl<'a> Reader<'a> {
     pub(super) fn names(&self) -> impl Iterator<Item = String> + use<'a> {
         let set = self.variables.iter().filter(|(_, text)| value::set(text).is_some());
         set.map(|(name, _)| name.clone())
+    }
+
+    /// Whether there is a variable whose name begins so.
+    pub(super) fn has_any(&self, prefix: &str) -> bool {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        self.variables.range::<str, _>(from).next().is_some_and(|(name, _)| name.starts_with(prefix))
     }
 
     /// Tells of a fault, once.

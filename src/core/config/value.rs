@@ -262,11 +262,15 @@ pub(super) fn endpoint(text: &Text<'_>) -> Result<Url, String> {
         return Err(format!("{text} has an unknown scheme; write http:// or https://"));
     }
     // A password may stand before the "@", so the URL is not shown.
-    if rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')) {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
         return Err("the URL holds a user name; send credentials as a header instead".to_owned());
     }
     if rest.is_empty() || rest.starts_with(['/', ':', '?', '#']) {
         return Err(format!("{text} has no host; {EXAMPLE}"));
+    }
+    if !authority.is_ascii() {
+        return Err(format!("{text} has a host with letters beyond ASCII; write it in Punycode, as xn--…"));
     }
     Url::parse(&value).map_err(|cause| format!("{text} is not a URL: {cause}; {EXAMPLE}"))
 }
@@ -400,6 +404,7 @@ mod tests {
             "http://u:p@x",
             "https://x y",
             "http://x:99999",
+            "https://bücher.example",
         ] {
             assert!(endpoint(&Text::plain(wrong)).is_err(), "{wrong:?} was taken");
         }

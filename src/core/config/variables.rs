@@ -388,10 +388,21 @@ impl Variable {
         if self.name.contains(NAMED) { Vec::new() } else { each(self.name) }
     }
 
+    /// Whether `name` is one of them.
+    fn is_called(&self, name: &str) -> bool {
+        stands_for(self.name, name)
+    }
+
     /// The names of the same setting of an exporter whose variables begin with `prefix`.
     pub(super) fn named(&self, prefix: &str) -> Vec<String> {
         let setting = self.name.strip_prefix(ONLY_EXPORTER);
         setting.map(|setting| each(&format!("{prefix}{setting}"))).unwrap_or_default()
+    }
+
+    /// Whether `name` is one of those.
+    fn is_called_after(&self, prefix: &str, name: &str) -> bool {
+        let settings = self.name.strip_prefix(ONLY_EXPORTER).zip(name.strip_prefix(prefix));
+        settings.is_some_and(|(own, setting)| stands_for(own, setting))
     }
 }
 
@@ -403,15 +414,18 @@ pub(super) fn all() -> impl Iterator<Item = &'static Variable> {
 /// What to say of a name that begins like ours and is not; `None` for one that is. `exporters` are how the names of the
 /// variables begin of exporters that have a name.
 pub(super) fn unknown(name: &str, exporters: &[String]) -> Option<String> {
-    let named = exporters.iter().flat_map(|prefix| all().flat_map(|variable| variable.named(prefix)));
-    let known: Vec<String> = all().flat_map(Variable::names).chain(named).collect();
-    if known.iter().any(|known| known == name) {
+    let is_of_an_exporter =
+        |variable: &Variable| exporters.iter().any(|prefix| variable.is_called_after(prefix, name));
+    // At every cold start, and for each name: nothing is put together here.
+    if all().any(|variable| variable.is_called(name) || is_of_an_exporter(variable)) {
         return None;
     }
     let left_out = LEFT_OUT.iter().find(|(start, _)| each(start).iter().any(|start| name.starts_with(start)));
     if let Some((_, what)) = left_out {
         return Some(format!("this extension leaves out {what} of Rotel, so it has no effect; remove it"));
     }
+    let named = exporters.iter().flat_map(|prefix| all().flat_map(|variable| variable.named(prefix)));
+    let known: Vec<String> = all().flat_map(Variable::names).chain(named).collect();
     let likeness = |known: &String| strsim::normalized_damerau_levenshtein(name, known);
     let ours = known.iter().filter(|known| known.starts_with("ROTEL_"));
     let nearest = ours.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
@@ -422,11 +436,22 @@ pub(super) fn unknown(name: &str, exporters: &[String]) -> Option<String> {
     })
 }
 
+/// Whether `name` is one of those that [`each`] makes of `pattern`.
+fn stands_for(pattern: &str, name: &str) -> bool {
+    let Some(at) = pattern.find('{') else { return pattern == name };
+    let (start, rest) = pattern.split_at(at);
+    let signal = rest
+        .strip_prefix(EACH)
+        .and_then(|end| name.strip_prefix(start)?.strip_suffix(end))
+        .unwrap_or_default();
+    Signal::ALL.iter().any(|of| of.in_variables() == signal)
+}
+
 fn each(name: &str) -> Vec<String> {
     if !name.contains(EACH) {
         return vec![name.to_owned()];
     }
-    Signal::ALL.iter().map(|signal| name.replace(EACH, &signal.as_str().to_uppercase())).collect()
+    Signal::ALL.iter().map(|signal| name.replace(EACH, signal.in_variables())).collect()
 }
 
 #[cfg(test)]
@@ -439,6 +464,18 @@ mod tests {
     fn no_name_stands_twice_in_the_table() {
         let names: Vec<_> = all().flat_map(Variable::names).collect();
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+    }
+
+    #[test]
+    fn every_name_that_people_may_write_is_known() {
+        let prefix = "ROTEL_EXPORTER_SECOND_";
+        for name in all().flat_map(|variable| [variable.names(), variable.named(prefix)].concat()) {
+            assert_eq!(unknown(&name, &[prefix.to_owned()]), None, "{name}");
+        }
+        for name in ["ROTEL_OTLP_EXPORTER_{SIGNAL}_ENDPOINT", "ROTEL_EXPORTER_{NAME}_…", "ROTEL_EXPORTERS_"]
+        {
+            assert!(unknown(name, &[]).is_some(), "{name}");
+        }
     }
 
     #[test]
