@@ -72,6 +72,17 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn varint(&mut self) -> Result<u64, Fault> {
+        // Nearly every key and length has one byte.
+        match self.rest {
+            [byte @ ..0x80, rest @ ..] => {
+                self.rest = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Fault> {
         let mut value = 0;
         for (index, &byte) in (0_u32..10).zip(self.rest) {
             value |= u64::from(byte & 0x7f) << (7 * index);

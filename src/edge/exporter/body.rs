@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use flate2::write::GzEncoder;
+use flate2::Crc;
+use flate2::write::DeflateEncoder;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::core::config::Compression;
@@ -40,12 +42,12 @@ const SLICE: usize = 64 * 1024;
 
 /// Encodes a body. Uncompressed it is the chunks themselves, without a copy. Between slices other tasks have their turn,
 /// above all the one that keeps the deadlines.
-pub(super) async fn encode(chunks: Vec<Bytes>, compression: Compression) -> Encoded {
+pub(super) async fn encode(chunks: Vec<Bytes>, compression: Compression, idle: &Idle) -> Encoded {
     let encoder = match compression {
         // Of nothing, a compression would make some twenty bytes.
         _ if chunks.is_empty() => None,
         Compression::None => None,
-        Compression::Gzip => Some(Encoder::gzip()),
+        Compression::Gzip => Some(Encoder::Gzip(Gzip::new(idle))),
         Compression::Zstd => Encoder::zstd().ok(),
     };
     let Some(mut encoder) = encoder else { return Encoded { parts: chunks.into(), encoding: None } };
@@ -58,7 +60,7 @@ pub(super) async fn encode(chunks: Vec<Bytes>, compression: Compression) -> Enco
             tokio::task::yield_now().await;
         }
     }
-    match encoder.finish() {
+    match encoder.finish(idle) {
         Ok((compressed, encoding)) => {
             Encoded { parts: VecDeque::from([Bytes::from(compressed)]), encoding: Some(encoding) }
         }
@@ -68,15 +70,11 @@ pub(super) async fn encode(chunks: Vec<Bytes>, compression: Compression) -> Enco
 
 /// A compression under way, at level 1: what compresses harder is paid for in the function's billed time.
 enum Encoder {
-    Gzip(GzEncoder<Vec<u8>>),
+    Gzip(Gzip),
     Zstd(zstd::Encoder<'static, Vec<u8>>),
 }
 
 impl Encoder {
-    fn gzip() -> Self {
-        Self::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::fast()))
-    }
-
     fn zstd() -> io::Result<Self> {
         Ok(Self::Zstd(zstd::Encoder::new(Vec::new(), 1)?))
     }
@@ -89,11 +87,58 @@ impl Encoder {
     }
 
     /// What came of it, and its name.
-    fn finish(self) -> io::Result<(Vec<u8>, &'static str)> {
+    fn finish(self, idle: &Idle) -> io::Result<(Vec<u8>, &'static str)> {
         match self {
-            Self::Gzip(encoder) => Ok((encoder.finish()?, "gzip")),
+            Self::Gzip(encoder) => Ok((encoder.finish(idle)?, "gzip")),
             Self::Zstd(encoder) => Ok((encoder.finish()?, "zstd")),
         }
+    }
+}
+
+/// A compressor that is not in use. It has nearly 400 kilobytes, which would be taken and cleared for each request, and given
+/// back in pieces that nothing else fits.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Idle(Arc<Mutex<Option<DeflateEncoder<Vec<u8>>>>>);
+
+impl Idle {
+    fn take(&self) -> Option<DeflateEncoder<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn put_back(&self, deflate: DeflateEncoder<Vec<u8>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(deflate);
+    }
+}
+
+/// RFC 1952 around a compressor that is used again, which flate2's own encoder cannot do.
+struct Gzip {
+    deflate: DeflateEncoder<Vec<u8>>,
+    crc: Crc,
+}
+
+impl Gzip {
+    /// Deflate, no flags, no time, compressed fast, on an unknown system.
+    const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
+
+    fn new(idle: &Idle) -> Self {
+        let mut deflate =
+            idle.take().unwrap_or_else(|| DeflateEncoder::new(Vec::new(), flate2::Compression::fast()));
+        // Nothing was compressed into it yet, so that this stands first.
+        deflate.get_mut().extend(Self::HEAD);
+        Self { deflate, crc: Crc::new() }
+    }
+
+    fn write_all(&mut self, slice: &[u8]) -> io::Result<()> {
+        self.crc.update(slice);
+        self.deflate.write_all(slice)
+    }
+
+    fn finish(mut self, idle: &Idle) -> io::Result<Vec<u8>> {
+        let mut compressed = self.deflate.reset(Vec::new())?;
+        compressed.extend(self.crc.sum().to_le_bytes());
+        compressed.extend(self.crc.amount().to_le_bytes());
+        idle.put_back(self.deflate);
+        Ok(compressed)
     }
 }
 
@@ -116,5 +161,62 @@ impl Body for Parts {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.0.iter().map(|part| part.len() as u64).sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use flate2::read::GzDecoder;
+
+    use super::*;
+
+    async fn gzipped<const N: usize>(chunks: [&[u8]; N], idle: &Idle) -> Vec<u8> {
+        let chunks = chunks.map(Bytes::copy_from_slice).into();
+        let encoded = encode(chunks, Compression::Gzip, idle).await;
+        assert_eq!(encoded.encoding, Some("gzip"));
+        encoded.parts.into_iter().flatten().collect()
+    }
+
+    fn gunzipped(bytes: &[u8]) -> Vec<u8> {
+        let mut plain = Vec::new();
+        let mut decoder = GzDecoder::new(bytes);
+        decoder.read_to_end(&mut plain).expect("gzip");
+        assert!(decoder.into_inner().is_empty(), "something stands behind it");
+        plain
+    }
+
+    #[tokio::test]
+    async fn a_compressor_that_is_used_again_knows_nothing_of_what_went_before() {
+        let idle = Idle::default();
+        let long = [7; 3 * SLICE + 1];
+        let first = gzipped([b"one", b"two"], &idle).await;
+        assert_eq!(gunzipped(&first), b"onetwo");
+        assert!(idle.0.lock().expect("a lock").is_some());
+        assert_eq!(gunzipped(&gzipped([&long], &idle).await), long);
+        assert_eq!(gzipped([b"one", b"two"], &idle).await, first);
+    }
+
+    #[tokio::test]
+    async fn bodies_that_are_compressed_at_the_same_time_do_not_mix() {
+        let idle = Idle::default();
+        let (one, other) = ([1; 3 * SLICE], [2; 3 * SLICE]);
+        let (first, second) = tokio::join!(gzipped([&one], &idle), gzipped([&other], &idle));
+        assert_eq!((gunzipped(&first), gunzipped(&second)), (one.to_vec(), other.to_vec()));
+    }
+
+    #[tokio::test]
+    async fn one_that_was_called_off_is_not_used_again() {
+        let idle = Idle::default();
+        drop(gzipped([b"before"], &idle).await);
+        let long = [7; 3 * SLICE];
+        {
+            let mut called_off = std::pin::pin!(gzipped([&long], &idle));
+            let once = std::future::poll_fn(|context| Poll::Ready(called_off.as_mut().poll(context)));
+            assert!(once.await.is_pending());
+        }
+        assert!(idle.0.lock().expect("a lock").is_none());
+        assert_eq!(gunzipped(&gzipped([b"after"], &idle).await), b"after");
     }
 }

@@ -41,6 +41,7 @@ const PROXY_WANTS_CREDENTIALS: u16 = StatusCode::PROXY_AUTHENTICATION_REQUIRED.a
 pub struct Exporter {
     stacks: Vec<Stack>,
     routes: Arc<PerSignal<Option<Route>>>,
+    idle: body::Idle,
 }
 
 /// An HTTP client and what it was made of. Signals with the same protocol, TLS and proxy share one.
@@ -119,7 +120,7 @@ impl Exporter {
                 retry: export.retry,
             });
         }
-        (Self { stacks, routes: Arc::new(routes) }, faults)
+        (Self { stacks, routes: Arc::new(routes), idle: body::Idle::default() }, faults)
     }
 
     /// The way of a signal to the backend, if it has one.
@@ -154,7 +155,7 @@ impl Exporter {
     /// The same exporter without its connections, for when they may be dead unnoticed. TLS sessions are resumed.
     #[must_use]
     pub fn afresh(&self) -> Self {
-        Self { stacks: self.stacks.iter().map(Stack::afresh).collect(), routes: Arc::clone(&self.routes) }
+        Self { stacks: self.stacks.iter().map(Stack::afresh).collect(), ..self.clone() }
     }
 
     /// Sends the chunks as one request. Those of a signal that has no way are dropped.
@@ -163,7 +164,7 @@ impl Exporter {
             self.routes.of(signal).as_ref().and_then(|route| Some((self.stacks.get(route.stack)?, route)));
         let Some((stack, route)) = way else { return Verdict::Accepted { rejected: 0 } };
         let attempt = async {
-            let body = body::encode(chunks, route.compression).await;
+            let body = body::encode(chunks, route.compression, &self.idle).await;
             let mut sent = stack.send(route, &body).await;
             if sent.as_ref().is_err_and(|error| !error.is_connect()) {
                 sent = stack.send(route, &body).await;

@@ -66,6 +66,9 @@ pub(crate) async fn rows(
     }
     let steps = [row("registered", |start| start.registered), row("subscribed", |start| start.subscribed)];
     let mut rows: Vec<Row> = steps.into_iter().chain([next, cpu]).collect();
+    if setting == Setting::Http {
+        rows.push(instructions(subjects, Setting::Nowhere).await?);
+    }
     if setting != Setting::Secrets {
         rows.push(instructions(subjects, setting).await?);
     }
@@ -90,6 +93,7 @@ pub(crate) fn unmeasured(subjects: &[Subject], reason: &str) -> Vec<Row> {
 
 fn name(setting: Setting, share: Option<&Share>) -> String {
     let name = match setting {
+        Setting::Nowhere => "no endpoint",
         Setting::Http => "http",
         Setting::Https => "https",
         Setting::Secrets => "3 secrets",
@@ -172,13 +176,14 @@ async fn instructions(subjects: &[Subject], setting: Setting) -> Result<Row, Ben
             Err(error) => return Err(error),
         });
     }
-    let row = |handshake| {
-        Row::new(format!("instructions of init, {}{handshake}", name(setting, None)), Unit::Millions, cells)
+    let row = |extent| {
+        Row::new(format!("instructions of init, {}{extent}", name(setting, None)), Unit::Millions, cells)
     };
     Ok(match setting {
+        Setting::Nowhere => row(": what stands before the first /next"),
+        Setting::Http | Setting::Secrets => row(", with what is put off past it").at_most(1.0),
         // A handshake is most of what is counted, where one is made so early; it is the library's.
-        Setting::Https => row(" with its handshake"),
-        Setting::Http | Setting::Secrets => row("").at_most(1.0),
+        Setting::Https => row(", with its handshake"),
     })
 }
 

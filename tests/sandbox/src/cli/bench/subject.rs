@@ -26,6 +26,8 @@ pub(crate) struct Subject {
 /// How the endpoint is reached, and where the settings come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Setting {
+    /// No endpoint is set, so that there is nothing to do but to wait.
+    Nowhere,
     Http,
     Https,
     /// Over http, with headers that are secrets, for which AWS takes its time.
@@ -44,6 +46,7 @@ pub(crate) const SECRETS: [&str; 3] = [
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) collector: Collector,
+    has_way: bool,
     certificate: Option<String>,
     aws: Option<Aws>,
 }
@@ -55,22 +58,23 @@ impl World {
                 let (collector, certificate) = behind_tls().await?;
                 (collector, Some(certificate))
             }
-            Setting::Http | Setting::Secrets => (Collector::start().await?, None),
+            Setting::Nowhere | Setting::Http | Setting::Secrets => (Collector::start().await?, None),
         };
         let aws = match setting {
             Setting::Secrets => Some(slow_aws().await?),
-            Setting::Http | Setting::Https => None,
+            Setting::Nowhere | Setting::Http | Setting::Https => None,
         };
-        Ok(Self { collector, certificate, aws })
+        Ok(Self { collector, has_way: setting != Setting::Nowhere, certificate, aws })
     }
 
     /// The extension, sending here over OTLP/HTTP.
     pub(crate) fn extension(&self, subject: &Subject) -> Extension {
         let url = self.collector.url(Protocol::Http);
-        let mut variables: Vec<(String, String)> = vec![
-            ("ROTEL_OTLP_EXPORTER_ENDPOINT".to_owned(), url.clone()),
-            ("ROTEL_OTLP_EXPORTER_PROTOCOL".to_owned(), "http".to_owned()),
-        ];
+        let mut variables: Vec<(String, String)> = Vec::new();
+        if self.has_way {
+            variables.push(("ROTEL_OTLP_EXPORTER_ENDPOINT".to_owned(), url.clone()));
+            variables.push(("ROTEL_OTLP_EXPORTER_PROTOCOL".to_owned(), "http".to_owned()));
+        }
         if let Some(certificate) = &self.certificate {
             variables.push(("ROTEL_OTLP_EXPORTER_TLS_CA_PEM".to_owned(), certificate.clone()));
         }

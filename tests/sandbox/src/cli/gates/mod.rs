@@ -103,9 +103,11 @@ async fn measure(arguments: &Arguments) -> Result<BTreeMap<String, u64>, GateErr
     for (path, count, name) in PATHS {
         figures.insert(name.to_owned(), once(&arguments.paths, path, count).await?);
     }
-    for (name, https) in [("http", false), ("https", true)] {
+    // Where there is an endpoint, the way to it is opened once `/next` has been called; without one there is nothing but what
+    // stands before that.
+    for (name, scheme) in [("no", None), ("http", Some("http")), ("https", Some("https"))] {
         let name = format!("instructions: init, {name} endpoint");
-        figures.insert(name, init(&arguments.extension, https).await?);
+        figures.insert(name, init(&arguments.extension, scheme).await?);
     }
     let file = std::fs::metadata(&arguments.extension)
         .map_err(|source| GateError::Binary { path: arguments.extension.clone(), source })?;
@@ -122,15 +124,15 @@ async fn once(program: &Path, path: &str, count: Count) -> Result<u64, CountErro
 }
 
 /// The instructions of an init. Nothing is sent yet, so that the certificate behind `https` does not matter.
-async fn init(path: &Path, https: bool) -> Result<u64, GateError> {
+async fn init(path: &Path, scheme: Option<&str>) -> Result<u64, GateError> {
     let mut counts = Vec::new();
     for _ in 0..INITS {
         let collector = Collector::start().await?;
-        let mut url = collector.url(Protocol::Grpc);
-        if https {
-            url = url.replace("http://", "https://");
+        let mut extension = Extension::binary(path);
+        if let Some(scheme) = scheme {
+            let url = collector.url(Protocol::Grpc).replace("http", scheme);
+            extension = extension.env("ROTEL_OTLP_EXPORTER_ENDPOINT", url);
         }
-        let extension = Extension::binary(path).env("ROTEL_OTLP_EXPORTER_ENDPOINT", url);
         let builder = |extension| Sandbox::builder().extension(extension);
         counts.push(valgrind::of_init(extension, builder).await?);
     }
