@@ -190,7 +190,7 @@ mod tests {
     #[tokio::test]
     async fn a_compressor_that_is_used_again_knows_nothing_of_what_went_before() {
         let idle = Idle::default();
-        let long = [7; 3 * SLICE + 1];
+        let long = vec![7; 3 * SLICE + 1];
         let first = gzipped([b"one", b"two"], &idle).await;
         assert_eq!(gunzipped(&first), b"onetwo");
         assert!(idle.0.lock().expect("a lock").is_some());
@@ -201,16 +201,16 @@ mod tests {
     #[tokio::test]
     async fn bodies_that_are_compressed_at_the_same_time_do_not_mix() {
         let idle = Idle::default();
-        let (one, other) = ([1; 3 * SLICE], [2; 3 * SLICE]);
+        let (one, other) = (vec![1; 3 * SLICE], vec![2; 3 * SLICE]);
         let (first, second) = tokio::join!(gzipped([&one], &idle), gzipped([&other], &idle));
-        assert_eq!((gunzipped(&first), gunzipped(&second)), (one.to_vec(), other.to_vec()));
+        assert_eq!((gunzipped(&first), gunzipped(&second)), (one, other));
     }
 
     #[tokio::test]
     async fn one_that_was_called_off_is_not_used_again() {
         let idle = Idle::default();
         drop(gzipped([b"before"], &idle).await);
-        let long = [7; 3 * SLICE];
+        let long = vec![7; 3 * SLICE];
         {
             let mut called_off = std::pin::pin!(gzipped([&long], &idle));
             let once = std::future::poll_fn(|context| Poll::Ready(called_off.as_mut().poll(context)));

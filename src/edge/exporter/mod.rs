@@ -62,7 +62,7 @@ struct Route {
     headers: HeaderMap,
     compression: Compression,
     request_timeout: Duration,
-    retry: Retry,
+    way: Way,
 }
 
 /// What is to be known of the way of one signal, beside the attempts.
@@ -92,6 +92,8 @@ impl Exporter {
         let mut setups = Vec::new();
         let (mut stacks, mut faults) = (Vec::new(), Vec::new());
         let mut routes = PerSignal::default();
+        // What two signals must have in common to share a connection.
+        let mut endpoints: Vec<(usize, Origin)> = Vec::new();
         for signal in Signal::ALL {
             let Some(export) = exports.of(signal) else { continue };
             let setup = (export.protocol, &export.tls, &export.proxy);
@@ -111,13 +113,18 @@ impl Exporter {
                 stack
             });
             let Some(stack) = stack else { continue };
+            let common = (stack, export.url.origin());
+            let endpoint = endpoints.iter().position(|known| *known == common).unwrap_or(endpoints.len());
+            if endpoint == endpoints.len() {
+                endpoints.push(common);
+            }
             *routes.of_mut(signal) = Some(Route {
                 stack,
                 url: export.url.clone(),
                 headers: headers(export),
                 compression: export.compression,
                 request_timeout: export.request_timeout,
-                retry: export.retry,
+                way: Way { endpoint, retry: export.retry },
             });
         }
         (Self { stacks, routes: Arc::new(routes), idle: body::Idle::default() }, faults)
@@ -125,9 +132,7 @@ impl Exporter {
 
     /// The way of a signal to the backend, if it has one.
     pub fn way(&self, signal: Signal) -> Option<Way> {
-        let retry = self.routes.of(signal).as_ref()?.retry;
-        let endpoint = Signal::ALL.into_iter().position(|other| self.origin(other) == self.origin(signal))?;
-        Some(Way { endpoint, retry })
+        self.routes.of(signal).as_ref().map(|route| route.way)
     }
 
     /// Opens the connections, by requests without telemetry, which OTLP allows and every collector answers. What keeps
@@ -135,8 +140,9 @@ impl Exporter {
     pub async fn warm(&self) -> Verdict {
         let PerSignal { logs, metrics, traces } = PerSignal::from_fn(|signal| async move {
             // Signals that go the same way share the connection.
-            let endpoint = self.way(signal).map(|way| way.endpoint);
-            if endpoint.and_then(|endpoint| Signal::ALL.get(endpoint)) != Some(&signal) {
+            let endpoint = |signal| self.way(signal).map(|way| way.endpoint);
+            let first = Signal::ALL.into_iter().find(|other| endpoint(*other) == endpoint(signal));
+            if first != Some(signal) {
                 return Verdict::Accepted { rejected: 0 };
             }
             self.attempt(signal, Vec::new()).await
@@ -145,11 +151,6 @@ impl Exporter {
         let mut verdicts = [logs, metrics, traces].into_iter();
         let failed = verdicts.find(|verdict| !matches!(verdict, Verdict::Accepted { .. }));
         failed.unwrap_or(Verdict::Accepted { rejected: 0 })
-    }
-
-    /// What two signals must have in common to share a connection.
-    fn origin(&self, signal: Signal) -> Option<(usize, Origin)> {
-        self.routes.of(signal).as_ref().map(|route| (route.stack, route.url.origin()))
     }
 
     /// The same exporter without its connections, for when they may be dead unnoticed. TLS sessions are resumed.
