@@ -24,7 +24,7 @@ BASELINE := tests/bench/baseline-$(shell uname -m).json
 ARCH ?= amd64
 LAYER_ZIP := layer/dist/rotel-extension-$(ARCH).zip
 
-.PHONY: build demo startup bench test faults bench-logs gates fleet layer layer-demo layer-reproduced image publish e2e soak otelcol \
+.PHONY: build demo startup bench test faults bench-logs gates fleet layer layer-tools layer-demo layer-reproduced image publish e2e soak otelcol \
 	guide templates workflows check audit clean
 
 ## The release binary. Linked for a fixed address, as those of Go are: the loader then has no 14,000 addresses to write at each
@@ -159,7 +159,7 @@ $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION): .github/requirements.txt
 	touch $@
 
 ## The layer for ARCH, amd64 or arm64: layer/dist/rotel-extension-$(ARCH).zip, with its checksum and what it is made of.
-layer: $(LAYER_TOOLS)/installed $(CARGO_CYCLONEDX)
+layer: layer-tools
 	PATH="$(LAYER_PATH)" layer/build $(ARCH)
 
 ## The demo, with the layer unpacked under /opt.
@@ -174,6 +174,9 @@ layer-reproduced: layer
 ## The images for functions that are container images, of both architectures; `make layer` makes what is in them.
 image:
 	layer/image
+
+## What `make layer` builds with.
+layer-tools: $(LAYER_TOOLS)/installed $(CARGO_CYCLONEDX)
 
 $(LAYER_TOOLS)/installed: layer/requirements.txt
 	python3 -m venv --clear $(LAYER_TOOLS)
