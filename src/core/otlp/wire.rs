@@ -71,6 +71,7 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
+    #[inline]
     pub(super) fn varint(&mut self) -> Result<u64, Fault> {
         // Nearly every key and length has one byte.
         match self.rest {
@@ -98,6 +99,7 @@ impl<'a> Reader<'a> {
         Err(if self.rest.len() < 10 { Fault::Truncated } else { Fault::VarintTooLong })
     }
 
+    #[inline]
     pub(super) fn key(&mut self) -> Result<(u32, WireType), Fault> {
         let key = u32::try_from(self.varint()?).map_err(|_| Fault::BadKey)?;
         let wire_type = match key & 7 {
@@ -116,12 +118,14 @@ impl<'a> Reader<'a> {
         Ok((tag, wire_type))
     }
 
+    #[inline]
     pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], Fault> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(Fault::Truncated)?;
         self.rest = rest;
         Ok(taken)
     }
 
+    #[inline]
     pub(super) fn delimited(&mut self) -> Result<&'a [u8], Fault> {
         let len = usize::try_from(self.varint()?).map_err(|_| Fault::Truncated)?;
         self.take(len)
