@@ -28,7 +28,8 @@ LAYER_ZIP := layer/dist/rotel-extension-$(ARCH).zip
 	guide templates workflows check audit clean
 
 ## The release binary. Linked for a fixed address, as those of Go are: the loader then has no 14,000 addresses to write at each
-## start, nor the process their pages to keep.
+## start, nor the process their pages to keep. Libraries, heap and stack lie at random addresses all the same, its own code
+## does not: nobody reaches it but the function beside it, which has its keys anyway.
 build:
 	$(CARGO) rustc --locked --release --package rotel-lambda-extension --bin rotel-extension -- -C relocation-model=static
 

@@ -1,5 +1,5 @@
 //! The backends, and what makes an exporter for each: beside the function's init, once the secrets are there that it hangs
-//! on. Tells what is wrong with them, each fault once.
+//! on, and anew after a restore. Tells what is wrong with them each time, but not what was told at the start.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 

@@ -9,6 +9,7 @@ use url::Url;
 
 use super::Variables;
 use super::reader::{Read, Reader};
+use super::value;
 use crate::secret::Secret;
 use crate::secret_ref;
 
@@ -111,7 +112,8 @@ fn parse(text: &str) -> Result<Secret, String> {
     }
     // Without a scheme it is an HTTP proxy, as other clients have it.
     let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let url = Url::parse(&whole).map_err(|cause| format!("it is not a proxy's URL: {cause}; {EXAMPLE}"))?;
+    let url = Url::parse(&whole)
+        .map_err(|cause| format!("it is not a proxy's URL: {}; {EXAMPLE}", value::why(cause, &whole)))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("only proxies that speak HTTP can be used; {EXAMPLE}"));
     }

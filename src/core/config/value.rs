@@ -262,17 +262,23 @@ pub(super) fn endpoint(text: &Text<'_>) -> Result<Url, String> {
         return Err(format!("{text} has an unknown scheme; write http:// or https://"));
     }
     // A password may stand before the "@", so the URL is not shown.
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if authority.contains('@') {
+    if rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')) {
         return Err("the URL holds a user name; send credentials as a header instead".to_owned());
     }
     if rest.is_empty() || rest.starts_with(['/', ':', '?', '#']) {
         return Err(format!("{text} has no host; {EXAMPLE}"));
     }
-    if !authority.is_ascii() {
-        return Err(format!("{text} has a host with letters beyond ASCII; write it in Punycode, as xn--…"));
+    Url::parse(&value).map_err(|cause| format!("{text} is not a URL: {}; {EXAMPLE}", why(cause, &value)))
+}
+
+/// Why a text is not a URL. There are no tables here for Unicode in host names.
+pub(super) fn why(cause: url::ParseError, text: &str) -> String {
+    match cause {
+        url::ParseError::IdnaError if !text.is_ascii() => {
+            "the host has letters beyond ASCII, which are written in Punycode, as xn--…".to_owned()
+        }
+        cause => cause.to_string(),
     }
-    Url::parse(&value).map_err(|cause| format!("{text} is not a URL: {cause}; {EXAMPLE}"))
 }
 
 /// `Name=value,Name2=value2`. A value may hold `=`. Values are marked sensitive, so that no `Debug` shows them.
@@ -404,10 +410,17 @@ mod tests {
             "http://u:p@x",
             "https://x y",
             "http://x:99999",
-            "https://bücher.example",
         ] {
             assert!(endpoint(&Text::plain(wrong)).is_err(), "{wrong:?} was taken");
         }
+    }
+
+    #[test]
+    fn a_host_beyond_ascii_is_taken_in_punycode_only() {
+        let told = endpoint(&Text::plain("https://bücher.example:4317")).expect_err("no tables for it");
+        assert!(told.contains("Punycode"), "{told}");
+        let url = endpoint(&Text::plain("https://xn--bcher-kva.example:4317")).expect("a URL");
+        assert_eq!(url.host_str(), Some("xn--bcher-kva.example"));
     }
 
     #[test]

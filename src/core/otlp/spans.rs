@@ -47,7 +47,8 @@ pub struct InvocationSpan {
 
 /// The spans of a validated trace request that tell a request id or are the root of what a server did, in their order.
 pub fn invocation_spans(body: &[u8]) -> impl Iterator<Item = InvocationSpan> {
-    // Most requests tell none, and then no attribute need be looked at.
+    // Where an instrumentation of Lambda is at work, one request of an invocation tells one, and elsewhere none does: then
+    // no attribute need be looked at.
     let may_tell = REQUEST_ID.iter().any(|key| memmem::find(body, key).is_some());
     within(body, RESOURCE_SPANS)
         .flat_map(|group| within(group.content, SCOPE_SPANS))

@@ -399,4 +399,24 @@ mod tests {
         let traces = exporter(&[("ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT", "http://host:4317")]);
         assert_eq!(Signal::ALL.map(|signal| traces.way(signal).is_some()), [false, false, true]);
     }
+
+    #[test]
+    fn signals_share_an_endpoint_where_they_share_a_client_a_host_and_a_port() {
+        let common = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4317");
+        let endpoints = |variables: &[(&str, &str)]| {
+            let exporter = exporter(variables);
+            Signal::ALL.map(|signal| exporter.way(signal).map(|way| way.endpoint))
+        };
+        assert_eq!(endpoints(&[common]), [Some(0), Some(0), Some(0)]);
+        let of_metrics = |name: &'static str, value| endpoints(&[common, (name, value)]);
+        let elsewhere = [Some(0), Some(1), Some(0)];
+        assert_eq!(of_metrics("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://host:4318"), elsewhere);
+        assert_eq!(of_metrics("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://other:4317"), elsewhere);
+        assert_eq!(of_metrics("ROTEL_OTLP_EXPORTER_METRICS_PROTOCOL", "http"), elsewhere);
+        let without_logs = [
+            ("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://host:4317"),
+            ("ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT", "http://host:4317"),
+        ];
+        assert_eq!(endpoints(&without_logs), [None, Some(0), Some(0)]);
+    }
 }

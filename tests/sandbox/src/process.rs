@@ -117,7 +117,7 @@ impl Handle {
         self.signal(Signal::SIGCONT).await;
     }
 
-    /// Waits until the child has ended and its output was handed on.
+    /// Waits until the child has ended, and its output was handed on or given up.
     pub(crate) async fn ended(&self) {
         self.orders.closed().await;
     }

@@ -310,8 +310,8 @@ impl Sandbox {
         self.environment.handles().iter().filter_map(crate::process::Handle::cpu_time).sum()
     }
 
-    /// Asks the extensions' processes to end, as nobody at Lambda does, and waits until they have: for measuring tools that
-    /// tell at the end.
+    /// Asks the extensions' processes to end, as nobody at Lambda does, and waits for as long as they take: for measuring
+    /// tools that tell at the end.
     pub async fn terminate(&self) {
         let handles = self.environment.handles().clone();
         for handle in &handles {

@@ -1,7 +1,8 @@
 //! Which exporters send what: those of the file, or what is set beside it.
 //!
 //! An exporter of the file sends by the variables of the only one where it is that of all signals, and by variables of its
-//! own name otherwise. Promises that what is not open leaves by none, whatever is set beside the file.
+//! own name otherwise. Promises that what is not open leaves by none, whatever is set beside the file for that exporter; where
+//! `ROTEL_EXPORTER` or `ROTEL_EXPORTERS` chooses, nothing here is asked.
 
 use std::sync::Arc;
 

@@ -180,7 +180,7 @@ async fn instructions(subjects: &[Subject], setting: Setting) -> Result<Row, Ben
         Row::new(format!("instructions of init, {}{extent}", name(setting, None)), Unit::Millions, cells)
     };
     Ok(match setting {
-        Setting::Nowhere => row(": what stands before the first /next"),
+        Setting::Nowhere => row(": nothing to send to"),
         Setting::Http | Setting::Secrets => row(", with what is put off past it").at_most(1.0),
         // A handshake is most of what is counted, where one is made so early; it is the library's.
         Setting::Https => row(", with its handshake"),

@@ -26,7 +26,7 @@ pub(crate) struct Subject {
 /// How the endpoint is reached, and where the settings come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Setting {
-    /// No endpoint is set, so that there is nothing to do but to wait.
+    /// No endpoint is set, so that there is no way to open.
     Nowhere,
     Http,
     Https,

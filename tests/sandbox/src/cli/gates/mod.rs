@@ -103,8 +103,8 @@ async fn measure(arguments: &Arguments) -> Result<BTreeMap<String, u64>, GateErr
     for (path, count, name) in PATHS {
         figures.insert(name.to_owned(), once(&arguments.paths, path, count).await?);
     }
-    // Where there is an endpoint, the way to it is opened once `/next` has been called; without one there is nothing but what
-    // stands before that.
+    // Where there is an endpoint, the way to it is opened once `/next` has been called; without one there is hardly more than
+    // what stands before that.
     for (name, scheme) in [("no", None), ("http", Some("http")), ("https", Some("https"))] {
         let name = format!("instructions: init, {name} endpoint");
         figures.insert(name, init(&arguments.extension, scheme).await?);
