@@ -24,8 +24,8 @@ BASELINE := tests/bench/baseline-$(shell uname -m).json
 ARCH ?= amd64
 LAYER_ZIP := layer/dist/rotel-extension-$(ARCH).zip
 
-.PHONY: build demo startup bench test faults bench-logs gates fleet layer layer-tools layer-demo layer-reproduced image publish e2e soak otelcol \
-	guide templates workflows check audit clean
+.PHONY: build demo startup bench test faults bench-logs gates fleet layer layer-tools layer-demo layer-reproduced image publish \
+	e2e soak otelcol guide templates workflows check audit clean
 
 ## The release binary. Linked for a fixed address, as those of Go are: the loader then has no 14,000 addresses to write at each
 ## start, nor the process their pages to keep. Libraries, heap and stack lie at random addresses all the same, its own code
@@ -88,8 +88,8 @@ e2e:
 
 ## A long life of a Python function with a collector that is restarted: what is lost, and how memory grows. MINUTES, 30.
 soak: build $(E2E)/installed target/otelcol/otelcol
-	MINUTES=$(MINUTES) EXTENSION=$(abspath $(EXTENSION)) $(CARGO) test --locked --features e2e --test e2e -- \
-		--ignored --nocapture soak::
+	MINUTES=$(MINUTES) EXTENSION=$(abspath $(EXTENSION)) $(CARGO) test --locked --features soak --test e2e -- \
+		--nocapture soak::
 
 ## The commands of README that need the release binary and a package of others, as they stand there; and the rest of them.
 guide: build $(E2E)/installed

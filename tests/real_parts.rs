@@ -63,7 +63,7 @@ fn where_all_tools_are_all_modules_are_run_and_nothing_is_named() {
     assert!(!stdout(&output).contains("not run"), "{output:?}");
     let main = fs::read_to_string(format!("{ROOT}/tests/e2e/main.rs")).expect("the tests");
     let declared = main.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
-    // What the others share, and what takes its time.
+    // What the others share, and what is built for `make soak` alone.
     let shared = ["otelcol", "samples", "soak"];
     let wanted: BTreeSet<_> = declared.filter(|name| !shared.contains(name)).map(str::to_owned).collect();
     assert_eq!(modules(&output), wanted);

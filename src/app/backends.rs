@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::OnceCell;
 
+use crate::app::faults::Faults;
 use crate::app::pipeline::{Backend, Setup};
 use crate::app::settings;
-use crate::core::config::{Config, Destination, Export, Exports, Places, Variables};
+use crate::core::config::{Destination, Export, Exports, Places, Variables};
 use crate::core::secret_ref::SecretRef;
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::exporter::Exporter;
@@ -57,7 +58,8 @@ impl Unresolved {
 
     /// The destinations with their secrets.
     async fn resolve(&self) -> Vec<Destination> {
-        resolve(&self.variables, &self.places, &self.references, &mut self.faults.clone()).await.destinations
+        let resolved = settings::resolve(&self.variables, &self.places, &self.references).await;
+        resolved.told(&mut self.faults.clone()).destinations
     }
 }
 
@@ -90,39 +92,4 @@ fn set_up(at: usize, exports: Exports, unresolved: Arc<Unresolved>) -> Option<Se
             Signal::ALL.iter().any(|signal| exporter.way(*signal).is_some()).then_some(exporter)
         })
     }))
-}
-
-/// Fetches the secrets and reads the variables anew with them; tells what is wrong with either.
-pub(super) async fn resolve(
-    variables: &Variables,
-    places: &Places,
-    references: &[SecretRef],
-    faults: &mut Faults,
-) -> Config {
-    let resolved = settings::resolve(variables, places, references).await;
-    faults.tell(&resolved.faults);
-    faults.tell(&resolved.outcome.faults);
-    resolved.outcome.config
-}
-
-/// Faults that were told already.
-#[derive(Clone, Default)]
-pub(super) struct Faults(Vec<String>);
-
-impl Faults {
-    /// All of them in one line; none where there are none.
-    pub(super) fn all(&self) -> Option<String> {
-        (!self.0.is_empty()).then(|| self.0.join("; "))
-    }
-
-    /// Tells those that are new.
-    pub(super) fn tell<F: ToString>(&mut self, faults: impl IntoIterator<Item = F>) {
-        for fault in faults {
-            let fault = fault.to_string();
-            if !self.0.contains(&fault) {
-                tracing::error!("{fault}");
-                self.0.push(fault);
-            }
-        }
-    }
 }

@@ -7,6 +7,7 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use crate::app::faults::Faults;
 use crate::app::settings::{self, Settings};
 use crate::core::config::{self, Destination, Export, Exports, Outcome, Places, Variables};
 use crate::core::diagnosis::Way;
@@ -28,7 +29,7 @@ pub enum Extent {
 /// Checks what `environment` sets and writes the account of it to `out`; says whether all is well.
 pub async fn run(environment: Variables, extent: Extent, out: &mut impl Write) -> io::Result<bool> {
     let settings = Settings::read(environment);
-    let mut account = Account { out, faults: Vec::new(), wrong: Vec::new() };
+    let mut account = Account { out, faults: Faults::default(), wrong: Vec::new() };
     account.configuration(&settings)?;
     account.list("Warnings", settings.warnings())?;
     let of_filter = settings.outcome.config.log_filter.compile().1;
@@ -82,7 +83,7 @@ struct Given<'a> {
 struct Account<'a, W> {
     out: &'a mut W,
     /// Those that were told.
-    faults: Vec<String>,
+    faults: Faults,
     /// What else keeps telemetry from arriving.
     wrong: Vec<String>,
 }
@@ -114,14 +115,7 @@ impl<W: Write> Account<'_, W> {
 
     /// Tells the faults that are new.
     fn faults<T: Display>(&mut self, heading: &str, faults: impl IntoIterator<Item = T>) -> io::Result<()> {
-        let mut new = Vec::new();
-        for fault in faults {
-            let fault = fault.to_string();
-            if !self.faults.contains(&fault) {
-                new.push(fault.clone());
-                self.faults.push(fault);
-            }
-        }
+        let new = self.faults.take_in(faults);
         self.list(heading, new)
     }
 
@@ -244,8 +238,9 @@ impl<W: Write> Account<'_, W> {
 
     /// The last line; `well` is what it says if there is nothing worse.
     fn verdict(mut self, well: &str) -> io::Result<bool> {
-        if !self.faults.is_empty() {
-            self.wrong.insert(0, counted(self.faults.len(), "fault", "faults"));
+        match self.faults.len() {
+            0 => {}
+            known => self.wrong.insert(0, counted(known, "fault", "faults")),
         }
         let is_well = self.wrong.is_empty();
         self.heading(&if is_well {

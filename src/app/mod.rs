@@ -3,6 +3,7 @@
 mod backends;
 pub mod check;
 pub mod driver;
+mod faults;
 pub mod intake;
 pub mod pipeline;
 pub mod sdk;

@@ -9,9 +9,10 @@ use std::panic;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::app::faults::Faults;
 use crate::core::config::collector_yaml::{self, CollectorYaml};
 use crate::core::config::env_file::{self, EnvFile, Unreadable};
-use crate::core::config::{self, Fault, Outcome, Places, Variables};
+use crate::core::config::{self, Config, Fault, Outcome, Places, Variables};
 use crate::core::secret_ref::{self, SecretRef};
 use crate::edge::secrets::{self, SecretFault};
 
@@ -143,6 +144,15 @@ pub struct Resolved {
     pub outcome: Outcome,
     /// References that could not be fetched, each with AWS's error code.
     pub faults: Vec<SecretFault>,
+}
+
+impl Resolved {
+    /// What the variables mean, once what is wrong with them and the secrets was told.
+    pub(super) fn told(self, faults: &mut Faults) -> Config {
+        faults.tell(&self.faults);
+        faults.tell(&self.outcome.faults);
+        self.outcome.config
+    }
 }
 
 /// Fetches the secrets and reads the variables anew with them. `places` are those of [`Settings`].

@@ -12,12 +12,13 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::app::backends::{self, Faults, Unresolved, resolve};
+use crate::app::backends::{self, Unresolved};
 use crate::app::driver::{Driver, Home, Links};
+use crate::app::faults::Faults;
 use crate::app::intake::{Intake, Told, Untaken};
 use crate::app::pipeline::Pipeline;
 use crate::app::sdk::SdkIntake;
-use crate::app::settings::Settings;
+use crate::app::settings::{self, Settings};
 use crate::app::tasks::{Sabotage, Tasks};
 use crate::core::config::{
     Config, Destination, Exports, Function, ListenAddress, OnInitError, Outcome, TelemetryTypes, Variables,
@@ -98,7 +99,7 @@ async fn start(
     // and where every record made meanwhile would lack them.
     let fails = config.on_init_error == OnInitError::Fail;
     if !references.is_empty() && (fails || !config.function.on_demand || resource_attributes_awaited) {
-        config = resolve(&variables, &places, &references, &mut faults).await;
+        config = settings::resolve(&variables, &places, &references).await.told(&mut faults);
     }
     // What TLS and the filter are made of is looked at beside the init, too, unless it is to fail it.
     if fails {

@@ -388,21 +388,10 @@ impl Variable {
         if self.name.contains(NAMED) { Vec::new() } else { each(self.name) }
     }
 
-    /// Whether `name` is one of them.
-    fn is_called(&self, name: &str) -> bool {
-        stands_for(self.name, name)
-    }
-
     /// The names of the same setting of an exporter whose variables begin with `prefix`.
     pub(super) fn named(&self, prefix: &str) -> Vec<String> {
         let setting = self.name.strip_prefix(ONLY_EXPORTER);
         setting.map(|setting| each(&format!("{prefix}{setting}"))).unwrap_or_default()
-    }
-
-    /// Whether `name` is one of those.
-    fn is_called_after(&self, prefix: &str, name: &str) -> bool {
-        let settings = self.name.strip_prefix(ONLY_EXPORTER).zip(name.strip_prefix(prefix));
-        settings.is_some_and(|(own, setting)| stands_for(own, setting))
     }
 }
 
@@ -414,10 +403,10 @@ pub(super) fn all() -> impl Iterator<Item = &'static Variable> {
 /// What to say of a name that begins like ours and is not; `None` for one that is. `exporters` are how the names of the
 /// variables begin of exporters that have a name.
 pub(super) fn unknown(name: &str, exporters: &[String]) -> Option<String> {
-    let is_of_an_exporter =
-        |variable: &Variable| exporters.iter().any(|prefix| variable.is_called_after(prefix, name));
-    // At every cold start, and for each name: nothing is put together here.
-    if all().any(|variable| variable.is_called(name) || is_of_an_exporter(variable)) {
+    // At every cold start, and for each name: the names that there may be are not put together here.
+    let is_known = |name: &str| all().any(|variable| stands_for(variable.name, name));
+    let mut settings = exporters.iter().filter_map(|prefix| name.strip_prefix(prefix));
+    if is_known(name) || settings.any(|setting| is_known(&format!("{ONLY_EXPORTER}{setting}"))) {
         return None;
     }
     let left_out = LEFT_OUT.iter().find(|(start, _)| each(start).iter().any(|start| name.starts_with(start)));

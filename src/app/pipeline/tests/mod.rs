@@ -211,6 +211,13 @@ impl Test {
         flushed
     }
 
+    /// Calls a flush off, as the driver does when its time is over.
+    async fn call_off(&self, flushed: oneshot::Receiver<()>) {
+        self.handle.control(Control::Cancel);
+        self.handle.control(Control::Close);
+        flushed.await.expect_err("nobody waits for it any more");
+    }
+
     /// A flush whose attempts are answered so, one after the other.
     async fn flush_answered(&mut self, reason: FlushReason, verdicts: impl IntoIterator<Item = Verdict>) {
         let flushed = self.flush(reason);
@@ -330,9 +337,7 @@ async fn a_flush_called_off_keeps_all_and_the_next_function_takes_it_along_on_ne
     test.offer(Signal::Logs, Origin::Platform, 3);
     let flushed = test.flush(FlushReason::EndOfInvocation);
     let hanging = test.attempt().await;
-    test.handle.control(Control::Cancel);
-    test.handle.control(Control::Close);
-    flushed.await.expect_err("nobody waits for it any more");
+    test.call_off(flushed).await;
     test.nothing_starts().await;
     assert!(hanging.verdict.is_closed(), "the attempt goes on over the freeze");
     test.open();
@@ -507,9 +512,7 @@ async fn a_flush_that_gets_on_but_runs_out_of_time_does_not_open_the_breaker() {
     test.attempt().await.answer(ACCEPTED);
     let slow = test.attempt().await;
     tokio::time::advance(FLUSH_TIMEOUT).await;
-    test.handle.control(Control::Cancel);
-    test.handle.control(Control::Close);
-    flushed.await.expect_err("called off");
+    test.call_off(flushed).await;
     assert!(slow.verdict.is_closed());
     test.flush(FlushReason::EndOfInvocation);
     test.attempt().await.answer(ACCEPTED);
@@ -657,9 +660,7 @@ async fn a_flush_that_ten_minutes_of_freeze_find_in_mid_export_keeps_what_it_had
     let flushed = test.flush(FlushReason::EndOfInvocation);
     let before = test.attempt().await;
     // Called off before `/next`, it is not in flight when the freeze comes.
-    test.handle.control(Control::Cancel);
-    test.handle.control(Control::Close);
-    flushed.await.expect_err("called off");
+    test.call_off(flushed).await;
     freeze(Duration::from_mins(10));
     test.open();
     let again = test.attempt().await;

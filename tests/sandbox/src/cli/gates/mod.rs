@@ -130,7 +130,7 @@ async fn init(path: &Path, scheme: Option<&str>) -> Result<u64, GateError> {
         let collector = Collector::start().await?;
         let mut extension = Extension::binary(path);
         if let Some(scheme) = scheme {
-            let url = collector.url(Protocol::Grpc).replace("http", scheme);
+            let url = collector.url(Protocol::Grpc).replacen("http", scheme, 1);
             extension = extension.env("ROTEL_OTLP_EXPORTER_ENDPOINT", url);
         }
         let builder = |extension| Sandbox::builder().extension(extension);
