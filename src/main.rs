@@ -5,9 +5,15 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::ExitCode;
 
+use dlmalloc::GlobalDlmalloc;
 use rotel_lambda_extension::app::check::{self, Extent};
 use rotel_lambda_extension::app::startup;
 use rotel_lambda_extension::core::config::{self, Variables};
+
+/// The layer is linked with musl, whose own allocator takes twice the CPU for a burst of spans; mimalloc takes 8 MB more of
+/// memory.
+#[global_allocator]
+static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 
 const USAGE: &str = "\
 rotel-extension is started by Lambda, without arguments. For people it knows

@@ -23,6 +23,8 @@ usage:
   lambda-sandbox bench startup --extension PATH [--runs N]
       The time from exec to the first /next, without secrets and with three that AWS takes 300 ms to answer for;
       fails if they add more than 1 ms to the median.
+  lambda-sandbox bench functions --extension PATH --into FILE
+      The functions that run in an ordinary life of an extension that has its symbols, by valgrind.
   lambda-sandbox fleet [options]
       What each flush strategy costs a fleet, simulated in virtual time: requests and bytes at the backend, age of the
       data, time and dollars billed on top of the functions.
@@ -46,6 +48,7 @@ options:
   --against PATH        another extension, to measure beside it
   --against-env K=V     a variable for that one; {endpoint} and {ca} in it are the endpoint and its certificate in PEM
   --zip PATH            the zip that is published
+  --into FILE           where the names of the functions are written
   --readme FILE         writes the table into this text, between its marks
   --gate                missed targets are a failure
   --paths PATH          the example `paths` of rotel-core, built
@@ -69,6 +72,7 @@ pub(crate) enum Request {
     Help,
     Run(Arguments),
     Bench(bench::Arguments),
+    BenchFunctions(bench::functions::Arguments),
     BenchStartup(bench::startup::Arguments),
     Fleet(fleet::Arguments),
     Gates(gates::Arguments),
@@ -97,7 +101,9 @@ pub(crate) enum ArgumentError {
     NoCommand,
     #[error("{0:?}: no such command; write \"demo\", \"run\", \"bench\", \"fleet\" or \"gates\"")]
     UnknownCommand(String),
-    #[error("bench {0:?}: no such figures; write \"bench\" for all, or \"bench startup\"")]
+    #[error(
+        "bench {0:?}: no such figures; write \"bench\" for all, \"bench startup\" or \"bench functions\""
+    )]
     UnknownBench(String),
     #[error("{0:?}: no such option")]
     UnknownOption(String),
@@ -175,6 +181,7 @@ impl Arguments {
 fn bench(arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
     let mut arguments = arguments.peekable();
     let startup = match arguments.peek().map(String::as_str) {
+        Some("functions") => return functions(arguments.skip(1)),
         Some("startup") => arguments.next().is_some(),
         Some(option) if option.starts_with('-') => false,
         Some(other) => return Err(ArgumentError::UnknownBench(other.to_owned())),
@@ -204,6 +211,27 @@ fn bench(arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentErr
         return Ok(Request::BenchStartup(bench::startup::Arguments { extension, runs }));
     }
     Ok(Request::Bench(parsed))
+}
+
+fn functions(mut arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
+    let [mut extension, mut into] = [const { PathBuf::new() }; 2];
+    while let Some(option) = arguments.next() {
+        let (option, attached) = split(option);
+        let mut value =
+            || attached.clone().or_else(|| arguments.next()).ok_or(ArgumentError::NoValue(option.clone()));
+        match option.as_str() {
+            "--extension" => extension = value()?.into(),
+            "--into" => into = value()?.into(),
+            _ => return Err(ArgumentError::UnknownOption(option)),
+        }
+    }
+    if extension.as_os_str().is_empty() {
+        return Err(ArgumentError::NoExtension);
+    }
+    if into.as_os_str().is_empty() {
+        return Err(ArgumentError::NoPath("--into"));
+    }
+    Ok(Request::BenchFunctions(bench::functions::Arguments { extension, into }))
 }
 
 fn gates(mut arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
@@ -335,11 +363,15 @@ mod tests {
             ("", r#"no command; write "demo", "run", "bench", "fleet" or "gates""#),
             ("walk", r#""walk": no such command; write "demo", "run", "bench", "fleet" or "gates""#),
             ("bench", "--extension: missing; give the path of the extension's executable"),
-            ("bench beauty", r#"bench "beauty": no such figures; write "bench" for all, or "bench startup""#),
+            (
+                "bench beauty",
+                r#"bench "beauty": no such figures; write "bench" for all, "bench startup" or "bench functions""#,
+            ),
             ("bench startup --gate", r#""--gate": no such option"#),
             ("bench startup --runs 3", "--extension: missing; give the path of the extension's executable"),
             ("fleet --environments 0", "--environments: write a number from 1 to 100000"),
             ("fleet --arrivals rain", r#"--arrivals: "rain" is not poisson, in-step or bursts"#),
+            ("bench functions --extension x", "--into: missing; give a path"),
             ("gates --extension x --paths y", "--baseline: missing; give a path"),
             ("bench startup --json", r#""--json": no such option"#),
             ("demo", "--extension: missing; give the path of the extension's executable"),

@@ -18,6 +18,7 @@ pub(crate) async fn main(arguments: Vec<String>) -> ExitCode {
         Ok(Request::Run(arguments)) => ended(session::run(&arguments).await),
         Ok(Request::BenchStartup(arguments)) => ended(bench::startup::run(&arguments).await),
         Ok(Request::Bench(arguments)) => ended(bench::run(&arguments).await),
+        Ok(Request::BenchFunctions(arguments)) => ended(bench::functions::run(&arguments).await),
         Ok(Request::Gates(arguments)) => ended(gates::run(&arguments).await),
         Ok(Request::Fleet(arguments)) => {
             fleet::run(&arguments);

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use lambda_sandbox::{Builder, Error, Extension};
+use lambda_sandbox::{Builder, Error, Extension, Sandbox};
 use tokio::process::Command;
 
 /// How long a process under valgrind has used no CPU when it is taken to be at rest.
@@ -68,6 +68,18 @@ pub(crate) async fn of_program(count: Count, program: &Path, arguments: &[&str])
     let ran = command.args(count.options()).arg(program).args(arguments).output().await;
     let log = String::from_utf8_lossy(&ran.map_err(CountError::Missing)?.stderr).into_owned();
     count.find(&log).ok_or_else(|| CountError::NoCount { what: program.display().to_string(), log })
+}
+
+/// An extension in a sandbox that is open for invocations, with callgrind writing the functions that run to a file when it
+/// is made to end.
+pub(crate) async fn start(
+    extension: Extension,
+    profile: &Path,
+    builder: impl FnOnce(Extension) -> Builder,
+) -> Result<Sandbox, CountError> {
+    let out = format!("--callgrind-out-file={}", profile.display());
+    let extension = extension.under("valgrind", ["--quiet", "--tool=callgrind", "--demangle=no", &out]);
+    Ok(builder(extension).init_timeout(PATIENCE).start().await?)
 }
 
 /// The instructions of an extension from its start until it has called `/next` and there is nothing more to do: what it

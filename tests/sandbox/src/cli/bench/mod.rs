@@ -14,6 +14,7 @@ use subject::{Setting, Subject};
 
 mod burst;
 mod figure;
+pub(crate) mod functions;
 mod init;
 mod invocations;
 mod share;
@@ -62,6 +63,8 @@ pub(crate) enum BenchError {
     Invocation { path: PathBuf, answer: String },
     #[error("{}: an invocation does not end", .path.display())]
     Stuck { path: PathBuf },
+    #[error("{}: it has no symbols; build it with CARGO_PROFILE_RELEASE_STRIP=none", .path.display())]
+    NoNames { path: PathBuf },
     #[error("no certificate could be made")]
     NoCertificate,
     #[error("{}: there are no marks to write the table between", .path.display())]

@@ -1,0 +1,132 @@
+//! The functions of an extension that run in an ordinary life, by callgrind: `layer/record` makes a list of them.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lambda_sandbox::collector::Protocol;
+use lambda_sandbox::{Function, Sandbox, Transport};
+use serde_json::{Value, json};
+
+use super::BenchError;
+use super::subject::{Setting, Subject, World};
+use crate::cli::account::{complain, say};
+use crate::cli::valgrind::{self, CountError};
+
+/// A life, of which something is to be learned.
+#[derive(Clone, Copy, Debug)]
+struct Life {
+    setting: Setting,
+    /// How the extension sends.
+    protocol: Protocol,
+    /// How the function's SDK does.
+    transport: Transport,
+    invocations: usize,
+}
+
+/// Those come first whose functions are to stand first.
+const LIVES: [Life; 5] = [
+    Life { invocations: 0, ..ORDINARY },
+    ORDINARY,
+    Life { protocol: Protocol::Grpc, transport: Transport::Grpc, ..ORDINARY },
+    Life { setting: Setting::Https, ..ORDINARY },
+    Life { setting: Setting::Secrets, ..ORDINARY },
+];
+const ORDINARY: Life = Life {
+    setting: Setting::Http,
+    protocol: Protocol::Http,
+    transport: Transport::HttpProtobuf,
+    invocations: 3,
+};
+/// What people set beside the endpoint; and that there is time for a flush under valgrind.
+const VARIABLES: [(&str, &str); 3] = [
+    ("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "Authorization=<YOUR_INGESTION_API_KEY>"),
+    ("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "service.name=my-lambda-api,service.version=1.0.0"),
+    ("ROTEL_FLUSH_TIMEOUT", "30s"),
+];
+/// Of what valgrind makes slow.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What to look at, and where to write what is seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Arguments {
+    /// With its symbols.
+    pub(crate) extension: PathBuf,
+    pub(crate) into: PathBuf,
+}
+
+/// Runs the lives and writes the names.
+pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
+    let subject = Subject {
+        label: String::new(),
+        path: arguments.extension.clone(),
+        variables: VARIABLES.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        is_floor: false,
+    };
+    let mut names = Vec::new();
+    let mut seen = HashSet::new();
+    for life in LIVES {
+        complain(&format!("{life:?} …"));
+        names.extend(ran(&live(&subject, life).await?).into_iter().filter(|name| seen.insert(name.clone())));
+    }
+    if !names.iter().any(|name| name.contains("rotel_core")) {
+        return Err(BenchError::NoNames { path: arguments.extension.clone() });
+    }
+    let file = |source| BenchError::File { path: arguments.into.clone(), source };
+    std::fs::write(&arguments.into, names.join("\n") + "\n").map_err(file)?;
+    say(&format!("{} functions: {}", names.len(), arguments.into.display()));
+    Ok(true)
+}
+
+/// What callgrind has written at the end of such a life.
+async fn live(subject: &Subject, life: Life) -> Result<String, BenchError> {
+    let mut subject = subject.clone();
+    if life.setting == Setting::Secrets {
+        // Its headers are its secrets.
+        subject.variables.retain(|(name, _)| name != "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS");
+    }
+    let world = World::new(life.setting).await?;
+    let extension = world
+        .extension(&subject)
+        .env("ROTEL_OTLP_EXPORTER_ENDPOINT", world.collector.url(life.protocol))
+        .env("ROTEL_OTLP_EXPORTER_PROTOCOL", format!("{:?}", life.protocol).to_lowercase());
+    let function = Function::sample(life.transport);
+    let builder = |extension| {
+        Sandbox::builder().extension(extension).function(function).timeout(PATIENCE).without_freeze()
+    };
+    let folder = tempfile::tempdir().map_err(CountError::Log)?;
+    let profile = folder.path().join("profile");
+    let sandbox = valgrind::start(extension, &profile, builder).await?;
+    for _ in 0..life.invocations {
+        for payload in [Value::Null, json!({"fail": true})] {
+            sandbox.invoke(payload).await?;
+        }
+    }
+    if life.invocations > 0 && world.collector.counts() == lambda_sandbox::collector::Counts::default() {
+        return Err(BenchError::NothingArrived { path: subject.path });
+    }
+    sandbox.terminate().await;
+    Ok(std::fs::read_to_string(profile).map_err(CountError::Log)?)
+}
+
+/// The names in a profile of callgrind, where `fn=(7) name` and `cfn=(7) name` stand once for each.
+fn ran(profile: &str) -> BTreeSet<String> {
+    let named = |line: &str| {
+        let rest = line.strip_prefix("fn=").or_else(|| line.strip_prefix("cfn="))?;
+        let (_, name) = rest.split_once(' ')?;
+        name.starts_with(|first: char| first == '_' || first.is_ascii_alphabetic()).then(|| name.to_owned())
+    };
+    profile.lines().filter_map(named).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_functions_each_once() {
+        let profile = "version: 1\nfl=(1) ???\nfn=(1) memcpy\n1 2\ncfn=(2) _ZN4core3fmt5write17h0123456789abcdefE\n\
+            calls=1 0\nfn=(2)\n3 4\nfn=(3) (below main)\nfn=(4) 0x00000000003e4100\n";
+        assert_eq!(Vec::from_iter(ran(profile)), ["_ZN4core3fmt5write17h0123456789abcdefE", "memcpy"]);
+    }
+}
