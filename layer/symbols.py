@@ -7,18 +7,54 @@ import struct
 # In the symbols of Rust, what differs from one compiler or target to the next: of a function, of a crate, of a copy.
 _HASHES = re.compile(r"17h[0-9a-f]{16}(?=E$)|(?<=Cs)[0-9A-Za-z]+(?=_)")
 _COPY = re.compile(r"(\.llvm)?\.\d+$")
+_X86_64 = 62
 _SYMBOL_TABLE = 2
 _FUNCTION = 2
 
 
+def is_hashed(symbol):
+    """Whether it is Rust's."""
+    return symbol.startswith(("_ZN", "_R"))
+
+
 def without_hashes(symbol):
+    """
+    >>> without_hashes("_ZN4core3fmt5write17h0123456789abcdefE.llvm.77")
+    '_ZN4core3fmt5writeE'
+    >>> without_hashes("_RNvMNtCs7BliBxkEZsN_4core3stre20eq_ignore_ascii_case.2807")
+    '_RNvMNtCs_4core3stre20eq_ignore_ascii_case'
+    >>> without_hashes("memcpy")
+    'memcpy'
+    """
     symbol = _COPY.sub("", symbol)
-    return _HASHES.sub("", symbol) if symbol.startswith(("_ZN", "_R")) else symbol
+    return _HASHES.sub("", symbol) if is_hashed(symbol) else symbol
+
+
+def instances(line, defined):
+    """The symbols that a line of the list stands for: those of the sizes given, where there are any.
+
+    >>> defined = {"_ZN3oneE": [("_ZN3one17h00E", 8), ("_ZN3one17h01E", 16)]}
+    >>> instances("_ZN3oneE 16 32", defined)
+    ['_ZN3one17h01E']
+    >>> instances("_ZN3oneE 64", defined)
+    ['_ZN3one17h00E', '_ZN3one17h01E']
+    >>> instances("memcpy", defined)
+    ['memcpy']
+    """
+    name, *sizes = line.split()
+    of_name = sorted(defined.get(name, []))
+    of_size = [symbol for symbol, size in of_name if str(size) in sizes]
+    # What lies in archives is not Rust's, and has no hash.
+    return of_size or [symbol for symbol, _ in of_name] or [name]
 
 
 def functions(path):
-    """The functions that a file in the form of ELF defines, of 64 bits and little-endian: symbol and bytes."""
+    """The functions that a file in the form of ELF defines, of 64 bits and little-endian: symbol and bytes.
+
+    The list has the sizes of x86-64; those of another machine say nothing and are 0.
+    """
     data = pathlib.Path(path).read_bytes()
+    (machine,) = struct.unpack_from("<H", data, 18)
     (sections_at,) = struct.unpack_from("<Q", data, 40)
     size, count = struct.unpack_from("<HH", data, 58)
     if count == 0:
@@ -33,4 +69,4 @@ def functions(path):
             name, info, _, section, _, size = struct.unpack_from("<IBBHQQ", data, at)
             if info & 0xF == _FUNCTION and section != 0:
                 end = data.index(b"\0", names_at + name)
-                yield data[names_at + name : end].decode(), size
+                yield data[names_at + name : end].decode(), size if machine == _X86_64 else 0

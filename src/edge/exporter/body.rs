@@ -39,6 +39,8 @@ impl Encoded {
 
 /// How much is compressed in one go: less than a millisecond's work on a whole core.
 const SLICE: usize = 64 * 1024;
+/// What is compressed is put by once it has come to so much.
+const PART: usize = 16 * 1024;
 
 /// Encodes a body. Uncompressed it is the chunks themselves, without a copy. Between slices other tasks have their turn,
 /// above all the one that keeps the deadlines.
@@ -61,9 +63,7 @@ pub(super) async fn encode(chunks: Vec<Bytes>, compression: Compression, idle: &
         }
     }
     match encoder.finish(idle) {
-        Ok((compressed, encoding)) => {
-            Encoded { parts: VecDeque::from([Bytes::from(compressed)]), encoding: Some(encoding) }
-        }
+        Ok((parts, encoding)) => Encoded { parts, encoding: Some(encoding) },
         Err(_) => Encoded { parts: chunks.into(), encoding: None },
     }
 }
@@ -86,11 +86,11 @@ impl Encoder {
         }
     }
 
-    /// What came of it, and its name.
-    fn finish(self, idle: &Idle) -> io::Result<(Vec<u8>, &'static str)> {
+    /// What came of it, in parts, and its name.
+    fn finish(self, idle: &Idle) -> io::Result<(VecDeque<Bytes>, &'static str)> {
         match self {
             Self::Gzip(encoder) => Ok((encoder.finish(idle)?, "gzip")),
-            Self::Zstd(encoder) => Ok((encoder.finish()?, "zstd")),
+            Self::Zstd(encoder) => Ok((VecDeque::from([Bytes::from(encoder.finish()?)]), "zstd")),
         }
     }
 }
@@ -112,7 +112,10 @@ impl Idle {
 
 /// RFC 1952 around a compressor that is used again, which flate2's own encoder cannot do.
 struct Gzip {
+    /// With what it has made since the last of the parts.
     deflate: DeflateEncoder<Vec<u8>>,
+    /// One buffer that grows to hold all would leave twice its size in pieces behind.
+    parts: VecDeque<Bytes>,
     crc: Crc,
 }
 
@@ -125,20 +128,27 @@ impl Gzip {
             idle.take().unwrap_or_else(|| DeflateEncoder::new(Vec::new(), flate2::Compression::fast()));
         // Nothing was compressed into it yet, so that this stands first.
         deflate.get_mut().extend(Self::HEAD);
-        Self { deflate, crc: Crc::new() }
+        Self { deflate, parts: VecDeque::new(), crc: Crc::new() }
     }
 
     fn write_all(&mut self, slice: &[u8]) -> io::Result<()> {
         self.crc.update(slice);
-        self.deflate.write_all(slice)
+        self.deflate.write_all(slice)?;
+        let compressed = self.deflate.get_mut();
+        if compressed.len() >= PART {
+            self.parts.push_back(Bytes::copy_from_slice(compressed));
+            compressed.clear();
+        }
+        Ok(())
     }
 
-    fn finish(mut self, idle: &Idle) -> io::Result<Vec<u8>> {
-        let mut compressed = self.deflate.reset(Vec::new())?;
-        compressed.extend(self.crc.sum().to_le_bytes());
-        compressed.extend(self.crc.amount().to_le_bytes());
+    fn finish(mut self, idle: &Idle) -> io::Result<VecDeque<Bytes>> {
+        let mut last = self.deflate.reset(Vec::new())?;
+        last.extend(self.crc.sum().to_le_bytes());
+        last.extend(self.crc.amount().to_le_bytes());
+        self.parts.push_back(last.into());
         idle.put_back(self.deflate);
-        Ok(compressed)
+        Ok(self.parts)
     }
 }
 
@@ -196,6 +206,17 @@ mod tests {
         assert!(idle.0.lock().expect("a lock").is_some());
         assert_eq!(gunzipped(&gzipped([&long], &idle).await), long);
         assert_eq!(gzipped([b"one", b"two"], &idle).await, first);
+    }
+
+    #[tokio::test]
+    async fn what_is_compressed_comes_in_parts_of_a_size() {
+        let bytes: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..64)).take(9 * SLICE + 1).collect();
+        let encoded =
+            encode(vec![bytes.clone().into(), bytes.clone().into()], Compression::Gzip, &Idle::default())
+                .await;
+        assert!(encoded.parts.len() > 9 && encoded.parts.iter().all(|part| part.len() < PART + SLICE));
+        let compressed: Vec<u8> = encoded.parts.into_iter().flatten().collect();
+        assert_eq!(gunzipped(&compressed), bytes.repeat(2));
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! Names to addresses, as the system has them.
+//! Names to addresses, as the C library finds them: in the layer musl's, by `/etc/hosts` and `/etc/resolv.conf` alone.
 //!
 //! The HTTP client would do the same by itself, but its error could not be told from others.
 
@@ -6,7 +6,7 @@ use std::io;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// The system's resolver.
+/// The C library's resolver.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resolver;
 

@@ -5,13 +5,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lambda_sandbox::collector::Protocol;
-use lambda_sandbox::{Function, Sandbox, Transport};
+use lambda_sandbox::{Function, Sandbox, Status, Transport};
 use serde_json::{Value, json};
 
 use super::BenchError;
 use super::subject::{Setting, Subject, World};
 use crate::cli::account::{complain, say};
 use crate::cli::valgrind::{self, CountError};
+
+/// What to look at, and where to write what is seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Arguments {
+    /// With its symbols.
+    pub(crate) extension: PathBuf,
+    pub(crate) into: PathBuf,
+}
 
 /// A life, of which something is to be learned.
 #[derive(Clone, Copy, Debug)]
@@ -21,13 +29,16 @@ struct Life {
     protocol: Protocol,
     /// How the function's SDK does.
     transport: Transport,
+    /// Whether its metrics go to a host that has a name, where nobody listens.
+    named: bool,
     invocations: usize,
 }
 
 /// Those come first whose functions are to stand first.
-const LIVES: [Life; 5] = [
+const LIVES: [Life; 6] = [
     Life { invocations: 0, ..ORDINARY },
     ORDINARY,
+    Life { named: true, ..ORDINARY },
     Life { protocol: Protocol::Grpc, transport: Transport::Grpc, ..ORDINARY },
     Life { setting: Setting::Https, ..ORDINARY },
     Life { setting: Setting::Secrets, ..ORDINARY },
@@ -36,6 +47,7 @@ const ORDINARY: Life = Life {
     setting: Setting::Http,
     protocol: Protocol::Http,
     transport: Transport::HttpProtobuf,
+    named: false,
     invocations: 3,
 };
 /// What people set beside the endpoint; and that there is time for a flush under valgrind.
@@ -46,14 +58,6 @@ const VARIABLES: [(&str, &str); 3] = [
 ];
 /// Of what valgrind makes slow.
 const PATIENCE: Duration = Duration::from_mins(1);
-
-/// What to look at, and where to write what is seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Arguments {
-    /// With its symbols.
-    pub(crate) extension: PathBuf,
-    pub(crate) into: PathBuf,
-}
 
 /// Runs the lives and writes the names.
 pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
@@ -66,7 +70,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
     let mut names = Vec::new();
     let mut seen = HashSet::new();
     for life in LIVES {
-        complain(&format!("{life:?} …"));
+        complain(&format!("a life of {} invocations, {:?} …", life.invocations, life.setting));
         names.extend(ran(&live(&subject, life).await?).into_iter().filter(|name| seen.insert(name.clone())));
     }
     if !names.iter().any(|name| name.contains("rotel_core")) {
@@ -85,11 +89,20 @@ async fn live(subject: &Subject, life: Life) -> Result<String, BenchError> {
         // Its headers are its secrets.
         subject.variables.retain(|(name, _)| name != "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS");
     }
+    if life.named {
+        subject
+            .variables
+            .push(("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT".to_owned(), "http://localhost:9".to_owned()));
+    }
     let world = World::new(life.setting).await?;
+    let protocol = match life.protocol {
+        Protocol::Grpc => "grpc",
+        Protocol::Http => "http",
+    };
     let extension = world
         .extension(&subject)
         .env("ROTEL_OTLP_EXPORTER_ENDPOINT", world.collector.url(life.protocol))
-        .env("ROTEL_OTLP_EXPORTER_PROTOCOL", format!("{:?}", life.protocol).to_lowercase());
+        .env("ROTEL_OTLP_EXPORTER_PROTOCOL", protocol);
     let function = Function::sample(life.transport);
     let builder = |extension| {
         Sandbox::builder().extension(extension).function(function).timeout(PATIENCE).without_freeze()
@@ -98,12 +111,17 @@ async fn live(subject: &Subject, life: Life) -> Result<String, BenchError> {
     let profile = folder.path().join("profile");
     let sandbox = valgrind::start(extension, &profile, builder).await?;
     for _ in 0..life.invocations {
-        for payload in [Value::Null, json!({"fail": true})] {
-            sandbox.invoke(payload).await?;
+        let invocation = sandbox.invoke(Value::Null).await?;
+        if invocation.status != Status::Success {
+            let answer = format!("{:?}", invocation.answer);
+            return Err(BenchError::Invocation { path: subject.path, answer });
         }
+        sandbox.invoke(json!({"fail": true})).await?;
     }
-    if life.invocations > 0 && world.collector.counts() == lambda_sandbox::collector::Counts::default() {
-        return Err(BenchError::NothingArrived { path: subject.path });
+    let spans = world.collector.counts().spans;
+    // The sample function makes more than one.
+    if spans < life.invocations {
+        return Err(BenchError::Lost { path: subject.path, arrived: spans, spans: life.invocations });
     }
     sandbox.terminate().await;
     Ok(std::fs::read_to_string(profile).map_err(CountError::Log)?)
@@ -113,7 +131,8 @@ async fn live(subject: &Subject, life: Life) -> Result<String, BenchError> {
 fn ran(profile: &str) -> BTreeSet<String> {
     let named = |line: &str| {
         let rest = line.strip_prefix("fn=").or_else(|| line.strip_prefix("cfn="))?;
-        let (_, name) = rest.split_once(' ')?;
+        // One that calls itself is `name'2` within itself.
+        let name = rest.split_once(' ')?.1.split('\'').next()?;
         name.starts_with(|first: char| first == '_' || first.is_ascii_alphabetic()).then(|| name.to_owned())
     };
     profile.lines().filter_map(named).collect()
@@ -126,7 +145,7 @@ mod tests {
     #[test]
     fn names_are_those_of_functions_each_once() {
         let profile = "version: 1\nfl=(1) ???\nfn=(1) memcpy\n1 2\ncfn=(2) _ZN4core3fmt5write17h0123456789abcdefE\n\
-            calls=1 0\nfn=(2)\n3 4\nfn=(3) (below main)\nfn=(4) 0x00000000003e4100\n";
+            calls=1 0\nfn=(2)\n3 4\nfn=(5) memcpy'2\nfn=(3) (below main)\nfn=(4) 0x00000000003e4100\n";
         assert_eq!(Vec::from_iter(ran(profile)), ["_ZN4core3fmt5write17h0123456789abcdefE", "memcpy"]);
     }
 }
