@@ -149,25 +149,19 @@ impl Arguments {
             memory_mb: 128,
             json: false,
         };
-        while let Some(option) = arguments.next() {
-            let (option, attached) = split(option);
-            if option == "--json" {
-                parsed.json = true;
-                continue;
-            }
-            let mut value = || {
-                attached.clone().or_else(|| arguments.next()).ok_or(ArgumentError::NoValue(option.clone()))
-            };
+        let mut options = Options::of(arguments);
+        while let Some(option) = options.next() {
             match option.as_str() {
-                "--extension" => parsed.extension = value()?.into(),
-                "--function" => parsed.function = Some(value()?),
-                "--events" => parsed.events = Some(value()?.into()),
-                "--invocations" => parsed.invocations = Some(number(&option, value()?)?),
-                "--freeze" => parsed.freeze = Duration::from_millis(number(&option, value()?)?),
-                "--timeout" => parsed.timeout = Duration::from_millis(number(&option, value()?)?),
-                "--memory" => parsed.memory_mb = number(&option, value()?)?,
-                "--protocol" => parsed.protocol = protocol(&option, value()?)?,
-                "--env" => parsed.variables.push(variable(&option, value()?)?),
+                "--json" => parsed.json = true,
+                "--extension" => parsed.extension = options.value()?.into(),
+                "--function" => parsed.function = Some(options.value()?),
+                "--events" => parsed.events = Some(options.value()?.into()),
+                "--invocations" => parsed.invocations = Some(number(&option, options.value()?)?),
+                "--freeze" => parsed.freeze = Duration::from_millis(number(&option, options.value()?)?),
+                "--timeout" => parsed.timeout = Duration::from_millis(number(&option, options.value()?)?),
+                "--memory" => parsed.memory_mb = number(&option, options.value()?)?,
+                "--protocol" => parsed.protocol = protocol(&option, options.value()?)?,
+                "--env" => parsed.variables.push(variable(&option, options.value()?)?),
                 _ => return Err(ArgumentError::UnknownOption(option)),
             }
         }
@@ -188,17 +182,15 @@ fn bench(arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentErr
         None => false,
     };
     let mut parsed = bench::Arguments { runs: 20, ..bench::Arguments::default() };
-    while let Some(option) = arguments.next() {
-        let (option, attached) = split(option);
-        let mut value =
-            || attached.clone().or_else(|| arguments.next()).ok_or(ArgumentError::NoValue(option.clone()));
+    let mut options = Options::of(arguments);
+    while let Some(option) = options.next() {
         match (option.as_str(), startup) {
-            ("--extension", _) => parsed.extension = value()?.into(),
-            ("--runs", _) => parsed.runs = number(&option, value()?)?,
-            ("--against", false) => parsed.against = Some(value()?.into()),
-            ("--against-env", false) => parsed.against_variables.push(variable(&option, value()?)?),
-            ("--zip", false) => parsed.zip = Some(value()?.into()),
-            ("--readme", false) => parsed.readme = Some(value()?.into()),
+            ("--extension", _) => parsed.extension = options.value()?.into(),
+            ("--runs", _) => parsed.runs = number(&option, options.value()?)?,
+            ("--against", false) => parsed.against = Some(options.value()?.into()),
+            ("--against-env", false) => parsed.against_variables.push(variable(&option, options.value()?)?),
+            ("--zip", false) => parsed.zip = Some(options.value()?.into()),
+            ("--readme", false) => parsed.readme = Some(options.value()?.into()),
             ("--gate", false) => parsed.gate = true,
             _ => return Err(ArgumentError::UnknownOption(option)),
         }
@@ -213,15 +205,13 @@ fn bench(arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentErr
     Ok(Request::Bench(parsed))
 }
 
-fn functions(mut arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
+fn functions(arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
     let [mut extension, mut into] = [const { PathBuf::new() }; 2];
-    while let Some(option) = arguments.next() {
-        let (option, attached) = split(option);
-        let mut value =
-            || attached.clone().or_else(|| arguments.next()).ok_or(ArgumentError::NoValue(option.clone()));
+    let mut options = Options::of(arguments);
+    while let Some(option) = options.next() {
         match option.as_str() {
-            "--extension" => extension = value()?.into(),
-            "--into" => into = value()?.into(),
+            "--extension" => extension = options.value()?.into(),
+            "--into" => into = options.value()?.into(),
             _ => return Err(ArgumentError::UnknownOption(option)),
         }
     }
@@ -234,17 +224,15 @@ fn functions(mut arguments: impl Iterator<Item = String>) -> Result<Request, Arg
     Ok(Request::BenchFunctions(bench::functions::Arguments { extension, into }))
 }
 
-fn gates(mut arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
+fn gates(arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
     let [mut extension, mut paths, mut baseline] = [const { PathBuf::new() }; 3];
     let mut accept = false;
-    while let Some(option) = arguments.next() {
-        let (option, attached) = split(option);
-        let mut value =
-            || attached.clone().or_else(|| arguments.next()).ok_or(ArgumentError::NoValue(option.clone()));
+    let mut options = Options::of(arguments);
+    while let Some(option) = options.next() {
         match option.as_str() {
-            "--extension" => extension = value()?.into(),
-            "--paths" => paths = value()?.into(),
-            "--baseline" => baseline = value()?.into(),
+            "--extension" => extension = options.value()?.into(),
+            "--paths" => paths = options.value()?.into(),
+            "--baseline" => baseline = options.value()?.into(),
             "--accept" => accept = true,
             _ => return Err(ArgumentError::UnknownOption(option)),
         }
@@ -260,35 +248,55 @@ fn gates(mut arguments: impl Iterator<Item = String>) -> Result<Request, Argumen
     Ok(Request::Gates(gates::Arguments { extension, paths, baseline, accept }))
 }
 
-fn fleet(mut arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
+fn fleet(arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentError> {
     let mut parsed = fleet::Arguments::default();
-    while let Some(option) = arguments.next() {
-        let (option, attached) = split(option);
-        let mut value =
-            || attached.clone().or_else(|| arguments.next()).ok_or(ArgumentError::NoValue(option.clone()));
+    let mut options = Options::of(arguments);
+    while let Some(option) = options.next() {
         let model = &mut parsed.model;
         match option.as_str() {
-            "--environments" => model.environments = within(&option, value()?, 1..=100_000)?,
-            "--arrivals" => parsed.pattern = Some(pattern(&option, value()?)?),
-            "--every" => parsed.mean_gap = Some(milliseconds(&option, value()?)?),
+            "--environments" => model.environments = within(&option, options.value()?, 1..=100_000)?,
+            "--arrivals" => parsed.pattern = Some(pattern(&option, options.value()?)?),
+            "--every" => parsed.mean_gap = Some(milliseconds(&option, options.value()?)?),
             "--for" => {
-                model.span = Duration::from_secs(within(&option, value()?, 1..=1_000_000)?.into());
+                model.span = Duration::from_secs(within(&option, options.value()?, 1..=1_000_000)?.into());
             }
-            "--function" => model.function = milliseconds(&option, value()?)?,
-            "--memory" => model.memory_mb = within(&option, value()?, 128..=10_240)?,
-            "--round-trip" => model.round_trip = milliseconds(&option, value()?)?,
-            "--seed" => model.seed = number(&option, value()?)?,
+            "--function" => model.function = milliseconds(&option, options.value()?)?,
+            "--memory" => model.memory_mb = within(&option, options.value()?, 128..=10_240)?,
+            "--round-trip" => model.round_trip = milliseconds(&option, options.value()?)?,
+            "--seed" => model.seed = number(&option, options.value()?)?,
             _ => return Err(ArgumentError::UnknownOption(option)),
         }
     }
     Ok(Request::Fleet(parsed))
 }
 
-/// `--option=value` is as good as `--option value`.
-fn split(option: String) -> (String, Option<String>) {
-    match option.split_once('=') {
-        Some((option, value)) => (option.to_owned(), Some(value.to_owned())),
-        None => (option, None),
+/// Options and their values: `--option=value` is as good as `--option value`.
+struct Options<I> {
+    arguments: I,
+    /// The one that is being read, with the value that is attached to it.
+    option: String,
+    attached: Option<String>,
+}
+
+impl<I: Iterator<Item = String>> Options<I> {
+    fn of(arguments: I) -> Self {
+        Self { arguments, option: String::new(), attached: None }
+    }
+
+    /// The name of the next one.
+    fn next(&mut self) -> Option<String> {
+        let argument = self.arguments.next()?;
+        (self.option, self.attached) = match argument.split_once('=') {
+            Some((option, value)) => (option.to_owned(), Some(value.to_owned())),
+            None => (argument, None),
+        };
+        Some(self.option.clone())
+    }
+
+    /// The value of that one.
+    fn value(&mut self) -> Result<String, ArgumentError> {
+        let value = self.attached.take().or_else(|| self.arguments.next());
+        value.ok_or_else(|| ArgumentError::NoValue(self.option.clone()))
     }
 }
 
