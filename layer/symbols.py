@@ -7,7 +7,7 @@ import struct
 # In the symbols of Rust, what differs from one compiler or target to the next: of a function, of a crate, of a copy.
 _HASHES = re.compile(r"17h[0-9a-f]{16}(?=E$)|(?<=Cs)[0-9A-Za-z]+(?=_)")
 _COPY = re.compile(r"(\.llvm)?\.\d+$")
-_X86_64 = 62
+_AMD64 = 62
 _SYMBOL_TABLE = 2
 _FUNCTION = 2
 
@@ -48,13 +48,15 @@ def instances(line, defined):
     return of_size or [symbol for symbol, _ in of_name] or [name]
 
 
-def functions(path):
-    """The functions that a file in the form of ELF defines, of 64 bits and little-endian: symbol and bytes.
+def is_of_amd64(path):
+    """Whether a file in the form of ELF is."""
+    (machine,) = struct.unpack_from("<H", pathlib.Path(path).read_bytes(), 18)
+    return machine == _AMD64
 
-    The list has the sizes of x86-64; those of another machine say nothing and are 0.
-    """
+
+def functions(path):
+    """The functions that a file in the form of ELF defines, of 64 bits and little-endian: symbol and bytes."""
     data = pathlib.Path(path).read_bytes()
-    (machine,) = struct.unpack_from("<H", data, 18)
     (sections_at,) = struct.unpack_from("<Q", data, 40)
     size, count = struct.unpack_from("<HH", data, 58)
     if count == 0:
@@ -69,4 +71,4 @@ def functions(path):
             name, info, _, section, _, size = struct.unpack_from("<IBBHQQ", data, at)
             if info & 0xF == _FUNCTION and section != 0:
                 end = data.index(b"\0", names_at + name)
-                yield data[names_at + name : end].decode(), size if machine == _X86_64 else 0
+                yield data[names_at + name : end].decode(), size

@@ -238,9 +238,8 @@ impl<W: Write> Account<'_, W> {
 
     /// The last line; `well` is what it says if there is nothing worse.
     fn verdict(mut self, well: &str) -> io::Result<bool> {
-        match self.faults.len() {
-            0 => {}
-            known => self.wrong.insert(0, counted(known, "fault", "faults")),
+        if let known @ 1.. = self.faults.len() {
+            self.wrong.insert(0, counted(known, "fault", "faults"));
         }
         let is_well = self.wrong.is_empty();
         self.heading(&if is_well {

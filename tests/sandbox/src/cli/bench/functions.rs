@@ -1,7 +1,7 @@
 //! The functions of an extension that run in an ordinary life, by callgrind: `layer/record` makes a list of them.
 
 use std::collections::{BTreeSet, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lambda_sandbox::collector::Protocol;
@@ -50,28 +50,17 @@ const ORDINARY: Life = Life {
     named: false,
     invocations: 3,
 };
-/// What people set beside the endpoint; and that there is time for a flush under valgrind.
-const VARIABLES: [(&str, &str); 3] = [
-    ("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "Authorization=<YOUR_INGESTION_API_KEY>"),
-    ("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "service.name=my-lambda-api,service.version=1.0.0"),
-    ("ROTEL_FLUSH_TIMEOUT", "30s"),
-];
 /// Of what valgrind makes slow.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Runs the lives and writes the names.
 pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
-    let subject = Subject {
-        label: String::new(),
-        path: arguments.extension.clone(),
-        variables: VARIABLES.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        is_floor: false,
-    };
     let mut names = Vec::new();
     let mut seen = HashSet::new();
-    for life in LIVES {
-        complain(&format!("a life of {} invocations, {:?} …", life.invocations, life.setting));
-        names.extend(ran(&live(&subject, life).await?).into_iter().filter(|name| seen.insert(name.clone())));
+    for (number, life) in (1..).zip(LIVES) {
+        complain(&format!("life {number} of {} …", LIVES.len()));
+        let profile = live(&arguments.extension, life).await?;
+        names.extend(ran(&profile).into_iter().filter(|name| seen.insert(name.clone())));
     }
     if !names.iter().any(|name| name.contains("rotel_core")) {
         return Err(BenchError::NoNames { path: arguments.extension.clone() });
@@ -83,26 +72,13 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
 }
 
 /// What callgrind has written at the end of such a life.
-async fn live(subject: &Subject, life: Life) -> Result<String, BenchError> {
-    let mut subject = subject.clone();
-    if life.setting == Setting::Secrets {
-        // Its headers are its secrets.
-        subject.variables.retain(|(name, _)| name != "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS");
-    }
-    if life.named {
-        subject
-            .variables
-            .push(("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT".to_owned(), "http://localhost:9".to_owned()));
-    }
+async fn live(path: &Path, life: Life) -> Result<String, BenchError> {
     let world = World::new(life.setting).await?;
-    let protocol = match life.protocol {
-        Protocol::Grpc => "grpc",
-        Protocol::Http => "http",
-    };
-    let extension = world
-        .extension(&subject)
-        .env("ROTEL_OTLP_EXPORTER_ENDPOINT", world.collector.url(life.protocol))
-        .env("ROTEL_OTLP_EXPORTER_PROTOCOL", protocol);
+    let variables = variables(life).into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let subject =
+        Subject { label: String::new(), path: path.into(), variables: variables.collect(), is_floor: false };
+    let extension =
+        world.extension(&subject).env("ROTEL_OTLP_EXPORTER_ENDPOINT", world.collector.url(life.protocol));
     let function = Function::sample(life.transport);
     let builder = |extension| {
         Sandbox::builder().extension(extension).function(function).timeout(PATIENCE).without_freeze()
@@ -114,17 +90,38 @@ async fn live(subject: &Subject, life: Life) -> Result<String, BenchError> {
         let invocation = sandbox.invoke(Value::Null).await?;
         if invocation.status != Status::Success {
             let answer = format!("{:?}", invocation.answer);
-            return Err(BenchError::Invocation { path: subject.path, answer });
+            return Err(BenchError::Invocation { path: path.into(), answer });
         }
         sandbox.invoke(json!({"fail": true})).await?;
     }
     let spans = world.collector.counts().spans;
     // The sample function makes more than one.
     if spans < life.invocations {
-        return Err(BenchError::Lost { path: subject.path, arrived: spans, spans: life.invocations });
+        return Err(BenchError::Lost { path: path.into(), arrived: spans, spans: life.invocations });
     }
     sandbox.terminate().await;
     Ok(std::fs::read_to_string(profile).map_err(CountError::Log)?)
+}
+
+/// What people set beside the endpoint; and that there is time for a flush under valgrind.
+fn variables(life: Life) -> Vec<(&'static str, &'static str)> {
+    let protocol = match life.protocol {
+        Protocol::Grpc => "grpc",
+        Protocol::Http => "http",
+    };
+    let mut variables = vec![
+        ("ROTEL_OTLP_EXPORTER_PROTOCOL", protocol),
+        ("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "service.name=my-lambda-api,service.version=1.0.0"),
+        ("ROTEL_FLUSH_TIMEOUT", "30s"),
+    ];
+    // Secrets are headers as well.
+    if life.setting != Setting::Secrets {
+        variables.push(("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "Authorization=<YOUR_INGESTION_API_KEY>"));
+    }
+    if life.named {
+        variables.push(("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://localhost:9"));
+    }
+    variables
 }
 
 /// The names in a profile of callgrind, where `fn=(7) name` and `cfn=(7) name` stand once for each.

@@ -1,6 +1,7 @@
 //! Figures of extensions, measured side by side in one run, so that what else the machine does strikes all alike.
 //!
-//! Each file is about one thing that is measured, [`subject`] what it is measured of, [`table`] how it is told.
+//! Each file is about one thing that is measured, [`subject`] what it is measured of, [`table`] how it is told. [`functions`]
+//! measures nothing, and looks on in the same worlds.
 
 use std::io;
 use std::path::PathBuf;
