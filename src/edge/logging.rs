@@ -5,12 +5,15 @@
 //! whole, with the secrets in them.
 
 use std::io;
+use std::sync::LazyLock;
 
 use tracing::dispatcher::{self, Dispatch};
-use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::{Filter, SubscriberExt};
-use tracing_subscriber::{Layer, Registry, fmt};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Registry, fmt};
 
 use crate::core::config::Log;
 
@@ -32,23 +35,83 @@ pub fn lines<W>(log: &Log, writer: W) -> Dispatch
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = filter(&log.level);
-    let lines = fmt::layer().with_writer(writer).with_target(false);
-    if log.json {
-        let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
-        Registry::default().with(lines.with_filter(filter)).into()
-    } else {
-        // CloudWatch and our own log records carry the time already.
-        let lines = lines.without_time().with_ansi(false);
-        Registry::default().with(lines.with_filter(filter)).into()
+    let json = log.json;
+    let make = move || {
+        let lines = fmt::layer().with_writer(writer).with_target(false);
+        if json {
+            let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            Dispatch::new(Registry::default().with(lines))
+        } else {
+            // CloudWatch and our own log records carry the time already.
+            Dispatch::new(Registry::default().with(lines.without_time().with_ansi(false)))
+        }
+    };
+    Dispatch::new(Lazy { wanted: Wanted::new(&log.level), writer: LazyLock::new(make) })
+}
+
+/// A subscriber that is made when there is something to write. Most cold starts write nothing, and the library's makes room
+/// for four thousand threads first.
+struct Lazy<F> {
+    wanted: Wanted,
+    writer: LazyLock<Dispatch, F>,
+}
+
+impl<F: FnOnce() -> Dispatch + Send + 'static> Subscriber for Lazy<F> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.wanted.enables(metadata)
+    }
+
+    fn new_span(&self, attributes: &Attributes<'_>) -> Id {
+        self.writer.new_span(attributes)
+    }
+
+    fn record(&self, span: &Id, values: &Record<'_>) {
+        self.writer.record(span, values);
+    }
+
+    fn record_follows_from(&self, span: &Id, follows: &Id) {
+        self.writer.record_follows_from(span, follows);
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        self.writer.event(event);
+    }
+
+    fn enter(&self, span: &Id) {
+        self.writer.enter(span);
+    }
+
+    fn exit(&self, span: &Id) {
+        self.writer.exit(span);
+    }
+
+    fn clone_span(&self, span: &Id) -> Id {
+        self.writer.clone_span(span)
+    }
+
+    fn try_close(&self, span: Id) -> bool {
+        self.writer.try_close(span)
     }
 }
 
 /// What was asked for, less what dependencies must not write. A limit among the targets that were asked for would not do:
 /// there the more precise name wins.
-fn filter(level: &str) -> impl Filter<Registry> + use<> {
-    let limit = Targets::new().with_default(LevelFilter::INFO).with_target(OURS, LevelFilter::TRACE);
-    asked_for(level).and(limit)
+struct Wanted {
+    asked_for: Targets,
+    limit: Targets,
+}
+
+impl Wanted {
+    fn new(level: &str) -> Self {
+        let limit = Targets::new().with_default(LevelFilter::INFO).with_target(OURS, LevelFilter::TRACE);
+        Self { asked_for: asked_for(level), limit }
+    }
+
+    fn enables(&self, metadata: &Metadata<'_>) -> bool {
+        [&self.asked_for, &self.limit]
+            .into_iter()
+            .all(|targets| targets.would_enable(metadata.target(), metadata.level()))
+    }
 }
 
 /// A bare level is ours, alone or in a list as `RUST_LOG` has it: `level,target=level`. It was set for the function, as

@@ -23,6 +23,8 @@ pub struct Variable {
     pub about: &'static str,
     /// What of it may be shown.
     pub shown: Shown,
+    /// Where what its name leaves open begins, if it does.
+    open_at: Option<usize>,
 }
 
 /// What of a value may be shown.
@@ -49,7 +51,19 @@ pub(super) const ONLY_EXPORTER: &str = "ROTEL_OTLP_EXPORTER_";
 pub(super) const NONE: &str = "–";
 
 const fn variable(name: &'static str, default: &'static str, about: &'static str) -> Variable {
-    Variable { name, default, about, shown: Shown::Whole }
+    Variable { name, default, about, shown: Shown::Whole, open_at: open_at(name) }
+}
+
+/// Found when this is compiled, for at a cold start every name is held against every variable.
+const fn open_at(name: &str) -> Option<usize> {
+    let mut rest = name.as_bytes();
+    while let [first, others @ ..] = rest {
+        if *first == b'{' {
+            return Some(name.len() - rest.len());
+        }
+        rest = others;
+    }
+    None
 }
 
 impl Variable {
@@ -388,6 +402,18 @@ impl Variable {
         if self.name.contains(NAMED) { Vec::new() } else { each(self.name) }
     }
 
+    /// Whether `name` is one of those.
+    fn is_for(&self, name: &str) -> bool {
+        let Some((start, rest)) = self.open_at.and_then(|at| self.name.split_at_checked(at)) else {
+            return self.name == name;
+        };
+        let signal = rest
+            .strip_prefix(EACH)
+            .and_then(|end| name.strip_prefix(start)?.strip_suffix(end))
+            .unwrap_or_default();
+        Signal::ALL.iter().any(|of| of.in_variables() == signal)
+    }
+
     /// The names of the same setting of an exporter whose variables begin with `prefix`.
     pub(super) fn named(&self, prefix: &str) -> Vec<String> {
         let setting = self.name.strip_prefix(ONLY_EXPORTER);
@@ -404,7 +430,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Variable> {
 /// variables begin of exporters that have a name.
 pub(super) fn unknown(name: &str, exporters: &[String]) -> Option<String> {
     // At every cold start, and for each name: the names that there may be are not put together here.
-    let is_known = |name: &str| all().any(|variable| stands_for(variable.name, name));
+    let is_known = |name: &str| all().any(|variable| variable.is_for(name));
     let mut settings = exporters.iter().filter_map(|prefix| name.strip_prefix(prefix));
     if is_known(name) || settings.any(|setting| is_known(&format!("{ONLY_EXPORTER}{setting}"))) {
         return None;
@@ -423,17 +449,6 @@ pub(super) fn unknown(name: &str, exporters: &[String]) -> Option<String> {
     } else {
         "there is no such variable, so it has no effect; remove it, or look its name up in --help".to_owned()
     })
-}
-
-/// Whether `name` is one of those that [`each`] makes of `pattern`.
-fn stands_for(pattern: &str, name: &str) -> bool {
-    let Some(at) = pattern.find('{') else { return pattern == name };
-    let (start, rest) = pattern.split_at(at);
-    let signal = rest
-        .strip_prefix(EACH)
-        .and_then(|end| name.strip_prefix(start)?.strip_suffix(end))
-        .unwrap_or_default();
-    Signal::ALL.iter().any(|of| of.in_variables() == signal)
 }
 
 fn each(name: &str) -> Vec<String> {
