@@ -108,6 +108,8 @@ pub struct Released {
 impl Released {
     /// All that comes.
     pub const ALL: Self = Self { sdk: Barrier::NONE, platform: Barrier::NONE };
+    /// Nothing.
+    pub const NOTHING: Self = Self { sdk: Barrier::START, platform: Barrier::START };
 }
 
 impl Barrier {
@@ -202,9 +204,15 @@ impl Buffer {
 
     /// Whether something of `signal` waits that came before `barrier`.
     pub fn waits_before(&self, signal: Signal, barrier: Barrier) -> bool {
+        self.waits_among(signal, Released { sdk: barrier, platform: barrier })
+    }
+
+    /// Whether something of `signal` waits that was released.
+    pub fn waits_among(&self, signal: Signal, released: Released) -> bool {
         let lanes = self.lanes.of(signal);
-        let before = |lane: &Lane| lane.chunks.front().is_some_and(|held| held.age < barrier.0);
-        before(&lanes.sdk) || before(&lanes.platform)
+        let before =
+            |lane: &Lane, barrier: Barrier| lane.chunks.front().is_some_and(|held| held.age < barrier.0);
+        before(&lanes.sdk, released.sdk) || before(&lanes.platform, released.platform)
     }
 
     /// The next batch of everything that waits, within `limits`; a chunk that exceeds them alone goes alone.

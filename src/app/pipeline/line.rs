@@ -28,6 +28,8 @@ pub(super) struct Line {
     cutting_is_idle: bool,
     pub(super) breaker: Breaker,
     pub(super) in_flight: Option<InFlight>,
+    /// Beside the function the next request goes then.
+    pub(super) gathers_until: Option<Instant>,
 }
 
 /// An attempt under way.
@@ -62,6 +64,7 @@ impl Line {
             cutting_is_idle: false,
             breaker: Breaker::default(),
             in_flight: None,
+            gathers_until: None,
         }
     }
 

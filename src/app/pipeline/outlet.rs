@@ -1,8 +1,8 @@
 //! The way to one backend: what waits for it, what is in flight to it, and what is known of it.
 //!
 //! One request a signal is in flight, the signals side by side. While a function runs, what was released goes out at
-//! once, and so does what an earlier flush had to leave; between invocations nothing is in flight, because a freeze would
-//! leave it hanging. An endpoint that has failed a flush is only probed, beside the function, until it answers. Outlets
+//! once, and so does what an earlier flush had to leave, but what follows closely on a request waits for more of its like;
+//! between invocations nothing is in flight, because a freeze would leave it hanging. An endpoint that has failed a flush is only probed, beside the function, until it answers. Outlets
 //! know nothing of each other: one whose backend hangs keeps what is its own and holds nobody up.
 
 use std::sync::Arc;
@@ -33,6 +33,9 @@ use crate::edge::exporter::Way;
 /// After so long without an answer a connection is taken for dead: load balancers forget idle ones, and a freeze hides
 /// it.
 const IDLE_LIMIT: Duration = Duration::from_secs(20);
+/// After a request beside the function, what has come of the signal goes in one: an SDK that sends each span by itself would
+/// have a request made for each. A full batch does not wait.
+const PACE: Duration = Duration::from_millis(100);
 /// How long flushes wait for the exporter to be set up; it is longer only where secrets are slow to come.
 pub(super) const SETUP_PATIENCE: Duration = Duration::from_millis(500);
 /// So often the extension tells of itself, where that was asked for.
@@ -179,6 +182,9 @@ impl<E: Export> Outlet<E> {
         }
         self.buffer.invocation_begins();
         self.take_back_the_frozen();
+        for signal in Signal::ALL {
+            self.lines.of_mut(signal).gathers_until = None;
+        }
         if !self.stays_open() {
             // Logs of an invocation wait for its end, where nothing else releases them.
             let released = Released { sdk: Barrier::NONE, platform: self.buffer.barrier() };
@@ -239,10 +245,7 @@ impl<E: Export> Outlet<E> {
     fn release_beside(&mut self, beside: Beside, at_once: Released, stays: bool) {
         let (released, due) = match beside {
             Beside::AtOnce => (at_once, None),
-            Beside::Every { first, interval } => (
-                Released { sdk: Barrier::START, platform: Barrier::START },
-                Some((clock::now() + first, interval)),
-            ),
+            Beside::Every { first, interval } => (Released::NOTHING, Some((clock::now() + first, interval))),
         };
         self.open = Some(Open { released, due, stays });
         self.release_what_is_due();
@@ -318,7 +321,9 @@ impl<E: Export> Outlet<E> {
                     if due { self.buffer.take(signal, limits) } else { None }
                 }
                 (None, Some(open)) if line.breaker.is_ready(wall) => {
-                    self.buffer.take_early(signal, limits, open.released)
+                    let gathers = line.gathers_until.is_some_and(|until| now < until);
+                    let released = if gathers { Released::NOTHING } else { open.released };
+                    self.buffer.take_early(signal, limits, released)
                 }
                 (None, _) => None,
             };
@@ -330,7 +335,9 @@ impl<E: Export> Outlet<E> {
             let attempt = async move { Ended::Attempt(exporter.attempt(signal, chunks).await) };
             let task = self.tasks.spawn(attempt);
             let of_flush = self.flush.is_some();
-            self.lines.of_mut(signal).in_flight = Some(InFlight {
+            let line = self.lines.of_mut(signal);
+            line.gathers_until = Some(now + PACE);
+            line.in_flight = Some(InFlight {
                 task,
                 batch,
                 started_at: now,
@@ -371,7 +378,15 @@ impl<E: Export> Outlet<E> {
         let pauses = lines().filter(|line| !line.breaker.is_ready(wall));
         let pauses = pauses.filter_map(|line| line.resume_at(wall, now)).filter(|_| self.open.is_some());
         let release = self.open.and_then(|open| open.due).map(|(at, _)| at);
-        probes.chain(pauses).chain(release).chain(self.flush_at()).min()
+        let gathered = Signal::ALL.into_iter().filter_map(|signal| self.gathers_until(signal, now));
+        probes.chain(pauses).chain(release).chain(gathered).chain(self.flush_at()).min()
+    }
+
+    /// When what waits behind a request beside the function is to go.
+    fn gathers_until(&self, signal: Signal, now: Instant) -> Option<Instant> {
+        let Open { released, .. } = self.open?;
+        let until = self.lines.of(signal).gathers_until.filter(|until| now < *until)?;
+        self.buffer.waits_among(signal, released).then_some(until)
     }
 
     /// When the flush has to be looked at.

@@ -332,6 +332,51 @@ async fn the_sdks_data_leaves_while_a_function_runs_one_request_at_a_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_follows_closely_on_a_request_goes_together() {
+    let mut test = Test::start().await;
+    test.open();
+    test.offer(Signal::Traces, Origin::Sdk, 1);
+    let began = clock::now();
+    test.attempt().await.answer(ACCEPTED);
+    for items in [2, 3, 4] {
+        test.offer(Signal::Traces, Origin::Sdk, items);
+        test.nothing_starts().await;
+    }
+    test.offer(Signal::Logs, Origin::Sdk, 5);
+    let logs = test.attempt().await;
+    assert_eq!((logs.signal, clock::now()), (Signal::Logs, began), "another signal has waited");
+    logs.answer(ACCEPTED);
+    let together = test.attempt().await;
+    assert_eq!((&together.items, clock::now() - began), (&vec![2, 3, 4], Duration::from_millis(100)));
+    together.answer(ACCEPTED);
+    // A flush does not wait.
+    test.offer(Signal::Traces, Origin::Sdk, 6);
+    assert_eq!(test.flush_all(FlushReason::EndOfInvocation, ACCEPTED).await, [(Signal::Traces, 6)]);
+    test.handle.control(Control::Close);
+    test.offer(Signal::Traces, Origin::Sdk, 7);
+    let closed = clock::now();
+    test.open();
+    assert_eq!(
+        (test.attempt().await.items, clock::now()),
+        (vec![7], closed),
+        "it waited for the last function's"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_batch_waits_for_no_more() {
+    let mut test = Test::with(&[("ROTEL_BATCH_MAX_SIZE", "4")], None).await;
+    test.open();
+    test.offer(Signal::Traces, Origin::Sdk, 1);
+    let began = clock::now();
+    test.attempt().await.answer(ACCEPTED);
+    test.offer(Signal::Traces, Origin::Sdk, 2);
+    test.nothing_starts().await;
+    test.offer(Signal::Traces, Origin::Sdk, 2);
+    assert_eq!((test.attempt().await.items, clock::now()), (vec![2, 2], began));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flush_called_off_keeps_all_and_the_next_function_takes_it_along_on_new_connections() {
     let mut test = Test::start().await;
     test.offer(Signal::Logs, Origin::Platform, 3);
