@@ -31,25 +31,31 @@ struct Life {
     transport: Transport,
     /// Whether its metrics go to a host that has a name, where nobody listens.
     named: bool,
+    /// Whether the endpoint is away for a while.
+    outage: bool,
     invocations: usize,
 }
 
 /// Those come first whose functions are to stand first.
-const LIVES: [Life; 6] = [
+const LIVES: [Life; 7] = [
     Life { invocations: 0, ..ORDINARY },
     ORDINARY,
     Life { named: true, ..ORDINARY },
     Life { protocol: Protocol::Grpc, transport: Transport::Grpc, ..ORDINARY },
     Life { setting: Setting::Https, ..ORDINARY },
     Life { setting: Setting::Secrets, ..ORDINARY },
+    Life { outage: true, ..ORDINARY },
 ];
 const ORDINARY: Life = Life {
     setting: Setting::Http,
     protocol: Protocol::Http,
     transport: Transport::HttpProtobuf,
     named: false,
+    outage: false,
     invocations: 3,
 };
+/// So many invocations more may pass until something has arrived.
+const ATTEMPTS: usize = 200;
 /// Of what valgrind makes slow.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -94,10 +100,23 @@ async fn live(path: &Path, life: Life) -> Result<String, BenchError> {
         }
         sandbox.invoke(json!({"fail": true})).await?;
     }
-    let spans = world.collector.counts().spans;
-    // The sample function makes more than one.
-    if spans < life.invocations {
-        return Err(BenchError::Lost { path: path.into(), arrived: spans, spans: life.invocations });
+    if life.outage {
+        world.collector.refuse_connections().await;
+        sandbox.invoke(Value::Null).await?;
+        world.collector.come_back().await?;
+    }
+    // The sample function makes more than one. Under valgrind secrets come late, and until then all waits.
+    let arrived = || world.collector.counts().spans;
+    // After an outage its own come, too.
+    let wanted = if life.outage { arrived() + 1 } else { life.invocations };
+    for _ in 0..ATTEMPTS {
+        if arrived() >= wanted {
+            break;
+        }
+        sandbox.invoke(Value::Null).await?;
+    }
+    if arrived() < wanted {
+        return Err(BenchError::Lost { path: path.into(), arrived: arrived(), spans: wanted });
     }
     sandbox.terminate().await;
     Ok(std::fs::read_to_string(profile).map_err(CountError::Log)?)
@@ -117,6 +136,10 @@ fn variables(life: Life) -> Vec<(&'static str, &'static str)> {
     // Secrets are headers as well.
     if life.setting != Setting::Secrets {
         variables.push(("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "Authorization=<YOUR_INGESTION_API_KEY>"));
+    }
+    if life.outage {
+        variables.push(("ROTEL_OTLP_EXPORTER_RETRY_INITIAL_BACKOFF", "10ms"));
+        variables.push(("ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF", "10ms"));
     }
     if life.named {
         variables.push(("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://localhost:9"));
