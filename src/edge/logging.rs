@@ -10,9 +10,10 @@ use std::sync::LazyLock;
 use tracing::dispatcher::{self, Dispatch};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
+use tracing_core::span::Current;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::{Registry, fmt};
 
 use crate::core::config::Log;
@@ -36,29 +37,39 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let json = log.json;
-    let make = move || {
+    let make = move || -> Writer {
         let lines = fmt::layer().with_writer(writer).with_target(false);
         if json {
             let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
-            Dispatch::new(Registry::default().with(lines))
+            Box::new(Registry::default().with(lines))
         } else {
             // CloudWatch and our own log records carry the time already.
-            Dispatch::new(Registry::default().with(lines.without_time().with_ansi(false)))
+            Box::new(Registry::default().with(lines.without_time().with_ansi(false)))
         }
     };
     Dispatch::new(Lazy { wanted: Wanted::new(&log.level), writer: LazyLock::new(make) })
 }
 
+type Writer = Box<dyn Subscriber + Send + Sync>;
+
 /// A subscriber that is made when there is something to write. Most cold starts write nothing, and the library's makes room
-/// for four thousand threads first.
+/// for four thousand threads first. What makes it writes no line and does not panic: that line would wait for itself.
 struct Lazy<F> {
     wanted: Wanted,
-    writer: LazyLock<Dispatch, F>,
+    writer: LazyLock<Writer, F>,
 }
 
-impl<F: FnOnce() -> Dispatch + Send + 'static> Subscriber for Lazy<F> {
+impl<F: FnOnce() -> Writer + Send + 'static> Subscriber for Lazy<F> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         self.wanted.enables(metadata)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Filter::<Registry>::max_level_hint(&self.wanted.asked_for)
+    }
+
+    fn current_span(&self) -> Current {
+        self.writer.current_span()
     }
 
     fn new_span(&self, attributes: &Attributes<'_>) -> Id {

@@ -28,7 +28,7 @@ pub(super) struct Line {
     cutting_is_idle: bool,
     pub(super) breaker: Breaker,
     pub(super) in_flight: Option<InFlight>,
-    /// Beside the function the next request goes then.
+    /// What comes beside the function waits for more of its like until then.
     pub(super) gathers_until: Option<Instant>,
 }
 

@@ -2,8 +2,9 @@
 //!
 //! One request a signal is in flight, the signals side by side. While a function runs, what was released goes out at
 //! once, and so does what an earlier flush had to leave, but what follows closely on a request waits for more of its like;
-//! between invocations nothing is in flight, because a freeze would leave it hanging. An endpoint that has failed a flush is only probed, beside the function, until it answers. Outlets
-//! know nothing of each other: one whose backend hangs keeps what is its own and holds nobody up.
+//! between invocations nothing is in flight, because a freeze would leave it hanging. An endpoint that has failed a flush is
+//! only probed, beside the function, until it answers. Outlets know nothing of each other: one whose backend hangs keeps what
+//! is its own and holds nobody up.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,8 +34,8 @@ use crate::edge::exporter::Way;
 /// After so long without an answer a connection is taken for dead: load balancers forget idle ones, and a freeze hides
 /// it.
 const IDLE_LIMIT: Duration = Duration::from_secs(20);
-/// After a request beside the function, what has come of the signal goes in one: an SDK that sends each span by itself would
-/// have a request made for each. A full batch does not wait.
+/// So long after a request beside the function what comes of its signal gathers, for an SDK that sends each span by itself
+/// would have a request made for each. What fills a batch, or half of the buffer, does not wait.
 const PACE: Duration = Duration::from_millis(100);
 /// How long flushes wait for the exporter to be set up; it is longer only where secrets are slow to come.
 pub(super) const SETUP_PATIENCE: Duration = Duration::from_millis(500);
@@ -335,8 +336,14 @@ impl<E: Export> Outlet<E> {
             let attempt = async move { Ended::Attempt(exporter.attempt(signal, chunks).await) };
             let task = self.tasks.spawn(attempt);
             let of_flush = self.flush.is_some();
+            // What is left of what was released has gathered already, and where nobody tells of the function's end it may be
+            // over before the rest has gone.
+            let gathers = !of_flush
+                && self
+                    .open
+                    .is_some_and(|open| !open.stays && !self.buffer.waits_among(signal, open.released));
             let line = self.lines.of_mut(signal);
-            line.gathers_until = Some(now + PACE);
+            line.gathers_until = gathers.then(|| now + PACE);
             line.in_flight = Some(InFlight {
                 task,
                 batch,
@@ -378,12 +385,12 @@ impl<E: Export> Outlet<E> {
         let pauses = lines().filter(|line| !line.breaker.is_ready(wall));
         let pauses = pauses.filter_map(|line| line.resume_at(wall, now)).filter(|_| self.open.is_some());
         let release = self.open.and_then(|open| open.due).map(|(at, _)| at);
-        let gathered = Signal::ALL.into_iter().filter_map(|signal| self.gathers_until(signal, now));
+        let gathered = Signal::ALL.into_iter().filter_map(|signal| self.gathered_at(signal, now));
         probes.chain(pauses).chain(release).chain(gathered).chain(self.flush_at()).min()
     }
 
     /// When what waits behind a request beside the function is to go.
-    fn gathers_until(&self, signal: Signal, now: Instant) -> Option<Instant> {
+    fn gathered_at(&self, signal: Signal, now: Instant) -> Option<Instant> {
         let Open { released, .. } = self.open?;
         let until = self.lines.of(signal).gathers_until.filter(|until| now < *until)?;
         self.buffer.waits_among(signal, released).then_some(until)

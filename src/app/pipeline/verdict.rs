@@ -60,6 +60,10 @@ impl<E: Export> Outlet<E> {
     fn judge(&mut self, signal: Signal, in_flight: InFlight, verdict: Verdict) {
         let InFlight { batch, of_flush, retry, .. } = in_flight;
         let line = self.lines.of_mut(signal);
+        if !matches!(verdict, Verdict::Accepted { .. }) {
+            // What comes back has waited long enough.
+            line.gathers_until = None;
+        }
         if matches!(verdict, Verdict::TooLarge(_)) && line.too_large(&batch) {
             let limits = line.limits();
             self.buffer.give_back_cut(batch, limits);

@@ -52,12 +52,15 @@ pub(super) async fn encode(chunks: Vec<Bytes>, compression: Compression, idle: &
         Compression::Zstd => Encoder::zstd().ok(),
     };
     let Some(mut encoder) = encoder else { return Encoded { parts: chunks.into(), encoding: None } };
+    let mut done = 0;
     for slice in chunks.iter().flat_map(|chunk| chunk.chunks(SLICE)) {
         if encoder.write(slice).is_err() {
             // Writing to memory does not fail; if it did, the body is still good as it is.
             return Encoded { parts: chunks.into(), encoding: None };
         }
-        if slice.len() == SLICE {
+        done += slice.len();
+        if done >= SLICE {
+            done = 0;
             tokio::task::yield_now().await;
         }
     }
@@ -124,8 +127,8 @@ struct Gzip {
 impl Gzip {
     /// Deflate, no flags, no time, compressed fast, on an unknown system.
     const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
-    /// So much the compressor takes without moving its window on. To begin anew costs it less than that, and the bytes a
-    /// two-hundredth more.
+    /// After so much it begins anew. Soon after, it would have moved its window on, with 192 kB of hashes that point into it, and
+    /// taken as long for that as for compressing.
     const WINDOW: usize = 63 * 1024;
     /// What there is room for at least, whenever it is called.
     const ROOM: usize = 512;
@@ -135,16 +138,20 @@ impl Gzip {
         Self { deflate, taken: 0, made: Self::HEAD.into(), parts: VecDeque::new(), crc: Crc::new() }
     }
 
-    fn write_all(&mut self, slice: &[u8]) -> io::Result<()> {
+    fn write_all(&mut self, mut slice: &[u8]) -> io::Result<()> {
         self.crc.update(slice);
-        if self.taken + slice.len() > Self::WINDOW && self.taken > 0 {
-            // What comes next stands on its own, after a whole byte.
-            self.compress(&[], FlushCompress::Sync)?;
-            self.deflate.reset();
-            self.taken = 0;
+        while !slice.is_empty() {
+            if self.taken == Self::WINDOW {
+                // What comes next stands on its own, after a whole byte.
+                self.compress(&[], FlushCompress::Sync)?;
+                self.deflate.reset();
+                self.taken = 0;
+            }
+            let (now, later) = slice.split_at(slice.len().min(Self::WINDOW - self.taken));
+            self.compress(now, FlushCompress::None)?;
+            self.taken += now.len();
+            slice = later;
         }
-        self.taken += slice.len();
-        self.compress(slice, FlushCompress::None)?;
         if self.made.len() >= PART {
             self.parts.push_back(Bytes::copy_from_slice(&self.made));
             self.made.clear();
@@ -241,9 +248,32 @@ mod tests {
         let encoded =
             encode(vec![bytes.clone().into(), bytes.clone().into()], Compression::Gzip, &Idle::default())
                 .await;
-        assert!(encoded.parts.len() > 9 && encoded.parts.iter().all(|part| part.len() < PART + SLICE));
+        assert!(encoded.parts.len() > 9 && encoded.parts.iter().all(|part| part.len() < PART + Gzip::WINDOW));
         let compressed: Vec<u8> = encoded.parts.into_iter().flatten().collect();
         assert_eq!(gunzipped(&compressed), bytes.repeat(2));
+    }
+
+    #[tokio::test]
+    async fn bodies_around_the_size_of_the_window_come_out_as_they_went_in() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let idle = Idle::default();
+        for size in [Gzip::WINDOW - 1, Gzip::WINDOW, Gzip::WINDOW + 1, 3 * Gzip::WINDOW] {
+            for letters in [1, 64, 255] {
+                let bytes: Vec<u8> = std::iter::repeat_with(|| rng.u8(..letters)).take(size).collect();
+                assert_eq!(gunzipped(&gzipped([&bytes], &idle).await), bytes, "{size} bytes of {letters}");
+                let (one, other) = bytes.split_at(rng.usize(..size));
+                assert_eq!(gunzipped(&gzipped([one, other], &idle).await), bytes, "{} and more", one.len());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn many_small_chunks_leave_others_their_turn() {
+        let chunks = vec![Bytes::from_static(&[7; 100]); SLICE / 50];
+        let idle = Idle::default();
+        let mut encoded = std::pin::pin!(encode(chunks, Compression::Gzip, &idle));
+        let once = std::future::poll_fn(|context| Poll::Ready(encoded.as_mut().poll(context).is_pending()));
+        assert!(once.await);
     }
 
     #[tokio::test]

@@ -377,6 +377,49 @@ async fn a_full_batch_waits_for_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_released_and_did_not_fit_waits_for_no_more() {
+    let mut test = Test::with(&[("ROTEL_BATCH_MAX_SIZE", "4")], None).await;
+    test.offer(Signal::Traces, Origin::Sdk, 3);
+    test.offer(Signal::Traces, Origin::Sdk, 3);
+    test.nothing_starts().await;
+    let began = clock::now();
+    test.open();
+    for _ in 0..2 {
+        let attempt = test.attempt().await;
+        assert_eq!((&attempt.items, clock::now()), (&vec![3], began));
+        attempt.answer(ACCEPTED);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_as_too_large_waits_for_no_more() {
+    let mut test = Test::start().await;
+    test.open();
+    test.handle.offer(large(Signal::Traces, 2, 20_000)).expect("room");
+    let began = clock::now();
+    test.attempt().await.answer(Verdict::TooLarge(Failure::Http(413)));
+    for _ in 0..2 {
+        let half = test.attempt().await;
+        assert_eq!((&half.items, clock::now()), (&vec![1], began));
+        half.answer(ACCEPTED);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_waits_for_more_where_nobody_tells_of_the_functions_end() {
+    let mut test = Test::start().await;
+    test.handle.control(Control::StayOpen(Beside::AtOnce));
+    let began = clock::now();
+    for items in [1, 2] {
+        test.offer(Signal::Traces, Origin::Sdk, items);
+        let attempt = test.attempt().await;
+        assert_eq!((&attempt.items, clock::now()), (&vec![items], began));
+        attempt.answer(ACCEPTED);
+        test.nothing_starts().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flush_called_off_keeps_all_and_the_next_function_takes_it_along_on_new_connections() {
     let mut test = Test::start().await;
     test.offer(Signal::Logs, Origin::Platform, 3);

@@ -93,33 +93,45 @@ async fn live(path: &Path, life: Life) -> Result<String, BenchError> {
     let profile = folder.path().join("profile");
     let sandbox = valgrind::start(extension, &profile, builder).await?;
     for _ in 0..life.invocations {
-        let invocation = sandbox.invoke(Value::Null).await?;
-        if invocation.status != Status::Success {
-            let answer = format!("{:?}", invocation.answer);
-            return Err(BenchError::Invocation { path: path.into(), answer });
-        }
+        invoke(&sandbox, path).await?;
         sandbox.invoke(json!({"fail": true})).await?;
     }
+    // The sample function makes more than one.
+    until_arrived(&sandbox, &world, path, life.invocations).await?;
     if life.outage {
         world.collector.refuse_connections().await;
-        sandbox.invoke(Value::Null).await?;
+        invoke(&sandbox, path).await?;
         world.collector.come_back().await?;
-    }
-    // The sample function makes more than one. Under valgrind secrets come late, and until then all waits.
-    let arrived = || world.collector.counts().spans;
-    // After an outage its own come, too.
-    let wanted = if life.outage { arrived() + 1 } else { life.invocations };
-    for _ in 0..ATTEMPTS {
-        if arrived() >= wanted {
-            break;
-        }
-        sandbox.invoke(Value::Null).await?;
-    }
-    if arrived() < wanted {
-        return Err(BenchError::Lost { path: path.into(), arrived: arrived(), spans: wanted });
+        until_arrived(&sandbox, &world, path, world.collector.counts().spans + 1).await?;
     }
     sandbox.terminate().await;
     Ok(std::fs::read_to_string(profile).map_err(CountError::Log)?)
+}
+
+async fn invoke(sandbox: &Sandbox, path: &Path) -> Result<(), BenchError> {
+    let invocation = sandbox.invoke(Value::Null).await?;
+    if invocation.status == Status::Success {
+        return Ok(());
+    }
+    let answer = format!("{:?}", invocation.answer);
+    Err(BenchError::Invocation { path: path.into(), answer })
+}
+
+/// Invokes until so many spans have arrived. Under valgrind secrets come late, and until then all waits.
+async fn until_arrived(
+    sandbox: &Sandbox,
+    world: &World,
+    path: &Path,
+    spans: usize,
+) -> Result<(), BenchError> {
+    let arrived = || world.collector.counts().spans;
+    for _ in 0..ATTEMPTS {
+        if arrived() >= spans {
+            return Ok(());
+        }
+        invoke(sandbox, path).await?;
+    }
+    Err(BenchError::Lost { path: path.into(), arrived: arrived(), spans })
 }
 
 /// What people set beside the endpoint; and that there is time for a flush under valgrind.
