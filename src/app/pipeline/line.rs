@@ -74,6 +74,11 @@ impl Line {
         Limits { items, bytes: if self.breaker.is_open() { bytes.min(PROBE_BYTES) } else { bytes } }
     }
 
+    /// Until when what comes beside the function still waits for more of its like.
+    pub(super) fn gathers_past(&self, now: Instant) -> Option<Instant> {
+        self.gathers_until.filter(|until| now < *until)
+    }
+
     /// When a probe that is under way has had its time.
     pub(super) fn probe_ends_at(&self) -> Option<Instant> {
         Some(self.in_flight.as_ref()?.started_at + self.breaker.probe_budget()?)

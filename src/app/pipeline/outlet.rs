@@ -322,8 +322,8 @@ impl<E: Export> Outlet<E> {
                     if due { self.buffer.take(signal, limits) } else { None }
                 }
                 (None, Some(open)) if line.breaker.is_ready(wall) => {
-                    let gathers = line.gathers_until.is_some_and(|until| now < until);
-                    let released = if gathers { Released::NOTHING } else { open.released };
+                    let released =
+                        if line.gathers_past(now).is_some() { Released::NOTHING } else { open.released };
                     self.buffer.take_early(signal, limits, released)
                 }
                 (None, _) => None,
@@ -392,7 +392,7 @@ impl<E: Export> Outlet<E> {
     /// When what waits behind a request beside the function is to go.
     fn gathered_at(&self, signal: Signal, now: Instant) -> Option<Instant> {
         let Open { released, .. } = self.open?;
-        let until = self.lines.of(signal).gathers_until.filter(|until| now < *until)?;
+        let until = self.lines.of(signal).gathers_past(now)?;
         self.buffer.waits_among(signal, released).then_some(until)
     }
 

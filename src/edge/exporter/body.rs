@@ -127,10 +127,10 @@ struct Gzip {
 impl Gzip {
     /// Deflate, no flags, no time, compressed fast, on an unknown system.
     const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
-    /// After so much it begins anew. Soon after, it would have moved its window on, with 192 kB of hashes that point into it, and
-    /// taken as long for that as for compressing.
+    /// After so much it begins anew. Soon after, it would have moved its window on, with 192 kB of hashes that point into
+    /// it, and taken as long for that as for compressing.
     const WINDOW: usize = 63 * 1024;
-    /// What there is room for at least, whenever it is called.
+    /// Whenever the compressor is called, it finds room for so much at least.
     const ROOM: usize = 512;
 
     fn new(idle: &Idle) -> Self {

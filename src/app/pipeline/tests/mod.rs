@@ -26,6 +26,7 @@ use crate::edge::clock::tests::freeze;
 use crate::edge::exporter::Way;
 
 mod naming;
+mod pace;
 mod several;
 
 const ACCEPTED: Verdict = Verdict::Accepted { rejected: 0 };
@@ -329,94 +330,6 @@ async fn the_sdks_data_leaves_while_a_function_runs_one_request_at_a_time() {
     first.answer(ACCEPTED);
     assert_eq!(test.attempt().await.items, [2, 3]);
     test.nothing_starts().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_follows_closely_on_a_request_goes_together() {
-    let mut test = Test::start().await;
-    test.open();
-    test.offer(Signal::Traces, Origin::Sdk, 1);
-    let began = clock::now();
-    test.attempt().await.answer(ACCEPTED);
-    for items in [2, 3, 4] {
-        test.offer(Signal::Traces, Origin::Sdk, items);
-        test.nothing_starts().await;
-    }
-    test.offer(Signal::Logs, Origin::Sdk, 5);
-    let logs = test.attempt().await;
-    assert_eq!((logs.signal, clock::now()), (Signal::Logs, began), "another signal has waited");
-    logs.answer(ACCEPTED);
-    let together = test.attempt().await;
-    assert_eq!((&together.items, clock::now() - began), (&vec![2, 3, 4], Duration::from_millis(100)));
-    together.answer(ACCEPTED);
-    // A flush does not wait.
-    test.offer(Signal::Traces, Origin::Sdk, 6);
-    assert_eq!(test.flush_all(FlushReason::EndOfInvocation, ACCEPTED).await, [(Signal::Traces, 6)]);
-    test.handle.control(Control::Close);
-    test.offer(Signal::Traces, Origin::Sdk, 7);
-    let closed = clock::now();
-    test.open();
-    assert_eq!(
-        (test.attempt().await.items, clock::now()),
-        (vec![7], closed),
-        "it waited for the last function's"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_full_batch_waits_for_no_more() {
-    let mut test = Test::with(&[("ROTEL_BATCH_MAX_SIZE", "4")], None).await;
-    test.open();
-    test.offer(Signal::Traces, Origin::Sdk, 1);
-    let began = clock::now();
-    test.attempt().await.answer(ACCEPTED);
-    test.offer(Signal::Traces, Origin::Sdk, 2);
-    test.nothing_starts().await;
-    test.offer(Signal::Traces, Origin::Sdk, 2);
-    assert_eq!((test.attempt().await.items, clock::now()), (vec![2, 2], began));
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_was_released_and_did_not_fit_waits_for_no_more() {
-    let mut test = Test::with(&[("ROTEL_BATCH_MAX_SIZE", "4")], None).await;
-    test.offer(Signal::Traces, Origin::Sdk, 3);
-    test.offer(Signal::Traces, Origin::Sdk, 3);
-    test.nothing_starts().await;
-    let began = clock::now();
-    test.open();
-    for _ in 0..2 {
-        let attempt = test.attempt().await;
-        assert_eq!((&attempt.items, clock::now()), (&vec![3], began));
-        attempt.answer(ACCEPTED);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_comes_back_as_too_large_waits_for_no_more() {
-    let mut test = Test::start().await;
-    test.open();
-    test.handle.offer(large(Signal::Traces, 2, 20_000)).expect("room");
-    let began = clock::now();
-    test.attempt().await.answer(Verdict::TooLarge(Failure::Http(413)));
-    for _ in 0..2 {
-        let half = test.attempt().await;
-        assert_eq!((&half.items, clock::now()), (&vec![1], began));
-        half.answer(ACCEPTED);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn nothing_waits_for_more_where_nobody_tells_of_the_functions_end() {
-    let mut test = Test::start().await;
-    test.handle.control(Control::StayOpen(Beside::AtOnce));
-    let began = clock::now();
-    for items in [1, 2] {
-        test.offer(Signal::Traces, Origin::Sdk, items);
-        let attempt = test.attempt().await;
-        assert_eq!((&attempt.items, clock::now()), (&vec![items], began));
-        attempt.answer(ACCEPTED);
-        test.nothing_starts().await;
-    }
 }
 
 #[tokio::test(start_paused = true)]
