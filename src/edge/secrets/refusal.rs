@@ -61,6 +61,8 @@ impl Refusal {
                 let status = error.raw().status();
                 let refusal = match error.err().code() {
                     Some(code) => Self::of_code(code),
+                    // The SDK tells what it cannot read as an error of the service, whatever the status.
+                    None if status.is_success() => Self::ours("UnreadableAnswer"),
                     None => {
                         Self { remedy: Some(NOT_AWS), ..Self::of_code(&format!("Http{}", status.as_u16())) }
                     }
