@@ -55,17 +55,7 @@ def is_of_amd64(path):
 
 
 def functions(path):
-    """The functions that a file in the form of ELF defines: symbol and bytes."""
-    return ((symbol, size) for symbol, _, size in _functions(path))
-
-
-def addresses(path):
-    """Where the functions of a program lie, by symbol."""
-    return {symbol: address for symbol, address, _ in _functions(path)}
-
-
-def _functions(path):
-    """Of a file in the form of ELF, of 64 bits and little-endian: symbol, address and bytes."""
+    """The functions that a file in the form of ELF defines, of 64 bits and little-endian: symbol and bytes."""
     data = pathlib.Path(path).read_bytes()
     (sections_at,) = struct.unpack_from("<Q", data, 40)
     size, count = struct.unpack_from("<HH", data, 58)
@@ -78,7 +68,7 @@ def _functions(path):
             continue
         names_at = sections[strings][4]
         for at in range(start, start + length, entry):
-            name, info, _, section, address, size = struct.unpack_from("<IBBHQQ", data, at)
+            name, info, _, section, _, size = struct.unpack_from("<IBBHQQ", data, at)
             if info & 0xF == _FUNCTION and section != 0:
                 end = data.index(b"\0", names_at + name)
-                yield data[names_at + name : end].decode(), address, size
+                yield data[names_at + name : end].decode(), size
