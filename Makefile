@@ -203,6 +203,8 @@ check: $(CARGO_DENY) workflows
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- --deny warnings
 	python3 -B -m doctest layer/symbols.py
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	@# It reads the crates of all platforms, of which a build fetches its own.
+	$(CARGO) fetch --locked
 	$(CARGO_DENY) --offline check bans licenses sources
 
 ## Known vulnerabilities of the dependencies. Needs the open internet, for the advisory database.
