@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::metrics::v1::AggregationTemporality;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
+use crate::otlp::wire::WireType;
 use crate::signal::Signal;
 
 /// One more than the highest tag in the table.
@@ -20,8 +21,6 @@ pub(super) struct Message {
     fields: [Field; TAGS],
     /// Whether one of these counts as an item: a log record, a data point, a span.
     pub(super) is_item: bool,
-    /// The fields of which only the last one set counts, if they are what holds the items.
-    pub(super) item_oneof: &'static [u32],
 }
 
 /// A field of a message.
@@ -31,6 +30,10 @@ pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
     pub(super) repeated: bool,
+    /// Whether it is one of the fields of which only the last one set counts, and holds the items.
+    pub(super) is_item_oneof: bool,
+    /// The key that is before each value, where not several numbers lie in one.
+    key: u64,
 }
 
 /// What a field holds.
@@ -73,13 +76,19 @@ impl Message {
         (!matches!(field.kind, Kind::Unknown)).then_some(field)
     }
 
+    /// The field that has that key before its values.
+    #[inline]
+    pub(super) fn field_of_key(&self, key: u64) -> Option<&Field> {
+        self.fields.get(usize::try_from(key >> 3).ok()?).filter(|field| field.key == key)
+    }
+
     /// The field that OTLP/JSON calls by that name, with its tag.
     pub(super) fn field_in_json(&self, key: &str) -> Option<(u32, &Field)> {
         (0..).zip(&self.fields).find(|(_, field)| field.is_in_json(key))
     }
 
     const fn new<const N: usize>(rows: [(usize, Field); N]) -> Self {
-        let mut fields = [Field { name: "", kind: Kind::Unknown, repeated: false }; TAGS];
+        let mut fields = [NO_FIELD; TAGS];
         let mut row = 0;
         while row < N {
             #[expect(
@@ -91,7 +100,7 @@ impl Message {
             }
             row += 1;
         }
-        Self { fields, is_item: false, item_oneof: &[] }
+        Self { fields, is_item: false }
     }
 
     const fn item<const N: usize>(rows: [(usize, Field); N]) -> Self {
@@ -102,6 +111,10 @@ impl Message {
 }
 
 impl Field {
+    const fn new(tag: usize, name: &'static str, kind: Kind, repeated: bool) -> Self {
+        Self { name, kind, repeated, is_item_oneof: false, key: (tag as u64) << 3 | kind.wire_type() as u64 }
+    }
+
     /// Whether `key` is the field's name in lower camel case. The OTLP specification allows no other spelling.
     fn is_in_json(&self, key: &str) -> bool {
         if matches!(self.kind, Kind::Unknown) {
@@ -124,12 +137,38 @@ impl Field {
     }
 }
 
+impl Kind {
+    pub(super) const fn wire_type(self) -> WireType {
+        match self {
+            Self::Bool
+            | Self::Int32
+            | Self::Uint32
+            | Self::Sint32
+            | Self::Uint64
+            | Self::Int64
+            | Self::Enum(_)
+            | Self::Unknown => WireType::Varint,
+            Self::Fixed32 => WireType::Fixed32,
+            Self::Fixed64 | Self::Sfixed64 | Self::Double => WireType::Fixed64,
+            Self::String | Self::Bytes | Self::Id(_) | Self::Message(_) => WireType::Delimited,
+        }
+    }
+}
+
+/// No key is that large.
+const NO_FIELD: Field = Field { name: "", kind: Kind::Unknown, repeated: false, is_item_oneof: false, key: u64::MAX };
+
 const fn one(tag: usize, name: &'static str, kind: Kind) -> (usize, Field) {
-    (tag, Field { name, kind, repeated: false })
+    (tag, Field::new(tag, name, kind, false))
 }
 
 const fn many(tag: usize, name: &'static str, kind: Kind) -> (usize, Field) {
-    (tag, Field { name, kind, repeated: true })
+    (tag, Field::new(tag, name, kind, true))
+}
+
+/// A field in which a metric holds its data points.
+const fn data(tag: usize, name: &'static str, kind: Kind) -> (usize, Field) {
+    (tag, Field { is_item_oneof: true, ..Field::new(tag, name, kind, false) })
 }
 
 const TRACE_ID: Kind = Kind::Id(16);
@@ -234,20 +273,17 @@ static SCOPE_METRICS: Message = Message::new([
 /// The tags of the `data` of a metric, whatever its type.
 pub(super) const METRIC_DATA: &[u32] = &[5, 7, 9, 10, 11];
 
-static METRIC: Message = Message {
-    item_oneof: METRIC_DATA,
-    ..Message::new([
-        one(1, "name", Kind::String),
-        one(2, "description", Kind::String),
-        one(3, "unit", Kind::String),
-        one(5, "gauge", Kind::Message(&GAUGE)),
-        one(7, "sum", Kind::Message(&SUM)),
-        one(9, "histogram", Kind::Message(&HISTOGRAM)),
-        one(10, "exponential_histogram", Kind::Message(&EXPONENTIAL_HISTOGRAM)),
-        one(11, "summary", Kind::Message(&SUMMARY)),
-        many(12, "metadata", Kind::Message(&KEY_VALUE)),
-    ])
-};
+static METRIC: Message = Message::new([
+    one(1, "name", Kind::String),
+    one(2, "description", Kind::String),
+    one(3, "unit", Kind::String),
+    data(5, "gauge", Kind::Message(&GAUGE)),
+    data(7, "sum", Kind::Message(&SUM)),
+    data(9, "histogram", Kind::Message(&HISTOGRAM)),
+    data(10, "exponential_histogram", Kind::Message(&EXPONENTIAL_HISTOGRAM)),
+    data(11, "summary", Kind::Message(&SUMMARY)),
+    many(12, "metadata", Kind::Message(&KEY_VALUE)),
+]);
 
 static GAUGE: Message = Message::new([many(1, "data_points", Kind::Message(&NUMBER_DATA_POINT))]);
 

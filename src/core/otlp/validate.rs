@@ -42,6 +42,27 @@ struct Place {
     path: Vec<&'static str>,
 }
 
+impl Place {
+    #[cold]
+    fn new(fault: Fault, offset: usize) -> Box<Self> {
+        Box::new(Self { fault, offset, path: Vec::new() })
+    }
+
+    /// The same place, seen from the message around it, in which the value lies that starts at `offset`.
+    #[cold]
+    fn within(mut self: Box<Self>, offset: usize) -> Box<Self> {
+        self.offset += offset;
+        self
+    }
+
+    /// The same place, in that field.
+    #[cold]
+    fn of(mut self: Box<Self>, field: &Field) -> Box<Self> {
+        self.path.push(field.name);
+        self
+    }
+}
+
 /// Checks a message's bytes and counts the items in it. `depth` is how many levels may open yet.
 fn message(schema: &'static Message, bytes: &[u8], depth: u32) -> Result<usize, Box<Place>> {
     let mut reader = Reader::new(bytes);
@@ -49,101 +70,105 @@ fn message(schema: &'static Message, bytes: &[u8], depth: u32) -> Result<usize, 
     // As decoders read a oneof: a member takes the place of another one, but merges with itself.
     let mut oneof = (0, 0);
     while !reader.is_empty() {
-        let at = bytes.len() - reader.remaining();
-        let fault = |fault| Box::new(Place { fault, offset: at, path: Vec::new() });
-        let (tag, wire_type) = reader.key().map_err(fault)?;
-        let Some(field) = schema.field(tag) else {
-            reader.skip(tag, wire_type, depth).map_err(fault)?;
+        let rest = reader.remaining();
+        let key = reader.varint().map_err(|fault| Place::new(fault, bytes.len() - rest))?;
+        let Some(field) = schema.field_of_key(key) else {
+            reader = unusual(schema, bytes, rest, depth)?;
             continue;
         };
-        let found = value(field, wire_type, &mut reader, bytes.len(), depth).map_err(|mut place| {
-            place.path.push(field.name);
-            place
+        let at = bytes.len() - reader.remaining();
+        let Kind::Message(inner) = field.kind else {
+            value(field.kind, &mut reader).map_err(|fault| Place::new(fault, at).of(field))?;
+            continue;
+        };
+        let content = reader.delimited().map_err(|fault| Place::new(fault, at).of(field))?;
+        let Some(deeper) = depth.checked_sub(1) else { return Err(Place::new(Fault::TooDeep, at).of(field)) };
+        let found = message(inner, content, deeper).map_err(|place| {
+            let start = bytes.len() - reader.remaining() - content.len();
+            place.within(start).of(field)
         })?;
-        if schema.item_oneof.contains(&tag) {
-            oneof = if oneof.0 == tag { (tag, oneof.1 + found) } else { (tag, found) };
-        } else {
+        if !field.is_item_oneof {
             items += found;
+        } else if oneof.0 == key {
+            oneof.1 += found;
+        } else {
+            oneof = (key, found);
         }
     }
     Ok(if schema.is_item { 1 } else { items + oneof.1 })
 }
 
-/// Checks a known field's value, of which the reader stands at the start, in a message of `len` bytes.
-fn value(
-    field: &Field,
-    wire_type: WireType,
-    reader: &mut Reader<'_>,
-    len: usize,
-    depth: u32,
-) -> Result<usize, Box<Place>> {
-    let at = len - reader.remaining();
-    let fault = |fault| Box::new(Place { fault, offset: at, path: Vec::new() });
-    let own = own_wire_type(field.kind);
-    if own != WireType::Delimited {
-        return match wire_type {
-            _ if wire_type == own => scalar(own, reader).map_err(fault),
-            WireType::Delimited if field.repeated => packed(own, reader).map_err(fault),
-            _ => Err(fault(Fault::WrongWireType)),
-        }
-        .map(|()| 0);
-    }
-    if wire_type != WireType::Delimited {
-        return Err(fault(Fault::WrongWireType));
-    }
-    let content = reader.delimited().map_err(fault)?;
-    match field.kind {
-        Kind::Message(schema) => {
-            let start = len - reader.remaining() - content.len();
-            let Some(depth) = depth.checked_sub(1) else { return Err(fault(Fault::TooDeep)) };
-            return message(schema, content, depth).map_err(|mut place| {
-                place.offset += start;
-                place
-            });
-        }
-        // Nearly every text is ASCII, and to see that takes less.
-        Kind::String if !content.is_ascii() && std::str::from_utf8(content).is_err() => {
-            return Err(fault(Fault::NotUtf8));
-        }
-        Kind::Id(expected) if !content.is_empty() && content.len() != expected => {
-            return Err(fault(Fault::IdLength { actual: content.len(), expected }));
-        }
-        _ => {}
-    }
-    Ok(0)
-}
-
-fn own_wire_type(kind: Kind) -> WireType {
+/// Checks the value of a field that is no message.
+#[inline]
+fn value(kind: Kind, reader: &mut Reader<'_>) -> Result<(), Fault> {
     match kind {
-        Kind::Bool
-        | Kind::Int32
-        | Kind::Uint32
-        | Kind::Sint32
-        | Kind::Uint64
-        | Kind::Int64
-        | Kind::Enum(_)
-        | Kind::Unknown => WireType::Varint,
-        Kind::Fixed32 => WireType::Fixed32,
-        Kind::Fixed64 | Kind::Sfixed64 | Kind::Double => WireType::Fixed64,
-        Kind::String | Kind::Bytes | Kind::Id(_) | Kind::Message(_) => WireType::Delimited,
+        Kind::String => {
+            if !is_text(reader.delimited()?) {
+                return Err(Fault::NotUtf8);
+            }
+        }
+        Kind::Id(expected) => {
+            let actual = reader.delimited()?.len();
+            if actual != expected && actual != 0 {
+                return Err(Fault::IdLength { actual, expected });
+            }
+        }
+        Kind::Bytes => drop(reader.delimited()?),
+        _ => number(kind, reader)?,
     }
+    Ok(())
 }
 
-fn scalar(wire_type: WireType, reader: &mut Reader<'_>) -> Result<(), Fault> {
-    match wire_type {
-        WireType::Fixed64 => reader.take(8).map(drop),
-        WireType::Fixed32 => reader.take(4).map(drop),
+#[inline]
+fn number(kind: Kind, reader: &mut Reader<'_>) -> Result<(), Fault> {
+    match kind {
+        Kind::Fixed32 => reader.take(4).map(drop),
+        Kind::Fixed64 | Kind::Sfixed64 | Kind::Double => reader.take(8).map(drop),
         _ => reader.varint().map(drop),
     }
 }
 
-/// Repeated numbers in one field, one after the other.
-fn packed(wire_type: WireType, reader: &mut Reader<'_>) -> Result<(), Fault> {
-    let mut numbers = Reader::new(reader.delimited()?);
-    while !numbers.is_empty() {
-        scalar(wire_type, &mut numbers)?;
+/// Whether the bytes are UTF-8. Nearly every text is ASCII and short, and to see that takes less.
+#[inline]
+fn is_text(bytes: &[u8]) -> bool {
+    const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+    let (eights, rest) = bytes.as_chunks();
+    let of_eights = eights.iter().fold(0, |bits, eight| bits | u64::from_ne_bytes(*eight));
+    // The last ones once more, rather than one by one.
+    let of_rest = match bytes.last_chunk() {
+        Some(last) => u64::from_ne_bytes(*last),
+        None => rest.iter().fold(0, |bits, byte| bits | u64::from(*byte)),
+    };
+    (of_eights | of_rest) & HIGH_BITS == 0 || std::str::from_utf8(bytes).is_ok()
+}
+
+/// Checks a field that is not of the schema, or not encoded as it has it, and answers where the next one starts. `rest` is
+/// how many of the bytes are left before its key.
+#[cold]
+fn unusual<'a>(
+    schema: &'static Message,
+    bytes: &'a [u8],
+    rest: usize,
+    depth: u32,
+) -> Result<Reader<'a>, Box<Place>> {
+    let at = bytes.len() - rest;
+    let mut reader = Reader::new(bytes.get(at..).unwrap_or_default());
+    let (tag, wire_type) = reader.key().map_err(|fault| Place::new(fault, at))?;
+    let Some(field) = schema.field(tag) else {
+        reader.skip(tag, wire_type, depth).map_err(|fault| Place::new(fault, at))?;
+        return Ok(reader);
+    };
+    let at = bytes.len() - reader.remaining();
+    let fault = |fault| Place::new(fault, at).of(field);
+    if !field.repeated || wire_type != WireType::Delimited {
+        return Err(fault(Fault::WrongWireType));
     }
-    Ok(())
+    // Numbers of one field, one after the other.
+    let mut numbers = Reader::new(reader.delimited().map_err(fault)?);
+    while !numbers.is_empty() {
+        number(field.kind, &mut numbers).map_err(fault)?;
+    }
+    Ok(reader)
 }
 
 #[cfg(test)]

@@ -43,12 +43,12 @@ pub enum Fault {
 /// How a value is encoded. No OTLP message has groups, but one that we do not know may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WireType {
-    Varint,
-    Fixed64,
-    Delimited,
-    Fixed32,
-    StartGroup,
-    EndGroup,
+    Varint = 0,
+    Fixed64 = 1,
+    Delimited = 2,
+    StartGroup = 3,
+    EndGroup = 4,
+    Fixed32 = 5,
 }
 
 /// A place in some bytes, moving forward.
@@ -201,15 +201,7 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 pub(super) fn put_key(out: &mut Vec<u8>, tag: u32, wire_type: WireType) {
-    let wire_type = match wire_type {
-        WireType::Varint => 0,
-        WireType::Fixed64 => 1,
-        WireType::Delimited => 2,
-        WireType::StartGroup => 3,
-        WireType::EndGroup => 4,
-        WireType::Fixed32 => 5,
-    };
-    put_varint(out, u64::from(tag << 3 | wire_type));
+    put_varint(out, u64::from(tag << 3 | wire_type as u32));
 }
 
 /// The head of a field that holds `len` bytes, which are to follow.
