@@ -43,8 +43,14 @@ type Path = Box<dyn FnMut() -> usize>;
 type Prepare = fn() -> Path;
 
 /// Each path by its name.
-const PATHS: [(&str, Prepare); 5] =
-    [("parse", parse), ("splice", splice), ("cut", cut), ("encode", encode), ("invocation", invocation)];
+const PATHS: [(&str, Prepare); 6] = [
+    ("parse", parse),
+    ("splice", splice),
+    ("find", find),
+    ("cut", cut),
+    ("encode", encode),
+    ("invocation", invocation),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -73,6 +79,12 @@ fn parse() -> Path {
 fn splice() -> Path {
     let (body, rules) = (spans(MANY), rules());
     Box::new(move || spliced(&body, &rules).len())
+}
+
+/// Among an SDK's spans those are looked for that stand for an invocation.
+fn find() -> Path {
+    let body = spans(MANY);
+    Box::new(move || otlp::invocation_spans(&body).count())
 }
 
 /// A request that is too large becomes several.

@@ -156,7 +156,8 @@ impl Kind {
 }
 
 /// No key is that large.
-const NO_FIELD: Field = Field { name: "", kind: Kind::Unknown, repeated: false, is_item_oneof: false, key: u64::MAX };
+const NO_FIELD: Field =
+    Field { name: "", kind: Kind::Unknown, repeated: false, is_item_oneof: false, key: u64::MAX };
 
 const fn one(tag: usize, name: &'static str, kind: Kind) -> (usize, Field) {
     (tag, Field::new(tag, name, kind, false))

@@ -28,6 +28,10 @@ const IS_REMOTE: u32 = 0x200;
 /// Under which an instrumentation of Lambda tells the request id: today, and before version 1.19 of the semantic
 /// conventions. Not `aws.request_id`, by which the AWS SDK's client spans name the requests that they make.
 const REQUEST_ID: [&[u8]; 2] = [b"faas.invocation_id", b"faas.execution"];
+/// What both begin with.
+const REQUEST_ID_START: &[u8] = b"faas.";
+/// The field [`KIND`] that says SERVER, in as few bytes as it takes, which is how all encoders write it.
+const SERVER: [u8; 2] = [0x30, SpanKind::Server as u8];
 /// A longer text is no request id, which are UUIDs, and is not worth the memory.
 const REQUEST_ID_MOST: usize = 128;
 
@@ -48,9 +52,11 @@ pub struct InvocationSpan {
 /// The spans of a validated trace request that tell a request id or are the root of what a server did, in their order.
 pub fn invocation_spans(body: &[u8]) -> impl Iterator<Item = InvocationSpan> {
     // Where an instrumentation of Lambda is at work, one request of an invocation tells one, and elsewhere none does: then
-    // no attribute need be looked at.
-    let may_tell = REQUEST_ID.iter().any(|key| memmem::find(body, key).is_some());
-    within(body, RESOURCE_SPANS)
+    // no attribute need be looked at, and where nothing is a server's, no span.
+    let may_tell = memmem::find_iter(body, REQUEST_ID_START)
+        .any(|at| body.get(at..).is_some_and(|rest| REQUEST_ID.iter().any(|key| rest.starts_with(key))));
+    let may_hold_one = may_tell || memmem::find(body, &SERVER).is_some();
+    within(if may_hold_one { body } else { &[] }, RESOURCE_SPANS)
         .flat_map(|group| within(group.content, SCOPE_SPANS))
         .flat_map(|scope| within(scope.content, SPANS))
         .filter_map(move |span| read(span.content, may_tell))

@@ -42,6 +42,7 @@ struct Place {
     path: Vec<&'static str>,
 }
 
+#[expect(clippy::unnecessary_box_returns, reason = "no place is ever used without its box")]
 impl Place {
     #[cold]
     fn new(fault: Fault, offset: usize) -> Box<Self> {
