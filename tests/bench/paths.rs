@@ -20,7 +20,7 @@ use rotel_core::buffer::Buffer;
 use rotel_core::chunk::{Chunk, Origin};
 use rotel_core::config;
 use rotel_core::logs::{self, Source};
-use rotel_core::otlp::{self, Limits};
+use rotel_core::otlp::{self, LastEdit, Limits};
 use rotel_core::request;
 use rotel_core::resource::{Registration, ResourceRules};
 use rotel_core::signal::Signal;
@@ -77,8 +77,8 @@ fn parse() -> Path {
 
 /// An SDK's spans are validated, and their resource is replaced.
 fn splice() -> Path {
-    let (body, rules) = (spans(MANY), rules());
-    Box::new(move || spliced(&body, &rules).len())
+    let (body, mut last, rules) = (spans(MANY), LastEdit::default(), rules());
+    Box::new(move || spliced(&body, &mut last, &rules).len())
 }
 
 /// Among an SDK's spans those are looked for that stand for an invocation.
@@ -102,10 +102,11 @@ fn encode() -> Path {
 /// All that an invocation with a few lines and spans goes through, up to the chunks of the requests.
 fn invocation() -> Path {
     let (lines, spans, rules) = (delivery(FEW), spans(FEW), rules());
+    let mut last = LastEdit::default();
     let mut buffer = Buffer::new(Budget::new(8 * 1024 * 1024, 1));
     Box::new(move || {
         buffer.invocation_begins();
-        let spliced = spliced(&spans, &rules);
+        let spliced = spliced(&spans, &mut last, &rules);
         for part in otlp::split(Signal::Traces, &spliced, UNCUT) {
             let origin = Origin::Sdk;
             buffer.push(Chunk {
@@ -145,9 +146,9 @@ fn logs_request(records: Vec<LogRecord>, rules: &ResourceRules) -> ExportLogsSer
     request::logs(rules.own(), request::scope(request::SCOPE), records)
 }
 
-fn spliced(body: &Bytes, rules: &ResourceRules) -> Bytes {
+fn spliced(body: &Bytes, last: &mut LastEdit, rules: &ResourceRules) -> Bytes {
     otlp::validate(Signal::Traces, body).expect("a request");
-    otlp::edit_resources(Signal::Traces, body, |resource| rules.apply(resource))
+    otlp::edit_resources(Signal::Traces, body, last, |resource| rules.apply(resource))
 }
 
 fn rules() -> ResourceRules {

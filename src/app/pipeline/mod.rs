@@ -37,7 +37,7 @@ use crate::core::config::Config;
 use crate::core::correlation::Correlation;
 use crate::core::health::Items;
 use crate::core::lifecycle::FlushReason;
-use crate::core::otlp::{self, Limits};
+use crate::core::otlp::{self, LastEdit, Limits};
 use crate::core::patience::Patience;
 use crate::core::platform::{self, Adopted};
 use crate::core::resource::ResourceRules;
@@ -50,6 +50,8 @@ pub struct Pipeline<E> {
     outlets: Vec<Outlet<E>>,
     budget: Budget,
     rules: ResourceRules,
+    /// By these rules.
+    last_edit: LastEdit,
     correlation: Correlation,
     patience: Patience,
     /// Of which signals the log counts what passes, and how much has passed since it last did.
@@ -74,6 +76,7 @@ impl<E: Export> Pipeline<E> {
             outlets: outlets.collect(),
             budget,
             rules,
+            last_edit: LastEdit::default(),
             correlation: Correlation::new(config.stand_ins),
             patience: Patience::default(),
             counted: config.debug_log,
@@ -157,6 +160,7 @@ impl<E: Export> Pipeline<E> {
             }
             Control::Instance(instance_id) => {
                 self.rules.learn_instance(&instance_id);
+                self.last_edit = LastEdit::default();
                 outlets.for_each(|outlet| outlet.rules.learn_instance(&instance_id));
             }
             Control::Pulse(pulse) => drop(pulse),
@@ -212,7 +216,10 @@ impl<E: Export> Pipeline<E> {
         }
         let Some(limits) = self.limits(signal) else { return };
         let bytes = match origin {
-            Origin::Sdk => otlp::edit_resources(signal, &bytes, |resource| self.rules.apply(resource)),
+            Origin::Sdk => {
+                let rules = &self.rules;
+                otlp::edit_resources(signal, &bytes, &mut self.last_edit, |resource| rules.apply(resource))
+            }
             Origin::Platform => bytes,
         };
         for part in otlp::split(signal, &bytes, limits) {

@@ -21,7 +21,7 @@ mod validate;
 mod wire;
 
 pub use json::json_to_protobuf;
-pub use resource::edit_resources;
+pub use resource::{LastEdit, edit_resources};
 pub use spans::{InvocationSpan, invocation_spans};
 pub use split::{Limits, Part, split};
 pub use stamp::{STAMP_MOST, names_a_trace, stamp};

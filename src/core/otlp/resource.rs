@@ -16,8 +16,25 @@ const RESOURCE: u32 = 1;
 /// The tags that [`Resource`] knows: attributes, dropped attributes count, entity refs.
 const KNOWN: std::ops::RangeInclusive<u32> = 1..=3;
 
+/// A larger resource is not remembered.
+const REMEMBERED_MOST: usize = 4096;
+
+/// What became of a resource: an SDK sends the same one with every request, and to decode and encode it takes a hundred
+/// allocations. It is good for as long as the same would become of it.
+#[derive(Clone, Debug, Default)]
+pub struct LastEdit(Option<Edit>);
+
+#[derive(Clone, Debug)]
+struct Edit {
+    /// As it came, in all its pieces.
+    before: Vec<u8>,
+    /// The encoding after the edit, if the edit has changed it.
+    after: Option<Vec<u8>>,
+}
+
 /// Shows every resource of a validated request to `edit`, which says whether it has changed it, and puts the changed
-/// ones in place of the old. A group of items without a resource counts as one with an empty resource.
+/// ones in place of the old. A group of items without a resource counts as one with an empty resource. One like the last
+/// is not shown again.
 ///
 /// All else stays byte for byte, fields of a resource that we do not know among it. If nothing is changed, the answer is
 /// the request itself, not copied.
@@ -25,26 +42,27 @@ pub fn edit_resources(
     // The three requests hold their resources alike, but that is for this module to know.
     _signal: Signal,
     body: &Bytes,
+    last: &mut LastEdit,
     mut edit: impl FnMut(&mut Resource) -> bool,
 ) -> Bytes {
     // Nothing is copied before the first change, and then all that was passed over.
     let mut edited: Option<Vec<u8>> = None;
     let mut passed = 0;
     for field in fields(body) {
-        let changed =
-            if field.tag == RESOURCE_ITEMS { edited_resource(field.content, &mut edit) } else { None };
+        let changed = if field.tag == RESOURCE_ITEMS { last.of(field.content, &mut edit) } else { None };
         if let Some(resource) = changed {
             let out = edited.get_or_insert_with(|| {
                 let mut out = Vec::with_capacity(body.len() + resource.len());
                 out.extend(body.iter().take(passed));
                 out
             });
-            put_with_resource(out, field.content, &resource);
+            put_with_resource(out, field.content, resource);
         } else if let Some(out) = &mut edited {
             out.extend_from_slice(field.raw);
         }
         passed += field.raw.len();
     }
+    last.0.take_if(|edit| edit.before.len() > REMEMBERED_MOST);
     match edited {
         // A chunk is accounted for by its length, so it is to hold no more than that.
         Some(out) => Bytes::from(out.into_boxed_slice()),
@@ -52,23 +70,44 @@ pub fn edit_resources(
     }
 }
 
-/// The encoding of the resource after the edit, if the edit has changed it.
-fn edited_resource(group: &[u8], edit: &mut impl FnMut(&mut Resource) -> bool) -> Option<Vec<u8>> {
-    let mut resource = Resource::default();
-    for field in resource_fields(group) {
-        // A message that comes in several pieces is their merger.
-        resource.merge(field.content).ok()?;
+impl LastEdit {
+    /// The encoding of the group's resource after the edit, if the edit has changed it.
+    fn of(&mut self, group: &[u8], edit: impl FnMut(&mut Resource) -> bool) -> Option<&[u8]> {
+        let last = match self.0.take().filter(|last| last.is_of(group)) {
+            Some(last) => last,
+            None => Edit::make(group, edit)?,
+        };
+        self.0.insert(last).after.as_deref()
     }
-    if !edit(&mut resource) {
-        return None;
-    }
-    let mut encoded = resource.encode_to_vec();
-    for piece in resource_fields(group) {
-        for field in fields(piece.content).filter(|field| !KNOWN.contains(&field.tag)) {
-            encoded.extend_from_slice(field.raw);
+}
+
+impl Edit {
+    fn make(group: &[u8], mut edit: impl FnMut(&mut Resource) -> bool) -> Option<Self> {
+        let mut resource = Resource::default();
+        let mut before = Vec::new();
+        for field in resource_fields(group) {
+            // A message that comes in several pieces is their merger.
+            resource.merge(field.content).ok()?;
+            before.extend_from_slice(field.raw);
         }
+        if !edit(&mut resource) {
+            return Some(Self { before, after: None });
+        }
+        let mut after = resource.encode_to_vec();
+        for piece in resource_fields(group) {
+            for field in fields(piece.content).filter(|field| !KNOWN.contains(&field.tag)) {
+                after.extend_from_slice(field.raw);
+            }
+        }
+        Some(Self { before, after: Some(after) })
     }
-    Some(encoded)
+
+    /// Whether it is the edit of the group's resource.
+    fn is_of(&self, group: &[u8]) -> bool {
+        let mut pieces = resource_fields(group);
+        let rest = pieces.try_fold(self.before.as_slice(), |rest, piece| rest.strip_prefix(piece.raw));
+        rest.is_some_and(<[u8]>::is_empty)
+    }
 }
 
 /// Writes a group of items with this resource at the place of its first one; at the start, if it had none.
@@ -101,7 +140,6 @@ fn resource_fields(group: &[u8]) -> impl Iterator<Item = Field<'_>> {
 #[cfg(test)]
 mod tests {
     use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
-    use proptest::collection::vec;
     use proptest::prelude::*;
     use proptest::sample::select;
 
@@ -120,20 +158,22 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
         #[test]
-        fn an_edit_does_what_decoding_editing_and_encoding_does(request in request(), which in vec(any::<bool>(), 4)) {
+        fn an_edit_does_what_decoding_editing_and_encoding_does(request in request(), which in [any::<bool>(); 3]) {
             let body = request.encode();
-            let mut turns = which.iter();
-            let edited = edit_resources(request.signal(), &body, |resource| {
-                let change = *turns.next().unwrap();
+            let edit = |resource: &mut Resource| {
+                let change = which[resource.attributes.len() % 3];
                 if change {
                     add(resource, "cloud.provider");
                 }
                 change
-            });
+            };
+            let mut last = LastEdit::default();
+            let edited = edit_resources(request.signal(), &body, &mut last, edit);
             let mut reference = request;
-            for (resource, change) in reference.resources().into_iter().zip(which) {
-                if change {
-                    add(resource.get_or_insert_default(), "cloud.provider");
+            for resource in reference.resources() {
+                let mut copy = resource.clone().unwrap_or_default();
+                if edit(&mut copy) {
+                    *resource = Some(copy);
                 }
             }
             prop_assert_eq!(&edited, &reference.encode());
@@ -141,19 +181,55 @@ mod tests {
         }
 
         #[test]
+        fn what_was_edited_before_makes_no_difference(first in request(), second in request()) {
+            let edit = |resource: &mut Resource| {
+                add(resource, "cloud.provider");
+                true
+            };
+            let (mut last, second) = (LastEdit::default(), (second.signal(), second.encode()));
+            for (signal, body) in [(first.signal(), first.encode()), second.clone(), second] {
+                let anew = edit_resources(signal, &body, &mut LastEdit::default(), edit);
+                prop_assert_eq!(edit_resources(signal, &body, &mut last, edit), anew);
+            }
+        }
+
+        #[test]
         fn no_change_costs_no_copy(request in request()) {
             let body = request.encode();
-            let same = edit_resources(request.signal(), &body, |_| false);
+            let same = edit_resources(request.signal(), &body, &mut LastEdit::default(), |_| false);
             prop_assert_eq!(same.as_ptr(), body.as_ptr());
             prop_assert_eq!(same.len(), body.len());
         }
 
         #[test]
         fn random_bytes_do_no_harm(signal in select(&Signal::ALL), bytes: Vec<u8>) {
-            edit_resources(signal, &Bytes::from(bytes), |resource| {
+            edit_resources(signal, &Bytes::from(bytes), &mut LastEdit::default(), |resource| {
                 add(resource, "cloud.provider");
                 true
             });
+        }
+    }
+
+    #[test]
+    fn one_like_the_last_is_not_shown_again_unless_it_is_large() {
+        let body = |size: usize| {
+            let mut resource = Resource::default();
+            add(&mut resource, &"k".repeat(size));
+            let mut group = Vec::new();
+            put_delimited_head(&mut group, RESOURCE, resource.encoded_len());
+            group.extend(resource.encode_to_vec());
+            let mut body = Vec::new();
+            put_delimited_head(&mut body, RESOURCE_ITEMS, group.len());
+            Bytes::from([body, group].concat())
+        };
+        let mut last = LastEdit::default();
+        for (size, shown) in [(1, 1), (1, 0), (2, 1), (1, 1), (REMEMBERED_MOST, 1), (REMEMBERED_MOST, 1)] {
+            let mut count = 0;
+            edit_resources(Signal::Traces, &body(size), &mut last, |_| {
+                count += 1;
+                false
+            });
+            assert_eq!(count, shown, "{size}");
         }
     }
 
@@ -176,7 +252,7 @@ mod tests {
         body.extend(group);
 
         let mut seen = Vec::new();
-        let edited = edit_resources(Signal::Logs, &Bytes::from(body), |resource| {
+        let edited = edit_resources(Signal::Logs, &Bytes::from(body), &mut LastEdit::default(), |resource| {
             seen.extend(resource.attributes.iter().map(|attribute| attribute.key.clone()));
             add(resource, "third");
             true

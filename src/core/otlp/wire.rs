@@ -185,12 +185,11 @@ impl<'a> Iterator for Fields<'a> {
     fn next(&mut self) -> Option<Field<'a>> {
         let start = self.reader.rest;
         let (tag, wire_type) = self.reader.key().ok()?;
-        let content = match wire_type {
-            WireType::Delimited => self.reader.delimited().ok()?,
-            _ => {
-                self.reader.skip(tag, wire_type, DEPTH_LIMIT).ok()?;
-                &[]
-            }
+        let content = if wire_type == WireType::Delimited {
+            self.reader.delimited().ok()?
+        } else {
+            self.reader.skip(tag, wire_type, DEPTH_LIMIT).ok()?;
+            &[]
         };
         let (raw, _) = start.split_at_checked(start.len() - self.reader.remaining())?;
         Some(Field { tag, raw, content })

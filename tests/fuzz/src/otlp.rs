@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
-use rotel_lambda_extension::core::otlp::{self, Fault, Limits, Malformed};
+use rotel_lambda_extension::core::otlp::{self, Fault, LastEdit, Limits, Malformed};
 use rotel_lambda_extension::core::signal::Signal;
 use rotel_lambda_extension::core::trace_context::TraceContext;
 
@@ -29,7 +29,7 @@ pub fn wire_splicing(input: &[u8]) {
     let Some((kind, body)) = input.split_first() else { return };
     let (signal, body) = (signal(*kind), Bytes::copy_from_slice(body));
     // Whatever they are, nothing panics; of what was not validated nothing else is promised.
-    let edited = otlp::edit_resources(signal, &body, |resource| {
+    let edited = otlp::edit_resources(signal, &body, &mut LastEdit::default(), |resource| {
         mark(resource);
         true
     });
