@@ -21,6 +21,8 @@ pub(super) struct Message {
     fields: [Field; TAGS],
     /// Whether one of these counts as an item: a log record, a data point, a span.
     pub(super) is_item: bool,
+    /// Whether its items lie in fields of which only the last one set counts.
+    pub(super) has_item_oneof: bool,
 }
 
 /// A field of a message.
@@ -89,6 +91,7 @@ impl Message {
 
     const fn new<const N: usize>(rows: [(usize, Field); N]) -> Self {
         let mut fields = [NO_FIELD; TAGS];
+        let mut has_item_oneof = false;
         let mut row = 0;
         while row < N {
             #[expect(
@@ -97,10 +100,11 @@ impl Message {
             )]
             {
                 fields[rows[row].0] = rows[row].1;
+                has_item_oneof |= rows[row].1.is_item_oneof;
             }
             row += 1;
         }
-        Self { fields, is_item: false }
+        Self { fields, is_item: false, has_item_oneof }
     }
 
     const fn item<const N: usize>(rows: [(usize, Field); N]) -> Self {

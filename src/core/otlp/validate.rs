@@ -25,98 +25,83 @@ pub struct Malformed {
 /// Checks that the bytes are an export request of that signal, whole and to full depth, and counts its items: log
 /// records, metric data points, spans.
 pub fn validate(signal: Signal, body: &[u8]) -> Result<usize, Malformed> {
-    message::<true>(Message::of(signal), body, DEPTH_LIMIT).map_err(|place| {
-        let mut path = place.path;
-        path.reverse();
+    let mut around = [None; DEPTH_LIMIT as usize];
+    walk(Message::of(signal), body, &mut around).map_err(|Stop { fault, at, depth, field }| {
+        let around = around.iter().take(depth).flatten().map(|outer| outer.field);
+        let path: Vec<_> = around.chain(field).map(|field| field.name).collect();
         let path = if path.is_empty() { "request".to_owned() } else { path.join(".") };
-        Malformed { path, offset: place.offset, fault: place.fault }
+        Malformed { path, offset: at.addr() - body.as_ptr().addr(), fault }
     })
 }
 
-/// A fault on its way up, boxed so that the way without faults carries no weight.
-struct Place {
-    fault: Fault,
-    /// From the start of the message that is being looked at.
-    offset: usize,
-    /// Innermost first.
-    path: Vec<&'static str>,
-}
-
-#[expect(clippy::unnecessary_box_returns, reason = "no place is ever used without its box")]
-impl Place {
-    #[cold]
-    fn new(fault: Fault, offset: usize) -> Box<Self> {
-        Box::new(Self { fault, offset, path: Vec::new() })
-    }
-
-    /// The same place, seen from the message around it, in which the value lies that starts at `offset`.
-    #[cold]
-    fn within(mut self: Box<Self>, offset: usize) -> Box<Self> {
-        self.offset += offset;
-        self
-    }
-
-    /// The same place, in that field.
-    #[cold]
-    fn of(mut self: Box<Self>, field: &Field) -> Box<Self> {
-        self.path.push(field.name);
-        self
-    }
-}
-
-/// Checks a message's bytes and counts the items in it, where it `COUNTS`: within an item there is none, and that is where
-/// most messages are. `depth` is how many levels may open yet.
-fn message<const COUNTS: bool>(
+/// A message that is left for one that lies in it.
+#[derive(Clone, Copy)]
+struct Outer<'a> {
     schema: &'static Message,
-    bytes: &[u8],
-    depth: u32,
-) -> Result<usize, Box<Place>> {
+    /// The one that holds it.
+    field: &'static Field,
+    /// What comes after it.
+    rest: Reader<'a>,
+}
+
+/// A fault, and where it was found.
+struct Stop {
+    fault: Fault,
+    at: *const u8,
+    /// How many messages are around.
+    depth: usize,
+    field: Option<&'static Field>,
+}
+
+/// Checks a message's bytes and counts the items in it. Goes down and up by itself, since a call for each message would be
+/// half of what it takes.
+fn walk<'a>(
+    mut schema: &'static Message,
+    bytes: &'a [u8],
+    around: &mut [Option<Outer<'a>>],
+) -> Result<usize, Stop> {
     let mut reader = Reader::new(bytes);
+    let mut depth: usize = 0;
     let mut items = 0;
     // As decoders read a oneof: a member takes the place of another one, but merges with itself.
-    let mut oneof = (0, 0);
-    while !reader.is_empty() {
-        let rest = reader.remaining();
-        let key = reader.varint().map_err(|fault| Place::new(fault, bytes.len() - rest))?;
-        let Some(field) = schema.field_of_key(key) else {
-            reader = unusual(schema, bytes, rest, depth)?;
-            continue;
-        };
-        let at = bytes.len() - reader.remaining();
-        let Kind::Message(inner) = field.kind else {
-            value(field.kind, &mut reader).map_err(|fault| Place::new(fault, at).of(field))?;
-            continue;
-        };
-        let content = reader.delimited().map_err(|fault| Place::new(fault, at).of(field))?;
-        let Some(deeper) = depth.checked_sub(1) else { return Err(Place::new(Fault::TooDeep, at).of(field)) };
-        let counted = if COUNTS && !inner.is_item {
-            message::<true>(inner, content, deeper)
-        } else {
-            message::<false>(inner, content, deeper)
-        };
-        let found = counted.map_err(|place| {
-            let start = bytes.len() - reader.remaining() - content.len();
-            place.within(start).of(field)
-        })?;
-        if !COUNTS {
+    let (mut items_before_oneof, mut member) = (0, 0);
+    loop {
+        if reader.is_empty() {
+            let Some(Some(outer)) = around.get(depth.wrapping_sub(1)) else { return Ok(items) };
+            depth -= 1;
+            (schema, reader) = (outer.schema, outer.rest);
             continue;
         }
-        if inner.is_item {
-            items += 1;
-        } else if !field.is_item_oneof {
-            items += found;
-        } else if oneof.0 == key {
-            oneof.1 += found;
-        } else {
-            oneof = (key, found);
+        let start = reader;
+        let stop = |fault| Stop { fault, at: start.place(), depth, field: None };
+        let key = reader.varint().map_err(stop)?;
+        let Some(field) = schema.field_of_key(key) else {
+            reader = unusual(schema, start, depth)?;
+            continue;
+        };
+        let start = reader;
+        let stop = |fault| Stop { fault, at: start.place(), depth, field: Some(field) };
+        let Kind::Message(inner) = field.kind else {
+            value(field.kind, &mut reader).map_err(stop)?;
+            continue;
+        };
+        let content = reader.delimited().map_err(stop)?;
+        let Some(outer) = around.get_mut(depth) else { return Err(stop(Fault::TooDeep)) };
+        *outer = Some(Outer { schema, field, rest: reader });
+        (schema, reader) = (inner, Reader::new(content));
+        depth += 1;
+        items += usize::from(inner.is_item);
+        if inner.has_item_oneof {
+            (items_before_oneof, member) = (items, 0);
+        }
+        if field.is_item_oneof && key != member {
+            (items, member) = (items_before_oneof, key);
         }
     }
-    Ok(items + oneof.1)
 }
 
 /// Checks the value of a field that is no message.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "half of the time it takes would be for the call")]
+#[inline]
 fn value(kind: Kind, reader: &mut Reader<'_>) -> Result<(), Fault> {
     match kind {
         Kind::String => {
@@ -159,31 +144,26 @@ fn is_text(bytes: &[u8]) -> bool {
     (of_eights | of_rest) & HIGH_BITS == 0 || std::str::from_utf8(bytes).is_ok()
 }
 
-/// Checks a field that is not of the schema, or not encoded as it has it, and answers where the next one starts. `rest` is
-/// how many of the bytes are left before its key.
+/// Checks a field that is not of the schema, or not encoded as it has it, and answers where the next one starts.
 #[cold]
-fn unusual<'a>(
-    schema: &'static Message,
-    bytes: &'a [u8],
-    rest: usize,
-    depth: u32,
-) -> Result<Reader<'a>, Box<Place>> {
-    let at = bytes.len() - rest;
-    let mut reader = Reader::new(bytes.get(at..).unwrap_or_default());
-    let (tag, wire_type) = reader.key().map_err(|fault| Place::new(fault, at))?;
+fn unusual<'a>(schema: &'static Message, mut reader: Reader<'a>, depth: usize) -> Result<Reader<'a>, Stop> {
+    let start = reader;
+    let stop = |fault| Stop { fault, at: start.place(), depth, field: None };
+    let (tag, wire_type) = reader.key().map_err(stop)?;
     let Some(field) = schema.field(tag) else {
-        reader.skip(tag, wire_type, depth).map_err(|fault| Place::new(fault, at))?;
+        let may_open = DEPTH_LIMIT.saturating_sub(u32::try_from(depth).unwrap_or(DEPTH_LIMIT));
+        reader.skip(tag, wire_type, may_open).map_err(stop)?;
         return Ok(reader);
     };
-    let at = bytes.len() - reader.remaining();
-    let fault = |fault| Place::new(fault, at).of(field);
+    let start = reader;
+    let stop = |fault| Stop { fault, at: start.place(), depth, field: Some(field) };
     if !field.repeated || wire_type != WireType::Delimited {
-        return Err(fault(Fault::WrongWireType));
+        return Err(stop(Fault::WrongWireType));
     }
     // Numbers of one field, one after the other.
-    let mut numbers = Reader::new(reader.delimited().map_err(fault)?);
+    let mut numbers = Reader::new(reader.delimited().map_err(stop)?);
     while !numbers.is_empty() {
-        number(field.kind, &mut numbers).map_err(fault)?;
+        number(field.kind, &mut numbers).map_err(stop)?;
     }
     Ok(reader)
 }

@@ -52,7 +52,7 @@ pub(super) enum WireType {
 }
 
 /// A place in some bytes, moving forward.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -64,6 +64,11 @@ impl<'a> Reader<'a> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.rest.is_empty()
+    }
+
+    /// Where it stands.
+    pub(super) fn place(self) -> *const u8 {
+        self.rest.as_ptr()
     }
 
     /// Bytes left to read.
