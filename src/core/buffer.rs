@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use crate::budget::{Budget, Share};
 use crate::chunk::{Chunk, Origin};
-use crate::otlp::{self, Limits};
+use crate::otlp::{self, Limits, Part};
 use crate::signal::{PerSignal, Signal};
 use crate::trace_context::TraceContext;
 
@@ -280,8 +280,9 @@ impl Buffer {
         for held in batch.held.into_iter().rev() {
             self.discharge(&held);
             let Held { age, chunk, .. } = held;
-            let Chunk { signal, bytes, origin, invocation, .. } = chunk;
-            for otlp::Part { bytes, items } in otlp::split(signal, &bytes, limits).into_iter().rev() {
+            let Chunk { signal, bytes, items, origin, invocation } = chunk;
+            for Part { bytes, items } in otlp::split(signal, Part { bytes, items }, limits).into_iter().rev()
+            {
                 // Each part repeats the resource, and is this buffer's alone.
                 let chunk = Chunk { signal, bytes, items, origin, invocation: invocation.clone() };
                 let part = Held { age, chunk, share: None };

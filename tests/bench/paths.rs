@@ -20,7 +20,7 @@ use rotel_core::buffer::Buffer;
 use rotel_core::chunk::{Chunk, Origin};
 use rotel_core::config;
 use rotel_core::logs::{self, Source};
-use rotel_core::otlp::{self, LastEdit, Limits};
+use rotel_core::otlp::{self, LastEdit, Limits, Part};
 use rotel_core::request;
 use rotel_core::resource::{Registration, ResourceRules};
 use rotel_core::signal::Signal;
@@ -90,7 +90,7 @@ fn find() -> Path {
 /// A request that is too large becomes several.
 fn cut() -> Path {
     let body = spans(MANY);
-    Box::new(move || otlp::split(Signal::Traces, &body, CUT).len())
+    Box::new(move || otlp::split(Signal::Traces, Part { bytes: body.clone(), items: MANY }, CUT).len())
 }
 
 /// Log records become the bytes of a request.
@@ -107,7 +107,7 @@ fn invocation() -> Path {
     Box::new(move || {
         buffer.invocation_begins();
         let spliced = spliced(&spans, &mut last, &rules);
-        for part in otlp::split(Signal::Traces, &spliced, UNCUT) {
+        for part in otlp::split(Signal::Traces, Part { bytes: spliced, items: FEW }, UNCUT) {
             let origin = Origin::Sdk;
             buffer.push(Chunk {
                 signal: Signal::Traces,

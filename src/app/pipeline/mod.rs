@@ -37,7 +37,7 @@ use crate::core::config::Config;
 use crate::core::correlation::Correlation;
 use crate::core::health::Items;
 use crate::core::lifecycle::FlushReason;
-use crate::core::otlp::{self, LastEdit, Limits};
+use crate::core::otlp::{self, LastEdit, Limits, Part};
 use crate::core::patience::Patience;
 use crate::core::platform::{self, Adopted};
 use crate::core::resource::ResourceRules;
@@ -222,9 +222,9 @@ impl<E: Export> Pipeline<E> {
             }
             Origin::Platform => bytes,
         };
-        for part in otlp::split(signal, &bytes, limits) {
+        for Part { bytes, items } in otlp::split(signal, Part { bytes, items }, limits) {
             let invocation = invocation.clone();
-            self.hand_out(&Chunk { signal, bytes: part.bytes, items: part.items, origin, invocation });
+            self.hand_out(&Chunk { signal, bytes, items, origin, invocation });
         }
     }
 

@@ -19,10 +19,19 @@ const TAGS: usize = 17;
 pub(super) struct Message {
     /// Indexed by tag.
     fields: [Field; TAGS],
-    /// Whether one of these counts as an item: a log record, a data point, a span.
-    pub(super) is_item: bool,
-    /// Whether its items lie in fields of which only the last one set counts.
-    pub(super) has_item_oneof: bool,
+    pub(super) role: Role,
+}
+
+/// What a message is where items are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Other,
+    /// One of these counts as an item: a log record, a data point, a span.
+    Item,
+    /// Of its fields that hold items only the last one set counts.
+    Metric,
+    /// What is in those fields.
+    MetricData,
 }
 
 /// A field of a message.
@@ -32,8 +41,6 @@ pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
     pub(super) repeated: bool,
-    /// Whether it is one of the fields of which only the last one set counts, and holds the items.
-    pub(super) is_item_oneof: bool,
     /// The key that is before each value, where not several numbers lie in one.
     key: u64,
 }
@@ -90,8 +97,23 @@ impl Message {
     }
 
     const fn new<const N: usize>(rows: [(usize, Field); N]) -> Self {
+        Self::in_role(Role::Other, rows)
+    }
+
+    const fn item<const N: usize>(rows: [(usize, Field); N]) -> Self {
+        Self::in_role(Role::Item, rows)
+    }
+
+    const fn metric<const N: usize>(rows: [(usize, Field); N]) -> Self {
+        Self::in_role(Role::Metric, rows)
+    }
+
+    const fn metric_data<const N: usize>(rows: [(usize, Field); N]) -> Self {
+        Self::in_role(Role::MetricData, rows)
+    }
+
+    const fn in_role<const N: usize>(role: Role, rows: [(usize, Field); N]) -> Self {
         let mut fields = [NO_FIELD; TAGS];
-        let mut has_item_oneof = false;
         let mut row = 0;
         while row < N {
             #[expect(
@@ -100,23 +122,16 @@ impl Message {
             )]
             {
                 fields[rows[row].0] = rows[row].1;
-                has_item_oneof |= rows[row].1.is_item_oneof;
             }
             row += 1;
         }
-        Self { fields, is_item: false, has_item_oneof }
-    }
-
-    const fn item<const N: usize>(rows: [(usize, Field); N]) -> Self {
-        let mut message = Self::new(rows);
-        message.is_item = true;
-        message
+        Self { fields, role }
     }
 }
 
 impl Field {
     const fn new(tag: usize, name: &'static str, kind: Kind, repeated: bool) -> Self {
-        Self { name, kind, repeated, is_item_oneof: false, key: (tag as u64) << 3 | kind.wire_type() as u64 }
+        Self { name, kind, repeated, key: (tag as u64) << 3 | kind.wire_type() as u64 }
     }
 
     /// Whether `key` is the field's name in lower camel case. The OTLP specification allows no other spelling.
@@ -160,8 +175,7 @@ impl Kind {
 }
 
 /// No key is that large.
-const NO_FIELD: Field =
-    Field { name: "", kind: Kind::Unknown, repeated: false, is_item_oneof: false, key: u64::MAX };
+const NO_FIELD: Field = Field { name: "", kind: Kind::Unknown, repeated: false, key: u64::MAX };
 
 const fn one(tag: usize, name: &'static str, kind: Kind) -> (usize, Field) {
     (tag, Field::new(tag, name, kind, false))
@@ -169,11 +183,6 @@ const fn one(tag: usize, name: &'static str, kind: Kind) -> (usize, Field) {
 
 const fn many(tag: usize, name: &'static str, kind: Kind) -> (usize, Field) {
     (tag, Field::new(tag, name, kind, true))
-}
-
-/// A field in which a metric holds its data points.
-const fn data(tag: usize, name: &'static str, kind: Kind) -> (usize, Field) {
-    (tag, Field { is_item_oneof: true, ..Field::new(tag, name, kind, false) })
 }
 
 const TRACE_ID: Kind = Kind::Id(16);
@@ -278,37 +287,37 @@ static SCOPE_METRICS: Message = Message::new([
 /// The tags of the `data` of a metric, whatever its type.
 pub(super) const METRIC_DATA: &[u32] = &[5, 7, 9, 10, 11];
 
-static METRIC: Message = Message::new([
+static METRIC: Message = Message::metric([
     one(1, "name", Kind::String),
     one(2, "description", Kind::String),
     one(3, "unit", Kind::String),
-    data(5, "gauge", Kind::Message(&GAUGE)),
-    data(7, "sum", Kind::Message(&SUM)),
-    data(9, "histogram", Kind::Message(&HISTOGRAM)),
-    data(10, "exponential_histogram", Kind::Message(&EXPONENTIAL_HISTOGRAM)),
-    data(11, "summary", Kind::Message(&SUMMARY)),
+    one(5, "gauge", Kind::Message(&GAUGE)),
+    one(7, "sum", Kind::Message(&SUM)),
+    one(9, "histogram", Kind::Message(&HISTOGRAM)),
+    one(10, "exponential_histogram", Kind::Message(&EXPONENTIAL_HISTOGRAM)),
+    one(11, "summary", Kind::Message(&SUMMARY)),
     many(12, "metadata", Kind::Message(&KEY_VALUE)),
 ]);
 
-static GAUGE: Message = Message::new([many(1, "data_points", Kind::Message(&NUMBER_DATA_POINT))]);
+static GAUGE: Message = Message::metric_data([many(1, "data_points", Kind::Message(&NUMBER_DATA_POINT))]);
 
-static SUM: Message = Message::new([
+static SUM: Message = Message::metric_data([
     many(1, "data_points", Kind::Message(&NUMBER_DATA_POINT)),
     one(2, "aggregation_temporality", TEMPORALITY),
     one(3, "is_monotonic", Kind::Bool),
 ]);
 
-static HISTOGRAM: Message = Message::new([
+static HISTOGRAM: Message = Message::metric_data([
     many(1, "data_points", Kind::Message(&HISTOGRAM_DATA_POINT)),
     one(2, "aggregation_temporality", TEMPORALITY),
 ]);
 
-static EXPONENTIAL_HISTOGRAM: Message = Message::new([
+static EXPONENTIAL_HISTOGRAM: Message = Message::metric_data([
     many(1, "data_points", Kind::Message(&EXPONENTIAL_HISTOGRAM_DATA_POINT)),
     one(2, "aggregation_temporality", TEMPORALITY),
 ]);
 
-static SUMMARY: Message = Message::new([many(1, "data_points", Kind::Message(&SUMMARY_DATA_POINT))]);
+static SUMMARY: Message = Message::metric_data([many(1, "data_points", Kind::Message(&SUMMARY_DATA_POINT))]);
 
 static NUMBER_DATA_POINT: Message = Message::item([
     one(2, "start_time_unix_nano", Kind::Fixed64),

@@ -20,7 +20,7 @@ pub struct Limits {
     pub bytes: usize,
 }
 
-/// A request that holds some of the items of another.
+/// A validated request, or one that holds some of the items of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// The request, encoded.
@@ -35,17 +35,15 @@ pub struct Part {
 /// An item that is larger than the limit by itself goes alone. Where resource and scope fill more than three quarters of
 /// the limit, a part exceeds it: at the price of a resource for each few items, the parts of one request would hold
 /// thousands of times what the request does.
-pub fn split(signal: Signal, body: &Bytes, limits: Limits) -> Vec<Part> {
-    let levels = levels(signal);
-    let items = count(body, levels);
-    if items == 0 {
+pub fn split(signal: Signal, whole: Part, limits: Limits) -> Vec<Part> {
+    if whole.items == 0 {
         return Vec::new();
     }
-    if items <= limits.items && body.len() <= limits.bytes {
-        return vec![Part { bytes: body.clone(), items }];
+    if whole.items <= limits.items && whole.bytes.len() <= limits.bytes {
+        return vec![whole];
     }
     let mut splitter = Splitter { limits, open: Vec::new(), items: 0, parts: Vec::new() };
-    splitter.enter(0, body, levels);
+    splitter.enter(0, &whole.bytes, levels(signal));
     splitter.cut();
     splitter.parts
 }
@@ -65,17 +63,6 @@ fn levels(signal: Signal) -> &'static [Level] {
         Signal::Metrics => {
             &[Level::Field(1), Level::Field(2), Level::Field(2), Level::MetricData, Level::Field(1)]
         }
-    }
-}
-
-/// The items in a message of the first of these levels.
-fn count(message: &[u8], levels: &[Level]) -> usize {
-    let Some((level, inner)) = levels.split_first() else { return 1 };
-    match level {
-        Level::Field(tag) => {
-            fields(message).filter(|field| field.tag == *tag).map(|field| count(field.content, inner)).sum()
-        }
-        Level::MetricData => metric_data(message).map_or(0, |(_, data)| count(&data, inner)),
     }
 }
 
@@ -226,6 +213,11 @@ mod tests {
     use crate::otlp::arbitrary::{Request, request};
     use crate::otlp::validate;
 
+    /// As validation counts it; with more than all of it, if it is none.
+    fn whole(signal: Signal, bytes: &Bytes) -> Part {
+        Part { bytes: bytes.clone(), items: validate(signal, bytes).unwrap_or(usize::MAX) }
+    }
+
     /// The bytes of an item's headers in the request, without keys and lengths.
     fn headers(request: &Request) -> usize {
         let flat = request.flatten();
@@ -243,7 +235,7 @@ mod tests {
         ) {
             let (signal, body) = (request.signal(), request.encode());
             let limits = Limits { items, bytes };
-            let parts = split(signal, &body, limits);
+            let parts = split(signal, whole(signal, &body), limits);
             let mut flat = Vec::new();
             for part in &parts {
                 prop_assert_eq!(validate(signal, &part.bytes), Ok(part.items));
@@ -263,7 +255,7 @@ mod tests {
         fn a_request_within_the_limits_is_not_copied(request in request()) {
             let body = request.encode();
             let items = request.flatten().len();
-            let parts = split(request.signal(), &body, Limits { items, bytes: body.len() });
+            let parts = split(request.signal(), whole(request.signal(), &body), Limits { items, bytes: body.len() });
             if items == 0 {
                 prop_assert_eq!(parts, []);
             } else {
@@ -275,7 +267,7 @@ mod tests {
 
         #[test]
         fn random_bytes_do_no_harm(signal in select(&Signal::ALL), bytes: Vec<u8>) {
-            split(signal, &Bytes::from(bytes), Limits { items: 1, bytes: 8 });
+            split(signal, whole(signal, &Bytes::from(bytes)), Limits { items: 1, bytes: 8 });
         }
     }
 
@@ -295,7 +287,11 @@ mod tests {
 
     #[test]
     fn twenty_thousand_spans_leave_in_three_parts() {
-        let parts = split(Signal::Traces, &spans(20_000, 10), Limits { items: 8192, bytes: 4 << 20 });
+        let parts = split(
+            Signal::Traces,
+            whole(Signal::Traces, &spans(20_000, 10)),
+            Limits { items: 8192, bytes: 4 << 20 },
+        );
         let items: Vec<usize> = parts.iter().map(|part| part.items).collect();
         assert_eq!(items, [8192, 8192, 3616]);
     }
@@ -303,7 +299,11 @@ mod tests {
     #[test]
     fn parts_are_filled_to_the_last_byte() {
         let limit = spans(100, 10).len();
-        let parts = split(Signal::Traces, &spans(1000, 10), Limits { items: 8192, bytes: limit });
+        let parts = split(
+            Signal::Traces,
+            whole(Signal::Traces, &spans(1000, 10)),
+            Limits { items: 8192, bytes: limit },
+        );
         assert_eq!(parts.len(), 10);
         assert!(parts.iter().all(|part| part.bytes.len() == limit));
     }
@@ -311,7 +311,8 @@ mod tests {
     #[test]
     fn an_enormous_resource_is_not_repeated_for_every_item() {
         let body = spans(10_000, 9000);
-        let parts = split(Signal::Traces, &body, Limits { items: 8192, bytes: 10_000 });
+        let parts =
+            split(Signal::Traces, whole(Signal::Traces, &body), Limits { items: 8192, bytes: 10_000 });
         let total: usize = parts.iter().map(|part| part.bytes.len()).sum();
         assert!(total < 8 * body.len(), "{total} bytes made of {}", body.len());
     }
@@ -324,7 +325,8 @@ mod tests {
         let group = [&[0x12, 0x06][..], &scope, &unknown].concat();
         let body = [&[0x0a, 0x0a][..], &group, &unknown].concat();
         let part = [&[0x78, 0x07, 0x0a, 0x08, 0x78, 0x07, 0x12, 0x04, 0x78, 0x07, 0x12, 0x00][..]].concat();
-        let parts = split(Signal::Traces, &Bytes::from(body), Limits { items: 1, bytes: 100 });
+        let parts =
+            split(Signal::Traces, whole(Signal::Traces, &Bytes::from(body)), Limits { items: 1, bytes: 100 });
         assert_eq!(parts, vec![Part { bytes: Bytes::from(part), items: 1 }; 2]);
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! One pass, no allocation unless something is wrong.
 
-use crate::otlp::schema::{Field, Kind, Message};
+use crate::otlp::schema::{Field, Kind, Message, Role};
 use crate::otlp::wire::{DEPTH_LIMIT, Fault, Reader, WireType};
 use crate::signal::Signal;
 
@@ -55,6 +55,9 @@ struct Stop {
 
 /// Checks a message's bytes and counts the items in it. Goes down and up by itself, since a call for each message would be
 /// half of what it takes.
+///
+/// Within a caller that is optimized for size, so would it be.
+#[inline(never)]
 fn walk<'a>(
     mut schema: &'static Message,
     bytes: &'a [u8],
@@ -64,7 +67,7 @@ fn walk<'a>(
     let mut depth: usize = 0;
     let mut items = 0;
     // As decoders read a oneof: a member takes the place of another one, but merges with itself.
-    let (mut items_before_oneof, mut member) = (0, 0);
+    let (mut items_before_data, mut member) = (0, 0);
     loop {
         if reader.is_empty() {
             let Some(Some(outer)) = around.get(depth.wrapping_sub(1)) else { return Ok(items) };
@@ -90,12 +93,14 @@ fn walk<'a>(
         *outer = Some(Outer { schema, field, rest: reader });
         (schema, reader) = (inner, Reader::new(content));
         depth += 1;
-        items += usize::from(inner.is_item);
-        if inner.has_item_oneof {
-            (items_before_oneof, member) = (items, 0);
+        if inner.role == Role::Other {
+            continue;
         }
-        if field.is_item_oneof && key != member {
-            (items, member) = (items_before_oneof, key);
+        match inner.role {
+            Role::Item => items += 1,
+            Role::Metric => (items_before_data, member) = (items, 0),
+            Role::MetricData if key != member => (items, member) = (items_before_data, key),
+            Role::MetricData | Role::Other => {}
         }
     }
 }

@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
-use rotel_lambda_extension::core::otlp::{self, Fault, LastEdit, Limits, Malformed};
+use rotel_lambda_extension::core::otlp::{self, Fault, LastEdit, Limits, Malformed, Part};
 use rotel_lambda_extension::core::signal::Signal;
 use rotel_lambda_extension::core::trace_context::TraceContext;
 
@@ -34,7 +34,8 @@ pub fn wire_splicing(input: &[u8]) {
         true
     });
     let limits = Limits { items: usize::from(kind >> 4) + 1, bytes: 16 << ((kind >> 3) & 7) };
-    let parts = otlp::split(signal, &body, limits);
+    let items = otlp::validate(signal, &body).unwrap_or(usize::MAX);
+    let parts = otlp::split(signal, Part { bytes: body.clone(), items }, limits);
     otlp::invocation_spans(&body).for_each(drop);
     let context = TraceContext { trace_id: [1; 16], span_id: [2; 8], sampled: true };
     let stamped = otlp::stamp(&body, &context);
