@@ -22,7 +22,7 @@ pub(super) struct Message {
     pub(super) role: Role,
 }
 
-/// What a message is where items are counted.
+/// What a message is to validation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Other,
@@ -32,6 +32,8 @@ pub(super) enum Role {
     Metric,
     /// What is in those fields.
     MetricData,
+    /// An attribute.
+    KeyValue,
 }
 
 /// A field of a message.
@@ -110,6 +112,10 @@ impl Message {
 
     const fn metric_data<const N: usize>(rows: [(usize, Field); N]) -> Self {
         Self::in_role(Role::MetricData, rows)
+    }
+
+    const fn key_value<const N: usize>(rows: [(usize, Field); N]) -> Self {
+        Self::in_role(Role::KeyValue, rows)
     }
 
     const fn in_role<const N: usize>(role: Role, rows: [(usize, Field); N]) -> Self {
@@ -405,7 +411,7 @@ static SCOPE: Message = Message::new([
     one(4, "dropped_attributes_count", Kind::Uint32),
 ]);
 
-static KEY_VALUE: Message = Message::new([
+static KEY_VALUE: Message = Message::key_value([
     one(1, "key", Kind::String),
     one(2, "value", Kind::Message(&ANY_VALUE)),
     one(3, "key_strindex", Kind::Int32),
