@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
-use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::app::pipeline::{Control, Handle, Invocation};
@@ -18,8 +17,8 @@ use crate::core::chunk::{Chunk, Origin};
 use crate::core::config::LogFilter;
 use crate::core::logs::filter::Filtered;
 use crate::core::logs::{self, Filter, Source, Timeline};
-use crate::core::platform::{Invoke, Platform, ShutdownReason};
-use crate::core::request;
+use crate::core::platform::{self, Invoke, Platform, ShutdownReason};
+use crate::core::request::{self, Envelope};
 use crate::core::resource::ResourceRules;
 use crate::core::signal::Signal;
 use crate::core::telemetry::{self, Change, Event, Kind, Moment, Record};
@@ -72,6 +71,8 @@ pub struct Intake {
     pipeline: Handle,
     runtime_done: mpsc::Sender<String>,
     rules: ResourceRules,
+    /// By these rules, once there is something to send.
+    envelopes: Option<Envelopes>,
     timeline: Timeline,
     platform: Platform,
     log_filter: LogFilter,
@@ -82,6 +83,21 @@ pub struct Intake {
     filtered: Filtered,
     /// How much the filter had done when it was last told.
     filtered_told: u64,
+}
+
+/// What stands around what is sent.
+#[derive(Debug)]
+struct Envelopes {
+    of_records: Envelope,
+    /// What was made of the platform's events.
+    of_made: Envelope,
+}
+
+impl Envelopes {
+    fn of(rules: &ResourceRules) -> Self {
+        let of = |scope| Envelope::new(&rules.own(), &request::scope(scope));
+        Self { of_records: of(request::SCOPE), of_made: of(platform::SCOPE) }
+    }
 }
 
 /// What was odd so far.
@@ -121,6 +137,7 @@ impl Intake {
             pipeline,
             runtime_done,
             rules,
+            envelopes: None,
             timeline,
             platform: Platform::default(),
             log_filter: LogFilter::default(),
@@ -257,10 +274,9 @@ impl Intake {
         records.push(log.record);
     }
 
-    async fn send(&self, invocation: Option<Arc<str>>, records: Vec<LogRecord>) {
+    async fn send(&mut self, invocation: Option<Arc<str>>, records: Vec<LogRecord>) {
         let items = records.len();
-        let request = request::logs(self.rules.own(), request::scope(request::SCOPE), records);
-        let bytes = Bytes::from(request.encode_to_vec());
+        let bytes = self.envelopes().of_records.around(&records);
         let chunk = Chunk { signal: Signal::Logs, bytes, items, origin: Origin::Platform, invocation };
         // A pipeline that is gone has been told of already.
         let _ = self.pipeline.ingest(chunk).await;
@@ -285,13 +301,18 @@ impl Intake {
         for request_id in made.cut_off() {
             self.pipeline.tell(Control::CutOff(request_id.to_owned())).await;
         }
-        for chunk in made.into_chunks(&self.rules.own()) {
+        for chunk in made.into_chunks(&self.envelopes().of_made) {
             let _ = self.pipeline.ingest(chunk).await;
         }
     }
 
+    fn envelopes(&mut self) -> &Envelopes {
+        self.envelopes.get_or_insert_with(|| Envelopes::of(&self.rules))
+    }
+
     async fn learn_instance(&mut self, instance_id: &str) {
         self.rules.learn_instance(instance_id);
+        self.envelopes = None;
         self.pipeline.tell(Control::Instance(instance_id.to_owned())).await;
     }
 

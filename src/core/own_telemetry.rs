@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -11,11 +9,9 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, Sum,
 };
-use opentelemetry_proto::tonic::resource::v1::Resource;
 
 use crate::attribute::{int, string, text};
 use crate::logs::Severity;
-use crate::request::{self, scope};
 use crate::signal::{PerSignal, Signal};
 use crate::tally::{Drops, Flushes, Tally};
 
@@ -39,12 +35,7 @@ pub struct Standing {
 
 /// A log record that says what was lost, for a backend that takes telemetry again, with the name of its exporter where
 /// there are several.
-pub fn losses(
-    resource: Resource,
-    dropped: &Drops,
-    exporter: Option<&str>,
-    at: Duration,
-) -> ExportLogsServiceRequest {
+pub fn losses(dropped: &Drops, exporter: Option<&str>, at: Duration) -> LogRecord {
     let severity = Severity::Warn;
     let total: usize = dropped.iter().map(|(_, _, items)| items).sum();
     let attributes = dropped
@@ -54,7 +45,7 @@ pub fn losses(
         })
         .chain(exporter.map(|name| string("rotel.extension.exporter", name)))
         .collect();
-    let record = LogRecord {
+    LogRecord {
         time_unix_nano: nanos(at),
         observed_time_unix_nano: nanos(at),
         severity_number: severity.number(),
@@ -64,22 +55,16 @@ pub fn losses(
         ))),
         attributes,
         ..LogRecord::default()
-    };
-    request::logs(resource, scope(request::SCOPE), vec![record])
+    }
 }
 
-/// The counter of what was dropped; how many points, too.
-pub fn drop_counter(resource: Resource, dropped: &Drops, span: Span) -> (ExportMetricsServiceRequest, usize) {
-    counted(resource, vec![dropped_items(dropped, span)])
+/// The counter of what was dropped.
+pub fn drop_counter(dropped: &Drops, span: Span) -> Vec<Metric> {
+    with_points(vec![dropped_items(dropped, span)])
 }
 
-/// All that was counted, and what holds now; how many points, too.
-pub fn metrics(
-    resource: Resource,
-    tally: &Tally,
-    standing: &Standing,
-    span: Span,
-) -> (ExportMetricsServiceRequest, usize) {
+/// All that was counted, and what holds now.
+pub fn metrics(tally: &Tally, standing: &Standing, span: Span) -> Vec<Metric> {
     let per_signal = |counts: &PerSignal<usize>| {
         let points = Signal::ALL.into_iter().map(|signal| (signal, *counts.of(signal)));
         points.filter(|(_, items)| *items > 0).collect::<Vec<_>>()
@@ -110,13 +95,12 @@ pub fn metrics(
         ),
         flushes(&tally.flushes, span),
     ];
-    counted(resource, metrics)
+    with_points(metrics)
 }
 
 /// Names the exporter of which the points tell, where there are several.
-pub fn name_the_exporter(request: &mut ExportMetricsServiceRequest, name: &str) {
-    let metrics = request.resource_metrics.iter_mut().flat_map(|resource| &mut resource.scope_metrics);
-    for metric in metrics.flat_map(|scope| &mut scope.metrics) {
+pub fn name_the_exporter(metrics: &mut [Metric], name: &str) {
+    for metric in metrics {
         let attributes: Vec<_> = match &mut metric.data {
             Some(Data::Sum(Sum { data_points, .. }) | Data::Gauge(Gauge { data_points })) => {
                 data_points.iter_mut().map(|point| &mut point.attributes).collect()
@@ -139,13 +123,13 @@ fn dropped_items(dropped: &Drops, span: Span) -> Metric {
     counter("rotel.extension.dropped", "items thrown away", points.collect())
 }
 
-fn counted(resource: Resource, metrics: Vec<Metric>) -> (ExportMetricsServiceRequest, usize) {
-    let metrics: Vec<Metric> = metrics.into_iter().filter(|metric| points(metric) > 0).collect();
-    let points = metrics.iter().map(points).sum();
-    (request::metrics(resource, scope(request::SCOPE), metrics), points)
+fn with_points(mut metrics: Vec<Metric>) -> Vec<Metric> {
+    metrics.retain(|metric| points(metric) > 0);
+    metrics
 }
 
-fn points(metric: &Metric) -> usize {
+/// How many points a metric has.
+pub fn points(metric: &Metric) -> usize {
     match &metric.data {
         Some(Data::Sum(sum)) => sum.data_points.len(),
         Some(Data::Gauge(gauge)) => gauge.data_points.len(),
@@ -234,10 +218,9 @@ mod tests {
     }
 
     /// Name, attributes and value of each point.
-    fn told(request: &ExportMetricsServiceRequest) -> Vec<String> {
-        let metrics = request.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
-        let metrics = metrics.flat_map(|scope| &scope.metrics);
+    fn told(metrics: &[Metric]) -> Vec<String> {
         metrics
+            .iter()
             .flat_map(|metric| {
                 let numbers = match &metric.data {
                     Some(Data::Sum(Sum { data_points, .. }) | Data::Gauge(Gauge { data_points })) => {
@@ -270,8 +253,7 @@ mod tests {
 
     #[test]
     fn what_was_lost_is_told_by_signal_and_reason() {
-        let request = losses(Resource::default(), &dropped(), Some("second"), Duration::from_secs(9));
-        let record = &request.resource_logs[0].scope_logs[0].log_records[0];
+        let record = losses(&dropped(), Some("second"), Duration::from_secs(9));
         assert_eq!(record.severity_text, "warn");
         let attributes: Vec<_> = record.attributes.iter().map(|attribute| attribute.key.as_str()).collect();
         assert_eq!(
@@ -282,8 +264,8 @@ mod tests {
                 "rotel.extension.exporter"
             ]
         );
-        let (mut counter, points) = drop_counter(Resource::default(), &dropped(), SPAN);
-        assert_eq!(points, 2);
+        let mut counter = drop_counter(&dropped(), SPAN);
+        assert_eq!(counter.iter().map(points).sum::<usize>(), 2);
         name_the_exporter(&mut counter, "second");
         insta::assert_snapshot!(told(&counter).join("\n"), @r"
         rotel.extension.dropped logs buffer_full second Some(AsInt(3))
@@ -306,9 +288,9 @@ mod tests {
             kept: PerSignal { metrics: 5, ..PerSignal::default() },
             breaker_open: PerSignal { metrics: true, ..PerSignal::default() },
         };
-        let (request, points) = metrics(Resource::default(), &tally, &standing, SPAN);
-        assert_eq!(points, 11);
-        insta::assert_snapshot!(told(&request).join("\n"), @r"
+        let metrics = metrics(&tally, &standing, SPAN);
+        assert_eq!(metrics.iter().map(points).sum::<usize>(), 11);
+        insta::assert_snapshot!(told(&metrics).join("\n"), @r"
         rotel.extension.received logs Some(AsInt(10))
         rotel.extension.sent logs Some(AsInt(7))
         rotel.extension.dropped logs buffer_full Some(AsInt(3))

@@ -7,11 +7,10 @@ use opentelemetry_proto::tonic::metrics::v1::{Gauge, Metric, NumberDataPoint, me
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use prost::Message;
 
 use crate::attribute::{string, text};
 use crate::config::Config;
-use crate::request;
+use crate::request::Envelope;
 use crate::resource::{Registration, ResourceRules};
 use crate::signal::Signal;
 
@@ -41,7 +40,8 @@ pub fn request(signal: Signal, service_name: &str, epoch_nanos: u64) -> Bytes {
     let id = epoch_nanos.max(1);
     let trace_id = u128::from(id).rotate_left(64).to_be_bytes().to_vec();
     let span_id = id.to_be_bytes().to_vec();
-    let encoded = match signal {
+    let envelope = Envelope::new(&resource, &scope);
+    match signal {
         Signal::Logs => {
             let record = LogRecord {
                 time_unix_nano: epoch_nanos,
@@ -53,7 +53,7 @@ pub fn request(signal: Signal, service_name: &str, epoch_nanos: u64) -> Bytes {
                 span_id,
                 ..LogRecord::default()
             };
-            request::logs(resource, scope, vec![record]).encode_to_vec()
+            envelope.around(&[record])
         }
         Signal::Metrics => {
             let point = NumberDataPoint {
@@ -68,7 +68,7 @@ pub fn request(signal: Signal, service_name: &str, epoch_nanos: u64) -> Bytes {
                 data: Some(metric::Data::Gauge(Gauge { data_points: vec![point] })),
                 ..Metric::default()
             };
-            request::metrics(resource, scope, vec![metric]).encode_to_vec()
+            envelope.around(&[metric])
         }
         Signal::Traces => {
             let span = Span {
@@ -80,10 +80,9 @@ pub fn request(signal: Signal, service_name: &str, epoch_nanos: u64) -> Bytes {
                 span_id,
                 ..Span::default()
             };
-            request::traces(resource, scope, vec![span]).encode_to_vec()
+            envelope.around(&[span])
         }
-    };
-    encoded.into()
+    }
 }
 
 #[cfg(test)]

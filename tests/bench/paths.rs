@@ -9,19 +9,17 @@ use std::hint::black_box;
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
-use prost::Message as _;
 use rotel_core::budget::Budget;
 use rotel_core::buffer::Buffer;
 use rotel_core::chunk::{Chunk, Origin};
 use rotel_core::config;
 use rotel_core::logs::{self, Source};
 use rotel_core::otlp::{self, LastEdit, Limits, Part};
-use rotel_core::request;
+use rotel_core::request::{self, Envelope};
 use rotel_core::resource::{Registration, ResourceRules};
 use rotel_core::signal::Signal;
 use rotel_core::telemetry::{self, Kind};
@@ -95,14 +93,14 @@ fn cut() -> Path {
 
 /// Log records become the bytes of a request.
 fn encode() -> Path {
-    let request = logs_request(records(&delivery(MANY)), &rules());
-    Box::new(move || request.encode_to_vec().len())
+    let (records, envelope) = (records(&delivery(MANY)), envelope(&rules()));
+    Box::new(move || envelope.around(&records).len())
 }
 
 /// All that an invocation with a few lines and spans goes through, up to the chunks of the requests.
 fn invocation() -> Path {
     let (lines, spans, rules) = (delivery(FEW), spans(FEW), rules());
-    let mut last = LastEdit::default();
+    let (mut last, envelope) = (LastEdit::default(), envelope(&rules));
     let mut buffer = Buffer::new(Budget::new(8 * 1024 * 1024, 1));
     Box::new(move || {
         buffer.invocation_begins();
@@ -119,7 +117,7 @@ fn invocation() -> Path {
         }
         let records = records(&lines);
         let items = records.len();
-        let bytes = Bytes::from(logs_request(records, &rules).encode_to_vec());
+        let bytes = envelope.around(&records);
         let invocation = Some(REQUEST_ID.into());
         buffer.push(Chunk { signal: Signal::Logs, bytes, items, origin: Origin::Platform, invocation });
         let mut sent = 0;
@@ -142,8 +140,8 @@ fn records(body: &[u8]) -> Vec<LogRecord> {
     delivery.events.iter().filter_map(record).collect()
 }
 
-fn logs_request(records: Vec<LogRecord>, rules: &ResourceRules) -> ExportLogsServiceRequest {
-    request::logs(rules.own(), request::scope(request::SCOPE), records)
+fn envelope(rules: &ResourceRules) -> Envelope {
+    Envelope::new(&rules.own(), &request::scope(request::SCOPE))
 }
 
 fn spliced(body: &Bytes, last: &mut LastEdit, rules: &ResourceRules) -> Bytes {
@@ -213,7 +211,7 @@ fn spans(count: usize) -> Bytes {
         attribute("service.name", "unknown_service:node"),
     ];
     let resource = Resource { attributes, ..Resource::default() };
-    request::traces(resource, request::scope("sdk"), spans.collect()).encode_to_vec().into()
+    Envelope::new(&resource, &request::scope("sdk")).around(&spans.collect::<Vec<_>>())
 }
 
 fn attribute(key: &str, value: &str) -> KeyValue {

@@ -3,15 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use prost::Message as _;
+use opentelemetry_proto::tonic::metrics::v1::Metric;
+use prost::Message;
 
 use super::export::Export;
 use super::outlet::Outlet;
 use crate::core::chunk::{Chunk, Origin};
 use crate::core::health::Report;
 use crate::core::own_telemetry::{self, Span, Standing};
+use crate::core::request::{self, Envelope};
 use crate::core::signal::{PerSignal, Signal};
 use crate::core::tally::{DropReason, Tally};
 use crate::edge::clock;
@@ -50,15 +50,14 @@ impl<E: Export> Outlet<E> {
             return;
         }
         let to = clock::since_epoch();
-        let record = own_telemetry::losses(self.rules.own(), &dropped, self.name.as_deref(), to);
-        self.keep_own(Signal::Logs, record.encode_to_vec(), 1);
+        let record = own_telemetry::losses(&dropped, self.name.as_deref(), to);
+        self.keep_own(Signal::Logs, &[record], 1);
         if self.tells_of_itself {
             // The count goes with the rest.
             return self.tell_of_itself();
         }
         let span = Span { from: self.tally_since, to };
-        let (request, points) = own_telemetry::drop_counter(self.rules.own(), &dropped, span);
-        self.keep_own_metrics(request, points);
+        self.keep_own_metrics(own_telemetry::drop_counter(&dropped, span));
         self.begin_a_tally(to);
     }
 
@@ -77,16 +76,17 @@ impl<E: Export> Outlet<E> {
             breaker_open: PerSignal::from_fn(|signal| self.lines.of(signal).breaker.is_open()),
         };
         let span = Span { from: self.tally_since, to: clock::since_epoch() };
-        let (request, points) = own_telemetry::metrics(self.rules.own(), &self.tally, &standing, span);
+        let metrics = own_telemetry::metrics(&self.tally, &standing, span);
         self.begin_a_tally(span.to);
-        self.keep_own_metrics(request, points);
+        self.keep_own_metrics(metrics);
     }
 
-    fn keep_own_metrics(&mut self, mut request: ExportMetricsServiceRequest, points: usize) {
+    fn keep_own_metrics(&mut self, mut metrics: Vec<Metric>) {
         if let Some(name) = &self.name {
-            own_telemetry::name_the_exporter(&mut request, name);
+            own_telemetry::name_the_exporter(&mut metrics, name);
         }
-        self.keep_own(Signal::Metrics, request.encode_to_vec(), points);
+        let points = metrics.iter().map(own_telemetry::points).sum();
+        self.keep_own(Signal::Metrics, &metrics, points);
     }
 
     fn begin_a_tally(&mut self, since: Duration) {
@@ -94,9 +94,10 @@ impl<E: Export> Outlet<E> {
         self.tally_since = since;
     }
 
-    fn keep_own(&mut self, signal: Signal, bytes: Vec<u8>, items: usize) {
+    fn keep_own<T: Message>(&mut self, signal: Signal, telemetry: &[T], items: usize) {
         if items > 0 && self.takes(signal) {
-            let bytes = Bytes::from(bytes);
+            let envelope = Envelope::new(&self.rules.own(), &request::scope(request::SCOPE));
+            let bytes = envelope.around(telemetry);
             self.keep(Chunk { signal, bytes, items, origin: Origin::Platform, invocation: None }, None);
         }
     }

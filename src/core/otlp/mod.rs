@@ -18,7 +18,7 @@ mod spans;
 mod split;
 mod stamp;
 mod validate;
-mod wire;
+pub(crate) mod wire;
 
 pub use json::json_to_protobuf;
 pub use resource::{LastEdit, edit_resources};

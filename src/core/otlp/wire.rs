@@ -42,7 +42,7 @@ pub enum Fault {
 
 /// How a value is encoded. No OTLP message has groups, but one that we do not know may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WireType {
+pub(crate) enum WireType {
     Varint = 0,
     Fixed64 = 1,
     Delimited = 2,
@@ -208,7 +208,7 @@ pub(super) fn varint_len(value: usize) -> usize {
 }
 
 /// The length of a field's encoding that holds `len` bytes.
-pub(super) fn delimited_len(tag: u32, len: usize) -> usize {
+pub(crate) fn delimited_len(tag: u32, len: usize) -> usize {
     varint_len((tag << 3) as usize) + varint_len(len) + len
 }
 
@@ -223,12 +223,12 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     }
 }
 
-pub(super) fn put_key(out: &mut Vec<u8>, tag: u32, wire_type: WireType) {
+pub(crate) fn put_key(out: &mut Vec<u8>, tag: u32, wire_type: WireType) {
     put_varint(out, u64::from(tag << 3 | wire_type as u32));
 }
 
 /// The head of a field that holds `len` bytes, which are to follow.
-pub(super) fn put_delimited_head(out: &mut Vec<u8>, tag: u32, len: usize) {
+pub(crate) fn put_delimited_head(out: &mut Vec<u8>, tag: u32, len: usize) {
     put_key(out, tag, WireType::Delimited);
     put_varint(out, len as u64);
 }

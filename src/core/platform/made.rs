@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
-use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
 use crate::chunk::{Chunk, Origin};
-use crate::request::{self, scope};
+use crate::request::Envelope;
 use crate::signal::Signal;
 
 /// The scope of all that is made of the platform's events, by which it can be told from what the function sent.
@@ -46,8 +44,8 @@ impl Made {
         self.logs.retain_mut(|(_, record)| keep(record));
     }
 
-    /// Encodes it, all under one resource.
-    pub fn into_chunks(self, resource: &Resource) -> Vec<Chunk> {
+    /// Encodes it, all in one envelope, the scope of which is [`SCOPE`].
+    pub fn into_chunks(self, envelope: &Envelope) -> Vec<Chunk> {
         let mut chunks = Vec::new();
         let mut logs = self.logs.into_iter().peekable();
         while let Some((invocation, record)) = logs.next() {
@@ -55,25 +53,24 @@ impl Made {
             while let Some((_, record)) = logs.next_if(|(next, _)| *next == invocation) {
                 log_records.push(record);
             }
-            let items = log_records.len();
-            let request = request::logs(resource.clone(), scope(SCOPE), log_records);
-            chunks.push(chunk(Signal::Logs, &request, items, invocation));
+            chunks.push(chunk(envelope, Signal::Logs, &log_records, invocation));
         }
         for (invocation, spans) in self.spans {
-            let items = spans.len();
-            let request = request::traces(resource.clone(), scope(SCOPE), spans);
-            chunks.push(chunk(Signal::Traces, &request, items, invocation));
+            chunks.push(chunk(envelope, Signal::Traces, &spans, invocation));
         }
         if !self.metrics.is_empty() {
-            let items = self.metrics.len();
-            let request = request::metrics(resource.clone(), scope(SCOPE), self.metrics);
-            chunks.push(chunk(Signal::Metrics, &request, items, None));
+            chunks.push(chunk(envelope, Signal::Metrics, &self.metrics, None));
         }
         chunks
     }
 }
 
-fn chunk(signal: Signal, request: &impl Message, items: usize, invocation: Option<Arc<str>>) -> Chunk {
-    let bytes = Bytes::from(request.encode_to_vec());
-    Chunk { signal, bytes, items, origin: Origin::Platform, invocation }
+fn chunk<T: Message>(
+    envelope: &Envelope,
+    signal: Signal,
+    items: &[T],
+    invocation: Option<Arc<str>>,
+) -> Chunk {
+    let bytes = envelope.around(items);
+    Chunk { signal, bytes, items: items.len(), origin: Origin::Platform, invocation }
 }

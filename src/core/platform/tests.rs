@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::attribute::string;
+use crate::request::{Envelope, scope};
 use crate::signal::Signal;
 use crate::telemetry;
 
@@ -430,13 +431,17 @@ fn an_init_that_nobody_waited_for_has_a_trace_of_its_own() {
     );
 }
 
+fn envelope(resource: &Resource) -> Envelope {
+    Envelope::new(resource, &scope(SCOPE))
+}
+
 #[test]
 fn where_an_sdk_tells_of_an_invocation_only_what_came_before_it_is_added() {
     let span_of_sdk = TraceContext { trace_id: [7; 16], span_id: [8; 8], sampled: true };
     let adopted = |events: &[Value], span| {
         let mut platform = platform(DEFAULT);
         deliver(&mut platform, &init());
-        let chunks = deliver(&mut platform, events).into_chunks(&Resource::default());
+        let chunks = deliver(&mut platform, events).into_chunks(&envelope(&Resource::default()));
         let traces = chunks.iter().find(|chunk| chunk.signal == Signal::Traces).expect("spans");
         let adopted = super::adopted(&traces.bytes, span)?;
         assert_eq!(adopted.spans, 2);
@@ -456,7 +461,8 @@ fn where_an_sdk_tells_of_an_invocation_only_what_came_before_it_is_added() {
     ");
     let mut warm = platform(DEFAULT);
     deliver(&mut warm, &cold);
-    let chunks = deliver(&mut warm, &[start(1_000, B), done(1_140, B)]).into_chunks(&Resource::default());
+    let chunks =
+        deliver(&mut warm, &[start(1_000, B), done(1_140, B)]).into_chunks(&envelope(&Resource::default()));
     let traces = chunks.iter().find(|chunk| chunk.signal == Signal::Traces).expect("spans");
     assert_eq!(super::adopted(&traces.bytes, Some(span_of_sdk)), None);
 }
@@ -644,7 +650,7 @@ fn an_invocation_adds_less_than_four_kilobytes_before_compression_and_less_than_
     let mut platform = platform(DEFAULT);
     deliver(&mut platform, &[start(130, A), done(270, A)]);
     let made = deliver(&mut platform, &[report(291, A), start(1_000, B), done(1_140, B)]);
-    let chunks = made.into_chunks(&resource);
+    let chunks = made.into_chunks(&envelope(&resource));
     let (mut plain, mut compressed) = (0, 0);
     for signal in Signal::ALL {
         let bytes: Vec<u8> = chunks

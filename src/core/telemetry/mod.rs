@@ -213,9 +213,11 @@ impl<'de> Visitor<'de> for ElementVisitor {
 /// A text, or nothing where a value of another type stands.
 fn text(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
     let json = value?.get();
-    match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(plain) if !plain.contains('\\') => Some(Cow::Borrowed(plain)),
-        _ => serde_json::from_str(json).ok().map(Cow::Owned),
+    let text = json.strip_prefix('"')?.strip_suffix('"')?;
+    if text.contains('\\') {
+        serde_json::from_str(json).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(text))
     }
 }
 
