@@ -2,6 +2,7 @@
 //! environment start.
 
 use bytes::Bytes;
+use memchr::memmem;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -22,6 +23,8 @@ pub struct Adopted {
 /// The spans of the init and of the restore in a request that was made here for an invocation, below the span of the
 /// invocation that an SDK sent, or in their own trace where none is known; `None` where there are none.
 pub fn adopted(request: &[u8], span: Option<TraceContext>) -> Option<Adopted> {
+    // Of most invocations there is but one span, and its request need not be decoded to see that.
+    STAGES.iter().find(|stage| memmem::find(request, stage.as_bytes()).is_some())?;
     let mut request = ExportTraceServiceRequest::decode(request).ok()?;
     let mut spans = 0;
     for scope in request.resource_spans.iter_mut().flat_map(|group| &mut group.scope_spans) {
