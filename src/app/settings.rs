@@ -13,7 +13,7 @@ use crate::app::faults::Faults;
 use crate::core::config::collector_yaml::{self, CollectorYaml};
 use crate::core::config::env_file::{self, EnvFile, Unreadable};
 use crate::core::config::{self, Config, Fault, Outcome, Places, Variables};
-use crate::core::secret_ref::{self, SecretRef};
+use crate::core::secret_ref::{self, SecretRef, Secrets};
 use crate::edge::secrets::{self, SecretFault};
 
 /// Secrets that have not come by then are given up, and with them what hangs on them.
@@ -158,9 +158,11 @@ impl Resolved {
 /// Fetches the secrets and reads the variables anew with them. `places` are those of [`Settings`].
 pub async fn resolve(variables: &Variables, places: &Places, references: &[SecretRef]) -> Resolved {
     let resolution = secrets::resolve(secret_ref::batches(references), variables, SECRETS_BUDGET).await;
-    let fetched = references.iter().filter_map(|reference| {
+    let mut fetched = Secrets::new();
+    // Not collected, for which they would be sorted first.
+    fetched.extend(references.iter().filter_map(|reference| {
         Some((reference.arn.clone(), resolution.values.get(&reference.arn.text)?.clone()))
-    });
-    let outcome = config::read_placed(variables, places, Some(&fetched.collect()));
+    }));
+    let outcome = config::read_placed(variables, places, Some(&fetched));
     Resolved { outcome, faults: resolution.faults }
 }

@@ -137,7 +137,7 @@ pub fn is_one(text: &str) -> bool {
 /// Groups references into the fewest calls: distinct ARNs by service and region, in the order of these and of the ARNs.
 pub fn batches<'r>(references: impl IntoIterator<Item = &'r SecretRef>) -> Vec<Batch> {
     let mut arns: Vec<&Arn> = references.into_iter().map(|reference| &reference.arn).collect();
-    arns.sort();
+    arns.sort_unstable();
     arns.dedup();
     arns.chunk_by(|a, b| (a.service, &a.region) == (b.service, &b.region))
         .flat_map(|alike| alike.chunks(BATCH_LIMIT))

@@ -169,8 +169,8 @@ impl Platform {
                 Kind::Function(_) | Kind::Extension(_) | Kind::Unknown { .. } => {}
             }
         }
-        of_environment.sort_by_key(|(change, time, _)| (*change, *time));
-        of_invocations.sort_by_key(|(moment, time, ..)| (*moment, *time));
+        of_environment.sort_unstable_by_key(|(change, time, _)| (*change, *time));
+        of_invocations.sort_unstable_by_key(|(moment, time, ..)| (*moment, *time));
         for (change, time, record) in of_environment {
             self.changed(change, record, time, now);
         }

@@ -119,7 +119,7 @@ impl Resolution {
         for (arn, service) in open {
             self.take(arn, service, Err(refusal.clone()));
         }
-        self.faults.sort_by(|one, other| one.arn.cmp(&other.arn));
+        self.faults.sort_unstable_by(|one, other| one.arn.cmp(&other.arn));
         self
     }
 }
