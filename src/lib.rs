@@ -5,7 +5,8 @@
 //! **[`core`]** decides: pure functions and plain state machines, without tokio, sockets, files, environment or clock; time
 //! comes in as an argument. **[`edge`]** touches the world: one file per neighbour, none importing another except the
 //! shared HTTP and TLS pieces. **[`app`]** wires the two and owns the tasks. `tests/floor_plan.rs` fails on a breach. `core`
-//! is a crate of its own, `rotel-core`, because it is optimized for speed and all else for size.
+//! is two crates of their own, because `rotel-core`, through which all bytes pass, is optimized for speed, and
+//! `rotel-config`, which reads the settings once, for nothing but size.
 //!
 //! # The way of the data
 //!
@@ -35,4 +36,9 @@
 pub mod app;
 pub mod edge;
 
-pub use rotel_core as core;
+/// The floor that decides.
+pub mod core {
+    pub use rotel_config as config;
+    pub use rotel_config::{diagnosis, probe, resource};
+    pub use rotel_core::*;
+}

@@ -3,27 +3,27 @@
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 
 /// A text.
-pub(crate) fn text(text: &str) -> AnyValue {
+pub fn text(text: &str) -> AnyValue {
     AnyValue { value: Some(Value::StringValue(text.to_owned())) }
 }
 
 /// An attribute that is a text.
-pub(crate) fn string(key: &str, text: &str) -> KeyValue {
+pub fn string(key: &str, text: &str) -> KeyValue {
     attribute(key, Value::StringValue(text.to_owned()))
 }
 
 /// An attribute that is a whole number.
-pub(crate) fn int(key: &str, number: i64) -> KeyValue {
+pub fn int(key: &str, number: i64) -> KeyValue {
     attribute(key, Value::IntValue(number))
 }
 
 /// An attribute that is a number.
-pub(crate) fn double(key: &str, number: f64) -> KeyValue {
+pub fn double(key: &str, number: f64) -> KeyValue {
     attribute(key, Value::DoubleValue(number))
 }
 
 /// An attribute that holds or does not.
-pub(crate) fn boolean(key: &str, holds: bool) -> KeyValue {
+pub fn boolean(key: &str, holds: bool) -> KeyValue {
     attribute(key, Value::BoolValue(holds))
 }
 

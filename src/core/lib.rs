@@ -1,16 +1,14 @@
 //! The floor that decides: pure functions and plain state machines. No tokio, no sockets, no files, no environment, no
-//! clock; time comes in as an argument.
+//! clock; time comes in as an argument. What people set, and what follows from that, is the crate `rotel-config` above this one.
 
-mod attribute;
+pub mod attribute;
 pub mod breaker;
 pub mod budget;
 pub mod buffer;
 pub mod cadence;
 pub mod chunk;
-pub mod config;
 pub mod connection;
 pub mod correlation;
-pub mod diagnosis;
 pub mod health;
 pub mod lifecycle;
 pub mod logs;
@@ -18,9 +16,7 @@ pub mod otlp;
 pub mod own_telemetry;
 pub mod patience;
 pub mod platform;
-pub mod probe;
 pub mod request;
-pub mod resource;
 pub mod retry;
 pub mod secret;
 pub mod secret_ref;

@@ -6,7 +6,7 @@ use std::fmt;
 use super::exporters;
 use super::variables::{EACH, NAMED, NONE, SECTIONS, Section, Shown, Variable, all};
 use super::{Variables, value};
-use crate::secret_ref;
+use rotel_core::secret_ref;
 
 /// What holds of one variable.
 #[derive(Clone, Debug, PartialEq, Eq)]

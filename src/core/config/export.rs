@@ -13,9 +13,9 @@ use super::exporters::ExporterName;
 use super::proxy::{Proxy, Ways};
 use super::reader::{Read, Reader};
 use super::value::{self, ListenAddress, Text};
-use crate::breaker::Retry;
-use crate::secret::Secret;
-use crate::signal::{PerSignal, Signal};
+use rotel_core::breaker::Retry;
+use rotel_core::secret::Secret;
+use rotel_core::signal::{PerSignal, Signal};
 
 /// What becomes of telemetry.
 #[derive(Clone, Debug, PartialEq, Eq)]

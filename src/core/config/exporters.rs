@@ -8,7 +8,7 @@ use super::export::{Asked, Exports, Surroundings};
 use super::reader::{Read, Reader};
 use super::value::{self, ListenAddress, Text};
 use super::{Variables, variables};
-use crate::signal::{PerSignal, Signal};
+use rotel_core::signal::{PerSignal, Signal};
 
 /// Where telemetry goes.
 #[derive(Clone, Debug, PartialEq, Eq)]

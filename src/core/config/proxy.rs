@@ -10,8 +10,8 @@ use url::Url;
 use super::Variables;
 use super::reader::{Read, Reader};
 use super::value;
-use crate::secret::Secret;
-use crate::secret_ref;
+use rotel_core::secret::Secret;
+use rotel_core::secret_ref;
 
 /// A proxy, spoken to over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]

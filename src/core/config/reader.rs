@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use super::value::{self, Text};
 use super::{Fault, NO_PLACES, Places, Variables, exporters, variables};
-use crate::secret_ref::{self, SecretRef, Secrets};
+use rotel_core::secret_ref::{self, SecretRef, Secrets};
 
 /// What reading one variable gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::secret::Secret;
-use crate::secret_ref::{self, SecretRef, Secrets};
+use rotel_core::secret::Secret;
+use rotel_core::secret_ref::{self, SecretRef, Secrets};
 
 /// As long as a Lambda function may run, and longer than anything here may take.
 const LONGEST: Duration = Duration::from_mins(15);

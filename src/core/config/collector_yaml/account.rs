@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::expand;
 use super::node::{self, Entry, Node, Value};
-use crate::config::value::{self, LIST};
-use crate::config::{Fault, Places, Variables};
+use crate::value::{self, LIST};
+use crate::{Fault, Places, Variables};
 
 /// Names of variables, and of those that take their texts over.
 pub(super) type Renamed = BTreeMap<String, Option<String>>;

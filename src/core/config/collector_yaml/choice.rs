@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use super::account::{Account, Place};
 use super::exporters::{Kind, Setting};
-use crate::config::exporters::{prefix, selection};
-use crate::config::variables::ONLY_EXPORTER;
-use crate::signal::{PerSignal, Signal};
+use crate::exporters::{prefix, selection};
+use crate::variables::ONLY_EXPORTER;
+use rotel_core::signal::{PerSignal, Signal};
 
 /// What the exporter that is set beside the file is called where it cannot send every signal.
 const BESIDE: &str = "otlp";

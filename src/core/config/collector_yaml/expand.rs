@@ -1,7 +1,7 @@
 //! `${env:NAME}`, `${NAME}`, `${env:NAME:-default}` and `$$` within a value, as the collector has them. References to
 //! secrets stay for those who fetch them.
 
-use crate::config::Variables;
+use crate::Variables;
 
 /// What a value comes to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Expanded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::tests::variables;
+    use crate::tests::variables;
 
     #[test]
     fn what_variables_make_too_long_comes_to_nothing() {

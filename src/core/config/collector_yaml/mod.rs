@@ -23,7 +23,7 @@ use self::choice::{Choice, Used};
 use self::exporters::{Kind, unknown};
 use self::processors::Processors;
 use super::{Fault, Places, Variables};
-use crate::signal::{PerSignal, Signal};
+use rotel_core::signal::{PerSignal, Signal};
 
 /// Longer files are not read.
 pub const SIZE_LIMIT: u64 = 256 * 1024;

@@ -4,16 +4,22 @@
 //! told and its default holds, and where what is wrong is the way to the backend, telemetry is received and dropped,
 //! because the customer's function must run all the same. Reading the environment is left to `main`, and files to
 //! `app::settings`.
+//!
+//! What follows from settings alone is here as well: the resource that telemetry bears ([`resource`]), what to do about an
+//! endpoint that is not reached ([`diagnosis`]), and what is sent to try one ([`probe`]).
 
 mod circle;
 pub mod collector_yaml;
 mod describe;
+pub mod diagnosis;
 pub mod env_file;
 mod export;
 mod exporters;
 mod log_filter;
+pub mod probe;
 mod proxy;
 mod reader;
+pub mod resource;
 #[cfg(test)]
 pub(crate) mod tests;
 mod value;
@@ -33,12 +39,12 @@ use self::reader::Reader;
 pub use self::value::ListenAddress;
 use self::value::Text;
 pub use self::variables::{SECTIONS, Section, Shown, Variable};
-use crate::cadence::Strategy;
-use crate::correlation::StandIns;
-use crate::logs::Severity;
-use crate::platform;
-use crate::secret_ref::{SecretRef, Secrets};
-use crate::signal::{PerSignal, Signal};
+use rotel_core::cadence::Strategy;
+use rotel_core::correlation::StandIns;
+use rotel_core::logs::Severity;
+use rotel_core::platform;
+use rotel_core::secret_ref::{SecretRef, Secrets};
+use rotel_core::signal::{PerSignal, Signal};
 
 /// The environment, as read once at startup.
 pub type Variables = BTreeMap<String, String>;
@@ -271,7 +277,7 @@ fn read_with(mut reader: Reader<'_>) -> Outcome {
     };
     reader.unknown_names();
     let Reader { faults, warnings, mut references, blackhole, .. } = reader;
-    references.sort();
+    references.sort_unstable();
     references.dedup();
     Outcome { config, faults, warnings, references, resource_attributes_awaited, blackhole }
 }

@@ -6,11 +6,11 @@
 use http::header::AUTHORIZATION;
 use url::Url;
 
-use crate::config::{Export, Places, Protocol, Variables};
-use crate::connection::{Cause, ConnectionFailure};
-use crate::retry::Failure;
-use crate::secret_ref;
-use crate::signal::Signal;
+use crate::{Export, Places, Protocol, Variables};
+use rotel_core::connection::{Cause, ConnectionFailure};
+use rotel_core::retry::Failure;
+use rotel_core::secret_ref;
+use rotel_core::signal::Signal;
 
 const BEARER: &[u8] = b"bearer ";
 
@@ -379,14 +379,14 @@ fn has_bearer(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::tests::variables;
-    use crate::config::{self, Exports};
+    use crate::Exports;
+    use crate::tests::variables;
 
     static NO_PLACES: Places = Places::new();
 
     /// What a failure of logs means, and where they go.
     fn told(variables: &Variables, failure: &Failure) -> String {
-        let Exports::Known(exports) = config::tests::only_exports(config::read(variables)) else {
+        let Exports::Known(exports) = crate::tests::only_exports(crate::read(variables)) else {
             panic!("nothing is awaited")
         };
         let export = exports.logs.expect("logs have a way");

@@ -10,8 +10,8 @@
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
-use crate::attribute::{int, string};
-use crate::config::{Config, Function};
+use crate::{Config, Function};
+use rotel_core::attribute::{int, string};
 
 const SERVICE_NAME: &str = "service.name";
 
@@ -166,7 +166,6 @@ fn is_unknown_service(attribute: &KeyValue) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
 
     fn rules(pairs: &[(&str, &str)]) -> ResourceRules {
         let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -175,7 +174,7 @@ mod tests {
             function_version: "7".to_owned(),
             account_id: Some("123456789012".to_owned()),
         };
-        ResourceRules::new(&config::read(&variables).config, &registration)
+        ResourceRules::new(&crate::read(&variables).config, &registration)
     }
 
     fn shown(resource: &Resource) -> Vec<String> {

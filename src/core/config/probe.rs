@@ -8,11 +8,11 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
-use crate::attribute::{string, text};
-use crate::config::Config;
-use crate::request::Envelope;
+use crate::Config;
 use crate::resource::{Registration, ResourceRules};
-use crate::signal::Signal;
+use rotel_core::attribute::{string, text};
+use rotel_core::request::Envelope;
+use rotel_core::signal::Signal;
 
 /// The service where no function is known.
 const SERVICE: &str = "rotel-extension-check";
@@ -88,8 +88,7 @@ pub fn request(signal: Signal, service_name: &str, epoch_nanos: u64) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
-    use crate::otlp;
+    use rotel_core::otlp;
 
     #[test]
     fn each_request_is_valid_and_holds_one_item() {
@@ -105,7 +104,7 @@ mod tests {
     fn the_service_is_that_of_the_function_where_one_is_known() {
         let config = |pairs: &[(&str, &str)]| {
             let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-            config::read(&pairs.collect()).config
+            crate::read(&pairs.collect()).config
         };
         let named = config(&[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "service.name=my-api")]);
         assert_eq!(service_name(&config(&[]), None), SERVICE);
