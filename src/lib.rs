@@ -39,6 +39,6 @@ pub mod edge;
 /// The floor that decides.
 pub mod core {
     pub use rotel_config as config;
-    pub use rotel_config::{diagnosis, probe, resource};
+    pub use rotel_config::{diagnosis, resource};
     pub use rotel_core::*;
 }

@@ -12,6 +12,7 @@ use crate::app::settings::{self, Settings};
 use crate::core::config::{self, Destination, Export, Exports, Outcome, Places, Variables};
 use crate::core::diagnosis::Way;
 use crate::core::probe;
+use crate::core::resource;
 use crate::core::retry::Verdict;
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::clock;
@@ -46,7 +47,10 @@ pub async fn run(environment: Variables, extent: Extent, out: &mut impl Write) -
         return account.verdict(&format!("{place} is blackhole, so nothing is sent"));
     }
     let function_name = variables.get("AWS_LAMBDA_FUNCTION_NAME").filter(|name| !name.is_empty());
-    let service_name = probe::service_name(&outcome.config, function_name.map(String::as_str));
+    let service_name = function_name.map_or_else(
+        || probe::SERVICE.to_owned(),
+        |function_name| resource::service_name(&outcome.config, function_name),
+    );
     let given = Given { variables: &variables, places: &places, service_name: &service_name, shows_service };
     for destination in &outcome.config.destinations {
         account.destination(&given, destination, extent).await?;

@@ -16,6 +16,7 @@ pub mod otlp;
 pub mod own_telemetry;
 pub mod patience;
 pub mod platform;
+pub mod probe;
 pub mod request;
 pub mod retry;
 pub mod secret;

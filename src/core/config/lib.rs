@@ -5,8 +5,8 @@
 //! because the customer's function must run all the same. Reading the environment is left to `main`, and files to
 //! `app::settings`.
 //!
-//! What follows from settings alone is here as well: the resource that telemetry bears ([`resource`]), what to do about an
-//! endpoint that is not reached ([`diagnosis`]), and what is sent to try one ([`probe`]).
+//! What follows from settings alone is here as well: the resource that telemetry bears ([`resource`]), and what to do about
+//! an endpoint that is not reached ([`diagnosis`]).
 
 mod circle;
 pub mod collector_yaml;
@@ -16,7 +16,6 @@ pub mod env_file;
 mod export;
 mod exporters;
 mod log_filter;
-pub mod probe;
 mod proxy;
 mod reader;
 pub mod resource;

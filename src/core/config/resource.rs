@@ -87,6 +87,17 @@ impl ResourceRules {
     }
 }
 
+/// The service under which a function's telemetry is found.
+pub fn service_name(config: &Config, function_name: &str) -> String {
+    let registration = Registration { function_name: function_name.to_owned(), ..Registration::default() };
+    let attributes = ResourceRules::new(config, &registration).own;
+    let named = attributes.into_iter().find(|attribute| attribute.key == SERVICE_NAME);
+    match named.and_then(|attribute| attribute.value?.value) {
+        Some(Value::StringValue(name)) => name,
+        _ => function_name.to_owned(),
+    }
+}
+
 fn lambda_facts(function: &Function, registration: &Registration) -> Vec<KeyValue> {
     let name = &registration.function_name;
     let version = &registration.function_version;
@@ -211,6 +222,17 @@ mod tests {
         for expected in ["service.name = \"sdk\"", "team = \"rotel\"", "faas.name = \"mine\""] {
             assert!(own.iter().any(|line| line == expected), "{own:?}");
         }
+    }
+
+    #[test]
+    fn the_service_is_that_of_the_function_unless_it_is_named() {
+        let config = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            crate::read(&pairs.collect()).config
+        };
+        let named = config(&[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "service.name=my-api")]);
+        assert_eq!(service_name(&config(&[]), "my-function"), "my-function");
+        assert_eq!(service_name(&named, "my-function"), "my-api");
     }
 
     #[test]

@@ -1,36 +1,22 @@
 //! The telemetry that `--check` sends: one log record, one data point, one span.
 
 use bytes::Bytes;
-use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, any_value::Value};
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, SeverityNumber};
 use opentelemetry_proto::tonic::metrics::v1::{Gauge, Metric, NumberDataPoint, metric, number_data_point};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
-use crate::Config;
-use crate::resource::{Registration, ResourceRules};
-use rotel_core::attribute::{string, text};
-use rotel_core::request::Envelope;
-use rotel_core::signal::Signal;
+use crate::attribute::{string, text};
+use crate::request::Envelope;
+use crate::signal::Signal;
 
-/// The service where no function is known.
-const SERVICE: &str = "rotel-extension-check";
+/// The service that it is of where no function is known.
+pub const SERVICE: &str = "rotel-extension-check";
 const SERVICE_NAME: &str = "service.name";
 const BODY: &str = "a test from rotel-extension --check";
 const NAME: &str = "rotel-extension.check";
-
-/// The service under which a function's telemetry is found.
-pub fn service_name(config: &Config, function_name: Option<&str>) -> String {
-    let Some(function_name) = function_name else { return SERVICE.to_owned() };
-    let registration = Registration { function_name: function_name.to_owned(), ..Registration::default() };
-    let attributes = ResourceRules::new(config, &registration).own().attributes;
-    let named = attributes.into_iter().find(|attribute| attribute.key == SERVICE_NAME);
-    match named.and_then(|attribute| attribute.value?.value) {
-        Some(Value::StringValue(name)) => name,
-        _ => function_name.to_owned(),
-    }
-}
 
 /// A whole request with one item, of the time that is given in nanoseconds since the epoch.
 pub fn request(signal: Signal, service_name: &str, epoch_nanos: u64) -> Bytes {
@@ -88,7 +74,7 @@ pub fn request(signal: Signal, service_name: &str, epoch_nanos: u64) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rotel_core::otlp;
+    use crate::otlp;
 
     #[test]
     fn each_request_is_valid_and_holds_one_item() {
@@ -98,17 +84,5 @@ mod tests {
                 assert_eq!(otlp::validate(signal, &request), Ok(1), "{signal}");
             }
         }
-    }
-
-    #[test]
-    fn the_service_is_that_of_the_function_where_one_is_known() {
-        let config = |pairs: &[(&str, &str)]| {
-            let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-            crate::read(&pairs.collect()).config
-        };
-        let named = config(&[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "service.name=my-api")]);
-        assert_eq!(service_name(&config(&[]), None), SERVICE);
-        assert_eq!(service_name(&config(&[]), Some("my-function")), "my-function");
-        assert_eq!(service_name(&named, Some("my-function")), "my-api");
     }
 }
