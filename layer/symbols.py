@@ -56,6 +56,17 @@ def is_of_amd64(path):
 
 def functions(path):
     """The functions that a file in the form of ELF defines, of 64 bits and little-endian: symbol and bytes."""
+    for symbol, _, size in _functions(path):
+        yield symbol, size
+
+
+def places(path):
+    """The same, and where each is."""
+    for symbol, place, _ in _functions(path):
+        yield symbol, place
+
+
+def _functions(path):
     data = pathlib.Path(path).read_bytes()
     (sections_at,) = struct.unpack_from("<Q", data, 40)
     size, count = struct.unpack_from("<HH", data, 58)
@@ -68,7 +79,7 @@ def functions(path):
             continue
         names_at = sections[strings][4]
         for at in range(start, start + length, entry):
-            name, info, _, section, _, size = struct.unpack_from("<IBBHQQ", data, at)
+            name, info, _, section, place, size = struct.unpack_from("<IBBHQQ", data, at)
             if info & 0xF == _FUNCTION and section != 0:
                 end = data.index(b"\0", names_at + name)
-                yield data[names_at + name : end].decode(), size
+                yield data[names_at + name : end].decode(), place, size
