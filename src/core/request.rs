@@ -19,8 +19,7 @@ const ITEMS: u32 = 2;
 /// The tag of `resource` beside the one and of `scope` beside the other.
 const HEADER: u32 = 1;
 
-/// What stands around the items of a request, encoded once for all requests of a source: it is a third of most, and the
-/// larger part of what it takes to make them.
+/// What stands around the items of a request, encoded once for all requests of a source, which have it in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// The field `resource`.

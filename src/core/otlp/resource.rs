@@ -19,8 +19,8 @@ const KNOWN: std::ops::RangeInclusive<u32> = 1..=3;
 /// A larger resource is not remembered.
 const REMEMBERED_MOST: usize = 4096;
 
-/// What became of a resource: an SDK sends the same one with every request, and to decode and encode it takes a hundred
-/// allocations. It is good for as long as the same would become of it.
+/// What became of a resource: an SDK sends the same one with every request, and to decode and edit it takes an allocation for
+/// each of its keys and values. It is good for as long as the same would become of it.
 #[derive(Clone, Debug, Default)]
 pub struct LastEdit(Option<Edit>);
 
