@@ -5,8 +5,8 @@
 //! **[`core`]** decides: pure functions and plain state machines, without tokio, sockets, files, environment or clock; time
 //! comes in as an argument. **[`edge`]** touches the world: one file per neighbour, none importing another except the
 //! shared HTTP and TLS pieces. **[`app`]** wires the two and owns the tasks. `tests/floor_plan.rs` fails on a breach. `core`
-//! is two crates of their own, because `rotel-core`, through which all bytes pass, is optimized for speed, and
-//! `rotel-config`, which reads the settings once, for nothing but size.
+//! is two crates: `rotel-core`, through which all bytes pass, optimized for speed; and above it, in `src/core/config`,
+//! `rotel-config`, which reads the settings once, with what follows from them, optimized for nothing but size.
 //!
 //! # The way of the data
 //!

@@ -19,7 +19,7 @@ const ITEMS: u32 = 2;
 /// The tag of `resource` beside the one and of `scope` beside the other.
 const HEADER: u32 = 1;
 
-/// What stands around the items of a request, encoded once for all requests of a source, which have it in common.
+/// What stands around the items of a request, encoded apart from them, so that a source can keep it for all its requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// The field `resource`.

@@ -16,11 +16,11 @@ const RESOURCE: u32 = 1;
 /// The tags that [`Resource`] knows: attributes, dropped attributes count, entity refs.
 const KNOWN: std::ops::RangeInclusive<u32> = 1..=3;
 
-/// A larger resource is not remembered.
+/// Bytes; a resource that came in more is not remembered beyond its request.
 const REMEMBERED_MOST: usize = 4096;
 
 /// What became of a resource: an SDK sends the same one with every request, and to decode and edit it takes an allocation for
-/// each of its keys and values. It is good for as long as the same would become of it.
+/// each of its keys and values. Whoever changes what an edit does starts with a new one.
 #[derive(Clone, Debug, Default)]
 pub struct LastEdit(Option<Edit>);
 

@@ -24,7 +24,9 @@ pub struct Adopted {
 /// invocation that an SDK sent, or in their own trace where none is known; `None` where there are none.
 pub fn adopted(request: &[u8], span: Option<TraceContext>) -> Option<Adopted> {
     // Of most invocations there is but one span, and its request need not be decoded to see that.
-    STAGES.iter().find(|stage| memmem::find(request, stage.as_bytes()).is_some())?;
+    if !STAGES.iter().any(|stage| memmem::find(request, stage.as_bytes()).is_some()) {
+        return None;
+    }
     let mut request = ExportTraceServiceRequest::decode(request).ok()?;
     let mut spans = 0;
     for scope in request.resource_spans.iter_mut().flat_map(|group| &mut group.scope_spans) {
