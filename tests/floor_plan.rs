@@ -38,6 +38,17 @@ fn core_knows_neither_the_floors_above_nor_the_world() {
 }
 
 #[test]
+fn what_is_fast_does_not_know_the_settings() {
+    let settings = Path::new("src/core/config");
+    let mut breaches = Vec::new();
+    for file in sources("src/core").iter().filter(|file| !file.starts_with(settings)) {
+        let imported = imported(file).into_iter().filter(|path| is_within(path, "rotel_config"));
+        breaches.extend(imported.map(|path| format!("{}: {path}", file.display())));
+    }
+    assert!(breaches.is_empty(), "rotel-core imports what lies above it:\n{}", breaches.join("\n"));
+}
+
+#[test]
 fn edge_does_not_know_app_and_its_files_not_each_other() {
     let mut breaches = Vec::new();
     for file in sources("src/edge") {

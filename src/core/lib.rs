@@ -1,5 +1,6 @@
 //! The floor that decides: pure functions and plain state machines. No tokio, no sockets, no files, no environment, no
-//! clock; time comes in as an argument. What people set, and what follows from that, is the crate `rotel-config` above this one.
+//! clock; time comes in as an argument. What people set, and what follows from that, is the crate `rotel-config`, above
+//! this one.
 
 pub mod attribute;
 pub mod breaker;

@@ -13,6 +13,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use rotel_config as config;
 use rotel_config::resource::{Registration, ResourceRules};
 use rotel_core::budget::Budget;
@@ -41,10 +42,11 @@ type Path = Box<dyn FnMut() -> usize>;
 type Prepare = fn() -> Path;
 
 /// Each path by its name.
-const PATHS: [(&str, Prepare); 6] = [
+const PATHS: [(&str, Prepare); 7] = [
     ("parse", parse),
     ("splice", splice),
     ("find", find),
+    ("find-none", find_none),
     ("cut", cut),
     ("encode", encode),
     ("invocation", invocation),
@@ -79,8 +81,17 @@ fn splice() -> Path {
     Box::new(move || spliced(&body, &mut last, &rules).len())
 }
 
-/// Among an SDK's spans those are looked for that stand for an invocation.
+/// Among an SDK's spans the one is found that stands for an invocation.
 fn find() -> Path {
+    let root =
+        Span { trace_id: vec![7; 16], span_id: vec![9; 8], kind: SpanKind::Server.into(), ..Span::default() };
+    let root = envelope(&rules()).around(&[root]);
+    let body = [root, spans(MANY)].concat();
+    Box::new(move || otlp::invocation_spans(&body).count())
+}
+
+/// Of an SDK's spans none stands for an invocation.
+fn find_none() -> Path {
     let body = spans(MANY);
     Box::new(move || otlp::invocation_spans(&body).count())
 }

@@ -30,7 +30,7 @@ pub struct Part {
 }
 
 /// Cuts a validated request into parts within the limits, its items in their order. A request within the limits is the
-/// only part, not copied; one without items has no parts.
+/// only part, not copied; one without items has no parts. How many there are is what validation has counted.
 ///
 /// An item that is larger than the limit by itself goes alone. Where resource and scope fill more than three quarters of
 /// the limit, a part exceeds it: at the price of a resource for each few items, the parts of one request would hold
@@ -213,9 +213,10 @@ mod tests {
     use crate::otlp::arbitrary::{Request, request};
     use crate::otlp::validate;
 
-    /// As validation counts it; with more than all of it, if it is none.
-    fn whole(signal: Signal, bytes: &Bytes) -> Part {
-        Part { bytes: bytes.clone(), items: validate(signal, bytes).unwrap_or(usize::MAX) }
+    /// With as many items as validation counts; with more than there are, if it is no request.
+    fn parts(signal: Signal, bytes: &Bytes, limits: Limits) -> Vec<Part> {
+        let items = validate(signal, bytes).unwrap_or(usize::MAX);
+        split(signal, Part { bytes: bytes.clone(), items }, limits)
     }
 
     /// The bytes of an item's headers in the request, without keys and lengths.
@@ -235,7 +236,7 @@ mod tests {
         ) {
             let (signal, body) = (request.signal(), request.encode());
             let limits = Limits { items, bytes };
-            let parts = split(signal, whole(signal, &body), limits);
+            let parts = parts(signal, &body, limits);
             let mut flat = Vec::new();
             for part in &parts {
                 prop_assert_eq!(validate(signal, &part.bytes), Ok(part.items));
@@ -255,7 +256,7 @@ mod tests {
         fn a_request_within_the_limits_is_not_copied(request in request()) {
             let body = request.encode();
             let items = request.flatten().len();
-            let parts = split(request.signal(), whole(request.signal(), &body), Limits { items, bytes: body.len() });
+            let parts = parts(request.signal(), &body, Limits { items, bytes: body.len() });
             if items == 0 {
                 prop_assert_eq!(parts, []);
             } else {
@@ -267,7 +268,7 @@ mod tests {
 
         #[test]
         fn random_bytes_do_no_harm(signal in select(&Signal::ALL), bytes: Vec<u8>) {
-            split(signal, whole(signal, &Bytes::from(bytes)), Limits { items: 1, bytes: 8 });
+            parts(signal, &Bytes::from(bytes), Limits { items: 1, bytes: 8 });
         }
     }
 
@@ -287,11 +288,7 @@ mod tests {
 
     #[test]
     fn twenty_thousand_spans_leave_in_three_parts() {
-        let parts = split(
-            Signal::Traces,
-            whole(Signal::Traces, &spans(20_000, 10)),
-            Limits { items: 8192, bytes: 4 << 20 },
-        );
+        let parts = parts(Signal::Traces, &spans(20_000, 10), Limits { items: 8192, bytes: 4 << 20 });
         let items: Vec<usize> = parts.iter().map(|part| part.items).collect();
         assert_eq!(items, [8192, 8192, 3616]);
     }
@@ -299,11 +296,7 @@ mod tests {
     #[test]
     fn parts_are_filled_to_the_last_byte() {
         let limit = spans(100, 10).len();
-        let parts = split(
-            Signal::Traces,
-            whole(Signal::Traces, &spans(1000, 10)),
-            Limits { items: 8192, bytes: limit },
-        );
+        let parts = parts(Signal::Traces, &spans(1000, 10), Limits { items: 8192, bytes: limit });
         assert_eq!(parts.len(), 10);
         assert!(parts.iter().all(|part| part.bytes.len() == limit));
     }
@@ -311,8 +304,7 @@ mod tests {
     #[test]
     fn an_enormous_resource_is_not_repeated_for_every_item() {
         let body = spans(10_000, 9000);
-        let parts =
-            split(Signal::Traces, whole(Signal::Traces, &body), Limits { items: 8192, bytes: 10_000 });
+        let parts = parts(Signal::Traces, &body, Limits { items: 8192, bytes: 10_000 });
         let total: usize = parts.iter().map(|part| part.bytes.len()).sum();
         assert!(total < 8 * body.len(), "{total} bytes made of {}", body.len());
     }
@@ -325,8 +317,7 @@ mod tests {
         let group = [&[0x12, 0x06][..], &scope, &unknown].concat();
         let body = [&[0x0a, 0x0a][..], &group, &unknown].concat();
         let part = [&[0x78, 0x07, 0x0a, 0x08, 0x78, 0x07, 0x12, 0x04, 0x78, 0x07, 0x12, 0x00][..]].concat();
-        let parts =
-            split(Signal::Traces, whole(Signal::Traces, &Bytes::from(body)), Limits { items: 1, bytes: 100 });
+        let parts = parts(Signal::Traces, &Bytes::from(body), Limits { items: 1, bytes: 100 });
         assert_eq!(parts, vec![Part { bytes: Bytes::from(part), items: 1 }; 2]);
     }
 }

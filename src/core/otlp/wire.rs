@@ -137,7 +137,6 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes over a value; over a whole group, if one starts here. `depth` is how many levels may open yet.
-    #[inline]
     pub(super) fn skip(&mut self, tag: u32, wire_type: WireType, depth: u32) -> Result<(), Fault> {
         let Some(deeper) = depth.checked_sub(1) else { return Err(Fault::TooDeep) };
         match wire_type {
@@ -146,19 +145,13 @@ impl<'a> Reader<'a> {
             WireType::Fixed32 => self.take(4).map(drop),
             WireType::Delimited => self.delimited().map(drop),
             WireType::EndGroup => Err(Fault::StrayEndGroup),
-            WireType::StartGroup => self.skip_group(tag, deeper),
-        }
-    }
-
-    /// Passes over the rest of a group.
-    #[cold]
-    fn skip_group(&mut self, tag: u32, depth: u32) -> Result<(), Fault> {
-        loop {
-            match self.key()? {
-                (inner, WireType::EndGroup) if inner == tag => return Ok(()),
-                (_, WireType::EndGroup) => return Err(Fault::StrayEndGroup),
-                (inner, wire_type) => self.skip(inner, wire_type, depth)?,
-            }
+            WireType::StartGroup => loop {
+                match self.key()? {
+                    (inner, WireType::EndGroup) if inner == tag => return Ok(()),
+                    (_, WireType::EndGroup) => return Err(Fault::StrayEndGroup),
+                    (inner, wire_type) => self.skip(inner, wire_type, deeper)?,
+                }
+            },
         }
     }
 }
@@ -174,31 +167,20 @@ pub(super) struct Field<'a> {
 }
 
 /// The fields of a message in their order. Ends where the bytes are no field: these are to be validated ones.
-pub(super) fn fields(message: &[u8]) -> Fields<'_> {
-    Fields { reader: Reader::new(message) }
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Fields<'a> {
-    reader: Reader<'a>,
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Field<'a>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Field<'a>> {
-        let start = self.reader.rest;
-        let (tag, wire_type) = self.reader.key().ok()?;
+pub(super) fn fields(message: &[u8]) -> impl Iterator<Item = Field<'_>> {
+    let mut reader = Reader::new(message);
+    std::iter::from_fn(move || {
+        let start = reader;
+        let (tag, wire_type) = reader.key().ok()?;
         let content = if wire_type == WireType::Delimited {
-            self.reader.delimited().ok()?
+            reader.delimited().ok()?
         } else {
-            self.reader.skip(tag, wire_type, DEPTH_LIMIT).ok()?;
+            reader.skip(tag, wire_type, DEPTH_LIMIT).ok()?;
             &[]
         };
-        let (raw, _) = start.split_at_checked(start.len() - self.reader.remaining())?;
+        let (raw, _) = start.rest.split_at_checked(start.remaining() - reader.remaining())?;
         Some(Field { tag, raw, content })
-    }
+    })
 }
 
 /// The length of a number's encoding.

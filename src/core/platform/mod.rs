@@ -170,7 +170,7 @@ impl Platform {
             }
         }
         of_environment.sort_unstable_by_key(|(change, time, _)| (*change, *time));
-        of_invocations.sort_unstable_by_key(|(moment, time, ..)| (*moment, *time));
+        of_invocations.sort_unstable_by_key(|(moment, time, request_id, _)| (*moment, *time, *request_id));
         for (change, time, record) in of_environment {
             self.changed(change, record, time, now);
         }

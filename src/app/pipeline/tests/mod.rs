@@ -25,6 +25,7 @@ use crate::core::xray::Header;
 use crate::edge::clock::tests::freeze;
 use crate::edge::exporter::Way;
 
+mod instance;
 mod naming;
 mod pace;
 mod several;

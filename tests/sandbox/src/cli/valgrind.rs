@@ -97,6 +97,17 @@ pub(crate) async fn of_init(
     if let Some((name, _)) = init.extensions.iter().find(|(_, first_next)| first_next.is_none()) {
         return Err(CountError::NoNext { what: name.clone() });
     }
+    until_at_rest(&sandbox).await;
+    // One that does not end has told no count.
+    let _ = tokio::time::timeout(PATIENCE, sandbox.terminate()).await;
+    let log = std::fs::read_to_string(log).map_err(CountError::Log)?;
+    Count::Instructions
+        .find(&log)
+        .ok_or_else(|| CountError::NoCount { what: "the extension".to_owned(), log })
+}
+
+/// Waits until the extension has nothing more to do.
+pub(crate) async fn until_at_rest(sandbox: &Sandbox) {
     let mut used = sandbox.cpu_time();
     let mut rested = Duration::ZERO;
     while rested < REST {
@@ -105,12 +116,6 @@ pub(crate) async fn of_init(
         rested = if now == used { rested + LOOK } else { Duration::ZERO };
         used = now;
     }
-    // One that does not end has told no count.
-    let _ = tokio::time::timeout(PATIENCE, sandbox.terminate()).await;
-    let log = std::fs::read_to_string(log).map_err(CountError::Log)?;
-    Count::Instructions
-        .find(&log)
-        .ok_or_else(|| CountError::NoCount { what: "the extension".to_owned(), log })
 }
 
 #[cfg(test)]

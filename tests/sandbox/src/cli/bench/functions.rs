@@ -18,6 +18,7 @@ use crate::cli::valgrind::{self, CountError};
 pub(crate) struct Arguments {
     /// With its symbols.
     pub(crate) extension: PathBuf,
+    /// Those of an init, an empty line, the rest.
     pub(crate) into: PathBuf,
 }
 
@@ -57,8 +58,6 @@ const ORDINARY: Life = Life {
 };
 /// So many invocations more may pass until something has arrived.
 const ATTEMPTS: usize = 200;
-/// A handshake takes a second under valgrind.
-const REST: Duration = Duration::from_secs(5);
 /// Of what valgrind makes slow.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -105,7 +104,7 @@ async fn live(path: &Path, life: Life) -> Result<String, BenchError> {
     }
     if life.invocations == 0 {
         // What is put off past the init is part of it.
-        tokio::time::sleep(REST).await;
+        valgrind::until_at_rest(&sandbox).await;
     }
     // The sample function makes more than one.
     until_arrived(&sandbox, &world, path, life.invocations).await?;

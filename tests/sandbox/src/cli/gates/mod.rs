@@ -19,10 +19,11 @@ mod baseline;
 mod toolchain;
 
 /// The hot paths of core, as `tests/bench/paths.rs` names them, and what is said of each.
-const PATHS: [(&str, Count, &str); 7] = [
+const PATHS: [(&str, Count, &str); 8] = [
     ("parse", Count::Instructions, "instructions: parse 1,000 records"),
     ("splice", Count::Instructions, "instructions: validate and splice 1,000 spans"),
-    ("find", Count::Instructions, "instructions: look for spans of invocations in 1,000 spans"),
+    ("find", Count::Instructions, "instructions: find the span of an invocation among 1,000 spans"),
+    ("find-none", Count::Instructions, "instructions: look for spans of invocations in 1,000 spans"),
     ("cut", Count::Instructions, "instructions: cut 1,000 spans"),
     ("encode", Count::Instructions, "instructions: encode 1,000 log records"),
     ("invocation", Count::Instructions, "instructions: core's part of an invocation, 10 logs and 10 spans"),

@@ -1,0 +1,53 @@
+//! The name of the environment, which the platform may tell after telemetry has been made and sent.
+
+use super::*;
+use crate::app::intake::{Intake, Told};
+use crate::core::logs::Timeline;
+
+const INSTANCE: &str = "82561ce0-53dd-47d1-90e0-c8f5e063e62e";
+
+impl Test {
+    /// Whether the telemetry that leaves by a flush names the environment, each request by itself.
+    async fn named(&mut self) -> Vec<bool> {
+        let flushed = self.flush(FlushReason::EndOfInvocation);
+        let attempt = self.attempt().await;
+        let holds_it = |chunk: &Bytes| chunk.windows(INSTANCE.len()).any(|bytes| bytes == INSTANCE.as_bytes());
+        let named = attempt.chunks.iter().map(holds_it).collect();
+        attempt.answer(ACCEPTED);
+        flushed.await.expect("flushed");
+        named
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_sdks_resource_names_the_instance_once_it_is_known_though_it_is_the_same_as_before() {
+    let mut test = Test::start().await;
+    test.offer(Signal::Traces, Origin::Sdk, 1);
+    assert_eq!(test.named().await, [false]);
+    test.handle.control(Control::Instance(INSTANCE.to_owned()));
+    test.offer(Signal::Traces, Origin::Sdk, 1);
+    assert_eq!(test.named().await, [true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_name_the_instance_once_it_is_known() {
+    let mut test = Test::start().await;
+    let config = config::read(&BTreeMap::default()).config;
+    let rules = ResourceRules::new(&config, &Registration::default());
+    let (runtime_done, _ends) = mpsc::channel(1);
+    let (intake, told) =
+        Intake::new(rules, Timeline::new(false), Arc::default(), test.handle.clone(), runtime_done);
+    tokio::spawn(intake.run());
+    let deliver = async |events: String| {
+        told.send(Told::Delivery(events.into())).await.expect("an intake");
+        let (pulse, taken) = oneshot::channel();
+        told.send(Told::Pulse(pulse)).await.expect("an intake");
+        taken.await.expect_err("it is dropped");
+    };
+    let line = r#"{"type":"function","record":"a line"}"#;
+    deliver(format!("[{line}]")).await;
+    assert_eq!(test.named().await, [false]);
+    let start = format!(r#"{{"type":"platform.initStart","record":{{"instanceId":"{INSTANCE}"}}}}"#);
+    deliver(format!("[{start},{line}]")).await;
+    assert_eq!(test.named().await, [true]);
+}
