@@ -11,7 +11,8 @@ impl Test {
     async fn named(&mut self) -> Vec<bool> {
         let flushed = self.flush(FlushReason::EndOfInvocation);
         let attempt = self.attempt().await;
-        let holds_it = |chunk: &Bytes| chunk.windows(INSTANCE.len()).any(|bytes| bytes == INSTANCE.as_bytes());
+        let holds_it =
+            |chunk: &Bytes| chunk.windows(INSTANCE.len()).any(|bytes| bytes == INSTANCE.as_bytes());
         let named = attempt.chunks.iter().map(holds_it).collect();
         attempt.answer(ACCEPTED);
         flushed.await.expect("flushed");
