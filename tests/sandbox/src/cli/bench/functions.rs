@@ -1,6 +1,7 @@
-//! The functions of an extension that run in an ordinary life, by callgrind: `layer/record` makes a list of them.
+//! The functions of an extension that run in an ordinary life, and how often they call each other, by callgrind:
+//! `layer/record` makes a list of them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ use crate::cli::valgrind::{self, CountError};
 pub(crate) struct Arguments {
     /// With its symbols.
     pub(crate) extension: PathBuf,
-    /// Those of an init, an empty line, the rest.
+    /// Those that run in an init and not in invocations, in both, in invocations and not in an init, and elsewhere; then the
+    /// calls: caller, callee, count. An empty line after each of these but the last.
     pub(crate) into: PathBuf,
 }
 
@@ -37,14 +39,11 @@ struct Life {
     invocations: usize,
 }
 
-/// Those come first whose functions are to stand first.
-const LIVES: [Life; 8] = [
-    Life { invocations: 0, ..ORDINARY },
-    Life { invocations: 0, setting: Setting::Https, ..ORDINARY },
-    ORDINARY,
+/// Most functions have one of these.
+const USUAL: [Life; 2] = [ORDINARY, Life { setting: Setting::Https, ..ORDINARY }];
+const UNUSUAL: [Life; 4] = [
     Life { named: true, ..ORDINARY },
     Life { protocol: Protocol::Grpc, transport: Transport::Grpc, ..ORDINARY },
-    Life { setting: Setting::Https, ..ORDINARY },
     Life { setting: Setting::Secrets, ..ORDINARY },
     Life { outage: true, ..ORDINARY },
 ];
@@ -61,30 +60,70 @@ const ATTEMPTS: usize = 200;
 /// Of what valgrind makes slow.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Runs the lives and writes the names.
+/// Runs the lives and writes what ran.
 pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
-    let mut names = Vec::new();
-    let mut seen = HashSet::new();
-    for (number, life) in (1..).zip(LIVES) {
-        complain(&format!("life {number} of {} …", LIVES.len()));
-        let profile = live(&arguments.extension, life).await?;
-        if names.len() == seen.len() && life.invocations > 0 {
-            // So ends what an init needs.
-            names.push(String::new());
-        }
-        names.extend(ran(&profile).into_iter().filter(|name| seen.insert(name.clone())));
+    let mut ran = Ran::default();
+    for life in USUAL {
+        complain(&format!("{life:?} …"));
+        let init = live(&arguments.extension, Life { invocations: 0, ..life }).await?;
+        ran.usual(init, live(&arguments.extension, life).await?);
     }
-    if !names.iter().any(|name| name.contains("rotel_core")) {
+    for life in UNUSUAL {
+        complain(&format!("{life:?} …"));
+        ran.unusual(live(&arguments.extension, life).await?);
+    }
+    if !ran.all.functions.iter().any(|name| name.contains("rotel_core")) {
         return Err(BenchError::NoNames { path: arguments.extension.clone() });
     }
     let file = |source| BenchError::File { path: arguments.into.clone(), source };
-    std::fs::write(&arguments.into, names.join("\n") + "\n").map_err(file)?;
-    say(&format!("{} functions: {}", seen.len(), arguments.into.display()));
+    std::fs::write(&arguments.into, ran.text()).map_err(file)?;
+    say(&format!("{} functions: {}", ran.all.functions.len(), arguments.into.display()));
     Ok(true)
 }
 
-/// What callgrind has written at the end of such a life.
-async fn live(path: &Path, life: Life) -> Result<String, BenchError> {
+/// What ran when.
+#[derive(Debug, Default)]
+struct Ran {
+    in_inits: BTreeSet<String>,
+    in_invocations: BTreeSet<String>,
+    all: Profile,
+}
+
+impl Ran {
+    /// Takes in an init, and a life that begins with one like it.
+    fn usual(&mut self, init: Profile, life: Profile) {
+        let more = |name: &&String| life.called(name) > init.called(name);
+        self.in_invocations.extend(life.functions.iter().filter(more).cloned());
+        self.in_inits.extend(init.functions.iter().cloned());
+        self.unusual(init);
+        self.unusual(life);
+    }
+
+    fn unusual(&mut self, life: Profile) {
+        self.all.functions.extend(life.functions);
+        for (call, count) in life.calls {
+            *self.all.calls.entry(call).or_default() += count;
+        }
+    }
+
+    fn text(&self) -> String {
+        let part = |in_init: bool, in_invocation: bool| {
+            let names = self.all.functions.iter().filter(|name| {
+                (self.in_inits.contains(*name), self.in_invocations.contains(*name))
+                    == (in_init, in_invocation)
+            });
+            names.map(|name| format!("{name}\n")).collect()
+        };
+        let calls =
+            self.all.calls.iter().map(|((caller, callee), count)| format!("{caller} {callee} {count}\n"));
+        let parts: [String; 5] =
+            [part(true, false), part(true, true), part(false, true), part(false, false), calls.collect()];
+        parts.join("\n")
+    }
+}
+
+/// What callgrind has seen in such a life.
+async fn live(path: &Path, life: Life) -> Result<Profile, BenchError> {
     let world = World::new(life.setting).await?;
     let variables = variables(life).into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let subject =
@@ -115,7 +154,7 @@ async fn live(path: &Path, life: Life) -> Result<String, BenchError> {
         until_arrived(&sandbox, &world, path, world.collector.counts().spans + 1).await?;
     }
     sandbox.terminate().await;
-    Ok(std::fs::read_to_string(profile).map_err(CountError::Log)?)
+    Ok(Profile::of(&std::fs::read_to_string(profile).map_err(CountError::Log)?))
 }
 
 async fn invoke(sandbox: &Sandbox, path: &Path) -> Result<(), BenchError> {
@@ -169,15 +208,55 @@ fn variables(life: Life) -> Vec<(&'static str, &'static str)> {
     variables
 }
 
-/// The names in a profile of callgrind, where `fn=(7) name` and `cfn=(7) name` stand once for each.
-fn ran(profile: &str) -> BTreeSet<String> {
-    let named = |line: &str| {
-        let rest = line.strip_prefix("fn=").or_else(|| line.strip_prefix("cfn="))?;
+/// What callgrind has seen.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Profile {
+    functions: BTreeSet<String>,
+    /// Caller and callee, and how often.
+    calls: BTreeMap<(String, String), u64>,
+}
+
+impl Profile {
+    /// Reads what callgrind wrote, where a function is `fn=(7) name`, one that it calls `cfn=(8) name`, and `calls=3 …` says
+    /// how often. A name stands once for each number.
+    fn of(text: &str) -> Self {
+        let mut profile = Self::default();
+        let mut names = HashMap::new();
+        let (mut caller, mut callee) = (None, None);
+        for line in text.lines() {
+            let Some((key, value)) = line.split_once('=') else { continue };
+            match key {
+                "fn" => caller = name(value, &mut names),
+                "cfn" => callee = name(value, &mut names),
+                "calls" => {
+                    let count = value.split(' ').next().and_then(|count| count.parse::<u64>().ok());
+                    if let (Some(caller), Some(callee), Some(count)) = (&caller, &callee, count) {
+                        *profile.calls.entry((caller.clone(), callee.clone())).or_default() += count;
+                    }
+                }
+                _ => {}
+            }
+        }
+        profile.functions = names.into_values().flatten().collect();
+        profile
+    }
+
+    /// How often a function was called.
+    fn called(&self, name: &str) -> u64 {
+        self.calls.iter().filter(|((_, callee), _)| callee == name).map(|(_, count)| count).sum()
+    }
+}
+
+/// The function that `(7) name`, or `(7)` once it was named, stands for, if it has a symbol.
+fn name<'a>(text: &'a str, names: &mut HashMap<&'a str, Option<String>>) -> Option<String> {
+    let (number, name) = text.split_once(' ').map_or((text, None), |(number, name)| (number, Some(name)));
+    if let Some(name) = name {
         // One that calls itself is `name'2` within itself.
-        let name = rest.split_once(' ')?.1.split('\'').next()?;
-        name.starts_with(|first: char| first == '_' || first.is_ascii_alphabetic()).then(|| name.to_owned())
-    };
-    profile.lines().filter_map(named).collect()
+        let symbol = name.split('\'').next().unwrap_or_default();
+        let is_symbol = symbol.starts_with(|first: char| first == '_' || first.is_ascii_alphabetic());
+        names.insert(number, is_symbol.then(|| symbol.to_owned()));
+    }
+    names.get(number).cloned().flatten()
 }
 
 #[cfg(test)]
@@ -185,9 +264,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_of_functions_each_once() {
+    fn functions_and_their_calls_are_those_that_have_symbols() {
         let profile = "version: 1\nfl=(1) ???\nfn=(1) memcpy\n1 2\ncfn=(2) _ZN4core3fmt5write17h0123456789abcdefE\n\
-            calls=1 0\nfn=(2)\n3 4\nfn=(5) memcpy'2\nfn=(3) (below main)\nfn=(4) 0x00000000003e4100\n";
-        assert_eq!(Vec::from_iter(ran(profile)), ["_ZN4core3fmt5write17h0123456789abcdefE", "memcpy"]);
+            calls=3 0\n5 6\nfn=(2)\n3 4\ncfn=(1)\ncalls=1 0\n1 2\nfn=(5) memcpy'2\ncfn=(4) 0x00000000003e4100\n\
+            calls=2 0\n7 8\nfn=(3) (below main)\ncfn=(2)\ncalls=9 0\n7 8\n";
+        let write = "_ZN4core3fmt5write17h0123456789abcdefE";
+        let call = |caller: &str, callee: &str, count| ((caller.to_owned(), callee.to_owned()), count);
+        let expected = Profile {
+            functions: [write, "memcpy"].map(str::to_owned).into(),
+            calls: [call("memcpy", write, 3), call(write, "memcpy", 1)].into(),
+        };
+        assert_eq!(Profile::of(profile), expected);
+    }
+
+    #[test]
+    fn what_ran_is_told_by_when_it_did() {
+        let life = |calls: &[(&str, u64)]| {
+            let mut text = "fn=(0) main\n".to_owned();
+            for (number, (name, count)) in (1..).zip(calls) {
+                text += &format!("cfn=({number}) {name}\ncalls={count} 0\n");
+            }
+            Profile::of(&text)
+        };
+        let mut ran = Ran::default();
+        ran.usual(life(&[("bind", 1), ("read", 2)]), life(&[("bind", 1), ("read", 5), ("send", 3)]));
+        ran.unusual(life(&[("bind", 1), ("retry", 1)]));
+        let expected =
+            "bind\nmain\n\nread\n\nsend\n\nretry\n\nmain bind 3\nmain read 7\nmain retry 1\nmain send 3\n";
+        assert_eq!(ran.text(), expected);
     }
 }
