@@ -19,8 +19,8 @@ use crate::cli::valgrind::{self, CountError};
 pub(crate) struct Arguments {
     /// With its symbols.
     pub(crate) extension: PathBuf,
-    /// Those that run in an init and not in invocations, in both, in invocations and not in an init, and elsewhere; then the
-    /// calls: caller, callee, count. An empty line after each of these but the last.
+    /// Those that run in an init and not in invocations, in both, in invocations and not in an init, and those that each of
+    /// the less usual lives adds; then the calls: caller, callee, count. A line of `--` between.
     pub(crate) into: PathBuf,
 }
 
@@ -42,10 +42,10 @@ struct Life {
 /// Most functions have one of these.
 const USUAL: [Life; 2] = [ORDINARY, Life { setting: Setting::Https, ..ORDINARY }];
 const UNUSUAL: [Life; 4] = [
+    Life { outage: true, ..ORDINARY },
     Life { named: true, ..ORDINARY },
     Life { protocol: Protocol::Grpc, transport: Transport::Grpc, ..ORDINARY },
     Life { setting: Setting::Secrets, ..ORDINARY },
-    Life { outage: true, ..ORDINARY },
 ];
 const ORDINARY: Life = Life {
     setting: Setting::Http,
@@ -72,12 +72,12 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
         complain(&format!("{life:?} …"));
         ran.unusual(live(&arguments.extension, life).await?);
     }
-    if !ran.all.functions.iter().any(|name| name.contains("rotel_core")) {
+    if !ran.in_invocations.iter().any(|name| name.contains("rotel_core")) {
         return Err(BenchError::NoNames { path: arguments.extension.clone() });
     }
     let file = |source| BenchError::File { path: arguments.into.clone(), source };
     std::fs::write(&arguments.into, ran.text()).map_err(file)?;
-    say(&format!("{} functions: {}", ran.all.functions.len(), arguments.into.display()));
+    say(&format!("{} functions: {}", ran.functions(), arguments.into.display()));
     Ok(true)
 }
 
@@ -86,39 +86,56 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
 struct Ran {
     in_inits: BTreeSet<String>,
     in_invocations: BTreeSet<String>,
-    all: Profile,
+    /// What each life adds that is less usual.
+    elsewhere: Vec<BTreeSet<String>>,
+    calls: BTreeMap<(String, String), u64>,
 }
 
 impl Ran {
     /// Takes in an init, and a life that begins with one like it.
     fn usual(&mut self, init: Profile, life: Profile) {
-        let more = |name: &&String| life.called(name) > init.called(name);
+        let more = |name: &&String| !init.functions.contains(*name) || life.called(name) > init.called(name);
         self.in_invocations.extend(life.functions.iter().filter(more).cloned());
-        self.in_inits.extend(init.functions.iter().cloned());
-        self.unusual(init);
-        self.unusual(life);
+        self.in_inits.extend(init.functions);
+        self.count(init.calls);
+        self.count(life.calls);
     }
 
-    fn unusual(&mut self, life: Profile) {
-        self.all.functions.extend(life.functions);
-        for (call, count) in life.calls {
-            *self.all.calls.entry(call).or_default() += count;
+    /// Takes in another life.
+    fn unusual(&mut self, mut life: Profile) {
+        life.functions.retain(|name| !self.has(name));
+        self.elsewhere.push(life.functions);
+        self.count(life.calls);
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let mut known = [&self.in_inits, &self.in_invocations].into_iter().chain(&self.elsewhere);
+        known.any(|names| names.contains(name))
+    }
+
+    fn count(&mut self, calls: BTreeMap<(String, String), u64>) {
+        for (call, count) in calls {
+            *self.calls.entry(call).or_default() += count;
         }
     }
 
+    fn functions(&self) -> usize {
+        let elsewhere: usize = self.elsewhere.iter().map(BTreeSet::len).sum();
+        self.in_inits.union(&self.in_invocations).count() + elsewhere
+    }
+
     fn text(&self) -> String {
-        let part = |in_init: bool, in_invocation: bool| {
-            let names = self.all.functions.iter().filter(|name| {
-                (self.in_inits.contains(*name), self.in_invocations.contains(*name))
-                    == (in_init, in_invocation)
-            });
-            names.map(|name| format!("{name}\n")).collect()
-        };
-        let calls =
-            self.all.calls.iter().map(|((caller, callee), count)| format!("{caller} {callee} {count}\n"));
-        let parts: [String; 5] =
-            [part(true, false), part(true, true), part(false, true), part(false, false), calls.collect()];
-        parts.join("\n")
+        let (inits, invocations) = (&self.in_inits, &self.in_invocations);
+        let line = |name: &String| format!("{name}\n");
+        let mut parts: Vec<String> = vec![
+            inits.difference(invocations).map(line).collect(),
+            inits.intersection(invocations).map(line).collect(),
+            invocations.difference(inits).map(line).collect(),
+        ];
+        parts.extend(self.elsewhere.iter().map(|names| names.iter().map(line).collect()));
+        let calls = self.calls.iter().map(|((caller, callee), count)| format!("{caller} {callee} {count}\n"));
+        parts.push(calls.collect());
+        parts.join("--\n")
     }
 }
 
@@ -289,8 +306,7 @@ mod tests {
         let mut ran = Ran::default();
         ran.usual(life(&[("bind", 1), ("read", 2)]), life(&[("bind", 1), ("read", 5), ("send", 3)]));
         ran.unusual(life(&[("bind", 1), ("retry", 1)]));
-        let expected =
-            "bind\nmain\n\nread\n\nsend\n\nretry\n\nmain bind 3\nmain read 7\nmain retry 1\nmain send 3\n";
+        let expected = "bind\nmain\n--\nread\n--\nsend\n--\nretry\n--\nmain bind 3\nmain read 7\nmain retry 1\nmain send 3\n";
         assert_eq!(ran.text(), expected);
     }
 }
