@@ -9,7 +9,8 @@ import tempfile
 
 import symbols
 
-# The one function by which all the rest is reached.
+# What the standard library's own hook for panics prints them by, and the only way to all the rest in a program that makes no
+# `Backtrace`. The extension has a hook that prints none (`src/edge/logging.rs`).
 _PRINTER = "_RNvXNvMNtNtCs_3std3sys9backtraceNtB5_13BacktraceLock5printNtB2_16DisplayBacktraceNtNtCs_4core3fmt7Display3fmt"
 # Machine code that returns `Ok(())`.
 _AMD64 = bytes.fromhex("31c0 c3")
@@ -41,7 +42,14 @@ def _replace(path, target, symbol, size, linker):
         file.write(code)
         file.flush()
         # Rust's own lies beside its linker, and finds its library where rustc does.
-        binaries = pathlib.Path(linker).parent
-        environment = {**os.environ, "LD_LIBRARY_PATH": str(binaries.parents[2])}
+        objcopy = pathlib.Path(linker).with_name("rust-objcopy")
+        if not objcopy.exists():
+            sys.exit(f"layer/link: {objcopy} is not there; use a Rust from rustup, whose rustc comes with it")
+        libraries = [str(objcopy.parents[3]), os.environ.get("LD_LIBRARY_PATH", "")]
+        environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(filter(None, libraries))}
         options = [f"--update-section=.text.{symbol}={file.name}", f"--remove-section=.rela.text.{symbol}"]
-        subprocess.run([binaries / "rust-objcopy", *options, path, target], env=environment, check=True)
+        if subprocess.run([objcopy, *options, path, target], env=environment).returncode != 0:
+            sys.exit(
+                f"layer/link: {objcopy} cannot replace what prints backtraces; if its symbol has no section of its own any more, "
+                "layer/backtraces.py needs another way"
+            )

@@ -31,21 +31,25 @@ def without_hashes(symbol):
 
 
 def instances(line, defined):
-    """The symbols that a line of the list stands for: those of the sizes given, where there are any.
+    """The symbols that a line of the list stands for: those of its size, if it has one. None, if the program is not so.
 
     >>> defined = {"_ZN3oneE": [("_ZN3one17h00E", 8), ("_ZN3one17h01E", 16)]}
-    >>> instances("_ZN3oneE 16 32", defined)
+    >>> instances("_ZN3oneE 16", defined)
     ['_ZN3one17h01E']
     >>> instances("_ZN3oneE 64", defined)
+    []
+    >>> instances("_ZN3oneE", defined)
     ['_ZN3one17h00E', '_ZN3one17h01E']
+    >>> instances("_ZN5otherE", defined)
+    []
     >>> instances("memcpy", defined)
     ['memcpy']
     """
-    name, *sizes = line.split()
-    of_name = sorted(defined.get(name, []))
-    of_size = [symbol for symbol, size in of_name if str(size) in sizes]
-    # What lies in archives is not Rust's, and has no hash.
-    return of_size or [symbol for symbol, _ in of_name] or [name]
+    name, *size = line.split()
+    if not is_hashed(name):
+        # It may lie in an archive.
+        return [name]
+    return [symbol for symbol, length in sorted(defined.get(name, [])) if not size or size == [str(length)]]
 
 
 def is_of_amd64(path):

@@ -39,8 +39,9 @@ struct Life {
     invocations: usize,
 }
 
-/// Most functions have one of these.
+/// What most Lambda functions give the extension.
 const USUAL: [Life; 2] = [ORDINARY, Life { setting: Setting::Https, ..ORDINARY }];
+/// What some do, those first that are to stand next to the usual.
 const UNUSUAL: [Life; 4] = [
     Life { outage: true, ..ORDINARY },
     Life { named: true, ..ORDINARY },
@@ -63,14 +64,18 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Runs the lives and writes what ran.
 pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
     let mut ran = Ran::default();
+    let mut number = 0;
+    let mut live = async |life| {
+        number += 1;
+        complain(&format!("life {number} of {} …", 2 * USUAL.len() + UNUSUAL.len()));
+        live(&arguments.extension, life).await
+    };
     for life in USUAL {
-        complain(&format!("{life:?} …"));
-        let init = live(&arguments.extension, Life { invocations: 0, ..life }).await?;
-        ran.usual(init, live(&arguments.extension, life).await?);
+        let init = live(Life { invocations: 0, ..life }).await?;
+        ran.usual(&init, live(life).await?);
     }
     for life in UNUSUAL {
-        complain(&format!("{life:?} …"));
-        ran.unusual(live(&arguments.extension, life).await?);
+        ran.unusual(live(life).await?);
     }
     if !ran.in_invocations.iter().any(|name| name.contains("rotel_core")) {
         return Err(BenchError::NoNames { path: arguments.extension.clone() });
@@ -93,18 +98,18 @@ struct Ran {
 
 impl Ran {
     /// Takes in an init, and a life that begins with one like it.
-    fn usual(&mut self, init: Profile, life: Profile) {
-        let more = |name: &&String| !init.functions.contains(*name) || life.called(name) > init.called(name);
-        self.in_invocations.extend(life.functions.iter().filter(more).cloned());
-        self.in_inits.extend(init.functions);
-        self.count(init.calls);
+    fn usual(&mut self, init: &Profile, life: Profile) {
+        // One that runs in inits alone takes as much in both, but for how often something was looked for in vain.
+        let more = |name: &&String| 10 * life.took(name) > 11 * init.took(name);
+        self.in_invocations.extend(life.took.keys().filter(more).cloned());
+        self.in_inits.extend(init.took.keys().cloned());
         self.count(life.calls);
     }
 
     /// Takes in another life.
     fn unusual(&mut self, mut life: Profile) {
-        life.functions.retain(|name| !self.has(name));
-        self.elsewhere.push(life.functions);
+        life.took.retain(|name, _| !self.has(name));
+        self.elsewhere.push(life.took.into_keys().collect());
         self.count(life.calls);
     }
 
@@ -228,39 +233,48 @@ fn variables(life: Life) -> Vec<(&'static str, &'static str)> {
 /// What callgrind has seen.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Profile {
-    functions: BTreeSet<String>,
+    /// The functions, and how many instructions each took, without what it called.
+    took: BTreeMap<String, u64>,
     /// Caller and callee, and how often.
     calls: BTreeMap<(String, String), u64>,
 }
 
 impl Profile {
-    /// Reads what callgrind wrote, where a function is `fn=(7) name`, one that it calls `cfn=(8) name`, and `calls=3 …` says
-    /// how often. A name stands once for each number.
+    /// Reads what callgrind wrote. A function is `fn=(7) name`, and lines of a place and a cost follow; one that it calls is
+    /// `cfn=(8) name`, `calls=3 …` says how often, and the line after that what all of it took. A name stands once for each
+    /// number.
     fn of(text: &str) -> Self {
         let mut profile = Self::default();
         let mut names = HashMap::new();
-        let (mut caller, mut callee) = (None, None);
+        let (mut running, mut called) = (None, None);
+        let mut is_of_call = false;
         for line in text.lines() {
-            let Some((key, value)) = line.split_once('=') else { continue };
-            match key {
-                "fn" => caller = name(value, &mut names),
-                "cfn" => callee = name(value, &mut names),
-                "calls" => {
+            match line.split_once('=') {
+                Some(("fn", value)) => running = name(value, &mut names),
+                Some(("cfn", value)) => called = name(value, &mut names),
+                Some(("calls", value)) => {
+                    is_of_call = true;
                     let count = value.split(' ').next().and_then(|count| count.parse::<u64>().ok());
-                    if let (Some(caller), Some(callee), Some(count)) = (&caller, &callee, count) {
-                        *profile.calls.entry((caller.clone(), callee.clone())).or_default() += count;
+                    if let (Some(running), Some(called), Some(count)) = (&running, &called, count) {
+                        *profile.calls.entry((running.clone(), called.clone())).or_default() += count;
                     }
                 }
-                _ => {}
+                Some(_) => {}
+                None => {
+                    let cost = line.split_once(' ').and_then(|(_, cost)| cost.parse::<u64>().ok());
+                    if let (Some(running), Some(cost), false) = (&running, cost, is_of_call) {
+                        *profile.took.entry(running.clone()).or_default() += cost;
+                    }
+                    is_of_call = false;
+                }
             }
         }
-        profile.functions = names.into_values().flatten().collect();
         profile
     }
 
-    /// How often a function was called.
-    fn called(&self, name: &str) -> u64 {
-        self.calls.iter().filter(|((_, callee), _)| callee == name).map(|(_, count)| count).sum()
+    /// The instructions that a function took.
+    fn took(&self, name: &str) -> u64 {
+        self.took.get(name).copied().unwrap_or_default()
     }
 }
 
@@ -280,33 +294,45 @@ fn name<'a>(text: &'a str, names: &mut HashMap<&'a str, Option<String>>) -> Opti
 mod tests {
     use super::*;
 
-    #[test]
-    fn functions_and_their_calls_are_those_that_have_symbols() {
-        let profile = "version: 1\nfl=(1) ???\nfn=(1) memcpy\n1 2\ncfn=(2) _ZN4core3fmt5write17h0123456789abcdefE\n\
-            calls=3 0\n5 6\nfn=(2)\n3 4\ncfn=(1)\ncalls=1 0\n1 2\nfn=(5) memcpy'2\ncfn=(4) 0x00000000003e4100\n\
-            calls=2 0\n7 8\nfn=(3) (below main)\ncfn=(2)\ncalls=9 0\n7 8\n";
-        let write = "_ZN4core3fmt5write17h0123456789abcdefE";
-        let call = |caller: &str, callee: &str, count| ((caller.to_owned(), callee.to_owned()), count);
-        let expected = Profile {
-            functions: [write, "memcpy"].map(str::to_owned).into(),
-            calls: [call("memcpy", write, 3), call(write, "memcpy", 1)].into(),
+    const WRITE: &str = "_ZN4core3fmt5write17h0123456789abcdefE";
+
+    fn calls(calls: &[(&str, &str, u64)]) -> BTreeMap<(String, String), u64> {
+        let owned = |(caller, callee, count): &(&str, &str, u64)| {
+            (((*caller).to_owned(), (*callee).to_owned()), *count)
         };
-        assert_eq!(Profile::of(profile), expected);
+        calls.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn what_functions_took_and_called_is_that_of_those_that_have_symbols() {
+        let text = "version: 1\nsummary: 99\n\nfl=(1) ???\nfn=(1) memcpy\n1 2\n\
+            cfn=(2) _ZN4core3fmt5write17h0123456789abcdefE\ncalls=3 0\n5 600\n+1 4\n\nfn=(2)\n* 5\ncfn=(1)\ncalls=1 0\n1 2\n\
+            \nfn=(5) memcpy'2\n-3 10\ncfn=(4) 0x00000000003e4100\ncalls=2 0\n7 8\n\nfn=(3) (below main)\n1 1\ncfn=(2)\n\
+            calls=9 0\n7 8\n";
+        let expected = Profile {
+            took: [(WRITE.to_owned(), 5), ("memcpy".to_owned(), 16)].into(),
+            calls: calls(&[("memcpy", WRITE, 3), (WRITE, "memcpy", 1)]),
+        };
+        assert_eq!(Profile::of(text), expected);
     }
 
     #[test]
     fn what_ran_is_told_by_when_it_did() {
-        let life = |calls: &[(&str, u64)]| {
-            let mut text = "fn=(0) main\n".to_owned();
-            for (number, (name, count)) in (1..).zip(calls) {
-                text += &format!("cfn=({number}) {name}\ncalls={count} 0\n");
-            }
-            Profile::of(&text)
+        let life = |took: &[(&str, u64)], called: &[(&str, &str, u64)]| Profile {
+            took: took.iter().map(|(name, cost)| ((*name).to_owned(), *cost)).collect(),
+            calls: calls(called),
         };
         let mut ran = Ran::default();
-        ran.usual(life(&[("bind", 1), ("read", 2)]), life(&[("bind", 1), ("read", 5), ("send", 3)]));
-        ran.unusual(life(&[("bind", 1), ("retry", 1)]));
-        let expected = "bind\nmain\n--\nread\n--\nsend\n--\nretry\n--\nmain bind 3\nmain read 7\nmain retry 1\nmain send 3\n";
+        let init =
+            life(&[("main", 40), ("bind", 30), ("read", 20)], &[("main", "bind", 1), ("main", "read", 2)]);
+        // The loop is called once, and goes on.
+        let whole = life(
+            &[("main", 90), ("bind", 31), ("read", 50), ("send", 9)],
+            &[("main", "bind", 1), ("main", "read", 5), ("read", "send", 3)],
+        );
+        ran.usual(&init, whole);
+        ran.unusual(life(&[("main", 90), ("bind", 30), ("retry", 1)], &[("main", "retry", 1)]));
+        let expected = "bind\n--\nmain\nread\n--\nsend\n--\nretry\n--\nmain bind 1\nmain read 5\nmain retry 1\nread send 3\n";
         assert_eq!(ran.text(), expected);
     }
 }
