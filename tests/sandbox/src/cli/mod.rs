@@ -9,6 +9,7 @@ mod arguments;
 mod bench;
 mod fleet;
 mod gates;
+mod rest;
 mod session;
 mod valgrind;
 

@@ -7,10 +7,8 @@ use std::time::Duration;
 use lambda_sandbox::{Builder, Error, Extension, Sandbox};
 use tokio::process::Command;
 
-/// How long a process under valgrind has used no CPU when it is taken to be at rest.
-const REST: Duration = Duration::from_millis(300);
-/// How often is looked.
-const LOOK: Duration = Duration::from_millis(20);
+use super::rest;
+
 /// The most that is waited for anything. Nothing waits so long where all is well.
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -97,25 +95,13 @@ pub(crate) async fn of_init(
     if let Some((name, _)) = init.extensions.iter().find(|(_, first_next)| first_next.is_none()) {
         return Err(CountError::NoNext { what: name.clone() });
     }
-    until_at_rest(&sandbox).await;
+    rest::until_at_rest(&sandbox).await;
     // One that does not end has told no count.
     let _ = tokio::time::timeout(PATIENCE, sandbox.terminate()).await;
     let log = std::fs::read_to_string(log).map_err(CountError::Log)?;
     Count::Instructions
         .find(&log)
         .ok_or_else(|| CountError::NoCount { what: "the extension".to_owned(), log })
-}
-
-/// Waits until the extension has nothing more to do.
-pub(crate) async fn until_at_rest(sandbox: &Sandbox) {
-    let mut used = sandbox.cpu_time();
-    let mut rested = Duration::ZERO;
-    while rested < REST {
-        tokio::time::sleep(LOOK).await;
-        let now = sandbox.cpu_time();
-        rested = if now == used { rested + LOOK } else { Duration::ZERO };
-        used = now;
-    }
 }
 
 #[cfg(test)]

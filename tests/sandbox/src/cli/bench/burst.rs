@@ -16,14 +16,13 @@ use super::figure::{Unit, millions, milliseconds};
 use super::subject::{Setting, Subject, World};
 use super::table::{Cell, Row};
 use crate::cli::account::complain;
+use crate::cli::rest;
 
 const POSTS: usize = 200;
 const SPANS_OF_POST: usize = 100;
 const SPANS: usize = POSTS * SPANS_OF_POST;
 /// So much memory that the buffer's default has room for all of it.
 const MEMORY_MB: u32 = 1_024;
-/// What is left to the process to give memory back.
-const REST: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_mins(1);
 /// So many invocations may pass until what waited has left.
 const ATTEMPTS: usize = 200;
@@ -129,7 +128,8 @@ async fn made_to_wait(subject: &Subject, posts: &[Bytes]) -> Result<Waited, Benc
             break;
         }
     }
-    tokio::time::sleep(REST).await;
+    // It has given back then what it will.
+    rest::until_at_rest(&sandbox).await;
     let after = millions(sandbox.resident_bytes());
     sandbox.shutdown(ShutdownReason::Spindown).await?;
     if arrived < SPANS {

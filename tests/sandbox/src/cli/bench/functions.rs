@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::BenchError;
 use super::subject::{Setting, Subject, World};
 use crate::cli::account::{complain, say};
+use crate::cli::rest;
 use crate::cli::valgrind::{self, CountError};
 
 /// What to look at, and where to write what is seen.
@@ -165,7 +166,7 @@ async fn live(path: &Path, life: Life) -> Result<Profile, BenchError> {
     }
     if life.invocations == 0 {
         // What is put off past the init is part of it.
-        valgrind::until_at_rest(&sandbox).await;
+        rest::until_at_rest(&sandbox).await;
     }
     // The sample function makes more than one.
     until_arrived(&sandbox, &world, path, life.invocations).await?;
