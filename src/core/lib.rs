@@ -3,27 +3,21 @@
 //! this one.
 
 pub mod attribute;
-pub mod breaker;
-pub mod budget;
-pub mod buffer;
 pub mod cadence;
 pub mod chunk;
 pub mod connection;
 pub mod correlation;
-pub mod health;
+pub mod delivery;
 pub mod lifecycle;
 pub mod logs;
 pub mod otlp;
 pub mod own_telemetry;
-pub mod patience;
 pub mod platform;
 pub mod probe;
 pub mod request;
-pub mod retry;
 pub mod secret;
 pub mod secret_ref;
 pub mod signal;
-pub mod tally;
 pub mod telemetry;
 mod time;
 pub mod trace_context;

@@ -11,9 +11,9 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 
 use crate::attribute::{int, string, text};
+use crate::delivery::tally::{Drops, Flushes, Tally};
 use crate::logs::Severity;
 use crate::signal::{PerSignal, Signal};
-use crate::tally::{Drops, Flushes, Tally};
 
 /// The time that points cover, since the epoch.
 #[derive(Clone, Copy, Debug)]
@@ -206,7 +206,7 @@ mod tests {
     use opentelemetry_proto::tonic::common::v1::any_value::Value;
 
     use super::*;
-    use crate::tally::DropReason;
+    use crate::delivery::tally::DropReason;
 
     const SPAN: Span = Span { from: Duration::from_secs(1), to: Duration::from_secs(2) };
 

@@ -9,11 +9,11 @@ use prost::Message;
 use super::export::Export;
 use super::outlet::Outlet;
 use crate::core::chunk::{Chunk, Origin};
-use crate::core::health::Report;
+use crate::core::delivery::health::Report;
+use crate::core::delivery::tally::{DropReason, Tally};
 use crate::core::own_telemetry::{self, Span, Standing};
 use crate::core::request::{self, Envelope};
 use crate::core::signal::{PerSignal, Signal};
-use crate::core::tally::{DropReason, Tally};
 use crate::edge::clock;
 
 impl<E: Export> Outlet<E> {

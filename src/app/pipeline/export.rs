@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 
-use crate::core::retry::Verdict;
+use crate::core::delivery::verdict::Verdict;
 use crate::core::signal::Signal;
 use crate::edge::exporter::{Exporter, Way};
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::core::breaker::Breaker;
-use crate::core::buffer::Barrier;
+use crate::core::delivery::breaker::Breaker;
+use crate::core::delivery::buffer::Barrier;
 use crate::core::lifecycle::FlushReason;
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::clock;

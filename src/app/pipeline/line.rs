@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
-use crate::core::breaker::{Breaker, Retry};
-use crate::core::buffer::Batch;
+use crate::core::delivery::breaker::{Breaker, Retry};
+use crate::core::delivery::buffer::Batch;
 use crate::core::otlp::Limits;
 
 /// A request that was too large is not cut any further than to so many bytes: no backend takes less, so that its size is

@@ -29,16 +29,16 @@ pub use self::handle::{Control, Handle, Invocation, Refused};
 use self::line::Line;
 pub use self::outlet::Backend;
 use self::outlet::{Common, Ended, Outlet};
-use crate::core::budget::Budget;
-use crate::core::buffer::Buffer;
 use crate::core::cadence::Beside;
 use crate::core::chunk::{Chunk, Origin};
 use crate::core::config::Config;
 use crate::core::correlation::Correlation;
-use crate::core::health::Items;
+use crate::core::delivery::budget::Budget;
+use crate::core::delivery::buffer::Buffer;
+use crate::core::delivery::health::Items;
+use crate::core::delivery::probe_budget::ProbeBudget;
 use crate::core::lifecycle::FlushReason;
 use crate::core::otlp::{self, LastEdit, Limits, Part};
-use crate::core::patience::Patience;
 use crate::core::platform::{self, Adopted};
 use crate::core::resource::ResourceRules;
 use crate::core::signal::{PerSignal, Signal};
@@ -53,7 +53,7 @@ pub struct Pipeline<E> {
     /// By these rules.
     last_edit: LastEdit,
     correlation: Correlation,
-    patience: Patience,
+    probe_budget: ProbeBudget,
     /// Of which signals the log counts what passes, and how much has passed since it last did.
     counted: PerSignal<bool>,
     passed: PerSignal<usize>,
@@ -78,7 +78,7 @@ impl<E: Export> Pipeline<E> {
             rules,
             last_edit: LastEdit::default(),
             correlation: Correlation::new(config.stand_ins),
-            patience: Patience::default(),
+            probe_budget: ProbeBudget::default(),
             counted: config.debug_log,
             passed: PerSignal::default(),
         };
@@ -177,7 +177,7 @@ impl<E: Export> Pipeline<E> {
 
     fn open(&mut self, beside: Beside) {
         let probes = self.lines().filter_map(|line| line.breaker.probe_budget()).max();
-        self.patience.invocation_begins(probes);
+        self.probe_budget.invocation_begins(probes);
         self.outlets.iter_mut().for_each(|outlet| outlet.open(beside));
     }
 
@@ -194,7 +194,7 @@ impl<E: Export> Pipeline<E> {
         let longest = self.lines().filter_map(Line::probe_ends_at).max().unwrap_or(now);
         // Near its deadline the function runs still: what a probe takes there is not added to it.
         reason == FlushReason::NearDeadline
-            || self.patience.suffices_for(longest.saturating_duration_since(now))
+            || self.probe_budget.try_spend(longest.saturating_duration_since(now))
     }
 
     fn ingest(&mut self, chunk: Chunk) {

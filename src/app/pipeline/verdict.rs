@@ -10,10 +10,10 @@ use super::export::Export;
 use super::flush::Again;
 use super::line::InFlight;
 use super::outlet::{Ended, Outlet, Sink};
-use crate::core::breaker::Retry;
-use crate::core::retry::{Failure, Verdict};
+use crate::core::delivery::breaker::Retry;
+use crate::core::delivery::tally::DropReason;
+use crate::core::delivery::verdict::{Failure, Verdict};
 use crate::core::signal::Signal;
-use crate::core::tally::DropReason;
 use crate::edge::clock;
 
 /// An attempt that had less time than this before it was called off says nothing of the endpoint.

@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::{Export, Places, Protocol, Variables};
 use rotel_core::connection::{Cause, ConnectionFailure};
-use rotel_core::retry::Failure;
+use rotel_core::delivery::verdict::Failure;
 use rotel_core::secret_ref;
 use rotel_core::signal::Signal;
 

@@ -13,7 +13,7 @@ use super::exporters::ExporterName;
 use super::proxy::{Proxy, Ways};
 use super::reader::{Read, Reader};
 use super::value::{self, ListenAddress, Text};
-use rotel_core::breaker::Retry;
+use rotel_core::delivery::breaker::Retry;
 use rotel_core::secret::Secret;
 use rotel_core::signal::{PerSignal, Signal};
 

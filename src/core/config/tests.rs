@@ -516,7 +516,7 @@ fn retries_fall_back_to_those_of_every_exporter() {
     let seconds = Duration::from_secs;
     assert_eq!(
         export(&outcome, Signal::Logs).retry,
-        rotel_core::breaker::Retry {
+        rotel_core::delivery::breaker::Retry {
             initial_backoff: seconds(1),
             max_backoff: seconds(3),
             max_elapsed_time: seconds(300)

@@ -11,7 +11,7 @@ use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
 use super::name::NameError;
 use crate::core::connection::{Cause, ConnectionFailure};
-use crate::core::retry::Failure;
+use crate::core::delivery::verdict::Failure;
 
 const NOT_TLS: &str = "no TLS is spoken on this port; write http:// in place of https://";
 const CLOSED: &str = "the connection was closed before an answer";

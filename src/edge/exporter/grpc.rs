@@ -16,7 +16,7 @@ use reqwest::RequestBuilder;
 use tonic::Status;
 
 use super::body::Encoded;
-use crate::core::retry::{Failure, Verdict};
+use crate::core::delivery::verdict::{Failure, Verdict};
 
 pub(super) const CONTENT_TYPE: &str = "application/grpc";
 /// A frame's head: whether it is compressed, and its length in four bytes.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use reqwest::RequestBuilder;
 
 use super::body::Encoded;
-use crate::core::retry::{Failure, Verdict};
+use crate::core::delivery::verdict::{Failure, Verdict};
 
 pub(super) const CONTENT_TYPE: &str = "application/x-protobuf";
 

@@ -24,10 +24,10 @@ use rustls::ClientConfig;
 use tokio::time::timeout;
 use url::Origin;
 
-use crate::core::breaker::Retry;
 use crate::core::config::{Compression, Export, Protocol, Proxy};
 use crate::core::connection::{Cause, ConnectionFailure};
-use crate::core::retry::{Failure, Verdict};
+use crate::core::delivery::breaker::Retry;
+use crate::core::delivery::verdict::{Failure, Verdict};
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::clock;
 use crate::edge::tls::{self, TlsError};

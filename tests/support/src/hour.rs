@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rotel_lambda_extension::core::health::Health;
-use rotel_lambda_extension::core::retry::Verdict;
+use rotel_lambda_extension::core::delivery::health::Health;
+use rotel_lambda_extension::core::delivery::verdict::Verdict;
 use rotel_lambda_extension::core::signal::{PerSignal, Signal};
 
 const INVOCATIONS: u32 = 36_000;

@@ -15,17 +15,17 @@ const AT_FIRST: Duration = Duration::from_millis(100);
 
 /// What was earned and not yet spent.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct ProbeBudget {
     saved: Duration,
 }
 
-impl Default for Patience {
+impl Default for ProbeBudget {
     fn default() -> Self {
         Self { saved: AT_FIRST }
     }
 }
 
-impl Patience {
+impl ProbeBudget {
     /// An invocation begins. `probe` is what the longest probe may take by now, `None` where there are none to be made.
     pub fn invocation_begins(&mut self, probe: Option<Duration>) {
         *self = match probe {
@@ -36,7 +36,7 @@ impl Patience {
     }
 
     /// Says whether the end of an invocation may wait so long. If so, that is spent.
-    pub fn suffices_for(&mut self, wait: Duration) -> bool {
+    pub fn try_spend(&mut self, wait: Duration) -> bool {
         let left = self.saved.checked_sub(wait);
         self.saved = left.unwrap_or(self.saved);
         left.is_some()
@@ -46,7 +46,7 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::breaker::{Breaker, Retry};
+    use crate::delivery::breaker::{Breaker, Retry};
 
     /// What each of the invocations of a function adds that takes `length` and is called every `apart`, while the
     /// endpoint hangs.
@@ -56,7 +56,7 @@ mod tests {
             max_backoff: Duration::from_secs(30),
             max_elapsed_time: Duration::from_mins(5),
         };
-        let (mut breaker, mut patience) = (Breaker::default(), Patience::default());
+        let (mut breaker, mut patience) = (Breaker::default(), ProbeBudget::default());
         breaker.failed(retry, None, Duration::ZERO, 0.5);
         breaker.trip();
         let one = |invocation| {
@@ -66,7 +66,7 @@ mod tests {
                 return Duration::ZERO;
             }
             let wait = breaker.probe_budget().expect("it is open").saturating_sub(length);
-            let waits = patience.suffices_for(wait);
+            let waits = patience.try_spend(wait);
             if waits {
                 breaker.probe_hung();
             }
@@ -103,15 +103,15 @@ mod tests {
 
     #[test]
     fn what_is_not_needed_is_not_hoarded_and_a_new_outage_begins_as_the_first() {
-        let mut patience = Patience::default();
+        let mut patience = ProbeBudget::default();
         let probe = Duration::from_millis(200);
         for _ in 0..100 {
             patience.invocation_begins(Some(probe));
         }
-        assert!(patience.suffices_for(probe));
-        assert!(!patience.suffices_for(Duration::from_millis(1)));
-        assert!(patience.suffices_for(Duration::ZERO), "no wait is always within");
+        assert!(patience.try_spend(probe));
+        assert!(!patience.try_spend(Duration::from_millis(1)));
+        assert!(patience.try_spend(Duration::ZERO), "no wait is always within");
         patience.invocation_begins(None);
-        assert!(patience.suffices_for(AT_FIRST));
+        assert!(patience.try_spend(AT_FIRST));
     }
 }

@@ -8,8 +8,8 @@
 
 use std::collections::VecDeque;
 
-use crate::budget::{Budget, Share};
 use crate::chunk::{Chunk, Origin};
+use crate::delivery::budget::{Budget, Share};
 use crate::otlp::{self, Limits, Part};
 use crate::signal::{PerSignal, Signal};
 use crate::trace_context::TraceContext;

@@ -67,7 +67,7 @@ impl Breaker {
     }
 
     /// What an attempt beside the function may go on for after its start, should the function end and
-    /// [`crate::patience`] allow it; `None` while the breaker is closed, when the flush waits for it as for its
+    /// [`crate::delivery::probe_budget`] allow it; `None` while the breaker is closed, when the flush waits for it as for its
     /// own.
     pub fn probe_budget(&self) -> Option<Duration> {
         self.open.then_some(self.probe_budget)

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::retry::{Failure, Verdict};
+use crate::delivery::verdict::{Failure, Verdict};
 use crate::signal::{PerSignal, Signal};
 
 /// How many lines may follow each other.
