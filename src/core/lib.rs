@@ -8,6 +8,7 @@ pub mod chunk;
 pub mod connection;
 pub mod correlation;
 pub mod delivery;
+pub mod elapsed;
 pub mod lifecycle;
 pub mod logs;
 pub mod otlp;

@@ -2,10 +2,17 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::core::elapsed::Now;
+
 /// The monotonic time, which everything here is timed by. It is the runtime's, which a test can pause.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// A reading of both clocks.
+pub fn reading() -> Now {
+    Now { monotonic: now(), wall: since_epoch() }
 }
 
 /// The wall time in nanoseconds since the epoch, as OTLP stamps records.
