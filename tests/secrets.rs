@@ -1,4 +1,4 @@
-//! Secrets from AWS: few calls, all at once, and what is told when some fail.
+//! Secrets from AWS: few calls, all at once, in rounds; and the faults when some fail.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use lambda_sandbox::aws::{Action, Aws, Behaviour};
 use rotel_lambda_extension::core::config::{Log, Variables};
 use rotel_lambda_extension::core::secret_ref::{Arn, Batch, Service};
 use rotel_lambda_extension::edge::logging;
-use rotel_lambda_extension::edge::secrets::{Resolution, resolve};
+use rotel_lambda_extension::edge::secrets::{Fetcher, Recovery, Resolution, resolve};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
@@ -22,6 +22,7 @@ const BUDGET: Duration = Duration::from_mins(1);
 const SHORT: Duration = Duration::from_secs(5);
 
 const DENIED: &str = "AccessDeniedException";
+const THROTTLED: Behaviour = Behaviour::Refuse { status: 400, code: "ThrottlingException" };
 
 fn secret(region: &str, number: usize) -> String {
     format!("arn:aws:secretsmanager:{region}:123456789012:secret:key-{number:02}-a1B2c3")
@@ -188,10 +189,10 @@ async fn what_fails_is_named_with_its_code_and_the_rest_is_there() {
 }
 
 #[tokio::test]
-async fn calls_that_are_throttled_or_fail_are_made_again() {
-    // The first more often than the SDK tries of its own accord.
+async fn throttled_or_failed_calls_are_repeated() {
+    // The first more often than one round asks.
     for (times, status, code) in
-        [(6, 400, "ThrottlingException"), (1, 500, "InternalServiceError"), (1, 503, "ServiceUnavailable")]
+        [(3, 400, "ThrottlingException"), (1, 500, "InternalServiceError"), (1, 503, "ServiceUnavailable")]
     {
         let aws = Aws::start().await.expect("a stand-in");
         let arns = kept(&aws, 1, secret);
@@ -203,7 +204,18 @@ async fn calls_that_are_throttled_or_fail_are_made_again() {
 }
 
 #[tokio::test]
-async fn what_hangs_ends_with_the_budget_and_costs_the_others_nothing() {
+async fn throttling_service_is_called_six_times_at_most() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let arns = kept(&aws, 10, secret);
+    aws.behave(Action::BatchGetSecretValue, THROTTLED);
+    let resolution = resolve(secrets(&arns), &aws.variables(), SHORT).await;
+    assert_eq!(codes(&resolution), ["ThrottlingException"; 10]);
+    let calls = aws.calls().len();
+    assert!((2..=6).contains(&calls), "{calls}");
+}
+
+#[tokio::test]
+async fn hanging_call_ends_with_the_budget() {
     let aws = Aws::start().await.expect("a stand-in");
     let arns = kept(&aws, 3, secret);
     let hanging = kept(&aws, 2, parameter);
@@ -212,8 +224,8 @@ async fn what_hangs_ends_with_the_budget_and_costs_the_others_nothing() {
     let mut resolution =
         tokio::time::timeout(BUDGET, resolve(batches, &aws.variables(), SHORT)).await.expect("an end");
     insta::assert_snapshot!(told(&resolution), @r"
-    arn:aws:ssm:us-east-1:123456789012:parameter/key-00: Timeout; no answer from AWS; a function in a VPC needs a NAT gateway or an interface endpoint of the service, and a security group that lets it out to port 443
-    arn:aws:ssm:us-east-1:123456789012:parameter/key-01: Timeout; no answer from AWS; a function in a VPC needs a NAT gateway or an interface endpoint of the service, and a security group that lets it out to port 443
+    arn:aws:ssm:us-east-1:123456789012:parameter/key-00: Timeout; no answer yet, the extension tries again during later invocations; if it stays so, a function in a VPC needs a NAT gateway or an interface endpoint of the service, and a security group that lets it out to port 443
+    arn:aws:ssm:us-east-1:123456789012:parameter/key-01: Timeout; no answer yet, the extension tries again during later invocations; if it stays so, a function in a VPC needs a NAT gateway or an interface endpoint of the service, and a security group that lets it out to port 443
     ");
     resolution.faults.clear();
     assert_whole(&resolution, &arns);
@@ -227,6 +239,149 @@ async fn an_attempt_that_hangs_is_given_up_for_another() {
     let resolution = resolve(secrets(&arns), &aws.variables(), BUDGET).await;
     assert_whole(&resolution, &arns);
     assert_eq!(aws.calls().len(), 2);
+}
+
+fn fetcher(aws: &Aws, batches: Vec<Batch>) -> Fetcher {
+    Fetcher::new(aws.variables(), batches)
+}
+
+/// The calls since the last look.
+fn new_calls(aws: &Aws, seen: &mut usize) -> Vec<Vec<String>> {
+    let calls = aws.calls().split_off(*seen);
+    *seen += calls.len();
+    calls.into_iter().map(|call| call.ids).collect()
+}
+
+#[tokio::test]
+async fn throttled_secrets_come_in_a_later_round() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let arns = kept(&aws, 12, secret);
+    // Two batches, each tried twice, and the one call of the second round.
+    aws.behave_next(5, &THROTTLED);
+    let mut fetcher = fetcher(
+        &aws,
+        vec![
+            batch(Service::SecretsManager, "us-east-1", &arns[..10]),
+            batch(Service::SecretsManager, "us-east-1", &arns[10..]),
+        ],
+    );
+    let mut seen = 0;
+    for calls in [4, 1] {
+        let resolution = fetcher.round(BUDGET).await;
+        assert_eq!(codes(&resolution), ["ThrottlingException"; 12]);
+        assert!(resolution.faults.iter().all(|fault| fault.recovery == Recovery::Soon));
+        assert_eq!(new_calls(&aws, &mut seen).len(), calls);
+    }
+    assert_whole(&fetcher.round(BUDGET).await, &arns);
+    assert_eq!(new_calls(&aws, &mut seen).iter().map(Vec::len).collect::<Vec<_>>(), [10, 2]);
+    // What was fetched is kept.
+    assert_whole(&fetcher.round(BUDGET).await, &arns);
+    assert_eq!(new_calls(&aws, &mut seen).len(), 0);
+}
+
+#[tokio::test]
+async fn services_and_regions_have_a_call_each() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let east = [secret("us-east-1", 0), secret("us-east-1", 1)];
+    let west = [secret("eu-west-1", 0), secret("eu-west-1", 1)];
+    let store = [parameter("us-east-1", 0)];
+    for action in [Action::BatchGetSecretValue, Action::GetParameters] {
+        aws.behave(action, THROTTLED);
+    }
+    let batches =
+        [secrets(&east), vec![batch(Service::SecretsManager, "eu-west-1", &west)], parameters(&store)];
+    let mut fetcher = fetcher(&aws, batches.concat());
+    let mut seen = 0;
+    for calls in [6, 3, 3] {
+        fetcher.round(BUDGET).await;
+        assert_eq!(new_calls(&aws, &mut seen).len(), calls);
+    }
+}
+
+#[tokio::test]
+async fn denied_secret_does_not_keep_the_others() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let mut arns = kept(&aws, 4, secret);
+    let denied = arns[1].clone();
+    aws.refuse(&denied, DENIED);
+    aws.behave(Action::BatchGetSecretValue, Behaviour::Refuse { status: 400, code: DENIED });
+    aws.behave(Action::GetSecretValue, THROTTLED);
+    let mut fetcher = fetcher(&aws, secrets(&arns));
+    let mut seen = 0;
+    fetcher.round(BUDGET).await;
+    assert_eq!(new_calls(&aws, &mut seen).len(), 9, "the batch, and each alone twice");
+    aws.behave(Action::GetSecretValue, Behaviour::Answer);
+    let alone = |numbers: &[usize]| numbers.iter().map(|at| vec![arns[*at].clone()]).collect::<Vec<_>>();
+    assert_eq!(codes(&fetcher.round(BUDGET).await), [DENIED, "ThrottlingException", "ThrottlingException"]);
+    assert_eq!(new_calls(&aws, &mut seen), alone(&[0, 1]));
+    assert_eq!(codes(&fetcher.round(BUDGET).await), [DENIED]);
+    assert_eq!(new_calls(&aws, &mut seen), alone(&[2, 3, 1]));
+
+    // Then somebody grants the right.
+    aws.keep(&denied, value(&denied));
+    let resolution = fetcher.round(BUDGET).await;
+    assert_eq!(new_calls(&aws, &mut seen), alone(&[1]));
+    arns.sort();
+    assert_whole(&resolution, &arns);
+}
+
+#[tokio::test]
+async fn right_may_arrive_between_rounds() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let arns = [kept(&aws, 2, secret), kept(&aws, 2, parameter)].concat();
+    let actions = [Action::BatchGetSecretValue, Action::GetSecretValue, Action::GetParameters];
+    for action in actions {
+        aws.behave(action, Behaviour::Refuse { status: 400, code: DENIED });
+    }
+    let mut fetcher = fetcher(&aws, [secrets(&arns[..2]), parameters(&arns[2..])].concat());
+    for _ in 0..2 {
+        let resolution = fetcher.round(BUDGET).await;
+        assert_eq!(codes(&resolution), [DENIED; 4]);
+        assert!(resolution.faults.iter().all(|fault| fault.recovery == Recovery::OnceFixed));
+    }
+    for action in actions {
+        aws.behave(action, Behaviour::Answer);
+    }
+    assert_whole(&fetcher.round(BUDGET).await, &arns);
+}
+
+#[tokio::test]
+async fn forgotten_value_is_fetched_anew() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let arns = kept(&aws, 2, secret);
+    let mut fetcher = fetcher(&aws, secrets(&arns));
+    assert_whole(&fetcher.round(BUDGET).await, &arns);
+    aws.keep(&arns[0], "the new key");
+    assert_whole(&fetcher.round(BUDGET).await, &arns);
+    fetcher.forget();
+    let resolution = fetcher.round(BUDGET).await;
+    assert_eq!(resolution.values.get(&arns[0]).expect("a value").expose(), "the new key");
+    assert_eq!(aws.calls().len(), 2);
+}
+
+#[tokio::test]
+async fn round_after_a_hanging_call_asks_again() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let arns = kept(&aws, 2, secret);
+    aws.behave(Action::BatchGetSecretValue, Behaviour::Hang);
+    let mut fetcher = fetcher(&aws, secrets(&arns));
+    let resolution = fetcher.round(Duration::from_millis(200)).await;
+    assert_eq!(codes(&resolution), ["Timeout"; 2]);
+    aws.behave(Action::BatchGetSecretValue, Behaviour::Answer);
+    assert!(resolution.faults.iter().all(|fault| fault.remedy.starts_with("no answer yet")));
+    assert_whole(&fetcher.round(BUDGET).await, &arns);
+}
+
+#[tokio::test]
+async fn dropped_round_leaves_the_rest_to_the_next() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let arns = [kept(&aws, 2, secret), kept(&aws, 2, parameter)].concat();
+    aws.behave(Action::GetParameters, Behaviour::Hang);
+    let mut fetcher = fetcher(&aws, [secrets(&arns[..2]), parameters(&arns[2..])].concat());
+    let _ = tokio::time::timeout(Duration::from_millis(200), fetcher.round(BUDGET)).await;
+    aws.behave(Action::GetParameters, Behaviour::Answer);
+    let round = tokio::spawn(async move { fetcher.round(BUDGET).await });
+    assert_whole(&round.await.expect("a round"), &arns);
 }
 
 #[tokio::test]
@@ -292,7 +447,7 @@ async fn without_credentials_aws_is_not_asked() {
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; there are no credentials; Lambda sets them, elsewhere set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; AWS_CONTAINER_CREDENTIALS_FULL_URI with AWS_CONTAINER_AUTHORIZATION_TOKEN leads to no credentials; leave both as Lambda sets them
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; AWS_CONTAINER_CREDENTIALS_FULL_URI with AWS_CONTAINER_AUTHORIZATION_TOKEN leads to no credentials; leave both as Lambda sets them
-    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; the endpoint of AWS_CONTAINER_CREDENTIALS_FULL_URI did not answer in time; leave it as Lambda sets it
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; no credentials yet from the endpoint of AWS_CONTAINER_CREDENTIALS_FULL_URI, the extension tries again during later invocations; leave the variable as Lambda sets it
     ");
     assert!(aws.calls().iter().all(|call| call.action == Action::Credentials));
 }

@@ -1,95 +1,185 @@
-//! The backends, and what makes an exporter for each: beside the function's init, once the secrets are there that it hangs
-//! on, and anew after a restore. Tells what is wrong with them each time, but not what was told at the start.
+//! The backends, and what makes an exporter for each: during the function's init, once the secrets are there that it hangs
+//! on, again while some are missing, anew after a restore, and where a backend refused the key. Each problem is logged once.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::OnceCell;
 
 use crate::app::faults::Faults;
-use crate::app::pipeline::{Backend, Setup};
-use crate::app::settings;
+use crate::app::pipeline::{Backend, Made, Setup};
+use crate::app::settings::{Resolved, SECRETS_BUDGET};
 use crate::core::config::{Destination, Export, Exports, Places, Variables};
-use crate::core::secret_ref::SecretRef;
+use crate::core::secret_ref::{self, SecretRef};
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::exporter::Exporter;
+use crate::edge::secrets::Fetcher;
 
-/// The backend of each destination.
-pub(super) fn of(destinations: &[Destination], unresolved: &Arc<Unresolved>) -> Vec<Backend<Exporter>> {
+/// The backend of each destination. `hang_on_secrets` says of each whether its settings hold secret references.
+pub(super) fn of(
+    destinations: &[Destination],
+    hang_on_secrets: &[bool],
+    unresolved: &Arc<Unresolved>,
+) -> Vec<Backend<Exporter>> {
     let is_alone = destinations.len() == 1;
     let backend = |(at, destination): (usize, &Destination)| Backend {
         name: destination.exporter.name().filter(|_| !is_alone).cloned(),
         takes: destination.takes,
-        setup: set_up(at, destination.exports.clone(), Arc::clone(unresolved)),
+        setup: BackendSetup {
+            at,
+            known: match &destination.exports {
+                Exports::Known(exports) => Some((**exports).clone()),
+                Exports::Awaited => None,
+            },
+            has_secret: hang_on_secrets.get(at).copied().unwrap_or(false),
+            last: Arc::default(),
+            unresolved: Arc::clone(unresolved),
+        }
+        .into_setup(),
     };
     destinations.iter().enumerate().map(backend).collect()
 }
 
-/// What is left to fetch once the first `/next` is out.
+/// The settings, and the secrets that they refer to.
 pub(super) struct Unresolved {
     variables: Variables,
     places: Places,
     references: Vec<SecretRef>,
-    faults: Faults,
-    /// What several exporters that are set up at the same time fetch together.
-    now: Mutex<Weak<OnceCell<Vec<Destination>>>>,
+    fetcher: tokio::sync::Mutex<Fetcher>,
+    faults: Mutex<Faults>,
+    /// The result for those that are set up at the same time.
+    round: Mutex<Weak<OnceCell<Round>>>,
+}
+
+/// The result of a round of fetching secrets.
+struct Round {
+    destinations: Vec<Destination>,
+    /// Whether a later round may do better.
+    may_improve: bool,
 }
 
 impl Unresolved {
-    /// Nothing is fetched yet. `places` are those of [`settings::Settings`], `faults` what was told already.
+    /// Nothing is fetched yet. `places` are those of [`crate::app::settings::Settings`]; `faults` are logged already.
     pub(super) fn new(
         variables: Variables,
         places: Places,
         references: Vec<SecretRef>,
         faults: Faults,
     ) -> Self {
-        Self { variables, places, references, faults, now: Mutex::default() }
+        let fetcher = Fetcher::new(variables.clone(), secret_ref::batches(&references));
+        Self {
+            variables,
+            places,
+            references,
+            fetcher: tokio::sync::Mutex::new(fetcher),
+            faults: Mutex::new(faults),
+            round: Mutex::default(),
+        }
     }
 
-    /// The place of what those fetch that are set up at this time. A secret may have changed since the snapshot from which
-    /// the environment was restored, so that the next time has another.
-    fn now(&self) -> Arc<OnceCell<Vec<Destination>>> {
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        now.upgrade().unwrap_or_else(|| {
+    /// The cell of those that are set up at this time.
+    fn shared_round(&self) -> Arc<OnceCell<Round>> {
+        let mut round = self.round.lock().unwrap_or_else(PoisonError::into_inner);
+        round.upgrade().unwrap_or_else(|| {
             let cell = Arc::default();
-            *now = Arc::downgrade(&cell);
+            *round = Arc::downgrade(&cell);
             cell
         })
     }
 
-    /// The destinations with their secrets.
-    async fn resolve(&self) -> Vec<Destination> {
-        let resolved = settings::resolve(&self.variables, &self.places, &self.references).await;
-        resolved.told(&mut self.faults.clone()).destinations
+    /// Fetches what is missing, or everything again.
+    async fn fetch(&self, refresh: bool) -> Round {
+        let resolution = {
+            let mut fetcher = self.fetcher.lock().await;
+            if refresh {
+                fetcher.forget();
+            }
+            fetcher.round(SECRETS_BUDGET).await
+        };
+        // With all secrets there, what does not do is the value of one, which may be changed.
+        let may_improve = resolution.faults.is_empty() || resolution.may_improve();
+        let resolved = Resolved::new(&self.variables, &self.places, &self.references, resolution);
+        let config = resolved.told(&mut self.faults());
+        Round { destinations: config.destinations, may_improve }
+    }
+
+    fn faults(&self) -> std::sync::MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What makes the exporter of the destination at this place, beside the function's init, once the secrets are there that it
-/// hangs on; `None` where no signal has a way to the backend.
-fn set_up(at: usize, exports: Exports, unresolved: Arc<Unresolved>) -> Option<Setup<Exporter>> {
-    let has_way =
-        |exports: &PerSignal<Option<Export>>| Signal::ALL.iter().any(|signal| exports.of(*signal).is_some());
-    if let Exports::Known(exports) = &exports
-        && !has_way(exports)
-    {
-        return None;
+/// Makes the exporter of one destination.
+#[derive(Clone)]
+struct BackendSetup {
+    /// Its place among the destinations.
+    at: usize,
+    /// What is known without another call for secrets.
+    known: Option<PerSignal<Option<Export>>>,
+    has_secret: bool,
+    last: Arc<Mutex<Option<Outcome>>>,
+    unresolved: Arc<Unresolved>,
+}
+
+/// The settings that the last exporter was made of, and whether what they lack may still come.
+#[derive(PartialEq)]
+struct Outcome {
+    exports: PerSignal<Option<Export>>,
+    is_pending: bool,
+}
+
+impl BackendSetup {
+    /// `None` where no signal has a way to the backend, and none will have.
+    fn into_setup(self) -> Option<Setup<Exporter>> {
+        let leads_nowhere = self.known.as_ref().is_some_and(|known| ways(known) == 0);
+        if leads_nowhere && !self.has_secret {
+            return None;
+        }
+        Some(Box::new(move |refresh| {
+            let setup = self.clone();
+            // Here and not in the future, so that all that are set up now have the same.
+            let round = self.unresolved.shared_round();
+            Box::pin(async move { setup.make(refresh, &round).await })
+        }))
     }
-    let mut known = Some(exports);
-    Some(Box::new(move || {
-        let unresolved = Arc::clone(&unresolved);
-        let known = if unresolved.references.is_empty() { known.clone() } else { known.take() };
-        // Here and not in the future, so that all that are set up now have the same.
-        let now = unresolved.now();
-        Box::pin(async move {
-            let exports = match known {
-                Some(Exports::Known(exports)) => exports,
-                _ => match now.get_or_init(|| unresolved.resolve()).await.get(at)?.exports.clone() {
-                    Exports::Known(exports) if has_way(&exports) => exports,
-                    Exports::Known(_) | Exports::Awaited => return None,
-                },
+
+    async fn make(self, refresh: bool, round: &OnceCell<Round>) -> Made<Exporter> {
+        let has_secret = self.has_secret;
+        let is_first = self.last().is_none();
+        let known = self.known.clone().filter(|known| !has_secret || is_first && !refresh && ways(known) > 0);
+        let outcome = if let Some(exports) = known {
+            Outcome { exports, is_pending: false }
+        } else {
+            // Where all secrets are there, and one does not do, only another value can.
+            let refresh = refresh || self.last().as_ref().is_some_and(|last| last.is_pending);
+            let round = round.get_or_init(|| self.unresolved.fetch(refresh)).await;
+            let destination = round.destinations.get(self.at);
+            let exports = match destination.map(|destination| &destination.exports) {
+                Some(Exports::Known(exports)) => (**exports).clone(),
+                Some(Exports::Awaited) | None => PerSignal::default(),
             };
-            let (exporter, unusable) = Exporter::new(&exports);
-            unresolved.faults.clone().tell(unusable);
-            Signal::ALL.iter().any(|signal| exporter.way(*signal).is_some()).then_some(exporter)
-        })
-    }))
+            Outcome { exports, is_pending: round.may_improve }
+        };
+        let is_news = match &*self.last() {
+            // A secret that cannot be fetched again is no reason to give up the one that is there.
+            Some(last) => ways(&outcome.exports) >= ways(&last.exports) && outcome != *last,
+            None => true,
+        };
+        let made = |exporter| Made { exporter, has_secret, is_pending: outcome.is_pending };
+        if !is_news {
+            return made(None);
+        }
+        let (exporter, unusable) = Exporter::new(&outcome.exports);
+        self.unresolved.faults().tell(unusable);
+        let made = made(Some(exporter));
+        *self.last() = Some(outcome);
+        made
+    }
+
+    fn last(&self) -> std::sync::MutexGuard<'_, Option<Outcome>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many signals have a way to the backend.
+fn ways(exports: &PerSignal<Option<Export>>) -> usize {
+    Signal::ALL.iter().filter(|signal| exports.of(**signal).is_some()).count()
 }

@@ -176,7 +176,7 @@ impl<W: Write> Account<'_, W> {
         if extent == Extent::Offline {
             return Ok(());
         }
-        let usable = |signal| exports.of(signal).clone().filter(|_| exporter.way(signal).is_some());
+        let usable = |signal| exports.of(signal).clone().filter(|_| exporter.route(signal).is_some());
         let usable = PerSignal::from_fn(usable);
         let verdicts = send(&exporter, given.service_name).await;
         let of_exporter = name.name().map_or_else(String::new, |name| format!(" of exporter {name}"));

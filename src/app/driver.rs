@@ -17,6 +17,7 @@ use crate::core::lifecycle::{Action, Event, FlushReason, Lifecycle, Task};
 use crate::core::platform::ShutdownReason;
 use crate::edge::clock;
 use crate::edge::extensions_api::{ApiError, ExtensionsApi, NextEvent};
+use crate::edge::signals::Termination;
 
 /// Platform: no function may run longer.
 const FUNCTION_TIMEOUT_MOST: Duration = Duration::from_mins(15);
@@ -42,6 +43,7 @@ pub struct Driver {
     /// What each task was given at the last INVOKE, to drop in its turn.
     pulses: Vec<(Task, oneshot::Receiver<()>)>,
     tasks: Tasks,
+    termination: Termination,
     /// Whether the failure of `/next` was told.
     told_next_failed: bool,
     shutdown_reason: ShutdownReason,
@@ -86,6 +88,7 @@ impl Driver {
             cadence: Cadence::new(home.strategy),
             pulses: Vec::new(),
             tasks,
+            termination: Termination::default(),
             told_next_failed: false,
             shutdown_reason: ShutdownReason::Spindown,
         }
@@ -117,6 +120,10 @@ impl Driver {
                 self.next = None;
                 self.api = Some(api);
                 Some(self.next_event(answer))
+            }
+            // SIGTERM flushes as SHUTDOWN does. Below `/next`, so that the first poll sends that before it installs a handler.
+            () = self.termination.received() => {
+                Some(Event::Shutdown { deadline: clock::instant_of(None, SHUTDOWN_MOST) })
             }
             // A flush that ended in time was not called off.
             _ = pending_or(self.flush_done.as_mut()), if self.flush_done.is_some() => {

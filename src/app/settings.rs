@@ -14,10 +14,10 @@ use crate::core::config::collector_yaml::{self, CollectorYaml};
 use crate::core::config::env_file::{self, EnvFile, Unreadable};
 use crate::core::config::{self, Config, Fault, Outcome, Places, Variables};
 use crate::core::secret_ref::{self, SecretRef, Secrets};
-use crate::edge::secrets::{self, SecretFault};
+use crate::edge::secrets::{self, Resolution, SecretFault};
 
-/// Secrets that have not come by then are given up, and with them what hangs on them.
-const SECRETS_BUDGET: Duration = Duration::from_secs(5);
+/// The time for secrets that are needed at once.
+pub(super) const SECRETS_BUDGET: Duration = Duration::from_secs(5);
 
 /// Everything that people have set, as far as it is known without the secrets.
 #[derive(Debug)]
@@ -147,6 +147,22 @@ pub struct Resolved {
 }
 
 impl Resolved {
+    /// Reads the variables anew with what was fetched. `places` are those of [`Settings`].
+    pub fn new(
+        variables: &Variables,
+        places: &Places,
+        references: &[SecretRef],
+        resolution: Resolution,
+    ) -> Self {
+        let mut fetched = Secrets::new();
+        // Not collected, for which they would be sorted first.
+        fetched.extend(references.iter().filter_map(|reference| {
+            Some((reference.arn.clone(), resolution.values.get(&reference.arn.text)?.clone()))
+        }));
+        let outcome = config::read_placed(variables, places, Some(&fetched));
+        Self { outcome, faults: resolution.faults }
+    }
+
     /// What the variables mean, once what is wrong with them and the secrets was told.
     pub(super) fn told(self, faults: &mut Faults) -> Config {
         faults.tell(&self.faults);
@@ -155,14 +171,8 @@ impl Resolved {
     }
 }
 
-/// Fetches the secrets and reads the variables anew with them. `places` are those of [`Settings`].
+/// Fetches the secrets in as many rounds as the budget has room for, and reads the variables anew with them.
 pub async fn resolve(variables: &Variables, places: &Places, references: &[SecretRef]) -> Resolved {
     let resolution = secrets::resolve(secret_ref::batches(references), variables, SECRETS_BUDGET).await;
-    let mut fetched = Secrets::new();
-    // Not collected, for which they would be sorted first.
-    fetched.extend(references.iter().filter_map(|reference| {
-        Some((reference.arn.clone(), resolution.values.get(&reference.arn.text)?.clone()))
-    }));
-    let outcome = config::read_placed(variables, places, Some(&fetched));
-    Resolved { outcome, faults: resolution.faults }
+    Resolved::new(variables, places, references, resolution)
 }

@@ -95,6 +95,8 @@ async fn start(
         if config.function.managed_instances { &["SHUTDOWN"] } else { &["INVOKE", "SHUTDOWN"] };
     let registration = api.register(name, events).await?;
 
+    let hang_on_secrets: Vec<_> =
+        config.destinations.iter().map(|destination| destination.exports == Exports::Awaited).collect();
     // Secrets are fetched beside the init. Before its end only where nobody waits for that, where a fault is to fail it,
     // and where every record made meanwhile would lack them.
     let fails = config.on_init_error == OnInitError::Fail;
@@ -119,7 +121,7 @@ async fn start(
     let rules = ResourceRules::new(config, &registration);
     let mut tasks = Tasks::new(sabotage);
     let unresolved = Unresolved::new(variables, places, references, faults);
-    let backends = backends::of(&config.destinations, &Arc::new(unresolved));
+    let backends = backends::of(&config.destinations, &hang_on_secrets, &Arc::new(unresolved));
     let (pipeline, to_pipeline) = Pipeline::new(config, rules.clone(), backends);
     tasks.spawn(Task::Pipeline, pipeline.run());
     let (to_driver, runtime_done) = mpsc::channel(RUNTIME_DONE_LIMIT);

@@ -7,5 +7,6 @@ pub mod http;
 pub mod logging;
 pub mod receiver;
 pub mod secrets;
+pub mod signals;
 pub mod telemetry_listener;
 pub mod tls;

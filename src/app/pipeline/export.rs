@@ -1,15 +1,17 @@
-//! What the pipeline sends with.
+//! The exporters that the senders' requests are made with.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::core::delivery::sender::{Route, RouteState, SetUp};
 use crate::core::delivery::verdict::Verdict;
-use crate::core::signal::Signal;
-use crate::edge::exporter::{Exporter, Way};
+use crate::core::signal::{PerSignal, Signal};
+use crate::edge::exporter::Exporter;
 
-/// What attempts are made with.
+/// Makes requests to one backend.
 pub trait Export: Clone + Send + 'static {
     /// Sends the chunks as one request.
     fn attempt(&self, signal: Signal, chunks: Vec<Bytes>) -> impl Future<Output = Verdict> + Send;
@@ -18,8 +20,8 @@ pub trait Export: Clone + Send + 'static {
     /// The same without its connections.
     #[must_use]
     fn afresh(&self) -> Self;
-    /// The signal's way to the backend. Without one it is received and dropped.
-    fn way(&self, signal: Signal) -> Option<Way>;
+    /// The signal's way to the backend, if it has one.
+    fn route(&self, signal: Signal) -> Option<Route>;
 }
 
 impl Export for Exporter {
@@ -35,14 +37,49 @@ impl Export for Exporter {
         Self::afresh(self)
     }
 
-    fn way(&self, signal: Signal) -> Option<Way> {
-        Self::way(self, signal)
+    fn route(&self, signal: Signal) -> Option<Route> {
+        Self::route(self, signal)
     }
 }
 
-/// What makes the exporter once the first `/next` is out, and again after the environment was restored from a snapshot;
-/// `None` receives and drops.
-pub type Setup<E> = Box<dyn FnMut() -> SettingUp<E> + Send>;
+/// A backend, and how its exporter is made.
+pub struct Backend<E> {
+    /// The user's name for it, where there are several.
+    pub name: Option<Arc<str>>,
+    /// The signals that it is to get.
+    pub takes: PerSignal<bool>,
+    /// Without it telemetry is received and dropped.
+    pub setup: Option<Setup<E>>,
+}
+
+/// Makes the exporter: once the first `/next` is out, again where that failed, after a restore from a snapshot, and where
+/// the backend refused the key; then secrets are to be fetched again that are known.
+pub type Setup<E> = Box<dyn FnMut(bool) -> SettingUp<E> + Send>;
 
 /// An exporter in the making.
-pub type SettingUp<E> = Pin<Box<dyn Future<Output = Option<E>> + Send>>;
+pub type SettingUp<E> = Pin<Box<dyn Future<Output = Made<E>> + Send>>;
+
+/// The result of a setup.
+#[derive(Clone, Debug)]
+pub struct Made<E> {
+    /// The exporter; `None` where it is the same as before, or there is none yet.
+    pub exporter: Option<E>,
+    /// Whether its settings hold secret references.
+    pub has_secret: bool,
+    /// Whether a signal that it leads nowhere may still get a way.
+    pub is_pending: bool,
+}
+
+impl<E: Export> Made<E> {
+    /// What the sender is to know of it.
+    pub(super) fn set_up(&self) -> SetUp {
+        let state = |exporter: &E, signal| match exporter.route(signal) {
+            Some(route) => RouteState::Route(route),
+            None if self.is_pending => RouteState::Pending,
+            None => RouteState::Nowhere,
+        };
+        let routes = self.exporter.as_ref();
+        let routes = routes.map(|exporter| PerSignal::from_fn(|signal| state(exporter, signal)));
+        SetUp { routes, has_secret: self.has_secret }
+    }
+}

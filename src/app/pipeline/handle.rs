@@ -1,6 +1,7 @@
 //! The way into the pipeline.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -20,9 +21,8 @@ pub(super) const CONTROL_RESERVE: usize = 16;
 #[derive(Debug)]
 pub(super) enum Message {
     Ingest(Chunk, Place),
-    /// By the intake.
-    Told(Control, Place),
-    /// By the driver.
+    FromIntake(Control, Place),
+    /// From the driver.
     Control(Control),
 }
 
@@ -89,6 +89,7 @@ pub struct Handle {
     /// For all that is not the driver's. It is counted beside the queue, because whoever waits for several places of a
     /// queue holds those that become free meanwhile, and so the driver's.
     room: Arc<Semaphore>,
+    wants_flush: Arc<AtomicBool>,
 }
 
 /// Why telemetry is not taken.
@@ -101,9 +102,15 @@ pub enum Refused {
 }
 
 impl Handle {
-    pub(super) fn new() -> (Self, mpsc::Receiver<Message>) {
+    pub(super) fn new(wants_flush: Arc<AtomicBool>) -> (Self, mpsc::Receiver<Message>) {
         let (messages, receiver) = mpsc::channel(QUEUE_LIMIT);
-        (Self { messages, room: Arc::new(Semaphore::new(QUEUE_LIMIT - CONTROL_RESERVE)) }, receiver)
+        let room = Arc::new(Semaphore::new(QUEUE_LIMIT - CONTROL_RESERVE));
+        (Self { messages, room, wants_flush }, receiver)
+    }
+
+    /// Whether the next invocation is to flush at its end, whatever the strategy.
+    pub fn wants_flush(&self) -> bool {
+        self.wants_flush.load(Ordering::Relaxed)
     }
 
     /// Enqueues telemetry, if there is room.
@@ -126,7 +133,7 @@ impl Handle {
     pub async fn tell(&self, message: Control) {
         if let Ok(place) = self.place().await {
             // With a pipeline that is gone there is nobody to tell.
-            let _ = self.enqueue(Message::Told(message, place));
+            let _ = self.enqueue(Message::FromIntake(message, place));
         }
     }
 

@@ -1,45 +1,41 @@
-//! What telemetry passes through between those who take it and those who send it.
+//! The task that telemetry passes through between those who take it and those who send it.
 //!
 //! One queue is the flush barrier: chunks and flushes come through the same channel, so that a flush covers everything
-//! that was enqueued before it. Each backend has an outlet of its own, and a flush is over when it is over for all of
-//! them; a chunk that goes to several is held once, and where the memory that all share runs out, the one that holds most
-//! lets go of its oldest. Log records name the span of their invocation when they leave: it passes by here, and until the
-//! end of the invocation they wait. When a flush is called off is left to `app::driver`, which has the deadlines; when
-//! what waits is released, to [`crate::core::cadence`].
+//! that was enqueued before it. The senders decide ([`crate::core::delivery`]), and here their actions are carried out.
+//! Log records name the span of their invocation when they leave: it passes by here, and until the end of the invocation
+//! they wait. When a flush is cancelled is left to `app::driver`, which has the deadlines; when what waits is released, to
+//! [`crate::core::cadence`].
 
-mod account;
 mod export;
-mod flush;
 mod handle;
-mod line;
-mod outlet;
+mod requests;
 #[cfg(test)]
 mod tests;
-mod verdict;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
-use tokio::sync::mpsc;
-use tokio::task::{Id, JoinError};
+use tokio::sync::{mpsc, oneshot};
 
-pub use self::export::{Export, SettingUp, Setup};
+pub use self::export::{Backend, Export, Made, SettingUp, Setup};
 use self::handle::Message;
 pub use self::handle::{Control, Handle, Invocation, Refused};
-use self::line::Line;
-pub use self::outlet::Backend;
-use self::outlet::{Common, Ended, Outlet};
+use self::requests::Requests;
 use crate::core::cadence::Beside;
 use crate::core::chunk::{Chunk, Origin};
-use crate::core::config::Config;
+use crate::core::config::{BATCH_MAX_BYTES, Config};
 use crate::core::correlation::Correlation;
 use crate::core::delivery::budget::Budget;
-use crate::core::delivery::buffer::Buffer;
-use crate::core::delivery::health::Items;
-use crate::core::delivery::probe_budget::ProbeBudget;
+use crate::core::delivery::health::{Items, Report};
+use crate::core::delivery::sender::{Action, Context, Event, Own, Settings};
+use crate::core::delivery::senders::{Actions, Senders};
 use crate::core::lifecycle::FlushReason;
 use crate::core::otlp::{self, LastEdit, Limits, Part};
+use crate::core::own_telemetry;
 use crate::core::platform::{self, Adopted};
+use crate::core::request::{self, Envelope};
 use crate::core::resource::ResourceRules;
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::clock;
@@ -47,38 +43,45 @@ use crate::edge::clock;
 /// The pipeline's own state. [`Pipeline::run`] is its task.
 pub struct Pipeline<E> {
     messages: mpsc::Receiver<Message>,
-    outlets: Vec<Outlet<E>>,
-    budget: Budget,
+    senders: Senders,
+    /// Of each sender.
+    requests: Vec<Requests<E>>,
+    flush: Option<Flush>,
+    wants_flush: Arc<AtomicBool>,
+    reports_itself: bool,
     rules: ResourceRules,
     /// By these rules.
     last_edit: LastEdit,
     correlation: Correlation,
-    probe_budget: ProbeBudget,
     /// Of which signals the log counts what passes, and how much has passed since it last did.
     counted: PerSignal<bool>,
     passed: PerSignal<usize>,
 }
 
+/// A flush that is going on.
+struct Flush {
+    /// So many senders have not finished it.
+    pending: usize,
+    done: oneshot::Sender<()>,
+}
+
 impl<E: Export> Pipeline<E> {
     /// A pipeline and the way into it.
     pub fn new(config: &Config, rules: ResourceRules, backends: Vec<Backend<E>>) -> (Self, Handle) {
-        let (handle, messages) = Handle::new();
+        let wants_flush = Arc::new(AtomicBool::new(false));
+        let (handle, messages) = Handle::new(Arc::clone(&wants_flush));
         let budget = Budget::new(config.buffer_max_bytes, backends.len());
-        let common = Common {
-            rules: &rules,
-            budget: &budget,
-            batch_max_items: &config.batch_max_items,
-            tells_of_itself: config.internal_telemetry,
-        };
-        let outlets = backends.into_iter().map(|backend| Outlet::new(backend, &common));
+        let settings = backends.iter().map(|backend| settings(backend, config, &budget)).collect();
         let pipeline = Self {
             messages,
-            outlets: outlets.collect(),
-            budget,
+            senders: Senders::new(settings, budget, clock::reading()),
+            requests: backends.into_iter().map(|backend| Requests::new(backend.setup)).collect(),
+            flush: None,
+            wants_flush,
+            reports_itself: config.internal_telemetry,
             rules,
             last_edit: LastEdit::default(),
             correlation: Correlation::new(config.stand_ins),
-            probe_budget: ProbeBudget::default(),
             counted: config.debug_log,
             passed: PerSignal::default(),
         };
@@ -88,82 +91,163 @@ impl<E: Export> Pipeline<E> {
     /// Runs until every handle is gone.
     pub async fn run(mut self) {
         loop {
-            let wake_at = self.outlets.iter().filter_map(Outlet::wake_at).min();
+            let timeout = self.senders.timeout();
             tokio::select! {
                 biased;
                 // Answers first: they free bytes, and a flush may be waiting for them.
-                (outlet, ended) = ended(&mut self.outlets) => {
-                    if let Some(outlet) = self.outlets.get_mut(outlet) {
-                        outlet.settle(ended);
-                    }
-                }
+                (sender, event) = ended(&mut self.requests) => self.on(sender, event),
                 message = self.messages.recv() => match message {
                     Some(Message::Ingest(chunk, place)) => {
                         drop(place);
                         self.ingest(chunk);
                     }
-                    Some(Message::Told(control, place)) => {
+                    Some(Message::FromIntake(control, place)) => {
                         drop(place);
                         self.obey(control);
                     }
                     Some(Message::Control(control)) => self.obey(control),
                     None => return,
                 },
-                () = clock::until(wake_at) => self.outlets.iter_mut().for_each(Outlet::wake),
+                () = clock::until(timeout) => self.on_all(|| Event::Tick),
             }
-            self.name_the_forgotten();
-            for outlet in &mut self.outlets {
-                outlet.dispatch(&self.correlation);
-                outlet.finish_flush();
-            }
+            self.stamp_forgotten();
+            self.wants_flush.store(self.senders.wants_flush(), Ordering::Relaxed);
         }
     }
 
     fn obey(&mut self, control: Control) {
-        let outlets = self.outlets.iter_mut();
         match control {
-            Control::Prepare => outlets.for_each(Outlet::prepare),
+            Control::Prepare => self.on_all(|| Event::Start),
             Control::Invocation(Invocation { request_id, xray, invoked }) => match invoked {
                 Some(invoked) => self.correlation.invoked(&request_id, xray, invoked),
                 None => self.correlation.started(&request_id, xray),
             },
             Control::CutOff(request_id) => self.correlation.cut_off(&request_id),
             Control::Over { at } => self.correlation.ended(at),
-            Control::Open(beside) => self.open(beside),
-            Control::Close => outlets.for_each(Outlet::close),
-            Control::StayOpen(beside) => outlets.for_each(|outlet| outlet.stay_open(beside)),
-            Control::Flush { reason, deadline, done } => {
-                self.count_what_passed();
-                let waits = self.waits_for_probes(reason);
-                let done = Arc::new(done);
-                for outlet in &mut self.outlets {
-                    if reason == FlushReason::Shutdown {
-                        outlet.tell_of_itself();
-                    } else {
-                        outlet.limit_probes(waits);
-                    }
-                    outlet.start_flush(reason, deadline, Arc::clone(&done));
-                }
+            Control::Open(during) => self.begin_invocation(during, true),
+            Control::Close => {
+                self.take_answers();
+                self.on_all(|| Event::InvocationEnds);
             }
-            Control::Cancel => outlets.for_each(|outlet| {
-                outlet.judge_the_unanswered();
-                outlet.call_off();
-            }),
+            Control::StayOpen(during) => self.on_all(|| Event::Unattended(during)),
+            Control::Flush { reason, deadline, done } => self.start_flush(reason, deadline, done),
+            Control::Cancel => {
+                self.take_answers();
+                self.flush = None;
+                self.on_all(|| Event::CancelFlush);
+            }
             Control::Restored => {
                 // All environments of the snapshot would draw the same numbers.
                 fastrand::seed(clock::epoch_nanos());
-                outlets.for_each(Outlet::restored);
+                self.on_all(|| Event::Restored);
             }
             Control::End(done) => {
-                outlets.for_each(Outlet::end);
+                self.take_answers();
+                self.on_all(|| Event::Ends);
                 let _ = done.send(());
             }
             Control::Instance(instance_id) => {
                 self.rules.learn_instance(&instance_id);
                 self.last_edit = LastEdit::default();
-                outlets.for_each(|outlet| outlet.rules.learn_instance(&instance_id));
             }
             Control::Pulse(pulse) => drop(pulse),
+        }
+    }
+
+    fn begin_invocation(&mut self, during: Beside, held: bool) {
+        self.take_answers();
+        self.report_itself(false);
+        let actions = self.senders.begin_invocation(during, held, &context(&self.correlation));
+        self.carry_out(actions);
+    }
+
+    /// Before the event that is to cover it.
+    fn report_itself(&mut self, last: bool) {
+        if self.reports_itself {
+            self.on_all(|| Event::ReportItself { last });
+        }
+    }
+
+    fn start_flush(&mut self, reason: FlushReason, deadline: std::time::Instant, done: oneshot::Sender<()>) {
+        self.count_what_passed();
+        if reason == FlushReason::Shutdown {
+            self.report_itself(true);
+        }
+        self.flush = Some(Flush { pending: self.requests.len(), done });
+        let actions = self.senders.start_flush(reason, deadline, &context(&self.correlation));
+        self.carry_out(actions);
+        self.finish_flush();
+    }
+
+    /// Hands an event to one sender.
+    fn on(&mut self, sender: usize, event: Event) {
+        let actions = self.senders.on(sender, event, &context(&self.correlation));
+        self.carry_out(actions);
+        self.finish_flush();
+    }
+
+    /// Hands an event to every sender.
+    fn on_all(&mut self, event: impl Fn() -> Event) {
+        let actions = self.senders.on_all(event, &context(&self.correlation));
+        self.carry_out(actions);
+        self.finish_flush();
+    }
+
+    /// Takes the answers that have come by now: what has got through in this very moment must not be sent again.
+    fn take_answers(&mut self) {
+        for sender in 0..self.requests.len() {
+            while let Some(event) = self.requests.get_mut(sender).and_then(Requests::try_ended) {
+                self.on(sender, event);
+            }
+        }
+    }
+
+    /// Carries actions out, and those that come of them.
+    fn carry_out(&mut self, actions: Actions) {
+        let mut actions = VecDeque::from(actions);
+        while let Some((sender, action)) = actions.pop_front() {
+            let Some(requests) = self.requests.get_mut(sender) else { continue };
+            match action {
+                Action::Setup { refresh } => requests.set_up(refresh),
+                Action::AbortSetup => requests.abort_setup(),
+                Action::Send { request, signal, chunks, fresh } => {
+                    requests.send(request, signal, chunks, fresh);
+                }
+                Action::Warm { request, fresh } => requests.warm(request, fresh),
+                Action::Abort(request) => requests.abort(request),
+                Action::FlushDone => {
+                    if let Some(flush) = &mut self.flush {
+                        flush.pending = flush.pending.saturating_sub(1);
+                    }
+                }
+                Action::Enqueue(own) => {
+                    let takes = |signal| self.senders.get(sender).is_some_and(|sender| sender.takes(signal));
+                    let chunk = chunk_of(own, &self.rules).filter(|chunk| takes(chunk.signal));
+                    if let Some(chunk) = chunk {
+                        let event = Event::Enqueued(chunk, None);
+                        actions.extend(self.senders.on(sender, event, &context(&self.correlation)));
+                    }
+                }
+                Action::Log(report) => self.log(sender, &report),
+            }
+        }
+    }
+
+    /// Answers a flush that is over for all senders.
+    fn finish_flush(&mut self) {
+        if let Some(Flush { done, .. }) = self.flush.take_if(|flush| flush.pending == 0) {
+            // The driver may have stopped waiting.
+            let _ = done.send(());
+        }
+    }
+
+    fn log(&self, sender: usize, report: &Report) {
+        let name = self.senders.get(sender).and_then(|sender| sender.name());
+        let name = name.map_or_else(String::new, |name| format!("exporter {name}: "));
+        if matches!(report, Report::Recovered { .. }) {
+            tracing::info!("{name}{report}");
+        } else {
+            tracing::warn!("{name}{report}");
         }
     }
 
@@ -171,30 +255,8 @@ impl<E: Export> Pipeline<E> {
     fn count_what_passed(&mut self) {
         let passed = std::mem::take(&mut self.passed);
         if passed != PerSignal::default() {
-            tracing::info!("since the last flush there came {}", Items(&passed));
+            tracing::info!("received since the last flush: {}", Items(&passed));
         }
-    }
-
-    fn open(&mut self, beside: Beside) {
-        let probes = self.lines().filter_map(|line| line.breaker.probe_budget()).max();
-        self.probe_budget.invocation_begins(probes);
-        self.outlets.iter_mut().for_each(|outlet| outlet.open(beside));
-    }
-
-    fn lines(&self) -> impl Iterator<Item = &Line> {
-        self.outlets.iter().flat_map(|outlet| Signal::ALL.map(|signal| outlet.lines.of(signal)))
-    }
-
-    /// Whether the end of an invocation waits for the probes that are under way.
-    fn waits_for_probes(&mut self, reason: FlushReason) -> bool {
-        if reason == FlushReason::Shutdown {
-            return false;
-        }
-        let now = clock::now();
-        let longest = self.lines().filter_map(Line::probe_ends_at).max().unwrap_or(now);
-        // Near its deadline the function runs still: what a probe takes there is not added to it.
-        reason == FlushReason::NearDeadline
-            || self.probe_budget.try_spend(longest.saturating_duration_since(now))
     }
 
     fn ingest(&mut self, chunk: Chunk) {
@@ -214,7 +276,7 @@ impl<E: Export> Pipeline<E> {
         if *self.counted.of(signal) {
             *self.passed.of_mut(signal) += items;
         }
-        let Some(limits) = self.limits(signal) else { return };
+        let Some(limits) = self.senders.limits(signal) else { return };
         let bytes = match origin {
             Origin::Sdk => {
                 let rules = &self.rules;
@@ -223,66 +285,62 @@ impl<E: Export> Pipeline<E> {
             Origin::Platform => bytes,
         };
         for Part { bytes, items } in otlp::split(signal, Part { bytes, items }, limits) {
-            let invocation = invocation.clone();
-            self.hand_out(&Chunk { signal, bytes, items, origin, invocation });
+            let chunk = Chunk { signal, bytes, items, origin, invocation: invocation.clone() };
+            let actions = self.senders.enqueue(&chunk, &context(&self.correlation));
+            self.carry_out(actions);
         }
-    }
-
-    /// What all outlets of a signal send in one request; `None` where it has none.
-    fn limits(&self, signal: Signal) -> Option<Limits> {
-        let outlets = self.outlets.iter().filter(|outlet| outlet.takes(signal));
-        outlets.map(|outlet| outlet.lines.of(signal).limits()).min_by_key(|limits| limits.bytes)
-    }
-
-    /// Has each outlet of its signal keep a chunk.
-    fn hand_out(&mut self, chunk: &Chunk) {
-        let takers = self.outlets.iter().filter(|outlet| outlet.takes(chunk.signal)).count();
-        // In log records that await a span, each outlet names it in a copy of its own.
-        let is_shared = takers > 1 && chunk.awaits_a_span().is_none();
-        let has_room = self.outlets.len() < 2 || self.make_room(chunk, takers, is_shared);
-        let share = (has_room && is_shared).then(|| self.budget.share(chunk.size()));
-        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.takes(chunk.signal)) {
-            if has_room {
-                outlet.keep(chunk.clone(), share.clone());
-            } else {
-                outlet.refuse(chunk);
-            }
-        }
-    }
-
-    /// Makes room for a chunk at the price of who holds most, so that a backend that is down costs the others nothing.
-    fn make_room(&mut self, chunk: &Chunk, takers: usize, is_shared: bool) -> bool {
-        let needed = Buffer::cost_of(chunk, takers, is_shared);
-        // What is in flight cannot go; nothing is to be dropped where that would not suffice.
-        let in_flight: usize = self.outlets.iter().map(|outlet| outlet.buffer.in_flight_bytes()).sum();
-        if needed.saturating_add(in_flight) > self.budget.limit() {
-            return false;
-        }
-        while !self.budget.has_room_for(needed) {
-            let waiting = self.outlets.iter_mut().filter(|outlet| outlet.buffer.is_waiting());
-            let Some(hoarder) = waiting.max_by_key(|outlet| outlet.buffer.weight()) else { return false };
-            hoarder.buffer.drop_oldest();
-            hoarder.count_dropped();
-        }
-        true
     }
 
     /// In an outage log records wait for longer than invocations are remembered.
-    fn name_the_forgotten(&mut self) {
+    fn stamp_forgotten(&mut self) {
         for (invocation, span) in self.correlation.take_forgotten() {
-            for outlet in &mut self.outlets {
-                outlet.buffer.stamp_waiting(&invocation, &span);
-            }
+            self.senders.stamp_waiting(&invocation, &span);
         }
     }
 }
 
-/// The next task of any outlet that ends; never, where none is under way.
-async fn ended<E: Export>(outlets: &mut [Outlet<E>]) -> (usize, Result<(Id, Ended<E>), JoinError>) {
+fn settings<E>(backend: &Backend<E>, config: &Config, budget: &Budget) -> Settings {
+    // Where there are several, what hangs in flight to one must leave room for what is new to the others: three requests, a
+    // signal each, take three quarters of its part at most.
+    let bytes = match backend.name {
+        None => BATCH_MAX_BYTES,
+        Some(_) => BATCH_MAX_BYTES.min(budget.fair_part() / 4),
+    };
+    Settings {
+        name: backend.name.clone(),
+        takes: backend.takes,
+        limits: PerSignal::from_fn(|signal| Limits { items: *config.batch_max_items.of(signal), bytes }),
+        flush_timeout: config.flush_timeout,
+        reports_itself: config.internal_telemetry,
+        has_setup: backend.setup.is_some(),
+    }
+}
+
+fn context(spans: &Correlation) -> Context<'_> {
+    Context { now: clock::reading(), jitter: fastrand::f64(), spans }
+}
+
+/// Encodes the extension's own telemetry; `None` where there is nothing in it.
+fn chunk_of(own: Own, rules: &ResourceRules) -> Option<Chunk> {
+    fn encoded<T: prost::Message>(telemetry: &[T], rules: &ResourceRules) -> bytes::Bytes {
+        Envelope::new(&rules.own(), &request::scope(request::SCOPE)).around(telemetry)
+    }
+    let (signal, bytes, items) = match own {
+        Own::Log(record) => (Signal::Logs, encoded(&[*record], rules), 1),
+        Own::Metrics(metrics) => {
+            let points = metrics.iter().map(own_telemetry::points).sum();
+            (Signal::Metrics, encoded(&metrics, rules), points)
+        }
+    };
+    (items > 0).then_some(Chunk { signal, bytes, items, origin: Origin::Platform, invocation: None })
+}
+
+/// The next task of any sender that ends; never, where none is under way.
+async fn ended<E: Export>(requests: &mut [Requests<E>]) -> (usize, Event) {
     std::future::poll_fn(|context| {
-        for (at, outlet) in outlets.iter_mut().enumerate() {
-            if let Poll::Ready(Some(ended)) = outlet.tasks.poll_join_next_with_id(context) {
-                return Poll::Ready((at, ended));
+        for (sender, requests) in requests.iter_mut().enumerate() {
+            if let Poll::Ready(event) = requests.poll_ended(context) {
+                return Poll::Ready((sender, event));
             }
         }
         Poll::Pending

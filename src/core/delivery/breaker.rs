@@ -2,7 +2,8 @@
 //!
 //! A failed attempt is followed by a pause that doubles from one to the next. Once the endpoint has failed a whole flush,
 //! the breaker is open: nothing is sent after the function any more, and beside it only a probe, when the pause is over.
-//! Pauses are of wall time, because the monotonic clock may stand still while the environment is frozen.
+//! Pauses are on the scale of [`crate::elapsed::Elapsed`], which includes freezes and never goes back, so that none lies
+//! further ahead than its own maximum.
 
 use std::time::Duration;
 
@@ -31,9 +32,9 @@ pub struct Retry {
 pub struct Breaker {
     /// The pause after the next failure.
     pause: Option<Duration>,
-    /// Failed since the last answer: when to try again, in wall time.
+    /// Failed since the last answer: when to try again.
     resume_at: Option<Duration>,
-    /// Until then, in wall time, the backend asked to be left alone.
+    /// Until then the backend asked to be left alone.
     wish_until: Option<Duration>,
     open: bool,
     probe_budget: Duration,
@@ -51,19 +52,19 @@ impl Breaker {
         self.open
     }
 
-    /// When to try again, in wall time since the epoch; `None` where the last attempt was answered.
+    /// When to try again; `None` where the last attempt was answered.
     pub fn resume_at(&self) -> Option<Duration> {
         self.resume_at
     }
 
     /// Whether the pause is over, or there is none.
-    pub fn is_ready(&self, wall: Duration) -> bool {
-        self.resume_at.is_none_or(|resume_at| wall >= resume_at)
+    pub fn is_ready(&self, now: Duration) -> bool {
+        self.resume_at.is_none_or(|resume_at| now >= resume_at)
     }
 
     /// How long the backend wants to be left alone yet.
-    pub fn asked_to_wait(&self, wall: Duration) -> Option<Duration> {
-        self.wish_until.and_then(|until| until.checked_sub(wall)).filter(|wait| !wait.is_zero())
+    pub fn asked_to_wait(&self, now: Duration) -> Option<Duration> {
+        self.wish_until.and_then(|until| until.checked_sub(now)).filter(|wait| !wait.is_zero())
     }
 
     /// What an attempt beside the function may go on for after its start, should the function end and
@@ -75,13 +76,13 @@ impl Breaker {
 
     /// Takes a failed attempt. `wish` is how long the backend asked to wait, and `jitter`, from 0 to 1, keeps a fleet
     /// from beating in step: it takes up to half of the pause away.
-    pub fn failed(&mut self, retry: Retry, wish: Option<Duration>, wall: Duration, jitter: f64) {
+    pub fn failed(&mut self, retry: Retry, wish: Option<Duration>, now: Duration, jitter: f64) {
         let most = retry.max_backoff.min(PAUSE_MOST);
         let pause = self.pause.unwrap_or(retry.initial_backoff).min(most);
         self.pause = Some((pause * 2).min(most));
         let jittered = pause.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0);
-        self.wish_until = wish.map(|wish| wall + wish.min(WISH_MOST));
-        self.resume_at = Some((wall + jittered).max(self.wish_until.unwrap_or_default()));
+        self.wish_until = wish.map(|wish| now + wish.min(WISH_MOST));
+        self.resume_at = Some((now + jittered).max(self.wish_until.unwrap_or_default()));
     }
 
     /// Takes that the endpoint has failed its budget.

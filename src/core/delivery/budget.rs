@@ -1,7 +1,7 @@
 //! The bytes that several buffers may hold together.
 //!
 //! Promises that what several of them hold is counted once, for as long as one of them does. Who has to let go where the
-//! budget does not suffice is left to `app::pipeline`, and what of it to [`crate::delivery::buffer`].
+//! budget does not suffice is left to [`super::senders`], and what of it to [`super::buffer`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

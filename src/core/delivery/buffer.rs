@@ -54,6 +54,8 @@ struct Held {
     chunk: Chunk,
     /// The bytes are counted there.
     share: Option<Share>,
+    /// It was sent, and the request cut off before an answer: the backend may have it.
+    cut_off: bool,
 }
 
 impl Held {
@@ -146,7 +148,7 @@ impl Buffer {
     }
 
     fn take_in(&mut self, chunk: Chunk, share: Option<Share>) {
-        let held = Held { age: self.next_age, chunk, share };
+        let held = Held { age: self.next_age, chunk, share, cut_off: false };
         let size = held.cost();
         while !self.budget.has_room_for(size) {
             let immovable = self.budget.held() - (self.held_bytes - self.in_flight_bytes);
@@ -180,6 +182,16 @@ impl Buffer {
     pub fn cost_of(chunk: &Chunk, buffers: usize, is_shared: bool) -> usize {
         let copies = if is_shared { 1 } else { buffers };
         chunk.size() * copies + CHUNK_COST * buffers
+    }
+
+    /// Whether half of what this buffer may count on is used up.
+    pub fn is_half_full(&self) -> bool {
+        self.weight() >= self.budget.fair_part() / 2
+    }
+
+    /// Whether so much of it is used up that little more can be kept.
+    pub fn is_nearly_full(&self) -> bool {
+        self.weight() >= self.budget.fair_part() / 8 * 7
     }
 
     /// Whether something waits that is not in flight.
@@ -226,14 +238,24 @@ impl Buffer {
 
     /// The next batch of what need not wait: what was released, and all where it fills a batch or the budget runs out.
     pub fn take_early(&mut self, signal: Signal, limits: Limits, released: Released) -> Option<Batch> {
-        let pressed = self.weight() >= self.budget.fair_part() / 2;
+        let pressed = self.is_half_full();
         let lanes = self.lanes.of_mut(signal);
         let mut cut = Cut { limits, held: Vec::new(), bytes: 0, items: 0 };
         for (lane, released) in [(&mut lanes.sdk, released.sdk), (&mut lanes.platform, released.platform)] {
-            let full = lane.items >= limits.items || lane.bytes >= limits.bytes;
-            cut.fill_from(lane, if full || pressed { Barrier::NONE } else { released });
+            let barrier = if pressed || lane.is_full(limits) { Barrier::NONE } else { released };
+            cut.fill_from(lane, barrier);
         }
         self.depart(cut.into_batch(signal))
+    }
+
+    /// Whether [`Self::take_early`] would take something.
+    pub fn leaves_early(&self, signal: Signal, limits: Limits, released: Released) -> bool {
+        let pressed = self.is_half_full();
+        let Lanes { sdk, platform } = self.lanes.of(signal);
+        [(sdk, released.sdk), (platform, released.platform)].into_iter().any(|(lane, released)| {
+            let barrier = if pressed || lane.is_full(limits) { Barrier::NONE } else { released };
+            lane.chunks.front().is_some_and(|held| held.age < barrier.0)
+        })
     }
 
     fn depart(&mut self, batch: Option<Batch>) -> Option<Batch> {
@@ -266,6 +288,21 @@ impl Buffer {
         }
     }
 
+    /// Takes back a batch whose request was cut off before an answer.
+    pub fn give_back_cut_off(&mut self, mut batch: Batch) {
+        for held in &mut batch.held {
+            held.cut_off = true;
+        }
+        self.give_back(batch);
+    }
+
+    /// Whether what would be sent next was sent before, and cut off.
+    pub fn next_was_cut_off(&self, signal: Signal) -> bool {
+        let Lanes { sdk, platform } = self.lanes.of(signal);
+        // What comes back stands first.
+        [sdk, platform].into_iter().filter_map(|lane| lane.chunks.front()).any(|held| held.cut_off)
+    }
+
     /// Takes back a batch that did not get through.
     pub fn give_back(&mut self, batch: Batch) {
         self.in_flight_bytes -= batch.cost();
@@ -279,13 +316,13 @@ impl Buffer {
         self.in_flight_bytes -= batch.cost();
         for held in batch.held.into_iter().rev() {
             self.discharge(&held);
-            let Held { age, chunk, .. } = held;
+            let Held { age, chunk, cut_off, .. } = held;
             let Chunk { signal, bytes, items, origin, invocation } = chunk;
             for Part { bytes, items } in otlp::split(signal, Part { bytes, items }, limits).into_iter().rev()
             {
                 // Each part repeats the resource, and is this buffer's alone.
                 let chunk = Chunk { signal, bytes, items, origin, invocation: invocation.clone() };
-                let part = Held { age, chunk, share: None };
+                let part = Held { age, chunk, share: None, cut_off };
                 self.charge(&part);
                 self.lane(&part.chunk).push_front(part);
             }
@@ -306,12 +343,13 @@ impl Buffer {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Lets go of all of `signal` that waits, for it has nowhere to go.
-    pub fn clear(&mut self, signal: Signal) {
+    /// Lets go of all of `signal` that waits, for it has nowhere to go. Returns how many items that is.
+    pub fn clear(&mut self, signal: Signal) -> usize {
         let Lanes { sdk, platform } = std::mem::take(self.lanes.of_mut(signal));
         for held in sdk.chunks.iter().chain(&platform.chunks) {
             self.discharge(held);
         }
+        sdk.items + platform.items
     }
 
     /// What is in flight costs so many bytes, those that others hold, too, included.
@@ -366,6 +404,11 @@ fn cost(chunk: &Chunk) -> usize {
 }
 
 impl Lane {
+    /// Whether it fills a batch.
+    fn is_full(&self, limits: Limits) -> bool {
+        self.items >= limits.items || self.bytes >= limits.bytes
+    }
+
     fn push_back(&mut self, held: Held) {
         self.bytes += held.chunk.size();
         self.items += held.chunk.items;

@@ -55,6 +55,10 @@ pub enum Report {
     Rejecting(Signal, usize),
     /// The buffer is full; the oldest go.
     Dropping(Signal),
+    /// The settings lead to no backend; what was kept for one is lost.
+    NoRoute(PerSignal<usize>),
+    /// The process ends; this was not sent.
+    Unsent(PerSignal<usize>),
     /// What was told is over.
     Recovered {
         /// Attempts that failed meanwhile.
@@ -202,6 +206,12 @@ impl fmt::Display for Report {
                 f,
                 "export of {signal}: the buffer is full and the oldest is dropped; raise ROTEL_BUFFER_MAX_BYTES, or send less"
             ),
+            Self::NoRoute(lost) => {
+                write!(f, "export: the settings lead to no backend; dropped: {}", Items(lost))
+            }
+            Self::Unsent(lost) => {
+                write!(f, "export: the environment ends before everything was sent; lost: {}", Items(lost))
+            }
             Self::Recovered { failed_attempts, lost } => {
                 write!(
                     f,

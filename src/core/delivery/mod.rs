@@ -3,7 +3,14 @@
 pub mod breaker;
 pub mod budget;
 pub mod buffer;
+mod flush;
 pub mod health;
 pub mod probe_budget;
+mod round_trip;
+pub mod sender;
+pub mod senders;
+mod setup;
+mod signal_state;
 pub mod tally;
+mod timers;
 pub mod verdict;

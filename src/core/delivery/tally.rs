@@ -15,11 +15,14 @@ pub enum DropReason {
     Rejected,
     /// The backend takes no request that large, and it cannot be cut.
     TooLarge,
+    /// The settings lead to no backend.
+    NoRoute,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::BufferFull, Self::Refused, Self::Rejected, Self::TooLarge];
+    pub const ALL: [Self; 5] =
+        [Self::BufferFull, Self::Refused, Self::Rejected, Self::TooLarge, Self::NoRoute];
 
     /// Its name, as an attribute has it.
     pub fn as_str(self) -> &'static str {
@@ -28,6 +31,7 @@ impl DropReason {
             Self::Refused => "refused",
             Self::Rejected => "rejected",
             Self::TooLarge => "too_large",
+            Self::NoRoute => "no_route",
         }
     }
 }
@@ -42,6 +46,7 @@ struct PerReason {
     refused: usize,
     rejected: usize,
     too_large: usize,
+    no_route: usize,
 }
 
 impl Drops {
@@ -53,6 +58,7 @@ impl Drops {
             DropReason::Refused => &mut of_signal.refused,
             DropReason::Rejected => &mut of_signal.rejected,
             DropReason::TooLarge => &mut of_signal.too_large,
+            DropReason::NoRoute => &mut of_signal.no_route,
         } += items;
     }
 
@@ -76,6 +82,7 @@ impl Drops {
             DropReason::Refused => of_signal.refused,
             DropReason::Rejected => of_signal.rejected,
             DropReason::TooLarge => of_signal.too_large,
+            DropReason::NoRoute => of_signal.no_route,
         }
     }
 }
@@ -159,7 +166,7 @@ mod tests {
         for reason in DropReason::ALL {
             drops.add(Signal::Metrics, reason, 7);
         }
-        assert_eq!(drops.iter().filter(|(_, _, items)| *items == 7).count(), 4);
+        assert_eq!(drops.iter().filter(|(_, _, items)| *items == 7).count(), 5);
     }
 
     #[test]

@@ -80,6 +80,13 @@ impl Verdict {
     }
 }
 
+impl Failure {
+    /// Whether the backend refused the key.
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Http(401 | 403) | Self::Grpc(7 | 16))
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -26,7 +26,7 @@ use url::Origin;
 
 use crate::core::config::{Compression, Export, Protocol, Proxy};
 use crate::core::connection::{Cause, ConnectionFailure};
-use crate::core::delivery::breaker::Retry;
+use crate::core::delivery::sender::Route;
 use crate::core::delivery::verdict::{Failure, Verdict};
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::clock;
@@ -40,7 +40,7 @@ const PROXY_WANTS_CREDENTIALS: u16 = StatusCode::PROXY_AUTHENTICATION_REQUIRED.a
 #[derive(Clone, Debug)]
 pub struct Exporter {
     stacks: Vec<Stack>,
-    routes: Arc<PerSignal<Option<Route>>>,
+    targets: Arc<PerSignal<Option<Target>>>,
     idle: body::Idle,
 }
 
@@ -55,23 +55,14 @@ struct Stack {
 
 /// The way of one signal.
 #[derive(Debug)]
-struct Route {
+struct Target {
     /// Its place among the stacks.
     stack: usize,
     url: Url,
     headers: HeaderMap,
     compression: Compression,
     request_timeout: Duration,
-    way: Way,
-}
-
-/// What is to be known of the way of one signal, beside the attempts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Way {
-    /// The same for signals whose requests go to the same host over the same connection.
-    pub endpoint: usize,
-    /// When what fails is tried again.
-    pub retry: Retry,
+    route: Route,
 }
 
 /// Why signals have no way to the backend.
@@ -91,7 +82,7 @@ impl Exporter {
     pub fn new(exports: &PerSignal<Option<Export>>) -> (Self, Vec<BuildError>) {
         let mut setups = Vec::new();
         let (mut stacks, mut faults) = (Vec::new(), Vec::new());
-        let mut routes = PerSignal::default();
+        let mut targets = PerSignal::default();
         // What two signals must have in common to share a connection.
         let mut endpoints: Vec<(usize, Origin)> = Vec::new();
         for signal in Signal::ALL {
@@ -118,21 +109,21 @@ impl Exporter {
             if endpoint == endpoints.len() {
                 endpoints.push(common);
             }
-            *routes.of_mut(signal) = Some(Route {
+            *targets.of_mut(signal) = Some(Target {
                 stack,
                 url: export.url.clone(),
                 headers: headers(export),
                 compression: export.compression,
                 request_timeout: export.request_timeout,
-                way: Way { endpoint, retry: export.retry },
+                route: Route { endpoint, retry: export.retry },
             });
         }
-        (Self { stacks, routes: Arc::new(routes), idle: body::Idle::default() }, faults)
+        (Self { stacks, targets: Arc::new(targets), idle: body::Idle::default() }, faults)
     }
 
     /// The way of a signal to the backend, if it has one.
-    pub fn way(&self, signal: Signal) -> Option<Way> {
-        self.routes.of(signal).as_ref().map(|route| route.way)
+    pub fn route(&self, signal: Signal) -> Option<Route> {
+        self.targets.of(signal).as_ref().map(|target| target.route)
     }
 
     /// Opens the connections, by requests without telemetry, which OTLP allows and every collector answers. What keeps
@@ -140,7 +131,7 @@ impl Exporter {
     pub async fn warm(&self) -> Verdict {
         let PerSignal { logs, metrics, traces } = PerSignal::from_fn(|signal| async move {
             // Signals that go the same way share the connection.
-            let endpoint = |signal| self.way(signal).map(|way| way.endpoint);
+            let endpoint = |signal| self.route(signal).map(|route| route.endpoint);
             let first = Signal::ALL.into_iter().find(|other| endpoint(*other) == endpoint(signal));
             if first != Some(signal) {
                 return Verdict::Accepted { rejected: 0 };
@@ -161,22 +152,22 @@ impl Exporter {
 
     /// Sends the chunks as one request. Those of a signal that has no way are dropped.
     pub async fn attempt(&self, signal: Signal, chunks: Vec<Bytes>) -> Verdict {
-        let way =
-            self.routes.of(signal).as_ref().and_then(|route| Some((self.stacks.get(route.stack)?, route)));
-        let Some((stack, route)) = way else { return Verdict::Accepted { rejected: 0 } };
+        let target = self.targets.of(signal).as_ref();
+        let target = target.and_then(|target| Some((self.stacks.get(target.stack)?, target)));
+        let Some((stack, target)) = target else { return Verdict::Accepted { rejected: 0 } };
         let attempt = async {
-            let body = body::encode(chunks, route.compression, &self.idle).await;
-            let mut sent = stack.send(route, &body).await;
+            let body = body::encode(chunks, target.compression, &self.idle).await;
+            let mut sent = stack.send(target, &body).await;
             if sent.as_ref().is_err_and(|error| !error.is_connect()) {
-                sent = stack.send(route, &body).await;
+                sent = stack.send(target, &body).await;
             }
             // Each time at least one of the signals that wait for each other learns the cause, and ends.
             while sent.as_ref().is_err_and(waited_for_another) {
-                sent = stack.send(route, &body).await;
+                sent = stack.send(target, &body).await;
             }
             sent
         };
-        match timeout(route.request_timeout, attempt).await {
+        match timeout(target.request_timeout, attempt).await {
             Ok(Ok(verdict)) => verdict,
             Ok(Err(error)) => Verdict::retry(stack.failure(&error)),
             Err(_) => Verdict::retry(Failure::Timeout),
@@ -203,8 +194,8 @@ impl Stack {
     }
 
     /// An error is that of a request that was not answered.
-    async fn send(&self, route: &Route, body: &body::Encoded) -> Result<Verdict, reqwest::Error> {
-        let request = self.client.post(route.url.clone()).headers(route.headers.clone());
+    async fn send(&self, target: &Target, body: &body::Encoded) -> Result<Verdict, reqwest::Error> {
+        let request = self.client.post(target.url.clone()).headers(target.headers.clone());
         let verdict = match self.protocol {
             Protocol::Grpc => grpc::send(request, body).await,
             Protocol::Http => http::send(request, body).await,
@@ -373,11 +364,11 @@ mod tests {
         let of_all = ("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", "nothing");
         let (exporter, faults) =
             made_of(&[common, of_all, ("ROTEL_OTLP_EXPORTER_LOGS_TLS_CA_FILE", "/nowhere")]);
-        assert_eq!(Signal::ALL.map(|signal| exporter.way(signal).is_some()), [false; 3]);
+        assert_eq!(Signal::ALL.map(|signal| exporter.route(signal).is_some()), [false; 3]);
         assert_eq!(faults.len(), 2, "{faults:?}");
 
         let (exporter, faults) = made_of(&[common, ("ROTEL_OTLP_EXPORTER_METRICS_TLS_CA_PEM", "nothing")]);
-        assert_eq!(Signal::ALL.map(|signal| exporter.way(signal).is_some()), [true, false, true]);
+        assert_eq!(Signal::ALL.map(|signal| exporter.route(signal).is_some()), [true, false, true]);
         assert_eq!((faults.len(), exporter.stacks.len()), (1, 1), "{faults:?}");
     }
 
@@ -397,7 +388,7 @@ mod tests {
         let other = ("ROTEL_OTLP_EXPORTER_LOGS_PROTOCOL", "http");
         assert_eq!(exporter(&[common, other]).stacks.len(), 2);
         let traces = exporter(&[("ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT", "http://host:4317")]);
-        assert_eq!(Signal::ALL.map(|signal| traces.way(signal).is_some()), [false, false, true]);
+        assert_eq!(Signal::ALL.map(|signal| traces.route(signal).is_some()), [false, false, true]);
     }
 
     #[test]
@@ -405,7 +396,7 @@ mod tests {
         let common = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4317");
         let endpoints = |variables: &[(&str, &str)]| {
             let exporter = exporter(variables);
-            Signal::ALL.map(|signal| exporter.way(signal).map(|way| way.endpoint))
+            Signal::ALL.map(|signal| exporter.route(signal).map(|route| route.endpoint))
         };
         assert_eq!(endpoints(&[common]), [Some(0), Some(0), Some(0)]);
         let of_metrics = |name: &'static str, value| endpoints(&[common, (name, value)]);

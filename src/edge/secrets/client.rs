@@ -32,8 +32,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// connection, and then only this ends the wait for the answer.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How many attempts, with a growing pause before each, the SDK makes of one call.
-const ATTEMPTS: u32 = 5;
+/// The most that the SDK pauses before its second attempt.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 
 /// What of an answer is read at most. Ten secrets of 64 KiB are less, every byte written as `\u00xx`.
@@ -54,8 +53,8 @@ struct Endpoints {
 }
 
 impl Access {
-    /// Finds the credentials and sets up the clients' common part.
-    pub(super) async fn new(variables: &Variables) -> Result<Self, Refusal> {
+    /// Finds the credentials and sets up the clients' common part. `attempts` is how often the SDK tries each call.
+    pub(super) async fn new(variables: &Variables, attempts: u32) -> Result<Self, Refusal> {
         let credentials = credentials::find(variables).await?;
         let connector = SharedHttpConnector::new(Connector(http_client(variables)?));
         let config = SdkConfig::builder()
@@ -65,14 +64,14 @@ impl Access {
             .use_fips(is_true(variables, "AWS_USE_FIPS_ENDPOINT"))
             .use_dual_stack(is_true(variables, "AWS_USE_DUALSTACK_ENDPOINT"))
             .retry_config(
-                RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(INITIAL_BACKOFF),
+                RetryConfig::standard().with_max_attempts(attempts).with_initial_backoff(INITIAL_BACKOFF),
             )
             .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build())
             // It watches over long downloads.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .build();
         // The SDK's default quota is shared by the whole process and would let one region's trouble end the attempts in
-        // another. The budget is what limits them here.
+        // another. Their number is what limits them here.
         let partition = RetryPartition::custom("secrets").token_bucket(TokenBucket::unlimited()).build();
         Ok(Self { config, endpoints: Endpoints::new(variables), partition })
     }

@@ -20,9 +20,11 @@ const PROVIDER: &str = "rotel";
 /// How long one attempt may take.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long to wait before the second attempt; twice as long before each further one.
+/// How often the endpoint, which is on this machine, is asked in a round.
+const ATTEMPTS: u32 = 3;
+
+/// How long to wait before the second attempt; twice as long before the third.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
-const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// What of an answer is read at most: it is a few hundred bytes.
 const ANSWER_LIMIT: usize = 64 * 1024;
@@ -84,17 +86,19 @@ struct Answer {
 }
 
 impl Endpoint {
-    /// Asks until there is an answer; the budget of the whole ends it.
+    /// Asks a few times; the budget of the round may end it earlier.
     async fn ask(&self) -> Result<Credentials, Refusal> {
         let mut backoff = INITIAL_BACKOFF;
-        loop {
+        for attempt in 1..=ATTEMPTS {
             match self.attempt().await {
                 Attempt::Answered(credentials) => return Ok(credentials),
                 Attempt::Refused => return Err(Refusal::bad_credentials_endpoint()),
+                Attempt::Failed if attempt == ATTEMPTS => break,
                 Attempt::Failed => tokio::time::sleep(backoff).await,
             }
-            backoff = MAX_BACKOFF.min(backoff * 2);
+            backoff *= 2;
         }
+        Err(Refusal::no_credentials_in_time())
     }
 
     async fn attempt(&self) -> Attempt {

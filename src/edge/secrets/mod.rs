@@ -1,9 +1,10 @@
-//! AWS Secrets Manager and the Parameter Store: ARNs in, values out.
+//! AWS Secrets Manager and the Parameter Store: ARNs in, values out, in rounds.
 //!
-//! Promises: every ARN asked for has a value or a fault in the end, within the budget, and those that can be had are, be
-//! the others denied, unknown or late; all calls are side by side; nothing of AWS is touched before the first one; no
-//! value, and nothing that AWS writes but its error codes, is in a fault. Which ARNs there are, and which go together, is
-//! left to `core::secret_ref`.
+//! Promises: a round ends within its budget, and then every ARN has a value or a fault; those that can be had are fetched, even
+//! if the others are denied, unknown or late; services and regions are asked side by side; a service that throttles or
+//! fails gets at most two calls for a batch in the first round, and one call in each later round; nothing of AWS is
+//! touched before the first one; no value, and nothing that AWS writes but its error codes, is in a fault. Which ARNs there
+//! are is left to `core::secret_ref`, and when to try again to whoever asks for rounds.
 //!
 //! Whatever the AWS SDK would read from the process environment comes from the [`Variables`], so that
 //! `ROTEL_ENV_FILE` holds for it too. That is why credentials are found here and not by the crate aws-config, whose
@@ -13,6 +14,7 @@
 mod client;
 mod credentials;
 mod parameter_store;
+mod plan;
 mod refusal;
 mod secrets_manager;
 
@@ -24,6 +26,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::client::Access;
 use self::parameter_store::ParameterStore;
+use self::plan::Plan;
 use self::refusal::Refusal;
 use self::secrets_manager::SecretsManager;
 use crate::core::config::Variables;
@@ -31,7 +34,16 @@ use crate::core::secret::Secret;
 use crate::core::secret_ref::{Batch, Service};
 use crate::edge::clock;
 
-/// What became of the ARNs asked for.
+/// How often the SDK tries a call of the first round, where it is throttled or fails. In later rounds it does once.
+const FIRST_ATTEMPTS: u32 = 2;
+/// The pause after the first of several rounds; twice as long after each further one.
+const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE_MOST: Duration = Duration::from_secs(2);
+/// A wall clock that moves on by so much more than the monotonic one was frozen with the environment, which cuts
+/// connections.
+const FREEZE_LEAST: Duration = Duration::from_secs(1);
+
+/// What is known of the ARNs.
 #[derive(Clone, Debug, Default)]
 pub struct Resolution {
     /// The values, by the ARN as it was asked for.
@@ -40,7 +52,7 @@ pub struct Resolution {
     pub faults: Vec<SecretFault>,
 }
 
-/// A secret that is not to be had: its ARN, the cause and the remedy.
+/// A secret that is missing: its ARN, the cause and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{arn}: {code}; {remedy}")]
 pub struct SecretFault {
@@ -50,78 +62,135 @@ pub struct SecretFault {
     pub code: String,
     /// What to do about it, for people.
     pub remedy: &'static str,
+    /// When the secret may be had after all.
+    pub recovery: Recovery,
+}
+
+/// When a call that failed may succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// By itself: the service throttles, fails or has not answered yet.
+    Soon,
+    /// Once somebody grants the right, creates the secret, or the like.
+    OnceFixed,
+    /// Not in this environment: the ARN or a variable is wrong. Such a secret is not asked for again.
+    Never,
+}
+
+impl Resolution {
+    /// Whether another round may fetch more.
+    pub fn may_improve(&self) -> bool {
+        self.faults.iter().any(|fault| fault.recovery != Recovery::Never)
+    }
 }
 
 /// What is known of each of some ARNs. One that is missing was left out of AWS's answer.
 type Answers = Vec<(String, Result<Secret, Refusal>)>;
 
-/// Fetches the secrets of all batches, for at most `budget`.
+/// The secrets that the settings refer to, fetched in rounds. A value that was fetched is kept.
 ///
-/// A batch that is refused as a whole for what may be the matter with one of its secrets is asked for one by one:
-/// BatchGetSecretValue is a permission of its own that few roles have, and GetParameters answers nothing if one of the
-/// parameters is denied.
-pub async fn resolve(batches: Vec<Batch>, variables: &Variables, budget: Duration) -> Resolution {
-    let mut resolution = Resolution::default();
-    let mut open: BTreeMap<String, Service> = BTreeMap::new();
-    for batch in &batches {
-        open.extend(batch.arns.iter().map(|arn| (arn.text.clone(), batch.service)));
-    }
-    let deadline = Instant::from_std(clock::now() + budget);
-    let access = match timeout_at(deadline, Access::new(variables)).await {
-        Ok(Ok(access)) => access,
-        Ok(Err(refusal)) => return resolution.closed(open, &refusal),
-        Err(_) => return resolution.closed(open, &Refusal::no_credentials_in_time()),
-    };
-    let mut stores = BTreeMap::new();
-    let mut calls = JoinSet::new();
-    for Batch { service, region, arns } in batches {
-        let store = stores
-            .entry((service, region))
-            .or_insert_with_key(|(service, region)| Store::new(&access, *service, region));
-        let arns = arns.into_iter().map(|arn| arn.text).collect();
-        calls.spawn(call(store.clone(), arns, deadline));
-    }
-    while let Some(ended) = calls.join_next().await {
-        // A panic in the SDK leaves its ARNs open.
-        let Ok(Call { store, arns, outcome }) = ended else { continue };
-        let answers = match outcome {
-            Ok(answers) => answers,
-            Err(refusal) if arns.len() > 1 && refusal.may_concern_one() => {
-                for arn in arns {
-                    calls.spawn(call(store.clone(), vec![arn], deadline));
-                }
-                continue;
-            }
-            Err(refusal) => arns.into_iter().map(|arn| (arn, Err(refusal.clone()))).collect(),
-        };
-        for (arn, answer) in answers {
-            if let Some(service) = open.remove(&arn) {
-                resolution.take(arn, service, answer);
-            }
-        }
-    }
-    resolution.closed(open, &Refusal::left_out())
+/// It has no `Debug`: it holds the function's credentials.
+pub struct Fetcher {
+    variables: Variables,
+    plans: BTreeMap<(Service, String), Plan>,
+    values: HashMap<String, Secret>,
 }
 
-impl Resolution {
-    fn take(&mut self, arn: String, service: Service, answer: Result<Secret, Refusal>) {
-        match answer {
-            Ok(value) => drop(self.values.insert(arn, value)),
-            Err(refusal) => {
-                let remedy = refusal.remedy(service);
-                self.faults.push(SecretFault { arn, code: refusal.into_code(), remedy });
+impl Fetcher {
+    /// Nothing is fetched yet. `variables` have the credentials and say how AWS is reached.
+    pub fn new(variables: Variables, batches: Vec<Batch>) -> Self {
+        let mut arns: BTreeMap<(Service, String), Vec<String>> = BTreeMap::new();
+        for batch in batches {
+            let of_store = arns.entry((batch.service, batch.region)).or_default();
+            of_store.extend(batch.arns.into_iter().map(|arn| arn.text));
+        }
+        let plans = arns.into_iter().map(|(store, arns)| (store, Plan::new(arns))).collect();
+        Self { variables, plans, values: HashMap::new() }
+    }
+
+    /// Asks for what is missing, for at most `budget`; returns all that is known by then.
+    ///
+    /// The first round asks for everything at once. Where a batch is refused as a whole for what may concern one of its
+    /// secrets, it asks one by one: BatchGetSecretValue is a permission of its own that few roles have, and GetParameters
+    /// answers nothing if one of the parameters is denied. A later round makes one call for each service and region, and
+    /// further ones only while all that was asked for is answered.
+    ///
+    /// Dropped before its end, it loses no value whose call had ended.
+    pub async fn round(&mut self, budget: Duration) -> Resolution {
+        if self.plans.values().all(Plan::is_settled) {
+            return self.resolution(&Refusal::left_out());
+        }
+        let deadline = Instant::from_std(clock::now() + budget);
+        let attempts = if self.plans.values().all(Plan::is_new) { FIRST_ATTEMPTS } else { 1 };
+        let access = match timeout_at(deadline, Access::new(&self.variables, attempts)).await {
+            Ok(Ok(access)) => access,
+            Ok(Err(refusal)) => return self.refused(&refusal),
+            Err(_) => return self.refused(&Refusal::no_credentials_in_time()),
+        };
+        let mut stores = Vec::new();
+        let mut calls = JoinSet::new();
+        for (at, ((service, region), plan)) in self.plans.iter_mut().enumerate() {
+            let store = Store::new(&access, *service, region);
+            for arns in plan.begin() {
+                calls.spawn(call(at, store.clone(), arns, deadline));
             }
+            stores.push((store, plan));
+        }
+        while let Some(ended) = calls.join_next().await {
+            // A panic in the SDK leaves its ARNs without an answer.
+            let Ok(Call { at, arns, outcome }) = ended else { continue };
+            let Some((store, plan)) = stores.get_mut(at) else { continue };
+            let (values, next) = plan.on_end(arns, outcome);
+            self.values.extend(values);
+            for arns in next {
+                calls.spawn(call(at, store.clone(), arns, deadline));
+            }
+        }
+        self.resolution(&Refusal::left_out())
+    }
+
+    /// Makes rounds with growing pauses between them until all is there, or for at most `budget`. Ends earlier where only
+    /// somebody's help could change the rest.
+    pub async fn rounds(&mut self, budget: Duration) -> Resolution {
+        let deadline = clock::now() + budget;
+        let left = || deadline.saturating_duration_since(clock::now());
+        let mut pause = PAUSE;
+        loop {
+            let resolution = self.round(left()).await;
+            let may_pass = resolution.faults.iter().any(|fault| fault.recovery == Recovery::Soon);
+            if !may_pass || pause >= left() {
+                return resolution;
+            }
+            tokio::time::sleep(pause).await;
+            pause = PAUSE_MOST.min(pause * 2);
         }
     }
 
-    /// Ends it: what is still open has the same fault.
-    fn closed(mut self, open: BTreeMap<String, Service>, refusal: &Refusal) -> Self {
-        for (arn, service) in open {
-            self.take(arn, service, Err(refusal.clone()));
-        }
-        self.faults.sort_unstable_by(|one, other| one.arn.cmp(&other.arn));
-        self
+    /// Forgets the values, so that the next round asks for all of them: one may have changed.
+    pub fn forget(&mut self) {
+        self.values.clear();
+        self.plans.values_mut().for_each(Plan::forget);
     }
+
+    /// What is known, where nobody could be asked.
+    fn refused(&mut self, refusal: &Refusal) -> Resolution {
+        self.plans.values_mut().for_each(|plan| plan.refuse_all(refusal));
+        self.resolution(refusal)
+    }
+
+    fn resolution(&self, otherwise: &Refusal) -> Resolution {
+        let mut faults = Vec::new();
+        for ((service, _), plan) in &self.plans {
+            faults.extend(plan.missing(otherwise).map(|(arn, refusal)| refusal.fault(arn, *service)));
+        }
+        faults.sort_unstable_by(|one, other| one.arn.cmp(&other.arn));
+        Resolution { values: self.values.clone(), faults }
+    }
+}
+
+/// Fetches the secrets of all batches, in as many rounds as `budget` has room for.
+pub async fn resolve(batches: Vec<Batch>, variables: &Variables, budget: Duration) -> Resolution {
+    Fetcher::new(variables.clone(), batches).rounds(budget).await
 }
 
 /// A service in a region.
@@ -147,24 +216,57 @@ impl Store {
     }
 }
 
-/// An ended call, with what it takes to make it again in parts.
+/// An ended call.
 struct Call {
-    store: Store,
+    /// The place of its store.
+    at: usize,
     arns: Vec<String>,
     outcome: Result<Answers, Refusal>,
 }
 
-/// Calls until there is an answer to go by. At the deadline the fault is what came last, where anything did: that a
-/// service throttles tells more than that time is up.
-async fn call(store: Store, arns: Vec<String>, deadline: Instant) -> Call {
-    let mut last = Refusal::timeout();
-    let outcome = loop {
-        match timeout_at(deadline, store.ask(&arns)).await {
-            // The SDK has paused between its attempts already.
-            Ok(Err(refusal)) if refusal.may_pass() => last = refusal,
-            Ok(outcome) => break outcome,
-            Err(_) => break Err(last),
+async fn call(at: usize, store: Store, arns: Vec<String>, deadline: Instant) -> Call {
+    let (start, wall_start) = (clock::now(), clock::since_epoch());
+    let outcome = timeout_at(deadline, store.ask(&arns)).await.unwrap_or_else(|_| Err(Refusal::timeout()));
+    let wall_took = clock::since_epoch().saturating_sub(wall_start);
+    let was_frozen = wall_took > clock::now().saturating_duration_since(start) + FREEZE_LEAST;
+    let outcome = outcome
+        .map_err(|refusal| if was_frozen && refusal.is_of_network() { Refusal::timeout() } else { refusal });
+    Call { at, arns, outcome }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::core::secret_ref::Arn;
+
+    /// The code of a secret's fault, where each connection is closed at once and `on_connection` is called before.
+    async fn code_of_closed_connections(on_connection: fn()) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                on_connection();
+                drop(connection);
+            }
+        });
+        let mut variables = Variables::new();
+        for (name, value) in
+            [("AWS_ENDPOINT_URL", url.as_str()), ("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")]
+        {
+            variables.insert(name.to_owned(), value.to_owned());
         }
-    };
-    Call { store, arns, outcome }
+        let (service, region) = (Service::ParameterStore, "us-east-1".to_owned());
+        let arn = Arn { service, region: region.clone(), text: "arn".to_owned() };
+        let mut fetcher = Fetcher::new(variables, vec![Batch { service, region, arns: vec![arn] }]);
+        fetcher.round(Duration::from_mins(1)).await.faults.remove(0).code
+    }
+
+    #[tokio::test]
+    async fn freeze_is_no_network_fault() {
+        assert_eq!(code_of_closed_connections(|| {}).await, "ConnectionFailed");
+        let freeze = || clock::tests::freeze(Duration::from_mins(1));
+        assert_eq!(code_of_closed_connections(freeze).await, "Timeout");
+    }
 }

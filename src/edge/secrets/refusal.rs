@@ -2,6 +2,7 @@
 
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 
+use super::{Recovery, SecretFault};
 use crate::core::secret_ref::Service;
 
 /// Error codes of AWS are words.
@@ -22,8 +23,17 @@ const MAY_CONCERN_ONE: [&str; 7] = [
 const THROTTLED: [&str; 4] =
     ["ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded", "LimitExceededException"];
 
-const NETWORK: &str = "no answer from AWS; a function in a VPC needs a NAT gateway or an interface endpoint of the \
+/// Codes that the same environment gets every time.
+const FINAL: [&str; 4] = ["InvalidParameterException", "InvalidRequest", "NoClient", "ValidationException"];
+
+const NETWORK: &str = "AWS cannot be reached; a function in a VPC needs a NAT gateway or an interface endpoint of the \
     service, and a security group that lets it out to port 443";
+const TIMEOUT: &str = "no answer yet, the extension tries again during later invocations; if it stays so, a function in a \
+    VPC needs a NAT gateway or an interface endpoint of the service, and a security group that lets it out to port 443";
+const FAILING: &str = "the service fails, the extension tries again during later invocations; if it stays so, see the AWS \
+    Health Dashboard";
+const FAILING_OR_NOT_AWS: &str = "the service fails, the extension tries again during later invocations; if it stays so, \
+    check AWS_ENDPOINT_URL, HTTPS_PROXY and the VPC's name servers";
 const NOT_AWS: &str =
     "what answered is not AWS; check AWS_ENDPOINT_URL, HTTPS_PROXY and the VPC's name servers";
 const CREDENTIALS: &str = "AWS does not know these credentials; see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and \
@@ -32,16 +42,15 @@ const NO_CREDENTIALS: &str = "there are no credentials; Lambda sets them, elsewh
     AWS_SECRET_ACCESS_KEY";
 const CREDENTIALS_ENDPOINT: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI with AWS_CONTAINER_AUTHORIZATION_TOKEN leads to no \
     credentials; leave both as Lambda sets them";
-const CREDENTIALS_TIME: &str = "the endpoint of AWS_CONTAINER_CREDENTIALS_FULL_URI did not answer in time; leave it as \
-    Lambda sets it";
+const CREDENTIALS_TIME: &str = "no credentials yet from the endpoint of AWS_CONTAINER_CREDENTIALS_FULL_URI, the extension \
+    tries again during later invocations; leave the variable as Lambda sets it";
 
-/// Why one secret, or all of a call, were not to be had.
+/// Why a call had no value for one secret, or for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     code: String,
-    /// Whether the same call may go well a little later.
-    passing: bool,
-    /// Where the code alone does not tell it.
+    recovery: Recovery,
+    /// Where the code alone does not say it.
     remedy: Option<&'static str>,
 }
 
@@ -60,28 +69,30 @@ impl Refusal {
             SdkError::ServiceError(error) => {
                 let status = error.raw().status();
                 let refusal = match error.err().code() {
+                    Some(code) if status.is_server_error() && !THROTTLED.contains(&code) => {
+                        Self { remedy: Some(FAILING), ..Self::of_code(code) }
+                    }
                     Some(code) => Self::of_code(code),
                     // The SDK tells what it cannot read as an error of the service, whatever the status.
                     None if status.is_success() => Self::ours("UnreadableAnswer"),
                     None => {
-                        Self { remedy: Some(NOT_AWS), ..Self::of_code(&format!("Http{}", status.as_u16())) }
+                        let remedy = if status.is_server_error() { FAILING_OR_NOT_AWS } else { NOT_AWS };
+                        Self { remedy: Some(remedy), ..Self::of_code(&format!("Http{}", status.as_u16())) }
                     }
                 };
-                Self { passing: refusal.passing || status.is_server_error(), ..refusal }
+                if status.is_server_error() { refusal.passing() } else { refusal }
             }
             SdkError::TimeoutError(_) => Self::timeout(),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::timeout(),
-            SdkError::DispatchFailure(failure) if failure.is_io() => {
-                Self { passing: true, ..Self::ours("ConnectionFailed") }
-            }
+            SdkError::DispatchFailure(failure) if failure.is_io() => Self::ours("ConnectionFailed").passing(),
             SdkError::ResponseError(_) => Self::ours("UnreadableAnswer"),
             _ => Self::ours("InvalidRequest"),
         }
     }
 
-    /// No answer within the budget.
+    /// No answer within the budget, or the environment was frozen meanwhile.
     pub(super) fn timeout() -> Self {
-        Self { passing: true, ..Self::ours("Timeout") }
+        Self::ours("Timeout").passing()
     }
 
     /// A secret of bytes.
@@ -109,13 +120,29 @@ impl Refusal {
         Self { remedy: Some(CREDENTIALS_ENDPOINT), ..Self::ours("NoCredentials") }
     }
 
-    /// The endpoint for credentials has not answered within the budget.
+    /// The endpoint for credentials fails, or has not answered within the budget.
     pub(super) fn no_credentials_in_time() -> Self {
-        Self { remedy: Some(CREDENTIALS_TIME), ..Self::ours("NoCredentials") }
+        Self { remedy: Some(CREDENTIALS_TIME), ..Self::ours("NoCredentials") }.passing()
     }
 
     fn ours(code: &str) -> Self {
-        Self { code: code.to_owned(), passing: THROTTLED.contains(&code), remedy: None }
+        let recovery = if THROTTLED.contains(&code) {
+            Recovery::Soon
+        } else if FINAL.contains(&code) {
+            Recovery::Never
+        } else {
+            Recovery::OnceFixed
+        };
+        Self { code: code.to_owned(), recovery, remedy: None }
+    }
+
+    fn passing(self) -> Self {
+        Self { recovery: Recovery::Soon, ..self }
+    }
+
+    /// The same for one secret of a refused batch: alone it may be answered.
+    pub(super) fn for_one_of_several(&self) -> Self {
+        self.clone().passing()
     }
 
     /// Whether a call for the same secrets one by one may go better.
@@ -123,16 +150,30 @@ impl Refusal {
         MAY_CONCERN_ONE.contains(&self.code.as_str())
     }
 
-    /// Whether the same call may go well a little later.
+    /// Whether another call may be answered.
     pub(super) fn may_pass(&self) -> bool {
-        self.passing
+        self.recovery != Recovery::Never
     }
 
-    pub(super) fn into_code(self) -> String {
-        self.code
+    pub(super) fn is_timeout(&self) -> bool {
+        self.code == "Timeout"
     }
 
-    pub(super) fn remedy(&self, service: Service) -> &'static str {
+    pub(super) fn is_of_network(&self) -> bool {
+        self.code == "ConnectionFailed"
+    }
+
+    /// As people read it.
+    pub(super) fn fault(&self, arn: &str, service: Service) -> SecretFault {
+        SecretFault {
+            arn: arn.to_owned(),
+            code: self.code.clone(),
+            remedy: self.remedy(service),
+            recovery: self.recovery,
+        }
+    }
+
+    fn remedy(&self, service: Service) -> &'static str {
         if let Some(remedy) = self.remedy {
             return remedy;
         }
@@ -161,7 +202,8 @@ impl Refusal {
             ("BinarySecret", _) => {
                 "it holds bytes, which fit in no variable; store it as text (SecretString)"
             }
-            ("Timeout" | "ConnectionFailed", _) => NETWORK,
+            ("ConnectionFailed", _) => NETWORK,
+            ("Timeout", _) => TIMEOUT,
             (
                 "ExpiredTokenException"
                 | "IncompleteSignature"
@@ -172,7 +214,8 @@ impl Refusal {
                 _,
             ) => CREDENTIALS,
             (code, _) if THROTTLED.contains(&code) => {
-                "AWS throttles the account's calls; ask for a higher limit or start fewer functions at once"
+                "AWS throttles the account's calls, the extension tries again during later invocations; if it stays so, \
+                 request a higher quota"
             }
             ("UnreadableAnswer", _) => NOT_AWS,
             ("InvalidRequest", _) => {
@@ -189,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_that_is_no_word_is_not_repeated() {
+    fn code_that_is_no_word_is_not_repeated() {
         assert_eq!(Refusal::of_code("AccessDeniedException").code, "AccessDeniedException");
         for wrong in ["", "key=hunter2", "two words", &"a".repeat(65)] {
             assert_eq!(Refusal::of_code(wrong).code, "UnknownError", "{wrong:?}");
@@ -197,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_says_what_to_do() {
+    fn every_code_has_a_remedy() {
         let codes = [
             "AccessDeniedException",
             "BinarySecret",
@@ -210,18 +253,19 @@ mod tests {
             "NoClient",
             "ResourceNotFoundException",
             "ThrottlingException",
+            "Timeout",
             "UnreadableAnswer",
             "UnrecognizedClientException",
             "ValidationException",
         ];
-        let told: Vec<_> = codes
+        let remedies: Vec<_> = codes
             .iter()
             .map(|code| format!("{code}; {}", Refusal::of_code(code).remedy(Service::ParameterStore)))
             .collect();
-        insta::assert_snapshot!(told.join("\n"), @r"
+        insta::assert_snapshot!(remedies.join("\n"), @r"
         AccessDeniedException; allow the function's role ssm:GetParameters on it, and kms:Decrypt on its key if that is not the account's default
         BinarySecret; it holds bytes, which fit in no variable; store it as text (SecretString)
-        ConnectionFailed; no answer from AWS; a function in a VPC needs a NAT gateway or an interface endpoint of the service, and a security group that lets it out to port 443
+        ConnectionFailed; AWS cannot be reached; a function in a VPC needs a NAT gateway or an interface endpoint of the service, and a security group that lets it out to port 443
         DecryptionFailure; allow the function's role kms:Decrypt on its key, and see that the key is enabled
         InternalServiceError; look the code up in the AWS API reference of the service
         InvalidRequest; no endpoint fits it; check the ARN's region, AWS_ENDPOINT_URL and AWS_USE_FIPS_ENDPOINT
@@ -229,7 +273,8 @@ mod tests {
         NoAnswer; AWS said nothing of it; check the ARN's region, account and name
         NoClient; the HTTP client cannot be set up; check HTTPS_PROXY and HTTP_PROXY
         ResourceNotFoundException; it is not there; check the ARN's region, account and name
-        ThrottlingException; AWS throttles the account's calls; ask for a higher limit or start fewer functions at once
+        ThrottlingException; AWS throttles the account's calls, the extension tries again during later invocations; if it stays so, request a higher quota
+        Timeout; no answer yet, the extension tries again during later invocations; if it stays so, a function in a VPC needs a NAT gateway or an interface endpoint of the service, and a security group that lets it out to port 443
         UnreadableAnswer; what answered is not AWS; check AWS_ENDPOINT_URL, HTTPS_PROXY and the VPC's name servers
         UnrecognizedClientException; AWS does not know these credentials; see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, which Lambda sets and nothing else should
         ValidationException; AWS does not take the ARN; copy it from the console

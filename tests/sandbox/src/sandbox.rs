@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::sync::RwLock;
 use tokio::task::JoinHandle;
@@ -310,12 +311,28 @@ impl Sandbox {
         self.environment.handles().iter().filter_map(crate::process::Handle::cpu_time).sum()
     }
 
-    /// Asks the extensions' processes to end, as nobody at Lambda does, and waits for as long as they take: for measuring
-    /// tools that tell at the end.
-    pub async fn terminate(&self) {
+    /// Sends SIGTERM to the extensions' processes, lets them run, and waits for their exit. Returns each one's exit code;
+    /// none for one that a signal killed.
+    pub async fn terminate(&self) -> Vec<Option<i32>> {
+        self.end_by(Signal::SIGTERM).await;
+        let exits = self
+            .environment
+            .state
+            .read(|state| state.extensions.iter().map(|extension| extension.exit).collect::<Vec<_>>());
+        exits.into_iter().map(|exit| exit?.status.code()).collect()
+    }
+
+    /// Ends the extensions' processes without a shutdown, and waits for their exit: for measuring tools, which report at
+    /// the end and would count the shutdown as well.
+    pub async fn interrupt(&self) {
+        self.end_by(Signal::SIGINT).await;
+    }
+
+    async fn end_by(&self, signal: Signal) {
         let handles = self.environment.handles().clone();
         for handle in &handles {
-            handle.signal(nix::sys::signal::Signal::SIGTERM).await;
+            handle.signal(signal).await;
+            handle.thaw().await;
         }
         for handle in &handles {
             handle.ended().await;

@@ -97,7 +97,7 @@ pub(crate) async fn of_init(
     }
     rest::until_at_rest(&sandbox).await;
     // One that does not end has told no count.
-    let _ = tokio::time::timeout(PATIENCE, sandbox.terminate()).await;
+    let _ = tokio::time::timeout(PATIENCE, sandbox.interrupt()).await;
     let log = std::fs::read_to_string(log).map_err(CountError::Log)?;
     Count::Instructions
         .find(&log)

@@ -176,7 +176,7 @@ async fn live(path: &Path, life: Life) -> Result<Profile, BenchError> {
         world.collector.come_back().await?;
         until_arrived(&sandbox, &world, path, world.collector.counts().spans + 1).await?;
     }
-    sandbox.terminate().await;
+    sandbox.interrupt().await;
     Ok(Profile::of(&std::fs::read_to_string(profile).map_err(CountError::Log)?))
 }
 

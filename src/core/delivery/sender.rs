@@ -1,0 +1,1233 @@
+//! Sends what is kept for one backend: a state machine without IO.
+//!
+//! Events come in by [`BackendSender::on`], and what is to be done comes out of it. It promises, whatever comes in whatever
+//! order and whatever the clocks do:
+//! - what it took is delivered, or counted as dropped with a reason;
+//! - one request of a signal at a time; none is started where its answer cannot be expected in time, and what was cut off
+//!   without an answer is sent again only once the backend has answered something else;
+//! - outside of invocations nothing is in flight, and in one that is not held nothing that its end is likely to cut off;
+//! - a backend that has failed a flush is only probed, during invocations, until it answers;
+//! - a setup that fails is tried again during later invocations, and telemetry is kept meanwhile; a key that came from a
+//!   secret and is refused has the secret fetched again;
+//! - nothing it waits for lies further ahead than its own maximum.
+//!
+//! What passes several backends is decided in [`super::senders`], when invocations are held and flushed in
+//! [`crate::lifecycle`], and how long their end waits for probes in [`super::probe_budget`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::metrics::v1::Metric;
+
+use super::breaker::Retry;
+use super::budget::{Budget, Share};
+use super::buffer::{Barrier, Batch, Buffer, Released};
+use super::flush::{Again, Flush};
+use super::health::{Health, Report};
+use super::round_trip::RoundTrip;
+use super::setup::Setup;
+use super::signal_state::{InFlight, SignalState, was_frozen};
+use super::tally::{DropReason, Tally};
+use super::timers::{Timer, TimerTable};
+use super::verdict::{Failure, Verdict};
+use crate::cadence::Beside;
+use crate::chunk::Chunk;
+use crate::correlation::Correlation;
+use crate::elapsed::{Elapsed, Now};
+use crate::lifecycle::FlushReason;
+use crate::otlp::Limits;
+use crate::own_telemetry::{self, Span, Standing};
+use crate::signal::{PerSignal, Signal};
+
+/// After so long without an answer a connection is taken for dead: load balancers forget idle ones, and a freeze hides
+/// it.
+const IDLE_LIMIT: Duration = Duration::from_secs(20);
+/// The same at SHUTDOWN, where nothing comes later that could make up for it.
+const IDLE_LIMIT_AT_SHUTDOWN: Duration = Duration::from_secs(5);
+/// So long after a request during the function what comes of its signal gathers, for an SDK that sends each span by itself
+/// would have a request made for each. What fills a batch, or half of the buffer, does not wait.
+const PACE: Duration = Duration::from_millis(100);
+/// An attempt that had less time than this before it was cut off says nothing of the backend.
+const FAIR_TIME: Duration = Duration::from_millis(100);
+/// A probe with telemetry is given twice the time of an answer, and so much.
+const TRIAL_SLACK: Duration = Duration::from_millis(20);
+/// The extension reports on itself so often, where that was asked for.
+const OWN_METRICS_EVERY: Duration = Duration::from_mins(1);
+
+/// What is fixed for one backend.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The user's name for it, where there are several.
+    pub name: Option<Arc<str>>,
+    /// The signals that it is to get.
+    pub takes: PerSignal<bool>,
+    /// How large a request of each signal may be.
+    pub limits: PerSignal<Limits>,
+    /// The most that a flush may add after the handler returns.
+    pub flush_timeout: Duration,
+    /// Whether the extension reports on itself.
+    pub reports_itself: bool,
+    /// Whether there is anything to set up. Where there is not, telemetry is received and dropped.
+    pub has_setup: bool,
+}
+
+/// One request to the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(u64);
+
+/// The way of a signal to the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The same for signals whose requests go to the same host over the same connection.
+    pub endpoint: usize,
+    /// When failed requests are tried again.
+    pub retry: Retry,
+}
+
+/// What a setup found out about the way of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteState {
+    /// Requests can be sent.
+    Route(Route),
+    /// A secret is missing, or its value does not do: telemetry is kept, and the setup is tried again.
+    Pending,
+    /// The settings lead nowhere: telemetry is dropped.
+    Nowhere,
+}
+
+/// The result of a setup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetUp {
+    /// The ways; `None` leaves them as they are.
+    pub routes: Option<PerSignal<RouteState>>,
+    /// Whether the key comes from a secret, so that a backend that refuses it may take the next.
+    pub has_secret: bool,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The first `/next` is out.
+    Start,
+    /// Telemetry came, within the limits of its signal. The share says that others keep it, too.
+    Enqueued(Chunk, Option<Share>),
+    /// Telemetry came for which the others leave no room.
+    Refused(Chunk),
+    /// The function runs from now on.
+    InvocationBegins {
+        /// When what is kept may leave meanwhile.
+        during: Beside,
+        /// Whether its end waits for a flush. Where it does not, the environment may be frozen at any moment.
+        held: bool,
+    },
+    /// The function is done, and the environment may be frozen.
+    InvocationEnds,
+    /// The environment is never frozen, or nobody says when invocations begin and end.
+    Unattended(Beside),
+    /// Send what came so far.
+    Flush {
+        /// Why.
+        reason: FlushReason,
+        /// When it is cancelled at the latest.
+        deadline: Instant,
+        /// Whether it waits for probes that are under way.
+        waits_for_probes: bool,
+    },
+    /// The flush is over, whatever it has got through: end what is in flight and keep it.
+    CancelFlush,
+    /// A request ended.
+    Answered(RequestId, Verdict),
+    /// The setup ended.
+    SetUp(SetUp),
+    /// The environment was restored from a snapshot: connections, secrets and what was learnt of the backend are old.
+    Restored,
+    /// Report on the extension itself, where that was asked for: once a minute at most, and before the last flush.
+    ReportItself {
+        /// The last flush is to come.
+        last: bool,
+    },
+    /// The process ends: say what is lost by that.
+    Ends,
+    /// [`BackendSender::timeout`] has come.
+    Tick,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug)]
+pub enum Action {
+    /// Set the backend up and answer with [`Event::SetUp`].
+    Setup {
+        /// Fetch secrets again that are known.
+        refresh: bool,
+    },
+    /// End the setup under way. No [`Event::SetUp`] is awaited.
+    AbortSetup,
+    /// Send a request and answer with [`Event::Answered`].
+    Send {
+        /// Names it.
+        request: RequestId,
+        /// What the chunks hold.
+        signal: Signal,
+        /// The body, in parts; none in a probe that carries nothing.
+        chunks: Vec<Bytes>,
+        /// Over a new connection, because the old ones may be dead.
+        fresh: bool,
+    },
+    /// Open the connections by requests without telemetry, and answer with [`Event::Answered`].
+    Warm {
+        /// Names it.
+        request: RequestId,
+        /// Over new connections.
+        fresh: bool,
+    },
+    /// End a request. No [`Event::Answered`] is awaited.
+    Abort(RequestId),
+    /// The flush is over.
+    FlushDone,
+    /// Enqueue telemetry of the extension's own.
+    Enqueue(Own),
+    /// Write a line of the log.
+    Log(Report),
+}
+
+/// Telemetry of the extension's own.
+#[derive(Debug)]
+pub enum Own {
+    /// A log record.
+    Log(Box<LogRecord>),
+    /// Metrics.
+    Metrics(Vec<Metric>),
+}
+
+/// What holds at the moment of an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The clocks.
+    pub now: Now,
+    /// A random number from 0 to 1.
+    pub jitter: f64,
+    /// The spans that log records name when they leave.
+    pub spans: &'a Correlation,
+}
+
+/// Sends what is kept for one backend.
+#[derive(Debug)]
+pub struct BackendSender {
+    settings: Settings,
+    setup: Setup,
+    /// `None` before the first result of a setup.
+    routes: Option<PerSignal<RouteState>>,
+    has_secret: bool,
+    signals: PerSignal<SignalState>,
+    buffer: Buffer,
+    window: Option<Window>,
+    flush: Option<Flush>,
+    timers: TimerTable,
+    elapsed: Elapsed,
+    /// Of the last event.
+    now: Now,
+    at: Duration,
+    connection: Connection,
+    round_trip: RoundTrip,
+    requests: u64,
+    health: Health,
+    /// Counted since the extension last reported on itself.
+    tally: Tally,
+    /// When it did, in wall time and in elapsed time.
+    tally_since: Duration,
+    tally_since_at: Duration,
+    actions: Vec<Action>,
+}
+
+/// The time in which requests may be made.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    kind: WindowKind,
+    released: Released,
+    /// So long after a release comes the next.
+    interval: Option<Duration>,
+    began_at: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WindowKind {
+    /// An invocation whose end waits for a flush.
+    Held,
+    /// An invocation at whose end the environment is frozen at once.
+    Unheld,
+    /// No freeze, or no word of one.
+    Unattended,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Connection {
+    /// It may be dead without our knowing.
+    is_suspect: bool,
+    last_answer: Option<Duration>,
+    /// The request that opens it.
+    warming: Option<RequestId>,
+}
+
+impl Connection {
+    fn is_idle(&self, at: Duration, limit: Duration) -> bool {
+        self.last_answer.is_none_or(|last_answer| at.saturating_sub(last_answer) > limit)
+    }
+}
+
+impl BackendSender {
+    /// A sender that has not been started.
+    pub fn new(settings: Settings, budget: Budget, now: Now) -> Self {
+        let signals = PerSignal::from_fn(|signal| SignalState::new(*settings.limits.of(signal)));
+        let mut elapsed = Elapsed::new();
+        let at = elapsed.at(now);
+        Self {
+            setup: Setup::default(),
+            routes: (!settings.has_setup).then(|| PerSignal::from_fn(|_| RouteState::Nowhere)),
+            has_secret: false,
+            signals,
+            buffer: Buffer::new(budget),
+            window: None,
+            flush: None,
+            timers: TimerTable::default(),
+            elapsed,
+            now,
+            at,
+            connection: Connection::default(),
+            round_trip: RoundTrip::default(),
+            requests: 0,
+            health: Health::default(),
+            tally: Tally::default(),
+            tally_since: now.wall,
+            tally_since_at: at,
+            actions: Vec::new(),
+            settings,
+        }
+    }
+
+    /// Takes an event. Returns what is to be done, in this order.
+    pub fn on(&mut self, event: Event, context: &Context<'_>) -> Vec<Action> {
+        self.now = context.now;
+        self.at = self.elapsed.at(context.now);
+        match event {
+            Event::Start => self.start_setup(true, false),
+            Event::Enqueued(chunk, share) => self.keep(chunk, share),
+            Event::Refused(chunk) => self.refuse(&chunk),
+            Event::InvocationBegins { during, held } => self.begin_invocation(during, held),
+            Event::InvocationEnds => {
+                self.cut_off_all();
+                self.window = None;
+            }
+            Event::Unattended(during) => {
+                if !self.is_unattended() {
+                    self.open(WindowKind::Unattended, during, Released::ALL);
+                }
+            }
+            Event::Flush { reason, deadline, waits_for_probes } => {
+                self.start_flush(reason, deadline, waits_for_probes);
+            }
+            Event::CancelFlush => {
+                self.judge_the_unanswered(context.jitter);
+                self.cut_off_all();
+                if !self.is_unattended() {
+                    self.window = None;
+                }
+            }
+            Event::Answered(request, verdict) => self.answered(request, verdict, context.jitter),
+            Event::SetUp(set_up) => self.set_up(set_up, context.jitter),
+            Event::Restored => self.restored(),
+            Event::ReportItself { last } => {
+                if last || self.at.saturating_sub(self.tally_since_at) >= OWN_METRICS_EVERY {
+                    self.report_itself();
+                }
+            }
+            Event::Ends => self.end(),
+            Event::Tick => {}
+        }
+        // Afterwards, for what has been answered in this very moment is not to be cut off.
+        self.pass_time(context.jitter);
+        self.try_setup();
+        self.dispatch(context.spans);
+        self.finish_flush();
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When [`Event::Tick`] is due.
+    pub fn timeout(&self) -> Option<Instant> {
+        let next = self.timers.next()?;
+        self.now.monotonic.checked_add(next.saturating_sub(self.at))
+    }
+
+    /// The user's name for the backend, where there are several.
+    pub fn name(&self) -> Option<&Arc<str>> {
+        self.settings.name.as_ref()
+    }
+
+    /// Whether telemetry of the signal may have somewhere to go.
+    pub fn takes(&self, signal: Signal) -> bool {
+        *self.settings.takes.of(signal) && self.route_state(signal) != RouteState::Nowhere
+    }
+
+    /// How large a request of the signal may be.
+    pub fn limits(&self, signal: Signal) -> Limits {
+        self.signals.of(signal).limits()
+    }
+
+    /// Bytes held, those that other senders hold as well included.
+    pub fn weight(&self) -> usize {
+        self.buffer.weight()
+    }
+
+    /// What is in flight costs so many bytes.
+    pub fn in_flight_bytes(&self) -> usize {
+        self.buffer.in_flight_bytes()
+    }
+
+    /// Items held, those in flight included.
+    pub fn kept(&self) -> PerSignal<usize> {
+        let waiting = self.buffer.waiting();
+        PerSignal::from_fn(|signal| waiting.of(signal) + self.in_flight_items(signal))
+    }
+
+    /// What became of telemetry since the extension last reported on it.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Whether something is kept that is not in flight.
+    pub fn is_waiting(&self) -> bool {
+        self.buffer.is_waiting()
+    }
+
+    /// Whether the invocation that begins next is to flush at its end, whatever the strategy: the buffer is half full, or a
+    /// request was cut off.
+    pub fn wants_flush(&self) -> bool {
+        // A request in an invocation that is not held is likely to be cut off by its end.
+        let may_be_cut_off =
+            self.is_in_flight() && self.window.is_some_and(|window| window.kind == WindowKind::Unheld);
+        may_be_cut_off
+            || Signal::ALL.iter().any(|signal| self.owes_flush(*signal))
+            || self.buffer.is_half_full() && Signal::ALL.iter().any(|signal| self.is_sendable(*signal))
+    }
+
+    /// What the longest probe may take, or the setup; `None` where there are none to be made.
+    pub fn probe_budget(&self) -> Option<Duration> {
+        let budgets =
+            Signal::ALL.into_iter().filter_map(|signal| self.signals.of(signal).breaker.probe_budget());
+        let probe = budgets.max().map(|budget| budget.max(self.least_probe()));
+        probe.max(self.needs_setup().then_some(self.setup.wait()))
+    }
+
+    /// How long the probes and the setup that are under way go on, if the end of the function waits for them.
+    pub fn probes_end_in(&self, now: Now) -> Option<Duration> {
+        // A reading that is not kept.
+        let at = self.elapsed.clone().at(now);
+        let least = self.least_probe();
+        let ends = Signal::ALL.into_iter().filter_map(|signal| self.signals.of(signal).probe_ends_at(least));
+        ends.max().max(self.setup_ends_at()).map(|end| end.saturating_sub(at))
+    }
+
+    fn setup_ends_at(&self) -> Option<Duration> {
+        let running = self.setup.running().filter(|_| self.needs_setup() && self.buffer.is_waiting())?;
+        Some(running.started_at + self.setup.wait())
+    }
+
+    /// Every probe is given as long as the last answer took, which a pause cannot have made shorter.
+    fn least_probe(&self) -> Duration {
+        self.round_trip.last().min(self.settings.flush_timeout)
+    }
+
+    /// Drops the oldest that is not in flight, to make room for other senders.
+    pub fn drop_oldest(&mut self) -> bool {
+        let dropped = self.buffer.drop_oldest();
+        self.count_dropped();
+        dropped
+    }
+
+    /// Names the span of an invocation in all of its log records that are kept.
+    pub fn stamp_waiting(&mut self, invocation: &str, span: &crate::trace_context::TraceContext) {
+        self.buffer.stamp_waiting(invocation, span);
+    }
+
+    fn route_state(&self, signal: Signal) -> RouteState {
+        self.routes.as_ref().map_or(RouteState::Pending, |routes| *routes.of(signal))
+    }
+
+    fn route(&self, signal: Signal) -> Option<Route> {
+        match self.route_state(signal) {
+            RouteState::Route(route) => Some(route),
+            RouteState::Pending | RouteState::Nowhere => None,
+        }
+    }
+
+    /// Whether something was cut off, and may be sent again where its answer is waited for.
+    fn owes_flush(&self, signal: Signal) -> bool {
+        self.buffer.next_was_cut_off(signal)
+            && self.route(signal).is_some()
+            && self.signals.of(signal).breaker.is_ready(self.at)
+    }
+
+    fn is_sendable(&self, signal: Signal) -> bool {
+        self.route(signal).is_some()
+            && !self.setup.blocks()
+            && !self.signals.of(signal).breaker.is_open()
+            && self.buffer.waits_before(signal, Barrier::NONE)
+    }
+
+    fn in_flight_items(&self, signal: Signal) -> usize {
+        let in_flight = self.signals.of(signal).in_flight.as_ref();
+        in_flight.and_then(|in_flight| in_flight.batch.as_ref()).map_or(0, |batch| batch.items)
+    }
+
+    fn is_in_flight(&self) -> bool {
+        Signal::ALL.iter().any(|signal| self.signals.of(*signal).in_flight.is_some())
+    }
+
+    fn is_unattended(&self) -> bool {
+        self.window.is_some_and(|window| window.kind == WindowKind::Unattended)
+    }
+}
+
+/// What comes in.
+impl BackendSender {
+    fn keep(&mut self, chunk: Chunk, share: Option<Share>) {
+        *self.tally.received.of_mut(chunk.signal) += chunk.items;
+        match share {
+            Some(share) => self.buffer.push_shared(chunk, share),
+            None => self.buffer.push(chunk),
+        }
+        self.count_dropped();
+    }
+
+    fn refuse(&mut self, chunk: &Chunk) {
+        *self.tally.received.of_mut(chunk.signal) += chunk.items;
+        self.buffer.refuse(chunk);
+        self.count_dropped();
+    }
+
+    fn count_dropped(&mut self) {
+        let dropped = self.buffer.take_dropped();
+        if dropped == PerSignal::default() {
+            return;
+        }
+        for signal in Signal::ALL {
+            self.tally.dropped.add(signal, DropReason::BufferFull, *dropped.of(signal));
+        }
+        let report = self.health.on_dropped(dropped, self.at);
+        self.log(report);
+    }
+
+    fn begin_invocation(&mut self, during: Beside, held: bool) {
+        self.buffer.invocation_begins();
+        self.take_back_the_frozen();
+        for signal in Signal::ALL {
+            self.signals.of_mut(signal).gathers_until = None;
+            self.timers.stop(Timer::Gathered(signal));
+        }
+        if !self.is_unattended() {
+            // Logs of an invocation wait for its end, where nothing else releases them.
+            let released = Released { sdk: Barrier::NONE, platform: self.buffer.barrier() };
+            self.open(if held { WindowKind::Held } else { WindowKind::Unheld }, during, released);
+        }
+        if self.connection.is_idle(self.at, IDLE_LIMIT) {
+            self.distrust_connections();
+            // Where the breaker is open, a probe does it, and without a flush at the end nobody needs it.
+            if held && Signal::ALL.iter().all(|signal| !self.signals.of(*signal).breaker.is_open()) {
+                self.warm();
+            }
+        }
+    }
+
+    fn open(&mut self, kind: WindowKind, during: Beside, at_once: Released) {
+        self.timers.stop(Timer::Release);
+        self.timers.stop(Timer::LongRun);
+        let (released, interval) = match during {
+            Beside::AtOnce => (at_once, None),
+            Beside::Every { first, interval } => {
+                self.timers.set(Timer::Release, self.at + first);
+                (Released::NOTHING, Some(interval))
+            }
+        };
+        self.window = Some(Window { kind, released, interval, began_at: self.at });
+        self.release_if_due();
+    }
+
+    fn release_if_due(&mut self) {
+        let barrier = self.buffer.barrier();
+        if let Some(Window { released, interval: Some(interval), .. }) = &mut self.window
+            && self.timers.expire(Timer::Release, self.at)
+        {
+            *released = Released { sdk: barrier, platform: barrier };
+            self.timers.set(Timer::Release, self.at + *interval);
+        }
+    }
+
+    /// Takes the passing of time.
+    fn pass_time(&mut self, jitter: f64) {
+        if self.timers.next().is_none_or(|next| self.at < next) {
+            return;
+        }
+        self.release_if_due();
+        for signal in Signal::ALL {
+            if self.timers.expire(Timer::Probe(signal), self.at) {
+                self.cut_off_probe(signal, jitter);
+            }
+        }
+        if self.timers.expire(Timer::SetupWait, self.at) && self.setup.running().is_some() {
+            self.setup.hung(self.settings.flush_timeout);
+        }
+        self.timers.expire_all(self.at);
+    }
+
+    fn start_flush(&mut self, reason: FlushReason, deadline: Instant, waits_for_probes: bool) {
+        let deadline = self.at + deadline.saturating_duration_since(self.now.monotonic);
+        let flush = Flush::new(reason, self.buffer.barrier(), deadline, self.at);
+        if flush.is_last() {
+            self.take_back_the_frozen();
+            if self.connection.is_idle(self.at, IDLE_LIMIT_AT_SHUTDOWN) {
+                self.distrust_connections();
+            }
+            // There is no later invocation that it could be left to.
+            if !self.setup.key_refused() {
+                self.timers.stop(Timer::Setup);
+            }
+        } else {
+            self.limit_probes(waits_for_probes);
+        }
+        self.flush = Some(flush);
+    }
+
+    /// Probes and a setup that are under way have their time, where the end of the function waits for them. Otherwise probes
+    /// are cut off.
+    fn limit_probes(&mut self, waits: bool) {
+        if let Some(ends_at) = self.setup_ends_at().filter(|ends_at| waits && *ends_at > self.at) {
+            self.timers.set(Timer::SetupWait, ends_at);
+        }
+        for signal in Signal::ALL {
+            let state = self.signals.of(signal);
+            if let Some(ends_at) = state.probe_ends_at(self.least_probe()) {
+                let trial_ends_at = state.in_flight.as_ref().and_then(|in_flight| in_flight.trial_ends_at);
+                let at_once = trial_ends_at.unwrap_or(self.at).max(self.at);
+                self.timers.set(Timer::Probe(signal), if waits { ends_at.max(at_once) } else { at_once });
+            }
+        }
+        self.pass_time(0.0);
+    }
+
+    fn end(&mut self) {
+        self.cut_off_all();
+        let waiting = self.buffer.waiting();
+        if waiting != PerSignal::default() {
+            self.actions.push(Action::Log(Report::Unsent(waiting)));
+        }
+    }
+}
+
+/// The setup.
+impl BackendSender {
+    /// Whether a setup may bring something.
+    fn needs_setup(&self) -> bool {
+        self.setup.key_refused()
+            || Signal::ALL.into_iter().any(|signal| {
+                *self.settings.takes.of(signal) && self.route_state(signal) == RouteState::Pending
+            })
+    }
+
+    /// Tries again what has failed, during an invocation and at SHUTDOWN.
+    fn try_setup(&mut self) {
+        let is_time = self.window.is_some() || self.is_last_flush();
+        let has_failed = self.routes.is_some() || self.setup.failed();
+        if is_time
+            && has_failed
+            && self.setup.running().is_none()
+            && self.timers.get(Timer::Setup).is_none()
+            && self.needs_setup()
+        {
+            self.start_setup(false, self.setup.key_refused());
+        }
+    }
+
+    fn start_setup(&mut self, blocks: bool, refresh: bool) {
+        if !self.settings.has_setup || self.setup.running().is_some() {
+            return;
+        }
+        self.setup.start(blocks, self.now, self.at);
+        if blocks {
+            self.timers.set(Timer::SetupWait, self.at + self.setup.wait());
+        }
+        self.actions.push(Action::Setup { refresh });
+    }
+
+    fn set_up(&mut self, set_up: SetUp, jitter: f64) {
+        let is_first = self.routes.is_none();
+        if let Some(routes) = set_up.routes {
+            self.has_secret = set_up.has_secret;
+            self.routes = Some(routes);
+            self.drop_what_leads_nowhere();
+            for signal in Signal::ALL {
+                // What was learnt was learnt of another way.
+                self.recover(signal);
+            }
+        }
+        let is_whole = Signal::ALL.into_iter().all(|signal| {
+            !*self.settings.takes.of(signal) || self.route_state(signal) != RouteState::Pending
+        });
+        let pause = self.setup.finish(is_whole, jitter);
+        match pause {
+            Some(pause) => self.timers.set(Timer::Setup, self.at + pause),
+            None => self.timers.stop(Timer::Setup),
+        }
+        if set_up.routes.is_some() || is_first {
+            // Its first connection is as good as answered, or the first invocation would make a second.
+            self.connection.last_answer = Some(self.at);
+            self.warm();
+        }
+    }
+
+    fn drop_what_leads_nowhere(&mut self) {
+        let mut dropped = PerSignal::default();
+        for signal in Signal::ALL {
+            if self.route_state(signal) != RouteState::Nowhere {
+                continue;
+            }
+            let items = self.buffer.clear(signal);
+            self.tally.dropped.add(signal, DropReason::NoRoute, items);
+            *dropped.of_mut(signal) = items;
+        }
+        if dropped != PerSignal::default() {
+            self.actions.push(Action::Log(Report::NoRoute(dropped)));
+        }
+    }
+
+    /// Begins anew with everything that may have changed since the snapshot was taken, possibly weeks ago.
+    fn restored(&mut self) {
+        for signal in Signal::ALL {
+            self.recover(signal);
+        }
+        self.connection.is_suspect = true;
+        if self.setup.running().is_some() {
+            self.setup.abandon();
+            self.actions.push(Action::AbortSetup);
+        }
+        self.start_setup(true, true);
+    }
+}
+
+/// What leaves.
+impl BackendSender {
+    /// Starts what may be started.
+    fn dispatch(&mut self, spans: &Correlation) {
+        if self.flush.is_none() && self.window.is_none() || self.setup.blocks() {
+            return;
+        }
+        for signal in Signal::ALL {
+            if let Some(route) = self.route(signal)
+                && self.signals.of(signal).in_flight.is_none()
+            {
+                self.dispatch_signal(signal, route, spans);
+            }
+        }
+    }
+
+    fn dispatch_signal(&mut self, signal: Signal, route: Route, spans: &Correlation) {
+        let limits = self.signals.of(signal).limits();
+        let batch = if self.flush.is_some() {
+            if !self.flush_sends(signal) {
+                return;
+            }
+            self.buffer.take(signal, limits)
+        } else {
+            let Some(released) = self.released(signal) else { return };
+            if self.is_empty_probe_due(signal, released) {
+                return self.send(signal, route, None);
+            }
+            self.buffer.take_early(signal, limits, released)
+        };
+        if let Some(mut batch) = batch {
+            // As late as can be: the span that stands for an invocation may come just before its end.
+            self.buffer.stamp(&mut batch, |invocation| spans.of(invocation));
+            self.send(signal, route, Some(batch));
+        }
+    }
+
+    /// Whether the flush sends what is kept of a signal now.
+    fn flush_sends(&mut self, signal: Signal) -> bool {
+        let Self { flush: Some(flush), buffer, signals, timers, round_trip, at, .. } = self else {
+            return false;
+        };
+        let breaker = &mut signals.of_mut(signal).breaker;
+        if !buffer.waits_before(signal, flush.barrier) || !flush.is_due(signal, breaker, timers, *at) {
+            return false;
+        }
+        let fits = flush.is_last()
+            || match round_trip.expected() {
+                Some(expected) => *at + expected <= flush.deadline,
+                None => !buffer.next_was_cut_off(signal),
+            };
+        if !fits {
+            // The next to go is a probe, which measures how long an answer takes by now.
+            if flush.reason == FlushReason::EndOfInvocation && !flush.has_progressed(signal) {
+                breaker.trip();
+            }
+            flush.leave(signal);
+        }
+        fits
+    }
+
+    /// How much of a signal may leave during the invocation now; `None` where nothing may.
+    fn released(&mut self, signal: Signal) -> Option<Released> {
+        let window = self.window?;
+        let state = self.signals.of(signal);
+        if !state.breaker.is_ready(self.at) {
+            return None;
+        }
+        let gathers_until = state.gathers_past(self.at);
+        let released = if gathers_until.is_some() { Released::NOTHING } else { window.released };
+        let least = match (window.kind, window.interval) {
+            // A probe measures how long an answer takes by now.
+            (WindowKind::Held, _) if state.breaker.is_open() => Duration::ZERO,
+            (WindowKind::Held, _) => self.round_trip.held_run(self.settings.flush_timeout),
+            (WindowKind::Unheld, Some(_)) if self.buffer.next_was_cut_off(signal) => return None,
+            // What would be lost otherwise is worth being sent twice.
+            (WindowKind::Unheld, Some(_)) if !self.buffer.is_nearly_full() => self.round_trip.long_run(),
+            // Nobody announces the end: as it comes, or never.
+            (WindowKind::Unheld | WindowKind::Unattended, _) => Duration::ZERO,
+        };
+        let may_start_at = window.began_at + least;
+        if self.at < may_start_at {
+            if self.buffer.leaves_early(signal, state.limits(), released) {
+                self.timers.set(Timer::LongRun, may_start_at);
+            }
+            return None;
+        }
+        if let Some(until) = gathers_until
+            && self.buffer.waits_among(signal, window.released)
+        {
+            self.timers.set(Timer::Gathered(signal), until);
+        }
+        Some(released)
+    }
+
+    /// Whether the backend is asked for an answer without telemetry first: it may have what would be sent next, which was cut
+    /// off, or its last answers took too long.
+    fn is_empty_probe_due(&self, signal: Signal, released: Released) -> bool {
+        let is_due = match self.round_trip.expected() {
+            Some(expected) => {
+                self.signals.of(signal).breaker.is_open() && expected > self.settings.flush_timeout
+            }
+            None => self.buffer.next_was_cut_off(signal),
+        };
+        let is_attended = self.window.is_some_and(|window| window.kind != WindowKind::Unattended);
+        is_due && is_attended && self.buffer.leaves_early(signal, self.limits(signal), released)
+    }
+
+    fn send(&mut self, signal: Signal, route: Route, batch: Option<Batch>) {
+        let request = self.next_request();
+        let fresh = std::mem::take(&mut self.connection.is_suspect);
+        let chunks = batch.iter().flat_map(Batch::chunks).map(|chunk| chunk.bytes.clone()).collect();
+        let of_flush = self.flush.is_some();
+        // What is left of what was released has gathered already, and where nobody tells of the function's end it may be
+        // over before the rest has gone.
+        let gathers = !of_flush
+            && self.window.is_some_and(|window| {
+                window.kind != WindowKind::Unattended && !self.buffer.waits_among(signal, window.released)
+            });
+        let state = self.signals.of_mut(signal);
+        // A backend that hangs once it gets telemetry costs little more than one that answers.
+        let trial = self
+            .round_trip
+            .expected()
+            .map(|expected| (2 * expected + TRIAL_SLACK).min(self.settings.flush_timeout));
+        let trial_ends_at =
+            trial.filter(|_| batch.is_some() && state.breaker.is_open()).map(|trial| self.at + trial);
+        state.gathers_until = gathers.then(|| self.at + PACE);
+        state.in_flight = Some(InFlight {
+            request,
+            batch,
+            started: self.now,
+            started_at: self.at,
+            of_flush,
+            unheld: self.window.is_some_and(|window| window.kind == WindowKind::Unheld),
+            retry: route.retry,
+            trial_ends_at,
+        });
+        self.actions.push(Action::Send { request, signal, chunks, fresh });
+    }
+
+    /// Opens the connection during the function, so that the flush at its end need not.
+    fn warm(&mut self) {
+        let has_route = Signal::ALL.iter().any(|signal| self.route(*signal).is_some());
+        if self.connection.warming.is_some() || self.is_in_flight() || !has_route {
+            return;
+        }
+        let request = self.next_request();
+        let fresh = std::mem::take(&mut self.connection.is_suspect);
+        self.connection.warming = Some(request);
+        self.actions.push(Action::Warm { request, fresh });
+    }
+
+    fn next_request(&mut self) -> RequestId {
+        self.requests += 1;
+        RequestId(self.requests)
+    }
+
+    fn distrust_connections(&mut self) {
+        self.connection.is_suspect = true;
+        if let Some(request) = self.connection.warming.take() {
+            self.actions.push(Action::Abort(request));
+        }
+    }
+
+    /// Ends a flush that has nothing left to wait for.
+    fn finish_flush(&mut self) {
+        let Some(flush) = &self.flush else { return };
+        let retries = Signal::ALL.iter().any(|signal| self.timers.get(Timer::Retry(*signal)).is_some());
+        if self.is_in_flight() || retries || self.waits_for_setup(flush) {
+            return;
+        }
+        if flush.reason != FlushReason::NearDeadline && !self.is_unattended() {
+            // What comes now would only be cut off by the freeze.
+            self.window = None;
+        }
+        self.close_flush();
+        self.actions.push(Action::FlushDone);
+    }
+
+    fn waits_for_setup(&self, flush: &Flush) -> bool {
+        if !self.buffer.is_waiting() {
+            return false;
+        }
+        let is_running = self.setup.running().is_some();
+        if flush.is_last() {
+            let again = self.timers.get(Timer::Setup).filter(|at| *at < flush.deadline);
+            return self.needs_setup() && (is_running || again.is_some());
+        }
+        is_running && self.timers.get(Timer::SetupWait).is_some()
+    }
+
+    fn is_last_flush(&self) -> bool {
+        self.flush.as_ref().is_some_and(Flush::is_last)
+    }
+
+    fn close_flush(&mut self) {
+        if let Some(flush) = self.flush.take() {
+            self.tally.flushes.add(flush.took(self.at));
+        }
+        for signal in Signal::ALL {
+            self.timers.stop(Timer::Retry(signal));
+            self.timers.stop(Timer::Probe(signal));
+        }
+    }
+}
+
+/// What becomes of requests. A batch whose request has ended is released, given back, or given back cut; nothing else lets
+/// go of one.
+impl BackendSender {
+    fn answered(&mut self, request: RequestId, verdict: Verdict, jitter: f64) {
+        if self.connection.warming.take_if(|warming| *warming == request).is_some() {
+            // A fault on the way shows when something is to go it; here nothing was lost.
+            self.note_answer(&verdict);
+            return;
+        }
+        let is_it = |in_flight: &mut InFlight| in_flight.request == request;
+        let found = Signal::ALL
+            .into_iter()
+            .find_map(|signal| Some((signal, self.signals.of_mut(signal).in_flight.take_if(is_it)?)));
+        let Some((signal, in_flight)) = found else { return };
+        self.timers.stop(Timer::Probe(signal));
+        self.note_answer(&verdict);
+        let had = in_flight.had(self.now);
+        match &verdict {
+            Verdict::Retry { failure: Failure::Timeout, .. } => self.round_trip.cut_off(had),
+            // What stands before a backend that is down may answer sooner than it would.
+            Verdict::Accepted { .. } | Verdict::TooLarge(_) if in_flight.batch.is_some() => {
+                self.round_trip.answered(had);
+            }
+            _ => {}
+        }
+        self.judge(signal, in_flight, verdict, jitter);
+    }
+
+    fn judge(&mut self, signal: Signal, in_flight: InFlight, verdict: Verdict, jitter: f64) {
+        let InFlight { batch, started, of_flush, retry, .. } = in_flight;
+        let state = self.signals.of_mut(signal);
+        if !matches!(verdict, Verdict::Accepted { .. }) {
+            // What comes back has waited long enough.
+            state.gathers_until = None;
+        }
+        let Some(batch) = batch else {
+            let verdict = self.with_refused_key(verdict);
+            return self.judge_empty_probe(signal, &started, retry, verdict, jitter);
+        };
+        if matches!(verdict, Verdict::TooLarge(_)) && state.too_large(&batch) {
+            let limits = state.limits();
+            self.buffer.give_back_cut(batch, limits);
+            self.count_dropped();
+            return;
+        }
+        let verdict = self.with_refused_key(verdict);
+        let report = self.health.on_verdict(signal, batch.items, &verdict, self.at);
+        let reason = match verdict {
+            Verdict::Accepted { rejected } => {
+                let rejected = rejected.min(batch.items);
+                *self.tally.sent.of_mut(signal) += batch.items - rejected;
+                self.tally.dropped.add(signal, DropReason::Rejected, rejected);
+                None
+            }
+            Verdict::TooLarge(_) => Some(DropReason::TooLarge),
+            Verdict::Refused(_) => Some(DropReason::Refused),
+            Verdict::Retry { failure, after } => {
+                match failure {
+                    Failure::FlushTimeout | Failure::Timeout => self.buffer.give_back_cut_off(batch),
+                    _ => self.buffer.give_back(batch),
+                }
+                self.failed(signal, &Failed { failure, after, retry, of_flush }, jitter);
+                self.log(report);
+                return;
+            }
+        };
+        let items = batch.items;
+        self.buffer.release(&batch);
+        // What it shares with others counts until then, and the report of a recovery needs the room.
+        drop(batch);
+        if let Some(reason) = reason {
+            self.tally.dropped.add(signal, reason, items);
+        } else if let Some(flush) = &mut self.flush {
+            flush.progressed(signal);
+        }
+        if self.signals.of_mut(signal).answered(reason.is_none()) {
+            self.recover_endpoint(signal);
+        }
+        self.log(report);
+    }
+
+    /// A key that came from a secret may be accepted once it was fetched again.
+    fn with_refused_key(&mut self, verdict: Verdict) -> Verdict {
+        match verdict {
+            Verdict::Refused(failure) if self.has_secret && failure.is_unauthorized() => {
+                let again_at = self.setup.refuse_key(self.at);
+                self.timers.set(Timer::Setup, again_at);
+                Verdict::retry(failure)
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// A backend that answers a probe without telemetry is next asked with some.
+    fn judge_empty_probe(
+        &mut self,
+        signal: Signal,
+        started: &Now,
+        retry: Retry,
+        verdict: Verdict,
+        jitter: f64,
+    ) {
+        match verdict {
+            Verdict::Retry { failure, after } => {
+                self.failed(signal, &Failed { failure, after, retry, of_flush: false }, jitter);
+            }
+            Verdict::Refused(failure @ Failure::Panicked) => {
+                self.failed(signal, &Failed { failure, after: None, retry, of_flush: false }, jitter);
+            }
+            Verdict::Accepted { .. } | Verdict::TooLarge(_) | Verdict::Refused(_) => {
+                let took = self.now.monotonic.saturating_duration_since(started.monotonic);
+                self.round_trip.answered(took);
+            }
+        }
+    }
+
+    /// Takes that an attempt failed, after which the same may go through.
+    fn failed(&mut self, signal: Signal, failed: &Failed, jitter: f64) {
+        let Failed { failure, after, retry, of_flush } = failed;
+        let state = self.signals.of_mut(signal);
+        state.breaker.failed(*retry, *after, self.at, jitter);
+        let again_at = state.breaker.resume_at().unwrap_or(self.at);
+        self.timers.set(Timer::Pause(signal), again_at);
+        // An attempt from before the flush leaves it one of its own, but not after one that took all of its time.
+        let trips = match self.flush.as_mut().filter(|_| *of_flush) {
+            Some(flush) => {
+                let again = Again { at: again_at, after: *after, within: retry.max_elapsed_time };
+                !flush.retries(signal, again, &mut self.timers, self.at)
+            }
+            None => *failure == Failure::Timeout || failure.is_unauthorized(),
+        };
+        if trips {
+            self.signals.of_mut(signal).breaker.trip();
+        }
+    }
+
+    /// What a signal has recovered from, signals that go to the same endpoint have as well.
+    fn recover_endpoint(&mut self, signal: Signal) {
+        let endpoint = |sender: &Self, signal| sender.route(signal).map(|route| route.endpoint);
+        for other in Signal::ALL {
+            if endpoint(self, other) == endpoint(self, signal) {
+                self.recover(other);
+            }
+        }
+    }
+
+    fn recover(&mut self, signal: Signal) {
+        self.signals.of_mut(signal).breaker.answered();
+        self.timers.stop(Timer::Pause(signal));
+    }
+
+    fn note_answer(&mut self, verdict: &Verdict) {
+        match verdict {
+            // Silence says nothing of new connections.
+            Verdict::Retry { failure: Failure::Timeout, .. } => self.connection.is_suspect = true,
+            Verdict::Retry { .. } => {}
+            Verdict::Accepted { .. } | Verdict::TooLarge(_) | Verdict::Refused(_) => {
+                self.connection.last_answer = Some(self.at);
+            }
+        }
+    }
+
+    /// Ends a request that has no answer, and with it trusts none of the connections.
+    fn abort(&mut self, in_flight: InFlight) -> InFlight {
+        self.actions.push(Action::Abort(in_flight.request));
+        self.connection.is_suspect = true;
+        self.round_trip.cut_off(in_flight.had(self.now));
+        in_flight
+    }
+
+    fn cut_off_probe(&mut self, signal: Signal, jitter: f64) {
+        let Some(probe) = self.signals.of_mut(signal).in_flight.take() else { return };
+        let probe = self.abort(probe);
+        let breaker = &mut self.signals.of_mut(signal).breaker;
+        if breaker.probe_budget().is_some_and(|budget| probe.had(self.now) >= budget) {
+            breaker.probe_hung();
+        }
+        self.judge(signal, probe, Verdict::retry(Failure::FlushTimeout), jitter);
+    }
+
+    /// Takes what has no answer when a flush is cancelled for an answer: the backend hangs.
+    fn judge_the_unanswered(&mut self, jitter: f64) {
+        // One whose own flush has ended is not the one that is cancelled.
+        if self.flush.is_none() {
+            return;
+        }
+        // Nothing says whether a freeze was between the request and this.
+        if self.window.is_some_and(|window| window.kind == WindowKind::Unheld) {
+            return;
+        }
+        for signal in Signal::ALL {
+            let progressed = self.flush.as_ref().is_some_and(|flush| flush.has_progressed(signal));
+            let now = self.now;
+            let is_unanswered = |in_flight: &mut InFlight| in_flight.had(now) >= FAIR_TIME && !progressed;
+            if let Some(in_flight) = self.signals.of_mut(signal).in_flight.take_if(is_unanswered) {
+                let in_flight = self.abort(in_flight);
+                self.judge(signal, in_flight, Verdict::retry(Failure::FlushTimeout), jitter);
+                self.signals.of_mut(signal).breaker.trip();
+            }
+        }
+    }
+
+    /// Ends what was in flight over a freeze, so that it goes at once over a new connection.
+    fn take_back_the_frozen(&mut self) {
+        let (now, at) = (self.now, self.at);
+        for signal in Signal::ALL {
+            let was_frozen = |in_flight: &mut InFlight| in_flight.was_frozen(now, at);
+            if let Some(in_flight) = self.signals.of_mut(signal).in_flight.take_if(was_frozen) {
+                self.take_back(in_flight);
+            }
+        }
+        if let Some(running) = self.setup.running()
+            && was_frozen(running.started, running.started_at, now, at)
+        {
+            self.setup.abandon();
+            self.actions.push(Action::AbortSetup);
+            // It has forgotten what it was to fetch again.
+            self.start_setup(running.blocks, false);
+        }
+    }
+
+    fn take_back(&mut self, in_flight: InFlight) {
+        let InFlight { batch, unheld, .. } = self.abort(in_flight);
+        if unheld {
+            self.round_trip.frozen();
+        }
+        if let Some(batch) = batch {
+            self.buffer.give_back_cut_off(batch);
+        }
+    }
+
+    /// Ends what is in flight and keeps it.
+    fn cut_off_all(&mut self) {
+        if let Some(request) = self.connection.warming.take() {
+            self.actions.push(Action::Abort(request));
+        }
+        for signal in Signal::ALL {
+            if let Some(in_flight) = self.signals.of_mut(signal).in_flight.take() {
+                self.take_back(in_flight);
+            }
+        }
+        self.close_flush();
+    }
+}
+
+/// What the sender says of itself: in the log and, as telemetry, to the backend.
+impl BackendSender {
+    fn log(&mut self, report: Option<Report>) {
+        let Some(report) = report else { return };
+        let recovered = matches!(report, Report::Recovered { .. });
+        self.actions.push(Action::Log(report));
+        if recovered {
+            self.report_losses();
+        }
+    }
+
+    /// Reports to the backend what it did not get, now that the way is free.
+    fn report_losses(&mut self) {
+        let dropped = self.tally.dropped;
+        if dropped.is_empty() {
+            return;
+        }
+        let to = self.now.wall;
+        let record = own_telemetry::losses(&dropped, self.settings.name.as_deref(), to);
+        self.actions.push(Action::Enqueue(Own::Log(Box::new(record))));
+        if self.settings.reports_itself {
+            // The count goes with the rest.
+            return self.report_itself();
+        }
+        let span = Span { from: self.tally_since, to };
+        self.enqueue_metrics(own_telemetry::drop_counter(&dropped, span));
+        self.begin_a_tally();
+    }
+
+    fn report_itself(&mut self) {
+        if !self.settings.reports_itself {
+            return;
+        }
+        let standing = Standing {
+            kept: self.kept(),
+            breaker_open: PerSignal::from_fn(|signal| self.signals.of(signal).breaker.is_open()),
+        };
+        let span = Span { from: self.tally_since, to: self.now.wall };
+        let metrics = own_telemetry::metrics(&self.tally, &standing, span);
+        self.begin_a_tally();
+        self.enqueue_metrics(metrics);
+    }
+
+    fn enqueue_metrics(&mut self, mut metrics: Vec<Metric>) {
+        if let Some(name) = &self.settings.name {
+            own_telemetry::name_the_exporter(&mut metrics, name);
+        }
+        self.actions.push(Action::Enqueue(Own::Metrics(metrics)));
+    }
+
+    fn begin_a_tally(&mut self) {
+        self.tally = Tally::default();
+        self.tally_since = self.now.wall;
+        self.tally_since_at = self.at;
+    }
+}
+
+/// A request that failed, after which the same may go through.
+struct Failed {
+    failure: Failure,
+    /// How long the backend asked to wait.
+    after: Option<Duration>,
+    retry: Retry,
+    of_flush: bool,
+}

@@ -1,0 +1,141 @@
+//! The senders of all backends: telemetry is handed to each that takes it, and the memory for it is shared.
+//!
+//! Promises: a chunk that goes to several backends is held once; where the memory that all share runs out, the sender that
+//! holds most lets go of its oldest, so that a backend that is down costs the others nothing; a flush is over when it is
+//! over for all; the end of an invocation waits for probes within one budget.
+
+use std::time::{Duration, Instant};
+
+use super::budget::Budget;
+use super::buffer::Buffer;
+use super::probe_budget::ProbeBudget;
+use super::sender::{Action, BackendSender, Context, Event, Settings};
+use crate::cadence::Beside;
+use crate::chunk::Chunk;
+use crate::elapsed::Now;
+use crate::lifecycle::FlushReason;
+use crate::otlp::Limits;
+use crate::signal::Signal;
+use crate::trace_context::TraceContext;
+
+/// What is to be done, each for the sender at this place.
+pub type Actions = Vec<(usize, Action)>;
+
+/// The senders of all backends.
+#[derive(Debug)]
+pub struct Senders {
+    of_backends: Vec<BackendSender>,
+    budget: Budget,
+    probe_budget: ProbeBudget,
+}
+
+impl Senders {
+    /// Senders that keep at most `budget` bytes together.
+    pub fn new(settings: Vec<Settings>, budget: Budget, now: Now) -> Self {
+        let sender = |settings| BackendSender::new(settings, budget.clone(), now);
+        let of_backends = settings.into_iter().map(sender).collect();
+        Self { of_backends, budget, probe_budget: ProbeBudget::default() }
+    }
+
+    /// The sender at this place.
+    pub fn get(&self, place: usize) -> Option<&BackendSender> {
+        self.of_backends.get(place)
+    }
+
+    /// When a tick is due for one of them.
+    pub fn timeout(&self) -> Option<Instant> {
+        self.of_backends.iter().filter_map(BackendSender::timeout).min()
+    }
+
+    /// Whether the invocation that begins next is to flush at its end.
+    pub fn wants_flush(&self) -> bool {
+        self.of_backends.iter().any(BackendSender::wants_flush)
+    }
+
+    /// How large a request of the signal may be for all that take it; `None` where none does.
+    pub fn limits(&self, signal: Signal) -> Option<Limits> {
+        let takers = self.of_backends.iter().filter(|sender| sender.takes(signal));
+        takers.map(|sender| sender.limits(signal)).min_by_key(|limits| limits.bytes)
+    }
+
+    /// Hands an event to the sender at this place.
+    pub fn on(&mut self, place: usize, event: Event, context: &Context<'_>) -> Actions {
+        let actions = self.of_backends.get_mut(place).map(|sender| sender.on(event, context));
+        actions.into_iter().flatten().map(|action| (place, action)).collect()
+    }
+
+    /// Hands an event to every sender.
+    pub fn on_all(&mut self, event: impl Fn() -> Event, context: &Context<'_>) -> Actions {
+        let mut actions = Actions::new();
+        for (place, sender) in self.of_backends.iter_mut().enumerate() {
+            actions.extend(sender.on(event(), context).into_iter().map(|action| (place, action)));
+        }
+        actions
+    }
+
+    /// Begins an invocation.
+    pub fn begin_invocation(&mut self, during: Beside, held: bool, context: &Context<'_>) -> Actions {
+        let probes = self.of_backends.iter().filter_map(BackendSender::probe_budget).max();
+        self.probe_budget.invocation_begins(probes);
+        self.on_all(|| Event::InvocationBegins { during, held }, context)
+    }
+
+    /// Starts a flush.
+    pub fn start_flush(&mut self, reason: FlushReason, deadline: Instant, context: &Context<'_>) -> Actions {
+        let waits_for_probes = self.waits_for_probes(reason, context.now);
+        self.on_all(|| Event::Flush { reason, deadline, waits_for_probes }, context)
+    }
+
+    fn waits_for_probes(&mut self, reason: FlushReason, now: Now) -> bool {
+        if reason == FlushReason::Shutdown {
+            return false;
+        }
+        let longest = self.of_backends.iter().filter_map(|sender| sender.probes_end_in(now)).max();
+        // Near its deadline the function runs still: the time of a probe is not added to it.
+        reason == FlushReason::NearDeadline || self.probe_budget.try_spend(longest.unwrap_or(Duration::ZERO))
+    }
+
+    /// Has each sender of its signal keep a chunk.
+    pub fn enqueue(&mut self, chunk: &Chunk, context: &Context<'_>) -> Actions {
+        let takers = self.of_backends.iter().filter(|sender| sender.takes(chunk.signal)).count();
+        // In log records that await a span, each sender names it in a copy of its own.
+        let is_shared = takers > 1 && chunk.awaits_a_span().is_none();
+        let has_room = self.of_backends.len() < 2 || self.make_room(chunk, takers, is_shared);
+        let share = (has_room && is_shared).then(|| self.budget.share(chunk.size()));
+        let mut actions = Actions::new();
+        for (place, sender) in self.of_backends.iter_mut().enumerate() {
+            if sender.takes(chunk.signal) {
+                let event = if has_room {
+                    Event::Enqueued(chunk.clone(), share.clone())
+                } else {
+                    Event::Refused(chunk.clone())
+                };
+                actions.extend(sender.on(event, context).into_iter().map(|action| (place, action)));
+            }
+        }
+        actions
+    }
+
+    /// Makes room for a chunk at the price of who holds most.
+    fn make_room(&mut self, chunk: &Chunk, takers: usize, is_shared: bool) -> bool {
+        let needed = Buffer::cost_of(chunk, takers, is_shared);
+        // What is in flight cannot go; nothing is to be dropped where that would not suffice.
+        let in_flight: usize = self.of_backends.iter().map(BackendSender::in_flight_bytes).sum();
+        if needed.saturating_add(in_flight) > self.budget.limit() {
+            return false;
+        }
+        while !self.budget.has_room_for(needed) {
+            let waiting = self.of_backends.iter_mut().filter(|sender| sender.is_waiting());
+            let Some(largest) = waiting.max_by_key(|sender| sender.weight()) else { return false };
+            largest.drop_oldest();
+        }
+        true
+    }
+
+    /// Names the span of an invocation in all of its log records that are kept.
+    pub fn stamp_waiting(&mut self, invocation: &str, span: &TraceContext) {
+        for sender in &mut self.of_backends {
+            sender.stamp_waiting(invocation, span);
+        }
+    }
+}

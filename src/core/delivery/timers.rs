@@ -1,0 +1,114 @@
+//! The moments at which a sender has something to look at, one for each kind.
+//!
+//! All of them are on the scale of [`crate::elapsed::Elapsed`], which includes freezes and never goes back: a moment that
+//! is set lies ahead by what it was set to, whatever the clocks do.
+
+use std::time::Duration;
+
+use crate::signal::Signal;
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// The setup is tried again.
+    Setup,
+    /// A flush waits for the setup no longer.
+    SetupWait,
+    /// What is kept may leave during the function.
+    Release,
+    /// The function has run for so long that a request can be expected to be answered before its end.
+    LongRun,
+    /// What came after a request of the signal has gathered for long enough.
+    Gathered(Signal),
+    /// The pause after a failure is over.
+    Pause(Signal),
+    /// A flush tries again.
+    Retry(Signal),
+    /// A probe has had its time.
+    Probe(Signal),
+}
+
+/// One moment for each [`Timer`], or none.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TimerTable {
+    at: [Option<Duration>; Timer::COUNT],
+}
+
+impl Timer {
+    const COUNT: usize = 16;
+
+    fn index(self) -> usize {
+        match self {
+            Self::Setup => 0,
+            Self::SetupWait => 1,
+            Self::Release => 2,
+            Self::LongRun => 3,
+            Self::Gathered(signal) => 4 + signal as usize,
+            Self::Pause(signal) => 7 + signal as usize,
+            Self::Retry(signal) => 10 + signal as usize,
+            Self::Probe(signal) => 13 + signal as usize,
+        }
+    }
+}
+
+impl TimerTable {
+    pub(super) fn set(&mut self, timer: Timer, at: Duration) {
+        *self.slot(timer) = Some(at);
+    }
+
+    pub(super) fn stop(&mut self, timer: Timer) {
+        *self.slot(timer) = None;
+    }
+
+    pub(super) fn get(&self, timer: Timer) -> Option<Duration> {
+        self.at.get(timer.index()).copied().flatten()
+    }
+
+    /// Stops a timer that is due; returns whether it was.
+    pub(super) fn expire(&mut self, timer: Timer, now: Duration) -> bool {
+        self.slot(timer).take_if(|at| *at <= now).is_some()
+    }
+
+    /// Stops all timers that are due.
+    pub(super) fn expire_all(&mut self, now: Duration) {
+        for slot in &mut self.at {
+            slot.take_if(|at| *at <= now);
+        }
+    }
+
+    pub(super) fn next(&self) -> Option<Duration> {
+        self.at.iter().flatten().min().copied()
+    }
+
+    fn slot(&mut self, timer: Timer) -> &mut Option<Duration> {
+        #[expect(clippy::indexing_slicing, reason = "the test below tries every timer")]
+        &mut self.at[timer.index()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_timer_has_a_place_of_its_own() {
+        let of_signal = [Timer::Gathered, Timer::Pause, Timer::Retry, Timer::Probe];
+        let of_signal = of_signal.into_iter().flat_map(|timer| Signal::ALL.map(timer));
+        let timers: Vec<_> = [Timer::Setup, Timer::SetupWait, Timer::Release, Timer::LongRun]
+            .into_iter()
+            .chain(of_signal)
+            .collect();
+        assert_eq!(timers.len(), Timer::COUNT);
+        let mut table = TimerTable::default();
+        for (second, timer) in (1..).zip(&timers) {
+            table.set(*timer, Duration::from_secs(second));
+        }
+        for (second, timer) in (1..).zip(timers) {
+            let (just_before, due) = (Duration::from_secs(second - 1), Duration::from_secs(second));
+            assert_eq!((table.get(timer), table.next()), (Some(due), Some(due)));
+            assert!(!table.expire(timer, just_before));
+            assert!(table.expire(timer, due));
+        }
+        assert_eq!(table.next(), None);
+    }
+}
