@@ -9,6 +9,7 @@ use dlmalloc::GlobalDlmalloc;
 use rotel_lambda_extension::app::check::{self, Extent};
 use rotel_lambda_extension::app::startup;
 use rotel_lambda_extension::core::config::{self, Variables};
+use rotel_lambda_extension::edge::logging;
 
 /// The layer is linked with musl, whose own allocator takes twice the CPU for a burst of spans; mimalloc takes 8 MB more of
 /// memory.
@@ -38,7 +39,9 @@ fn main() -> ExitCode {
     let executable = arguments.next().unwrap_or_default();
     let arguments: Vec<_> = arguments.collect();
     if arguments.is_empty() {
-        return run(startup::run(variables(), &executable)).unwrap_or(ExitCode::FAILURE);
+        let end = run(startup::run(variables(), &executable)).unwrap_or(ExitCode::FAILURE);
+        logging::drain();
+        return end;
     }
     match request(&arguments) {
         Some(request) => answer(&request),

@@ -84,8 +84,9 @@ async fn start(
     let Settings { variables, places, outcome, .. } = settings;
     let sabotage = variables.get("EXTENSION_SABOTAGE").and_then(|text| Sabotage::parse(text));
     let Outcome { mut config, references, resource_attributes_awaited, .. } = outcome;
-    let grpc = bind("ROTEL_OTLP_GRPC_ENDPOINT", &config.receiver.grpc, &mut faults).await;
-    let http = bind("ROTEL_OTLP_HTTP_ENDPOINT", &config.receiver.http, &mut faults).await;
+    let fails = config.on_init_error == OnInitError::Fail;
+    let grpc = Listening::new("ROTEL_OTLP_GRPC_ENDPOINT", &config.receiver.grpc, fails, &mut faults).await;
+    let http = Listening::new("ROTEL_OTLP_HTTP_ENDPOINT", &config.receiver.http, fails, &mut faults).await;
     let telemetry = bind_telemetry(&config.telemetry_endpoint, &mut faults).await;
 
     // Platform: the name must be the file's, or registration is refused.
@@ -99,7 +100,6 @@ async fn start(
         config.destinations.iter().map(|destination| destination.exports == Exports::Awaited).collect();
     // Secrets are fetched beside the init. Before its end only where nobody waits for that, where a fault is to fail it,
     // and where every record made meanwhile would lack them.
-    let fails = config.on_init_error == OnInitError::Fail;
     if !references.is_empty() && (fails || !config.function.on_demand || resource_attributes_awaited) {
         config = settings::resolve(&variables, &places, &references).await.told(&mut faults);
     }
@@ -136,9 +136,6 @@ async fn start(
             .telling_of(platform(config, registration.function_name))
             .run(),
     );
-    let served = Arc::new(served(config));
-    tasks.spawn(Task::Receiver, serve_grpc(grpc, Arc::clone(&served), SdkIntake(to_pipeline.clone())));
-    tasks.spawn(Task::Receiver, serve_http(http, served, SdkIntake(to_pipeline.clone())));
     let subscribed = match telemetry {
         Some((listener, port)) => {
             tasks.spawn(Task::Telemetry, serve_telemetry(listener, to_intake.clone(), untaken));
@@ -146,6 +143,11 @@ async fn start(
         }
         None => false,
     };
+    // With no wait between here and the driver's, the first turn of these tasks, which may look a host name up, comes after
+    // `/next`.
+    let served = Arc::new(served(config));
+    tasks.spawn(Task::Receiver, serve_grpc(grpc, Arc::clone(&served), SdkIntake(to_pipeline.clone())));
+    tasks.spawn(Task::Receiver, serve_http(http, served, SdkIntake(to_pipeline.clone())));
 
     let limits = lifecycle::Settings {
         flush_timeout: config.flush_timeout,
@@ -196,25 +198,65 @@ async fn subscribe(api: &mut ExtensionsApi, port: u16, types: TelemetryTypes) ->
     }
 }
 
-/// Binds a listener of the receiver. One that cannot be had costs its protocol and nothing else.
-async fn bind(variable: &str, address: &ListenAddress, faults: &mut Faults) -> Vec<TcpListener> {
-    let ListenAddress { host, port } = address;
-    match http::bind(host, *port).await {
-        Ok(listeners) => listeners,
-        Err(cause) => {
-            faults.tell([format!(
-                "{variable}: cannot listen on {host}:{port}: {cause}; nothing is received there, set it to a free address \
-                 and point OTEL_EXPORTER_OTLP_ENDPOINT at it"
-            )]);
+/// A listener of the receiver. One that cannot be had costs its protocol and nothing else.
+enum Listening {
+    Bound(Vec<TcpListener>),
+    /// Its host name is looked up once nobody waits for it.
+    Later(&'static str, ListenAddress),
+}
+
+impl Listening {
+    /// Binds it, unless a lookup would hold the start up. `fails`: a fault is to fail the init, and so must be known at once.
+    async fn new(variable: &'static str, address: &ListenAddress, fails: bool, faults: &mut Faults) -> Self {
+        if !fails && http::needs_lookup(&address.host) {
+            return Self::Later(variable, address.clone());
+        }
+        Self::Bound(bind(variable, address).await.unwrap_or_else(|fault| {
+            faults.tell([fault]);
             Vec::new()
+        }))
+    }
+
+    async fn listeners(self) -> Vec<TcpListener> {
+        match self {
+            Self::Bound(listeners) => listeners,
+            Self::Later(variable, address) => bind(variable, &address).await.unwrap_or_else(|fault| {
+                tracing::error!("{fault}");
+                Vec::new()
+            }),
         }
     }
 }
 
+/// Binds a listener of the receiver; the error says what it costs.
+async fn bind(variable: &str, address: &ListenAddress) -> Result<Vec<TcpListener>, String> {
+    let ListenAddress { host, port } = address;
+    http::bind(host, *port).await.map_err(|cause| {
+        format!(
+            "{variable}: cannot listen on {host}:{port}: {cause}; nothing is received there, set it to a free address \
+             and point OTEL_EXPORTER_OTLP_ENDPOINT at it"
+        )
+    })
+}
+
 /// Binds the Telemetry API's listener, on the next free port where the configured one is taken.
+///
+/// The subscription needs the port, so that a host name cannot wait until the start is over, and a lookup takes as long as
+/// the system's resolver likes. All addresses include the one that would be found, and nobody outside the environment
+/// reaches them; a lookup with a limit would lose all logs where it is slow.
 async fn bind_telemetry(address: &ListenAddress, faults: &mut Faults) -> Option<(Vec<TcpListener>, u16)> {
     const VARIABLE: &str = "ROTEL_TELEMETRY_ENDPOINT";
+    const ALL_ADDRESSES: &str = "0.0.0.0";
     let ListenAddress { host, port } = address;
+    let host = if http::needs_lookup(host) {
+        tracing::warn!(
+            "{VARIABLE}: listening on {ALL_ADDRESSES}, because {host:?} is a host name, and looking it up would delay the \
+             start; set an IP address"
+        );
+        ALL_ADDRESSES
+    } else {
+        host
+    };
     let mut candidates = (*port..=port.saturating_add(PORTS_TRIED)).filter(|port| *port != RESERVED_PORT);
     let failed = loop {
         let Some(candidate) = candidates.next() else { break format!("no free port in {PORTS_TRIED}") };
@@ -245,12 +287,12 @@ fn served(config: &Config) -> Served {
     }
 }
 
-async fn serve_grpc(listeners: Vec<TcpListener>, served: Arc<Served>, intake: SdkIntake) {
-    match receiver::grpc::serve(listeners, served, intake).await {}
+async fn serve_grpc(listening: Listening, served: Arc<Served>, intake: SdkIntake) {
+    match receiver::grpc::serve(listening.listeners().await, served, intake).await {}
 }
 
-async fn serve_http(listeners: Vec<TcpListener>, served: Arc<Served>, intake: SdkIntake) {
-    match receiver::http::serve(listeners, served, intake).await {}
+async fn serve_http(listening: Listening, served: Arc<Served>, intake: SdkIntake) {
+    match receiver::http::serve(listening.listeners().await, served, intake).await {}
 }
 
 async fn serve_telemetry(listeners: Vec<TcpListener>, intake: mpsc::Sender<Told>, untaken: Arc<Untaken>) {

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -32,6 +32,9 @@ const DISCARD_LIMIT: usize = 64 << 20;
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// The time for the system's resolver to find the address of a host to listen on.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How often to look for a port that is free on IPv4 and on IPv6.
 const PORT_ATTEMPTS: usize = 16;
 
@@ -52,13 +55,17 @@ pub enum BodyError {
     Broken,
 }
 
-/// Listens on a host and a port; on any free port if that is 0.
+/// Listens on a host and a port; on any free port if that is 0. A host name other than `localhost` is looked up, for
+/// [`LOOKUP_TIMEOUT`] at most.
 ///
 /// `localhost` is the loopback of IPv4 and, on the same port, that of IPv6, since which of them a client means by it is
 /// the client's choice. A machine without IPv6 is fine.
 pub async fn bind(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![TcpListener::bind((ip, port)).await?]);
+    }
     if host != "localhost" {
-        return Ok(vec![TcpListener::bind((host, port)).await?]);
+        return bind_found(tokio::net::lookup_host((host, port))).await;
     }
     let mut attempts = 0;
     loop {
@@ -71,6 +78,23 @@ pub async fn bind(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
             Err(_) => {}
         }
     }
+}
+
+/// Whether [`bind`] has to look a host up, which takes as long as the system's resolver likes.
+pub fn needs_lookup(host: &str) -> bool {
+    host != "localhost" && host.parse::<IpAddr>().is_err()
+}
+
+/// Listens on the first address found that is this machine's.
+async fn bind_found<A>(lookup: impl Future<Output = io::Result<A>>) -> io::Result<Vec<TcpListener>>
+where
+    A: Iterator<Item = SocketAddr>,
+{
+    let found = tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await;
+    let addresses: Vec<_> = found
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the host name was not resolved in time"))??
+        .collect();
+    Ok(vec![TcpListener::bind(addresses.as_slice()).await?])
 }
 
 /// Serves HTTP/1.1 on all the listeners, for as long as the future is polled. Every connection has a task of its own.
@@ -266,6 +290,21 @@ mod tests {
         let listeners = bind("127.0.0.1", 0).await.unwrap();
         assert_eq!(listeners.len(), 1);
         assert_eq!(listeners[0].local_addr().unwrap().ip(), Ipv4Addr::LOCALHOST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hanging_lookup_is_given_up() {
+        let lookup = std::future::pending::<io::Result<std::vec::IntoIter<SocketAddr>>>();
+        assert_eq!(bind_found(lookup).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn first_address_of_this_machine_is_bound() {
+        // The first one is kept for documentation, and no machine has it.
+        let found = [SocketAddr::from(([192, 0, 2, 1], 0)), SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+        let listeners = bind_found(async { Ok(found.into_iter()) }).await.unwrap();
+        assert_eq!(listeners[0].local_addr().unwrap().ip(), Ipv4Addr::LOCALHOST);
+        assert!(needs_lookup("collector") && !needs_lookup("localhost") && !needs_lookup("::1"));
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::collector::Received;
 use crate::delivery::Courier;
 use crate::error::Error;
-use crate::extension::Extension;
+use crate::extension::{Extension, Stdout};
 use crate::extensions_api::NextCall;
 use crate::faults::Faults;
 use crate::function::builtin::Runtime;
@@ -167,8 +167,8 @@ impl Environment {
                 state.generation
             });
             let on_exit = move |exit| state.write(|state| state.extension_exited(generation, &name, exit));
-            let process =
-                Process::spawn(command, on_line, on_exit).map_err(|source| spawn_error(started, source))?;
+            let process = Process::spawn(command, extension.stdout, on_line, on_exit)
+                .map_err(|source| spawn_error(started, source))?;
             self.handles().push(process.handle().clone());
             processes.extensions.push((extension.name.clone(), process));
         }
@@ -208,7 +208,7 @@ impl Environment {
                 let on_exit = move |exit: crate::process::Exit| {
                     state.write(|state| state.runtime_exited(generation, exit.text()));
                 };
-                let process = Process::spawn(command, on_line, on_exit);
+                let process = Process::spawn(command, Stdout::Read, on_line, on_exit);
                 Some(RunningFunction::Process(process.map_err(|source| spawn_error(&spec.program, source))?))
             }
         };

@@ -11,6 +11,17 @@ pub struct Extension {
     pub(crate) variables: Vec<(String, String)>,
     /// A program with its arguments that is started in its place, and told its path.
     pub(crate) wrapper: Option<(PathBuf, Vec<String>)>,
+    pub(crate) stdout: Stdout,
+}
+
+/// The reader of an extension's standard output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stdout {
+    /// Lambda.
+    #[default]
+    Read,
+    /// Nobody: a pipe that is full from the start.
+    Unread,
 }
 
 impl Extension {
@@ -18,12 +29,12 @@ impl Extension {
     pub fn binary(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Self { name, program: Some(path), variables: Vec::new(), wrapper: None }
+        Self { name, program: Some(path), variables: Vec::new(), wrapper: None, stdout: Stdout::Read }
     }
 
     /// Nothing is started: a test speaks the Extensions API itself, under this name.
     pub fn external(name: impl Into<String>) -> Self {
-        Self { name: name.into(), program: None, variables: Vec::new(), wrapper: None }
+        Self { name: name.into(), program: None, variables: Vec::new(), wrapper: None, stdout: Stdout::Read }
     }
 
     /// A variable of its environment, stronger than the sandbox's own. `{ip}` in it is replaced by the environment's
@@ -31,6 +42,13 @@ impl Extension {
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// Its standard output is a full pipe that nobody reads.
+    #[must_use]
+    pub fn unread_output(mut self) -> Self {
+        self.stdout = Stdout::Unread;
         self
     }
 

@@ -5,6 +5,7 @@
 //! a command may be a shell with the function under it.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -15,11 +16,13 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::clock;
+use crate::extension::Stdout;
 
 /// How long output is waited for after the exit: a grandchild may hold the pipe for ever.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
@@ -64,14 +67,24 @@ impl Process {
     /// Starts a command. `on_line` gets each line of output, `on_exit` is called once, after the last line.
     pub(crate) fn spawn(
         mut command: Command,
+        stdout: Stdout,
         on_line: impl Fn(String) + Clone + Send + 'static,
         on_exit: impl FnOnce(Exit) + Send + 'static,
     ) -> io::Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (piped, unread) = match stdout {
+            Stdout::Read => (Stdio::piped(), None),
+            Stdout::Unread => {
+                let (pipe, reader) = full_pipe()?;
+                (pipe.into(), Some(reader))
+            }
+        };
+        command.stdin(Stdio::null()).stdout(piped).stderr(Stdio::piped());
         let mut child = command.process_group(0).kill_on_drop(true).spawn()?;
         let id = child.id().and_then(|id| i32::try_from(id).ok());
         let pid = Pid::from_raw(id.ok_or_else(|| io::Error::other("the child has no process id"))?);
         let mut readers = JoinSet::new();
+        // Ours would keep the pipe open.
+        drop(command);
         if let Some(stdout) = child.stdout.take() {
             readers.spawn(read_lines(stdout, on_line.clone()));
         }
@@ -79,7 +92,11 @@ impl Process {
             readers.spawn(read_lines(stderr, on_line));
         }
         let (orders, inbox) = mpsc::channel(8);
-        let task = tokio::spawn(own(Group(pid), child, inbox, readers, on_exit));
+        let owned = own(Group(pid), child, inbox, readers, on_exit);
+        let task = tokio::spawn(async move {
+            owned.await;
+            drop(unread);
+        });
         Ok(Self { handle: Handle { pid, orders }, task })
     }
 
@@ -186,6 +203,13 @@ async fn own(
     if let Ok(status) = status {
         on_exit(Exit { status, at });
     }
+}
+
+/// A pipe without room, and its end to read from.
+fn full_pipe() -> io::Result<(OwnedFd, pipe::Receiver)> {
+    let (sender, receiver) = pipe::pipe()?;
+    while sender.try_write(&[b'.'; 4096]).is_ok() {}
+    Ok((sender.into_blocking_fd()?, receiver))
 }
 
 async fn read_lines(pipe: impl AsyncRead + Unpin, on_line: impl Fn(String)) {

@@ -325,7 +325,8 @@ impl Sandbox {
     /// Ends the extensions' processes without a shutdown, and waits for their exit: for measuring tools, which report at
     /// the end and would count the shutdown as well.
     pub async fn interrupt(&self) {
-        self.end_by(Signal::SIGINT).await;
+        // Its default ends a process, and unlike SIGINT and SIGHUP no shell has its children ignore it.
+        self.end_by(Signal::SIGUSR1).await;
     }
 
     async fn end_by(&self, signal: Signal) {

@@ -2,10 +2,12 @@
 //!
 //! They come back to us as `extension` records: a line per record, batch or request would be a loop. Dependencies are
 //! silent unless `RUST_LOG` names them, and even then write nothing below info: there they write requests and answers
-//! whole, with the secrets in them.
+//! whole, with the secrets in them. Writing a line never blocks.
 
-use std::io;
+mod output;
+
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use tracing::dispatcher::{self, Dispatch};
 use tracing::span::{Attributes, Id, Record};
@@ -19,16 +21,23 @@ use tracing_subscriber::{Registry, fmt};
 use crate::core::config::Log;
 
 const OURS: &str = env!("CARGO_CRATE_NAME");
+/// The time for the last lines, at the end of the process.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Installs the subscriber, and a hook that tells of a panic as one line of it.
 pub fn install(log: &Log) {
-    if dispatcher::set_global_default(lines(log, io::stdout)).is_ok() {
+    if dispatcher::set_global_default(lines(log, || output::Line)).is_ok() {
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
             let payload = panic.payload_as_str().unwrap_or("no message");
             tracing::error!("a task of the extension panicked at {place}: {payload}");
         }));
     }
+}
+
+/// Waits for the lines that are not written yet, for a moment at most: the process is about to end.
+pub fn drain() {
+    output::drain(DRAIN_TIMEOUT);
 }
 
 /// The subscriber, writing to `writer`.
