@@ -5,6 +5,12 @@
 //! The same model runs against senders that are broken from outside, to show that each breakage is caught.
 
 #![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::similar_names,
+    reason = "the numbers here are small, and what was seen is no seed"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -15,9 +21,10 @@ use rotel_lambda_extension::core::chunk::{Chunk, Origin};
 use rotel_lambda_extension::core::correlation::{Correlation, StandIns};
 use rotel_lambda_extension::core::delivery::breaker::Retry;
 use rotel_lambda_extension::core::delivery::budget::Budget;
-use rotel_lambda_extension::core::delivery::sender::{
-    Action, BackendSender, Context, Event, Own, RequestId, Route, RouteState, SetUp, Settings,
+use rotel_lambda_extension::core::delivery::event::{
+    Action, Context, Event, Own, RequestId, Route, RouteState, SetUp, Settings,
 };
+use rotel_lambda_extension::core::delivery::sender::BackendSender;
 use rotel_lambda_extension::core::delivery::verdict::{Failure, Verdict};
 use rotel_lambda_extension::core::elapsed::{Elapsed, Now};
 use rotel_lambda_extension::core::lifecycle::FlushReason;
@@ -710,7 +717,7 @@ impl World {
                 self.setup = Some((self.monotonic + self.setup_takes, outcome));
             }
             Action::AbortSetup => self.setup = None,
-            Action::Send { request, chunks, fresh, .. } => self.send(request, &chunks, fresh, at, seen)?,
+            Action::Send { request, chunks, fresh, .. } => self.send(request, &chunks, fresh, seen)?,
             Action::Warm { request, .. } => self.request(request, Vec::new()),
             Action::Abort(id) => {
                 if let Some(found) = self.requests.iter().position(|request| request.id == id) {
@@ -742,9 +749,9 @@ impl World {
         request: RequestId,
         chunks: &[Bytes],
         fresh: bool,
-        at: Duration,
         seen: &mut Seen,
     ) -> Result<(), String> {
+        let at = self.at();
         seen.empty_probes += u64::from(chunks.is_empty());
         let numbers: Vec<_> = chunks
             .iter()
@@ -846,7 +853,7 @@ impl Machine {
         let timeout = self.inner.timeout()?;
         Some(match self.broken {
             // A clock that was set back has a way to go until then.
-            Broken::TrustsTheWallClock => timeout + (self.latest_wall - self.wall),
+            Broken::TrustsTheWallClock => timeout + self.latest_wall.saturating_sub(self.wall),
             _ => timeout,
         })
     }

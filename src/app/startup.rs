@@ -82,6 +82,10 @@ async fn start(
     executable: &OsStr,
 ) -> Result<Option<Driver>, ApiError> {
     let Settings { variables, places, outcome, .. } = settings;
+    #[cfg(debug_assertions)]
+    if let Some(file) = variables.get("EXTENSION_CLOCK_SKEW") {
+        crate::edge::clock::skew_by(file);
+    }
     let sabotage = variables.get("EXTENSION_SABOTAGE").and_then(|text| Sabotage::parse(text));
     let Outcome { mut config, references, resource_attributes_awaited, .. } = outcome;
     let fails = config.on_init_error == OnInitError::Fail;

@@ -73,7 +73,7 @@ mod tests {
     fn a_wall_clock_set_back_holds_nothing_up() {
         let (mut elapsed, now) = (Elapsed::new(), origin());
         elapsed.at(now);
-        let mut later = Now { monotonic: now.monotonic + seconds(1), wall: now.wall - HOUR };
+        let mut later = Now { monotonic: now.monotonic + seconds(1), wall: now.wall.saturating_sub(HOUR) };
         assert_eq!(elapsed.at(later), seconds(1));
         later.wall += seconds(10);
         assert_eq!(elapsed.at(later), seconds(11), "a freeze after that counts");
@@ -102,10 +102,10 @@ mod tests {
                 let monotonic = Duration::from_millis(monotonic);
                 let step = Duration::from_millis(wall.unsigned_abs());
                 now.monotonic += monotonic;
-                now.wall = if wall < 0 { now.wall - step } else { now.wall + step };
+                now.wall = if wall < 0 { now.wall.saturating_sub(step) } else { now.wall + step };
                 forward += if wall < 0 { Duration::ZERO } else { step };
                 total = elapsed.at(now);
-                prop_assert!(total - before >= monotonic);
+                prop_assert!(total.saturating_sub(before) >= monotonic);
             }
             let alone = now.monotonic - origin.monotonic;
             prop_assert!(total >= alone && total <= alone + forward);

@@ -44,7 +44,26 @@ pub fn since_epoch() -> Duration {
     let ahead = Duration::ZERO;
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    #[cfg(debug_assertions)]
+    let wall = skewed(wall);
     wall + ahead
+}
+
+/// Has the wall clock of a test build go wrong by the seconds that a test writes into a file.
+#[cfg(debug_assertions)]
+pub fn skew_by(file: &str) {
+    let _ = SKEW.set(file.into());
+}
+
+#[cfg(debug_assertions)]
+static SKEW: std::sync::OnceLock<std::path::PathBuf> = std::sync::OnceLock::new();
+
+#[cfg(debug_assertions)]
+fn skewed(wall: Duration) -> Duration {
+    let text = SKEW.get().and_then(|file| std::fs::read_to_string(file).ok());
+    let seconds: i64 = text.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let skew = Duration::from_secs(seconds.unsigned_abs());
+    if seconds < 0 { wall.saturating_sub(skew) } else { wall + skew }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::core::delivery::sender::{Route, RouteState, SetUp};
+use crate::core::delivery::event::{Route, RouteState, SetUp};
 use crate::core::delivery::verdict::Verdict;
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::exporter::Exporter;

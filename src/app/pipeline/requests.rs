@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::export::{Export, Made, Setup};
-use crate::core::delivery::sender::{Event, RequestId, SetUp};
+use crate::core::delivery::event::{Event, RequestId, SetUp};
 use crate::core::delivery::verdict::{Failure, Verdict};
 use crate::core::signal::Signal;
 

@@ -3,6 +3,7 @@
 pub mod breaker;
 pub mod budget;
 pub mod buffer;
+pub mod event;
 mod flush;
 pub mod health;
 pub mod probe_budget;

@@ -17,13 +17,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 
 use super::breaker::Retry;
 use super::budget::{Budget, Share};
 use super::buffer::{Barrier, Batch, Buffer, Released};
+use super::event::{Action, Context, Event, Own, RequestId, Route, RouteState, SetUp, Settings};
 use super::flush::{Again, Flush};
 use super::health::{Health, Report};
 use super::round_trip::RoundTrip;
@@ -56,162 +55,6 @@ const TRIAL_SLACK: Duration = Duration::from_millis(20);
 /// The extension reports on itself so often, where that was asked for.
 const OWN_METRICS_EVERY: Duration = Duration::from_mins(1);
 
-/// What is fixed for one backend.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The user's name for it, where there are several.
-    pub name: Option<Arc<str>>,
-    /// The signals that it is to get.
-    pub takes: PerSignal<bool>,
-    /// How large a request of each signal may be.
-    pub limits: PerSignal<Limits>,
-    /// The most that a flush may add after the handler returns.
-    pub flush_timeout: Duration,
-    /// Whether the extension reports on itself.
-    pub reports_itself: bool,
-    /// Whether there is anything to set up. Where there is not, telemetry is received and dropped.
-    pub has_setup: bool,
-}
-
-/// One request to the backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RequestId(u64);
-
-/// The way of a signal to the backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// The same for signals whose requests go to the same host over the same connection.
-    pub endpoint: usize,
-    /// When failed requests are tried again.
-    pub retry: Retry,
-}
-
-/// What a setup found out about the way of a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RouteState {
-    /// Requests can be sent.
-    Route(Route),
-    /// A secret is missing, or its value does not do: telemetry is kept, and the setup is tried again.
-    Pending,
-    /// The settings lead nowhere: telemetry is dropped.
-    Nowhere,
-}
-
-/// The result of a setup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SetUp {
-    /// The ways; `None` leaves them as they are.
-    pub routes: Option<PerSignal<RouteState>>,
-    /// Whether the key comes from a secret, so that a backend that refuses it may take the next.
-    pub has_secret: bool,
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Event {
-    /// The first `/next` is out.
-    Start,
-    /// Telemetry came, within the limits of its signal. The share says that others keep it, too.
-    Enqueued(Chunk, Option<Share>),
-    /// Telemetry came for which the others leave no room.
-    Refused(Chunk),
-    /// The function runs from now on.
-    InvocationBegins {
-        /// When what is kept may leave meanwhile.
-        during: Beside,
-        /// Whether its end waits for a flush. Where it does not, the environment may be frozen at any moment.
-        held: bool,
-    },
-    /// The function is done, and the environment may be frozen.
-    InvocationEnds,
-    /// The environment is never frozen, or nobody says when invocations begin and end.
-    Unattended(Beside),
-    /// Send what came so far.
-    Flush {
-        /// Why.
-        reason: FlushReason,
-        /// When it is cancelled at the latest.
-        deadline: Instant,
-        /// Whether it waits for probes that are under way.
-        waits_for_probes: bool,
-    },
-    /// The flush is over, whatever it has got through: end what is in flight and keep it.
-    CancelFlush,
-    /// A request ended.
-    Answered(RequestId, Verdict),
-    /// The setup ended.
-    SetUp(SetUp),
-    /// The environment was restored from a snapshot: connections, secrets and what was learnt of the backend are old.
-    Restored,
-    /// Report on the extension itself, where that was asked for: once a minute at most, and before the last flush.
-    ReportItself {
-        /// The last flush is to come.
-        last: bool,
-    },
-    /// The process ends: say what is lost by that.
-    Ends,
-    /// [`BackendSender::timeout`] has come.
-    Tick,
-}
-
-/// What is to be done, in this order.
-#[derive(Debug)]
-pub enum Action {
-    /// Set the backend up and answer with [`Event::SetUp`].
-    Setup {
-        /// Fetch secrets again that are known.
-        refresh: bool,
-    },
-    /// End the setup under way. No [`Event::SetUp`] is awaited.
-    AbortSetup,
-    /// Send a request and answer with [`Event::Answered`].
-    Send {
-        /// Names it.
-        request: RequestId,
-        /// What the chunks hold.
-        signal: Signal,
-        /// The body, in parts; none in a probe that carries nothing.
-        chunks: Vec<Bytes>,
-        /// Over a new connection, because the old ones may be dead.
-        fresh: bool,
-    },
-    /// Open the connections by requests without telemetry, and answer with [`Event::Answered`].
-    Warm {
-        /// Names it.
-        request: RequestId,
-        /// Over new connections.
-        fresh: bool,
-    },
-    /// End a request. No [`Event::Answered`] is awaited.
-    Abort(RequestId),
-    /// The flush is over.
-    FlushDone,
-    /// Enqueue telemetry of the extension's own.
-    Enqueue(Own),
-    /// Write a line of the log.
-    Log(Report),
-}
-
-/// Telemetry of the extension's own.
-#[derive(Debug)]
-pub enum Own {
-    /// A log record.
-    Log(Box<LogRecord>),
-    /// Metrics.
-    Metrics(Vec<Metric>),
-}
-
-/// What holds at the moment of an event.
-#[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
-    /// The clocks.
-    pub now: Now,
-    /// A random number from 0 to 1.
-    pub jitter: f64,
-    /// The spans that log records name when they leave.
-    pub spans: &'a Correlation,
-}
-
 /// Sends what is kept for one backend.
 #[derive(Debug)]
 pub struct BackendSender {
@@ -229,6 +72,7 @@ pub struct BackendSender {
     /// Of the last event.
     now: Now,
     at: Duration,
+    jitter: f64,
     connection: Connection,
     round_trip: RoundTrip,
     requests: u64,
@@ -294,6 +138,7 @@ impl BackendSender {
             elapsed,
             now,
             at,
+            jitter: 0.0,
             connection: Connection::default(),
             round_trip: RoundTrip::default(),
             requests: 0,
@@ -310,6 +155,7 @@ impl BackendSender {
     pub fn on(&mut self, event: Event, context: &Context<'_>) -> Vec<Action> {
         self.now = context.now;
         self.at = self.elapsed.at(context.now);
+        self.jitter = context.jitter;
         match event {
             Event::Start => self.start_setup(true, false),
             Event::Enqueued(chunk, share) => self.keep(chunk, share),
@@ -328,14 +174,14 @@ impl BackendSender {
                 self.start_flush(reason, deadline, waits_for_probes);
             }
             Event::CancelFlush => {
-                self.judge_the_unanswered(context.jitter);
+                self.judge_the_unanswered();
                 self.cut_off_all();
                 if !self.is_unattended() {
                     self.window = None;
                 }
             }
-            Event::Answered(request, verdict) => self.answered(request, verdict, context.jitter),
-            Event::SetUp(set_up) => self.set_up(set_up, context.jitter),
+            Event::Answered(request, verdict) => self.answered(request, verdict),
+            Event::SetUp(set_up) => self.set_up(set_up),
             Event::Restored => self.restored(),
             Event::ReportItself { last } => {
                 if last || self.at.saturating_sub(self.tally_since_at) >= OWN_METRICS_EVERY {
@@ -346,7 +192,7 @@ impl BackendSender {
             Event::Tick => {}
         }
         // Afterwards, for what has been answered in this very moment is not to be cut off.
-        self.pass_time(context.jitter);
+        self.pass_time();
         self.try_setup();
         self.dispatch(context.spans);
         self.finish_flush();
@@ -564,14 +410,14 @@ impl BackendSender {
     }
 
     /// Takes the passing of time.
-    fn pass_time(&mut self, jitter: f64) {
+    fn pass_time(&mut self) {
         if self.timers.next().is_none_or(|next| self.at < next) {
             return;
         }
         self.release_if_due();
         for signal in Signal::ALL {
             if self.timers.expire(Timer::Probe(signal), self.at) {
-                self.cut_off_probe(signal, jitter);
+                self.cut_off_probe(signal);
             }
         }
         if self.timers.expire(Timer::SetupWait, self.at) && self.setup.running().is_some() {
@@ -612,7 +458,7 @@ impl BackendSender {
                 self.timers.set(Timer::Probe(signal), if waits { ends_at.max(at_once) } else { at_once });
             }
         }
-        self.pass_time(0.0);
+        self.pass_time();
     }
 
     fn end(&mut self) {
@@ -659,7 +505,7 @@ impl BackendSender {
         self.actions.push(Action::Setup { refresh });
     }
 
-    fn set_up(&mut self, set_up: SetUp, jitter: f64) {
+    fn set_up(&mut self, set_up: SetUp) {
         let is_first = self.routes.is_none();
         if let Some(routes) = set_up.routes {
             self.has_secret = set_up.has_secret;
@@ -673,7 +519,7 @@ impl BackendSender {
         let is_whole = Signal::ALL.into_iter().all(|signal| {
             !*self.settings.takes.of(signal) || self.route_state(signal) != RouteState::Pending
         });
-        let pause = self.setup.finish(is_whole, jitter);
+        let pause = self.setup.finish(is_whole, self.jitter);
         match pause {
             Some(pause) => self.timers.set(Timer::Setup, self.at + pause),
             None => self.timers.stop(Timer::Setup),
@@ -924,7 +770,7 @@ impl BackendSender {
 /// What becomes of requests. A batch whose request has ended is released, given back, or given back cut; nothing else lets
 /// go of one.
 impl BackendSender {
-    fn answered(&mut self, request: RequestId, verdict: Verdict, jitter: f64) {
+    fn answered(&mut self, request: RequestId, verdict: Verdict) {
         if self.connection.warming.take_if(|warming| *warming == request).is_some() {
             // A fault on the way shows when something is to go it; here nothing was lost.
             self.note_answer(&verdict);
@@ -946,10 +792,10 @@ impl BackendSender {
             }
             _ => {}
         }
-        self.judge(signal, in_flight, verdict, jitter);
+        self.judge(signal, in_flight, verdict);
     }
 
-    fn judge(&mut self, signal: Signal, in_flight: InFlight, verdict: Verdict, jitter: f64) {
+    fn judge(&mut self, signal: Signal, in_flight: InFlight, verdict: Verdict) {
         let InFlight { batch, started, of_flush, retry, .. } = in_flight;
         let state = self.signals.of_mut(signal);
         if !matches!(verdict, Verdict::Accepted { .. }) {
@@ -958,7 +804,7 @@ impl BackendSender {
         }
         let Some(batch) = batch else {
             let verdict = self.with_refused_key(verdict);
-            return self.judge_empty_probe(signal, &started, retry, verdict, jitter);
+            return self.judge_empty_probe(signal, &started, retry, verdict);
         };
         if matches!(verdict, Verdict::TooLarge(_)) && state.too_large(&batch) {
             let limits = state.limits();
@@ -982,7 +828,7 @@ impl BackendSender {
                     Failure::FlushTimeout | Failure::Timeout => self.buffer.give_back_cut_off(batch),
                     _ => self.buffer.give_back(batch),
                 }
-                self.failed(signal, &Failed { failure, after, retry, of_flush }, jitter);
+                self.failed(signal, &Failed { failure, after, retry, of_flush });
                 self.log(report);
                 return;
             }
@@ -1015,20 +861,13 @@ impl BackendSender {
     }
 
     /// A backend that answers a probe without telemetry is next asked with some.
-    fn judge_empty_probe(
-        &mut self,
-        signal: Signal,
-        started: &Now,
-        retry: Retry,
-        verdict: Verdict,
-        jitter: f64,
-    ) {
+    fn judge_empty_probe(&mut self, signal: Signal, started: &Now, retry: Retry, verdict: Verdict) {
         match verdict {
             Verdict::Retry { failure, after } => {
-                self.failed(signal, &Failed { failure, after, retry, of_flush: false }, jitter);
+                self.failed(signal, &Failed { failure, after, retry, of_flush: false });
             }
             Verdict::Refused(failure @ Failure::Panicked) => {
-                self.failed(signal, &Failed { failure, after: None, retry, of_flush: false }, jitter);
+                self.failed(signal, &Failed { failure, after: None, retry, of_flush: false });
             }
             Verdict::Accepted { .. } | Verdict::TooLarge(_) | Verdict::Refused(_) => {
                 let took = self.now.monotonic.saturating_duration_since(started.monotonic);
@@ -1038,10 +877,10 @@ impl BackendSender {
     }
 
     /// Takes that an attempt failed, after which the same may go through.
-    fn failed(&mut self, signal: Signal, failed: &Failed, jitter: f64) {
+    fn failed(&mut self, signal: Signal, failed: &Failed) {
         let Failed { failure, after, retry, of_flush } = failed;
         let state = self.signals.of_mut(signal);
-        state.breaker.failed(*retry, *after, self.at, jitter);
+        state.breaker.failed(*retry, *after, self.at, self.jitter);
         let again_at = state.breaker.resume_at().unwrap_or(self.at);
         self.timers.set(Timer::Pause(signal), again_at);
         // An attempt from before the flush leaves it one of its own, but not after one that took all of its time.
@@ -1091,18 +930,18 @@ impl BackendSender {
         in_flight
     }
 
-    fn cut_off_probe(&mut self, signal: Signal, jitter: f64) {
+    fn cut_off_probe(&mut self, signal: Signal) {
         let Some(probe) = self.signals.of_mut(signal).in_flight.take() else { return };
         let probe = self.abort(probe);
         let breaker = &mut self.signals.of_mut(signal).breaker;
         if breaker.probe_budget().is_some_and(|budget| probe.had(self.now) >= budget) {
             breaker.probe_hung();
         }
-        self.judge(signal, probe, Verdict::retry(Failure::FlushTimeout), jitter);
+        self.judge(signal, probe, Verdict::retry(Failure::FlushTimeout));
     }
 
     /// Takes what has no answer when a flush is cancelled for an answer: the backend hangs.
-    fn judge_the_unanswered(&mut self, jitter: f64) {
+    fn judge_the_unanswered(&mut self) {
         // One whose own flush has ended is not the one that is cancelled.
         if self.flush.is_none() {
             return;
@@ -1117,7 +956,7 @@ impl BackendSender {
             let is_unanswered = |in_flight: &mut InFlight| in_flight.had(now) >= FAIR_TIME && !progressed;
             if let Some(in_flight) = self.signals.of_mut(signal).in_flight.take_if(is_unanswered) {
                 let in_flight = self.abort(in_flight);
-                self.judge(signal, in_flight, Verdict::retry(Failure::FlushTimeout), jitter);
+                self.judge(signal, in_flight, Verdict::retry(Failure::FlushTimeout));
                 self.signals.of_mut(signal).breaker.trip();
             }
         }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::budget::Budget;
 use super::buffer::Buffer;
+use super::event::{Action, Context, Event, Settings};
 use super::probe_budget::ProbeBudget;
-use super::sender::{Action, BackendSender, Context, Event, Settings};
+use super::sender::BackendSender;
 use crate::cadence::Beside;
 use crate::chunk::Chunk;
 use crate::elapsed::Now;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::breaker::{Breaker, Retry};
 use super::buffer::Batch;
-use super::sender::RequestId;
+use super::event::RequestId;
 use crate::elapsed::Now;
 use crate::otlp::Limits;
 

@@ -26,7 +26,7 @@ use url::Origin;
 
 use crate::core::config::{Compression, Export, Protocol, Proxy};
 use crate::core::connection::{Cause, ConnectionFailure};
-use crate::core::delivery::sender::Route;
+use crate::core::delivery::event::Route;
 use crate::core::delivery::verdict::{Failure, Verdict};
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::clock;

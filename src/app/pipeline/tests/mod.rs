@@ -17,7 +17,7 @@ use super::*;
 use crate::core::config;
 use crate::core::correlation::{Invoked, StandIns};
 use crate::core::delivery::breaker::Retry;
-use crate::core::delivery::sender::Route;
+use crate::core::delivery::event::Route;
 use crate::core::delivery::verdict::{Failure, Verdict};
 use crate::core::resource::Registration;
 use crate::core::trace_context::TraceContext;

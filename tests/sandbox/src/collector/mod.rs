@@ -72,7 +72,7 @@ type IdentityFor = Box<dyn FnOnce(Ipv4Addr) -> Identity + Send>;
 struct Shared {
     received: Board<Received>,
     rules: Mutex<Rules>,
-    authorization: Option<String>,
+    authorization: Mutex<Option<String>>,
     tls: Option<Tls>,
     /// How many there were so far.
     numbered: AtomicU64,
@@ -82,6 +82,8 @@ struct Shared {
     cuts: watch::Sender<u64>,
     /// Connections are taken, but nothing is read from them, nor from those that are open.
     deaf: watch::Sender<bool>,
+    /// Connections with lower numbers are no longer heard.
+    forgotten: watch::Sender<u64>,
     /// TLS is not spoken, though clients come with it.
     plaintext: AtomicBool,
 }
@@ -119,12 +121,13 @@ impl Builder {
         let shared = Arc::new(Shared {
             received: Board::new(Received::default()),
             rules: Mutex::default(),
-            authorization: self.authorization,
+            authorization: Mutex::new(self.authorization),
             tls,
             numbered: AtomicU64::new(0),
             connections: Mutex::default(),
             cuts: watch::Sender::new(0),
             deaf: watch::Sender::new(false),
+            forgotten: watch::Sender::new(0),
             plaintext: AtomicBool::new(false),
         });
         let collector = Collector { ip, _lock: lock, shared, ports: Mutex::default() };
@@ -209,6 +212,17 @@ impl Collector {
     /// Closes every open connection, as a freeze or a load balancer does; new ones are welcome.
     pub fn close_connections(&self) {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Every request must have this `authorization` from now on, as after a rotation of the key.
+    pub fn authorize(&self, value: impl Into<String>) {
+        *self.shared.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(value.into());
+    }
+
+    /// Nothing that comes over a connection that is open is heard or answered any more, and its client is not told: a
+    /// firewall that has forgotten it. New ones are welcome.
+    pub fn forget_connections(&self) {
+        self.shared.forgotten.send_replace(self.shared.numbered.load(Ordering::Relaxed));
     }
 
     /// Connections are refused from now on, the open ones closed.
@@ -311,7 +325,8 @@ impl Shared {
 
     /// Looks at the head of a request: whether it may come in at all, and what shall become of it.
     fn admit(&self, arrival: &mut Arrival) -> Result<(), Refusal> {
-        if let Some(wanted) = &self.authorization {
+        let wanted = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(wanted) = wanted {
             let given = arrival.headers.get(AUTHORIZATION).map(http::HeaderValue::as_bytes);
             if given != Some(wanted.as_bytes()) {
                 let given = String::from_utf8_lossy(given.unwrap_or_default()).into_owned();
@@ -344,11 +359,20 @@ async fn accept(listener: Arc<TcpListener>, protocol: Protocol, shared: Arc<Shar
 
 async fn serve(stream: TcpStream, connection: Arc<Connection>, protocol: Protocol, shared: Arc<Shared>) {
     let mut cuts = shared.cuts.subscribe();
+    let mut forgotten = shared.forgotten.subscribe();
+    let mut conversation =
+        pin!(while_heard(shared.deaf.subscribe(), converse(stream, &connection, protocol, &shared)));
     tokio::select! {
         biased;
+        () = connection.cut.notified() => return,
+        _ = cuts.changed() => return,
+        _ = forgotten.wait_for(|forgotten| connection.id < *forgotten) => {}
+        () = &mut conversation => return,
+    }
+    // It stays open, or its client would notice.
+    tokio::select! {
         () = connection.cut.notified() => {}
         _ = cuts.changed() => {}
-        () = while_heard(shared.deaf.subscribe(), converse(stream, &connection, protocol, &shared)) => {}
     }
 }
 

@@ -1,0 +1,176 @@
+//! What a [`super::sender::BackendSender`] is fed with and answers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::metrics::v1::Metric;
+
+use super::breaker::Retry;
+use super::budget::Share;
+use super::health::Report;
+use super::verdict::Verdict;
+use crate::cadence::Beside;
+use crate::chunk::Chunk;
+use crate::correlation::Correlation;
+use crate::elapsed::Now;
+use crate::lifecycle::FlushReason;
+use crate::otlp::Limits;
+use crate::signal::{PerSignal, Signal};
+
+/// What is fixed for one backend.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The user's name for it, where there are several.
+    pub name: Option<Arc<str>>,
+    /// The signals that it is to get.
+    pub takes: PerSignal<bool>,
+    /// How large a request of each signal may be.
+    pub limits: PerSignal<Limits>,
+    /// The most that a flush may add after the handler returns.
+    pub flush_timeout: Duration,
+    /// Whether the extension reports on itself.
+    pub reports_itself: bool,
+    /// Whether there is anything to set up. Where there is not, telemetry is received and dropped.
+    pub has_setup: bool,
+}
+
+/// One request to the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(pub(super) u64);
+
+/// The way of a signal to the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The same for signals whose requests go to the same host over the same connection.
+    pub endpoint: usize,
+    /// When failed requests are tried again.
+    pub retry: Retry,
+}
+
+/// What a setup found out about the way of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteState {
+    /// Requests can be sent.
+    Route(Route),
+    /// A secret is missing, or its value does not do: telemetry is kept, and the setup is tried again.
+    Pending,
+    /// The settings lead nowhere: telemetry is dropped.
+    Nowhere,
+}
+
+/// The result of a setup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetUp {
+    /// The ways; `None` leaves them as they are.
+    pub routes: Option<PerSignal<RouteState>>,
+    /// Whether the key comes from a secret, so that a backend that refuses it may take the next.
+    pub has_secret: bool,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The first `/next` is out.
+    Start,
+    /// Telemetry came, within the limits of its signal. The share says that others keep it, too.
+    Enqueued(Chunk, Option<Share>),
+    /// Telemetry came for which the others leave no room.
+    Refused(Chunk),
+    /// The function runs from now on.
+    InvocationBegins {
+        /// When what is kept may leave meanwhile.
+        during: Beside,
+        /// Whether its end waits for a flush. Where it does not, the environment may be frozen at any moment.
+        held: bool,
+    },
+    /// The function is done, and the environment may be frozen.
+    InvocationEnds,
+    /// The environment is never frozen, or nobody says when invocations begin and end.
+    Unattended(Beside),
+    /// Send what came so far.
+    Flush {
+        /// Why.
+        reason: FlushReason,
+        /// When it is cancelled at the latest.
+        deadline: Instant,
+        /// Whether it waits for probes that are under way.
+        waits_for_probes: bool,
+    },
+    /// The flush is over, whatever it has got through: end what is in flight and keep it.
+    CancelFlush,
+    /// A request ended.
+    Answered(RequestId, Verdict),
+    /// The setup ended.
+    SetUp(SetUp),
+    /// The environment was restored from a snapshot: connections, secrets and what was learnt of the backend are old.
+    Restored,
+    /// Report on the extension itself, where that was asked for: once a minute at most, and before the last flush.
+    ReportItself {
+        /// The last flush is to come.
+        last: bool,
+    },
+    /// The process ends: say what is lost by that.
+    Ends,
+    /// [`super::sender::BackendSender::timeout`] has come.
+    Tick,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug)]
+pub enum Action {
+    /// Set the backend up and answer with [`Event::SetUp`].
+    Setup {
+        /// Fetch secrets again that are known.
+        refresh: bool,
+    },
+    /// End the setup under way. No [`Event::SetUp`] is awaited.
+    AbortSetup,
+    /// Send a request and answer with [`Event::Answered`].
+    Send {
+        /// Names it.
+        request: RequestId,
+        /// What the chunks hold.
+        signal: Signal,
+        /// The body, in parts; none in a probe that carries nothing.
+        chunks: Vec<Bytes>,
+        /// Over a new connection, because the old ones may be dead.
+        fresh: bool,
+    },
+    /// Open the connections by requests without telemetry, and answer with [`Event::Answered`].
+    Warm {
+        /// Names it.
+        request: RequestId,
+        /// Over new connections.
+        fresh: bool,
+    },
+    /// End a request. No [`Event::Answered`] is awaited.
+    Abort(RequestId),
+    /// The flush is over.
+    FlushDone,
+    /// Enqueue telemetry of the extension's own.
+    Enqueue(Own),
+    /// Write a line of the log.
+    Log(Report),
+}
+
+/// Telemetry of the extension's own.
+#[derive(Debug)]
+pub enum Own {
+    /// A log record.
+    Log(Box<LogRecord>),
+    /// Metrics.
+    Metrics(Vec<Metric>),
+}
+
+/// What holds at the moment of an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The clocks.
+    pub now: Now,
+    /// A random number from 0 to 1.
+    pub jitter: f64,
+    /// The spans that log records name when they leave.
+    pub spans: &'a Correlation,
+}
