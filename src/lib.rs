@@ -27,6 +27,10 @@
 //! that a flush covers all that was enqueued before it, and the intake enqueues the log records of a delivery before it
 //! tells the driver of that delivery's `runtimeDone`. The driver asks for the next event once the flush is over or its deadline has come.
 //!
+//! A delivery of the Telemetry API is answered 200 only once it is in the intake's queue; 503 makes Lambda repeat it. Lambda
+//! cuts a record that is larger than a POST: the intake joins it with its rest, and recovers the events of a delivery that is
+//! not JSON ([`core::telemetry`]).
+//!
 //! What the platform's events tell, the intake turns into metrics, spans and log records of its own ([`core::platform`]),
 //! which go the same way.
 //!

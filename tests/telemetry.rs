@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use lambda_sandbox::collector::{Collector, Protocol};
-use lambda_sandbox::{Answer, Fault, Function, LogFormat, Operation, Sandbox, Transport};
+use lambda_sandbox::collector::{Collector, Protocol, Received};
+use lambda_sandbox::{Answer, Builder, Fault, Function, LogFormat, Operation, Sandbox, Transport};
 use serde_json::{Value, json};
 
 use support::{assert_exact, binary, end, extension, invoke, lines, sandbox, unconfigured};
@@ -49,8 +49,113 @@ async fn records_in_reverse_order_are_all_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_of_five_mebibytes_is_taken() {
+async fn records_of_five_mebibytes_cost_nothing_else() {
     survives([Fault::HugeRecord(5 << 20)]).await;
+}
+
+/// Runs an invocation that writes a line before these records and one behind them. Sees that it ends with its
+/// `runtimeDone`, and returns the bodies that arrived.
+async fn bodies_of(builder: Builder, records: Vec<Value>) -> Vec<String> {
+    let collector = Collector::start().await.expect("a collector");
+    let function = Function::builtin(move |context| {
+        let records = records.clone();
+        async move {
+            context.log_lines(1);
+            for record in records {
+                match record {
+                    Value::String(line) => context.log(line),
+                    record => context.log_json(record),
+                }
+            }
+            context.log_lines(1);
+            Ok(Value::Null)
+        }
+    });
+    let extension = extension(&collector, Protocol::Http).env("ROTEL_FLUSH_TIMEOUT", "60s");
+    let sandbox = builder
+        .extension(extension)
+        .collector(&collector)
+        .function(function)
+        .log_format(LogFormat::Json)
+        // The buffer has room for several of the largest records.
+        .memory_mb(1024)
+        .timeout(Duration::from_mins(5))
+        .start()
+        .await
+        .expect("a sandbox");
+    let invocation = invoke(&sandbox, Value::Null).await;
+    // The extension knew of the end by its runtimeDone, and not by the deadline.
+    assert!(invocation.added_after_delivery.is_some(), "{invocation:?}");
+    assert!(invocation.total < Duration::from_mins(4), "{invocation:?}");
+    let at_next = invocation.collector_at_next.expect("a collector is attached");
+    assert!(sandbox.ledger().compare(&at_next).is_exact(), "{:?}", sandbox.ledger().compare(&at_next));
+    let bodies = of_function(&at_next);
+    end(&sandbox).await;
+    assert_eq!(of_function(&collector.received()).len(), bodies.len(), "a record came twice, or late");
+    let ids: Vec<_> = at_next.logs().filter_map(|log| log.attribute("faas.invocation_id")).collect();
+    assert!(ids.iter().all(|id| *id == invocation.request_id), "{ids:?}");
+    bodies
+}
+
+fn of_function(received: &Received) -> Vec<String> {
+    let logs = received
+        .logs()
+        .filter(|log| log.attribute("aws.lambda.telemetry.type").as_deref() == Some("function"));
+    logs.map(|log| log.body()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_record_is_joined() {
+    let text = |bytes: usize| "\u{e9}\u{1f600}\"\\ \n".repeat(bytes / 11);
+    for (max_bytes, size) in [(Some(262_144), 328 << 10), (Some(65_536), 328 << 10), (None, 5 << 20)] {
+        let builder = Sandbox::builder();
+        let builder = match max_bytes {
+            Some(max_bytes) => builder.telemetry_max_bytes(max_bytes),
+            None => builder,
+        };
+        let json = json!({"level": "INFO", "message": text(size), "n": [1, {"a": null}]});
+        let bodies = bodies_of(builder, vec![json, json!(text(size)), json!("behind")]).await;
+        assert_eq!(bodies.len(), 5);
+        assert!(bodies[1] == text(size), "the object is not whole");
+        assert!(bodies[2] == text(size).trim_end_matches('\n'), "the line is not whole");
+        assert_eq!(bodies[3], "behind");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_bytes_cost_their_record_nothing_else() {
+    let replace =
+        |written: &str, sent: &[u8]| Fault::Replace { written: written.into(), sent: sent.to_vec() };
+    let faults = [replace("\u{e9}", b"\xe9"), replace("\\t", b"\t"), replace("TAB", b"\x01")];
+    let records = vec![json!("caf\u{e9}"), json!("a\ttab"), json!({"message": "a TAB"}), json!("behind")];
+    let bodies = bodies_of(Sandbox::builder().faults(faults), records).await;
+    assert_eq!(bodies[1..5], ["caf\u{fffd}", "a\ttab", "a \u{1}", "behind"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_record_costs_nothing_else() {
+    let faults = [Fault::Replace { written: "QUOTE".into(), sent: b"\"".to_vec() }];
+    let records = vec![json!("one QUOTE alone"), json!("behind")];
+    let bodies = bodies_of(Sandbox::builder().faults(faults), records).await;
+    assert_eq!(bodies[1..3], ["\"one \" alone\"", "behind"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_without_rest_is_kept_as_text() {
+    let collector = Collector::start().await.expect("a collector");
+    let sandbox = sandbox(&collector, Protocol::Grpc).function(lines(1)).start().await.expect("a sandbox");
+    invoke(&sandbox, Value::Null).await;
+    sandbox.thaw().await;
+    let half = r#"[{"time":"2022-10-12T00:00:15.064Z","type":"function","record":{"message":"half of}]"#;
+    assert_eq!(sandbox.inject(half).await.expect("there was a subscription"), Some(200));
+    end(&sandbox).await;
+    let received = collector.received();
+    assert_exact(&sandbox, &received);
+    let bodies = of_function(&received);
+    assert_eq!(bodies.iter().filter(|body| *body == r#"{"message":"half of"#).count(), 1, "{bodies:?}");
+    let output = sandbox.extension_output();
+    let summary = "Telemetry API so far: 1 record could not be read and was kept as text";
+    assert_eq!(output.iter().filter(|line| line.contains(summary)).count(), 1, "{output:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,12 +21,15 @@ use crate::core::platform::{self, Invoke, Platform, ShutdownReason};
 use crate::core::request::{self, Envelope};
 use crate::core::resource::ResourceRules;
 use crate::core::signal::Signal;
-use crate::core::telemetry::{self, Change, Event, Kind, Moment, Record};
+use crate::core::telemetry::{Change, Deliveries, Delivery, Event, Kind, Moment, Record};
 use crate::core::xray::Header;
 use crate::edge::clock;
+use crate::edge::telemetry_listener::NoRoom;
 
-/// How many deliveries may wait: the platform sends one at a time, and each is at most 2 MiB.
+/// The most messages that may wait. The platform sends one delivery at a time.
 const QUEUE_LIMIT: usize = 64;
+/// Places among these that only the driver's messages take.
+const DRIVER_RESERVE: usize = 8;
 
 /// What the intake is told.
 #[derive(Debug)]
@@ -55,13 +58,22 @@ pub enum Told {
     Pulse(oneshot::Sender<()>),
 }
 
-/// Deliveries that never became one: counted by the listener, told by the intake.
+/// Deliveries that the listener refused and counted.
 #[derive(Debug, Default)]
 pub struct Untaken {
     /// Larger than the listener takes.
     pub too_large: Arc<AtomicU64>,
-    /// Answered, but the queue was full.
-    pub no_room: AtomicU64,
+    /// There was no room for them, so that Lambda repeats them.
+    pub no_room: Arc<AtomicU64>,
+}
+
+/// Puts a delivery into the intake's queue if there is room. Some room is kept for the driver: without its messages the
+/// intake would not learn which invocation a record belongs to.
+pub fn offer(intake: &mpsc::Sender<Told>, body: Bytes) -> Result<(), NoRoom> {
+    if intake.capacity() <= DRIVER_RESERVE {
+        return Err(NoRoom);
+    }
+    intake.try_send(Told::Delivery(body)).map_err(|_| NoRoom)
 }
 
 /// The intake's own state. [`Intake::run`] is its task.
@@ -78,6 +90,7 @@ pub struct Intake {
     log_filter: LogFilter,
     /// Compiled when the first record comes, when nobody waits for it.
     filter: Option<Filter>,
+    deliveries: Deliveries,
     untaken: Arc<Untaken>,
     odd: Odd,
     filtered: Filtered,
@@ -103,10 +116,53 @@ impl Envelopes {
 /// What was odd so far.
 #[derive(Debug, Default)]
 struct Odd {
-    unreadable: usize,
+    kept_as_text: usize,
+    lost: usize,
     unknown: usize,
-    /// How many there were when it was last told.
-    told: u64,
+    /// The sum of all counts at the last summary.
+    summed_up: u64,
+}
+
+impl Odd {
+    /// Returns the counts at the first and each time there are ten times as many: a line for each would come back as an
+    /// event.
+    fn summary(&mut self, untaken: &Untaken) -> Option<String> {
+        let Self { kept_as_text, lost, unknown, summed_up } = self;
+        let too_large = untaken.too_large.load(Ordering::Relaxed);
+        let no_room = untaken.no_room.load(Ordering::Relaxed);
+        let all = *kept_as_text as u64 + *lost as u64 + *unknown as u64 + too_large + no_room;
+        if all < summed_up.saturating_mul(10).max(1) {
+            return None;
+        }
+        *summed_up = all;
+        let counts = [
+            (
+                *kept_as_text as u64,
+                "record could not be read and was kept as text",
+                "records could not be read and were kept as text",
+            ),
+            (*lost as u64, "record was lost", "records were lost"),
+            (
+                *unknown as u64,
+                "event of unknown type was sent as a log record",
+                "events of unknown types were sent as log records",
+            ),
+            (
+                too_large,
+                "delivery was refused because it was too large",
+                "deliveries were refused because they were too large",
+            ),
+            (
+                no_room,
+                "delivery was refused for lack of room (Lambda repeats it)",
+                "deliveries were refused for lack of room (Lambda repeats them)",
+            ),
+        ];
+        let counts = counts.iter().filter(|(count, ..)| *count > 0);
+        let counts = counts
+            .map(|(count, one, several)| format!("{count} {}", if *count == 1 { one } else { several }));
+        Some(counts.collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// Log records by the invocation whose span they are to name, those of each in their order. Most deliveries hold one.
@@ -142,6 +198,7 @@ impl Intake {
             platform: Platform::default(),
             log_filter: LogFilter::default(),
             filter: None,
+            deliveries: Deliveries::default(),
             untaken,
             odd: Odd::default(),
             filtered: Filtered::default(),
@@ -176,6 +233,8 @@ impl Intake {
                     self.send_made().await;
                 }
                 Told::ShutDown { reason, heard } => {
+                    let cut = self.deliveries.give_up();
+                    self.forward(cut).await;
                     self.platform.shut_down(reason, clock::epoch_nanos());
                     self.send_made().await;
                     drop(heard);
@@ -187,7 +246,11 @@ impl Intake {
     }
 
     async fn deliver(&mut self, body: &[u8]) {
-        let delivery = telemetry::read(body);
+        let delivery = self.deliveries.read(body);
+        self.forward(delivery).await;
+    }
+
+    async fn forward(&mut self, delivery: Delivery<'_>) {
         let observed = clock::epoch_nanos();
         // The platform's events first: they say to which invocation a line belongs, wherever in the array they stand.
         let mut done = Vec::new();
@@ -198,7 +261,8 @@ impl Intake {
         for event in &delivery.events {
             self.log(event, observed, &mut records);
         }
-        self.odd.unreadable += delivery.unreadable;
+        self.odd.kept_as_text += delivery.kept_as_text;
+        self.odd.lost += delivery.lost;
         self.tell_odd();
         self.tell_filtered();
         for (invocation, records) in records.0 {
@@ -245,15 +309,19 @@ impl Intake {
     /// Makes a log record of an event that is one, unless it is filtered out.
     fn log(&mut self, event: &Event<'_>, observed: u64, records: &mut ByInvocation) {
         let (source, raw) = match &event.kind {
-            Kind::Function(raw) => (Source::Function, *raw),
-            Kind::Extension(raw) => (Source::Extension, *raw),
+            Kind::Function(raw) => (Source::Function, Ok(raw)),
+            Kind::Extension(raw) => (Source::Extension, Ok(raw)),
             Kind::Unknown { name, record } => {
                 self.odd.unknown += 1;
-                (Source::Unknown(name), *record)
+                (Source::Unknown(name), Ok(record))
             }
-            _ => return,
+            Kind::Text { name, text } => (Source::of(name), Err(text)),
+            Kind::Invocation { .. } | Kind::Environment { .. } => return,
         };
-        let mut log = logs::to_log(source, raw, event.time, observed);
+        let mut log = match raw {
+            Ok(raw) => logs::to_log(source, raw, event.time, observed),
+            Err(text) => logs::text_to_log(source, text, event.time, observed),
+        };
         let keeps = if source == Source::Function { Filter::keeps_of_function } else { Filter::keeps };
         let filter = self.filter.get_or_insert_with(|| compile(&self.log_filter));
         if !keeps(filter, &mut log.record, &mut self.filtered) {
@@ -316,21 +384,10 @@ impl Intake {
         self.pipeline.tell(Control::Instance(instance_id.to_owned())).await;
     }
 
-    /// At the first and each time there are ten times as many: a line per odd event would come back as an event.
     fn tell_odd(&mut self) {
-        let Odd { unreadable, unknown, told } = &mut self.odd;
-        let too_large = self.untaken.too_large.load(Ordering::Relaxed);
-        let no_room = self.untaken.no_room.load(Ordering::Relaxed);
-        let all = *unreadable as u64 + *unknown as u64 + too_large + no_room;
-        if all < told.saturating_mul(10).max(1) {
-            return;
+        if let Some(summary) = self.odd.summary(&self.untaken) {
+            tracing::warn!("Telemetry API so far: {summary}");
         }
-        *told = all;
-        tracing::warn!(
-            "the Telemetry API delivered, so far: {unreadable} events that cannot be read, which are left out; {unknown} of \
-             unknown types, which are sent as log records; {too_large} posts that are too large and {no_room} for which there \
-             was no room"
-        );
     }
 
     /// As seldom, for the same reason.
@@ -351,4 +408,45 @@ fn compile(log_filter: &LogFilter) -> Filter {
         tracing::error!("{fault}");
     }
     filter
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summaries_come_at_growing_counts_only() {
+        let untaken = Untaken::default();
+        let mut odd = Odd::default();
+        assert_eq!(odd.summary(&untaken), None);
+        odd.lost = 1;
+        assert_eq!(odd.summary(&untaken).as_deref(), Some("1 record was lost"));
+        odd.kept_as_text = 8;
+        assert_eq!(odd.summary(&untaken), None);
+        untaken.no_room.store(2, Ordering::Relaxed);
+        assert_eq!(
+            odd.summary(&untaken).as_deref(),
+            Some(
+                "8 records could not be read and were kept as text, 1 record was lost, 2 deliveries were refused for lack of \
+                 room (Lambda repeats them)"
+            )
+        );
+        assert_eq!(odd.summary(&untaken), None);
+    }
+
+    #[test]
+    fn full_queue_keeps_room_for_the_driver() {
+        let (intake, mut queue) = mpsc::channel(QUEUE_LIMIT);
+        let taken = (0..=QUEUE_LIMIT).take_while(|_| offer(&intake, Bytes::new()).is_ok()).count();
+        assert_eq!(taken, QUEUE_LIMIT - DRIVER_RESERVE);
+        let (pulse, _) = oneshot::channel();
+        assert!(intake.try_send(Told::Pulse(pulse)).is_ok());
+        assert_eq!(offer(&intake, Bytes::new()), Err(NoRoom));
+        for _ in 0..2 {
+            queue.try_recv().unwrap();
+        }
+        assert_eq!(offer(&intake, Bytes::new()), Ok(()));
+        drop(queue);
+        assert_eq!(offer(&intake, Bytes::new()), Err(NoRoom), "a delivery that nobody takes is not accepted");
+    }
 }

@@ -6,7 +6,6 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -300,11 +299,10 @@ async fn serve_http(listening: Listening, served: Arc<Served>, intake: SdkIntake
 }
 
 async fn serve_telemetry(listeners: Vec<TcpListener>, intake: mpsc::Sender<Told>, untaken: Arc<Untaken>) {
-    let too_large = Arc::clone(&untaken.too_large);
-    let receive = move |body| {
-        if intake.try_send(Told::Delivery(body)).is_err() {
-            untaken.no_room.fetch_add(1, Ordering::Relaxed);
-        }
+    let refused = telemetry_listener::Refused {
+        too_large: Arc::clone(&untaken.too_large),
+        no_room: Arc::clone(&untaken.no_room),
     };
-    match telemetry_listener::serve(listeners, receive, too_large).await {}
+    let receive = move |body| crate::app::intake::offer(&intake, body);
+    match telemetry_listener::serve(listeners, receive, refused).await {}
 }

@@ -202,7 +202,8 @@ impl ExtensionsApi {
             schema_version,
             types,
             // Platform: 25 ms is the least allowed, and what an invocation waits for its last logs.
-            buffering: Buffering { max_items: 1000, max_bytes: 262_144, timeout_ms: 25 },
+            // A record larger than `maxBytes` is cut, so that is as large as it may be.
+            buffering: Buffering { max_items: 1000, max_bytes: 1_048_576, timeout_ms: 25 },
             destination: Destination { protocol: "HTTP", uri },
         };
         let body = serde_json::to_string(&subscription)

@@ -1,6 +1,7 @@
-//! The Telemetry API's way in: the platform posts what the function and the extensions wrote.
+//! The listener for the Telemetry API: the platform posts what the function and the extensions wrote.
 //!
-//! Answers as soon as a body has been handed on, and looks into none.
+//! Answers 200 as soon as a body is in the intake's queue, and looks into none. Where there is no room for one, the answer
+//! is 503: Lambda repeats the delivery, and nothing is lost.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,9 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::edge::http::{BodyError, discard_body, read_body, serve_http1};
 
@@ -19,22 +22,41 @@ use crate::edge::http::{BodyError, discard_body, read_body, serve_http1};
 /// Platform: one may carry twice the `maxBytes` of the subscription, which is 1 MiB at most, and metadata.
 const BODY_LIMIT: usize = 16 << 20;
 
+/// The most bytes of all bodies together that are on their way in or wait for the intake.
+const BODIES_LIMIT: usize = 2 * BODY_LIMIT;
+
+/// Deliveries that were refused.
+#[derive(Clone, Debug, Default)]
+pub struct Refused {
+    /// Larger than the listener takes.
+    pub too_large: Arc<AtomicU64>,
+    /// There was no room for them.
+    pub no_room: Arc<AtomicU64>,
+}
+
+/// The answer of a receiver that did not take a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoom;
+
 /// Serves the listeners for as long as the future is polled: hands the body of every POST, whatever its path, to
-/// `receive`, and counts those that were too large in `too_large`.
-pub async fn serve<R>(listeners: Vec<TcpListener>, receive: R, too_large: Arc<AtomicU64>) -> Infallible
+/// `receive`, and counts those that were `refused`.
+pub async fn serve<R>(listeners: Vec<TcpListener>, receive: R, refused: Refused) -> Infallible
 where
-    R: Fn(Bytes) + Clone + Send + Sync + 'static,
+    R: Fn(Bytes) -> Result<(), NoRoom> + Clone + Send + Sync + 'static,
 {
-    serve_http1(listeners, move |request| answer(request, receive.clone(), Arc::clone(&too_large))).await
+    let room = Arc::new(Semaphore::new(BODIES_LIMIT));
+    let take = move |request| answer(request, receive.clone(), Arc::clone(&room), refused.clone());
+    serve_http1(listeners, take).await
 }
 
 async fn answer<R>(
     request: Request<Incoming>,
     receive: R,
-    too_large: Arc<AtomicU64>,
+    room: Arc<Semaphore>,
+    refused: Refused,
 ) -> Response<Empty<Bytes>>
 where
-    R: Fn(Bytes),
+    R: Fn(Bytes) -> Result<(), NoRoom>,
 {
     let (head, mut body) = request.into_parts();
     let mut response = Response::new(Empty::new());
@@ -44,20 +66,58 @@ where
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
-    *response.status_mut() = match read_body(&mut body, BODY_LIMIT).await {
-        Ok(body) => {
-            receive(Bytes::from(body));
-            StatusCode::OK
+    *response.status_mut() = match take(&mut body, &receive, room).await {
+        Ok(()) => StatusCode::OK,
+        Err(refusal) => {
+            let (status, count) = match refusal {
+                Refusal::NoRoom => (StatusCode::SERVICE_UNAVAILABLE, Some(refused.no_room)),
+                Refusal::Body(BodyError::TooLarge { .. }) => {
+                    (StatusCode::PAYLOAD_TOO_LARGE, Some(refused.too_large))
+                }
+                Refusal::Body(BodyError::TooSlow) => (StatusCode::REQUEST_TIMEOUT, None),
+                Refusal::Body(BodyError::Broken) => (StatusCode::BAD_REQUEST, None),
+            };
+            if let Some(count) = count {
+                count.fetch_add(1, Ordering::Relaxed);
+                discard_body(&head.headers, &mut body).await;
+            }
+            status
         }
-        Err(BodyError::TooLarge { .. }) => {
-            too_large.fetch_add(1, Ordering::Relaxed);
-            discard_body(&head.headers, &mut body).await;
-            StatusCode::PAYLOAD_TOO_LARGE
-        }
-        Err(BodyError::TooSlow) => StatusCode::REQUEST_TIMEOUT,
-        Err(BodyError::Broken) => StatusCode::BAD_REQUEST,
     };
     response
+}
+
+/// Why a body was not taken.
+enum Refusal {
+    NoRoom,
+    Body(BodyError),
+}
+
+async fn take<R>(body: &mut Incoming, receive: &R, room: Arc<Semaphore>) -> Result<(), Refusal>
+where
+    R: Fn(Bytes) -> Result<(), NoRoom>,
+{
+    let announced = body.size_hint();
+    // One that is too large is not read, and needs no room.
+    let most = announced.upper().unwrap_or(u64::MAX).min(BODY_LIMIT as u64);
+    let most = if announced.lower() > BODY_LIMIT as u64 { 0 } else { most };
+    let most = u32::try_from(most).map_err(|_| Refusal::NoRoom)?;
+    let mut room = room.try_acquire_many_owned(most).map_err(|_| Refusal::NoRoom)?;
+    let bytes = read_body(body, BODY_LIMIT).await.map_err(Refusal::Body)?;
+    drop(room.split(room.num_permits().saturating_sub(bytes.len())));
+    receive(Bytes::from_owner(Held { bytes, _room: room })).map_err(|NoRoom| Refusal::NoRoom)
+}
+
+/// A body, and the room that it takes until it is dropped.
+struct Held {
+    bytes: Vec<u8>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 #[cfg(test)]
@@ -72,36 +132,82 @@ mod tests {
     use super::*;
     use crate::edge::http::bind;
 
+    /// Serves `receive`, and posts to it.
+    struct Posts {
+        address: std::net::SocketAddr,
+        client: Client<HttpConnector, Full<Bytes>>,
+        refused: Refused,
+    }
+
+    impl Posts {
+        async fn to(receive: impl Fn(Bytes) -> Result<(), NoRoom> + Clone + Send + Sync + 'static) -> Self {
+            let listeners = bind("127.0.0.1", 0).await.unwrap();
+            let address = listeners[0].local_addr().unwrap();
+            let refused = Refused::default();
+            tokio::spawn(serve(listeners, receive, refused.clone()));
+            Self { address, client: Client::builder(TokioExecutor::new()).build_http(), refused }
+        }
+
+        async fn ask(&self, method: Method, path: &str, body: Bytes) -> StatusCode {
+            let request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+            self.client.request(request.body(Full::new(body)).unwrap()).await.unwrap().status()
+        }
+    }
+
     #[tokio::test]
     async fn posts_are_handed_on_and_all_else_is_refused() {
-        let listeners = bind("127.0.0.1", 0).await.unwrap();
-        let address = listeners[0].local_addr().unwrap();
         let received: Arc<Mutex<Vec<Bytes>>> = Arc::default();
-        let too_large = Arc::new(AtomicU64::new(0));
         let receive = {
             let received = Arc::clone(&received);
-            move |body| received.lock().unwrap().push(body)
+            move |body: Bytes| {
+                received.lock().unwrap().push(Bytes::copy_from_slice(&body));
+                Ok(())
+            }
         };
-        tokio::spawn(serve(listeners, receive, Arc::clone(&too_large)));
-
-        let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-        let ask = async |method: Method, path: &str, body: Bytes| {
-            let request = Request::builder().method(method).uri(format!("http://{address}{path}"));
-            client.request(request.body(Full::new(body)).unwrap()).await.unwrap().status()
-        };
+        let posts = Posts::to(receive).await;
         let large = Bytes::from(vec![b' '; BODY_LIMIT]);
-        assert_eq!(ask(Method::POST, "/", Bytes::from_static(b"[]")).await, StatusCode::OK);
-        assert_eq!(ask(Method::GET, "/", Bytes::new()).await, StatusCode::METHOD_NOT_ALLOWED);
-        assert_eq!(ask(Method::PUT, "/", large.clone()).await, StatusCode::METHOD_NOT_ALLOWED);
-        assert_eq!(ask(Method::POST, "/telemetry", large.clone()).await, StatusCode::OK);
+        assert_eq!(posts.ask(Method::POST, "/", Bytes::from_static(b"[]")).await, StatusCode::OK);
+        assert_eq!(posts.ask(Method::GET, "/", Bytes::new()).await, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(posts.ask(Method::PUT, "/", large.clone()).await, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(posts.ask(Method::POST, "/telemetry", large.clone()).await, StatusCode::OK);
         let beyond = Bytes::from(vec![b' '; BODY_LIMIT + 1]);
-        assert_eq!(ask(Method::POST, "/", beyond).await, StatusCode::PAYLOAD_TOO_LARGE);
-        assert_eq!(ask(Method::POST, "/", Bytes::from_static(b"[{}]")).await, StatusCode::OK);
+        assert_eq!(posts.ask(Method::POST, "/", beyond).await, StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(posts.ask(Method::POST, "/", Bytes::from_static(b"[{}]")).await, StatusCode::OK);
 
         assert_eq!(
             *received.lock().unwrap(),
             [Bytes::from_static(b"[]"), large, Bytes::from_static(b"[{}]")]
         );
-        assert_eq!(too_large.load(Ordering::Relaxed), 1);
+        assert_eq!(posts.refused.too_large.load(Ordering::Relaxed), 1);
+        assert_eq!(posts.refused.no_room.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn delivery_without_room_is_repeated() {
+        let (queue, mut received) = tokio::sync::mpsc::channel(1);
+        let posts = Posts::to(move |body| queue.try_send(body).map_err(|_| NoRoom)).await;
+        let bodies = [Bytes::from_static(b"[1]"), Bytes::from_static(b"[2]")];
+        assert_eq!(posts.ask(Method::POST, "/", bodies[0].clone()).await, StatusCode::OK);
+        assert_eq!(posts.ask(Method::POST, "/", bodies[1].clone()).await, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(received.recv().await.unwrap(), bodies[0]);
+        assert_eq!(posts.ask(Method::POST, "/", bodies[1].clone()).await, StatusCode::OK);
+        assert_eq!(received.recv().await.unwrap(), bodies[1]);
+        assert!(received.try_recv().is_err(), "none comes twice");
+        assert_eq!(posts.refused.no_room.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn bodies_that_wait_are_bounded() {
+        let (queue, mut received) = tokio::sync::mpsc::channel(10);
+        let posts = Posts::to(move |body| queue.try_send(body).map_err(|_| NoRoom)).await;
+        let large = Bytes::from(vec![b' '; BODY_LIMIT]);
+        for status in [StatusCode::OK, StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE] {
+            assert_eq!(posts.ask(Method::POST, "/", large.clone()).await, status);
+        }
+        let small = Bytes::from_static(b"[]");
+        assert_eq!(posts.ask(Method::POST, "/", small.clone()).await, StatusCode::SERVICE_UNAVAILABLE);
+        drop(received.recv().await);
+        assert_eq!(posts.ask(Method::POST, "/", small).await, StatusCode::OK);
+        assert_eq!(posts.ask(Method::POST, "/", large).await, StatusCode::SERVICE_UNAVAILABLE);
     }
 }

@@ -38,6 +38,25 @@ pub enum Source<'a> {
     Unknown(&'a str),
 }
 
+impl<'a> Source<'a> {
+    /// The source of events of this type.
+    pub fn of(name: &'a str) -> Self {
+        match name {
+            "function" => Self::Function,
+            "extension" => Self::Extension,
+            name => Self::Unknown(name),
+        }
+    }
+
+    fn name(self) -> &'a str {
+        match self {
+            Self::Function => "function",
+            Self::Extension => "extension",
+            Self::Unknown(name) => name,
+        }
+    }
+}
+
 /// A record, ready to be encoded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
@@ -71,20 +90,7 @@ impl Log {
 ///
 /// `time` and `observed` are nanoseconds since the epoch: when the platform made the record, and when it reached us.
 pub fn to_log(source: Source<'_>, raw: &RawValue, time: Option<u64>, observed: u64) -> Log {
-    let mut log = Log {
-        record: LogRecord {
-            time_unix_nano: time.unwrap_or(observed),
-            observed_time_unix_nano: observed,
-            ..LogRecord::default()
-        },
-        told_request_id: false,
-    };
-    let kind = match source {
-        Source::Function => "function",
-        Source::Extension => "extension",
-        Source::Unknown(name) => name,
-    };
-    log.record.attributes.push(string(SOURCE, kind));
+    let mut log = bare(source, time, observed);
     if let Some(line) = json::line(raw.get()) {
         take_line(&mut log, &line);
         return log;
@@ -97,6 +103,24 @@ pub fn to_log(source: Source<'_>, raw: &RawValue, time: Option<u64>, observed: u
         None => log.record.body = Some(attribute::text(raw.get())),
     }
     log
+}
+
+/// Makes a log record of a record that cannot be read: its text is the body, as it is.
+pub fn text_to_log(source: Source<'_>, text: &str, time: Option<u64>, observed: u64) -> Log {
+    let mut log = bare(source, time, observed);
+    log.record.body = Some(attribute::text(text));
+    log
+}
+
+/// A log record without a body.
+fn bare(source: Source<'_>, time: Option<u64>, observed: u64) -> Log {
+    let mut record = LogRecord {
+        time_unix_nano: time.unwrap_or(observed),
+        observed_time_unix_nano: observed,
+        ..LogRecord::default()
+    };
+    record.attributes.push(string(SOURCE, source.name()));
+    Log { record, told_request_id: false }
 }
 
 /// Names the invocation that a record belongs to.

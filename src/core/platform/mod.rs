@@ -166,7 +166,7 @@ impl Platform {
                 Kind::Invocation { moment, request_id, record } => {
                     of_invocations.push((*moment, time, request_id.as_str(), &**record));
                 }
-                Kind::Function(_) | Kind::Extension(_) | Kind::Unknown { .. } => {}
+                Kind::Function(_) | Kind::Extension(_) | Kind::Unknown { .. } | Kind::Text { .. } => {}
             }
         }
         of_environment.sort_unstable_by_key(|(change, time, _)| (*change, *time));

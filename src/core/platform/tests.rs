@@ -103,7 +103,7 @@ fn report(milliseconds: u64, id: &str) -> Value {
 fn deliver(platform: &mut Platform, events: &[Value]) -> Made {
     let body = serde_json::to_vec(events).unwrap();
     let delivery = telemetry::read(&body);
-    assert_eq!(delivery.unreadable, 0);
+    assert_eq!(delivery.lost, 0);
     platform.take_in(&delivery.events, ZERO + 60_000 * MS);
     platform.take()
 }

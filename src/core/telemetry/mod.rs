@@ -1,19 +1,30 @@
-//! What the Telemetry API delivers: an array of events, read one by one.
+//! Deliveries of the Telemetry API: arrays of events.
 //!
-//! The platform's events have changed their fields more than once, so everything is optional here. An event that cannot
-//! be read costs only itself and is counted; a body that breaks off in the middle still gives what stands before the
-//! break. Shapes: AWS's "Lambda Telemetry API Event schema reference".
+//! A delivery that is JSON is read in one pass, and its events borrow from its body. In any other one each event costs only
+//! itself: the bytes that are no UTF-8 and the control characters of one record are read, a record that the platform cut is
+//! joined with its rest ([`Deliveries`]), and behind a break reading goes on at the next event. A record that cannot be read
+//! is kept as text; what has no record is counted. What strangers wrote into a record never becomes an event.
+//!
+//! The platform's events have changed their fields more than once, so everything is optional here. Shapes: AWS's "Lambda
+//! Telemetry API Event schema reference".
 
+mod deliveries;
+mod envelope;
 mod record;
+mod recovery;
+mod repair;
+mod scanner;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+pub use self::deliveries::Deliveries;
 pub use self::record::{Metrics, Record, Span};
 use crate::time;
 
@@ -22,8 +33,33 @@ use crate::time;
 pub struct Delivery<'a> {
     /// The events that could be read, in the order of the array.
     pub events: Vec<Event<'a>>,
-    /// How many elements could not be read, the break of a broken array counting as one.
-    pub unreadable: usize,
+    /// Records, and parts of one, that could not be read and are among the events as text.
+    pub kept_as_text: usize,
+    /// Elements that are no events and places that no event was found at, which are not among the events.
+    pub lost: usize,
+}
+
+impl<'a> Delivery<'a> {
+    /// Adds an element; `None` is one that is no event.
+    fn push(&mut self, event: Option<Event<'a>>) {
+        match event {
+            Some(event) => self.events.push(event),
+            None => self.lost += 1,
+        }
+    }
+
+    /// Adds what came after it.
+    fn append(&mut self, mut other: Self) {
+        self.events.append(&mut other.events);
+        self.kept_as_text += other.kept_as_text;
+        self.lost += other.lost;
+    }
+
+    /// The same delivery, borrowing nothing.
+    fn into_owned(self) -> Delivery<'static> {
+        let Self { events, kept_as_text, lost } = self;
+        Delivery { events: events.into_iter().map(Event::into_owned).collect(), kept_as_text, lost }
+    }
 }
 
 /// One event.
@@ -35,13 +71,31 @@ pub struct Event<'a> {
     pub kind: Kind<'a>,
 }
 
+impl Event<'_> {
+    /// The same event, borrowing nothing.
+    fn into_owned(self) -> Event<'static> {
+        let owned = |record: Cow<'_, RawValue>| Cow::Owned(record.into_owned());
+        let kind = match self.kind {
+            Kind::Function(record) => Kind::Function(owned(record)),
+            Kind::Extension(record) => Kind::Extension(owned(record)),
+            Kind::Unknown { name, record } => Kind::Unknown { name, record: owned(record) },
+            Kind::Text { name, text } => Kind::Text { name, text: Cow::Owned(text.into_owned()) },
+            Kind::Invocation { moment, request_id, record } => {
+                Kind::Invocation { moment, request_id, record }
+            }
+            Kind::Environment { change, record } => Kind::Environment { change, record },
+        };
+        Event { time: self.time, kind }
+    }
+}
+
 /// What an event tells.
 #[derive(Debug)]
 pub enum Kind<'a> {
     /// A line or a JSON record that the function wrote.
-    Function(&'a RawValue),
+    Function(Cow<'a, RawValue>),
     /// The same of an extension.
-    Extension(&'a RawValue),
+    Extension(Cow<'a, RawValue>),
     /// Something happened to an invocation.
     Invocation {
         /// What.
@@ -63,7 +117,14 @@ pub enum Kind<'a> {
         /// The type's name.
         name: String,
         /// Its record.
-        record: &'a RawValue,
+        record: Cow<'a, RawValue>,
+    },
+    /// A record that cannot be read, or a part of one, as it came.
+    Text {
+        /// The type's name.
+        name: String,
+        /// The record, with U+FFFD for what is no UTF-8.
+        text: Cow<'a, str>,
     },
 }
 
@@ -105,40 +166,26 @@ pub enum Change {
     Fault,
 }
 
-/// Reads a delivery. Never fails: what cannot be read is counted.
+/// Reads a delivery that no other one continues. Never fails: what cannot be read is kept as text or counted.
 pub fn read(body: &[u8]) -> Delivery<'_> {
-    straight(body).unwrap_or_else(|| one_by_one(body))
+    let mut deliveries = Deliveries::default();
+    let mut delivery = deliveries.read(body);
+    delivery.append(deliveries.give_up());
+    delivery
 }
 
 /// Reads a body of which every element is an event, in one pass. `None` where an element is none.
 fn straight(body: &[u8]) -> Option<Delivery<'_>> {
     let mut delivery = Delivery::default();
     let mut deserializer = serde_json::Deserializer::from_str(std::str::from_utf8(body).ok()?);
-    deserializer.deserialize_seq(Collect::<Element<'_>>::into(&mut delivery)).ok()?;
+    deserializer.deserialize_seq(Collect(&mut delivery)).ok()?;
     deserializer.end().ok().map(|()| delivery)
 }
 
-/// Reads a body whatever it holds: finds the end of each element before reading it.
-fn one_by_one(body: &[u8]) -> Delivery<'_> {
-    let mut delivery = Delivery::default();
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let collected = deserializer.deserialize_seq(Collect::<&RawValue>::into(&mut delivery));
-    if collected.is_err() || deserializer.end().is_err() {
-        delivery.unreadable += 1;
-    }
-    delivery
-}
+/// Collects events into a delivery of the caller's.
+struct Collect<'d, 'a>(&'d mut Delivery<'a>);
 
-/// Collects elements into a delivery of the caller's, so that an error in the middle leaves what came before it.
-struct Collect<'d, 'a, E>(&'d mut Delivery<'a>, PhantomData<E>);
-
-impl<'d, 'a, E> Collect<'d, 'a, E> {
-    fn into(delivery: &'d mut Delivery<'a>) -> Self {
-        Self(delivery, PhantomData)
-    }
-}
-
-impl<'a, E: Deserialize<'a> + Into<Element<'a>>> Visitor<'a> for Collect<'_, 'a, E> {
+impl<'a> Visitor<'a> for Collect<'_, 'a> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -146,11 +193,11 @@ impl<'a, E: Deserialize<'a> + Into<Element<'a>>> Visitor<'a> for Collect<'_, 'a,
     }
 
     fn visit_seq<A: SeqAccess<'a>>(self, mut elements: A) -> Result<(), A::Error> {
-        while let Some(element) = elements.next_element::<E>()? {
-            match event(&element.into()) {
-                Some(event) => self.0.events.push(event),
-                None => self.0.unreadable += 1,
+        while let Some(element) = elements.next_element::<Element<'a>>()? {
+            if element.is_doubled {
+                return Err(A::Error::custom("a key stands twice"));
             }
+            self.0.push(event(&element));
         }
         Ok(())
     }
@@ -162,12 +209,8 @@ struct Element<'a> {
     time: Option<&'a RawValue>,
     name: Option<&'a RawValue>,
     record: Option<&'a RawValue>,
-}
-
-impl<'a> From<&'a RawValue> for Element<'a> {
-    fn from(element: &'a RawValue) -> Self {
-        serde_json::from_str(element.get()).unwrap_or_default()
-    }
+    /// A key stands twice; the first one holds.
+    is_doubled: bool,
 }
 
 /// By hand, because a derived one refuses an object with a key twice.
@@ -199,11 +242,20 @@ impl<'de> Visitor<'de> for ElementVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
         let mut element = Element::default();
         while let Some(key) = entries.next_key()? {
-            match key {
-                Key::Time => element.time = entries.next_value()?,
-                Key::Type => element.name = entries.next_value()?,
-                Key::Record => element.record = entries.next_value()?,
-                Key::Other => drop(entries.next_value::<IgnoredAny>()?),
+            let field = match key {
+                Key::Time => &mut element.time,
+                Key::Type => &mut element.name,
+                Key::Record => &mut element.record,
+                Key::Other => {
+                    entries.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            let value = entries.next_value()?;
+            if field.is_none() {
+                *field = value;
+            } else {
+                element.is_doubled = true;
             }
         }
         Ok(element)
@@ -221,92 +273,56 @@ fn text(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
     }
 }
 
-fn event<'a>(element: &Element<'a>) -> Option<Event<'a>> {
-    let name = text(element.name)?;
+/// Nanoseconds since the epoch.
+fn read_time(text: &str) -> Option<u64> {
     // There is no other time of the platform's to compare it with.
-    let time = text(element.time).as_deref().and_then(time::read).map(|told| told.moment(0));
-    let record = element.record;
-    let environment = |change| Some(Kind::Environment { change, record: Box::new(Record::read(record)) });
-    let invocation = |moment| {
-        let mut record = Box::new(Record::read(record));
-        Some(Kind::Invocation { moment, request_id: record.request_id.take()?, record })
-    };
-    let kind = match name.as_ref() {
-        // A record that is JSON's null reads as none.
-        "function" => Some(Kind::Function(record.unwrap_or(RawValue::NULL))),
-        "extension" => Some(Kind::Extension(record.unwrap_or(RawValue::NULL))),
-        "platform.start" => invocation(Moment::Start),
-        "platform.runtimeDone" => invocation(Moment::RuntimeDone),
-        "platform.report" => invocation(Moment::Report),
-        "platform.initStart" => environment(Change::InitStart),
-        "platform.initRuntimeDone" => environment(Change::InitRuntimeDone),
-        "platform.initReport" => environment(Change::InitReport),
-        "platform.restoreStart" => environment(Change::RestoreStart),
-        "platform.restoreRuntimeDone" => environment(Change::RestoreRuntimeDone),
-        "platform.restoreReport" => environment(Change::RestoreReport),
-        "platform.extension" => environment(Change::Extension),
-        "platform.telemetrySubscription" => environment(Change::Subscription),
-        "platform.logsDropped" => environment(Change::LogsDropped),
-        "platform.end" => environment(Change::End),
-        "platform.fault" => environment(Change::Fault),
-        _ => Some(Kind::Unknown { record: record.unwrap_or(RawValue::NULL), name: name.into_owned() }),
-    };
-    Some(Event { time, kind: kind? })
+    time::read(text).map(|read| read.moment(0))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_odd_element_costs_only_itself() {
-        let delivery = read(
-            br#"[
-            {"time":"2022-10-12T00:00:15.064Z","type":"platform.start","record":{"requestId":"a","extra":[1]}},
-            42, null, "text", [], {}, {"type":7}, {"type":"platform.start","record":{"requestId":null}},
-            {"time":17,"type":"function","record":"kept"},
-            {"type":"platform.runtimeDone","record":{"requestId":"a","status":"new","metrics":{"durationMs":"soon"}}}
-        ]"#,
-        );
-        assert_eq!(delivery.unreadable, 7);
-        assert!(matches!(
-            delivery.events.as_slice(),
-            [
-                Event {
-                    time: Some(1_665_532_815_064_000_000),
-                    kind: Kind::Invocation { moment: Moment::Start, .. }
-                },
-                Event { time: None, kind: Kind::Function(_) },
-                Event { time: None, kind: Kind::Invocation { moment: Moment::RuntimeDone, .. } },
-            ]
-        ));
+fn moment_of(name: &str) -> Option<Moment> {
+    match name {
+        "platform.start" => Some(Moment::Start),
+        "platform.runtimeDone" => Some(Moment::RuntimeDone),
+        "platform.report" => Some(Moment::Report),
+        _ => None,
     }
+}
 
-    #[test]
-    fn a_body_that_breaks_off_gives_what_stands_before_the_break() {
-        let delivery = read(br#"[{"type":"function","record":"a"},{"type":"function","rec"#);
-        assert_eq!((delivery.events.len(), delivery.unreadable), (1, 1));
-        for broken in [&b""[..], b"{}", b"\xff", b"[] []", b"null"] {
-            assert_eq!(read(broken).unreadable, 1, "{broken:?}");
+fn change_of(name: &str) -> Option<Change> {
+    match name {
+        "platform.initStart" => Some(Change::InitStart),
+        "platform.initRuntimeDone" => Some(Change::InitRuntimeDone),
+        "platform.initReport" => Some(Change::InitReport),
+        "platform.restoreStart" => Some(Change::RestoreStart),
+        "platform.restoreRuntimeDone" => Some(Change::RestoreRuntimeDone),
+        "platform.restoreReport" => Some(Change::RestoreReport),
+        "platform.extension" => Some(Change::Extension),
+        "platform.telemetrySubscription" => Some(Change::Subscription),
+        "platform.logsDropped" => Some(Change::LogsDropped),
+        "platform.end" => Some(Change::End),
+        "platform.fault" => Some(Change::Fault),
+        _ => None,
+    }
+}
+
+fn event<'a>(element: &Element<'a>) -> Option<Event<'a>> {
+    let name = text(element.name)?;
+    let time = text(element.time).as_deref().and_then(read_time);
+    // A record that is JSON's null reads as none.
+    let raw = Cow::Borrowed(element.record.unwrap_or(RawValue::NULL));
+    let kind = match name.as_ref() {
+        "function" => Kind::Function(raw),
+        "extension" => Kind::Extension(raw),
+        name => {
+            if let Some(moment) = moment_of(name) {
+                let mut record = Box::new(Record::read(element.record));
+                Kind::Invocation { moment, request_id: record.request_id.take()?, record }
+            } else if let Some(change) = change_of(name) {
+                Kind::Environment { change, record: Box::new(Record::read(element.record)) }
+            } else {
+                Kind::Unknown { name: name.to_owned(), record: raw }
+            }
         }
-    }
-
-    #[test]
-    fn an_unknown_type_is_kept_with_its_record() {
-        let delivery = read(br#"[{"type":"platform.brandNew","record":{"a":1}}]"#);
-        assert!(matches!(
-            delivery.events.as_slice(),
-            [Event { kind: Kind::Unknown { name, record }, .. }] if name == "platform.brandNew" && record.get() == r#"{"a":1}"#
-        ));
-    }
-
-    #[test]
-    fn a_record_of_null_is_a_record() {
-        for body in [&br#"[{"type":"function","record":null}]"#[..], br#"[{"type":"function"}]"#] {
-            let delivery = read(body);
-            assert!(
-                matches!(delivery.events.as_slice(), [Event { kind: Kind::Function(record), .. }] if record.get() == "null")
-            );
-        }
-    }
+    };
+    Some(Event { time, kind })
 }

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use rotel_lambda_extension::core::config::{self, Exports, Variables, collector_yaml, env_file};
 use rotel_lambda_extension::core::logs::{self, Source};
 use rotel_lambda_extension::core::secret_ref::{self, BATCH_LIMIT, fill, find};
-use rotel_lambda_extension::core::telemetry::{self, Kind};
+use rotel_lambda_extension::core::telemetry::{self, Deliveries, Delivery, Kind};
 use serde_json::value::RawValue;
 
 pub use self::lifecycle::lifecycle;
@@ -108,24 +108,52 @@ pub fn log_record(text: &str) {
     }
 }
 
-/// A POST of the Telemetry API.
-pub fn telemetry_body(body: &[u8]) {
-    let delivery = telemetry::read(body);
-    if let Ok(elements) = serde_json::from_slice::<Vec<&RawValue>>(body) {
-        assert_eq!(delivery.events.len() + delivery.unreadable, elements.len(), "an element was lost");
-    } else {
-        assert!(delivery.unreadable > 0, "nobody is told of what could not be read");
+/// A POST of the Telemetry API. A newline at the end of an array ends it, so that several can follow each other.
+pub fn telemetry_body(bytes: &[u8]) {
+    alone(bytes);
+    let mut deliveries = Deliveries::default();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let end = rest.windows(2).position(|bytes| bytes == b"]\n").map_or(rest.len(), |at| at + 2);
+        let (body, behind) = rest.split_at(end);
+        taken(&deliveries.read(body), bytes.len());
+        rest = behind;
     }
+    taken(&deliveries.give_up(), bytes.len());
+}
+
+fn alone(body: &[u8]) {
+    let delivery = telemetry::read(body);
+    taken(&delivery, body.len());
+    let readable = String::from_utf8_lossy(body).replace(|character| character < ' ', " ");
+    if let Ok(elements) = serde_json::from_slice::<Vec<&RawValue>>(body) {
+        assert_eq!(delivery.events.len() + delivery.lost, elements.len(), "an element was lost");
+    } else if delivery.kept_as_text + delivery.lost == 0 {
+        let elements = serde_json::from_str::<Vec<&RawValue>>(&readable).map(|elements| elements.len());
+        assert_eq!(elements.ok(), Some(delivery.events.len()), "something was lost and not counted");
+    }
+}
+
+fn taken(delivery: &Delivery<'_>, bytes: usize) {
+    assert!(delivery.events.len() + delivery.lost <= bytes + 2, "more events than bytes");
+    let mut kept = 0;
     for event in &delivery.events {
         let (source, raw) = match &event.kind {
-            Kind::Function(raw) => (Source::Function, *raw),
-            Kind::Extension(raw) => (Source::Extension, *raw),
-            Kind::Unknown { name, record } => (Source::Unknown(name), *record),
-            _ => continue,
+            Kind::Function(raw) => (Source::Function, raw),
+            Kind::Extension(raw) => (Source::Extension, raw),
+            Kind::Unknown { name, record } => (Source::Unknown(name), record),
+            Kind::Text { text, .. } => {
+                assert!(!text.is_empty(), "an empty text");
+                kept += text.len();
+                continue;
+            }
+            Kind::Invocation { .. } | Kind::Environment { .. } => continue,
         };
         let record = logs::to_log(source, raw, event.time, 1_795_263_410_000_000_000).record;
         assert!(record.body.is_some(), "a record without a body");
     }
+    // U+FFFD has three bytes.
+    assert!(kept <= 3 * bytes, "more text than there was");
 }
 
 fn variables(name: &str, value: &str) -> Variables {

@@ -60,22 +60,23 @@ impl Courier {
                     tokio::time::sleep(*delay).await;
                 }
             }
-            for post in faults::disturb(&faults, &mut held, batch) {
-                self.deliver(&queue, post).await;
+            for records in faults::disturb(&faults, &mut held, batch) {
+                for post in posts(&records, queue.max_bytes()) {
+                    self.deliver(&queue, faults::replace(&faults, post)).await;
+                }
             }
         }
     }
 
-    async fn deliver(&self, queue: &Queue, records: Vec<Value>) {
-        let runtime_done: Vec<String> = records.iter().filter_map(runtime_done).collect();
-        let count = records.len();
-        let body = Bytes::from(Value::Array(records).to_string());
+    async fn deliver(&self, queue: &Queue, post: Post) {
+        let Post { body, records, runtime_done } = post;
+        let body = Bytes::from(body);
         let mut backoff = FIRST_BACKOFF;
         for attempt in 0.. {
             if !queue.awake().await {
                 return;
             }
-            let status = self.attempt(body.clone(), attempt, count, runtime_done.clone()).await;
+            let status = self.attempt(body.clone(), attempt, records, runtime_done.clone()).await;
             if status.is_some_and(|status| (200..300).contains(&status)) {
                 return;
             }
@@ -129,8 +130,109 @@ impl Courier {
     }
 }
 
+/// The content of one POST.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Post {
+    pub(crate) body: Vec<u8>,
+    /// Records within, each part of one counted.
+    records: usize,
+    runtime_done: Vec<String>,
+}
+
+impl Post {
+    fn add(&mut self, record: &[u8]) {
+        self.body.push(if self.records == 0 { b'[' } else { b',' });
+        self.body.extend_from_slice(record);
+        self.records += 1;
+    }
+
+    fn close(mut self) -> Self {
+        self.body.push(b']');
+        self
+    }
+}
+
+/// The POSTs that these records make.
+///
+/// Platform: a record larger than `maxBytes` is cut, in the midst of its JSON. The POST is closed all the same, and the next
+/// one repeats what stands before the record.
+fn posts(records: &[Value], max_bytes: usize) -> Vec<Post> {
+    let mut posts = Vec::new();
+    let mut post = Post::default();
+    for record in records {
+        let (envelope, value) = written(record);
+        let mut parts = value.as_bytes().chunks(max_bytes).peekable();
+        while let Some(part) = parts.next() {
+            post.add(&[envelope.as_bytes(), part, if envelope.is_empty() { b"" } else { b"}" }].concat());
+            if parts.peek().is_some() {
+                posts.push(std::mem::take(&mut post).close());
+            }
+        }
+        post.runtime_done.extend(runtime_done(record));
+    }
+    posts.push(post.close());
+    posts
+}
+
+/// A record as the platform writes it: what stands before the value that may be cut, which the brace of the record follows,
+/// and that value.
+fn written(record: &Value) -> (String, String) {
+    let Some((record, value)) = record.as_object().and_then(|fields| Some((fields, fields.get("record")?)))
+    else {
+        return (String::new(), record.to_string());
+    };
+    let is_first = |key: &str| ["time", "type"].contains(&key);
+    let (first, others): (Vec<_>, Vec<_>) = record.iter().partition(|(key, _)| is_first(key));
+    let mut envelope = "{".to_owned();
+    for (key, value) in first.into_iter().chain(others).filter(|(key, _)| *key != "record") {
+        envelope.extend([&Value::from(key.as_str()).to_string(), ":", &value.to_string(), ","]);
+    }
+    (envelope + "\"record\":", value.to_string())
+}
+
 /// The request id, if the record is the end of an invocation.
 fn runtime_done(record: &Value) -> Option<String> {
     let ends = record.get("type").is_some_and(|kind| kind == "platform.runtimeDone");
     record.pointer("/record/requestId").filter(|_| ends).and_then(Value::as_str).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn bodies(posts: &[Post]) -> Vec<String> {
+        posts.iter().map(|post| String::from_utf8(post.body.clone()).unwrap()).collect()
+    }
+
+    #[test]
+    fn records_are_written_as_the_platform_does() {
+        let done = json!({"type": "platform.runtimeDone", "record": {"requestId": "a"}, "time": "T"});
+        let posts = posts(&[done, json!(null), json!({"type": "function"})], 1_000);
+        assert_eq!(
+            bodies(&posts),
+            [
+                r#"[{"time":"T","type":"platform.runtimeDone","record":{"requestId":"a"}},null,{"type":"function"}]"#
+            ]
+        );
+        assert_eq!((posts[0].records, posts[0].runtime_done.as_slice()), (3, &["a".to_owned()][..]));
+    }
+
+    #[test]
+    fn large_record_is_cut() {
+        let line = |text: &str| json!({"time": "T", "type": "function", "record": text});
+        let done = json!({"time": "T", "type": "platform.runtimeDone", "record": {"requestId": "a"}});
+        let posts = posts(&[line("a"), line("one\"two\"three"), done], 8);
+        assert_eq!(
+            bodies(&posts)[..4],
+            [
+                r#"[{"time":"T","type":"function","record":"a"},{"time":"T","type":"function","record":"one\"tw}]"#,
+                r#"[{"time":"T","type":"function","record":o\"three}]"#,
+                r#"[{"time":"T","type":"function","record":"},{"time":"T","type":"platform.runtimeDone","record":{"reques}]"#,
+                r#"[{"time":"T","type":"platform.runtimeDone","record":tId":"a"}]"#,
+            ]
+        );
+        assert_eq!(posts.iter().map(|post| post.runtime_done.len()).collect::<Vec<_>>(), [0, 0, 0, 0, 1]);
+    }
 }

@@ -135,6 +135,9 @@ impl Environment {
         if self.settings.prompt_telemetry {
             subscription.buffering.timeout = Duration::ZERO;
         }
+        if let Some(max_bytes) = self.settings.telemetry_max_bytes {
+            subscription.buffering.max_bytes = max_bytes;
+        }
         let queue = self.telemetry.subscribe(&subscription);
         let (couriers, tasks) = &mut *self.couriers.lock();
         couriers.push(courier.clone());

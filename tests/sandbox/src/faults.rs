@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::delivery::Post;
+
 /// One thing that goes wrong from now on.
 #[derive(Clone)]
 pub enum Fault {
@@ -33,8 +35,16 @@ pub enum Fault {
     UnknownEvents,
     /// Every POST begins with records that are arrays, numbers and null, and with things that are no records at all.
     OddRecords,
-    /// Every POST has one more function record of this many bytes.
+    /// Every POST has one more function record of this many bytes. Where that is more than the subscription's `maxBytes`, it
+    /// comes cut.
     HugeRecord(usize),
+    /// Replaces bytes in every POST, which then need not be JSON.
+    Replace {
+        /// The bytes that the platform wrote.
+        written: Vec<u8>,
+        /// The bytes that are sent in their place.
+        sent: Vec<u8>,
+    },
     /// Anything else: gets the records of a POST, returns the POSTs to make in its place.
     Edit(Edit),
 }
@@ -58,6 +68,9 @@ impl fmt::Debug for Fault {
             Self::UnknownEvents => f.write_str("UnknownEvents"),
             Self::OddRecords => f.write_str("OddRecords"),
             Self::HugeRecord(bytes) => write!(f, "HugeRecord({bytes})"),
+            Self::Replace { written, sent } => {
+                write!(f, "Replace({} by {})", written.escape_ascii(), sent.escape_ascii())
+            }
             Self::Edit(_) => f.write_str("Edit"),
         }
     }
@@ -92,13 +105,34 @@ pub(crate) fn disturb(faults: &[Fault], held: &mut Vec<Value>, records: Vec<Valu
     posts
 }
 
+/// Does to the bytes of a POST what the faults say.
+pub(crate) fn replace(faults: &[Fault], mut post: Post) -> Post {
+    for fault in faults {
+        let Fault::Replace { written, sent } = fault else { continue };
+        let mut replaced = Vec::with_capacity(post.body.len());
+        let mut rest = post.body.as_slice();
+        while let Some((first, behind)) = rest.split_first() {
+            if let Some(behind) = rest.strip_prefix(written.as_slice()).filter(|_| !written.is_empty()) {
+                replaced.extend_from_slice(sent);
+                rest = behind;
+            } else {
+                replaced.push(*first);
+                rest = behind;
+            }
+        }
+        post.body = replaced;
+    }
+    post
+}
+
 fn apply(fault: &Fault, held: &mut Vec<Value>, mut records: Vec<Value>) -> Vec<Vec<Value>> {
     match fault {
         Fault::RefuseSchema(_)
         | Fault::TelemetryNotSupported
         | Fault::RefuseRegister(_)
         | Fault::RefuseNext(_)
-        | Fault::DelayPosts(_) => {}
+        | Fault::DelayPosts(_)
+        | Fault::Replace { .. } => {}
         Fault::DuplicatePosts => return vec![records.clone(), records],
         Fault::ReverseRecords => records.reverse(),
         Fault::FunctionAfterRuntimeDone => {

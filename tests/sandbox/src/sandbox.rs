@@ -153,6 +153,13 @@ impl Builder {
         self
     }
 
+    /// Telemetry is buffered, and large records are cut, at so many bytes, whatever the subscription's `maxBytes` is.
+    #[must_use]
+    pub fn telemetry_max_bytes(mut self, bytes: usize) -> Self {
+        self.settings.telemetry_max_bytes = Some(bytes);
+        self
+    }
+
     /// What goes wrong from the start.
     #[must_use]
     pub fn faults(mut self, faults: impl IntoIterator<Item = Fault>) -> Self {

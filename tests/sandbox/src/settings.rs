@@ -16,6 +16,7 @@ pub(crate) struct Settings {
     pub(crate) variables: Vec<(String, String)>,
     pub(crate) default_endpoints: bool,
     pub(crate) prompt_telemetry: bool,
+    pub(crate) telemetry_max_bytes: Option<usize>,
 }
 
 /// The function's version, everywhere.
@@ -76,6 +77,7 @@ impl Default for Settings {
             variables: Vec::new(),
             default_endpoints: true,
             prompt_telemetry: false,
+            telemetry_max_bytes: None,
         }
     }
 }

@@ -172,6 +172,11 @@ impl Queue {
         }
     }
 
+    /// The most bytes of a record that come in one POST.
+    pub(crate) fn max_bytes(&self) -> usize {
+        self.buffering.max_bytes
+    }
+
     fn pause(&self, paused: bool) {
         self.lock().paused = paused;
         self.changed.notify_one();

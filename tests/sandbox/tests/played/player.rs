@@ -117,6 +117,8 @@ pub(crate) fn subscription(types: &[&str]) -> Value {
 /// Takes telemetry and keeps it, POST by POST.
 pub(crate) struct Listener {
     pub(crate) posts: watch::Sender<Vec<Vec<Value>>>,
+    /// The same as they came.
+    bodies: watch::Sender<Vec<Bytes>>,
     /// What the next POSTs are answered with, before 200.
     pub(crate) answers: Arc<Mutex<Vec<u16>>>,
 }
@@ -124,7 +126,11 @@ pub(crate) struct Listener {
 impl Listener {
     pub(crate) async fn start(ip: Ipv4Addr) -> Arc<Self> {
         let socket = TcpListener::bind(SocketAddrV4::new(ip, 8990)).await.unwrap();
-        let listener = Arc::new(Self { posts: watch::Sender::new(Vec::new()), answers: Arc::default() });
+        let listener = Arc::new(Self {
+            posts: watch::Sender::new(Vec::new()),
+            bodies: watch::Sender::new(Vec::new()),
+            answers: Arc::default(),
+        });
         let shared = Arc::clone(&listener);
         tokio::spawn(async move {
             while let Ok((stream, _)) = socket.accept().await {
@@ -133,7 +139,7 @@ impl Listener {
                     let shared = Arc::clone(&shared);
                     async move {
                         let body = request.into_body().collect().await.unwrap().to_bytes();
-                        Ok::<_, Infallible>(shared.take(&body))
+                        Ok::<_, Infallible>(shared.take(body))
                     }
                 });
                 tokio::spawn(
@@ -145,13 +151,14 @@ impl Listener {
         listener
     }
 
-    fn take(&self, body: &[u8]) -> Response<Full<Bytes>> {
+    fn take(&self, body: Bytes) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::default());
         if let Some(status) = self.answers.lock().unwrap().pop() {
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
             return response;
         }
-        let post = serde_json::from_slice(body).unwrap_or_default();
+        let post = serde_json::from_slice(&body).unwrap_or_default();
+        self.bodies.send_modify(|bodies| bodies.push(body));
         self.posts.send_modify(|posts| posts.push(post));
         response
     }
@@ -161,6 +168,13 @@ impl Listener {
         let mut posts = self.posts.subscribe();
         let so = posts.wait_for(|posts| wanted(&posts.concat()));
         tokio::time::timeout(PATIENCE, so).await.expect("the records come").unwrap().concat()
+    }
+
+    /// Waits until the bodies so far are as wanted, and returns them.
+    pub(crate) async fn until_bodies(&self, wanted: impl Fn(&[Bytes]) -> bool) -> Vec<Bytes> {
+        let mut bodies = self.bodies.subscribe();
+        let so = bodies.wait_for(|bodies| wanted(bodies));
+        tokio::time::timeout(PATIENCE, so).await.expect("the bodies come").unwrap().clone()
     }
 
     pub(crate) fn records(&self) -> Vec<Value> {

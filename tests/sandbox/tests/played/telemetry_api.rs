@@ -179,14 +179,41 @@ async fn function_records_can_come_after_runtime_done() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn posts_can_hold_what_nobody_expects() {
-    let faults = [Fault::UnknownEvents, Fault::OddRecords, Fault::HugeRecord(3 << 20)];
+    let faults = [Fault::UnknownEvents, Fault::OddRecords, Fault::HugeRecord(200 << 10)];
     let (sandbox, listener) = listening(Sandbox::builder().faults(faults), &["function"]).await;
     sandbox.emit("function", json!("an ordinary line"));
     let records = listener.until(has("platform.novelty")).await;
     assert!(records.iter().any(Value::is_null));
     assert!(records.iter().any(|record| record["record"] == json!(["an", "array", 1])));
-    assert!(records.iter().any(|record| record["record"].as_str().is_some_and(|text| text.len() == 3 << 20)));
+    assert!(
+        records.iter().any(|record| record["record"].as_str().is_some_and(|text| text.len() == 200 << 10))
+    );
     assert!(records.iter().any(|record| record["record"] == json!("an ordinary line")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_record_comes_cut() {
+    let (sandbox, listener) = listening(Sandbox::builder(), &["function"]).await;
+    // Two bytes more than four parts have.
+    let text = "\u{e9}\"".repeat(262_144);
+    sandbox.emit("function", json!(text));
+    let bodies = listener.until_bodies(|bodies| bodies.len() == 5).await;
+    let record = b"\"record\":";
+    let length = bodies[0].windows(record.len()).position(|bytes| bytes == record).unwrap() + record.len();
+    let (envelope, _) = bodies[0].split_at(length);
+    let parts: Vec<_> =
+        bodies.iter().map(|body| body.strip_prefix(envelope).unwrap().strip_suffix(b"}]").unwrap()).collect();
+    assert!(parts.iter().all(|part| part.len() <= 262_144));
+    assert_eq!(serde_json::from_slice::<String>(&parts.concat()).unwrap(), text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_of_a_post_can_be_replaced() {
+    let replace = Fault::Replace { written: "\u{e9}".into(), sent: vec![0xe9] };
+    let (sandbox, listener) = listening(Sandbox::builder().faults([replace]), &["function"]).await;
+    sandbox.emit("function", json!("caf\u{e9}"));
+    let bodies = listener.until_bodies(|bodies| !bodies.is_empty()).await;
+    assert!(bodies[0].ends_with(b"\"caf\xe9\"}]"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

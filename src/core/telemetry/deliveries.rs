@@ -1,0 +1,190 @@
+//! Deliveries in their order: joins a record that the platform cut.
+//!
+//! Platform: a record larger than the subscription's `maxBytes` is cut anywhere in its JSON. The POST is closed with `}]`
+//! all the same, and the next one repeats the envelope before the rest. There is no number to tell the parts by, so that
+//! the scan of the record goes on in the next POST, and only a POST in which it can go on is a continuation.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use super::envelope::Envelope;
+use super::recovery::{Part, Recovery};
+use super::scanner::{Scanned, Scanner};
+use super::{Delivery, straight};
+
+/// The largest record that is joined, in bytes. A larger one is kept as text, part by part.
+pub(super) const JOIN_LIMIT: usize = 8 << 20;
+
+/// Reads deliveries one after the other. Holds a cut record until the rest of it comes.
+#[derive(Debug, Default)]
+pub struct Deliveries {
+    cut: Option<Cut>,
+}
+
+/// A record whose rest has not come.
+#[derive(Debug)]
+struct Cut {
+    /// The event up to the cut, its envelope included; the envelope alone once the record is kept as text.
+    event: Vec<u8>,
+    /// The length of the envelope.
+    envelope: usize,
+    is_kept_as_text: bool,
+    scanner: Scanner,
+    /// The POST that it began in, to know a second delivery of that by.
+    first: Fingerprint,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fingerprint {
+    length: usize,
+    hash: u64,
+}
+
+impl Fingerprint {
+    fn of(body: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        body.hash(&mut hasher);
+        Self { length: body.len(), hash: hasher.finish() }
+    }
+}
+
+impl Deliveries {
+    /// Reads the next delivery. Never fails: what cannot be read is kept as text or counted.
+    pub fn read<'a>(&mut self, body: &'a [u8]) -> Delivery<'a> {
+        let Some(cut) = self.cut.take() else { return self.read_alone(body) };
+        let recovery = Recovery::new(body);
+        let Some(resumed) = cut.resume(&recovery) else { return self.read_instead(cut, body) };
+        let mut delivery = Delivery::default();
+        match resumed {
+            Resumed::Cut { part, scanner } => {
+                let mut cut = Cut { scanner, ..cut };
+                cut.add(part, &mut delivery);
+                self.cut = Some(cut);
+            }
+            Resumed::Complete { part, end } => {
+                cut.complete(part, &mut delivery);
+                let (behind, part) = recovery.read_behind(end);
+                delivery.append(behind);
+                self.keep_cut(part, body, &mut delivery);
+            }
+        }
+        delivery
+    }
+
+    /// Gives a cut record up and keeps it as text: its rest is not waited for any more. Should it come all the same, it is
+    /// still known where it ends.
+    pub fn give_up(&mut self) -> Delivery<'static> {
+        let mut delivery = Delivery::default();
+        if let Some(cut) = &mut self.cut {
+            cut.give_up(&mut delivery);
+        }
+        delivery
+    }
+
+    /// Reads a body that continues nothing.
+    fn read_alone<'a>(&mut self, body: &'a [u8]) -> Delivery<'a> {
+        if let Some(delivery) = straight(body) {
+            return delivery;
+        }
+        let (mut delivery, part) = Recovery::new(body).read();
+        self.keep_cut(part, body, &mut delivery);
+        delivery
+    }
+
+    /// Reads a body that comes where the rest of a cut record was due.
+    fn read_instead<'a>(&mut self, mut cut: Cut, body: &'a [u8]) -> Delivery<'a> {
+        if cut.first == Fingerprint::of(body) {
+            // Platform: a delivery may come twice.
+            self.cut = Some(cut);
+            return Delivery::default();
+        }
+        let mut delivery = Delivery::default();
+        cut.give_up(&mut delivery);
+        delivery.append(self.read_alone(body));
+        delivery
+    }
+
+    fn keep_cut<'a>(&mut self, part: Option<Part<'a>>, body: &[u8], delivery: &mut Delivery<'a>) {
+        let Some(Part { bytes, scanner }) = part else { return };
+        let Some(envelope) = Envelope::read(bytes) else { return };
+        let spaces = bytes.iter().skip(envelope.length).take_while(|byte| byte.is_ascii_whitespace()).count();
+        let length = envelope.length + spaces;
+        let (envelope, record) = bytes.split_at_checked(length).unwrap_or((bytes, &[]));
+        let mut cut = Cut {
+            event: envelope.to_vec(),
+            envelope: length,
+            is_kept_as_text: false,
+            scanner,
+            first: Fingerprint::of(body),
+        };
+        cut.add(record, delivery);
+        self.cut = Some(cut);
+    }
+}
+
+/// How a POST continues a cut record.
+enum Resumed<'a> {
+    /// With the next part of it, and no more.
+    Cut { part: &'a [u8], scanner: Scanner },
+    /// With the rest of it, up to the end of the event.
+    Complete { part: &'a [u8], end: usize },
+}
+
+impl Cut {
+    /// Goes on with the record in the next body; `None` where that is no continuation.
+    fn resume<'a>(&self, recovery: &Recovery<'a>) -> Option<Resumed<'a>> {
+        let at = recovery.behind_envelope(self.event.get(..self.envelope)?)?;
+        let mut scanner = self.scanner.clone();
+        match recovery.scan(&mut scanner, at) {
+            Scanned::Complete(end) if recovery.is_end_of_event(end) => {
+                Some(Resumed::Complete { part: recovery.bytes(at, end), end })
+            }
+            Scanned::Incomplete => {
+                let part = recovery.bytes(at, recovery.close().filter(|close| *close >= at)?);
+                Some(Resumed::Cut { part, scanner })
+            }
+            _ => None,
+        }
+    }
+
+    /// Adds a part that another one will follow.
+    fn add<'a>(&mut self, part: &'a [u8], delivery: &mut Delivery<'a>) {
+        if self.event.len() + part.len() > JOIN_LIMIT {
+            self.give_up(delivery);
+        }
+        if self.is_kept_as_text {
+            self.keep_as_text(part, delivery);
+        } else {
+            self.event.extend_from_slice(part);
+        }
+    }
+
+    /// Adds the last part: what is left of the record, and the brace behind it.
+    fn complete<'a>(mut self, part: &'a [u8], delivery: &mut Delivery<'a>) {
+        if self.event.len() + part.len() > JOIN_LIMIT {
+            self.give_up(delivery);
+        }
+        if self.is_kept_as_text {
+            let part = part.strip_suffix(b"}").unwrap_or(part);
+            return self.keep_as_text(part, delivery);
+        }
+        self.event.extend_from_slice(part);
+        let mut joined = Delivery::default();
+        joined.take(&self.event);
+        delivery.append(joined.into_owned());
+    }
+
+    fn keep_as_text<'a>(&self, part: &'a [u8], delivery: &mut Delivery<'a>) {
+        if let Some(envelope) = Envelope::read(&self.event).filter(|_| !part.is_empty()) {
+            delivery.keep_as_text(&envelope, part, delivery.events.len());
+        }
+    }
+
+    /// Keeps what there is as text, and all that comes after it.
+    fn give_up(&mut self, delivery: &mut Delivery<'_>) {
+        let record = self.event.split_off(self.envelope.min(self.event.len()));
+        let mut kept = Delivery::default();
+        self.keep_as_text(&record, &mut kept);
+        delivery.append(kept.into_owned());
+        self.is_kept_as_text = true;
+    }
+}

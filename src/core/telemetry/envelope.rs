@@ -1,0 +1,150 @@
+//! The bytes before an event's record, by which an event is known in a body that is not JSON.
+
+use memchr::{memchr_iter, memmem};
+
+/// The longest time or type that is looked for.
+const TEXT_LIMIT: usize = 128;
+
+/// `{"time":"…","type":"…","record":`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Envelope<'a> {
+    /// The text of `time`.
+    pub(super) time: &'a [u8],
+    /// The text of `type`.
+    pub(super) name: &'a [u8],
+    /// Its length, up to the record.
+    pub(super) length: usize,
+}
+
+impl<'a> Envelope<'a> {
+    /// Reads the envelope that these bytes begin with.
+    pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut rest = bytes;
+        expect(&mut rest, b"{")?;
+        let (mut time, mut name) = (None, None);
+        loop {
+            let field = match text(&mut rest)? {
+                b"time" => &mut time,
+                b"type" => &mut name,
+                b"record" => {
+                    // Spaces behind the colon may be the record's.
+                    rest = rest.trim_ascii_start().strip_prefix(b":")?;
+                    return Some(Self { time: time?, name: name?, length: bytes.len() - rest.len() });
+                }
+                _ => return None,
+            };
+            expect(&mut rest, b":")?;
+            // A key that stands twice could go on without end.
+            if field.replace(text(&mut rest)?).is_some() {
+                return None;
+            }
+            expect(&mut rest, b",")?;
+        }
+    }
+
+    /// Returns true for the events that the platform makes itself.
+    pub(super) fn is_platform(&self) -> bool {
+        self.name.starts_with(b"platform.")
+    }
+
+    /// Returns true if the other one can be of the same record.
+    pub(super) fn is_repeated_by(&self, other: &Envelope<'_>) -> bool {
+        (self.time, self.name) == (other.time, other.name)
+    }
+}
+
+/// Place where a break was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Break {
+    /// Between two events, where strangers write nothing.
+    Outside,
+    /// Within an event's record, which strangers may have written.
+    Inside,
+}
+
+/// Finds the next event behind a break, at `from` or later.
+///
+/// Within a string of JSON no event can begin, because its quotes are escaped there. The value of a field is never one.
+/// Within a record an event must stand behind a comma, where the platform puts it.
+pub(super) fn find(body: &[u8], from: usize, place: Break) -> Option<usize> {
+    let rest = body.get(from..)?;
+    memchr_iter(b'{', rest).map(|at| from + at).find(|at| {
+        let before = body.get(..*at).unwrap_or_default().trim_ascii_end().last();
+        let may_begin = match place {
+            Break::Outside => !matches!(before, Some(b':' | b'\\')),
+            Break::Inside => before == Some(&b','),
+        };
+        may_begin && body.get(*at..).and_then(Envelope::read).is_some()
+    })
+}
+
+/// Finds the request id in a record of the platform that cannot be read.
+pub(super) fn request_id(record: &[u8]) -> Option<String> {
+    const KEY: &[u8] = b"\"requestId\"";
+    let at = memmem::find(record, KEY)?;
+    let mut rest = record.get(at + KEY.len()..)?;
+    expect(&mut rest, b":")?;
+    Some(String::from_utf8_lossy(text(&mut rest)?).into_owned())
+}
+
+/// Takes a token off the front, with the spaces around it.
+fn expect(rest: &mut &[u8], token: &[u8]) -> Option<()> {
+    *rest = rest.trim_ascii_start().strip_prefix(token)?.trim_ascii_start();
+    Some(())
+}
+
+/// Takes a short string without escapes off the front.
+fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let behind = rest.strip_prefix(b"\"")?;
+    let length = behind.iter().take(TEXT_LIMIT).position(|byte| matches!(byte, b'"' | b'\\'))?;
+    *rest = behind.get(length..)?.strip_prefix(b"\"")?;
+    behind.get(..length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn envelope_is_read_with_and_without_spaces() {
+        let compact = br#"{"time":"T","type":"function","record":"a"}"#;
+        let envelope = Envelope::read(compact).expect("an envelope");
+        assert_eq!((envelope.time, envelope.name, envelope.length), (&b"T"[..], &b"function"[..], 39));
+        let spaced = Envelope::read(b"{ \"type\" : \"function\",\n\"time\": \"T\", \"record\": {")
+            .expect("an envelope");
+        assert!(envelope.is_repeated_by(&spaced));
+        for other in [
+            &br#"{"time":"T","record":"a"}"#[..],
+            br#"{"type":"a\"b","time":"T","record":1}"#,
+            br#"{"time":"T","time":"T","type":"a","record":1}"#,
+            br#"{"time":1,"type":"a","record":1}"#,
+            br#"{\"time\":\"T\",\"type\":\"a\",\"record\":1}"#,
+            b"{",
+        ] {
+            assert_eq!(Envelope::read(other), None, "{}", String::from_utf8_lossy(other));
+        }
+    }
+
+    #[test]
+    fn event_begins_where_the_platform_puts_it() {
+        let event = r#"{"time":"T","type":"a","record":1}"#;
+        let find = |before: &str, place| super::find(format!("{before}{event}").as_bytes(), 0, place);
+        for (before, outside, inside) in [
+            ("x, ", true, true),
+            ("[", true, false),
+            ("x", true, false),
+            (r#""a": "#, false, false),
+            ("\\", false, false),
+        ] {
+            assert_eq!(find(before, Break::Outside).is_some(), outside, "{before}");
+            assert_eq!(find(before, Break::Inside).is_some(), inside, "{before}");
+        }
+    }
+
+    #[test]
+    fn request_id_is_found_in_what_cannot_be_read() {
+        assert_eq!(request_id(br#"{nope,"requestId": "a-1","st"#).as_deref(), Some("a-1"));
+        assert_eq!(request_id(br#"{"requestId":7}"#), None);
+        assert_eq!(request_id(br#"{"requestId":"a"#), None);
+    }
+}

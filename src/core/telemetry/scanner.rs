@@ -1,0 +1,203 @@
+//! JSON's structure alone: strings, brackets and separators. A scan can stop at any byte and go on in another body.
+//!
+//! It is lenient about everything that cannot move the end of a value: bytes that are no UTF-8, control characters, escapes,
+//! and how numbers and words are spelled. Each byte is looked at once.
+
+use memchr::memchr2;
+
+/// The deepest nesting that is followed, so that a value without an end cannot take memory without end.
+const DEPTH_LIMIT: usize = 1 << 16;
+
+/// The state of a scan of one value.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scanner {
+    open: Vec<Container>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Container {
+    Object,
+    Array,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum State {
+    /// A value must follow.
+    #[default]
+    Value,
+    /// The first value of an array, or the end of it.
+    ValueOrEnd,
+    /// A key must follow.
+    Key,
+    /// The first key of an object, or the end of it.
+    KeyOrEnd,
+    /// A colon must follow.
+    Colon,
+    /// A comma, or the end of the container.
+    Next,
+    Text(Text),
+    /// Behind a backslash.
+    Escape(Text),
+    /// A number, a word, or garbage in place of one.
+    Atom,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Text {
+    Key,
+    Value,
+}
+
+/// Result of a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scanned {
+    /// The bytes end within the value.
+    Incomplete,
+    /// The value ends before this position.
+    Complete(usize),
+    /// This is no JSON. From this position on, another value may begin.
+    Broken(usize),
+}
+
+impl Scanner {
+    /// Goes on with these bytes.
+    pub(super) fn scan(&mut self, bytes: &[u8]) -> Scanned {
+        let mut at = 0;
+        // A string that lacks its end goes on to where the next one begins, so that it may hide the beginning of a value.
+        let mut last_text = None;
+        while let Some(&byte) = bytes.get(at) {
+            match self.state {
+                State::Text(text) => {
+                    let Some(length) = bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) else {
+                        return Scanned::Incomplete;
+                    };
+                    at += length + 1;
+                    if bytes.get(at - 1) == Some(&b'\\') {
+                        self.state = State::Escape(text);
+                    } else if matches!(text, Text::Key) {
+                        self.state = State::Colon;
+                    } else if self.value_ends() {
+                        return Scanned::Complete(at);
+                    }
+                    continue;
+                }
+                State::Escape(text) => {
+                    self.state = State::Text(text);
+                    at += 1;
+                    continue;
+                }
+                State::Atom => {
+                    if !ends_atom(byte) {
+                        at += 1;
+                    } else if self.value_ends() {
+                        return Scanned::Complete(at);
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            match (self.state, byte) {
+                (_, b' ' | b'\t' | b'\n' | b'\r') => {}
+                (State::Value | State::ValueOrEnd, b'{' | b'[') if self.open.len() < DEPTH_LIMIT => {
+                    let is_object = byte == b'{';
+                    self.open.push(if is_object { Container::Object } else { Container::Array });
+                    self.state = if is_object { State::KeyOrEnd } else { State::ValueOrEnd };
+                }
+                (State::Value | State::ValueOrEnd, b'"') => {
+                    last_text = Some(at);
+                    self.state = State::Text(Text::Value);
+                }
+                (State::Key | State::KeyOrEnd, b'"') => {
+                    last_text = Some(at);
+                    self.state = State::Text(Text::Key);
+                }
+                (State::Colon, b':') => self.state = State::Value,
+                (State::Next, b',') => {
+                    let in_object = self.open.last() == Some(&Container::Object);
+                    self.state = if in_object { State::Key } else { State::Value };
+                }
+                (State::KeyOrEnd | State::Next, b'}') if self.open.last() == Some(&Container::Object) => {
+                    if self.container_ends() {
+                        return Scanned::Complete(at + 1);
+                    }
+                }
+                (State::ValueOrEnd | State::Next, b']') if self.open.last() == Some(&Container::Array) => {
+                    if self.container_ends() {
+                        return Scanned::Complete(at + 1);
+                    }
+                }
+                (State::Value | State::ValueOrEnd, _) if !ends_atom(byte) => self.state = State::Atom,
+                _ => return Scanned::Broken(last_text.unwrap_or(at)),
+            }
+            at += 1;
+        }
+        Scanned::Incomplete
+    }
+
+    /// Returns true at the end of the outermost value.
+    fn value_ends(&mut self) -> bool {
+        self.state = State::Next;
+        self.open.is_empty()
+    }
+
+    fn container_ends(&mut self) -> bool {
+        self.open.pop();
+        self.value_ends()
+    }
+}
+
+fn ends_atom(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b',' | b':' | b'"' | b'[' | b']' | b'{' | b'}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(text: &str) -> Scanned {
+        Scanner::default().scan(text.as_bytes())
+    }
+
+    #[test]
+    fn end_of_a_value_is_found() {
+        for value in [r#""a\"}]""#, "{}", r#"{"a":[1,{"b":"]"},[]],"c":-1.5e3}"#, "[[],null]", "\"\u{1}\\x\""]
+        {
+            assert_eq!(scan(&format!(" {value},1")), Scanned::Complete(value.len() + 1), "{value}");
+        }
+        assert_eq!(scan("12 "), Scanned::Complete(2));
+    }
+
+    #[test]
+    fn every_beginning_of_a_value_is_incomplete() {
+        let value = r#"{"a\"b":[1,{"\u00e9":"\\"},tru,"é"],"c":{}}"#;
+        for at in 0..value.len() {
+            let (before, after) = value.as_bytes().split_at(at);
+            let mut scanner = Scanner::default();
+            assert_eq!(scanner.scan(before), Scanned::Incomplete, "{at}");
+            assert_eq!(scanner.scan(after), Scanned::Complete(after.len()), "{at}");
+        }
+    }
+
+    #[test]
+    fn break_is_found_where_it_stands() {
+        for (text, at) in [
+            (r#"["a" b]"#, 1),
+            (r#"{"a"}"#, 1),
+            ("{1}", 1),
+            ("[1}", 2),
+            ("[1 2]", 3),
+            ("{,}", 1),
+            ("]", 0),
+            (r#"["a},{"time":1]"#, 1),
+        ] {
+            assert_eq!(scan(text), Scanned::Broken(at), "{text}");
+        }
+    }
+
+    #[test]
+    fn nesting_without_end_is_broken() {
+        let deep = vec![b'['; DEPTH_LIMIT + 1];
+        assert_eq!(Scanner::default().scan(&deep), Scanned::Broken(DEPTH_LIMIT));
+    }
+}
