@@ -26,6 +26,8 @@
 //! The pipeline task owns what waits, in an outlet for each backend; telemetry and flushes come through one channel, so
 //! that a flush covers all that was enqueued before it, and the intake enqueues the log records of a delivery before it
 //! tells the driver of that delivery's `runtimeDone`. The driver asks for the next event once the flush is over or its deadline has come.
+//! An invocation that does not flush is not held: the driver asks for the next event at once, and what the platform delivers
+//! of that invocation is taken during a later one.
 //!
 //! A delivery of the Telemetry API is answered 200 only once it is in the intake's queue; 503 makes Lambda repeat it. Lambda
 //! cuts a record that is larger than a POST: the intake joins it with its rest, and recovers the events of a delivery that is

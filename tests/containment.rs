@@ -9,7 +9,7 @@ use lambda_sandbox::collector::{Collector, Protocol};
 use lambda_sandbox::{Function, Sandbox, Status, Transport};
 use serde_json::Value;
 
-use support::{end, extension};
+use support::{PATIENCE, end, extension};
 
 /// The extension's task `broken` breaks after so many turns: all invocations must go well all the same.
 async fn survives(broken: &str, turns: u32, told: Option<&str>) {
@@ -69,6 +69,26 @@ async fn a_task_that_gets_stuck_is_found_out_and_ended() {
     for turns in [0, 2, 4] {
         survives("stall,pipeline", turns, Some("got stuck: telemetry is no longer sent")).await;
         survives("stall,telemetry", turns, Some("got stuck: logs are no longer taken")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_stuck_between_flushes_is_ended() {
+    for task in ["pipeline", "telemetry"] {
+        let collector = Collector::start().await.expect("a collector");
+        let extension = extension(&collector, Protocol::Http)
+            .env("ROTEL_FLUSH_STRATEGY", "periodic,10m")
+            .env("EXTENSION_SABOTAGE", format!("stall,{task},20"));
+        let builder = Sandbox::builder().extension(extension).function(Function::idle());
+        let sandbox = builder.timeout(PATIENCE).start().await.expect("a sandbox");
+        let is_ended = || sandbox.extension_output().iter().any(|line| line.contains("got stuck"));
+        let mut invocations = 0;
+        while !is_ended() {
+            assert!(invocations < 1_000, "{task}: {:#?}", sandbox.extension_output());
+            support::invoke(&sandbox, Value::Null).await;
+            invocations += 1;
+        }
+        end(&sandbox).await;
     }
 }
 

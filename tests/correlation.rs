@@ -17,6 +17,7 @@ use rotel_lambda_extension::edge::clock;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, Notify};
 
+use support::not_held::{self, NextCalls};
 use support::{PATIENCE, PROTOCOLS, end, extension, sandbox};
 
 const SDKS: [Transport; 3] = [Transport::Grpc, Transport::HttpProtobuf, Transport::HttpJson];
@@ -139,6 +140,53 @@ async fn every_record_of_an_invocation_names_the_span_that_tells_its_request_id(
 async fn a_servers_root_that_tells_no_request_id_is_named_as_well() {
     for protocol in PROTOCOLS {
         are_joined_over(protocol, |context| vec![span(context, SpanKind::Server)]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_names_its_own_where_none_is_held() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::start().await.expect("a collector");
+        let extension = extension(&collector, protocol).env("ROTEL_FLUSH_STRATEGY", "periodic,10m");
+        let sandbox = Sandbox::builder().extension(extension).collector(&collector).timeout(PATIENCE);
+        let (sandbox, calls) = NextCalls::of(sandbox);
+        let function = Function::builtin(move |context| {
+            let called = calls.of_this();
+            async move {
+                context.log_lines(3);
+                let kind = context.payload.as_u64();
+                if kind.is_none() {
+                    return Ok(Value::Null);
+                }
+                // Of an invocation that INVOKE has announced, so that it is the time of the span that counts here.
+                called.await;
+                // A third of the spans without the request id, a third of the invocations without a span.
+                match kind {
+                    Some(0) => send(&context, Transport::Grpc, vec![span(&context, SpanKind::Server)]).await,
+                    Some(1) => {
+                        send(&context, Transport::Grpc, vec![telling(&context, SpanKind::Server)]).await;
+                    }
+                    _ => {}
+                }
+                context.log_lines(2);
+                Ok(Value::Null)
+            }
+        });
+        let sandbox = sandbox.function(function).start().await.expect("a sandbox");
+        invoke(&sandbox).await;
+        let mut request_ids = Vec::new();
+        for number in 0..90_u64 {
+            request_ids.push(not_held::invoke(&sandbox, json!(number % 3)).await.request_id);
+        }
+        end(&sandbox).await;
+        let received = collector.received();
+        for (number, request_id) in request_ids.iter().enumerate() {
+            if number % 3 == 2 {
+                assert_bare(&received, request_id, 5);
+            } else {
+                assert_joined(&received, request_id, 5);
+            }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The lifecycle under random schedules in virtual time: a platform that invokes, shuts down and fails, a Telemetry API
-//! that delivers `runtimeDone` late, early, twice, for others or never, flushes that end or hang, tasks that die.
+//! that delivers `runtimeDone` late, early, twice, for others or never, flushes that end or hang, tasks that die, a clock
+//! that is ahead of the platform's.
 //!
 //! The same model runs against machines that are broken from outside (an event dropped or changed, a timeout hidden, an
 //! action added), to show that each breakage is caught.
@@ -8,11 +9,16 @@
 
 use std::time::{Duration, Instant};
 
-use rotel_lambda_extension::core::lifecycle::{Action, Event, FlushReason, Lifecycle, Settings, Task};
+use rotel_lambda_extension::core::lifecycle::{
+    Action, Event, FlushReason, Lifecycle, Settings, Task, Warning,
+};
 
 const SCHEDULES: u64 = 1_000_000;
 const MARGIN: u64 = 100;
 const EXIT_MARGIN: u64 = 200;
+/// Deadlines are not believed that leave less.
+const SHUTDOWN_LEAST: u64 = 500;
+const FUNCTION_TIMEOUT_LEAST: u64 = 1_000;
 /// A flush ends so long before its timeout, where that is twice as long at least.
 const WIND_UP: u64 = 5;
 
@@ -30,6 +36,12 @@ fn a_million_random_schedules_keep_every_promise() {
         ("invocations given up at their deadline", seen.given_up),
         ("flushes called off", seen.cancelled),
         ("flushes near the deadline", seen.near_deadline),
+        ("flushes near the deadline of an invocation that is not held", seen.near_unheld),
+        ("invocations that are not held", seen.unheld),
+        ("invocations that are not held for want of an end", seen.after_missed_end),
+        ("runtimeDone of an invocation that is over", seen.late),
+        ("flushes called off by the next event", seen.cancelled_by_event),
+        ("deadlines of SHUTDOWN in the past", seen.shutdown_past),
         ("runtimeDone before INVOKE", seen.early),
         ("SHUTDOWN as the first event", seen.shutdown_first),
         ("exits after SHUTDOWN", seen.exits),
@@ -69,6 +81,51 @@ fn a_machine_that_uses_its_flush_timeout_up_is_caught() {
     assert_caught(Broken::FlushTimeoutUsedUp, "than leaves time for /next");
 }
 
+#[test]
+fn a_machine_that_holds_every_invocation_is_caught() {
+    assert_caught(Broken::AlwaysHeld, "held though it is not to be");
+}
+
+#[test]
+fn a_machine_that_calls_next_at_each_end_is_caught() {
+    assert_caught(Broken::NextAtEachEnd, "a second /next");
+}
+
+#[test]
+fn a_machine_that_goes_on_holding_without_ends_is_caught() {
+    assert_caught(Broken::MissedEndForgotten, "held though it is not to be");
+}
+
+#[test]
+fn a_machine_that_believes_any_shutdown_deadline_is_caught() {
+    assert_caught(Broken::ShutdownBelieved, "cut short");
+}
+
+#[test]
+fn a_machine_that_flushes_on_beyond_an_event_is_caught() {
+    assert_caught(Broken::FlushOutlivesEvent, "beyond the next event");
+}
+
+#[test]
+fn a_machine_that_ignores_an_end_in_time_is_caught() {
+    assert_caught(Broken::UnheldEndIgnored, "not closed at its end");
+}
+
+#[test]
+fn a_machine_that_takes_late_ends_for_the_running_one_is_caught() {
+    assert_caught(Broken::LateEndTaken, "a late runtimeDone led to");
+}
+
+#[test]
+fn a_machine_without_watch_over_what_is_not_held_is_caught() {
+    assert_caught(Broken::UnheldUnwatched, "not flushed before its deadline");
+}
+
+#[test]
+fn a_machine_that_warns_again_and_again_is_caught() {
+    assert_caught(Broken::WarnsAlways, "a second warning");
+}
+
 fn assert_caught(broken: Broken, expected: &str) {
     let violations = (0..10_000).filter_map(|seed| World::new(seed, broken).run(&mut Seen::default()).err());
     let caught = violations.filter(|violation| violation.contains(expected)).count();
@@ -85,6 +142,15 @@ enum Broken {
     NextDuringFlush,
     NoFlushTimeout,
     FlushTimeoutUsedUp,
+    AlwaysHeld,
+    NextAtEachEnd,
+    MissedEndForgotten,
+    ShutdownBelieved,
+    FlushOutlivesEvent,
+    UnheldEndIgnored,
+    LateEndTaken,
+    UnheldUnwatched,
+    WarnsAlways,
 }
 
 /// A machine, broken or not.
@@ -94,6 +160,8 @@ struct Machine {
     flushing: bool,
     events: u32,
     request_id: String,
+    /// The running invocation is not held.
+    unheld: bool,
 }
 
 impl Machine {
@@ -106,20 +174,44 @@ impl Machine {
         }
         self.events += 1;
         match &mut event {
-            Event::Invoke { request_id, .. } => self.request_id.clone_from(request_id),
-            Event::RuntimeDone { request_id } if self.broken == Broken::RequestIdNotCompared => {
+            Event::Invoke { request_id, held, .. } => {
+                self.request_id.clone_from(request_id);
+                *held = *held || self.broken == Broken::AlwaysHeld;
+                if self.broken == Broken::MissedEndForgotten {
+                    let _ = self.inner.on(Event::RuntimeDone { request_id: "nobody".to_owned() }, now);
+                }
+            }
+            Event::RuntimeDone { request_id }
+                if self.broken == Broken::RequestIdNotCompared
+                    || (self.broken == Broken::LateEndTaken && *request_id != "foreign") =>
+            {
                 request_id.clone_from(&self.request_id);
+            }
+            Event::RuntimeDone { request_id }
+                if self.broken == Broken::UnheldEndIgnored
+                    && self.unheld
+                    && *request_id == self.request_id =>
+            {
+                return Vec::new();
             }
             Event::FlushDone => self.flushing = false,
             _ => {}
         }
-        let actions = self.inner.on(event, now);
-        self.seen(actions)
+        let is_next_event = matches!(event, Event::Invoke { .. } | Event::Shutdown { .. });
+        let mut actions = self.inner.on(event, now);
+        if self.broken == Broken::FlushOutlivesEvent && is_next_event {
+            actions.retain(|action| *action != Action::CancelFlush);
+        }
+        if self.broken == Broken::NextAtEachEnd && actions.last() == Some(&Action::Close) {
+            actions.push(Action::CallNext);
+        }
+        self.seen(actions, now)
     }
 
     fn timeout(&self) -> Option<Instant> {
         match self.broken {
             Broken::NoWatchdog if !self.flushing => None,
+            Broken::UnheldUnwatched if self.unheld && !self.flushing => None,
             Broken::NoFlushTimeout if self.flushing => None,
             Broken::FlushTimeoutUsedUp if self.flushing => {
                 self.inner.timeout().map(|at| at + Duration::from_millis(WIND_UP))
@@ -130,13 +222,20 @@ impl Machine {
 
     fn on_timeout(&mut self, now: Instant) -> Vec<Action> {
         let actions = self.inner.on_timeout(now);
-        self.seen(actions)
+        self.seen(actions, now)
     }
 
-    fn seen(&mut self, mut actions: Vec<Action>) -> Vec<Action> {
-        for action in &actions {
+    fn seen(&mut self, mut actions: Vec<Action>, now: Instant) -> Vec<Action> {
+        for action in &mut actions {
             match action {
-                Action::StartFlush { .. } => self.flushing = true,
+                Action::Open { held } => self.unheld = !*held,
+                Action::Close => self.unheld = false,
+                Action::StartFlush { reason, deadline } => {
+                    self.flushing = true;
+                    if self.broken == Broken::ShutdownBelieved && *reason == FlushReason::Shutdown {
+                        *deadline = now;
+                    }
+                }
                 Action::CancelFlush => self.flushing = false,
                 _ => {}
             }
@@ -146,6 +245,9 @@ impl Machine {
         };
         if self.broken == Broken::NextDuringFlush && actions.iter().any(starts) {
             actions.push(Action::CallNext);
+        }
+        if self.broken == Broken::WarnsAlways && actions.contains(&Action::Open { held: false }) {
+            actions.insert(0, Action::Warn(Warning::NoRuntimeDone));
         }
         actions
     }
@@ -157,6 +259,12 @@ struct Seen {
     given_up: u64,
     cancelled: u64,
     near_deadline: u64,
+    near_unheld: u64,
+    unheld: u64,
+    after_missed_end: u64,
+    late: u64,
+    cancelled_by_event: u64,
+    shutdown_past: u64,
     early: u64,
     shutdown_first: u64,
     exits: u64,
@@ -175,10 +283,13 @@ enum Coming {
 
 struct Invocation {
     request_id: String,
+    /// As it is to be believed.
     deadline: u64,
     arrived: u64,
     done_at: Option<u64>,
-    flush_at_end: bool,
+    held: bool,
+    /// It is not held, and is to be flushed before its deadline.
+    watched: bool,
     flushed_since: bool,
 }
 
@@ -194,10 +305,19 @@ struct World {
     next_outstanding: bool,
     flush: Option<u32>,
     flushes: u32,
+    /// The running one; one that was not held until the next event comes.
     invocation: Option<Invocation>,
+    function_ends_at: u64,
+    times_out: bool,
+    is_open: bool,
+    /// Not held, over, and their `runtimeDone` is still to come.
+    awaited: Vec<String>,
+    end_missed: bool,
+    warned: bool,
     invocations: u32,
     upcoming_id: String,
     overtaken_by: Vec<String>,
+    /// As it is to be believed.
     shutdown_deadline: Option<u64>,
     telemetry_alive: bool,
     pipeline_alive: bool,
@@ -226,13 +346,26 @@ impl World {
             origin,
             now: 0,
             random,
-            machine: Machine { inner, broken, flushing: false, events: 0, request_id: String::new() },
+            machine: Machine {
+                inner,
+                broken,
+                flushing: false,
+                events: 0,
+                request_id: String::new(),
+                unheld: false,
+            },
             flush_timeout,
             coming: Vec::new(),
             next_outstanding: false,
             flush: None,
             flushes: 0,
             invocation: None,
+            function_ends_at: 0,
+            times_out: false,
+            is_open: false,
+            awaited: Vec::new(),
+            end_missed: false,
+            warned: false,
             invocations: 0,
             upcoming_id: "r1".to_owned(),
             overtaken_by: Vec::new(),
@@ -256,7 +389,7 @@ impl World {
                 (Some(at), due) if due.is_none_or(|due| at <= due) => {
                     self.now = self.now.max(at);
                     let (_, coming) = self.coming.swap_remove(first.unwrap_or_default());
-                    let actions = self.deliver(coming, seen);
+                    let actions = self.deliver(coming, seen)?;
                     self.carry_out(&actions, seen)?;
                 }
                 (_, due) => {
@@ -278,49 +411,14 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, coming: Coming, seen: &mut Seen) -> Vec<Action> {
+    fn deliver(&mut self, coming: Coming, seen: &mut Seen) -> Result<Vec<Action>, String> {
         let now = self.instant(self.now);
-        match coming {
-            Coming::Invoke => {
-                self.next_outstanding = false;
-                seen.invocations += 1;
-                let request_id = self.upcoming_id.clone();
-                let timeout = [50, 1000, 3000, 900_000][self.random.below(4)];
-                let deadline = self.now + timeout;
-                self.plan_runtime_done(&request_id, timeout);
-                self.invocations += 1;
-                self.upcoming_id = format!("r{}", self.invocations + 1);
-                let flush_at_end = self.random.below(4) != 0;
-                let early = self.overtaken_by.drain(..).any(|id| id == request_id);
-                seen.early += u64::from(early);
-                self.invocation = Some(Invocation {
-                    request_id: request_id.clone(),
-                    deadline,
-                    arrived: self.now,
-                    done_at: early.then_some(self.now),
-                    flush_at_end,
-                    flushed_since: false,
-                });
-                let deadline = self.instant(deadline);
-                self.machine.on(Event::Invoke { request_id, deadline, flush_at_end }, now)
-            }
-            Coming::RuntimeDone(request_id) => {
-                match &mut self.invocation {
-                    Some(invocation)
-                        if invocation.request_id == request_id && invocation.done_at.is_none() =>
-                    {
-                        invocation.done_at = Some(self.now);
-                        // A flush that is in flight may not cover what came with this runtimeDone.
-                        invocation.flushed_since = false;
-                    }
-                    Some(_) => {}
-                    None => self.overtaken_by.push(request_id.clone()),
-                }
-                self.machine.on(Event::RuntimeDone { request_id }, now)
-            }
+        Ok(match coming {
+            Coming::Invoke => self.invoke(seen)?,
+            Coming::RuntimeDone(request_id) => self.runtime_done(request_id, seen)?,
             Coming::FlushDone { flush } => {
                 if self.flush != Some(flush) {
-                    return Vec::new();
+                    return Ok(Vec::new());
                 }
                 self.flush = None;
                 self.machine.on(Event::FlushDone, now)
@@ -330,9 +428,15 @@ impl World {
                 if self.invocations == 0 {
                     seen.shutdown_first += 1;
                 }
-                let deadline = self.now + 2000;
-                self.shutdown_deadline = Some(deadline);
-                self.machine.on(Event::Shutdown { deadline: self.instant(deadline) }, now)
+                // The clock may be ahead of the platform's by more than there is left.
+                let left = [2000, 2000, 300, 0][self.random.below(4)];
+                seen.shutdown_past += u64::from(left == 0);
+                self.shutdown_deadline = Some(self.now + left.max(SHUTDOWN_LEAST));
+                self.end_unheld();
+                let deadline = self.instant(self.now + left);
+                let actions = self.machine.on(Event::Shutdown { deadline }, now);
+                self.is_cancelled_first(&actions, seen)?;
+                actions
             }
             Coming::NextFailed => {
                 self.next_outstanding = false;
@@ -349,12 +453,109 @@ impl World {
                 }
                 self.machine.on(Event::TaskExited(task), now)
             }
+        })
+    }
+
+    fn invoke(&mut self, seen: &mut Seen) -> Result<Vec<Action>, String> {
+        self.next_outstanding = false;
+        seen.invocations += 1;
+        let request_id = self.upcoming_id.clone();
+        let timeout = [1000, 3000, 900_000][self.random.below(3)];
+        // The clock may be ahead of the platform's by more than the function's timeout.
+        let left = if self.random.below(8) == 0 { [0, 50][self.random.below(2)] } else { timeout };
+        self.plan_runtime_done(&request_id, timeout);
+        self.invocations += 1;
+        self.upcoming_id = format!("r{}", self.invocations + 1);
+        self.end_unheld();
+        let asked = self.random.below(2) == 0;
+        let held = asked && self.telemetry_alive && !self.end_missed;
+        seen.unheld += u64::from(!asked && self.telemetry_alive);
+        seen.after_missed_end += u64::from(asked && self.end_missed);
+        let early = self.overtaken_by.drain(..).any(|id| id == request_id);
+        seen.early += u64::from(early);
+        let deadline = self.now + left.max(FUNCTION_TIMEOUT_LEAST);
+        self.invocation = Some(Invocation {
+            request_id: request_id.clone(),
+            deadline,
+            arrived: self.now,
+            done_at: early.then_some(self.now),
+            held,
+            watched: !held && !early && self.telemetry_alive && self.flush_timeout > 0,
+            flushed_since: false,
+        });
+        let deadline = self.instant(self.now + left);
+        let event = Event::Invoke { request_id, deadline, held: asked };
+        let actions = self.machine.on(event, self.instant(self.now));
+        self.is_cancelled_first(&actions, seen)?;
+        if !actions.contains(&Action::Open { held }) {
+            let though = if held { "not held though it is to be" } else { "held though it is not to be" };
+            return Err(format!("r{} {though}", self.invocations));
+        }
+        let warns = actions.contains(&Action::Warn(Warning::NoRuntimeDone));
+        if self.end_missed && !self.warned && !warns {
+            return Err("no warning of an end that did not come".to_owned());
+        }
+        Ok(actions)
+    }
+
+    fn runtime_done(&mut self, request_id: String, seen: &mut Seen) -> Result<Vec<Action>, String> {
+        self.end_missed = false;
+        let now = self.instant(self.now);
+        if let Some(late) = self.awaited.iter().position(|awaited| *awaited == request_id) {
+            self.awaited.swap_remove(late);
+            seen.late += 1;
+            let actions = self.machine.on(Event::RuntimeDone { request_id }, now);
+            return if actions.is_empty() {
+                Ok(actions)
+            } else {
+                Err(format!("a late runtimeDone led to {actions:?}"))
+            };
+        }
+        let mut closes = false;
+        match &mut self.invocation {
+            Some(invocation) if invocation.request_id == request_id && invocation.done_at.is_none() => {
+                invocation.done_at = Some(self.now);
+                // A flush that is in flight may not cover what came with this runtimeDone.
+                invocation.flushed_since = false;
+                closes = !invocation.held && self.is_open && invocation.watched;
+                invocation.watched = false;
+            }
+            Some(invocation) if invocation.held || invocation.request_id == request_id => {}
+            _ => self.overtaken_by.push(request_id.clone()),
+        }
+        let actions = self.machine.on(Event::RuntimeDone { request_id }, now);
+        if closes && !actions.contains(&Action::Close) {
+            return Err("an invocation that is not held was not closed at its end".to_owned());
+        }
+        Ok(actions)
+    }
+
+    /// The next event came: what was not held is over.
+    fn end_unheld(&mut self) {
+        let Some(invocation) = self.invocation.take() else { return };
+        if invocation.done_at.is_none() && self.telemetry_alive {
+            self.awaited.push(invocation.request_id);
+        }
+    }
+
+    /// What is in flight when an event comes is called off before anything else is done.
+    fn is_cancelled_first(&self, actions: &[Action], seen: &mut Seen) -> Result<(), String> {
+        if self.flush.is_none() {
+            return Ok(());
+        }
+        seen.cancelled_by_event += 1;
+        if actions.first() == Some(&Action::CancelFlush) {
+            Ok(())
+        } else {
+            Err("a flush goes on beyond the next event".to_owned())
         }
     }
 
     /// What the Telemetry API will do about an invocation.
     fn plan_runtime_done(&mut self, request_id: &str, timeout: u64) {
-        let took = self.random.up_to(timeout);
+        self.times_out = self.random.below(8) == 0;
+        let took = if self.times_out { timeout } else { self.random.up_to(timeout) };
+        self.function_ends_at = self.now + took;
         let at = match self.random.below(8) {
             0 => return,
             1 => self.now + timeout + self.random.up_to(2000),
@@ -374,6 +575,17 @@ impl World {
     fn carry_out(&mut self, actions: &[Action], seen: &mut Seen) -> Result<(), String> {
         for action in actions {
             match *action {
+                Action::Open { .. } => self.is_open = true,
+                Action::Close => {
+                    if !std::mem::take(&mut self.is_open) {
+                        return Err("a Close without an Open".to_owned());
+                    }
+                }
+                Action::Warn(Warning::NoRuntimeDone) => {
+                    if std::mem::replace(&mut self.warned, true) {
+                        return Err("a second warning".to_owned());
+                    }
+                }
                 Action::CallNext => self.called_next(seen)?,
                 Action::StartFlush { reason, deadline } => {
                     if self.flush.is_some() {
@@ -384,15 +596,23 @@ impl World {
                     }
                     if reason == FlushReason::NearDeadline {
                         seen.near_deadline += 1;
+                        if !self.is_open {
+                            return Err("a flush while no function runs".to_owned());
+                        }
                     }
                     if let Some(invocation) = &mut self.invocation {
-                        if reason == FlushReason::EndOfInvocation && !invocation.flush_at_end {
+                        if reason == FlushReason::EndOfInvocation && !invocation.held {
                             return Err(format!(
                                 "a flush at the end of {}, which has none",
                                 invocation.request_id
                             ));
                         }
+                        seen.near_unheld += u64::from(!invocation.held);
                         invocation.flushed_since = true;
+                    }
+                    let until = self.shutdown_deadline.map(|at| self.instant(at - EXIT_MARGIN));
+                    if reason == FlushReason::Shutdown && until != Some(deadline) {
+                        return Err("the last flush is cut short".to_owned());
                     }
                     let left = self.millis(deadline).saturating_sub(self.now);
                     self.flushes += 1;
@@ -429,7 +649,14 @@ impl World {
         if self.shutdown_deadline.is_some() {
             return Err("/next after SHUTDOWN".to_owned());
         }
-        if let Some(invocation) = self.invocation.take() {
+        if let Some(invocation) = self.invocation.take_if(|invocation| invocation.held) {
+            self.check_time_after_end(&invocation)?;
+            if self.telemetry_alive {
+                self.end_missed = invocation.done_at.is_none();
+                if self.is_open {
+                    return Err(format!("{} not closed at its end", invocation.request_id));
+                }
+            }
             let at_deadline = self.now + MARGIN >= invocation.deadline;
             if at_deadline && invocation.done_at.is_none() && self.telemetry_alive {
                 seen.given_up += 1;
@@ -438,7 +665,7 @@ impl World {
                 if invocation.done_at.is_none() {
                     return Err(format!("/next of {} before its runtimeDone", invocation.request_id));
                 }
-                let has_flush = invocation.flush_at_end && self.pipeline_alive && self.flush_timeout > 0;
+                let has_flush = self.pipeline_alive && self.flush_timeout > 0;
                 if has_flush && !invocation.flushed_since {
                     return Err(format!(
                         "/next of {} without a flush after runtimeDone",
@@ -448,11 +675,14 @@ impl World {
             }
         }
         self.next_outstanding = true;
-        let at = self.now + self.random.up_to(5000);
+        // Lambda waits for the function, and for us.
+        let gap = [0, 30, 5000][self.random.below(3)];
+        let at = self.now.max(self.function_ends_at) + self.random.up_to(gap);
         let answer = match self.random.below(16) {
-            _ if self.invocations >= 4 => Coming::Shutdown,
-            0 => Coming::Shutdown,
             1 | 2 => Coming::NextFailed,
+            // A function that times out is the end of its environment.
+            _ if self.invocations >= 5 || self.times_out => Coming::Shutdown,
+            0 => Coming::Shutdown,
             // A Runtime API that is gone for good.
             3 if self.invocations == 0 => {
                 self.invocations = 100;
@@ -471,25 +701,29 @@ impl World {
 
     fn check_deadlines(&self) -> Result<(), String> {
         if let Some(invocation) = &self.invocation {
-            let waits = invocation.flush_at_end || self.flush.is_some() || invocation.done_at.is_none();
-            if !waits {
-                return Err(format!("{} held after its end with nothing to wait for", invocation.request_id));
-            }
             let limit = invocation.deadline.saturating_sub(MARGIN).max(invocation.arrived);
+            if !invocation.held {
+                if invocation.watched && !invocation.flushed_since && self.pipeline_alive && self.now > limit
+                {
+                    return Err(format!("{} not flushed before its deadline", invocation.request_id));
+                }
+                return Ok(());
+            }
             if self.now > limit {
                 return Err(format!("{} held past its deadline", invocation.request_id));
             }
-            if let Some(done_at) = invocation.done_at
-                && self.now > done_at + self.flush_timeout.saturating_sub(WIND_UP)
-            {
-                return Err(format!(
-                    "{} held longer after its runtimeDone than leaves time for /next",
-                    invocation.request_id
-                ));
-            }
+            self.check_time_after_end(invocation)?;
         }
         if self.shutdown_deadline.is_some_and(|deadline| self.now > deadline - EXIT_MARGIN) && !self.exited {
             return Err("did not exit before the deadline of SHUTDOWN".to_owned());
+        }
+        Ok(())
+    }
+
+    fn check_time_after_end(&self, invocation: &Invocation) -> Result<(), String> {
+        if invocation.done_at.is_some_and(|at| self.now > at + self.flush_timeout.saturating_sub(WIND_UP)) {
+            let id = &invocation.request_id;
+            return Err(format!("{id} held longer after its runtimeDone than leaves time for /next"));
         }
         Ok(())
     }

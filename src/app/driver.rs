@@ -8,12 +8,13 @@ use std::time::Duration;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::app::intake::Told;
+use crate::app::intake::{RuntimeDone, Told};
 use crate::app::pipeline::{Control, Handle, Invocation};
 use crate::app::tasks::Tasks;
-use crate::core::cadence::{self, Beside, Cadence, Strategy};
+use crate::core::cadence::{self, Beside, Cadence, Plan, Strategy};
 use crate::core::correlation::Invoked;
-use crate::core::lifecycle::{Action, Event, FlushReason, Lifecycle, Task};
+use crate::core::elapsed::Elapsed;
+use crate::core::lifecycle::{Action, Event, FlushReason, Lifecycle, Task, Warning};
 use crate::core::platform::ShutdownReason;
 use crate::edge::clock;
 use crate::edge::extensions_api::{ApiError, ExtensionsApi, NextEvent};
@@ -28,6 +29,10 @@ const END_TIMEOUT: Duration = Duration::from_millis(50);
 /// The intake may have a backlog to go through, on the smallest share of a core. What it takes of this, the last flush lacks.
 const LAST_CALL_TIMEOUT: Duration = Duration::from_millis(300);
 
+/// How many invocations in a row may leave a probe unanswered where they are not held: the first may have been frozen before
+/// the task had gone through its backlog.
+const UNANSWERED_LIMIT: u32 = 2;
+
 /// Everything that the loop holds.
 pub struct Driver {
     /// `None` while a `/next` has it.
@@ -36,12 +41,17 @@ pub struct Driver {
     lifecycle: Lifecycle,
     pipeline: Handle,
     telemetry: mpsc::Sender<Told>,
-    runtime_done: mpsc::Receiver<String>,
+    runtime_done: mpsc::Receiver<RuntimeDone>,
     flush_done: Option<oneshot::Receiver<()>>,
     home: Home,
     cadence: Cadence,
-    /// What each task was given at the last INVOKE, to drop in its turn.
-    pulses: Vec<(Task, oneshot::Receiver<()>)>,
+    elapsed: Elapsed,
+    /// INVOKE announced it, and the pipeline is still to know.
+    opening: Option<(Invocation, Plan)>,
+    running: Option<Running>,
+    /// The last invocation was to be held.
+    last_held: bool,
+    probes: Vec<LivenessProbe>,
     tasks: Tasks,
     termination: Termination,
     /// Whether the failure of `/next` was told.
@@ -60,6 +70,22 @@ pub struct Home {
     pub snap_start: bool,
 }
 
+/// What a task drops in its turn.
+#[derive(Debug)]
+struct LivenessProbe {
+    task: Task,
+    answer: oneshot::Receiver<()>,
+    /// In how many invocations it was not answered.
+    unanswered: u32,
+}
+
+/// An invocation whose end the pipeline is still to know.
+#[derive(Debug)]
+struct Running {
+    request_id: String,
+    held: bool,
+}
+
 type NextCall = Pin<Box<dyn Future<Output = (ExtensionsApi, Result<NextEvent, ApiError>)>>>;
 
 /// What the loop is connected to.
@@ -68,8 +94,8 @@ pub struct Links {
     pub pipeline: Handle,
     /// The way to the intake.
     pub telemetry: mpsc::Sender<Told>,
-    /// Request ids of invocations that are done.
-    pub runtime_done: mpsc::Receiver<String>,
+    /// The ends of invocations.
+    pub runtime_done: mpsc::Receiver<RuntimeDone>,
 }
 
 impl Driver {
@@ -86,7 +112,11 @@ impl Driver {
             flush_done: None,
             home,
             cadence: Cadence::new(home.strategy),
-            pulses: Vec::new(),
+            elapsed: Elapsed::new(),
+            opening: None,
+            running: None,
+            last_held: true,
+            probes: Vec::new(),
             tasks,
             termination: Termination::default(),
             told_next_failed: false,
@@ -130,7 +160,7 @@ impl Driver {
                 self.flush_done = None;
                 Some(Event::FlushDone)
             }
-            Some(request_id) = self.runtime_done.recv() => Some(Event::RuntimeDone { request_id }),
+            Some(done) = self.runtime_done.recv() => Some(self.runtime_done(done)),
             task = self.tasks.ended() => Some(Event::TaskExited(task)),
             () = clock::until(timeout) => None,
         }
@@ -143,20 +173,22 @@ impl Driver {
                 if std::mem::take(&mut self.home.snap_start) {
                     self.pipeline.control(Control::Restored);
                 }
-                let plan = self.cadence.on_invoke(clock::since_epoch(), fastrand::f64());
+                let elapsed = self.elapsed.at(clock::reading());
+                let plan = self.cadence.on_invoke(elapsed, fastrand::f64(), self.pipeline.wants_flush());
                 let invoked = Some(Invoked { at: clock::epoch_nanos(), deadline_ms });
                 let invocation = Invocation { request_id: request_id.clone(), xray, invoked };
-                self.pipeline.control(Control::Invocation(invocation));
-                self.pipeline.control(Control::Open(plan.beside));
-                self.feel_the_pulse();
+                self.opening = Some((invocation, plan));
                 // Without it lines of the invocation's first moments lack their request id, and nothing else.
                 let told = Told::Invoked { request_id: request_id.clone(), invoked_arn, xray, deadline_ms };
                 let _ = self.telemetry.try_send(told);
                 let deadline = clock::instant_of(deadline_ms, FUNCTION_TIMEOUT_MOST);
-                Event::Invoke { request_id, deadline, flush_at_end: plan.flush_at_end }
+                Event::Invoke { request_id, deadline, held: plan.held }
             }
             Ok(NextEvent::Shutdown { reason, deadline_ms }) => {
                 self.shutdown_reason = reason;
+                if let Some(Running { request_id, .. }) = self.running.take() {
+                    self.pipeline.control(Control::Over { request_id, at: clock::epoch_nanos() });
+                }
                 Event::Shutdown { deadline: clock::instant_of(deadline_ms, SHUTDOWN_MOST) }
             }
             Err(error) => {
@@ -169,11 +201,26 @@ impl Driver {
         }
     }
 
+    /// The end of an invocation that is not held is that which the platform names, whenever it comes. The end of a held one
+    /// is that of the flush behind it: [`Action::Close`].
+    fn runtime_done(&mut self, RuntimeDone { request_id, time }: RuntimeDone) -> Event {
+        if self.running.as_ref().is_some_and(|running| running.held && running.request_id == request_id) {
+            return Event::RuntimeDone { request_id };
+        }
+        self.running.take_if(|running| running.request_id == request_id);
+        let now = clock::epoch_nanos();
+        let at = time.map_or(now, |time| time.min(now));
+        self.pipeline.control(Control::Over { request_id: request_id.clone(), at });
+        Event::RuntimeDone { request_id }
+    }
+
     /// Carries actions out; answers with the exit code once there is nothing more to do.
     async fn carry_out(&mut self, actions: Vec<Action>) -> Option<ExitCode> {
         let mut exit = ExitCode::SUCCESS;
         for action in actions {
             match action {
+                Action::Open { held } => self.open(held),
+                Action::Close => self.close(),
                 Action::CallNext => self.call_next(),
                 Action::StartFlush { reason, deadline } => {
                     if reason == FlushReason::Shutdown {
@@ -187,6 +234,7 @@ impl Driver {
                     self.flush_done = None;
                     self.pipeline.control(Control::Cancel);
                 }
+                Action::Warn(warning) => self.warn(warning),
                 Action::StopIntake => self.stop_intake().await,
                 Action::ReportError => {
                     exit = ExitCode::FAILURE;
@@ -198,16 +246,44 @@ impl Driver {
         None
     }
 
+    fn open(&mut self, held: bool) {
+        let Some((invocation, plan)) = self.opening.take() else { return };
+        self.check_liveness();
+        self.last_held = plan.held;
+        self.running = Some(Running { request_id: invocation.request_id.clone(), held });
+        self.pipeline.control(Control::Invocation(invocation));
+        // One that was to be held and is not has no flush at its end, so that telemetry is sent as it comes.
+        let beside = if held == plan.held { plan.beside } else { Beside::AtOnce };
+        self.pipeline.control(Control::Open { beside, held });
+        self.probe_liveness();
+    }
+
+    fn close(&mut self) {
+        if let Some(Running { request_id, .. }) = self.running.take() {
+            self.pipeline.control(Control::Over { request_id, at: clock::epoch_nanos() });
+        }
+        self.pipeline.control(Control::Close);
+    }
+
+    fn warn(&self, Warning::NoRuntimeDone: Warning) {
+        // A function that timed out had no end to announce.
+        if self.shutdown_reason == ShutdownReason::Spindown {
+            tracing::warn!(
+                "Telemetry API: no platform.runtimeDone came for an invocation; later ones are not held until one comes; check \
+                 that ROTEL_TELEMETRY_ENDPOINT is an address that Lambda can reach"
+            );
+        }
+    }
+
     fn call_next(&mut self) {
-        self.pipeline.control(Control::Over { at: clock::epoch_nanos() });
-        self.pipeline.control(if self.lifecycle.ends_are_announced() {
-            Control::Close
-        } else if self.home.managed_instances {
-            Control::StayOpen(cadence::unattended(self.home.strategy))
-        } else {
-            // An emulator, or the intake is gone: who knows whether there is a next time.
-            Control::StayOpen(Beside::AtOnce)
-        });
+        if !self.lifecycle.ends_are_announced() {
+            self.pipeline.control(Control::StayOpen(if self.home.managed_instances {
+                cadence::unattended(self.home.strategy)
+            } else {
+                // An emulator, or the intake is gone: who knows whether there is a next time.
+                Beside::AtOnce
+            }));
+        }
         if let Some(mut api) = self.api.take() {
             self.next = Some(Box::pin(async move {
                 let answer = api.next().await;
@@ -216,21 +292,36 @@ impl Driver {
         }
     }
 
-    /// Ends the tasks that have not had their turn since the last INVOKE, which was at least a freeze ago; asks the
-    /// others.
-    fn feel_the_pulse(&mut self) {
-        for (task, mut pulse) in std::mem::take(&mut self.pulses) {
-            if pulse.try_recv() == Err(TryRecvError::Empty) {
-                self.tasks.end(task);
+    /// Ends the tasks that have not had their turn since an invocation before.
+    fn check_liveness(&mut self) {
+        for mut probe in std::mem::take(&mut self.probes) {
+            if probe.answer.try_recv() != Err(TryRecvError::Empty) {
+                continue;
+            }
+            probe.unanswered += 1;
+            if self.last_held || probe.unanswered >= UNANSWERED_LIMIT {
+                self.tasks.end(probe.task);
+            } else {
+                self.probes.push(probe);
             }
         }
-        let (of_pipeline, pulse) = oneshot::channel();
-        self.pipeline.control(Control::Pulse(of_pipeline));
-        self.pulses.push((Task::Pipeline, pulse));
-        let (of_telemetry, pulse) = oneshot::channel();
-        // A full queue drops it, and its task is none the worse for that.
-        let _ = self.telemetry.try_send(Told::Pulse(of_telemetry));
-        self.pulses.push((Task::Telemetry, pulse));
+    }
+
+    /// Asks the tasks of which no answer is pending to show that they have their turn.
+    fn probe_liveness(&mut self) {
+        for task in [Task::Pipeline, Task::Telemetry] {
+            if self.probes.iter().any(|probe| probe.task == task) {
+                continue;
+            }
+            let (probe, answer) = oneshot::channel();
+            if task == Task::Pipeline {
+                self.pipeline.control(Control::Pulse(probe));
+            } else {
+                // A full queue drops it, which is an answer, too.
+                let _ = self.telemetry.try_send(Told::Pulse(probe));
+            }
+            self.probes.push(LivenessProbe { task, answer, unanswered: 0 });
+        }
     }
 
     /// Has the intake say what became of the last invocation, before the flush that is to cover it. Not as soon as

@@ -58,6 +58,15 @@ pub enum Told {
     Pulse(oneshot::Sender<()>),
 }
 
+/// `platform.runtimeDone` of an invocation.
+#[derive(Debug)]
+pub struct RuntimeDone {
+    /// Of the invocation.
+    pub request_id: String,
+    /// When it ended, in nanoseconds since the epoch.
+    pub time: Option<u64>,
+}
+
 /// Deliveries that the listener refused and counted.
 #[derive(Debug, Default)]
 pub struct Untaken {
@@ -81,7 +90,7 @@ pub fn offer(intake: &mpsc::Sender<Told>, body: Bytes) -> Result<(), NoRoom> {
 pub struct Intake {
     told: mpsc::Receiver<Told>,
     pipeline: Handle,
-    runtime_done: mpsc::Sender<String>,
+    runtime_done: mpsc::Sender<RuntimeDone>,
     rules: ResourceRules,
     /// By these rules, once there is something to send.
     envelopes: Option<Envelopes>,
@@ -185,7 +194,7 @@ impl Intake {
         timeline: Timeline,
         untaken: Arc<Untaken>,
         pipeline: Handle,
-        runtime_done: mpsc::Sender<String>,
+        runtime_done: mpsc::Sender<RuntimeDone>,
     ) -> (Self, mpsc::Sender<Told>) {
         let (sender, told) = mpsc::channel(QUEUE_LIMIT);
         let intake = Self {
@@ -258,8 +267,10 @@ impl Intake {
             done.extend(self.learn(event).await);
         }
         let mut records = ByInvocation::default();
+        let mut starts: Vec<_> = delivery.events.iter().filter_map(started).collect();
         for event in &delivery.events {
-            self.log(event, observed, &mut records);
+            starts.retain(|start| started(event) != Some(start));
+            self.log(event, observed, &starts, &mut records);
         }
         self.odd.kept_as_text += delivery.kept_as_text;
         self.odd.lost += delivery.lost;
@@ -270,15 +281,15 @@ impl Intake {
         }
         self.platform.take_in(&delivery.events, observed);
         self.send_made().await;
-        for request_id in done {
+        for done in done {
             // The driver ends after us, and with it the need to tell.
-            let _ = self.runtime_done.send(request_id).await;
+            let _ = self.runtime_done.send(done).await;
         }
     }
 
     /// Learns what an event says of the environment and its invocations; gives the invocation that the runtime is done
     /// with.
-    async fn learn(&mut self, event: &Event<'_>) -> Option<String> {
+    async fn learn(&mut self, event: &Event<'_>) -> Option<RuntimeDone> {
         match &event.kind {
             Kind::Environment { change: Change::InitStart, record } => {
                 if let Some(id) = &record.instance_id {
@@ -294,7 +305,7 @@ impl Intake {
             }
             Kind::Invocation { moment: Moment::RuntimeDone, request_id, .. } => {
                 self.timeline.ended(request_id, event.time);
-                return Some(request_id.clone());
+                return Some(RuntimeDone { request_id: request_id.clone(), time: event.time });
             }
             Kind::Invocation { moment: Moment::Report, request_id, record } => {
                 let took = record.metrics.duration;
@@ -306,8 +317,8 @@ impl Intake {
         None
     }
 
-    /// Makes a log record of an event that is one, unless it is filtered out.
-    fn log(&mut self, event: &Event<'_>, observed: u64, records: &mut ByInvocation) {
+    /// Makes a log record of an event that is one, unless it is filtered out. It precedes the `starts` in its delivery.
+    fn log(&mut self, event: &Event<'_>, observed: u64, starts: &[&str], records: &mut ByInvocation) {
         let (source, raw) = match &event.kind {
             Kind::Function(raw) => (Source::Function, Ok(raw)),
             Kind::Extension(raw) => (Source::Extension, Ok(raw)),
@@ -328,7 +339,7 @@ impl Intake {
             return;
         }
         let made_at = event.time.unwrap_or(observed);
-        let of_then = self.timeline.at(made_at);
+        let of_then = self.timeline.before_starts_of(starts, made_at);
         match of_then {
             _ if log.told_request_id => {}
             Some(request_id) => logs::set_request_id(&mut log, request_id),
@@ -398,6 +409,14 @@ impl Intake {
         }
         *filtered_told = filtered.total();
         tracing::info!("log records so far: {filtered}");
+    }
+}
+
+/// The request id of a `platform.start`.
+fn started<'a>(event: &'a Event<'_>) -> Option<&'a str> {
+    match &event.kind {
+        Kind::Invocation { moment: Moment::Start, request_id, .. } => Some(request_id),
+        _ => None,
     }
 }
 

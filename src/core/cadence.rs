@@ -1,14 +1,14 @@
-//! When telemetry leaves: at the end of an invocation, or beside a later one.
+//! When telemetry is sent: at the end of an invocation, or during a later one.
 //!
-//! Sending at the end of every invocation is billed but fresh. Where invocations follow each other quickly, what they
-//! leave can wait for one of the next, beside which it goes, once for many of them; only that one waits at its end for
-//! what it has not got through by then. Decides by wall time, because the monotonic clock may stand still between
-//! invocations.
+//! Sending at the end of every invocation is billed but fresh. Where invocations follow each other quickly, most of them
+//! send nothing and are not held at all: what they leave is sent once an interval, by one that is held until it has sent
+//! it. Times are those of [`crate::elapsed`], so that neither a freeze nor a wall clock that is set back delays anything
+//! for longer than the interval.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// In fast cadence and on managed instances, telemetry leaves so often.
+/// How often telemetry is sent in fast cadence and on managed instances.
 const FAST_INTERVAL: Duration = Duration::from_secs(20);
 /// On average so far apart at most, invocations are in fast cadence: the next is due before the interval is over.
 const FAST_APART: Duration = FAST_INTERVAL;
@@ -24,22 +24,22 @@ const JITTER_SHARE: f64 = 0.25;
 pub enum Strategy {
     /// At the end of every invocation.
     End,
-    /// At the end while invocations are rare, beside them while they are frequent.
+    /// At the end while invocations are rare, once an interval while they are frequent.
     Adaptive,
-    /// Beside invocations, so often at most.
+    /// Once an interval.
     Periodic(Duration),
 }
 
-/// When telemetry leaves during and after one invocation.
+/// When telemetry is sent during and after one invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Whether `/next` waits for a flush once the function is done.
-    pub flush_at_end: bool,
-    /// When what waits leaves beside the function.
+    /// `/next` waits for the end of the function and a flush.
+    pub held: bool,
+    /// When pending telemetry is sent during the invocation.
     pub beside: Beside,
 }
 
-/// When what waits leaves beside the function.
+/// When pending telemetry is sent during an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beside {
     /// As it comes.
@@ -55,7 +55,7 @@ pub enum Beside {
 
 impl Plan {
     /// As it comes, and the rest at the end.
-    pub const AT_END: Self = Self { flush_at_end: true, beside: Beside::AtOnce };
+    pub const AT_END: Self = Self { held: true, beside: Beside::AtOnce };
 }
 
 /// The strategy and what it has seen.
@@ -63,7 +63,7 @@ impl Plan {
 pub struct Cadence {
     strategy: Strategy,
     invoked_at: VecDeque<Duration>,
-    /// When what waits is next due beside a function.
+    /// When pending telemetry is next due.
     due_at: Duration,
 }
 
@@ -73,13 +73,13 @@ impl Cadence {
         Self { strategy, invoked_at: VecDeque::with_capacity(LOOK_BACK), due_at: Duration::ZERO }
     }
 
-    /// Plans the invocation that begins now. `wall` is the time since the epoch; `jitter`, from 0 to 1, keeps a fleet
-    /// from beating in step.
-    pub fn on_invoke(&mut self, wall: Duration, jitter: f64) -> Plan {
+    /// Plans the invocation that begins now, `elapsed` into the environment's life. `jitter`, from 0 to 1, keeps a fleet
+    /// from sending in step. An `urgent` invocation flushes although its time has not come.
+    pub fn on_invoke(&mut self, elapsed: Duration, jitter: f64, urgent: bool) -> Plan {
         if self.invoked_at.len() == LOOK_BACK {
             self.invoked_at.pop_front();
         }
-        self.invoked_at.push_back(wall);
+        self.invoked_at.push_back(elapsed);
         let interval = match self.strategy {
             Strategy::End => return Plan::AT_END,
             Strategy::Adaptive if !self.is_fast() => return Plan::AT_END,
@@ -87,13 +87,12 @@ impl Cadence {
             Strategy::Periodic(interval) => interval,
         };
         let interval = interval.mul_f64(1.0 - jitter.clamp(0.0, 1.0) * JITTER_SHARE);
-        // A clock that was set back must not put the next time off for long.
-        let first = self.due_at.saturating_sub(wall).min(interval);
+        let first = if urgent { Duration::ZERO } else { self.due_at.saturating_sub(elapsed).min(interval) };
         if first.is_zero() {
-            self.due_at = wall + interval;
+            self.due_at = elapsed + interval;
         }
         // Where it is due, a function shorter than a request must not cut it off time and again.
-        Plan { flush_at_end: first.is_zero(), beside: Beside::Every { first, interval } }
+        Plan { held: first.is_zero(), beside: Beside::Every { first, interval } }
     }
 
     fn is_fast(&self) -> bool {
@@ -108,7 +107,7 @@ impl Cadence {
     }
 }
 
-/// When what comes leaves where nobody tells of invocations and nothing is ever frozen.
+/// When telemetry is sent where no invocations are announced and nothing is ever frozen.
 pub fn unattended(strategy: Strategy) -> Beside {
     match strategy {
         // There is no end to wait for, and a request for every line would be one too many.
@@ -121,6 +120,7 @@ pub fn unattended(strategy: Strategy) -> Beside {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::elapsed::{Elapsed, Now};
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -129,12 +129,12 @@ mod tests {
     /// The plans of invocations that begin at these seconds.
     fn plans(strategy: Strategy, at: impl IntoIterator<Item = u64>) -> Vec<Plan> {
         let mut cadence = Cadence::new(strategy);
-        at.into_iter().map(|at| cadence.on_invoke(seconds(1_000_000 + at), 0.0)).collect()
+        at.into_iter().map(|at| cadence.on_invoke(seconds(at), 0.0, false)).collect()
     }
 
     fn beside(first: u64) -> Plan {
         let beside = Beside::Every { first: seconds(first), interval: FAST_INTERVAL };
-        Plan { flush_at_end: first == 0, beside }
+        Plan { held: first == 0, beside }
     }
 
     #[test]
@@ -166,17 +166,40 @@ mod tests {
     #[test]
     fn jitter_shortens_an_interval_by_up_to_a_quarter() {
         let mut cadence = Cadence::new(Strategy::Periodic(FAST_INTERVAL));
-        cadence.on_invoke(seconds(100), 1.0);
-        let Beside::Every { first, .. } = cadence.on_invoke(seconds(101), 0.0).beside else {
+        cadence.on_invoke(seconds(100), 1.0, false);
+        let Beside::Every { first, .. } = cadence.on_invoke(seconds(101), 0.0, false).beside else {
             panic!("periodic")
         };
         assert_eq!(first, seconds(14));
     }
 
     #[test]
-    fn a_clock_set_back_puts_nothing_off_for_longer_than_the_interval() {
-        let mut cadence = Cadence::new(Strategy::Periodic(FAST_INTERVAL));
-        cadence.on_invoke(seconds(1_000_000), 0.0);
-        assert_eq!(cadence.on_invoke(seconds(1000), 0.0), beside(20));
+    fn an_urgent_invocation_is_held_and_puts_the_next_off() {
+        for strategy in [Strategy::Periodic(FAST_INTERVAL), Strategy::Adaptive] {
+            let mut cadence = Cadence::new(strategy);
+            for at in 0..6 {
+                cadence.on_invoke(seconds(at), 0.0, false);
+            }
+            assert!(!cadence.on_invoke(seconds(7), 0.0, false).held);
+            assert_eq!(cadence.on_invoke(seconds(8), 0.0, true), beside(0));
+            assert_eq!(cadence.on_invoke(seconds(9), 0.0, false), beside(19));
+        }
+        let mut end = Cadence::new(Strategy::End);
+        assert_eq!(end.on_invoke(seconds(1), 0.0, true), Plan::AT_END);
+    }
+
+    #[test]
+    fn a_wall_clock_set_back_delays_nothing() {
+        #[expect(clippy::disallowed_methods, reason = "an origin; the clock is not read again")]
+        let monotonic = std::time::Instant::now();
+        let (mut now, mut elapsed) = (Now { monotonic, wall: seconds(1_000_000) }, Elapsed::new());
+        let mut cadence = Cadence::new(Strategy::Periodic(seconds(5)));
+        assert!(cadence.on_invoke(elapsed.at(now), 0.0, false).held);
+        now.wall = seconds(996_400);
+        for second in 1..=5 {
+            now.monotonic += seconds(1);
+            now.wall += seconds(1);
+            assert_eq!(cadence.on_invoke(elapsed.at(now), 0.0, false).held, second == 5, "{second} s");
+        }
     }
 }

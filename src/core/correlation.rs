@@ -14,8 +14,10 @@ use crate::xray::Header;
 
 /// How many invocations are remembered: spans come within seconds.
 const REMEMBERED: usize = 64;
-/// How many servers' roots are kept until INVOKE tells of the invocation that they may be of.
-const EARLY: usize = 16;
+/// Platform: the time of an end is in whole milliseconds.
+const RESOLUTION: u64 = 1_000_000;
+/// How many servers' roots are kept until it is known of which invocation they are.
+const ROOTS: usize = 16;
 
 /// What is known of the invocations of an environment.
 #[derive(Debug)]
@@ -25,10 +27,10 @@ pub struct Correlation {
     stand_ins: StandIns,
     /// An SDK makes spans in this environment, be they sampled or not.
     sdk_traces: bool,
-    /// When the last invocation ended, in nanoseconds since the epoch.
+    /// The latest end of an invocation that is known, in nanoseconds since the epoch.
     ended_at: u64,
-    /// Servers' roots that started since, and when.
-    early: VecDeque<(u64, TraceContext)>,
+    /// Servers' roots that started since, and when: of the running invocation, or of the next.
+    roots: VecDeque<(u64, TraceContext)>,
     /// Invocations that were forgotten since this was last asked for, with what was known of them.
     forgotten: Vec<(String, TraceContext)>,
 }
@@ -57,7 +59,7 @@ struct Invocation {
     xray: Option<Header>,
     deadline_ms: Option<u64>,
     ran: Option<Ran>,
-    span: Option<(Rank, TraceContext)>,
+    span: Option<Found>,
     /// The platform told of it, so that there may be log records of it.
     told: bool,
     /// The function was ended in the midst of it, and its SDK with it.
@@ -70,7 +72,17 @@ struct Ran {
     invoked_at: u64,
     /// It may have started as early as this.
     from: u64,
+    /// Its end; where that is not known, the next INVOKE.
     to: Option<u64>,
+}
+
+/// The span that stands for an invocation.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    rank: Rank,
+    context: TraceContext,
+    /// When it started, where it was found by that.
+    start: Option<u64>,
 }
 
 /// How surely a span stands for an invocation.
@@ -96,16 +108,23 @@ impl Correlation {
             stand_ins,
             sdk_traces: false,
             ended_at: 0,
-            early: VecDeque::new(),
+            roots: VecDeque::new(),
             forgotten: Vec::new(),
         }
     }
 
-    /// INVOKE told of an invocation.
+    /// INVOKE announced an invocation. Those before it are over, though it may not be known yet since when.
     pub fn invoked(&mut self, request_id: &str, xray: Option<Header>, invoked: Invoked) {
+        let mut before = None;
+        for ran in self.invocations.iter_mut().filter_map(|invocation| invocation.ran.as_mut()) {
+            ran.to.get_or_insert(invoked.at);
+            before = before.max(Some(ran.from));
+        }
         let from = invoked.at.saturating_sub(INVOKE_LATENESS).max(self.ended_at);
         let ran = Ran { invoked_at: invoked.at, from, to: None };
-        let early = std::mem::take(&mut self.early);
+        let roots: Vec<_> = self.roots.iter().copied().filter(|root| !self.stands(*root)).collect();
+        // What started before that one is not of this one.
+        self.roots.retain(|(start, _)| before.is_none_or(|before| *start >= before));
         self.update(request_id, |invocation| {
             if invocation.ran.is_some() {
                 // Lambda repeats a failed asynchronous invocation under the same id, with a span of its own.
@@ -116,7 +135,7 @@ impl Correlation {
             invocation.ran = Some(ran);
             invocation.xray = xray;
             invocation.deadline_ms = invoked.deadline_ms;
-            for (start, context) in early {
+            for (start, context) in roots {
                 invocation.find_root(start, context);
             }
         });
@@ -135,13 +154,33 @@ impl Correlation {
         self.update(request_id, |invocation| invocation.cut_off = true);
     }
 
-    /// No function runs any more.
-    pub fn ended(&mut self, time: u64) {
-        self.ended_at = time;
-        self.early.clear();
-        for ran in self.invocations.iter_mut().filter_map(|invocation| invocation.ran.as_mut()) {
-            ran.to.get_or_insert(time);
+    /// An invocation ended, and with it those that began before it. May be known late, when the next one runs already.
+    pub fn ended(&mut self, request_id: &str, time: u64) {
+        let Some(ended) = self.known(request_id).and_then(|invocation| invocation.ran) else { return };
+        // It is the end of an earlier attempt, or the platform's clock is behind ours.
+        if time < ended.from {
+            return;
         }
+        let end = ended.to.map_or(time, |to| to.min(time));
+        self.ended_at = self.ended_at.max(end);
+        for invocation in &mut self.invocations {
+            let Some(ran) = &mut invocation.ran else { continue };
+            if ran.invoked_at <= ended.invoked_at {
+                ran.to = Some(ran.to.map_or(end, |to| to.min(end)));
+            } else {
+                ran.from = ran.from.max(end);
+            }
+            let Ran { from, to, .. } = *ran;
+            // What was found before the end was known, and started in the millisecond of the end, is left where it is.
+            let outside = |start| start < from || to.is_some_and(|to| start >= to.saturating_add(RESOLUTION));
+            invocation.span.take_if(|found| found.start.is_some_and(outside));
+        }
+        for root in self.roots.clone() {
+            if !self.stands(root) {
+                self.assign_root(root);
+            }
+        }
+        self.roots.retain(|(start, _)| *start >= end);
     }
 
     /// An SDK sent this trace request, which has been validated.
@@ -150,7 +189,9 @@ impl Correlation {
         for span in otlp::invocation_spans(body) {
             let rank = if span.is_server_root { Rank::TellsAsRoot } else { Rank::Tells };
             match &span.request_id {
-                Some(request_id) => self.update(request_id, |invocation| invocation.find(rank, span.context)),
+                Some(request_id) => {
+                    self.update(request_id, |invocation| invocation.find(rank, span.context, None));
+                }
                 None => self.find_root(span.start, span.context),
             }
         }
@@ -170,7 +211,7 @@ impl Correlation {
         }
         for span in otlp::invocation_spans(body) {
             if span.request_id.as_deref() == Some(request_id) {
-                self.update(request_id, |invocation| invocation.find(Rank::MadeHere, span.context));
+                self.update(request_id, |invocation| invocation.find(Rank::MadeHere, span.context, None));
             }
         }
         true
@@ -193,7 +234,7 @@ impl Correlation {
 
     fn span_of(&self, invocation: &Invocation) -> Option<TraceContext> {
         let Invocation { request_id, span, xray, deadline_ms, .. } = invocation;
-        if let Some((_, context)) = span {
+        if let Some(Found { context, .. }) = span {
             return Some(*context);
         }
         if self.stand_ins.made_here && (!self.sdk_traces || invocation.lacks_a_span_for_good()) {
@@ -232,35 +273,48 @@ impl Correlation {
 
     /// A server's root started then.
     fn find_root(&mut self, start: u64, context: TraceContext) {
+        if start >= self.ended_at && self.roots.len() < ROOTS {
+            self.roots.push_back((start, context));
+        }
+        self.assign_root((start, context));
+    }
+
+    fn assign_root(&mut self, (start, context): (u64, TraceContext)) {
         let ran_then = |ran: Ran| ran.from <= start && ran.to.is_none_or(|to| start < to);
         let mut latest_first = self.invocations.iter_mut().rev();
         let of_then = latest_first.find(|invocation| invocation.ran.is_some_and(ran_then));
         if let Some(invocation) = of_then {
             invocation.find_root(start, context);
-        } else if start >= self.ended_at && self.early.len() < EARLY {
-            self.early.push_back((start, context));
         }
+    }
+
+    /// A root that stands for an invocation already.
+    fn stands(&self, (start, context): (u64, TraceContext)) -> bool {
+        let mut found = self.invocations.iter().filter_map(|invocation| invocation.span);
+        found.any(|found| found.start == Some(start) && found.context == context)
     }
 }
 
 impl Invocation {
     fn find_root(&mut self, start: u64, context: TraceContext) {
         match self.ran {
-            Some(Ran { invoked_at, .. }) if start >= invoked_at => self.find(Rank::Meanwhile, context),
-            Some(Ran { from, .. }) if start >= from => self.find(Rank::Around, context),
+            Some(Ran { invoked_at, .. }) if start >= invoked_at => {
+                self.find(Rank::Meanwhile, context, Some(start));
+            }
+            Some(Ran { from, .. }) if start >= from => self.find(Rank::Around, context, Some(start)),
             _ => {}
         }
     }
 
     /// It was cut off, and no SDK has told of it.
     fn lacks_a_span_for_good(&self) -> bool {
-        self.cut_off && self.span.is_none_or(|(rank, _)| rank == Rank::MadeHere)
+        self.cut_off && self.span.is_none_or(|found| found.rank == Rank::MadeHere)
     }
 
     /// The first of a rank counts: records may have left with it.
-    fn find(&mut self, rank: Rank, context: TraceContext) {
-        if self.span.is_none_or(|(found, _)| found < rank) {
-            self.span = Some((rank, context));
+    fn find(&mut self, rank: Rank, context: TraceContext, start: Option<u64>) {
+        if self.span.is_none_or(|found| found.rank < rank) {
+            self.span = Some(Found { rank, context, start });
         }
     }
 }
@@ -323,9 +377,9 @@ mod tests {
         let mut correlation = Correlation::new(NOTHING);
         correlation.learn(&request(vec![telling("early", span(1))]));
         correlation.invoked("early", None, at(100 * MS));
-        correlation.ended(200 * MS);
+        correlation.ended("early", 200 * MS);
         correlation.invoked("late", None, at(300 * MS));
-        correlation.ended(400 * MS);
+        correlation.ended("late", 400 * MS);
         correlation.learn(&request(vec![span(2), telling("late", span(3)), telling("late", span(4))]));
         assert_eq!((of(&correlation, "early"), of(&correlation, "late")), (Some(1), Some(3)));
         assert_eq!(of(&correlation, "other"), None);
@@ -337,11 +391,11 @@ mod tests {
         correlation.learn(&request(vec![root(1, 40 * MS)]));
         correlation.invoked("a", None, at(100 * MS));
         assert_eq!(of(&correlation, "a"), None, "what is served during init is no invocation");
-        correlation.ended(110 * MS);
+        correlation.ended("a", 110 * MS);
         correlation.invoked("b", None, at(120 * MS));
         correlation.learn(&request(vec![root(2, 101 * MS), root(3, 111 * MS)]));
         assert_eq!((of(&correlation, "a"), of(&correlation, "b")), (Some(2), Some(3)));
-        correlation.ended(130 * MS);
+        correlation.ended("b", 130 * MS);
         correlation.invoked("c", None, at(200 * MS));
         correlation.learn(&request(vec![root(4, 140 * MS), span(5)]));
         assert_eq!(of(&correlation, "c"), None);
@@ -350,15 +404,16 @@ mod tests {
     #[test]
     fn a_servers_root_may_be_sent_before_invoke_reaches_us() {
         let mut correlation = Correlation::new(NOTHING);
-        correlation.ended(50 * MS);
+        correlation.invoked("before", None, at(45 * MS));
+        correlation.ended("before", 50 * MS);
         correlation.learn(&request((1..=100).map(|id| root(id, 60 * MS)).collect()));
-        assert_eq!(correlation.early.len(), EARLY);
+        assert_eq!(correlation.roots.len(), ROOTS);
         correlation.invoked("a", None, at(100 * MS));
         assert_eq!(of(&correlation, "a"), Some(1));
         // Such as a readiness check at the end of init.
         correlation.learn(&request(vec![root(101, 70 * MS), root(102, 100 * MS)]));
         assert_eq!(of(&correlation, "a"), Some(102), "it started after INVOKE had come");
-        correlation.ended(200 * MS);
+        correlation.ended("a", 200 * MS);
         correlation.invoked("b", None, at(210 * MS));
         assert_eq!(of(&correlation, "b"), None);
     }
@@ -417,7 +472,7 @@ mod tests {
         let mut correlation = Correlation::new(BOTH);
         correlation.invoked("a", None, at(100 * MS));
         let first = correlation.of("a");
-        correlation.ended(200 * MS);
+        correlation.ended("a", 200 * MS);
         correlation.invoked("a", None, at(300 * MS));
         let second = correlation.of("a");
         assert!(first.is_some() && second.is_some() && first != second, "{first:?} {second:?}");
@@ -434,7 +489,7 @@ mod tests {
                 correlation.learn(&request(vec![telling("told", span(2))]));
             }
             correlation.cut_off(request_id);
-            correlation.ended(200 * MS);
+            correlation.ended(request_id, 200 * MS);
         }
         assert!(!correlation.may_stand("told", &request(vec![telling("told", root(3, 0))])));
         assert_eq!(of(&correlation, "told"), Some(2));
@@ -469,7 +524,7 @@ mod tests {
         let mut correlation = Correlation::new(NOTHING);
         correlation.invoked("a", None, at(100 * MS));
         correlation.learn(&request(vec![telling("a", span(1))]));
-        correlation.ended(200 * MS);
+        correlation.ended("a", 200 * MS);
         correlation.invoked("a", None, at(300 * MS));
         assert_eq!(of(&correlation, "a"), None);
         correlation.learn(&request(vec![telling("a", span(2))]));
@@ -488,11 +543,93 @@ mod tests {
         assert_eq!(of(&correlation, "mine"), Some(2));
         assert_eq!((of(&correlation, "0"), of(&correlation, "999")), (None, Some(1)));
         assert_eq!(correlation.take_forgotten(), [], "nobody has log records of them");
-        correlation.ended(200 * MS);
+        correlation.ended("mine", 200 * MS);
         for number in 1000..1000 + REMEMBERED {
             correlation.started(&number.to_string(), None);
         }
         let forgotten: Vec<_> = correlation.take_forgotten().into_iter().map(|(id, _)| id).collect();
         assert_eq!(forgotten, ["mine"]);
+    }
+
+    /// Two invocations back to back; the end of the first, at 115 ms, comes while the second runs.
+    fn back_to_back(roots: [Span; 3]) -> [Option<u8>; 2] {
+        let mut correlation = Correlation::new(NOTHING);
+        let [before, between, after] = roots;
+        correlation.invoked("a", None, at(100 * MS));
+        correlation.learn(&request(vec![before]));
+        correlation.invoked("b", None, at(120 * MS));
+        correlation.learn(&request(vec![between]));
+        correlation.ended("a", 115 * MS);
+        correlation.learn(&request(vec![after]));
+        correlation.ended("b", 160 * MS);
+        ["a", "b"].map(|request_id| of(&correlation, request_id))
+    }
+
+    #[test]
+    fn a_late_end_leaves_each_root_to_its_invocation() {
+        let of_a = || root(1, 103 * MS);
+        let of_b = || root(2, 118 * MS);
+        let none = || span(9);
+        assert_eq!(back_to_back([of_a(), of_b(), none()]), [Some(1), Some(2)]);
+        assert_eq!(back_to_back([of_a(), none(), of_b()]), [Some(1), Some(2)]);
+        assert_eq!(back_to_back([none(), of_a(), of_b()]), [Some(1), Some(2)]);
+        assert_eq!(back_to_back([none(), of_b(), of_a()]), [Some(1), Some(2)]);
+        assert_eq!(back_to_back([of_b(), none(), of_a()]), [Some(1), Some(2)], "sent before INVOKE came");
+        assert_eq!(back_to_back([none(), of_a(), none()]), [Some(1), None]);
+        assert_eq!(back_to_back([of_b(), none(), none()]), [None, Some(2)]);
+    }
+
+    #[test]
+    fn a_root_in_the_millisecond_of_the_end_stays() {
+        let of_a = root(1, 115 * MS + 1);
+        assert_eq!(back_to_back([of_a, span(9), span(9)]), [Some(1), None]);
+    }
+
+    #[test]
+    fn a_root_of_the_next_is_given_back() {
+        let mut correlation = Correlation::new(NOTHING);
+        correlation.invoked("a", None, at(100 * MS));
+        // Functions are faster than INVOKE: the second is of the next invocation, and outranks that before INVOKE.
+        correlation.learn(&request(vec![root(1, 99 * MS), root(2, 117 * MS)]));
+        assert_eq!(of(&correlation, "a"), Some(2));
+        correlation.ended("a", 115 * MS);
+        correlation.invoked("b", None, at(120 * MS));
+        assert_eq!(["a", "b"].map(|id| of(&correlation, id)), [Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn after_a_certain_end_no_root_is_found() {
+        let mut correlation = Correlation::new(NOTHING);
+        correlation.invoked("a", None, at(100 * MS));
+        correlation.learn(&request(vec![root(1, 99 * MS)]));
+        correlation.ended("a", 115 * MS);
+        correlation.learn(&request(vec![root(2, 115 * MS + 1)]));
+        correlation.invoked("b", None, at(116 * MS));
+        assert_eq!(["a", "b"].map(|id| of(&correlation, id)), [Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn an_end_that_never_comes_is_the_next_invoke() {
+        let mut correlation = Correlation::new(NOTHING);
+        for (number, request_id) in (1..).zip(["a", "b", "c"]) {
+            correlation.invoked(request_id, None, at(100 * number * MS));
+        }
+        correlation.learn(&request(vec![root(1, 180 * MS), root(2, 220 * MS), root(3, 290 * MS)]));
+        assert_eq!(["a", "b", "c"].map(|id| of(&correlation, id)), [None, Some(2), Some(3)]);
+        // Two invocations late.
+        correlation.ended("a", 190 * MS);
+        correlation.ended("b", 299 * MS);
+        assert_eq!(["a", "b", "c"].map(|id| of(&correlation, id)), [Some(1), Some(2), None]);
+    }
+
+    #[test]
+    fn the_end_of_an_earlier_attempt_ends_no_later_one() {
+        let mut correlation = Correlation::new(NOTHING);
+        correlation.invoked("a", None, at(100 * MS));
+        correlation.invoked("a", None, at(500 * MS));
+        correlation.ended("a", 150 * MS);
+        correlation.ended("foreign", 510 * MS);
+        correlation.learn(&request(vec![root(1, 520 * MS)]));
+        assert_eq!(of(&correlation, "a"), Some(1));
     }
 }

@@ -1,10 +1,17 @@
 //! When the extension asks for the next event, when it flushes, and when it ends: a state machine without IO.
 //!
+//! An invocation is *held* where it flushes at its end: `/next` is called after that flush. One that is not held costs
+//! nothing: `/next` is called as soon as INVOKE has come, and Lambda waits for the function alone.
+//!
 //! It decides from events what is to be done and promises, whatever comes in whatever order:
-//! - one `/next` outstanding at most; none while a flush is in flight; none after SHUTDOWN;
-//! - an invocation is held until its own `runtimeDone` and the flush behind it, if it has one, and never past its deadline less
+//! - one `/next` outstanding at most; none is *called* while a flush is in flight; none after SHUTDOWN;
+//! - a held invocation is held until its own `runtimeDone` and the flush behind it, and never past its deadline less
 //!   [`Settings::margin`]: a foreign, late, duplicate or missing `runtimeDone` neither holds it nor ends it;
-//! - exit comes before the deadline of SHUTDOWN, which may be the first event of all;
+//! - once no `runtimeDone` came for a held invocation, none is held until one comes again, and that is logged once;
+//! - the only flush while `/next` is outstanding is that before the deadline of an invocation that is not held. It ends
+//!   with the `runtimeDone` of that invocation, and is cancelled before anything is done about the next event;
+//! - exit comes before the deadline of SHUTDOWN, which may be the first event of all. A deadline that a clock ahead of the
+//!   platform's makes too near is not believed: see [`SHUTDOWN_LEAST`] and [`FUNCTION_TIMEOUT_LEAST`];
 //! - a timeout that is not due does nothing.
 //!
 //! Calling `/next`, flushing and keeping time are left to `app::driver`.
@@ -16,6 +23,14 @@ use std::time::{Duration, Instant};
 const NEXT_FAILURES_LIMIT: u32 = 10;
 /// How many ids of foreign invocations are kept, should one of them prove to be the next.
 const EARLY_DONE_LIMIT: usize = 8;
+/// A timer that is later than this, though nothing holds the process up, was kept by a freeze: the function it was for is done.
+const TIMER_LATENESS_MOST: Duration = Duration::from_millis(100);
+/// How many invocations that were not held are remembered until their `runtimeDone` comes.
+const AWAITED_LIMIT: usize = 8;
+/// Platform: SIGKILL comes two seconds after SHUTDOWN. A deadline nearer than this is a clock that is off.
+const SHUTDOWN_LEAST: Duration = Duration::from_millis(500);
+/// Platform: no function can have a shorter timeout. A deadline nearer than this is a clock that is off.
+const FUNCTION_TIMEOUT_LEAST: Duration = Duration::from_secs(1);
 const NEXT_BACKOFF_FIRST: Duration = Duration::from_millis(10);
 const NEXT_BACKOFF_MOST: Duration = Duration::from_secs(1);
 /// A flush is called off so long before its timeout: ending its requests and calling `/next` take a while as well, and
@@ -56,8 +71,8 @@ pub enum Event {
         request_id: String,
         /// When the function times out.
         deadline: Instant,
-        /// Whether `/next` waits for a flush once the function is done; see [`crate::cadence`].
-        flush_at_end: bool,
+        /// `/next` is to wait for the end of the function and a flush; see [`crate::cadence`].
+        held: bool,
     },
     /// The Telemetry API told of `platform.runtimeDone`.
     RuntimeDone {
@@ -91,6 +106,13 @@ pub enum Task {
 /// What is to be done, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// A function runs from now on: telemetry may be sent.
+    Open {
+        /// [`Action::CallNext`] follows at the end, and not at once.
+        held: bool,
+    },
+    /// No function runs from now on: a freeze may cut off what is in flight.
+    Close,
     /// Call `/next`.
     CallNext,
     /// Send what is held, and answer with [`Event::FlushDone`].
@@ -102,6 +124,8 @@ pub enum Action {
     },
     /// Call the flush off: requests in flight end, their batches are kept. No [`Event::FlushDone`] is awaited.
     CancelFlush,
+    /// Log this.
+    Warn(Warning),
     /// Take nothing more from the function and the platform.
     StopIntake,
     /// Tell Lambda that the extension cannot go on.
@@ -121,6 +145,13 @@ pub enum FlushReason {
     Shutdown,
 }
 
+/// What is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// No `runtimeDone` came for an invocation that was held for it.
+    NoRuntimeDone,
+}
+
 /// The state machine.
 #[derive(Clone, Debug)]
 pub struct Lifecycle {
@@ -132,6 +163,14 @@ pub struct Lifecycle {
     /// connection.
     early_done: VecDeque<String>,
     last_request_id: Option<String>,
+    /// The running invocation, where it is not held and not known to be over.
+    unheld: Option<Unheld>,
+    /// Earlier ones that were not held, and whose `runtimeDone` is still to come.
+    awaited: VecDeque<String>,
+    /// A held invocation reached its deadline, and no `runtimeDone` has come since.
+    end_missed: bool,
+    /// Logged once.
+    unlogged: Option<Warning>,
     next_failures: u32,
     /// When to call `/next` again after it failed.
     next_again_at: Option<Instant>,
@@ -157,10 +196,20 @@ struct Invocation {
     request_id: String,
     /// The function is done, and no flush since covers it.
     done: bool,
-    flush_at_end: bool,
+    /// Its `runtimeDone` has come.
+    announced: bool,
     /// When to flush although the function still runs; `None` once that was done.
     flush_at: Option<Instant>,
     /// When `/next` is called, come what may.
+    give_up_at: Instant,
+}
+
+#[derive(Clone, Debug)]
+struct Unheld {
+    request_id: String,
+    /// When to flush; `None` once that was done.
+    flush_at: Option<Instant>,
+    /// When that flush is called off.
     give_up_at: Instant,
 }
 
@@ -180,6 +229,10 @@ impl Lifecycle {
             flush: None,
             early_done: VecDeque::new(),
             last_request_id: None,
+            unheld: None,
+            awaited: VecDeque::new(),
+            end_missed: false,
+            unlogged: Some(Warning::NoRuntimeDone),
             next_failures: 0,
             next_again_at: None,
             pipeline_alive: true,
@@ -190,9 +243,7 @@ impl Lifecycle {
     pub fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
         match event {
             Event::InitDone => self.init_done(),
-            Event::Invoke { request_id, deadline, flush_at_end } => {
-                self.invoke(request_id, deadline, flush_at_end, now)
-            }
+            Event::Invoke { request_id, deadline, held } => self.invoke(request_id, deadline, held, now),
             Event::RuntimeDone { request_id } => self.runtime_done(request_id, now),
             Event::FlushDone => self.flush_done(now),
             Event::Shutdown { deadline } => self.shutdown(deadline, now),
@@ -209,17 +260,16 @@ impl Lifecycle {
 
     /// When [`Lifecycle::on_timeout`] is due.
     pub fn timeout(&self) -> Option<Instant> {
-        if let Some(flush) = self.flush {
-            return Some(flush.deadline);
-        }
-        match &self.phase {
-            Phase::Ready => self.next_again_at,
-            Phase::Invoking(invocation) => {
+        let due = match (self.flush, &self.phase) {
+            (Some(flush), _) => Some(flush.deadline),
+            (None, Phase::Ready) => self.unheld.as_ref().and_then(|unheld| unheld.flush_at),
+            (None, Phase::Invoking(invocation)) => {
                 Some(invocation.flush_at.map_or(invocation.give_up_at, |at| at.min(invocation.give_up_at)))
             }
-            Phase::Draining { flush_at, .. } => Some(*flush_at),
-            Phase::Init | Phase::Stopped => None,
-        }
+            (None, Phase::Draining { flush_at, .. }) => Some(*flush_at),
+            (None, Phase::Init | Phase::Stopped) => None,
+        };
+        due.into_iter().chain(self.next_again_at).min()
     }
 
     /// Takes the passing of time.
@@ -227,13 +277,18 @@ impl Lifecycle {
         if self.timeout().is_none_or(|due| now < due) {
             return Vec::new();
         }
+        if self.next_again_at.is_some_and(|at| at <= now) {
+            let mut actions = self.cancel_flush();
+            actions.extend(self.call_next());
+            return actions;
+        }
         if self.flush.is_some() {
             let mut actions = vec![Action::CancelFlush];
             actions.extend(self.flush_done(now));
             return actions;
         }
         match &mut self.phase {
-            Phase::Ready => self.call_next(),
+            Phase::Ready => self.flush_unheld(now),
             Phase::Invoking(invocation) if now >= invocation.give_up_at => self.end_invocation(),
             Phase::Invoking(invocation) => {
                 invocation.flush_at = None;
@@ -242,7 +297,9 @@ impl Lifecycle {
             }
             Phase::Draining { deadline, .. } => {
                 let deadline = *deadline;
-                self.start_flush(FlushReason::Shutdown, deadline, now)
+                let mut actions = self.warn_of_missed_end();
+                actions.extend(self.start_flush(FlushReason::Shutdown, deadline, now));
+                actions
             }
             Phase::Init | Phase::Stopped => Vec::new(),
         }
@@ -262,35 +319,57 @@ impl Lifecycle {
         vec![Action::CallNext]
     }
 
-    fn invoke(
-        &mut self,
-        request_id: String,
-        deadline: Instant,
-        flush_at_end: bool,
-        now: Instant,
-    ) -> Vec<Action> {
+    fn invoke(&mut self, request_id: String, deadline: Instant, held: bool, now: Instant) -> Vec<Action> {
         if !self.next_outstanding {
             return Vec::new();
         }
         self.next_answered();
+        let mut actions = self.cancel_flush();
+        self.await_unheld();
+        actions.extend(self.warn_of_missed_end());
         let done = self.early_done.drain(..).any(|early| early == request_id);
         self.last_request_id = Some(request_id.clone());
-        if !self.settings.runtime_done_expected {
-            return self.call_next();
-        }
+        let held = held && self.settings.runtime_done_expected && !self.end_missed;
+        actions.push(Action::Open { held });
+        let deadline = deadline.max(now + FUNCTION_TIMEOUT_LEAST);
         let give_up_at = before(deadline, self.settings.margin, now);
         let left = give_up_at.saturating_duration_since(now);
         // A function with a short timeout is given at least half of it before we use its CPU.
         let lead = self.settings.flush_budget().min(left / 2);
         let flush_at = Some(before(give_up_at, lead, now));
-        self.phase = Phase::Invoking(Invocation { request_id, done, flush_at_end, flush_at, give_up_at });
-        if done { self.flush_invocation(now) } else { Vec::new() }
+        if held {
+            let invocation = Invocation { request_id, done, announced: done, flush_at, give_up_at };
+            self.phase = Phase::Invoking(invocation);
+            if done {
+                actions.extend(self.flush_invocation(now));
+            }
+            return actions;
+        }
+        if done {
+            actions.push(Action::Close);
+        } else if self.settings.runtime_done_expected {
+            self.unheld = Some(Unheld { request_id, flush_at, give_up_at });
+        }
+        actions.extend(self.call_next());
+        actions
     }
 
     fn runtime_done(&mut self, request_id: String, now: Instant) -> Vec<Action> {
+        self.end_missed = false;
+        // Lambda repeats a failed asynchronous invocation under its request id: the first end is that of the first attempt.
+        if let Some(late) = self.awaited.iter().position(|awaited| *awaited == request_id) {
+            self.awaited.remove(late);
+            return Vec::new();
+        }
+        if self.unheld.take_if(|unheld| unheld.request_id == request_id).is_some() {
+            let mut actions = self.cancel_flush();
+            actions.push(Action::Close);
+            return actions;
+        }
         match &mut self.phase {
             Phase::Invoking(invocation) if invocation.request_id == request_id => {
                 invocation.done = true;
+                invocation.announced = true;
                 if self.flush.is_none() { self.flush_invocation(now) } else { Vec::new() }
             }
             // A second or late one of the invocation before says nothing of the one to come, even when Lambda repeats
@@ -306,11 +385,41 @@ impl Lifecycle {
         }
     }
 
-    /// Starts the flush that covers all of an invocation whose function is done; where it has none, ends it.
+    /// The deadline of an invocation that is not held is near: what its function wrote is sent before it times out.
+    fn flush_unheld(&mut self, now: Instant) -> Vec<Action> {
+        let Some(unheld) = &mut self.unheld else { return Vec::new() };
+        let late = unheld.flush_at.take().is_some_and(|at| now > at + TIMER_LATENESS_MOST);
+        let deadline = unheld.give_up_at;
+        if late || deadline <= now {
+            return Vec::new();
+        }
+        self.start_flush(FlushReason::NearDeadline, deadline, now)
+    }
+
+    /// The next event came before the `runtimeDone` of the invocation that was not held.
+    fn await_unheld(&mut self) {
+        let Some(unheld) = self.unheld.take() else { return };
+        if self.awaited.len() == AWAITED_LIMIT {
+            self.awaited.pop_front();
+        }
+        self.awaited.push_back(unheld.request_id);
+    }
+
+    fn cancel_flush(&mut self) -> Vec<Action> {
+        self.flush.take().map(|_| Action::CancelFlush).into_iter().collect()
+    }
+
+    /// Only with the next event, because a function that times out has no `runtimeDone` before its deadline either.
+    fn warn_of_missed_end(&mut self) -> Vec<Action> {
+        let warning = if self.end_missed { self.unlogged.take() } else { None };
+        warning.map(Action::Warn).into_iter().collect()
+    }
+
+    /// Starts the flush that covers all of a held invocation whose function is done; where there is no time for it, ends it.
     fn flush_invocation(&mut self, now: Instant) -> Vec<Action> {
         let Phase::Invoking(invocation) = &mut self.phase else { return Vec::new() };
         let deadline = (now + self.settings.flush_budget()).min(invocation.give_up_at);
-        if deadline <= now || !invocation.flush_at_end {
+        if deadline <= now {
             return self.end_invocation();
         }
         invocation.done = false;
@@ -348,8 +457,14 @@ impl Lifecycle {
     }
 
     fn end_invocation(&mut self) -> Vec<Action> {
-        self.phase = Phase::Ready;
-        self.call_next()
+        let mut actions = Vec::new();
+        let ended = std::mem::replace(&mut self.phase, Phase::Ready);
+        if self.settings.runtime_done_expected {
+            self.end_missed = matches!(ended, Phase::Invoking(Invocation { announced: false, .. }));
+            actions.push(Action::Close);
+        }
+        actions.extend(self.call_next());
+        actions
     }
 
     fn shutdown(&mut self, deadline: Instant, now: Instant) -> Vec<Action> {
@@ -357,11 +472,9 @@ impl Lifecycle {
             return Vec::new();
         }
         self.next_answered();
-        let mut actions = Vec::new();
-        if self.flush.take().is_some() {
-            actions.push(Action::CancelFlush);
-        }
-        let deadline = before(deadline, self.settings.exit_margin, now);
+        let actions = self.cancel_flush();
+        self.await_unheld();
+        let deadline = before(deadline.max(now + SHUTDOWN_LEAST), self.settings.exit_margin, now);
         // Platform: what the function wrote last may be on its way still, above all after a crash or a timeout.
         let flush_at = (now + self.settings.linger).min(deadline);
         self.phase = Phase::Draining { flush_at, deadline };
@@ -382,7 +495,9 @@ impl Lifecycle {
         self.next_failures += 1;
         if self.next_failures >= NEXT_FAILURES_LIMIT {
             self.phase = Phase::Stopped;
-            return vec![Action::StopIntake, Action::ReportError, Action::Exit];
+            let mut actions = self.cancel_flush();
+            actions.extend([Action::StopIntake, Action::ReportError, Action::Exit]);
+            return actions;
         }
         let backoff = NEXT_BACKOFF_FIRST.saturating_mul(1 << (self.next_failures - 1));
         self.next_again_at = Some(now + backoff.min(NEXT_BACKOFF_MOST));
@@ -415,10 +530,115 @@ fn before(instant: Instant, lead: Duration, now: Instant) -> Instant {
 mod tests {
     use super::*;
 
+    fn origin() -> Instant {
+        #[expect(clippy::disallowed_methods, reason = "an origin; the clock is not read again")]
+        Instant::now()
+    }
+
+    const fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// A machine that waits for the first event.
+    fn waiting(now: Instant) -> Lifecycle {
+        let settings = Settings {
+            flush_timeout: millis(1_000),
+            margin: millis(100),
+            exit_margin: millis(200),
+            linger: millis(100),
+            runtime_done_expected: true,
+        };
+        let mut lifecycle = Lifecycle::new(settings);
+        assert_eq!(lifecycle.on(Event::InitDone, now), [Action::CallNext]);
+        lifecycle
+    }
+
+    fn invoke(id: &str, deadline: Instant, held: bool) -> Event {
+        Event::Invoke { request_id: id.to_owned(), deadline, held }
+    }
+
+    fn done(id: &str) -> Event {
+        Event::RuntimeDone { request_id: id.to_owned() }
+    }
+
+    #[test]
+    fn one_that_flushes_nothing_is_not_held() {
+        let now = origin();
+        let mut lifecycle = waiting(now);
+        let at_once = [Action::Open { held: false }, Action::CallNext];
+        assert_eq!(lifecycle.on(invoke("a", now + millis(3_000), false), now), at_once);
+        // Near its deadline it is flushed all the same, unless the environment was frozen at that time.
+        let due = now + millis(3_000 - 100 - 995);
+        let flush = lifecycle.clone().on_timeout(due);
+        let deadline = now + millis(2_900);
+        assert_eq!(flush, [Action::StartFlush { reason: FlushReason::NearDeadline, deadline }]);
+        assert_eq!(lifecycle.clone().on_timeout(due + millis(101)), []);
+        assert_eq!(lifecycle.clone().on(done("a"), now), [Action::Close]);
+        assert_eq!(lifecycle.clone().on(done("b"), now), []);
+        assert_eq!(lifecycle.on(invoke("b", now + millis(3_000), false), now), at_once);
+        assert_eq!(lifecycle.on(done("a"), now), [], "a late one");
+        assert_eq!(lifecycle.on(done("b"), now), [Action::Close]);
+        assert_eq!(lifecycle.on(done("b"), now), [], "a second one");
+    }
+
+    #[test]
+    fn the_next_event_cancels_a_flush_first() {
+        let now = origin();
+        let mut lifecycle = waiting(now);
+        lifecycle.on(invoke("a", now + millis(1_000), false), now);
+        assert_eq!(lifecycle.on_timeout(now + millis(450)).len(), 1);
+        let now = now + millis(500);
+        let mut shut_down = lifecycle.clone();
+        assert_eq!(shut_down.on(Event::Shutdown { deadline: now }, now), [Action::CancelFlush]);
+        let held = [Action::CancelFlush, Action::Open { held: true }];
+        assert_eq!(lifecycle.on(invoke("b", now + millis(1_000), true), now), held);
+    }
+
+    #[test]
+    fn a_late_end_is_not_that_of_the_next_attempt() {
+        let now = origin();
+        let mut lifecycle = waiting(now);
+        lifecycle.on(invoke("a", now + millis(1_000), false), now);
+        lifecycle.on(invoke("a", now + millis(1_000), true), now);
+        assert_eq!(lifecycle.on(done("a"), now), []);
+        assert_eq!(lifecycle.on(done("a"), now).len(), 1);
+    }
+
+    #[test]
+    fn none_is_held_until_an_end_comes_again() {
+        let now = origin();
+        let mut lifecycle = waiting(now);
+        for turn in 0..2 {
+            assert_eq!(lifecycle.on(invoke("a", now, true), now), [Action::Open { held: true }]);
+            lifecycle.on_timeout(now + millis(450));
+            lifecycle.on(Event::FlushDone, now + millis(500));
+            assert_eq!(lifecycle.on_timeout(now + millis(900)), [Action::Close, Action::CallNext]);
+            let at_once = [Action::Open { held: false }, Action::CallNext];
+            let first = lifecycle.on(invoke("b", now, true), now);
+            assert_eq!(first.starts_with(&[Action::Warn(Warning::NoRuntimeDone)]), turn == 0, "logged once");
+            assert!(first.ends_with(&at_once));
+            assert_eq!(lifecycle.on(invoke("c", now, true), now), at_once);
+            lifecycle.on(done("any"), now);
+        }
+    }
+
+    #[test]
+    fn deadlines_of_a_clock_ahead_are_not_believed() {
+        let now = origin();
+        let mut lifecycle = waiting(now);
+        lifecycle.on(invoke("a", now, true), now);
+        let deadline = now + millis(900);
+        let flush = Action::StartFlush { reason: FlushReason::EndOfInvocation, deadline };
+        assert_eq!(lifecycle.on(done("a"), now), [flush]);
+        assert_eq!(lifecycle.on(Event::FlushDone, now), [Action::Close, Action::CallNext]);
+        assert_eq!(lifecycle.on(Event::Shutdown { deadline: now }, now), []);
+        let flush = Action::StartFlush { reason: FlushReason::Shutdown, deadline: now + millis(300) };
+        assert_eq!(lifecycle.on_timeout(now + millis(100)), [flush]);
+    }
+
     #[test]
     fn a_flush_ends_early_enough_for_next_to_be_called_within_its_timeout() {
-        #[expect(clippy::disallowed_methods, reason = "an origin; the clock is not read again")]
-        let origin = Instant::now();
+        let origin = origin();
         for (flush_timeout, expected) in [(1_000, 995), (100, 95), (8, 4), (1, 0)] {
             let settings = Settings {
                 flush_timeout: Duration::from_millis(flush_timeout),
@@ -430,7 +650,7 @@ mod tests {
             let mut lifecycle = Lifecycle::new(settings);
             lifecycle.on(Event::InitDone, origin);
             let (request_id, deadline) = ("id".to_owned(), origin + Duration::from_mins(1));
-            let invoke = Event::Invoke { request_id: request_id.clone(), deadline, flush_at_end: true };
+            let invoke = Event::Invoke { request_id: request_id.clone(), deadline, held: true };
             lifecycle.on(invoke, origin);
             let actions = lifecycle.on(Event::RuntimeDone { request_id }, origin);
             let budget = origin + Duration::from_millis(expected);
@@ -440,7 +660,8 @@ mod tests {
             assert_eq!(reason, FlushReason::EndOfInvocation);
             assert!(deadline.duration_since(budget) < Duration::from_millis(1), "{flush_timeout} ms");
             assert_eq!(lifecycle.timeout(), Some(deadline));
-            assert_eq!(lifecycle.on_timeout(deadline), [Action::CancelFlush, Action::CallNext]);
+            let ended = [Action::CancelFlush, Action::Close, Action::CallNext];
+            assert_eq!(lifecycle.on_timeout(deadline), ended);
         }
     }
 }

@@ -38,14 +38,21 @@ pub enum Control {
     Invocation(Invocation),
     /// The function was ended in the midst of the invocation of this request id.
     CutOff(String),
-    /// The last invocation is over.
+    /// The end of an invocation is known, and with it of those before it. It may be known late: when the next one runs.
     Over {
-        /// When the next event was asked for, in nanoseconds since the epoch: the freeze that follows may keep this
-        /// message.
+        /// Of the invocation.
+        request_id: String,
+        /// When it ended, in nanoseconds since the epoch: the freeze that follows may delay this message.
         at: u64,
     },
-    /// A function runs: this is when what waits may leave.
-    Open(Beside),
+    /// A function runs.
+    Open {
+        /// When pending telemetry is sent during the invocation.
+        beside: Beside,
+        /// A flush follows the end of the function, and then [`Control::Close`]. Otherwise the environment may be frozen
+        /// at any time, without a word.
+        held: bool,
+    },
     /// No function runs: nothing may be in flight.
     Close,
     /// Nobody tells when functions run.

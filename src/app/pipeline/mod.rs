@@ -123,8 +123,8 @@ impl<E: Export> Pipeline<E> {
                 None => self.correlation.started(&request_id, xray),
             },
             Control::CutOff(request_id) => self.correlation.cut_off(&request_id),
-            Control::Over { at } => self.correlation.ended(at),
-            Control::Open(during) => self.begin_invocation(during, true),
+            Control::Over { request_id, at } => self.correlation.ended(&request_id, at),
+            Control::Open { beside, held } => self.begin_invocation(beside, held),
             Control::Close => {
                 self.take_answers();
                 self.on_all(|| Event::InvocationEnds);

@@ -246,7 +246,7 @@ fn read_with(mut reader: Reader<'_>) -> Outcome {
     let _ = reader.parsed("ROTEL_ENV_FILE", |_| Ok(()));
     let function = reader.function();
     let receiver = reader.receiver();
-    let telemetry_endpoint = reader.listen("ROTEL_TELEMETRY_ENDPOINT", "0.0.0.0", 8990);
+    let telemetry_endpoint = reader.telemetry_endpoint();
     let resource_attributes = reader.resolved("ROTEL_OTEL_RESOURCE_ATTRIBUTES", value::attributes);
     let resource_attributes_awaited = resource_attributes == reader::Read::Awaited;
     let platform_events = reader.platform_events();
@@ -285,6 +285,18 @@ impl Reader<'_> {
     fn listen(&mut self, name: &str, host: &str, port: u16) -> ListenAddress {
         let default = ListenAddress { host: host.to_owned(), port };
         self.parsed(name, value::listen_address).unwrap_or(default)
+    }
+
+    fn telemetry_endpoint(&mut self) -> ListenAddress {
+        const NAME: &str = "ROTEL_TELEMETRY_ENDPOINT";
+        let address = self.listen(NAME, "0.0.0.0", 8990);
+        if address.is_hard_to_reach() {
+            let ListenAddress { host, port } = &address;
+            let problem =
+                format!("Lambda may not reach {host}, and then no logs arrive; write 0.0.0.0:{port}");
+            self.warning(NAME, problem);
+        }
+        address
     }
 
     fn receiver(&mut self) -> Receiver {

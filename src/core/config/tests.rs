@@ -350,6 +350,10 @@ fn what_is_odd_is_told_as_a_warning() {
         &[(HEADERS, "Authorization=${API_KEY}")],
         &[("ROTEL_FLUSH_TIMEOT", "1s")],
         &[("ROTEL_DATADOG_EXPORTER_API_KEY", "hunter2")],
+        &[("ROTEL_TELEMETRY_ENDPOINT", "localhost:8990")],
+        &[("ROTEL_TELEMETRY_ENDPOINT", "127.0.0.1:8990")],
+        &[("ROTEL_TELEMETRY_ENDPOINT", "[::1]:9000")],
+        &[("ROTEL_TELEMETRY_ENDPOINT", "224.0.0.1:8990")],
     ];
     let mut lines = Vec::new();
     for oddity in oddities {
@@ -365,6 +369,10 @@ fn what_is_odd_is_told_as_a_warning() {
     ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: it holds a "${" that begins no secret reference and stays as it is; variables are filled in only within the file of ROTEL_ENV_FILE
     ROTEL_FLUSH_TIMEOT: there is no such variable, so it has no effect; ROTEL_FLUSH_TIMEOUT may be meant
     ROTEL_DATADOG_EXPORTER_API_KEY: this extension leaves out the Datadog exporter of Rotel, so it has no effect; remove it
+    ROTEL_TELEMETRY_ENDPOINT: Lambda may not reach localhost, and then no logs arrive; write 0.0.0.0:8990
+    ROTEL_TELEMETRY_ENDPOINT: Lambda may not reach 127.0.0.1, and then no logs arrive; write 0.0.0.0:8990
+    ROTEL_TELEMETRY_ENDPOINT: Lambda may not reach ::1, and then no logs arrive; write 0.0.0.0:9000
+    ROTEL_TELEMETRY_ENDPOINT: Lambda may not reach 224.0.0.1, and then no logs arrive; write 0.0.0.0:8990
     "#);
 }
 

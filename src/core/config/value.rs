@@ -3,6 +3,7 @@
 //! Each answers with the parsed value or with the cause and the remedy, which [`super::Fault`] puts behind the variable's
 //! name. None of them repeats a value that may be a credential, and none a value that secret references were filled into.
 
+use ::core::net::{IpAddr, Ipv4Addr};
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
@@ -227,6 +228,17 @@ pub struct ListenAddress {
     pub host: String,
     /// 0 lets the system choose.
     pub port: u16,
+}
+
+impl ListenAddress {
+    /// One of the machine's own names, or a multicast address. Other loopback addresses are those of emulators.
+    pub(super) fn is_hard_to_reach(&self) -> bool {
+        match self.host.parse() {
+            Ok(IpAddr::V4(address)) => address == Ipv4Addr::LOCALHOST || address.is_multicast(),
+            Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_multicast(),
+            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
+        }
+    }
 }
 
 pub(super) fn listen_address(text: &Text<'_>) -> Result<ListenAddress, String> {

@@ -3,17 +3,18 @@
 //! A plain line carries no request id, and the streams of the Telemetry API come in no promised order, so arrival tells
 //! nothing. What tells is time. Where one invocation follows another, a record belongs to the last one that had started
 //! when it was made: an environment runs after `runtimeDone` only because of the invocation before. While the start of
-//! the running invocation has not been delivered yet, that of its INVOKE stands in for it. Where several run at once, a
+//! the running invocation has not been delivered yet, INVOKE stands in for it, or a moment shortly before, if the end of
+//! the one before is known: it may be delivered one or two invocations late. Where several run at once, a
 //! record belongs to the only one that was running, and among several nothing is guessed. Before the first start
 //! nothing is, either: what was made then, and before the runtime had initialised, is the init phase's.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How many invocations are remembered where one follows another: the platform delivers within a few seconds of an event.
-const REMEMBERED: usize = 16;
-/// The same where several run at once: so many of them, and more that have ended.
-const REMEMBERED_AT_ONCE: usize = 128;
+/// How many invocations are remembered. Where one follows another, so many may pass until the platform delivers their
+/// records: one that is not held may be frozen after a millisecond, and nothing is delivered then. Where several run at
+/// once: so many of them, and more that have ended.
+const REMEMBERED: usize = 128;
 /// How much later than `platform.start`, and than the function, INVOKE may reach us, in nanoseconds.
 pub(crate) const INVOKE_LATENESS: u64 = 50_000_000;
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -34,6 +35,8 @@ struct Interval {
     start: u64,
     /// `start` is a guess from INVOKE.
     guessed: bool,
+    /// When INVOKE came.
+    invoked: Option<u64>,
     end: Option<u64>,
 }
 
@@ -49,19 +52,28 @@ impl Timeline {
         self.init_ends_by(time);
         for interval in self.invocations.iter_mut().filter(|interval| interval.guessed) {
             // An init that comes within an invocation, because the one before it failed, is part of that.
-            if time <= interval.start + INVOKE_LATENESS {
+            if interval.invoked.is_none_or(|invoked| time <= invoked) {
                 interval.start = interval.start.max(time);
             }
         }
     }
 
-    /// INVOKE told of an invocation, at `time` by our clock.
+    /// INVOKE announced an invocation, at `time` by our clock.
     pub fn invoked(&mut self, request_id: &str, time: u64) {
         // Platform: a failed asynchronous invocation is repeated under its request id.
-        if self.last(request_id).is_none_or(|last| last.end.is_some_and(|end| end < time)) {
-            let after = self.invocations.back().map(|last| last.end.unwrap_or(last.start) + 1);
-            let after = after.or(self.init_end).unwrap_or(0);
-            self.remember(request_id, time.saturating_sub(INVOKE_LATENESS).max(after), true);
+        match self.last(request_id) {
+            Some(last) if last.invoked.is_none() && last.end.is_none_or(|end| time <= end) => {
+                last.invoked = Some(time);
+            }
+            _ => {
+                let start = self.guess(time, self.invocations.back());
+                self.remember(Interval {
+                    start,
+                    guessed: true,
+                    invoked: Some(time),
+                    ..Interval::of(request_id)
+                });
+            }
         }
     }
 
@@ -69,21 +81,39 @@ impl Timeline {
     pub fn started(&mut self, request_id: &str, time: Option<u64>) {
         let Some(time) = time else { return };
         self.init_ends_by(time.saturating_sub(1));
+        if self.invocations.iter().any(|known| known.is_start_of(request_id, time)) {
+            return;
+        }
+        let mut of_it = self.invocations.iter_mut().filter(|interval| interval.request_id == request_id);
+        // Of two attempts it is the older whose start comes first.
+        if let Some(guessed) = of_it.find(|interval| interval.guessed) {
+            guessed.start = time;
+            guessed.guessed = false;
+            return;
+        }
         match self.last(request_id) {
-            Some(interval) if interval.guessed => {
-                interval.start = time;
-                interval.guessed = false;
-            }
             // Lambda repeats a failed asynchronous invocation under the same id; anything else is a second delivery.
             Some(interval) if interval.end.is_none_or(|end| time <= end) => {}
-            _ => self.remember(request_id, time, false),
+            _ => self.remember(Interval { start: time, ..Interval::of(request_id) }),
         }
     }
 
-    /// `platform.runtimeDone` of an invocation.
+    /// `platform.runtimeDone` of an invocation. May come when the next one runs already.
     pub fn ended(&mut self, request_id: &str, time: Option<u64>) {
-        if let Some(interval) = self.last(request_id) {
-            interval.end = interval.end.or(time);
+        let Some(time) = time else { return };
+        // Of two attempts it is the older whose end comes first.
+        let is_it = |interval: &Interval| interval.request_id == request_id && interval.end.is_none();
+        let Some(at) = self.invocations.iter().position(is_it) else { return };
+        if let Some(interval) = self.invocations.get_mut(at) {
+            interval.end = Some(time);
+        }
+        let next = self.invocations.get(at + 1);
+        let invoked = next.filter(|next| next.guessed).and_then(|next| next.invoked);
+        let start = invoked.map(|invoked| self.guess(invoked, self.invocations.get(at)));
+        if let Some(next) = self.invocations.get_mut(at + 1)
+            && let Some(start) = start
+        {
+            next.start = start;
         }
     }
 
@@ -103,15 +133,33 @@ impl Timeline {
 
     /// The request id of a record made at `time`.
     pub fn at(&self, time: u64) -> Option<&str> {
-        let mut started = self.invocations.iter().filter(|interval| interval.start <= time);
+        self.before_starts_of(&[], time)
+    }
+
+    /// The request id of a record made at `time` that was delivered together with the starts of `next`, and before them.
+    ///
+    /// Platform: times are in whole milliseconds, so that the last line of an invocation may have the time of the next one's
+    /// start.
+    pub fn before_starts_of(&self, next: &[&str], time: u64) -> Option<&str> {
+        let has_started = |interval: &&Interval| {
+            interval.start < time || interval.start == time && !next.contains(&interval.request_id.as_str())
+        };
+        let started = self.invocations.iter().rev().filter(has_started);
         let found = if self.concurrent {
             let mut running = started.filter(|interval| interval.end.is_none_or(|end| time <= end));
             running.next().filter(|_| running.next().is_none())
         } else {
-            let first = started.next();
-            first.map(|first| {
-                started.fold(first, |last, next| if next.start >= last.start { next } else { last })
-            })
+            let mut found: Option<&Interval> = None;
+            for interval in started {
+                if found.is_none_or(|found| interval.start > found.start) {
+                    found = Some(interval);
+                }
+                // A guess may be off; of those whose start is known, the last that was added is the last that started.
+                if !interval.guessed {
+                    break;
+                }
+            }
+            found
         };
         found.map(|interval| interval.request_id.as_str())
     }
@@ -135,15 +183,36 @@ impl Timeline {
         self.invocations.iter_mut().rev().find(|interval| interval.request_id == request_id)
     }
 
-    fn remember(&mut self, request_id: &str, start: u64, guessed: bool) {
-        let most = if self.concurrent { REMEMBERED_AT_ONCE } else { REMEMBERED };
-        if self.invocations.len() == most {
+    /// When an invocation started of which only INVOKE is known.
+    fn guess(&self, invoked: u64, before: Option<&Interval>) -> u64 {
+        let earliest = invoked.saturating_sub(INVOKE_LATENESS);
+        match before {
+            Some(Interval { end: Some(end), .. }) => earliest.max(end + 1),
+            // It may have run until INVOKE: its records are delivered before its end is, and those of the next after the start
+            // of that.
+            Some(Interval { start, .. }) => invoked.max(start + 1),
+            None => earliest.max(self.init_end.unwrap_or(0)),
+        }
+    }
+
+    fn remember(&mut self, interval: Interval) {
+        if self.invocations.len() == REMEMBERED {
             // One that is forgotten while it runs would leave its records to another that then seems to run alone.
             let has_ended = |interval: &Interval| !self.concurrent || interval.end.is_some();
             let oldest = self.invocations.iter().position(has_ended);
             self.invocations.remove(oldest.unwrap_or(0));
         }
-        self.invocations.push_back(Interval { request_id: request_id.to_owned(), start, guessed, end: None });
+        self.invocations.push_back(interval);
+    }
+}
+
+impl Interval {
+    fn is_start_of(&self, request_id: &str, time: u64) -> bool {
+        !self.guessed && self.start == time && self.request_id == request_id
+    }
+
+    fn of(request_id: &str) -> Self {
+        Self { request_id: request_id.to_owned(), start: 0, guessed: false, invoked: None, end: None }
     }
 }
 
@@ -220,7 +289,7 @@ mod tests {
             timeline.started(&number.to_string(), Some(200 + number));
             timeline.reported(&number.to_string(), None, Some(200 + number));
         }
-        assert_eq!(timeline.invocations.len(), REMEMBERED_AT_ONCE);
+        assert_eq!(timeline.invocations.len(), REMEMBERED);
         assert_eq!(timeline.at(2_000), Some("long"));
         timeline.started("short", Some(2_000));
         assert_eq!(timeline.at(2_001), None);
@@ -289,15 +358,73 @@ mod tests {
         assert_eq!((timeline.is_init(500 * MS), timeline.at(500 * MS)), (false, Some("a")));
     }
 
+    /// Ends and starts that are delivered while the next invocation runs, or the one after that.
+    #[test]
+    fn records_delivered_late_belong_to_their_invocation() {
+        let mut timeline = Timeline::new(false);
+        timeline.invoked("a", 100 * MS);
+        timeline.started("a", Some(99 * MS));
+        timeline.invoked("b", 120 * MS);
+        assert_eq!(
+            [110, 119].map(|time| timeline.at(time * MS)),
+            [Some("a"); 2],
+            "who knows how long it ran"
+        );
+        timeline.ended("a", Some(112 * MS));
+        assert_eq!([112, 115].map(|time| timeline.at(time * MS)), [Some("a"), Some("b")]);
+        timeline.invoked("c", 140 * MS);
+        assert_eq!([125, 139].map(|time| timeline.at(time * MS)), [Some("b"); 2]);
+        timeline.started("b", Some(118 * MS));
+        timeline.ended("b", Some(130 * MS));
+        assert_eq!(
+            [117, 118, 130, 131, 139].map(|time| timeline.at(time * MS)),
+            [Some("a"), Some("b"), Some("b"), Some("c"), Some("c")]
+        );
+        // Both ends only with the third.
+        timeline.invoked("d", 160 * MS);
+        timeline.invoked("e", 170 * MS);
+        timeline.ended("c", Some(150 * MS));
+        timeline.ended("d", Some(165 * MS));
+        timeline.started("e", Some(168 * MS));
+        assert_eq!(
+            [150, 155, 165, 166, 168].map(|time| timeline.at(time * MS)),
+            [Some("c"), Some("d"), Some("d"), Some("d"), Some("e")]
+        );
+    }
+
+    #[test]
+    fn a_line_before_a_start_of_the_same_millisecond_is_not_its() {
+        let mut timeline = Timeline::new(false);
+        timeline.started("a", Some(100 * MS));
+        timeline.started("b", Some(110 * MS));
+        let at = |next: &[&str], time| timeline.before_starts_of(next, time * MS);
+        assert_eq!([at(&["b"], 110), at(&[], 110), at(&["b"], 111)], [Some("a"), Some("b"), Some("b")]);
+    }
+
+    #[test]
+    fn a_late_end_of_an_earlier_attempt_is_not_that_of_the_later() {
+        let mut timeline = Timeline::new(false);
+        timeline.invoked("a", 100 * MS);
+        timeline.invoked("b", 200 * MS);
+        timeline.invoked("a", 300 * MS);
+        for (request_id, start, end) in [("a", 100, 150), ("b", 200, 250), ("a", 300, 350)] {
+            timeline.started(request_id, Some(start * MS));
+            timeline.started(request_id, Some(start * MS));
+            timeline.ended(request_id, Some(end * MS));
+        }
+        assert_eq!([120, 220, 320].map(|time| timeline.at(time * MS)), [Some("a"), Some("b"), Some("a")]);
+        assert_eq!(timeline.invocations.len(), 3);
+    }
+
     #[test]
     fn old_invocations_are_forgotten() {
         let mut timeline = Timeline::new(false);
-        for number in 0..100 {
+        for number in 0..200 {
             timeline.started(&number.to_string(), Some(number * 10));
             timeline.ended(&number.to_string(), Some(number * 10 + 5));
         }
         assert_eq!(timeline.invocations.len(), REMEMBERED);
-        assert_eq!(timeline.at(992), Some("99"));
-        assert!(timeline.knows("99") && !timeline.knows("0"));
+        assert_eq!(timeline.at(1_992), Some("199"));
+        assert!(timeline.knows("199") && !timeline.knows("0"));
     }
 }

@@ -150,7 +150,11 @@ impl Invocations {
         if self.any(request_id, |one| one.started == Some(time)) {
             return None;
         }
+        // The event may come when the next attempt runs already.
+        let waits =
+            |one: &Invocation| &*one.request_id == request_id && one.started.is_none() && one.end.is_none();
         let index = match self.last(request_id) {
+            _ if self.known.iter().any(waits) => self.known.iter().position(waits),
             // Platform: a failed asynchronous invocation is repeated under its request id.
             Some((_, Invocation { end: Some(end), started: Some(_), .. })) if end.time < time => None,
             Some((_, Invocation { started: Some(_), .. })) => return None,
@@ -163,13 +167,17 @@ impl Invocations {
 
     /// That which `platform.runtimeDone` tells of, if it is news.
     pub(super) fn done(&mut self, request_id: &str, time: u64) -> Option<&mut Invocation> {
+        // Of two attempts it is the older whose end comes first.
+        let waits =
+            |one: &Invocation| &*one.request_id == request_id && one.done.is_none() && one.end.is_none();
         let last = self.last(request_id);
         if last.is_some_and(|(_, last)| last.done.is_some())
             || self.any(request_id, |one| one.done == Some(time))
         {
             return None;
         }
-        let index = last.map(|(index, _)| index);
+        let first = self.known.iter().position(waits);
+        let index = first.or(last.map(|(index, _)| index));
         let invocation = self.at_or_new(index, request_id)?;
         invocation.done = Some(time);
         Some(invocation)

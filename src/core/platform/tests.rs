@@ -299,6 +299,17 @@ fn an_asynchronous_invocation_that_is_repeated_counts_again() {
 }
 
 #[test]
+fn a_late_end_is_that_of_the_earlier_attempt() {
+    let mut platform = platform(DEFAULT);
+    platform.invoked(&invoke(A), ZERO + 130 * MS);
+    platform.invoked(&invoke(A), ZERO + 1_000 * MS);
+    let first = shown(&deliver(&mut platform, &[start(130, A), failed(270, A, "error", "Function.Unknown")]));
+    assert!(first.contains("faas.errors 130..270 AsInt(1)"), "{first}");
+    let second = shown(&deliver(&mut platform, &[start(1_000, A), done(1_140, A)]));
+    assert!(second.contains("faas.invocations 1000..1140 AsInt(1)"), "{second}");
+}
+
+#[test]
 fn a_timeout_is_told_at_once() {
     let mut platform = platform(DEFAULT);
     platform.invoked(&invoke(A), ZERO + 130 * MS);

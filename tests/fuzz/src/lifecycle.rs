@@ -6,6 +6,9 @@ use rotel_lambda_extension::core::lifecycle::{Action, Event, Lifecycle, Settings
 
 const MARGIN: Duration = Duration::from_millis(100);
 const EXIT_MARGIN: Duration = Duration::from_millis(200);
+/// Deadlines are not believed that leave less.
+const SHUTDOWN_LEAST: Duration = Duration::from_millis(500);
+const FUNCTION_TIMEOUT_LEAST: Duration = Duration::from_secs(1);
 /// Platform: SIGKILL comes so long after SHUTDOWN.
 const SHUTDOWN: Duration = Duration::from_secs(2);
 
@@ -49,6 +52,8 @@ struct State {
     next_outstanding: bool,
     flushing: bool,
     pipeline_gone: bool,
+    is_open: bool,
+    warned: bool,
     /// When `/next` must have been called again.
     invocation_until: Option<Instant>,
     /// When the process must have ended.
@@ -68,13 +73,20 @@ impl World {
                 self.state.next_outstanding = false;
                 let timeout = Duration::from_millis(u64::from(which) * 50);
                 let deadline = self.now + timeout;
-                self.state.invocation_until = Some((self.now + timeout.saturating_sub(MARGIN)).max(self.now));
-                self.happens(Event::Invoke { request_id, deadline, flush_at_end: what & 8 == 0 });
+                let believed = timeout.max(FUNCTION_TIMEOUT_LEAST);
+                self.state.invocation_until = Some(self.now + believed.saturating_sub(MARGIN));
+                let held = what & 8 == 0;
+                self.happens(Event::Invoke { request_id, deadline, held });
+                let calls_at_once = self.state.next_outstanding;
+                assert!(held || calls_at_once, "an invocation is held that flushes nothing");
             }
             2 if self.state.next_outstanding && which.is_multiple_of(4) => {
                 self.state.next_outstanding = false;
-                self.state.exit_until = Some(self.now + SHUTDOWN.saturating_sub(EXIT_MARGIN));
-                self.happens(Event::Shutdown { deadline: self.now + SHUTDOWN });
+                // A clock ahead of the platform's leaves nothing.
+                let left = if which & 8 == 0 { SHUTDOWN } else { Duration::ZERO };
+                self.state.exit_until = Some(self.now + left.max(SHUTDOWN_LEAST).saturating_sub(EXIT_MARGIN));
+                self.happens(Event::Shutdown { deadline: self.now + left });
+                assert!(!self.state.flushing, "a flush goes on beyond the next event");
             }
             3 if self.state.next_outstanding => {
                 self.state.next_outstanding = false;
@@ -117,6 +129,17 @@ impl World {
         for action in actions {
             assert!(!self.state.exited, "{action:?} after the exit");
             match action {
+                Action::Open { .. } => {
+                    assert!(!self.state.flushing, "a flush goes on beyond the next event");
+                    self.state.is_open = true;
+                }
+                Action::Close => {
+                    assert!(!self.state.flushing, "a flush while no function runs");
+                    assert!(std::mem::take(&mut self.state.is_open), "a Close without an Open");
+                }
+                Action::Warn(_) => {
+                    assert!(!std::mem::replace(&mut self.state.warned, true), "a second warning");
+                }
                 Action::CallNext => {
                     assert!(!self.state.next_outstanding, "a second /next while one is outstanding");
                     assert!(!self.state.flushing, "/next while a flush is in flight");

@@ -16,6 +16,7 @@ use rcgen::CertificateParams;
 use serde_json::Value;
 
 pub mod hour;
+pub mod not_held;
 pub mod outage;
 
 /// What a condition may take at most on a busy machine; nothing waits so long where all is well.

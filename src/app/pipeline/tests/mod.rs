@@ -250,7 +250,7 @@ impl Test {
     }
 
     fn open(&self) {
-        self.handle.control(Control::Open(Beside::AtOnce));
+        self.handle.control(Control::Open { beside: Beside::AtOnce, held: true });
     }
 
     /// An invocation's flush that fails, so that the breaker opens.
@@ -598,7 +598,7 @@ async fn what_waits_leaves_at_intervals_where_that_was_chosen() {
     let every =
         |first| Beside::Every { first: Duration::from_secs(first), interval: Duration::from_secs(20) };
     test.offer(Signal::Logs, Origin::Platform, 1);
-    test.handle.control(Control::Open(every(5)));
+    test.handle.control(Control::Open { beside: every(5), held: true });
     test.offer(Signal::Traces, Origin::Sdk, 2);
     test.nothing_starts().await;
     let began = clock::now();
@@ -613,7 +613,7 @@ async fn what_waits_leaves_at_intervals_where_that_was_chosen() {
     assert!(clock::now() - began >= Duration::from_secs(25));
     test.handle.control(Control::Close);
     test.offer(Signal::Traces, Origin::Sdk, 4);
-    test.handle.control(Control::Open(every(0)));
+    test.handle.control(Control::Open { beside: every(0), held: true });
     test.attempt().await.answer(ACCEPTED);
 }
 

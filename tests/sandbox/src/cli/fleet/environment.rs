@@ -9,8 +9,6 @@ use super::arrivals::Arrivals;
 use super::backend::Arrived;
 use super::model::{Load, Model, Outcome};
 
-/// Any time at all since the epoch: the cadence takes zero for a clock that was set back.
-const EPOCH: Duration = Duration::from_hours(1_000_000);
 /// What a function's durations differ by from their mean, to either side.
 const SPREAD: f64 = 0.2;
 /// Platform: an environment that nobody asks for ends after some minutes; how many is not told. From 5 to 7 here.
@@ -56,7 +54,7 @@ impl<'a> Environment<'a> {
 
     /// Runs an invocation; gives when the extension is done as well.
     fn invoke(&mut self, start: Duration) -> Duration {
-        let Plan { flush_at_end, beside } = self.cadence.on_invoke(EPOCH + start, self.rng.f64());
+        let Plan { held, beside } = self.cadence.on_invoke(start, self.rng.f64(), false);
         let function = self.model.function.mul_f64(1.0 + SPREAD * (2.0 * self.rng.f64() - 1.0));
         let end = start + function;
         match beside {
@@ -73,11 +71,13 @@ impl<'a> Environment<'a> {
                 }
             }
         }
-        let mut added = self.model.word + self.model.own;
         self.waiting.push(end);
-        if flush_at_end {
+        let mut added = Duration::ZERO;
+        // One that is not held has called `/next` before its function ends.
+        if held {
+            added = self.model.word + self.model.own;
             match beside {
-                // The SDK's part has left beside the function.
+                // The SDK's part has left during the invocation.
                 Beside::AtOnce => self.send_rest(end + added),
                 Beside::Every { .. } => self.send_all(end + added),
             }

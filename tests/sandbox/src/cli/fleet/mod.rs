@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments) {
     let model = &arguments.model;
     say(&format!(
         "{} environments with {} MB for {}; a function of {} that writes ten lines and makes ten spans; {} to the endpoint and \
-         back; {} until the platform tells of the function's end, which every strategy waits for; seed {}:\n",
+         back; {} until the platform announces the function's end, which only an invocation that flushes waits for; seed {}:\n",
         model.environments,
         model.memory_mb,
         text(model.span),
