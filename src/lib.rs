@@ -23,9 +23,10 @@
 //! Telemetry travels encoded: protobuf messages merge by concatenation, so that what an SDK sends is validated, counted
 //! and kept as the bytes that came, and a request to the backend is such chunks laid end to end.
 //!
-//! The pipeline task owns what waits, in an outlet for each backend; telemetry and flushes come through one channel, so
-//! that a flush covers all that was enqueued before it, and the intake enqueues the log records of a delivery before it
-//! tells the driver of that delivery's `runtimeDone`. The driver asks for the next event once the flush is over or its deadline has come.
+//! [`core::delivery`] decides what is sent, probed, cancelled and tried again: a sender for each backend, without IO. The
+//! pipeline task owns the senders and carries out their actions. Telemetry and flushes come through one channel, so that a
+//! flush covers all that was enqueued before it, and the intake enqueues the log records of a delivery before it hands that
+//! delivery's `runtimeDone` to the driver. The driver asks for the next event once the flush is over or its deadline has come.
 //! An invocation that does not flush is not held: the driver asks for the next event at once, and what the platform delivers
 //! of that invocation is taken during a later one.
 //!

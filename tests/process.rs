@@ -1,7 +1,7 @@
 //! The process among its neighbours: signals, a standard output that nobody reads, a resolver that does not answer.
 
 use lambda_sandbox::collector::{Collector, Protocol};
-use lambda_sandbox::{Function, Journal, Operation, OutputLine, Sandbox, Transport};
+use lambda_sandbox::{Delivery, Function, Journal, Operation, OutputLine, Sandbox, Transport};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -14,9 +14,15 @@ async fn sigterm_flushes_and_exits_well() {
         let extension = extension(&collector, protocol).env("ROTEL_FLUSH_STRATEGY", "periodic,10m");
         let sandbox = Sandbox::builder().extension(extension).collector(&collector).function(working());
         let sandbox = sandbox.start().await.expect("a sandbox");
-        for _ in 0..2 {
-            invoke(&sandbox, Value::Null).await;
-        }
+        invoke(&sandbox, Value::Null).await;
+        let last = invoke(&sandbox, Value::Null).await;
+        // The environment was frozen before the last records were delivered.
+        sandbox.thaw().await;
+        let is_delivered = |delivery: &Delivery| {
+            delivery.status == Some(200) && delivery.runtime_done.contains(&last.request_id)
+        };
+        let delivered = sandbox.wait_until(|journal| journal.deliveries.iter().any(is_delivered), PATIENCE);
+        delivered.await.expect("the end of the last invocation is announced");
         let kept = !sandbox.ledger().compare(&collector.received()).is_exact();
         assert!(kept, "all was sent before the signal: the test shows nothing");
         assert_eq!(sandbox.terminate().await, [Some(0)], "{:#?}", sandbox.extension_output());

@@ -718,7 +718,12 @@ impl World {
             }
             Action::AbortSetup => self.setup = None,
             Action::Send { request, chunks, fresh, .. } => self.send(request, &chunks, fresh, seen)?,
-            Action::Warm { request, .. } => self.request(request, Vec::new()),
+            Action::Warm { request, fresh } => {
+                if fresh {
+                    self.last_answer = Some(at);
+                }
+                self.request(request, Vec::new());
+            }
             Action::Abort(id) => {
                 if let Some(found) = self.requests.iter().position(|request| request.id == id) {
                     let request = self.requests.swap_remove(found);

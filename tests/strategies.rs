@@ -412,3 +412,32 @@ async fn logs_of_a_function_that_times_out_are_there_whatever_the_strategy() {
         assert_eq!(warnings(&sandbox), 0, "{output:#?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn short_functions_lose_and_repeat_nothing() {
+    let mut sent = Vec::new();
+    for strategy in ["end", "periodic,20s", "adaptive"] {
+        let collector = Collector::start().await.expect("a collector");
+        // No request is answered before the end of the function that it was made in.
+        collector.behave(Behaviour::Slow(Duration::from_millis(50)));
+        let function = Function::builtin(|context| async move {
+            context.log_lines(80);
+            Ok(Value::Null)
+        });
+        // It is half full after ten invocations.
+        let extension = extension(&collector, Protocol::Http).env("ROTEL_BUFFER_MAX_BYTES", "500000");
+        let extension = extension.env("ROTEL_FLUSH_STRATEGY", strategy);
+        let builder = Sandbox::builder().extension(extension).collector(&collector).function(function);
+        let sandbox = builder.timeout(Duration::from_mins(5)).start().await.expect("a sandbox");
+        for _ in 0..60 {
+            invoke(&sandbox).await;
+        }
+        end(&sandbox).await;
+        let received = collector.received();
+        let comparison = sandbox.ledger().compare(&received);
+        assert!(comparison.is_exact(), "{strategy}: {} missing", comparison.missing.len());
+        sent.push(received.requests().map(|request| request.wire_bytes).sum::<usize>());
+    }
+    let most = sent[0] * 12 / 10;
+    assert!(sent.iter().all(|bytes| *bytes <= most), "{sent:?} bytes with end, periodic and adaptive");
+}

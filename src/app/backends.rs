@@ -44,7 +44,8 @@ pub(super) struct Unresolved {
     variables: Variables,
     places: Places,
     references: Vec<SecretRef>,
-    fetcher: tokio::sync::Mutex<Fetcher>,
+    /// Made by the first round, for most have no secrets to fetch.
+    fetcher: tokio::sync::Mutex<Option<Fetcher>>,
     faults: Mutex<Faults>,
     /// The result for those that are set up at the same time.
     round: Mutex<Weak<OnceCell<Round>>>,
@@ -65,12 +66,11 @@ impl Unresolved {
         references: Vec<SecretRef>,
         faults: Faults,
     ) -> Self {
-        let fetcher = Fetcher::new(variables.clone(), secret_ref::batches(&references));
         Self {
             variables,
             places,
             references,
-            fetcher: tokio::sync::Mutex::new(fetcher),
+            fetcher: tokio::sync::Mutex::default(),
             faults: Mutex::new(faults),
             round: Mutex::default(),
         }
@@ -90,6 +90,9 @@ impl Unresolved {
     async fn fetch(&self, refresh: bool) -> Round {
         let resolution = {
             let mut fetcher = self.fetcher.lock().await;
+            let fetcher = fetcher.get_or_insert_with(|| {
+                Fetcher::new(self.variables.clone(), secret_ref::batches(&self.references))
+            });
             if refresh {
                 fetcher.forget();
             }

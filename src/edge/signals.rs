@@ -1,6 +1,12 @@
 //! Signals to the process.
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use std::io;
+use std::os::unix::net::UnixStream as StdStream;
+
+use signal_hook::consts::SIGTERM;
+use signal_hook::low_level::pipe;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
 
 /// SIGTERM, by which container platforms and some paths of Lambda end a process.
 #[derive(Debug, Default)]
@@ -10,7 +16,9 @@ pub struct Termination(Handler);
 enum Handler {
     #[default]
     NotInstalled,
-    Installed(Signal),
+    /// The signal writes a byte into the other end. tokio's own signals would make a channel for each signal there is at
+    /// every cold start.
+    Installed(UnixStream),
     /// The signal has come, or the system gives no handler.
     Spent,
 }
@@ -22,11 +30,10 @@ impl Termination {
         loop {
             match &mut self.0 {
                 Handler::NotInstalled => {
-                    self.0 = signal(SignalKind::terminate()).map_or(Handler::Spent, Handler::Installed);
+                    self.0 = install().map_or(Handler::Spent, Handler::Installed);
                 }
-                Handler::Installed(signal) => {
-                    // It ends with the runtime only.
-                    let came = signal.recv().await.is_some();
+                Handler::Installed(signals) => {
+                    let came = signals.read_u8().await.is_ok();
                     self.0 = Handler::Spent;
                     if came {
                         return;
@@ -36,4 +43,12 @@ impl Termination {
             }
         }
     }
+}
+
+fn install() -> io::Result<UnixStream> {
+    let (signals, handler) = StdStream::pair()?;
+    signals.set_nonblocking(true)?;
+    let signals = UnixStream::from_std(signals)?;
+    pipe::register(SIGTERM, handler)?;
+    Ok(signals)
 }

@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+mod delivery;
 mod measures;
 
 /// A promise, and what came of it.

@@ -10,7 +10,7 @@ use lambda_sandbox::{
 };
 use serde_json::{Value, json};
 
-use crate::Row;
+use crate::{Row, delivery};
 use support::outage::Outage;
 use support::{PROTOCOLS, compare, hour, impatient, sending, working};
 
@@ -30,7 +30,7 @@ type Measuring = Pin<Box<dyn Future<Output = Vec<Row>>>>;
 const RUNS: usize = 3;
 
 /// All of them, to be taken one after the other: they would disturb each other.
-pub(crate) const ALL: [fn(PathBuf) -> Measuring; 9] = [
+pub(crate) const ALL: [fn(PathBuf) -> Measuring; 15] = [
     |extension| Box::pin(async move { vec![losses(extension).await] }),
     |extension| Box::pin(hanging(extension)),
     |extension| Box::pin(async move { vec![hanging_and_rare(extension).await] }),
@@ -40,6 +40,12 @@ pub(crate) const ALL: [fn(PathBuf) -> Measuring; 9] = [
     |extension| Box::pin(async move { vec![memory(extension).await] }),
     |_| Box::pin(async { vec![lines_of_an_hour()] }),
     |extension| Box::pin(async move { vec![rounds_of_own_lines(extension).await] }),
+    |extension| Box::pin(async move { vec![delivery::throttled_secrets(extension).await] }),
+    |extension| Box::pin(async move { vec![delivery::frozen_secret(extension).await] }),
+    |extension| Box::pin(async move { vec![delivery::rotated_key(extension).await] }),
+    |extension| Box::pin(async move { vec![delivery::forgotten_connections(extension).await] }),
+    |extension| Box::pin(delivery::short_functions_by_strategy(extension)),
+    |extension| Box::pin(delivery::added_by_strategies(extension)),
 ];
 
 /// An environment, and the collector at the other end.
@@ -124,12 +130,12 @@ fn mean(durations: &[Duration]) -> Duration {
     durations.iter().sum::<Duration>() / u32::try_from(durations.len()).unwrap_or(u32::MAX).max(1)
 }
 
-fn median(mut durations: Vec<Duration>) -> Duration {
+pub(crate) fn median(mut durations: Vec<Duration>) -> Duration {
     durations.sort_unstable();
     durations.get(durations.len() / 2).copied().unwrap_or_default()
 }
 
-fn milliseconds(duration: Duration) -> String {
+pub(crate) fn milliseconds(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1_000.0)
 }
 

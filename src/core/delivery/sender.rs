@@ -50,6 +50,8 @@ const IDLE_LIMIT_AT_SHUTDOWN: Duration = Duration::from_secs(5);
 const PACE: Duration = Duration::from_millis(100);
 /// An attempt that had less time than this before it was cut off says nothing of the backend.
 const FAIR_TIME: Duration = Duration::from_millis(100);
+/// A timer that is later than this was kept by a freeze.
+const LATE: Duration = Duration::from_millis(100);
 /// A probe with telemetry is given twice the time of an answer, and so much.
 const TRIAL_SLACK: Duration = Duration::from_millis(20);
 /// The extension reports on itself so often, where that was asked for.
@@ -115,6 +117,14 @@ struct Connection {
 }
 
 impl Connection {
+    /// Returns whether a new connection is to be made, which is as good as one that answered.
+    fn renew(&mut self, at: Duration) -> bool {
+        if self.is_suspect {
+            self.last_answer = Some(at);
+        }
+        std::mem::take(&mut self.is_suspect)
+    }
+
     fn is_idle(&self, at: Duration, limit: Duration) -> bool {
         self.last_answer.is_none_or(|last_answer| at.saturating_sub(last_answer) > limit)
     }
@@ -153,9 +163,15 @@ impl BackendSender {
 
     /// Takes an event. Returns what is to be done, in this order.
     pub fn on(&mut self, event: Event, context: &Context<'_>) -> Vec<Action> {
+        let (before, before_at) = (self.now, self.at);
         self.now = context.now;
         self.at = self.elapsed.at(context.now);
         self.jitter = context.jitter;
+        if self.is_unheld() && was_frozen(before, before_at, self.now, self.at) {
+            // The function has ended in the meantime, or there would have been no freeze.
+            self.take_back_the_frozen();
+            self.window = None;
+        }
         match event {
             Event::Start => self.start_setup(true, false),
             Event::Enqueued(chunk, share) => self.keep(chunk, share),
@@ -250,9 +266,7 @@ impl BackendSender {
     /// request was cut off.
     pub fn wants_flush(&self) -> bool {
         // A request in an invocation that is not held is likely to be cut off by its end.
-        let may_be_cut_off =
-            self.is_in_flight() && self.window.is_some_and(|window| window.kind == WindowKind::Unheld);
-        may_be_cut_off
+        self.is_in_flight() && self.is_unheld()
             || Signal::ALL.iter().any(|signal| self.owes_flush(*signal))
             || self.buffer.is_half_full() && Signal::ALL.iter().any(|signal| self.is_sendable(*signal))
     }
@@ -328,6 +342,10 @@ impl BackendSender {
 
     fn is_in_flight(&self) -> bool {
         Signal::ALL.iter().any(|signal| self.signals.of(*signal).in_flight.is_some())
+    }
+
+    fn is_unheld(&self) -> bool {
+        self.window.is_some_and(|window| window.kind == WindowKind::Unheld)
     }
 
     fn is_unattended(&self) -> bool {
@@ -411,8 +429,12 @@ impl BackendSender {
 
     /// Takes the passing of time.
     fn pass_time(&mut self) {
-        if self.timers.next().is_none_or(|next| self.at < next) {
-            return;
+        let Some(next) = self.timers.next().filter(|next| *next <= self.at) else { return };
+        if self.at.saturating_sub(next) > LATE
+            && let Some(window) = self.window.as_mut().filter(|window| window.kind == WindowKind::Unheld)
+        {
+            // Nobody was there to take it in time, so that the function is likely to have ended before a freeze.
+            window.began_at = self.at;
         }
         self.release_if_due();
         for signal in Signal::ALL {
@@ -670,11 +692,15 @@ impl BackendSender {
 
     fn send(&mut self, signal: Signal, route: Route, batch: Option<Batch>) {
         let request = self.next_request();
-        let fresh = std::mem::take(&mut self.connection.is_suspect);
+        if !self.is_unattended() && self.connection.is_idle(self.at, IDLE_LIMIT) {
+            self.distrust_connections();
+        }
+        let fresh = self.connection.renew(self.at);
         let chunks = batch.iter().flat_map(Batch::chunks).map(|chunk| chunk.bytes.clone()).collect();
         let of_flush = self.flush.is_some();
         // What is left of what was released has gathered already, and where nobody tells of the function's end it may be
         // over before the rest has gone.
+        let unheld = self.is_unheld();
         let gathers = !of_flush
             && self.window.is_some_and(|window| {
                 window.kind != WindowKind::Unattended && !self.buffer.waits_among(signal, window.released)
@@ -694,7 +720,7 @@ impl BackendSender {
             started: self.now,
             started_at: self.at,
             of_flush,
-            unheld: self.window.is_some_and(|window| window.kind == WindowKind::Unheld),
+            unheld,
             retry: route.retry,
             trial_ends_at,
         });
@@ -708,7 +734,7 @@ impl BackendSender {
             return;
         }
         let request = self.next_request();
-        let fresh = std::mem::take(&mut self.connection.is_suspect);
+        let fresh = self.connection.renew(self.at);
         self.connection.warming = Some(request);
         self.actions.push(Action::Warm { request, fresh });
     }
@@ -947,7 +973,7 @@ impl BackendSender {
             return;
         }
         // Nothing says whether a freeze was between the request and this.
-        if self.window.is_some_and(|window| window.kind == WindowKind::Unheld) {
+        if self.is_unheld() {
             return;
         }
         for signal in Signal::ALL {
@@ -993,8 +1019,8 @@ impl BackendSender {
 
     /// Ends what is in flight and keeps it.
     fn cut_off_all(&mut self) {
-        if let Some(request) = self.connection.warming.take() {
-            self.actions.push(Action::Abort(request));
+        if self.connection.warming.is_some() {
+            self.distrust_connections();
         }
         for signal in Signal::ALL {
             if let Some(in_flight) = self.signals.of_mut(signal).in_flight.take() {
