@@ -21,7 +21,9 @@
 //! ```
 //!
 //! Telemetry travels encoded: protobuf messages merge by concatenation, so that what an SDK sends is validated, counted
-//! and kept as the bytes that came, and a request to the backend is such chunks laid end to end.
+//! and kept as the bytes that came, and a request to the backend is such chunks laid end to end. Everything that comes in
+//! is bounded: bodies share one byte budget ([`core::body_budget`]), a request that would grow to more than about four times its
+//! size is refused, and what is accepted has room reserved in the senders' buffers, unless a backend is down.
 //!
 //! [`core::delivery`] decides what is sent, probed, cancelled and tried again: a sender for each backend, without IO. The
 //! pipeline task owns the senders and carries out their actions. Telemetry and flushes come through one channel, so that a

@@ -1,18 +1,24 @@
 //! Clients that a receiver must not trust: too much, too many, too slow, and nonsense, on every port.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking, and shows figures")]
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flate2::write::GzEncoder;
 use lambda_sandbox::collector::{Behaviour, Collector, Protocol};
 use lambda_sandbox::{Context, ExportError, Exporter, Function, Payload, Sandbox, Signal, Transport};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -186,6 +192,360 @@ async fn slow_clients_and_garbage_on_every_port_hold_up_nobody() {
         }
         end(&sandbox).await;
         assert_exact(&sandbox, &collector.received());
-        assert!(sandbox.extension_output().len() <= 2, "{:#?}", sandbox.extension_output());
+        // The first and the tenth that were refused, and what the Telemetry API's listener cannot read.
+        assert!(sandbox.extension_output().len() <= 4, "{:#?}", sandbox.extension_output());
     }
+}
+
+const PROTOBUF: &str = "content-type: application/x-protobuf";
+const JSON: &str = "content-type: application/json";
+const GZIP: &str = "content-encoding: gzip";
+const ZSTD: &str = "content-encoding: zstd";
+
+/// The head of a POST, and as much of its body as there is. Without a length it comes in chunks.
+async fn begin_post(
+    address: &str,
+    path: &str,
+    headers: &[&str],
+    announced: Option<usize>,
+    body: &[u8],
+) -> tokio::net::TcpStream {
+    let mut head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
+    for header in headers {
+        write!(head, "{header}\r\n").expect("a header");
+    }
+    match announced {
+        Some(len) => write!(head, "content-length: {len}\r\n\r\n"),
+        None => write!(head, "transfer-encoding: chunked\r\n\r\n{:x}\r\n", body.len()),
+    }
+    .expect("a head");
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("the port is open");
+    // What is refused need not be read to its end.
+    let _ = stream.write_all(head.as_bytes()).await;
+    let _ = stream.write_all(body).await;
+    stream
+}
+
+/// The status that answers a POST.
+async fn post(address: &str, path: &str, headers: &[&str], body: &[u8]) -> u16 {
+    let mut stream = begin_post(address, path, headers, Some(body.len()), body).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    let status = answer.get(9..12).and_then(|status| std::str::from_utf8(status).ok());
+    status.and_then(|status| status.parse().ok()).expect("an answer")
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+fn text(key: &str, value: String) -> KeyValue {
+    let value = Some(AnyValue { value: Some(any_value::Value::StringValue(value)) });
+    KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
+}
+
+fn spans(resource: Vec<KeyValue>, spans: Vec<Span>) -> ExportTraceServiceRequest {
+    let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+    let resource = Some(Resource { attributes: resource, ..Resource::default() });
+    let resource_spans = vec![ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }];
+    ExportTraceServiceRequest { resource_spans }
+}
+
+fn span(name: &str) -> Span {
+    Span { name: name.to_owned(), trace_id: vec![1; 16], span_id: vec![2; 8], ..Span::default() }
+}
+
+/// A field of a message with this tag, around the content.
+fn field(tag: u8, content: &[u8]) -> Vec<u8> {
+    let mut out = vec![tag << 3 | 2];
+    let mut len = content.len();
+    while len > 0x7f {
+        out.push(u8::try_from(len & 0x7f).expect("seven bits") | 0x80);
+        len >>= 7;
+    }
+    out.push(u8::try_from(len).expect("seven bits"));
+    [out, content.to_vec()].concat()
+}
+
+/// Has a function do this in one invocation, and says how many bytes more than after an ordinary one the extension has
+/// occupied by its end.
+async fn growth<F, R>(builder: lambda_sandbox::Builder, act: F) -> (Sandbox, u64)
+where
+    F: Fn(Context) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = ()> + Send,
+{
+    let function = Function::builtin(move |context| {
+        let act = act.clone();
+        async move {
+            if context.payload == json!("act") {
+                act(context).await;
+            } else {
+                context.send_spans(Transport::HttpProtobuf, 5).await.expect("the receiver takes spans");
+            }
+            Ok(Value::Null)
+        }
+    });
+    let sandbox = builder.function(function).start().await.expect("a sandbox");
+    invoke(&sandbox, Value::Null).await;
+    let before = sandbox.resident_bytes();
+    invoke(&sandbox, json!("act")).await;
+    let grown = sandbox.peak_resident_bytes().saturating_sub(before);
+    // And it lives on.
+    invoke(&sandbox, Value::Null).await;
+    (sandbox, grown)
+}
+
+/// `--nocapture` shows all of them.
+fn assert_within(case: &str, grown: u64, most: usize) {
+    println!("{case}: {} KiB more, at most {}", grown / 1024, most / 1024);
+    assert!(grown < most as u64, "{case}: {} KiB more", grown / 1024);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_without_items_cost_nothing() {
+    // An item in two groups; of metrics, a gauge with a point.
+    let item = field(2, &[]);
+    let metric = field(2, &field(5, &field(1, &[])));
+    for (path, item) in [("/v1/traces", &item), ("/v1/logs", &item), ("/v1/metrics", &metric)] {
+        let empty = [field(1, &[]).repeat(1_000_000), field(1, &field(2, item))].concat();
+        let scopes = field(1, &[field(2, &[]).repeat(1_000_000), field(2, item)].concat());
+        let bodies = [empty, scopes].map(|body| gzip(&body));
+        let collector = Collector::start().await.expect("a collector");
+        let (sandbox, grown) = growth(sandbox(&collector, Protocol::Http), move |context| {
+            let bodies = bodies.clone();
+            async move {
+                for body in bodies {
+                    let address = context.exporter().http_address();
+                    assert_eq!(post(address, path, &[PROTOBUF, GZIP], &body).await, 200);
+                }
+            }
+        })
+        .await;
+        end(&sandbox).await;
+        assert_within("groups without items", grown, 24 * MIB);
+        let largest = collector.received().requests().map(|request| request.wire_bytes).max();
+        assert!(largest.is_some_and(|largest| largest < 64 * 1024), "{path}: {largest:?} bytes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_resource_is_not_multiplied() {
+    let large = || vec![text("large", "x".repeat(5 * MIB))];
+    // In one group, so that each part would repeat the resource.
+    let resource =
+        field(1, &prost::Message::encode_to_vec(&Resource { attributes: large(), ..Resource::default() }));
+    let one = field(1, &[resource, field(2, &field(2, &[]).repeat(3_000_000))].concat());
+    let few = prost::Message::encode_to_vec(&spans(large(), vec![span("ordinary"); 100]));
+    let collector = Collector::start().await.expect("a collector");
+    let builder = sandbox(&collector, Protocol::Http).memory_mb(1024);
+    let (sandbox, grown) = growth(builder, move |context| {
+        let (one, few) = (one.clone(), few.clone());
+        async move {
+            let address = context.exporter().http_address();
+            assert_eq!(post(address, "/v1/traces", &[PROTOBUF], &one).await, 413);
+            assert_eq!(post(address, "/v1/traces", &[PROTOBUF], &few).await, 200);
+        }
+    })
+    .await;
+    end(&sandbox).await;
+    assert_within("a large resource", grown, 96 * MIB);
+    let received = collector.received();
+    let ordinary = received.spans().filter(|span| span.item.name == "ordinary").count();
+    assert_eq!(ordinary, 100);
+    let output = sandbox.extension_output();
+    assert!(output.iter().any(|line| line.contains("resource is too large")), "{output:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unfinished_bodies_take_a_budget_together() {
+    const BODY: usize = 19 * MIB;
+    // Chunks do not say how many there will be.
+    for announced in [Some(BODY + 1), None] {
+        let collector = Collector::start().await.expect("a collector");
+        let builder = sandbox(&collector, Protocol::Http).memory_mb(512);
+        let (sandbox, grown) = growth(builder, move |context| async move {
+            let body = Arc::new(vec![b'x'; BODY]);
+            let mut posts = JoinSet::new();
+            for _ in 0..100 {
+                let (address, body) = (context.exporter().http_address().to_owned(), Arc::clone(&body));
+                posts.spawn(async move {
+                    begin_post(&address, "/v1/traces", &[PROTOBUF], announced, &body).await
+                });
+            }
+            let streams = posts.join_all().await;
+            // Others are served meanwhile, and the platform's deliveries arrive.
+            context.log_lines(5);
+            for transport in [Transport::Grpc, Transport::HttpProtobuf, Transport::HttpJson] {
+                context.send_spans(transport, 5).await.expect("the receiver takes spans");
+            }
+            drop(streams);
+        })
+        .await;
+        end(&sandbox).await;
+        assert_exact(&sandbox, &collector.received());
+        assert_within("unfinished bodies", grown, 192 * MIB);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bombs_take_a_budget_together() {
+    let collector = Collector::start().await.expect("a collector");
+    let builder = sandbox(&collector, Protocol::Http).memory_mb(512);
+    let body = prost::Message::encode_to_vec(&spans(Vec::new(), vec![span(&"x".repeat(19 * MIB))]));
+    let bomb = zstd::encode_all(&body[..], 1).expect("memory");
+    let (sandbox, grown) = growth(builder, move |context| {
+        let bomb = bomb.clone();
+        async move {
+            let mut posts = JoinSet::new();
+            for _ in 0..64 {
+                let (address, bomb) = (context.exporter().http_address().to_owned(), bomb.clone());
+                posts.spawn(async move { post(&address, "/v1/traces", &[PROTOBUF, ZSTD], &bomb).await });
+            }
+            let answers = posts.join_all().await;
+            assert!(answers.iter().all(|status| [200, 503].contains(status)), "{answers:?}");
+            assert!(answers.contains(&200), "{answers:?}");
+        }
+    })
+    .await;
+    end(&sandbox).await;
+    assert_within("bombs", grown, 224 * MIB);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_accepted_is_sent() {
+    const POSTS: usize = 8;
+    const SPANS: usize = 3_500;
+    for protocol in PROTOCOLS {
+        let collector = Collector::start().await.expect("a collector");
+        let payload = spans(
+            Vec::new(),
+            vec![Span { attributes: vec![text("padding", "x".repeat(1_000))], ..span("accepted") }; SPANS],
+        );
+        let function = Function::builtin(move |context| {
+            let payload = payload.clone();
+            async move {
+                let mut posts = JoinSet::new();
+                for _ in 0..POSTS {
+                    let (exporter, payload) = (context.exporter().clone(), Payload::Traces(payload.clone()));
+                    posts.spawn(async move {
+                        // As an SDK does, but without its pauses.
+                        loop {
+                            match exporter.send(transport(protocol), &payload).await {
+                                Ok(()) => return,
+                                Err(ExportError::Http { status: 503, .. }) => {}
+                                Err(ExportError::Grpc(status))
+                                    if status.code() == tonic::Code::Unavailable => {}
+                                Err(error) => panic!("{error}"),
+                            }
+                        }
+                    });
+                }
+                posts.join_all().await;
+                Ok(Value::Null)
+            }
+        });
+        let sandbox = sandbox(&collector, protocol).function(function).start().await.expect("a sandbox");
+        invoke(&sandbox, Value::Null).await;
+        end(&sandbox).await;
+        let received = collector.received();
+        let accepted = received.spans().filter(|span| span.item.name == "accepted").count();
+        assert_eq!(accepted, POSTS * SPANS, "{:#?}", sandbox.extension_output());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_that_is_no_utf8_costs_no_batch() {
+    let mut body =
+        prost::Message::encode_to_vec(&spans(vec![text("user", "caf_".to_owned())], vec![span("kept"); 200]));
+    let at = body.windows(4).position(|window| window == b"caf_").expect("the text");
+    body[at + 3] = 0xe9;
+    let json = r#"{"resource_spans":[{"scopeSpans":[{"spans":[{"name":"kept","traceState":"\ud800"},{"name":"kept"}]}]}]}"#;
+    let collector = Collector::start().await.expect("a collector");
+    let (sandbox, _) = growth(sandbox(&collector, Protocol::Grpc), move |context| {
+        let body = body.clone();
+        async move {
+            let address = context.exporter().http_address();
+            assert_eq!(post(address, "/v1/traces", &[PROTOBUF], &body).await, 200);
+            assert_eq!(post(address, "/v1/traces/v1/traces", &[JSON], json.as_bytes()).await, 200);
+        }
+    })
+    .await;
+    end(&sandbox).await;
+    let received = collector.received();
+    assert_eq!(received.spans().filter(|span| span.item.name == "kept").count(), 202);
+    let users = received.spans().filter_map(|span| span.resource_attribute("user"));
+    assert!(users.into_iter().all(|user| user == "caf\u{fffd}"));
+    assert!(sandbox.extension_output().is_empty(), "{:#?}", sandbox.extension_output());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_protocols_are_served_on_both_ports() {
+    let collector = Collector::start().await.expect("a collector");
+    let (sandbox, _) = growth(sandbox(&collector, Protocol::Grpc), |context| async move {
+        let exporter = context.exporter();
+        let swapped = Exporter::new(exporter.http_address(), exporter.grpc_address());
+        for transport in [Transport::Grpc, Transport::GrpcGzip, Transport::HttpProtobuf, Transport::HttpJson]
+        {
+            swapped.send(transport, &log(context.mark(Signal::Logs))).await.expect("the receiver takes it");
+        }
+    })
+    .await;
+    end(&sandbox).await;
+    assert_exact(&sandbox, &collector.received());
+    assert!(sandbox.extension_output().is_empty(), "{:#?}", sandbox.extension_output());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_requests_are_logged_once_per_kind() {
+    let collector = Collector::start().await.expect("a collector");
+    let (sandbox, _) = growth(sandbox(&collector, Protocol::Grpc), |context| async move {
+        let address = context.exporter().http_address();
+        for _ in 0..30 {
+            assert_eq!(post(address, "/v1/spans\u{1b}", &[PROTOBUF], &[]).await, 400);
+            assert_eq!(post(address, "/v1/spans", &[PROTOBUF], &[]).await, 404);
+            // A resource and nothing else.
+            assert_eq!(post(address, "/v1/traces", &[PROTOBUF], &field(1, &field(1, &[]))).await, 200);
+            assert_eq!(post(address, "/v1/traces", &[PROTOBUF], &[]).await, 200);
+            assert_eq!(post(address, "/v1/traces", &[JSON], br#"{"resourceSpans":[]}"#).await, 200);
+        }
+    })
+    .await;
+    end(&sandbox).await;
+    let output = sandbox.extension_output();
+    for start in [
+        "port 4318: request refused: there is nothing at /v1/spans, only at /v1/logs, /v1/metrics, /v1/traces",
+        "port 4318: nothing received: a request to /v1/traces held no traces",
+    ] {
+        let lines: Vec<_> = output.iter().filter(|line| line.contains(start)).collect();
+        assert_eq!(lines.len(), 2, "{output:#?}");
+        assert!(lines[0].ends_with("; 1 so far") && lines[1].ends_with("; 10 so far"), "{lines:#?}");
+    }
+    assert_eq!(output.len(), 4, "{output:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_beyond_the_cap_make_room() {
+    let collector = Collector::start().await.expect("a collector");
+    let (sandbox, grown) = growth(sandbox(&collector, Protocol::Grpc), |context| async move {
+        let mut idle = Vec::new();
+        for nth in 0..600 {
+            let exporter = context.exporter();
+            let address = if nth % 2 == 0 { exporter.grpc_address() } else { exporter.http_address() };
+            let mut stream = tokio::net::TcpStream::connect(address).await.expect("the port is open");
+            // It may be closed by then.
+            let _ = stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+            idle.push(stream);
+        }
+        context.log_lines(5);
+        for transport in [Transport::Grpc, Transport::HttpProtobuf] {
+            context.send_spans(transport, 5).await.expect("the receiver takes spans");
+        }
+        drop(idle);
+    })
+    .await;
+    end(&sandbox).await;
+    assert_exact(&sandbox, &collector.received());
+    assert_within("idle connections", grown, 64 * MIB);
 }

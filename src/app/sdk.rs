@@ -1,27 +1,186 @@
-//! What comes from the function's SDK, on its way to the pipeline.
+//! The telemetry of the function's SDK on its way to the pipeline.
+//!
+//! Promises that what it accepts has room in the senders' buffers, unless a backend is down, and becomes at most about four
+//! times its bytes there. What would exceed that is refused. Large requests are checked in steps, so that the thread is
+//! never held for long.
 
 use bytes::Bytes;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use prost::Message as _;
 
 use crate::app::pipeline::{Handle, Refused};
 use crate::core::chunk::{Chunk, Origin};
-use crate::core::otlp;
-use crate::core::signal::Signal;
+use crate::core::delivery::budget::Unreserved;
+use crate::core::otlp::{self, Contents, Fault, GROWTH_SLACK, Inspection, Malformed};
+use crate::core::resource::ResourceRules;
+use crate::core::signal::{PerSignal, Signal};
 use crate::edge::receiver::{Intake, Refusal};
+
+/// Bytes of resource attributes that a request may get beyond three times its size.
+const RESOURCE_SLACK: usize = 1 << 20;
+/// Bytes that a group may get beside the attributes known at start: `faas.instance`, and the lengths of the messages around.
+const GROUP_SLACK: usize = 128;
 
 /// The receiver's way into the pipeline. A malformed request ends here and spoils nothing else.
 #[derive(Clone, Debug)]
-pub struct SdkIntake(pub Handle);
+pub struct SdkIntake {
+    pipeline: Handle,
+    /// The most bytes that a resource group gets.
+    group_growth: usize,
+    /// The most items of a request to the backend.
+    batch_items: PerSignal<usize>,
+}
+
+impl SdkIntake {
+    /// The way into `pipeline`, which edits resources by `rules` and cuts requests to so many items.
+    pub fn new(pipeline: Handle, rules: &ResourceRules, batch_items: PerSignal<usize>) -> Self {
+        let mut resource = Resource::default();
+        rules.apply(&mut resource);
+        Self { pipeline, group_growth: resource.encoded_len() + GROUP_SLACK, batch_items }
+    }
+
+    /// The most bytes that the pipeline adds to a request.
+    fn growth(&self, signal: Signal, body: &[u8], contents: &Contents) -> Result<usize, Refusal> {
+        let thrice = body.len().saturating_mul(3);
+        let added = contents.groups.saturating_mul(self.group_growth);
+        if added > thrice.saturating_add(RESOURCE_SLACK) {
+            return Err(Refusal::Amplified("it has too many resource groups for its size"));
+        }
+        let repeated = otlp::most_repeated(signal, body, contents.items, *self.batch_items.of(signal));
+        if repeated > thrice.saturating_add(GROWTH_SLACK) {
+            return Err(Refusal::Amplified("its resource is too large for so many items"));
+        }
+        Ok(added + repeated)
+    }
+}
 
 impl Intake for SdkIntake {
-    fn accept(&self, signal: Signal, bytes: Bytes) -> Result<(), Refusal> {
-        let items = otlp::validate(signal, &bytes)?;
-        if items == 0 {
-            return Ok(());
+    async fn accept(&self, signal: Signal, body: Bytes) -> Result<usize, Refusal> {
+        let (body, contents) = match inspect(signal, &body).await {
+            Err(malformed @ Malformed { fault: Fault::NotUtf8, .. }) => {
+                let Some(fixed) = otlp::replace_invalid_utf8(signal, &body) else {
+                    return Err(malformed.into());
+                };
+                let contents = inspect(signal, &fixed).await?;
+                (Bytes::from(fixed), contents)
+            }
+            contents => (body, contents?),
+        };
+        if contents.items == 0 {
+            return Ok(0);
         }
-        match self.0.offer(Chunk { signal, bytes, items, origin: Origin::Sdk, invocation: None }) {
+        let bytes = if contents.has_empty { otlp::drop_empty(signal, &body) } else { body };
+        let growth = self.growth(signal, &bytes, &contents)?;
+        let reservation =
+            self.pipeline.reserve(bytes.len() + growth).map_err(|unreserved| match unreserved {
+                Unreserved::Full => Refusal::Busy,
+                Unreserved::TooLarge { limit } => Refusal::LargerThanBuffer { limit },
+            })?;
+        let items = contents.items;
+        let chunk = Chunk { signal, bytes, items, origin: Origin::Sdk, invocation: None };
+        match self.pipeline.offer(chunk, Some(reservation)) {
             Err(Refused::Full) => Err(Refusal::Busy),
             // Without a pipeline telemetry goes nowhere, and an SDK that repeats it would only take the function's time.
-            Ok(()) | Err(Refused::Gone) => Ok(()),
+            Ok(()) | Err(Refused::Gone) => Ok(items),
         }
+    }
+}
+
+/// Checks a request, and lets others have the thread between the steps of that.
+async fn inspect(signal: Signal, body: &[u8]) -> Result<Contents, Malformed> {
+    let mut inspection = Inspection::new(signal, body);
+    loop {
+        if let Some(contents) = inspection.step() {
+            return contents;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::pipeline::Pipeline;
+    use crate::core::config;
+    use crate::core::resource::Registration;
+    use crate::edge::exporter::Exporter;
+
+    const MIB: usize = 1 << 20;
+
+    /// A way into a pipeline of 8 MiB that takes nothing out of its queue.
+    fn intake() -> (SdkIntake, Pipeline<Exporter>) {
+        let variables =
+            [("ROTEL_BUFFER_MAX_BYTES", "8388608"), ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://a:1")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let config = config::read(&variables).config;
+        let rules = ResourceRules::new(&config, &Registration::default());
+        let (pipeline, handle) = Pipeline::new(&config, rules.clone(), Vec::new());
+        (SdkIntake::new(handle, &rules, config.batch_max_items), pipeline)
+    }
+
+    fn field(tag: u8, content: &[u8]) -> Vec<u8> {
+        let mut out = vec![tag << 3 | 2];
+        let len = u32::try_from(content.len()).unwrap();
+        // Padded to its longest, which decoders take as well.
+        out.extend((0..4).map(|septet| u8::try_from(len >> (7 * septet) & 0x7f).unwrap() | 0x80));
+        out.push(u8::try_from(len >> 28).unwrap());
+        [out, content.to_vec()].concat()
+    }
+
+    /// Spans without content.
+    fn spans(count: usize) -> Vec<u8> {
+        field(2, &[0x12, 0x00].repeat(count))
+    }
+
+    /// A span with a name of so many bytes.
+    fn named(len: usize) -> Bytes {
+        Bytes::from(field(1, &field(2, &field(2, &field(5, &vec![b'x'; len])))))
+    }
+
+    #[tokio::test]
+    async fn large_requests_are_checked_in_steps() {
+        let (intake, _pipeline) = intake();
+        let body = Bytes::from([field(1, &spans(100_000)), [0x0a, 0x00].repeat(100_000)].concat());
+        assert_eq!(intake.accept(Signal::Traces, body).await, Ok(100_000));
+        assert_eq!(intake.accept(Signal::Traces, Bytes::new()).await, Ok(0));
+    }
+
+    #[tokio::test]
+    async fn what_would_be_multiplied_is_refused() {
+        let (intake, _pipeline) = intake();
+        let groups = field(1, &spans(1)).repeat(100_000);
+        let refused = intake.accept(Signal::Traces, Bytes::from(groups)).await;
+        assert_eq!(refused, Err(Refusal::Amplified("it has too many resource groups for its size")));
+
+        let resource = field(1, &field(1, &field(1, &vec![b'k'; MIB])));
+        let group = |count| Bytes::from(field(1, &[resource.clone(), spans(count)].concat()));
+        let refused = intake.accept(Signal::Traces, group(100_000)).await;
+        assert_eq!(refused, Err(Refusal::Amplified("its resource is too large for so many items")));
+        assert_eq!(intake.accept(Signal::Traces, group(100)).await, Ok(100));
+    }
+
+    #[tokio::test]
+    async fn what_is_on_its_way_has_room() {
+        let (intake, _pipeline) = intake();
+        let refused = intake.accept(Signal::Traces, named(8 * MIB)).await;
+        assert!(
+            matches!(refused, Err(Refusal::LargerThanBuffer { limit }) if limit < 7 * MIB),
+            "{refused:?}"
+        );
+        assert_eq!(intake.accept(Signal::Traces, named(4 * MIB)).await, Ok(1));
+        assert_eq!(intake.accept(Signal::Traces, named(4 * MIB)).await, Err(Refusal::Busy));
+        assert_eq!(intake.accept(Signal::Traces, named(2 * MIB)).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn text_that_is_no_utf8_is_replaced() {
+        let (intake, _pipeline) = intake();
+        let mut body = named(3).to_vec();
+        let last = body.len() - 1;
+        body[last] = 0xff;
+        assert_eq!(intake.accept(Signal::Traces, Bytes::from(body.clone())).await, Ok(1));
+        body.push(0xff);
+        let refused = intake.accept(Signal::Traces, Bytes::from(body)).await;
+        assert!(matches!(refused, Err(Refusal::Malformed(_))), "{refused:?}");
     }
 }

@@ -19,6 +19,7 @@ use crate::app::pipeline::Pipeline;
 use crate::app::sdk::SdkIntake;
 use crate::app::settings::{self, Settings};
 use crate::app::tasks::{Sabotage, Tasks};
+use crate::core::body_budget::BodyBudget;
 use crate::core::config::{
     Config, Destination, Exports, Function, ListenAddress, OnInitError, Outcome, TelemetryTypes, Variables,
 };
@@ -128,6 +129,7 @@ async fn start(
     let (pipeline, to_pipeline) = Pipeline::new(config, rules.clone(), backends);
     tasks.spawn(Task::Pipeline, pipeline.run());
     let (to_driver, runtime_done) = mpsc::channel(RUNTIME_DONE_LIMIT);
+    let sdk = SdkIntake::new(to_pipeline.clone(), &rules, config.batch_max_items);
     let untaken = Arc::new(Untaken::default());
     let timeline = Timeline::new(config.function.managed_instances);
     let (intake, to_intake) =
@@ -148,9 +150,8 @@ async fn start(
     };
     // With no wait between here and the driver's, the first turn of these tasks, which may look a host name up, comes after
     // `/next`.
-    let served = Arc::new(served(config));
-    tasks.spawn(Task::Receiver, serve_grpc(grpc, Arc::clone(&served), SdkIntake(to_pipeline.clone())));
-    tasks.spawn(Task::Receiver, serve_http(http, served, SdkIntake(to_pipeline.clone())));
+    let bodies = BodyBudget::of_memory(config.function.memory_bytes);
+    tasks.spawn(Task::Receiver, serve_otlp(grpc, http, served(config), bodies, sdk));
 
     let limits = lifecycle::Settings {
         flush_timeout: config.flush_timeout,
@@ -290,12 +291,11 @@ fn served(config: &Config) -> Served {
     }
 }
 
-async fn serve_grpc(listening: Listening, served: Arc<Served>, intake: SdkIntake) {
-    match receiver::grpc::serve(listening.listeners().await, served, intake).await {}
-}
-
-async fn serve_http(listening: Listening, served: Arc<Served>, intake: SdkIntake) {
-    match receiver::http::serve(listening.listeners().await, served, intake).await {}
+/// Both protocols are served on both ports.
+async fn serve_otlp(grpc: Listening, http: Listening, served: Served, bodies: BodyBudget, intake: SdkIntake) {
+    let (mut listeners, http) = tokio::join!(grpc.listeners(), http.listeners());
+    listeners.extend(http);
+    match receiver::serve(listeners, served, bodies, intake).await {}
 }
 
 async fn serve_telemetry(listeners: Vec<TcpListener>, intake: mpsc::Sender<Told>, untaken: Arc<Untaken>) {

@@ -3,6 +3,7 @@
 //! this one.
 
 pub mod attribute;
+pub mod body_budget;
 pub mod cadence;
 pub mod chunk;
 pub mod connection;

@@ -1,11 +1,17 @@
 //! What the files that speak HTTP share: listeners, the accept loop, and bodies with a limit.
 //!
 //! Promises that one connection costs no other one anything, whatever is sent over it: a panic ends its task only, a
-//! client that says nothing is dropped in time, and a body is never held beyond its limit.
+//! client that says nothing is dropped in time, and a body is never held beyond its limit, nor all of them beyond the budget.
+//! There are never more connections than [`CONNECTIONS_MOST`] for each set of listeners: beyond, a new one waits until the
+//! oldest has finished its request and is closed. So one flooded port leaves file descriptors for the others.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,17 +20,44 @@ use http::{HeaderMap, Request, Response, header};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
+
+use crate::core::body_budget::{BodyBudget, HeldBytes, NoRoom};
+
+/// The most connections of a set of listeners.
+///
+/// Platform: a process may have 1,024 file descriptors, and exports and the Telemetry API need some.
+pub const CONNECTIONS_MOST: usize = 256;
+
+/// The most requests under way on one HTTP/2 connection.
+const STREAMS_MOST: u32 = 64;
+
+/// Bytes of one HTTP/2 request that a client may send before they are read.
+const STREAM_WINDOW: u32 = 256 << 10;
+
+/// The most bytes of the head of a request, and of what is read from a connection ahead.
+const HEAD_MOST: usize = 64 << 10;
 
 /// How long a client may take for the head of a request, the wait for the next one on its connection included.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long a client may take for the body of a request. All clients are in this environment.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The time between two pieces of a body.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time that a connection without a request under way has to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// The wait for a connection to close before the next one is asked to.
+const EVICTION_PAUSE: Duration = Duration::from_secs(1);
 
 /// How many bytes of a refused body are read, so that the client is ready to read the answer.
 const DISCARD_LIMIT: usize = 64 << 20;
@@ -42,14 +75,19 @@ const PORT_ATTEMPTS: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
     /// It has more bytes than this.
-    #[error("the body is larger than the limit of {limit} bytes")]
+    #[error("the body is larger than the limit of {limit} bytes; send smaller batches")]
     TooLarge {
         /// The limit, in bytes.
         limit: usize,
     },
     /// It did not come in time.
-    #[error("the body did not come within {} seconds", BODY_TIMEOUT.as_secs())]
+    #[error("the body did not come within {} seconds, or paused for {}", BODY_TIMEOUT.as_secs(), PIECE_TIMEOUT.as_secs())]
     TooSlow,
+    /// Other bodies take the memory there is for them.
+    #[error(
+        "other bodies take all the memory for receiving, retry in a second; if this goes on, increase the function's memory"
+    )]
+    NoRoom,
     /// The connection broke, or what came is no HTTP body.
     #[error("the body broke off")]
     Broken,
@@ -105,54 +143,148 @@ where
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    accept(listeners, |stream| {
-        let handler = handler.clone();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MOST);
+    accept(listeners, |stream, evicted| {
+        let (handler, activity) = (handler.clone(), Arc::new(Activity::default()));
+        let requests = Arc::clone(&activity);
         let service = service_fn(move |request| {
-            let response = handler(request);
-            async { Ok::<_, Infallible>(response.await) }
+            let (under_way, response) = (UnderWay::begin(&requests), handler(request));
+            async move {
+                let response = response.await;
+                drop(under_way);
+                Ok::<_, Infallible>(response)
+            }
         });
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        // That a connection breaks is its client's business.
-        async { drop(connection.await) }
+        drive(http.serve_connection(TokioIo::new(stream), service), activity, evicted)
     })
     .await
 }
 
-/// Serves HTTP/2 without TLS, by prior knowledge, on all the listeners, for as long as the future is polled. Every
-/// request has a task of its own.
-pub async fn serve_http2<H, F, B>(listeners: Vec<TcpListener>, handler: H) -> Infallible
+/// Serves HTTP/1.1, and HTTP/2 by prior knowledge, without TLS on all the listeners, for as long as the future is polled.
+/// The handler gets the port as well. Every connection has a task of its own, and so has every request over HTTP/2.
+pub async fn serve<H, F, B>(listeners: Vec<TcpListener>, handler: H) -> Infallible
 where
-    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    H: Fn(Request<Incoming>, u16) -> F + Clone + Send + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
-    let mut http = http2::Builder::new(TokioExecutor::new());
-    http.timer(TokioTimer::new());
-    accept(listeners, |stream| {
-        let (http, handler) = (http.clone(), handler.clone());
-        async move {
-            // A client of HTTP/2 speaks first. Hyper would wait for one that does not for ever.
-            if tokio::time::timeout(HEAD_TIMEOUT, stream.readable()).await.is_err() {
-                return;
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MOST);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MOST)
+        .initial_stream_window_size(STREAM_WINDOW);
+    accept(listeners, |stream, evicted| {
+        let (handler, activity) = (handler.clone(), Arc::new(Activity::default()));
+        let requests = Arc::clone(&activity);
+        let port = stream.local_addr().map_or(0, |address| address.port());
+        let service = service_fn(move |request| {
+            let (under_way, response) = (UnderWay::begin(&requests), handler(request, port));
+            async move {
+                let response = response.await;
+                drop(under_way);
+                Ok::<_, Infallible>(response)
             }
-            let service = service_fn(move |request| {
-                let response = handler(request);
-                async { Ok::<_, Infallible>(response.await) }
-            });
-            drop(http.serve_connection(TokioIo::new(stream), service).await);
-        }
+        });
+        drive(http.serve_connection(TokioIo::new(stream), service).into_owned(), activity, evicted)
     })
     .await
+}
+
+/// The requests of a connection.
+#[derive(Debug, Default)]
+struct Activity {
+    begun: AtomicU64,
+    under_way: AtomicUsize,
+}
+
+/// A request that is under way.
+struct UnderWay(Arc<Activity>);
+
+impl UnderWay {
+    fn begin(activity: &Arc<Activity>) -> Self {
+        activity.begun.fetch_add(1, Ordering::Relaxed);
+        activity.under_way.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection that can be asked to end after the requests that are under way.
+trait Closable: Future {
+    fn close(self: Pin<&mut Self>);
+}
+
+impl<S, B> Closable for http1::Connection<TokioIo<TcpStream>, S>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body<Error = Infallible> + 'static,
+{
+    fn close(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<S, F, B> Closable for auto::Connection<'static, TokioIo<TcpStream>, S, TokioExecutor>
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future = F>,
+    F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
+    fn close(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Drives a connection to its end: its client's, that of its patience, or its eviction. How it ends is its client's business.
+async fn drive<C: Closable>(connection: C, activity: Arc<Activity>, evicted: Arc<Notify>) {
+    let mut connection = pin!(connection);
+    // HTTP/1.1 has its own limit, but a client of HTTP/2 could be silent for ever, and so could one that has not yet shown
+    // which of both it speaks.
+    let mut begun = activity.begun.load(Ordering::Relaxed);
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut connection => return,
+            () = evicted.notified() => break,
+            () = tokio::time::sleep(HEAD_TIMEOUT) => {
+                let before = std::mem::replace(&mut begun, activity.begun.load(Ordering::Relaxed));
+                if before == begun && activity.under_way.load(Ordering::Relaxed) == 0 {
+                    break;
+                }
+            }
+        }
+    }
+    connection.as_mut().close();
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut connection => return,
+            () = tokio::time::sleep(CLOSE_TIMEOUT) => {
+                // Bodies have a limit of their own.
+                if activity.under_way.load(Ordering::Relaxed) == 0 {
+                    return;
+                }
+            }
+        }
+    }
 }
 
 /// Accepts connections and gives each to a task that `serve` makes.
 async fn accept<S, F>(listeners: Vec<TcpListener>, serve: S) -> Infallible
 where
-    S: Fn(TcpStream) -> F,
+    S: Fn(TcpStream, Arc<Notify>) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
     let mut connections = JoinSet::new();
+    // Oldest first, those that have ended among them.
+    let mut evictions: VecDeque<Weak<Notify>> = VecDeque::new();
     loop {
         tokio::select! {
             biased;
@@ -161,16 +293,33 @@ where
             Some(_) = connections.join_next() => {}
             accepted = accept_any(&listeners) => match accepted {
                 Ok(stream) => {
+                    make_room(&mut connections, &mut evictions).await;
                     // Without it an answer can wait 40 ms for the client's acknowledgement. It fails only on a socket
                     // that is dead already.
                     let _ = stream.set_nodelay(true);
-                    connections.spawn(serve(stream));
+                    let evicted = Arc::new(Notify::new());
+                    evictions.push_back(Arc::downgrade(&evicted));
+                    connections.spawn(serve(stream, evicted));
                 }
                 // Out of file descriptors, most likely: the connection is still there and the next attempt would fail
                 // at once, so a loop without a pause would take the CPU from those that could free some.
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
         }
+    }
+}
+
+/// Waits until there is room for another connection, at the price of the oldest where there is none.
+async fn make_room(connections: &mut JoinSet<()>, evictions: &mut VecDeque<Weak<Notify>>) {
+    while connections.len() >= CONNECTIONS_MOST {
+        if let Some(oldest) = std::iter::from_fn(|| evictions.pop_front()).find_map(|oldest| oldest.upgrade())
+        {
+            oldest.notify_one();
+        }
+        let _ = tokio::time::timeout(EVICTION_PAUSE, connections.join_next()).await;
+    }
+    if evictions.len() >= 2 * CONNECTIONS_MOST {
+        evictions.retain(|connection| connection.strong_count() > 0);
     }
 }
 
@@ -186,8 +335,45 @@ async fn accept_any(listeners: &[TcpListener]) -> io::Result<TcpStream> {
     .await
 }
 
+/// A body that was received.
+#[derive(Debug)]
+pub struct Received {
+    /// All of it.
+    pub bytes: Bytes,
+    /// Its part of the budget.
+    pub held: HeldBytes,
+}
+
+impl AsRef<[u8]> for Received {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// Reads a whole body of at most `limit` bytes. One that says beforehand that it is larger is not read at all.
 pub async fn read_body<B>(body: &mut B, limit: usize) -> Result<Vec<u8>, BodyError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    read(body, limit, |_| Ok(())).await
+}
+
+/// The same within a budget that bodies share.
+pub async fn receive_body<B>(body: &mut B, limit: usize, budget: &BodyBudget) -> Result<Received, BodyError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut held = budget.hold();
+    let bytes = read(body, limit.min(budget.limit()), |more| Ok(held.try_grow(more)?)).await?;
+    Ok(Received { bytes: Bytes::from(bytes), held })
+}
+
+/// Reads a body, and asks for room before it is kept: for all of it, or piece by piece where its length is not announced.
+async fn read<B>(
+    body: &mut B,
+    limit: usize,
+    mut make_room: impl FnMut(usize) -> Result<(), BodyError>,
+) -> Result<Vec<u8>, BodyError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -195,21 +381,78 @@ where
     if announced.lower() > limit as u64 {
         return Err(BodyError::TooLarge { limit });
     }
+    // For all that is announced at once: a body that is begun is not to fail for others that come after it, and what is
+    // allocated for bodies that fail stays with the allocator.
+    let announced = announced.exact().and_then(|len| usize::try_from(len).ok()).unwrap_or(0);
+    make_room(announced)?;
     let read = async {
-        let announced = announced.exact().and_then(|len| usize::try_from(len).ok());
-        let mut bytes = Vec::with_capacity(announced.unwrap_or(0));
-        while let Some(frame) = body.frame().await {
+        let mut pieces = Pieces::new(announced);
+        loop {
+            let frame = tokio::time::timeout(PIECE_TIMEOUT, body.frame());
+            let Some(frame) = frame.await.map_err(|_| BodyError::TooSlow)? else { break };
             let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
-            if data.len() > limit - bytes.len() {
+            if data.len() > limit - pieces.len {
                 return Err(BodyError::TooLarge { limit });
             }
-            bytes.extend_from_slice(&data);
+            if pieces.len + data.len() > announced {
+                make_room(data.len())?;
+            }
+            pieces.push(&data);
         }
-        // What is kept of it is accounted for by its length.
-        bytes.shrink_to_fit();
-        Ok(bytes)
+        Ok(pieces.into_whole())
     };
     tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or(Err(BodyError::TooSlow))
+}
+
+/// A body as it comes: in one piece if its length is announced, otherwise in pieces of one size. A buffer that doubles would
+/// leave gaps of all sizes behind it, which an allocator keeps: of a hundred bodies, several times the budget.
+struct Pieces {
+    list: Vec<Vec<u8>>,
+    first_len: usize,
+    len: usize,
+}
+
+/// Bytes of a piece.
+const PIECE: usize = 64 << 10;
+
+impl Pieces {
+    fn new(announced: usize) -> Self {
+        Self { list: vec![Vec::with_capacity(announced)], first_len: announced.max(PIECE), len: 0 }
+    }
+
+    fn push(&mut self, mut data: &[u8]) {
+        self.len += data.len();
+        while !data.is_empty() {
+            let most = if self.list.len() == 1 { self.first_len } else { PIECE };
+            let Some(piece) = self.list.last_mut().filter(|piece| piece.len() < most) else {
+                self.list.push(Vec::with_capacity(PIECE));
+                continue;
+            };
+            let (now, rest) = data.split_at(data.len().min(most - piece.len()));
+            piece.extend_from_slice(now);
+            data = rest;
+        }
+    }
+
+    /// All of it, in no more memory than it has bytes: it is accounted for by its length.
+    fn into_whole(mut self) -> Vec<u8> {
+        match self.list.as_mut_slice() {
+            [only] => {
+                only.shrink_to_fit();
+                std::mem::take(only)
+            }
+            pieces => pieces.concat(),
+        }
+    }
+}
+
+impl From<NoRoom> for BodyError {
+    fn from(no_room: NoRoom) -> Self {
+        match no_room {
+            NoRoom::Now => Self::NoRoom,
+            NoRoom::Ever(limit) => Self::TooLarge { limit },
+        }
+    }
 }
 
 /// Reads the rest of the body of an HTTP/1.1 request that is to be refused, and forgets it.
@@ -324,9 +567,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_is_read_up_to_its_limit() {
-        assert_eq!(read_body(&mut Full::new(Bytes::from_static(b"12345")), 5).await.unwrap(), b"12345");
+        let body = || Full::new(Bytes::from_static(b"12345"));
+        assert_eq!(read_body(&mut body(), 5).await.unwrap(), b"12345");
         let too_large = Err(BodyError::TooLarge { limit: 4 });
-        assert_eq!(read_body(&mut Full::new(Bytes::from_static(b"12345")), 4).await, too_large);
+        assert_eq!(read_body(&mut body(), 4).await, too_large);
 
         let chunks =
             |chunks: Vec<Result<&'static [u8], ()>>| Chunks { chunks: chunks.into_iter(), ends: true };
@@ -335,9 +579,73 @@ mod tests {
         assert_eq!(read_body(&mut chunks(vec![Ok(b"123"), Err(())]), 5).await, Err(BodyError::Broken));
     }
 
+    #[tokio::test]
+    async fn bodies_share_one_budget() {
+        let budget = BodyBudget::new(100_000);
+        let body = |len| Full::new(Bytes::from(vec![0; len]));
+        let first = receive_body(&mut body(70_000), 100_000, &budget).await.unwrap();
+        let refused = receive_body(&mut body(70_000), 100_000, &budget).await;
+        assert_eq!(refused.unwrap_err(), BodyError::NoRoom);
+        let small = receive_body(&mut body(1_000), 100_000, &budget).await.unwrap();
+        drop(first);
+        let second = receive_body(&mut body(100_000), 1 << 20, &budget).await.unwrap();
+        let refused = receive_body(&mut body(100_001), 1 << 20, &budget).await;
+        assert_eq!(refused.unwrap_err(), BodyError::TooLarge { limit: 100_000 });
+        drop((small, second));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_ends_is_given_up() {
         let mut body = Chunks { chunks: vec![Ok(&b"123"[..])].into_iter(), ends: false };
         assert_eq!(read_body(&mut body, 5).await, Err(BodyError::TooSlow));
+    }
+
+    #[tokio::test]
+    async fn the_oldest_connection_makes_room() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let listeners = bind("127.0.0.1", 0).await.unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        tokio::spawn(serve(listeners, |_, _| async { Response::new(Empty::<Bytes>::new()) }));
+        let mut idle = Vec::new();
+        for _ in 0..CONNECTIONS_MOST {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            stream.read_exact(&mut [0; 15]).await.unwrap();
+            idle.push(stream);
+        }
+        // Two more, so that two are closed and no others.
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            let mut answer = [0; 15];
+            stream.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200 OK");
+            idle.push(stream);
+        }
+        for mut stream in idle.drain(..2) {
+            stream.read_to_end(&mut Vec::new()).await.unwrap();
+        }
+        let third = &mut idle[0];
+        third.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut rest = vec![0; 200];
+        assert!(third.read(&mut rest).await.unwrap() > 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_connections_are_closed() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let listeners = bind("127.0.0.1", 0).await.unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        tokio::spawn(serve(listeners, |_, _| async { Response::new(Empty::<Bytes>::new()) }));
+        for opening in
+            [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", b"POST / HTTP/1.1\r\n"]
+        {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(opening).await.unwrap();
+            let read = tokio::time::timeout(3 * HEAD_TIMEOUT, stream.read_to_end(&mut Vec::new())).await;
+            assert!(read.is_ok(), "{opening:?}");
+        }
     }
 }

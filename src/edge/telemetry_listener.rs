@@ -9,20 +9,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body::Body as _;
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::edge::http::{BodyError, discard_body, read_body, serve_http1};
+use crate::core::body_budget::BodyBudget;
+use crate::edge::http::{BodyError, discard_body, receive_body, serve_http1};
 
 /// The most bytes of a post.
 ///
 /// Platform: one may carry twice the `maxBytes` of the subscription, which is 1 MiB at most, and metadata.
 const BODY_LIMIT: usize = 16 << 20;
 
-/// The most bytes of all bodies together that are on their way in or wait for the intake.
+/// The most bytes of all bodies together that are on their way in or wait for the intake. What floods the receiver takes
+/// nothing of it.
 const BODIES_LIMIT: usize = 2 * BODY_LIMIT;
 
 /// Deliveries that were refused.
@@ -44,15 +44,15 @@ pub async fn serve<R>(listeners: Vec<TcpListener>, receive: R, refused: Refused)
 where
     R: Fn(Bytes) -> Result<(), NoRoom> + Clone + Send + Sync + 'static,
 {
-    let room = Arc::new(Semaphore::new(BODIES_LIMIT));
-    let take = move |request| answer(request, receive.clone(), Arc::clone(&room), refused.clone());
-    serve_http1(listeners, take).await
+    let budget = BodyBudget::new(BODIES_LIMIT);
+    serve_http1(listeners, move |request| answer(request, receive.clone(), budget.clone(), refused.clone()))
+        .await
 }
 
 async fn answer<R>(
     request: Request<Incoming>,
     receive: R,
-    room: Arc<Semaphore>,
+    budget: BodyBudget,
     refused: Refused,
 ) -> Response<Empty<Bytes>>
 where
@@ -66,11 +66,14 @@ where
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
-    *response.status_mut() = match take(&mut body, &receive, room).await {
+    *response.status_mut() = match take(&mut body, &receive, &budget).await {
         Ok(()) => StatusCode::OK,
         Err(refusal) => {
             let (status, count) = match refusal {
-                Refusal::NoRoom => (StatusCode::SERVICE_UNAVAILABLE, Some(refused.no_room)),
+                // Platform: a delivery that is refused so comes again.
+                Refusal::NoRoom | Refusal::Body(BodyError::NoRoom) => {
+                    (StatusCode::SERVICE_UNAVAILABLE, Some(refused.no_room))
+                }
                 Refusal::Body(BodyError::TooLarge { .. }) => {
                     (StatusCode::PAYLOAD_TOO_LARGE, Some(refused.too_large))
                 }
@@ -93,31 +96,13 @@ enum Refusal {
     Body(BodyError),
 }
 
-async fn take<R>(body: &mut Incoming, receive: &R, room: Arc<Semaphore>) -> Result<(), Refusal>
+async fn take<R>(body: &mut Incoming, receive: &R, budget: &BodyBudget) -> Result<(), Refusal>
 where
     R: Fn(Bytes) -> Result<(), NoRoom>,
 {
-    let announced = body.size_hint();
-    // One that is too large is not read, and needs no room.
-    let most = announced.upper().unwrap_or(u64::MAX).min(BODY_LIMIT as u64);
-    let most = if announced.lower() > BODY_LIMIT as u64 { 0 } else { most };
-    let most = u32::try_from(most).map_err(|_| Refusal::NoRoom)?;
-    let mut room = room.try_acquire_many_owned(most).map_err(|_| Refusal::NoRoom)?;
-    let bytes = read_body(body, BODY_LIMIT).await.map_err(Refusal::Body)?;
-    drop(room.split(room.num_permits().saturating_sub(bytes.len())));
-    receive(Bytes::from_owner(Held { bytes, _room: room })).map_err(|NoRoom| Refusal::NoRoom)
-}
-
-/// A body, and the room that it takes until it is dropped.
-struct Held {
-    bytes: Vec<u8>,
-    _room: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
+    let body = receive_body(body, BODY_LIMIT, budget).await.map_err(Refusal::Body)?;
+    // Its part of the budget is held for as long as it waits to be read.
+    receive(Bytes::from_owner(body)).map_err(|NoRoom| Refusal::NoRoom)
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ fn find_none() -> Path {
 /// A request that is too large becomes several.
 fn cut() -> Path {
     let body = spans(MANY);
-    Box::new(move || otlp::split(Signal::Traces, Part { bytes: body.clone(), items: MANY }, CUT).len())
+    Box::new(move || otlp::split(Signal::Traces, Part { bytes: body.clone(), items: MANY }, CUT).count())
 }
 
 /// Log records become the bytes of a request.

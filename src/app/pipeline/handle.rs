@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use crate::core::cadence::Beside;
 use crate::core::chunk::Chunk;
 use crate::core::correlation::Invoked;
+use crate::core::delivery::budget::{Budget, Reservation, Unreserved};
 use crate::core::lifecycle::FlushReason;
 use crate::core::xray::Header;
 
@@ -20,7 +21,8 @@ pub(super) const CONTROL_RESERVE: usize = 16;
 /// What the pipeline is told.
 #[derive(Debug)]
 pub(super) enum Message {
-    Ingest(Chunk, Place),
+    /// With the room that is kept for it in the buffers.
+    Ingest(Chunk, Place, Option<Reservation>),
     FromIntake(Control, Place),
     /// From the driver.
     Control(Control),
@@ -97,6 +99,7 @@ pub struct Handle {
     /// queue holds those that become free meanwhile, and so the driver's.
     room: Arc<Semaphore>,
     wants_flush: Arc<AtomicBool>,
+    budget: Budget,
 }
 
 /// Why telemetry is not taken.
@@ -109,10 +112,10 @@ pub enum Refused {
 }
 
 impl Handle {
-    pub(super) fn new(wants_flush: Arc<AtomicBool>) -> (Self, mpsc::Receiver<Message>) {
+    pub(super) fn new(wants_flush: Arc<AtomicBool>, budget: Budget) -> (Self, mpsc::Receiver<Message>) {
         let (messages, receiver) = mpsc::channel(QUEUE_LIMIT);
         let room = Arc::new(Semaphore::new(QUEUE_LIMIT - CONTROL_RESERVE));
-        (Self { messages, room, wants_flush }, receiver)
+        (Self { messages, room, wants_flush, budget }, receiver)
     }
 
     /// Whether the next invocation is to flush at its end, whatever the strategy.
@@ -120,19 +123,24 @@ impl Handle {
         self.wants_flush.load(Ordering::Relaxed)
     }
 
-    /// Enqueues telemetry, if there is room.
-    pub fn offer(&self, chunk: Chunk) -> Result<(), Refused> {
+    /// Keeps room in the buffers for a request of so many bytes.
+    pub fn reserve(&self, bytes: usize) -> Result<Reservation, Unreserved> {
+        self.budget.reserve(bytes)
+    }
+
+    /// Enqueues telemetry, if there is room in the queue.
+    pub fn offer(&self, chunk: Chunk, reservation: Option<Reservation>) -> Result<(), Refused> {
         if self.messages.is_closed() {
             return Err(Refused::Gone);
         }
         let place = Arc::clone(&self.room).try_acquire_owned().map_err(|_| Refused::Full)?;
-        self.enqueue(Message::Ingest(chunk, place))
+        self.enqueue(Message::Ingest(chunk, place, reservation))
     }
 
     /// Enqueues telemetry as soon as there is room.
     pub async fn ingest(&self, chunk: Chunk) -> Result<(), Refused> {
         let place = self.place().await?;
-        self.enqueue(Message::Ingest(chunk, place))
+        self.enqueue(Message::Ingest(chunk, place, None))
     }
 
     /// Enqueues what the platform tells as soon as there is room. It comes as often as the platform likes, and so has no

@@ -69,8 +69,8 @@ impl<E: Export> Pipeline<E> {
     /// A pipeline and the way into it.
     pub fn new(config: &Config, rules: ResourceRules, backends: Vec<Backend<E>>) -> (Self, Handle) {
         let wants_flush = Arc::new(AtomicBool::new(false));
-        let (handle, messages) = Handle::new(Arc::clone(&wants_flush));
         let budget = Budget::new(config.buffer_max_bytes, backends.len());
+        let (handle, messages) = Handle::new(Arc::clone(&wants_flush), budget.clone());
         let settings = backends.iter().map(|backend| settings(backend, config, &budget)).collect();
         let pipeline = Self {
             messages,
@@ -97,9 +97,11 @@ impl<E: Export> Pipeline<E> {
                 // Answers first: they free bytes, and a flush may be waiting for them.
                 (sender, event) = ended(&mut self.requests) => self.on(sender, event),
                 message = self.messages.recv() => match message {
-                    Some(Message::Ingest(chunk, place)) => {
+                    Some(Message::Ingest(chunk, place, reservation)) => {
                         drop(place);
-                        self.ingest(chunk);
+                        self.ingest(chunk).await;
+                        // Until the buffers hold it, its room is kept.
+                        drop(reservation);
                     }
                     Some(Message::FromIntake(control, place)) => {
                         drop(place);
@@ -259,7 +261,7 @@ impl<E: Export> Pipeline<E> {
         }
     }
 
-    fn ingest(&mut self, chunk: Chunk) {
+    async fn ingest(&mut self, chunk: Chunk) {
         let Chunk { signal, mut bytes, mut items, origin, invocation } = chunk;
         match (signal, origin, &invocation) {
             (Signal::Traces, Origin::Sdk, _) => self.correlation.learn(&bytes),
@@ -284,7 +286,11 @@ impl<E: Export> Pipeline<E> {
             }
             Origin::Platform => bytes,
         };
-        for Part { bytes, items } in otlp::split(signal, Part { bytes, items }, limits) {
+        for (nth, Part { bytes, items }) in otlp::split(signal, Part { bytes, items }, limits).enumerate() {
+            // A large request must not hold the thread for all of its parts.
+            if nth > 0 {
+                tokio::task::yield_now().await;
+            }
             let chunk = Chunk { signal, bytes, items, origin, invocation: invocation.clone() };
             let actions = self.senders.enqueue(&chunk, &context(&self.correlation));
             self.carry_out(actions);

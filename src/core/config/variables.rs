@@ -262,7 +262,7 @@ const RECEIVER: &[Variable] = &[
     variable(
         "ROTEL_OTLP_HTTP_ENDPOINT",
         "localhost:4318",
-        "where the OTLP/HTTP receiver listens; a body may have 20 MiB",
+        "where the OTLP/HTTP receiver listens; maximum body size: 20 MiB, and at most 7/8 of the buffer",
     ),
     variable("ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB", "4", "the largest gRPC message received, in MiB"),
     variable("ROTEL_OTLP_RECEIVER_{SIGNAL}_DISABLED", "false", "refuse what the SDK sends of the signal"),

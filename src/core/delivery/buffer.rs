@@ -318,8 +318,8 @@ impl Buffer {
             self.discharge(&held);
             let Held { age, chunk, cut_off, .. } = held;
             let Chunk { signal, bytes, items, origin, invocation } = chunk;
-            for Part { bytes, items } in otlp::split(signal, Part { bytes, items }, limits).into_iter().rev()
-            {
+            let parts: Vec<_> = otlp::split(signal, Part { bytes, items }, limits).collect();
+            for Part { bytes, items } in parts.into_iter().rev() {
                 // Each part repeats the resource, and is this buffer's alone.
                 let chunk = Chunk { signal, bytes, items, origin, invocation: invocation.clone() };
                 let part = Held { age, chunk, share: None, cut_off };

@@ -62,6 +62,7 @@ impl Senders {
     /// Hands an event to the sender at this place.
     pub fn on(&mut self, place: usize, event: Event, context: &Context<'_>) -> Actions {
         let actions = self.of_backends.get_mut(place).map(|sender| sender.on(event, context));
+        self.note_outage();
         actions.into_iter().flatten().map(|action| (place, action)).collect()
     }
 
@@ -71,7 +72,13 @@ impl Senders {
         for (place, sender) in self.of_backends.iter_mut().enumerate() {
             actions.extend(sender.on(event(), context).into_iter().map(|action| (place, action)));
         }
+        self.note_outage();
         actions
+    }
+
+    /// A backend is down where its breaker is open, and is probed then.
+    fn note_outage(&self) {
+        self.budget.note_outage(self.of_backends.iter().any(|sender| sender.probe_budget().is_some()));
     }
 
     /// Begins an invocation.

@@ -1,7 +1,8 @@
 //! OTLP/JSON into protobuf, along the same table as validation, without a tree of the text in between.
 //!
 //! Accepted is what the OTLP specification allows, and what protobuf's JSON mapping lets a sender choose:
-//! - field names in lower camel case; unknown ones are passed over with all they hold; `null` is a field not set;
+//! - field names in lower camel case or as the `.proto` files spell them; unknown ones are passed over with all they hold;
+//!   `null` is a field not set;
 //! - trace and span ids in hex of either case, other bytes in base64 of either alphabet, padded or not;
 //! - whole numbers as numbers or as decimal text, also with a fraction of zero or an exponent;
 //! - other numbers as numbers, as text, or as `NaN`, `Infinity` and `-Infinity`;
@@ -10,30 +11,96 @@
 //! An `intValue` beyond 64 bits becomes a `doubleValue`. JavaScript's SDK writes every number without a fraction as
 //! `intValue`, 1e21 too, and one attribute is no reason to refuse a request.
 //!
+//! A text that is not Unicode, by a lone surrogate or bytes that are not UTF-8, gets U+FFFD in their place.
+//!
 //! The tempting way is the serde support of the generated types. It lost: it takes no number in text but where it has
 //! been told of one, and where a metric's data or a point's value is not to its liking, it leaves it out in silence.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use memchr::memchr;
 use serde::de::{DeserializeSeed, Deserializer as _, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::otlp::schema::{Field, Kind, Message};
 use crate::otlp::wire::{WireType, put_key, put_varint};
 use crate::signal::Signal;
 
-/// Turns an OTLP/JSON request into a protobuf one, which is still to be validated. An error says what was found at which
-/// line and column, and what is due there.
-pub fn json_to_protobuf(signal: Signal, body: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+/// The reason that JSON is no request.
+#[derive(Debug, thiserror::Error)]
+pub enum JsonError {
+    /// Found at which line and column, and what is due there.
+    #[error("not an OTLP request in JSON: {0}")]
+    Invalid(serde_json::Error),
+    /// Numbers in an array can take four times the bytes that they take as text.
+    #[error("converted to protobuf, the request is larger than the limit of {limit} bytes")]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+}
+
+/// Turns an OTLP/JSON request into a protobuf one of at most `limit` bytes, which is still to be validated.
+pub fn json_to_protobuf(signal: Signal, body: &[u8], limit: usize) -> Result<Vec<u8>, JsonError> {
+    match convert(signal, body, limit) {
+        Err(JsonError::Invalid(error)) => match replace_invalid_unicode(body) {
+            Some(body) => convert(signal, &body, limit),
+            None => Err(JsonError::Invalid(error)),
+        },
+        answer => answer,
+    }
+}
+
+fn convert(signal: Signal, body: &[u8], limit: usize) -> Result<Vec<u8>, JsonError> {
     let mut out = Vec::new();
     let mut json = serde_json::Deserializer::from_slice(body);
-    json.deserialize_map(MessageVisitor { schema: Message::of(signal), out: &mut out })?;
-    json.end()?;
-    Ok(out)
+    let read = json
+        .deserialize_map(MessageVisitor { schema: Message::of(signal), limit, out: &mut out })
+        .and_then(|()| json.end());
+    match read {
+        _ if out.len() > limit => Err(JsonError::TooLarge { limit }),
+        Ok(()) => Ok(out),
+        Err(error) => Err(JsonError::Invalid(error)),
+    }
+}
+
+/// The text with U+FFFD in place of lone surrogates and of bytes that are not UTF-8; `None` where there are none.
+///
+/// Without knowing what is a string: outside of one a backslash is an error in any case.
+fn replace_invalid_unicode(body: &[u8]) -> Option<Vec<u8>> {
+    let mut text = match String::from_utf8_lossy(body) {
+        Cow::Owned(text) => Some(text.into_bytes()),
+        Cow::Borrowed(_) => None,
+    };
+    let mut at = 0;
+    while let Some(found) = memchr(b'\\', text.as_deref().unwrap_or(body).get(at..)?) {
+        at += found;
+        let escape = text.as_deref().unwrap_or(body).get(at..)?;
+        match (surrogate(escape), escape.get(6..).and_then(surrogate)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => at += 12,
+            (Some(_), _) => {
+                let text = text.get_or_insert_with(|| body.to_vec());
+                text.get_mut(at..at + 6)?.copy_from_slice(br"\ufffd");
+                at += 6;
+            }
+            // What is escaped may be a backslash itself.
+            (None, _) => at += 2,
+        }
+    }
+    text
+}
+
+/// The surrogate that is escaped at the start of the text.
+fn surrogate(text: &[u8]) -> Option<u16> {
+    let digits = text.get(..6)?.strip_prefix(br"\u")?;
+    let unit = u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    matches!(unit, 0xd800..=0xdfff).then_some(unit)
 }
 
 /// Reads an object as a message and writes its fields.
 struct MessageVisitor<'a> {
     schema: &'static Message,
+    limit: usize,
     out: &'a mut Vec<u8>,
 }
 
@@ -48,7 +115,8 @@ impl<'de> Visitor<'de> for MessageVisitor<'_> {
         while let Some(field) = map.next_key_seed(KeySeed { schema: self.schema })? {
             match field {
                 Some((tag, field)) => {
-                    map.next_value_seed(Value { tag, field, within: Within::Message, out: self.out })?;
+                    let (limit, out) = (self.limit, &mut *self.out);
+                    map.next_value_seed(Value { tag, field, within: Within::Message, limit, out })?;
                 }
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
@@ -87,6 +155,8 @@ struct Value<'a> {
     tag: u32,
     field: &'static Field,
     within: Within,
+    /// The most bytes of all that is written.
+    limit: usize,
     out: &'a mut Vec<u8>,
 }
 
@@ -184,25 +254,31 @@ impl<'de> Visitor<'de> for Value<'_> {
         }
         self.key(WireType::Delimited);
         let start = self.out.len();
-        MessageVisitor { schema, out: self.out }.visit_map(map)?;
+        MessageVisitor { schema, limit: self.limit, out: self.out }.visit_map(map)?;
         put_len_before(self.out, start);
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Self { tag, field, within, out } = self;
+        let Self { tag, field, within, limit, out } = self;
         if !field.repeated || within != Within::Message {
-            let value = Value { tag, field, within, out };
+            let value = Value { tag, field, within, limit, out };
             return Err(A::Error::invalid_type(serde::de::Unexpected::Seq, &value));
         }
-        if matches!(field.kind, Kind::Message(_) | Kind::String) {
-            while seq.next_element_seed(Value { tag, field, within: Within::Array, out })?.is_some() {}
-            return Ok(());
+        let is_packed = !matches!(field.kind, Kind::Message(_) | Kind::String);
+        let within = if is_packed { Within::Packed } else { Within::Array };
+        if is_packed {
+            put_key(out, tag, WireType::Delimited);
         }
-        put_key(out, tag, WireType::Delimited);
         let start = out.len();
-        while seq.next_element_seed(Value { tag, field, within: Within::Packed, out })?.is_some() {}
-        put_len_before(out, start);
+        while seq.next_element_seed(Value { tag, field, within, limit, out })?.is_some() {
+            if out.len() > limit {
+                return Err(A::Error::custom("larger than the limit"));
+            }
+        }
+        if is_packed {
+            put_len_before(out, start);
+        }
         Ok(())
     }
 }
@@ -384,8 +460,10 @@ mod tests {
     use crate::otlp::arbitrary::{Request, request};
     use crate::otlp::validate;
 
+    const LIMIT: usize = 20 << 20;
+
     fn read(signal: Signal, json: &str) -> Request {
-        let bytes = json_to_protobuf(signal, json.as_bytes()).unwrap();
+        let bytes = json_to_protobuf(signal, json.as_bytes(), LIMIT).unwrap();
         let request = Request::decode(signal, &bytes).unwrap();
         assert_eq!(validate(signal, &bytes), Ok(request.flatten().len()));
         request
@@ -430,7 +508,10 @@ mod tests {
     }
 
     fn refusal(json: &str) -> String {
-        json_to_protobuf(Signal::Traces, json.as_bytes()).unwrap_err().to_string()
+        match json_to_protobuf(Signal::Traces, json.as_bytes(), LIMIT) {
+            Err(JsonError::Invalid(error)) => error.to_string(),
+            answer => panic!("{answer:?}"),
+        }
     }
 
     proptest! {
@@ -438,13 +519,13 @@ mod tests {
 
         #[test]
         fn what_the_generated_types_write_is_read_back(request in request()) {
-            let bytes = json_to_protobuf(request.signal(), &request.to_json()).unwrap();
+            let bytes = json_to_protobuf(request.signal(), &request.to_json(), LIMIT).unwrap();
             prop_assert_eq!(Request::decode(request.signal(), &bytes).unwrap(), request);
         }
 
         #[test]
         fn random_bytes_do_no_harm(signal in select(&Signal::ALL), bytes: Vec<u8>) {
-            let _ = json_to_protobuf(signal, &bytes);
+            let _ = json_to_protobuf(signal, &bytes, LIMIT);
         }
 
         #[test]
@@ -603,8 +684,53 @@ mod tests {
         assert_eq!(span(r#"{"attributes":[{"value":{}}],"events":null}"#).attributes[0].key, "");
         assert_eq!(span(r#"{"kind":"SPAN_KIND_SERVER","startTimeUnixNano":12}"#).kind, 2);
         assert_eq!(span(r#"{"traceId":"","parentSpanId":""}"#).parent_span_id, b"");
-        assert_eq!(span(r#"{"trace_id":"5b8efff798038103d269b633813fc60c"}"#).trace_id, b"");
         assert_eq!(read(Signal::Traces, "{}").flatten().len(), 0);
+    }
+
+    #[test]
+    fn names_of_the_proto_files_are_read() {
+        let Request::Traces(request) = read(
+            Signal::Traces,
+            r#"{"resource_spans":[{"scope_spans":[{"spans":[{"trace_id":"5b8efff798038103d269b633813fc60c",
+                "start_time_unix_nano":"12","kind":2,"attributes":[{"key":"a","value":{"int_value":"5"}}]}]}]}]}"#,
+        ) else {
+            unreachable!()
+        };
+        let span = &request.resource_spans[0].scope_spans[0].spans[0];
+        assert_eq!((span.trace_id.len(), span.start_time_unix_nano, span.kind), (16, 12, 2));
+        assert_eq!(span.attributes[0].value.as_ref().unwrap().value, Some(Any::IntValue(5)));
+    }
+
+    #[test]
+    fn lone_surrogates_are_replaced() {
+        for (text, read) in [
+            (r"a\ud800", "a\u{fffd}"),
+            (r"\uDC00\ud83d\ude00b", "\u{fffd}\u{1f600}b"),
+            (r"\ud83d\ud83d\ude00", "\u{fffd}\u{1f600}"),
+            (r"\\ud800\udfff", "\\ud800\u{fffd}"),
+        ] {
+            assert_eq!(span(&format!(r#"{{"name":"{text}"}}"#)).name, read);
+        }
+        assert_eq!(replace_invalid_unicode(br#"{"name":"\ud83d\ude00 \\ud800"}"#), None);
+        let body = b"{\"resourceSpans\":[{\"schemaUrl\":\"\xff\\ud800\",\"scopeSpans\":[{\"spans\":[{}]}]}]}";
+        let bytes = json_to_protobuf(Signal::Traces, body, LIMIT).unwrap();
+        let Request::Traces(request) = Request::decode(Signal::Traces, &bytes).unwrap() else {
+            unreachable!()
+        };
+        assert_eq!(request.resource_spans[0].schema_url, "\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn conversion_stops_at_its_limit() {
+        let numbers = "0,".repeat(10_000);
+        let json = format!(
+            r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"histogram":{{"dataPoints":[
+                {{"explicitBounds":[{numbers}0]}}]}}}}]}}]}}]}}"#
+        );
+        let converted = json_to_protobuf(Signal::Metrics, json.as_bytes(), LIMIT).unwrap();
+        assert!(converted.len() > 80_000 && converted.len() <= 4 * json.len());
+        let refused = json_to_protobuf(Signal::Metrics, json.as_bytes(), 50_000);
+        assert!(matches!(refused, Err(JsonError::TooLarge { limit: 50_000 })), "{refused:?}");
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The replacing of resources in an encoded request.
 //!
-//! Only the resources are decoded; scopes and items are copied as they are, and not even that if nothing changes.
+//! Only the resources are decoded; scopes and items are copied as they are, and not even that if nothing changes. Of a
+//! large resource only the attributes are decoded that an edit is about: decoded, an attribute of two bytes takes eighty.
 
 use bytes::Bytes;
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use prost::Message as _;
+use prost::{DecodeError, Message as _};
 
 use crate::otlp::wire::{Field, delimited_len, fields, put_delimited_head};
 use crate::signal::Signal;
@@ -18,6 +20,12 @@ const KNOWN: std::ops::RangeInclusive<u32> = 1..=3;
 
 /// Bytes; a resource that came in more is not remembered beyond its request.
 const REMEMBERED_MOST: usize = 4096;
+
+/// Bytes; a resource that came in more is not decoded whole.
+const DECODED_MOST: usize = 64 << 10;
+/// The tag of `attributes` in a resource, and of `key` in each of those.
+const ATTRIBUTES: u32 = 1;
+const KEY: u32 = 1;
 
 /// What became of a resource: an SDK sends the same one with every request, and to decode and edit it takes an allocation for
 /// each of its keys and values. Whoever changes what an edit does starts with a new one.
@@ -82,24 +90,17 @@ impl LastEdit {
 }
 
 impl Edit {
-    fn make(group: &[u8], mut edit: impl FnMut(&mut Resource) -> bool) -> Option<Self> {
-        let mut resource = Resource::default();
+    fn make(group: &[u8], edit: impl FnMut(&mut Resource) -> bool) -> Option<Self> {
         let mut before = Vec::new();
         for field in resource_fields(group) {
-            // A message that comes in several pieces is their merger.
-            resource.merge(field.content).ok()?;
             before.extend_from_slice(field.raw);
         }
-        if !edit(&mut resource) {
-            return Some(Self { before, after: None });
-        }
-        let mut after = resource.encode_to_vec();
-        for piece in resource_fields(group) {
-            for field in fields(piece.content).filter(|field| !KNOWN.contains(&field.tag)) {
-                after.extend_from_slice(field.raw);
-            }
-        }
-        Some(Self { before, after: Some(after) })
+        let after = if before.len() > DECODED_MOST {
+            edit_large(group, edit)
+        } else {
+            edit_small(group, edit).ok()?
+        };
+        Some(Self { before, after })
     }
 
     /// Whether it is the edit of the group's resource.
@@ -108,6 +109,55 @@ impl Edit {
         let rest = pieces.try_fold(self.before.as_slice(), |rest, piece| rest.strip_prefix(piece.raw));
         rest.is_some_and(<[u8]>::is_empty)
     }
+}
+
+/// The encoding of the group's resource after the edit, if that has changed it.
+fn edit_small(
+    group: &[u8],
+    mut edit: impl FnMut(&mut Resource) -> bool,
+) -> Result<Option<Vec<u8>>, DecodeError> {
+    let mut resource = Resource::default();
+    for field in resource_fields(group) {
+        // A message that comes in several pieces is their merger.
+        resource.merge(field.content)?;
+    }
+    if !edit(&mut resource) {
+        return Ok(None);
+    }
+    let mut after = resource.encode_to_vec();
+    for piece in resource_fields(group) {
+        for field in fields(piece.content).filter(|field| !KNOWN.contains(&field.tag)) {
+            after.extend_from_slice(field.raw);
+        }
+    }
+    Ok(Some(after))
+}
+
+/// The same of a resource that is not to be decoded whole. The edit is shown the attributes that it would give to an empty
+/// resource, the first of each key; all others stay as they are.
+fn edit_large(group: &[u8], mut edit: impl FnMut(&mut Resource) -> bool) -> Option<Vec<u8>> {
+    let mut given = Resource::default();
+    edit(&mut given);
+    let mut awaited: Vec<_> = given.attributes.into_iter().map(|attribute| attribute.key).collect();
+    let (mut shown, mut kept) = (Resource::default(), Vec::new());
+    for field in resource_fields(group).flat_map(|piece| fields(piece.content)) {
+        let is_decoded = field.tag == ATTRIBUTES && field.content.len() <= DECODED_MOST;
+        let place = if is_decoded { place_of_key(&awaited, field.content) } else { None };
+        match place.and_then(|place| Some((place, KeyValue::decode(field.content).ok()?))) {
+            Some((place, attribute)) => {
+                awaited.swap_remove(place);
+                shown.attributes.push(attribute);
+            }
+            _ => kept.extend_from_slice(field.raw),
+        }
+    }
+    edit(&mut shown).then(|| [kept, shown.encode_to_vec()].concat())
+}
+
+/// Which of the keys the attribute has.
+fn place_of_key(keys: &[String], attribute: &[u8]) -> Option<usize> {
+    let key = fields(attribute).filter(|field| field.tag == KEY).last()?.content;
+    keys.iter().position(|awaited| awaited.as_bytes() == key)
 }
 
 /// Writes a group of items with this resource at the place of its first one; at the start, if it had none.
@@ -231,6 +281,42 @@ mod tests {
             });
             assert_eq!(count, shown, "{size}");
         }
+    }
+
+    #[test]
+    fn large_resources_are_edited_in_part() {
+        let mut resource = Resource::default();
+        add(&mut resource, "faas.name");
+        for nth in 0..40_000 {
+            add(&mut resource, &format!("key {nth}"));
+        }
+        let mut group = Vec::new();
+        put_delimited_head(&mut group, RESOURCE, resource.encoded_len());
+        group.extend(resource.encode_to_vec());
+        let mut body = Vec::new();
+        put_delimited_head(&mut body, RESOURCE_ITEMS, group.len());
+        let body = Bytes::from([body, group].concat());
+        let mut seen = Vec::new();
+        let edit = |resource: &mut Resource| {
+            seen.push(resource.attributes.len());
+            for key in ["faas.name", "cloud.provider"] {
+                resource.attributes.retain(|attribute| attribute.key != key);
+                add(resource, key);
+            }
+            true
+        };
+        let edited = edit_resources(Signal::Traces, &body, &mut LastEdit::default(), edit);
+        assert_eq!(seen, [0, 1]);
+        let Request::Traces(mut request) = Request::decode(Signal::Traces, &edited).unwrap() else {
+            unreachable!()
+        };
+        let mut keys: Vec<_> = request.resource_spans.remove(0).resource.unwrap().attributes;
+        assert_eq!(keys.len(), 40_002);
+        let last: Vec<_> = keys.split_off(40_000).into_iter().map(|attribute| attribute.key).collect();
+        assert_eq!(last, ["faas.name", "cloud.provider"]);
+
+        let same = edit_resources(Signal::Traces, &body, &mut LastEdit::default(), |_| false);
+        assert_eq!(same.as_ptr(), body.as_ptr());
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub(super) struct Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Other,
+    /// Items of one resource: `ResourceSpans`.
+    Group,
+    /// Items of one scope: `ScopeSpans`.
+    ScopeGroup,
     /// One of these counts as an item: a log record, a data point, a span.
     Item,
     /// Of its fields that hold items only the last one set counts.
@@ -102,6 +106,14 @@ impl Message {
         Self::in_role(Role::Other, rows)
     }
 
+    const fn group<const N: usize>(rows: [(usize, Field); N]) -> Self {
+        Self::in_role(Role::Group, rows)
+    }
+
+    const fn scope_group<const N: usize>(rows: [(usize, Field); N]) -> Self {
+        Self::in_role(Role::ScopeGroup, rows)
+    }
+
     const fn item<const N: usize>(rows: [(usize, Field); N]) -> Self {
         Self::in_role(Role::Item, rows)
     }
@@ -140,10 +152,14 @@ impl Field {
         Self { name, kind, repeated, key: (tag as u64) << 3 | kind.wire_type() as u64 }
     }
 
-    /// Whether `key` is the field's name in lower camel case. The OTLP specification allows no other spelling.
+    /// Whether `key` is the field's name in lower camel case, or as the `.proto` file spells it. The OTLP specification
+    /// allows only the first; protobuf's JSON mapping has parsers take both, and some senders write the second.
     fn is_in_json(&self, key: &str) -> bool {
         if matches!(self.kind, Kind::Unknown) {
             return false;
+        }
+        if key == self.name {
+            return true;
         }
         let mut key = key.bytes();
         let mut after_underscore = false;
@@ -203,13 +219,13 @@ static METRICS_REQUEST: Message =
     Message::new([many(1, "resource_metrics", Kind::Message(&RESOURCE_METRICS))]);
 static TRACE_REQUEST: Message = Message::new([many(1, "resource_spans", Kind::Message(&RESOURCE_SPANS))]);
 
-static RESOURCE_LOGS: Message = Message::new([
+static RESOURCE_LOGS: Message = Message::group([
     one(1, "resource", Kind::Message(&RESOURCE)),
     many(2, "scope_logs", Kind::Message(&SCOPE_LOGS)),
     one(3, "schema_url", Kind::String),
 ]);
 
-static SCOPE_LOGS: Message = Message::new([
+static SCOPE_LOGS: Message = Message::scope_group([
     one(1, "scope", Kind::Message(&SCOPE)),
     many(2, "log_records", Kind::Message(&LOG_RECORD)),
     one(3, "schema_url", Kind::String),
@@ -229,13 +245,13 @@ static LOG_RECORD: Message = Message::item([
     one(12, "event_name", Kind::String),
 ]);
 
-static RESOURCE_SPANS: Message = Message::new([
+static RESOURCE_SPANS: Message = Message::group([
     one(1, "resource", Kind::Message(&RESOURCE)),
     many(2, "scope_spans", Kind::Message(&SCOPE_SPANS)),
     one(3, "schema_url", Kind::String),
 ]);
 
-static SCOPE_SPANS: Message = Message::new([
+static SCOPE_SPANS: Message = Message::scope_group([
     one(1, "scope", Kind::Message(&SCOPE)),
     many(2, "spans", Kind::Message(&SPAN)),
     one(3, "schema_url", Kind::String),
@@ -278,13 +294,13 @@ static LINK: Message = Message::new([
 
 static STATUS: Message = Message::new([one(2, "message", Kind::String), one(3, "code", STATUS_CODE)]);
 
-static RESOURCE_METRICS: Message = Message::new([
+static RESOURCE_METRICS: Message = Message::group([
     one(1, "resource", Kind::Message(&RESOURCE)),
     many(2, "scope_metrics", Kind::Message(&SCOPE_METRICS)),
     one(3, "schema_url", Kind::String),
 ]);
 
-static SCOPE_METRICS: Message = Message::new([
+static SCOPE_METRICS: Message = Message::scope_group([
     one(1, "scope", Kind::Message(&SCOPE)),
     many(2, "metrics", Kind::Message(&METRIC)),
     one(3, "schema_url", Kind::String),

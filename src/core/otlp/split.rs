@@ -2,6 +2,10 @@
 //!
 //! Every part is a whole request: it repeats what the items it holds lie in, which is the resource, the scope and, of a
 //! metric, all but its data points. Data points are items, so a metric is cut within, too.
+//!
+//! Parts are made when they are asked for, so that only the part at hand takes memory. All together they have at most four times the
+//! bytes of the request and [`GROWTH_SLACK`]: the headers that may be repeated are counted, and where they are used up, what
+//! is left is not cut.
 
 use std::borrow::Cow;
 
@@ -10,6 +14,9 @@ use bytes::Bytes;
 use crate::otlp::schema::METRIC_DATA;
 use crate::otlp::wire::{delimited_len, fields, put_delimited_head};
 use crate::signal::Signal;
+
+/// Bytes that an output may have beyond four times its input, for inputs that are small.
+pub const GROWTH_SLACK: usize = 64 << 10;
 
 /// How large a part may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,18 +41,37 @@ pub struct Part {
 ///
 /// An item that is larger than the limit by itself goes alone. Where resource and scope fill more than three quarters of
 /// the limit, a part exceeds it: at the price of a resource for each few items, the parts of one request would hold
-/// thousands of times what the request does.
-pub fn split(signal: Signal, whole: Part, limits: Limits) -> Vec<Part> {
-    if whole.items == 0 {
-        return Vec::new();
+/// thousands of times what the request does. For the same reason a part exceeds either limit where the parts before it have
+/// repeated three times the size of the request.
+pub fn split(signal: Signal, whole: Part, limits: Limits) -> impl Iterator<Item = Part> {
+    let fits = whole.items <= limits.items && whole.bytes.len() <= limits.bytes;
+    let (mut uncut, mut splitter) = match whole.items {
+        0 => (None, None),
+        _ if fits => (Some(whole), None),
+        _ => (None, Some(Splitter::new(signal, whole.bytes, limits))),
+    };
+    std::iter::from_fn(move || uncut.take().or_else(|| splitter.as_mut()?.next_part()))
+}
+
+/// The most bytes that parts of at most so many items can repeat of a validated request; more than three times its size and
+/// [`GROWTH_SLACK`] are never repeated.
+pub fn most_repeated(signal: Signal, body: &[u8], items: usize, limit: usize) -> usize {
+    let cuts = items.saturating_sub(1) / limit.max(1);
+    if cuts == 0 { 0 } else { longest_headers(body, levels(signal)).saturating_mul(cuts) }
+}
+
+/// The headers around an item that has the longest.
+fn longest_headers(message: &[u8], levels: &[Level]) -> usize {
+    let Some((level, inner)) = levels.split_first() else { return 0 };
+    let (mut own, mut longest) = (0, 0);
+    for field in fields(message) {
+        if !level.holds(field.tag) {
+            own += field.raw.len();
+        } else if !inner.is_empty() {
+            longest = longest.max(longest_headers(field.content, inner));
+        }
     }
-    if whole.items <= limits.items && whole.bytes.len() <= limits.bytes {
-        return vec![whole];
-    }
-    let mut splitter = Splitter { limits, open: Vec::new(), items: 0, parts: Vec::new() };
-    splitter.enter(0, &whole.bytes, levels(signal));
-    splitter.cut();
-    splitter.parts
+    own + longest
 }
 
 /// Where in a message that holds items the next level of them lies.
@@ -55,6 +81,15 @@ enum Level {
     Field(u32),
     /// In the data of a metric, whichever is set.
     MetricData,
+}
+
+impl Level {
+    fn holds(self, tag: u32) -> bool {
+        match self {
+            Self::Field(child) => tag == child,
+            Self::MetricData => METRIC_DATA.contains(&tag),
+        }
+    }
 }
 
 fn levels(signal: Signal) -> &'static [Level] {
@@ -68,7 +103,7 @@ fn levels(signal: Signal) -> &'static [Level] {
 
 /// The data of a metric with its tag, as decoders read a oneof: the last member that is set, merged with itself where
 /// nothing else was set between.
-fn metric_data(metric: &[u8]) -> Option<(u32, Cow<'_, [u8]>)> {
+fn metric_data(metric: &Bytes) -> Option<(u32, Bytes)> {
     let mut data: Option<(u32, Cow<'_, [u8]>)> = None;
     for field in fields(metric).filter(|field| METRIC_DATA.contains(&field.tag)) {
         match &mut data {
@@ -76,17 +111,23 @@ fn metric_data(metric: &[u8]) -> Option<(u32, Cow<'_, [u8]>)> {
             _ => data = Some((field.tag, Cow::Borrowed(field.content))),
         }
     }
-    data
+    data.map(|(tag, data)| match data {
+        Cow::Borrowed(data) => (tag, metric.slice_ref(data)),
+        Cow::Owned(data) => (tag, Bytes::from(data)),
+    })
 }
 
 /// Takes items in their order and closes a part whenever the next does not fit.
 struct Splitter {
     limits: Limits,
+    /// Of each message that can be open, where its children are.
+    levels: &'static [Level],
     /// The messages that the next item lies in, outermost first.
     open: Vec<Open>,
     /// In the part at hand.
     items: usize,
-    parts: Vec<Part>,
+    /// Bytes of headers that further parts may repeat.
+    repeatable: usize,
 }
 
 /// A message that is being written.
@@ -96,48 +137,75 @@ struct Open {
     header: Vec<u8>,
     /// The next level, as far as it is in the part at hand.
     children: Vec<u8>,
+    /// The message as it came, and how far it was read.
+    message: Bytes,
+    read: usize,
 }
 
 impl Splitter {
-    fn enter(&mut self, tag: u32, message: &[u8], levels: &[Level]) {
-        let Some((level, inner)) = levels.split_first() else { return };
-        let is_child = |tag: u32| match level {
-            Level::Field(child) => tag == *child,
-            Level::MetricData => METRIC_DATA.contains(&tag),
-        };
-        let mut header = Vec::new();
-        for field in fields(message).filter(|field| !is_child(field.tag)) {
-            header.extend_from_slice(field.raw);
-        }
-        self.open.push(Open { tag, header, children: Vec::new() });
-        match level {
-            Level::Field(_) => {
-                for child in fields(message).filter(|field| is_child(field.tag)) {
-                    if inner.is_empty() {
-                        self.item(child.raw);
-                    } else {
-                        self.enter(child.tag, child.content, inner);
-                    }
-                }
-            }
-            Level::MetricData => {
-                if let Some((tag, data)) = metric_data(message) {
-                    self.enter(tag, &data, inner);
-                }
-            }
-        }
-        self.close();
+    fn new(signal: Signal, whole: Bytes, limits: Limits) -> Self {
+        let repeatable = whole.len().saturating_mul(3).saturating_add(GROWTH_SLACK);
+        let mut splitter = Self { limits, levels: levels(signal), open: Vec::new(), items: 0, repeatable };
+        splitter.enter(0, whole);
+        splitter
     }
 
-    fn item(&mut self, raw: &[u8]) {
-        if self.items > 0 && (self.items >= self.limits.items || self.len_with(raw.len()) > self.byte_limit())
-        {
-            self.cut();
+    /// Opens a message at its start.
+    fn enter(&mut self, tag: u32, message: Bytes) {
+        let Some(level) = self.levels.get(self.open.len()) else { return };
+        let mut header = Vec::new();
+        for field in fields(&message).filter(|field| !level.holds(field.tag)) {
+            header.extend_from_slice(field.raw);
         }
-        if let Some(innermost) = self.open.last_mut() {
-            innermost.children.extend_from_slice(raw);
-            self.items += 1;
+        self.open.push(Open { tag, header, children: Vec::new(), message, read: 0 });
+    }
+
+    /// The next part, if items are left.
+    fn next_part(&mut self) -> Option<Part> {
+        loop {
+            let level = *self.levels.get(self.open.len().checked_sub(1)?)?;
+            if self.open.len() == self.levels.len() {
+                if let Some(part) = self.fill(level) {
+                    return Some(part);
+                }
+                self.close();
+            } else if let Some((tag, message)) = self.open.last_mut().and_then(|open| open.next(level)) {
+                self.enter(tag, message);
+            } else if self.open.len() > 1 {
+                self.close();
+            } else {
+                let last = self.cut();
+                self.open.clear();
+                return last;
+            }
         }
+    }
+
+    /// Takes the items of the innermost message, until a part is full.
+    fn fill(&mut self, level: Level) -> Option<Part> {
+        let innermost = self.open.last()?;
+        let (message, mut read) = (innermost.message.clone(), innermost.read);
+        for field in fields(message.get(read..)?) {
+            let is_item = level.holds(field.tag);
+            if is_item && self.must_cut(field.raw.len()) {
+                // To be read again, for the next part.
+                self.open.last_mut()?.read = read;
+                return self.cut();
+            }
+            read += field.raw.len();
+            if is_item && let Some(innermost) = self.open.last_mut() {
+                innermost.children.extend_from_slice(field.raw);
+                self.items += 1;
+            }
+        }
+        None
+    }
+
+    /// Says whether the part at hand must end before an item of so many bytes.
+    fn must_cut(&self, len: usize) -> bool {
+        self.items > 0
+            && (self.items >= self.limits.items || self.len_with(len) > self.byte_limit())
+            && self.headers() <= self.repeatable
     }
 
     /// The length of the part, were it closed after another so many bytes.
@@ -155,8 +223,13 @@ impl Splitter {
         if outer.iter().any(|open| !open.children.is_empty()) {
             return self.limits.bytes;
         }
-        let headers: usize = self.open.iter().map(|open| open.header.len()).sum();
-        self.limits.bytes.max(headers + self.limits.bytes / 4)
+        // Where headers fill the limit, items get a quarter of the part at least.
+        self.limits.bytes.max(self.headers() / 3 * 4)
+    }
+
+    /// Bytes that the next part repeats, if this one ends here.
+    fn headers(&self) -> usize {
+        self.open.iter().map(|open| open.header.len()).sum()
     }
 
     /// Leaves the innermost message.
@@ -173,7 +246,8 @@ impl Splitter {
     }
 
     /// Ends the part at hand. The messages that are open stay so, for the next one.
-    fn cut(&mut self) {
+    fn cut(&mut self) -> Option<Part> {
+        self.repeatable = self.repeatable.saturating_sub(self.headers());
         let mut part: Option<(u32, Vec<u8>)> = None;
         for open in self.open.iter_mut().rev() {
             if let Some((tag, bytes)) = part.take() {
@@ -185,8 +259,30 @@ impl Splitter {
                 open.children.clear();
             }
         }
-        if let Some((_, bytes)) = part {
-            self.parts.push(Part { bytes: Bytes::from(bytes), items: std::mem::take(&mut self.items) });
+        let items = std::mem::take(&mut self.items);
+        part.map(|(_, bytes)| Part { bytes: Bytes::from(bytes), items })
+    }
+}
+
+impl Open {
+    /// The next message within that holds items.
+    fn next(&mut self, level: Level) -> Option<(u32, Bytes)> {
+        let message = &self.message;
+        match level {
+            Level::MetricData if self.read > 0 => None,
+            Level::MetricData => {
+                self.read = message.len();
+                metric_data(message)
+            }
+            Level::Field(_) => {
+                for field in fields(message.get(self.read..)?) {
+                    self.read += field.raw.len();
+                    if level.holds(field.tag) {
+                        return Some((field.tag, message.slice_ref(field.content)));
+                    }
+                }
+                None
+            }
         }
     }
 }
@@ -216,7 +312,7 @@ mod tests {
     /// With as many items as validation counts; with more than there are, if it is no request.
     fn parts(signal: Signal, bytes: &Bytes, limits: Limits) -> Vec<Part> {
         let items = validate(signal, bytes).unwrap_or(usize::MAX);
-        split(signal, Part { bytes: bytes.clone(), items }, limits)
+        split(signal, Part { bytes: bytes.clone(), items }, limits).collect()
     }
 
     /// The bytes of an item's headers in the request, without keys and lengths.
@@ -241,7 +337,8 @@ mod tests {
             for part in &parts {
                 prop_assert_eq!(validate(signal, &part.bytes), Ok(part.items));
                 let decoded = Request::decode(signal, &part.bytes).unwrap();
-                prop_assert!(part.items <= items);
+                // Beyond, there is as much repeated as may be.
+                prop_assert!(part.items <= items || body.len() > GROWTH_SLACK / 8);
                 prop_assert!(part.items > 0);
                 prop_assert!(
                     part.bytes.len() <= bytes || part.items == 1 || headers(&decoded) * 4 + 100 > bytes * 3,
@@ -250,6 +347,8 @@ mod tests {
                 flat.extend(decoded.flatten());
             }
             prop_assert_eq!(flat, request.flatten());
+            let total: usize = parts.iter().map(|part| part.bytes.len()).sum();
+            prop_assert!(total <= 4 * body.len() + GROWTH_SLACK);
         }
 
         #[test]
@@ -306,7 +405,38 @@ mod tests {
         let body = spans(10_000, 9000);
         let parts = parts(Signal::Traces, &body, Limits { items: 8192, bytes: 10_000 });
         let total: usize = parts.iter().map(|part| part.bytes.len()).sum();
-        assert!(total < 8 * body.len(), "{total} bytes made of {}", body.len());
+        assert!(total <= 4 * body.len() + GROWTH_SLACK, "{total} bytes made of {}", body.len());
+    }
+
+    #[test]
+    fn parts_repeat_three_times_the_request() {
+        // A resource of 1 MB, and so many empty spans that each part is full of them at once.
+        let (whole, limits) = (spans(1, 1 << 20), Limits { items: 10, bytes: 4 << 20 });
+        let mut body = whole.to_vec();
+        let mut group = Vec::new();
+        put_child(&mut group, 2, &[&[0x12, 0x00].repeat(100_000)]);
+        put_child(&mut body, 1, &[fields(&whole).next().unwrap().content, &group]);
+        let body = Bytes::from(body);
+        let parts = parts(Signal::Traces, &body, limits);
+        let total: usize = parts.iter().map(|part| part.bytes.len()).sum();
+        assert!(total <= 4 * body.len() + GROWTH_SLACK, "{total} bytes made of {}", body.len());
+        assert_eq!(parts.iter().map(|part| part.items).sum::<usize>(), 100_002);
+        let repeated = most_repeated(Signal::Traces, &body, 100_002, 10);
+        assert!(repeated > 10_000 << 20, "{repeated}");
+        assert!(most_repeated(Signal::Traces, &spans(20_000, 10), 20_000, 8192) < 200);
+        assert_eq!(most_repeated(Signal::Traces, &spans(20, 10), 20, 20), 0);
+    }
+
+    #[test]
+    fn a_metric_in_pieces_is_cut_in_linear_time() {
+        let mut metric = Vec::new();
+        (0..200_000).for_each(|_| metric.extend([0x2a, 0x02, 0x0a, 0x00]));
+        let (mut scope, mut group, mut body) = (Vec::new(), Vec::new(), Vec::new());
+        put_child(&mut scope, 2, &[&metric]);
+        put_child(&mut group, 2, &[&scope]);
+        put_child(&mut body, 1, &[&group]);
+        let parts = parts(Signal::Metrics, &Bytes::from(body), Limits { items: 8192, bytes: 4 << 20 });
+        assert_eq!(parts.iter().map(|part| part.items).sum::<usize>(), 200_000);
     }
 
     #[test]

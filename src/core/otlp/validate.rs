@@ -4,7 +4,7 @@
 //! decodes as the request's type, but for one thing: trace and span ids have the length that OTLP gives them, or none.
 //! Prost takes any bytes for an id. The OpenTelemetry Collector does not, and refuses the whole request for one bad id.
 //!
-//! One pass, no allocation unless something is wrong.
+//! One pass in steps, no allocation unless something is wrong.
 
 use crate::otlp::schema::{Field, Kind, Message, Role};
 use crate::otlp::wire::{DEPTH_LIMIT, Fault, Reader, WireType};
@@ -25,13 +25,128 @@ pub struct Malformed {
 /// Checks that the bytes are an export request of that signal, whole and to full depth, and counts its items: log
 /// records, metric data points, spans.
 pub fn validate(signal: Signal, body: &[u8]) -> Result<usize, Malformed> {
-    let mut around = [None; DEPTH_LIMIT as usize];
-    walk(Message::of(signal), body, &mut around).map_err(|Stop { fault, at, depth, field }| {
-        let around = around.iter().take(depth).flatten().map(|outer| outer.field);
-        let path: Vec<_> = around.chain(field).map(|field| field.name).collect();
-        let path = if path.is_empty() { "request".to_owned() } else { path.join(".") };
-        Malformed { path, offset: at.addr() - body.as_ptr().addr(), fault }
-    })
+    inspect(signal, body).map(|contents| contents.items)
+}
+
+/// Checks like [`validate`], and says more of what the request holds.
+pub fn inspect(signal: Signal, body: &[u8]) -> Result<Contents, Malformed> {
+    let mut inspection = Inspection::new(signal, body);
+    loop {
+        if let Some(contents) = inspection.step() {
+            return contents;
+        }
+    }
+}
+
+/// The contents of a valid request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Log records, metric data points, spans.
+    pub items: usize,
+    /// Resource groups that hold items.
+    pub groups: usize,
+    /// There are resource groups, scope groups or metrics without items as well.
+    pub has_empty: bool,
+}
+
+/// Groups, metrics and items that one step passes over: a few milliseconds of work.
+const STEP: usize = 16 * 1024;
+
+/// The check of a request in steps, between which others can have the thread.
+pub struct Inspection<'a> {
+    body: &'a [u8],
+    /// The message that is being read, and what is left of it.
+    schema: &'static Message,
+    reader: Reader<'a>,
+    depth: usize,
+    around: [Option<Outer<'a>>; DEPTH_LIMIT as usize],
+    count: Count,
+}
+
+impl<'a> Inspection<'a> {
+    /// The check of these bytes as an export request of that signal.
+    pub fn new(signal: Signal, body: &'a [u8]) -> Self {
+        Self {
+            body,
+            schema: Message::of(signal),
+            reader: Reader::new(body),
+            depth: 0,
+            around: [None; DEPTH_LIMIT as usize],
+            count: Count::default(),
+        }
+    }
+
+    /// Works for some milliseconds. Returns `None` where more is left; must not be called again after an answer.
+    pub fn step(&mut self) -> Option<Result<Contents, Malformed>> {
+        match walk(self, STEP) {
+            Ok(false) => None,
+            Ok(true) => Some(Ok(self.count.contents())),
+            Err(Stop { fault, at, depth, field }) => {
+                let around = self.around.iter().take(depth).flatten().map(|outer| outer.field);
+                let path: Vec<_> = around.chain(field).map(|field| field.name).collect();
+                let path = if path.is_empty() { "request".to_owned() } else { path.join(".") };
+                Some(Err(Malformed { path, offset: at.addr() - self.body.as_ptr().addr(), fault }))
+            }
+        }
+    }
+}
+
+/// No message of the kind is open.
+const NONE: usize = usize::MAX;
+
+/// The counts so far, and those at the beginning of each open group and metric: unchanged at its end, it is empty.
+#[derive(Clone, Copy)]
+struct Count {
+    items: usize,
+    groups: usize,
+    has_empty: bool,
+    at_group: usize,
+    at_scope: usize,
+    at_metric: usize,
+    /// The key of the metric's data. As decoders read a oneof, a member takes the place of another one, but merges with
+    /// itself.
+    member: u64,
+}
+
+impl Default for Count {
+    fn default() -> Self {
+        Self {
+            items: 0,
+            groups: 0,
+            has_empty: false,
+            at_group: NONE,
+            at_scope: NONE,
+            at_metric: NONE,
+            member: 0,
+        }
+    }
+}
+
+impl Count {
+    fn begin_group(&mut self) {
+        self.end_group();
+        (self.at_group, self.at_scope, self.at_metric) = (self.items, NONE, NONE);
+    }
+
+    fn begin_scope(&mut self) {
+        self.has_empty |= self.items == self.at_scope || self.items == self.at_metric;
+        (self.at_scope, self.at_metric) = (self.items, NONE);
+    }
+
+    fn begin_metric(&mut self) {
+        self.has_empty |= self.items == self.at_metric;
+        (self.at_metric, self.member) = (self.items, 0);
+    }
+
+    fn end_group(&mut self) {
+        self.has_empty |= [self.at_group, self.at_scope, self.at_metric].contains(&self.items);
+        self.groups += usize::from(self.at_group != NONE && self.at_group != self.items);
+    }
+
+    fn contents(mut self) -> Contents {
+        self.end_group();
+        Contents { items: self.items, groups: self.groups, has_empty: self.has_empty }
+    }
 }
 
 /// A message that is left for one that lies in it.
@@ -53,24 +168,21 @@ struct Stop {
     field: Option<&'static Field>,
 }
 
-/// Checks a message's bytes and counts the items in it. Goes down and up by itself, since a call for each message would be
-/// half of what it takes.
+/// Checks a message's bytes and counts the items in it, until so many groups, metrics and items were passed; says whether
+/// that is all. Goes down and up by itself, since a call for each message would be half of what it takes.
 ///
 /// Within a caller that is optimized for size, so would it be.
 #[inline(never)]
-fn walk<'a>(
-    mut schema: &'static Message,
-    bytes: &'a [u8],
-    around: &mut [Option<Outer<'a>>],
-) -> Result<usize, Stop> {
-    let mut reader = Reader::new(bytes);
-    let mut depth: usize = 0;
-    let mut items = 0;
-    // As decoders read a oneof: a member takes the place of another one, but merges with itself.
-    let (mut items_before_data, mut member) = (0, 0);
+fn walk<'a>(inspection: &mut Inspection<'a>, mut fuel: usize) -> Result<bool, Stop> {
+    let around: &mut [Option<Outer<'a>>] = &mut inspection.around;
+    let (mut schema, mut reader, mut depth) = (inspection.schema, inspection.reader, inspection.depth);
+    let mut count = inspection.count;
     loop {
         if reader.is_empty() {
-            let Some(Some(outer)) = around.get(depth.wrapping_sub(1)) else { return Ok(items) };
+            let Some(Some(outer)) = around.get(depth.wrapping_sub(1)) else {
+                inspection.count = count;
+                return Ok(true);
+            };
             depth -= 1;
             (schema, reader) = (outer.schema, outer.rest);
             continue;
@@ -97,10 +209,19 @@ fn walk<'a>(
         (schema, reader) = (inner, Reader::new(content));
         depth += 1;
         match inner.role {
-            Role::Item => items += 1,
-            Role::Metric => (items_before_data, member) = (items, 0),
-            Role::MetricData if key != member => (items, member) = (items_before_data, key),
-            Role::MetricData | Role::KeyValue | Role::Other => {}
+            Role::KeyValue | Role::Other => continue,
+            Role::Item => count.items += 1,
+            Role::Group => count.begin_group(),
+            Role::ScopeGroup => count.begin_scope(),
+            Role::Metric => count.begin_metric(),
+            Role::MetricData if key != count.member => (count.items, count.member) = (count.at_metric, key),
+            Role::MetricData => {}
+        }
+        fuel -= 1;
+        if fuel == 0 {
+            (inspection.schema, inspection.reader, inspection.depth) = (schema, reader, depth);
+            inspection.count = count;
+            return Ok(false);
         }
     }
 }
@@ -292,6 +413,23 @@ mod tests {
         ) {
             agrees(signal, &bytes)?;
         }
+    }
+
+    #[test]
+    fn steps_find_what_one_pass_finds() {
+        let spans = vec![Span { name: "checkout".to_owned(), ..Span::default() }; STEP];
+        let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }; 2];
+        let group = ResourceSpans { scope_spans, ..ResourceSpans::default() };
+        let resource_spans = vec![group.clone(), ResourceSpans::default(), group];
+        let mut bytes = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
+        let mut inspection = Inspection::new(Signal::Traces, &bytes);
+        let steps = std::iter::from_fn(|| inspection.step().is_none().then_some(())).count();
+        assert_eq!(steps, 4);
+        let contents = Contents { items: 4 * STEP, groups: 2, has_empty: true };
+        assert_eq!(inspect(Signal::Traces, &bytes), Ok(contents));
+        *bytes.last_mut().unwrap() = 0xff;
+        let malformed = validate(Signal::Traces, &bytes).unwrap_err();
+        assert_eq!(malformed.path, "resource_spans.scope_spans.spans.name");
     }
 
     /// `levels` fields of tag 1 within each other, around `core`.

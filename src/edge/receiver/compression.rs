@@ -1,11 +1,14 @@
-//! The decompression of requests, within a limit.
+//! The decompression of requests, within a limit and the body budget.
 //!
-//! A few kilobytes can hold gigabytes, so the limit is on what comes out, and nothing is decompressed beyond it.
+//! A few kilobytes can hold gigabytes, so the limit is on what comes out, and nothing is decompressed beyond it. It comes out
+//! in steps, between which others have the thread; so the caller sees to it that there is only one decoder at a time.
 
 use std::io::Read;
 
 use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress, Status};
+
+use crate::core::body_budget::{HeldBytes, NoRoom};
 
 /// The largest window of zstd that is taken, as a power of two: 8 MiB, the most that RFC 9659 allows over HTTP. The
 /// window is allocated on the word of the sender, and zstd's own limit of 128 MiB is all the memory there may be.
@@ -23,10 +26,14 @@ pub(super) enum Compression {
 /// Why there is nothing decompressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum DecompressError {
-    #[error("decompressed, the body is larger than the limit of {limit} bytes")]
+    #[error("decompressed, the body is larger than the limit of {limit} bytes; send smaller batches")]
     TooLarge { limit: usize },
     #[error("the body is not what its encoding says: its {0} is broken or cut short")]
     Corrupt(&'static str),
+    #[error(
+        "other bodies take all the memory for receiving, retry in a second; if this goes on, increase the function's memory"
+    )]
+    NoRoom,
 }
 
 impl Compression {
@@ -44,67 +51,116 @@ impl Compression {
         }
     }
 
-    /// Decompresses all of it, if that makes no more than `limit` bytes.
-    pub(super) fn decompress(self, compressed: Bytes, limit: usize) -> Result<Bytes, DecompressError> {
-        let mut bytes = match self {
+    /// Decompresses all of it, if that makes no more than `limit` bytes and `held` has room for them. Afterwards `held` holds
+    /// what came out.
+    pub(super) async fn decompress(
+        self,
+        compressed: Bytes,
+        limit: usize,
+        held: &mut HeldBytes,
+    ) -> Result<Bytes, DecompressError> {
+        let mut out = Out { bytes: Vec::new(), limit, held };
+        match self {
             Self::Identity if compressed.len() > limit => return Err(DecompressError::TooLarge { limit }),
             Self::Identity => return Ok(compressed),
-            Self::Gzip => read("gzip", flate2::bufread::MultiGzDecoder::new(&*compressed), limit)?,
-            Self::Deflate => deflate(&compressed, limit)?,
-            Self::Zstd => zstd(&compressed, limit)?,
-        };
+            Self::Gzip => read("gzip", flate2::bufread::MultiGzDecoder::new(&*compressed), &mut out).await?,
+            Self::Deflate => deflate(&compressed, &mut out).await?,
+            Self::Zstd => zstd(&compressed, &mut out).await?,
+        }
+        let Out { mut bytes, held, .. } = out;
+        drop(compressed);
         // What is kept of it is accounted for by its length.
         bytes.shrink_to_fit();
+        held.shrink_to(bytes.len());
         Ok(Bytes::from(bytes))
     }
 }
 
-fn read(name: &'static str, decoder: impl Read, limit: usize) -> Result<Vec<u8>, DecompressError> {
-    let mut bytes = Vec::new();
-    decoder.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|_| DecompressError::Corrupt(name))?;
-    if bytes.len() > limit { Err(DecompressError::TooLarge { limit }) } else { Ok(bytes) }
+/// Bytes that come out in the first step, and at most in one: a few milliseconds of work.
+const STEP_FIRST: usize = 8 << 10;
+const STEP_MOST: usize = 1 << 20;
+
+/// The bytes so far.
+struct Out<'a> {
+    bytes: Vec<u8>,
+    limit: usize,
+    held: &'a mut HeldBytes,
 }
 
-fn zstd(compressed: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
+impl Out<'_> {
+    /// Makes room for the next step: as many bytes as there are. One byte beyond the limit shows that there is more.
+    fn step(&mut self) -> Result<usize, DecompressError> {
+        let step = self.bytes.len().clamp(STEP_FIRST, STEP_MOST).min(self.limit + 1 - self.bytes.len());
+        self.held.try_grow(step).map_err(|no_room| match no_room {
+            NoRoom::Now => DecompressError::NoRoom,
+            NoRoom::Ever(limit) => DecompressError::TooLarge { limit },
+        })?;
+        Ok(step)
+    }
+
+    fn check(&self) -> Result<(), DecompressError> {
+        if self.bytes.len() > self.limit {
+            Err(DecompressError::TooLarge { limit: self.limit })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+async fn read(name: &'static str, mut decoder: impl Read, out: &mut Out<'_>) -> Result<(), DecompressError> {
+    loop {
+        let step = out.step()?;
+        let mut decoder = (&mut decoder).take(step as u64);
+        let read = decoder.read_to_end(&mut out.bytes).map_err(|_| DecompressError::Corrupt(name))?;
+        out.check()?;
+        if read < step {
+            return Ok(());
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn zstd(compressed: &[u8], out: &mut Out<'_>) -> Result<(), DecompressError> {
     let corrupt = |_| DecompressError::Corrupt("zstd");
     let mut decoder = zstd::stream::read::Decoder::with_buffer(compressed).map_err(corrupt)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(corrupt)?;
-    read("zstd", decoder, limit)
+    read("zstd", decoder, out).await
 }
 
 /// HTTP's deflate is a zlib stream. Some clients have read its name as that of the format within, and send that.
-fn deflate(compressed: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
-    match inflate(compressed, true, limit) {
-        Err(DecompressError::Corrupt(_)) => inflate(compressed, false, limit),
+async fn deflate(compressed: &[u8], out: &mut Out<'_>) -> Result<(), DecompressError> {
+    match inflate(compressed, true, out).await {
+        Err(DecompressError::Corrupt(_)) => {
+            out.bytes.clear();
+            inflate(compressed, false, out).await
+        }
         done => done,
     }
 }
 
 /// Not by flate2's reader, which takes a stream that is cut short for one that has ended.
-fn inflate(compressed: &[u8], zlib_header: bool, limit: usize) -> Result<Vec<u8>, DecompressError> {
-    const FIRST: usize = 8 << 10;
+async fn inflate(compressed: &[u8], zlib_header: bool, out: &mut Out<'_>) -> Result<(), DecompressError> {
     let mut stream = Decompress::new(zlib_header);
-    let mut bytes = Vec::new();
     let mut rest = compressed;
     loop {
-        // One byte beyond the limit tells that there is more.
-        let room = limit + 1 - bytes.len();
-        bytes.reserve_exact(room.min(bytes.len().max(FIRST)));
-        let before = (stream.total_in(), bytes.len());
+        if out.bytes.len() == out.bytes.capacity() {
+            let step = out.step()?;
+            out.bytes.reserve(step);
+        }
+        let before = (stream.total_in(), out.bytes.len());
         let status = stream
-            .decompress_vec(rest, &mut bytes, FlushDecompress::None)
+            .decompress_vec(rest, &mut out.bytes, FlushDecompress::None)
             .map_err(|_| DecompressError::Corrupt("deflate"))?;
-        if bytes.len() > limit {
-            return Err(DecompressError::TooLarge { limit });
-        }
+        out.check()?;
         if status == Status::StreamEnd {
-            return Ok(bytes);
+            return Ok(());
         }
-        if before == (stream.total_in(), bytes.len()) {
+        if before == (stream.total_in(), out.bytes.len()) {
             return Err(DecompressError::Corrupt("deflate"));
         }
         let read = usize::try_from(stream.total_in()).unwrap_or(usize::MAX);
         rest = compressed.get(read..).unwrap_or_default();
+        tokio::task::yield_now().await;
     }
 }
 
@@ -117,6 +173,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::core::body_budget::BodyBudget;
 
     fn all(bytes: &[u8]) -> Vec<(Compression, Vec<u8>)> {
         let mut gzip = GzEncoder::new(Vec::new(), Level::fast());
@@ -133,6 +190,16 @@ mod tests {
         ]
     }
 
+    fn decompress(
+        compression: Compression,
+        compressed: Bytes,
+        limit: usize,
+    ) -> Result<Bytes, DecompressError> {
+        let mut held = BodyBudget::new(64 << 20).hold();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(compression.decompress(compressed, limit, &mut held))
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
@@ -142,9 +209,9 @@ mod tests {
         ) {
             for (compression, compressed) in all(&bytes) {
                 let compressed = Bytes::from(compressed);
-                prop_assert_eq!(compression.decompress(compressed.clone(), bytes.len()).unwrap(), &bytes);
+                prop_assert_eq!(decompress(compression, compressed.clone(), bytes.len()).unwrap(), &bytes);
                 if let Some(limit) = bytes.len().checked_sub(1) {
-                    let refused = compression.decompress(compressed, limit);
+                    let refused = decompress(compression, compressed, limit);
                     prop_assert_eq!(refused, Err(DecompressError::TooLarge { limit }));
                 }
             }
@@ -153,7 +220,7 @@ mod tests {
         #[test]
         fn random_bytes_do_no_harm(bytes: Vec<u8>) {
             for compression in [Compression::Gzip, Compression::Deflate, Compression::Zstd] {
-                let _ = compression.decompress(Bytes::from(bytes.clone()), 1000);
+                let _ = decompress(compression, Bytes::from(bytes.clone()), 1000);
             }
         }
     }
@@ -165,7 +232,7 @@ mod tests {
             for len in [compressed.len() - 1, compressed.len() / 2, 1] {
                 // A zlib stream without its checksum is whole but for that, and refused all the same.
                 let cut = Bytes::copy_from_slice(&compressed[..len]);
-                let refused = compression.decompress(cut, 1 << 20);
+                let refused = decompress(compression, cut, 1 << 20);
                 assert!(
                     matches!(refused, Err(DecompressError::Corrupt(_))),
                     "{compression:?} at {len}: {refused:?}"
@@ -180,6 +247,27 @@ mod tests {
         encoder.window_log(27).unwrap();
         encoder.write_all(&[7; 1000]).unwrap();
         let frame = Bytes::from(encoder.finish().unwrap());
-        assert_eq!(Compression::Zstd.decompress(frame, 2000), Err(DecompressError::Corrupt("zstd")));
+        assert_eq!(decompress(Compression::Zstd, frame, 2000), Err(DecompressError::Corrupt("zstd")));
+    }
+
+    #[tokio::test]
+    async fn what_comes_out_is_held_to_the_budget() {
+        let bytes = vec![0; 3 << 20];
+        for (compression, compressed) in all(&bytes) {
+            let budget = BodyBudget::new(5 << 20);
+            let compressed = Bytes::from(compressed);
+            let mut first = budget.hold();
+            first.try_grow(compressed.len()).unwrap();
+            compression.decompress(compressed.clone(), 20 << 20, &mut first).await.unwrap();
+            let refused = compression.decompress(compressed.clone(), 20 << 20, &mut budget.hold()).await;
+            assert_eq!(refused, Err(DecompressError::NoRoom));
+            drop(first);
+            compression.decompress(compressed, 20 << 20, &mut budget.hold()).await.unwrap();
+            let budget = BodyBudget::new(2 << 20);
+            let (_, beyond) = all(&bytes).remove(0);
+            let refused =
+                Compression::Gzip.decompress(Bytes::from(beyond), 20 << 20, &mut budget.hold()).await;
+            assert_eq!(refused, Err(DecompressError::TooLarge { limit: 2 << 20 }));
+        }
     }
 }

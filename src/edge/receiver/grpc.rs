@@ -4,22 +4,20 @@
 //! gives another sense: it says OUT_OF_RANGE of a message too large, which tells an exporter to try again for ever, and
 //! INTERNAL of broken gzip.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body::{Body, Frame};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body::Frame;
 use hyper::body::Incoming;
-use tokio::net::TcpListener;
-use tonic::Status;
+use prost::Message as _;
+use tonic::{Code, Status};
 
+use crate::core::body_budget::HeldBytes;
 use crate::core::signal::Signal;
-use crate::edge::http::{BodyError, read_body, serve_http2};
+use crate::edge::http::{BodyError, Received, discard_body, receive_body};
+use crate::edge::receiver::answer::Answer;
 use crate::edge::receiver::compression::{Compression, DecompressError};
-use crate::edge::receiver::{Intake, Refusal, Served, disabled};
+use crate::edge::receiver::refusals::Kind;
+use crate::edge::receiver::{Arrival, Intake, Receiver, Refusal, disabled};
 
 /// A flag that tells whether the message is compressed, and its length.
 const PREFIX_LEN: usize = 5;
@@ -27,57 +25,57 @@ const PREFIX_LEN: usize = 5;
 const ENCODING: &str = "grpc-encoding";
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
-/// Serves OTLP/gRPC on the listeners for as long as the future is polled.
-pub async fn serve<I: Intake>(listeners: Vec<TcpListener>, served: Arc<Served>, intake: I) -> Infallible {
-    serve_http2(listeners, move |request| answer(request, Arc::clone(&served), intake.clone())).await
+/// A call that is refused.
+struct Refused {
+    kind: Kind,
+    status: Status,
 }
 
-/// The body of an answer: a message and the trailers, or nothing where all is said in the head.
-#[derive(Default)]
-struct Answer {
-    frames: std::vec::IntoIter<Frame<Bytes>>,
+/// Says whether a request is gRPC, or a dialect of it.
+pub(super) fn is_meant(head: &HeaderMap) -> bool {
+    content_type(head).starts_with("application/grpc")
 }
 
-impl Answer {
-    fn of(frames: Vec<Frame<Bytes>>) -> Self {
-        Self { frames: frames.into_iter() }
-    }
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.frames.next().map(Ok))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.frames.as_slice().is_empty()
-    }
-}
-
-async fn answer<I: Intake>(request: Request<Incoming>, served: Arc<Served>, intake: I) -> Response<Answer> {
+pub(super) async fn answer<I: Intake>(
+    request: Request<Incoming>,
+    port: u16,
+    receiver: &Receiver<I>,
+) -> Response<Answer> {
     // Before anything else, as gRPC asks: a client that speaks something else could not read a gRPC answer.
-    if !is_grpc(request.headers()) {
+    if !is_grpc(request.headers()) || request.version() < Version::HTTP_2 {
+        receiver.refusals.note(Kind::ContentType, port, || {
+            format!(
+                "{:?} with content type {}; set the exporter's protocol to grpc or http/protobuf",
+                request.version(),
+                content_type(request.headers())
+            )
+        });
+        let (head, mut body) = request.into_parts();
+        if head.version < Version::HTTP_2 {
+            discard_body(&head.headers, &mut body).await;
+        }
         return refusal_in_http(StatusCode::UNSUPPORTED_MEDIA_TYPE);
     }
     if request.method() != Method::POST {
+        receiver.refusals.note(Kind::Method, port, || format!("a gRPC call by {}", request.method()));
         return refusal_in_http(StatusCode::METHOD_NOT_ALLOWED);
     }
-    match export(request, &served, &intake).await {
+    match export(request, port, receiver).await {
         Ok(()) => exported(),
-        Err(status) => status.into_http(),
+        Err(Refused { kind, status }) => {
+            receiver.refusals.note(kind, port, || format!("gRPC: {}", status.message()));
+            let (head, ()) = status.into_http::<()>().into_parts();
+            Response::from_parts(head, Answer::default())
+        }
     }
 }
 
+fn content_type(head: &HeaderMap) -> &str {
+    head.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
 fn is_grpc(head: &HeaderMap) -> bool {
-    let content_type =
-        head.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    content_type
+    content_type(head)
         .strip_prefix("application/grpc")
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(';') || rest.starts_with("+proto"))
 }
@@ -100,66 +98,142 @@ fn refusal_in_http(status: StatusCode) -> Response<Answer> {
     response
 }
 
-async fn export<I: Intake>(request: Request<Incoming>, served: &Served, intake: &I) -> Result<(), Status> {
+async fn export<I: Intake>(
+    request: Request<Incoming>,
+    port: u16,
+    receiver: &Receiver<I>,
+) -> Result<(), Refused> {
+    let served = &receiver.served;
     let (head, mut body) = request.into_parts();
     let path = head.uri.path();
     let Some(signal) = Signal::ALL.into_iter().find(|signal| signal.grpc_path() == path) else {
-        return Err(Status::unimplemented(format!("there is no method {path} here, only OTLP's Export")));
+        let message = format!("there is no method {path} here, only OTLP's Export");
+        return Err(Kind::Path.with(Status::unimplemented(message)));
     };
     if !served.endpoints.of(signal).enabled {
-        return Err(Status::unimplemented(disabled(signal)));
+        return Err(Kind::Disabled.with(Status::unimplemented(disabled(signal))));
     }
     let compression = match head.headers.get(ENCODING) {
         Some(name) => Compression::named(name.as_bytes()).ok_or_else(|| unknown_encoding(name))?,
         None => Compression::Identity,
     };
     let limit = served.grpc_message_limit;
-    let call = read_body(&mut body, limit.saturating_add(PREFIX_LEN)).await.map_err(|error| match error {
-        BodyError::TooLarge { .. } => too_large(limit),
-        BodyError::TooSlow => Status::deadline_exceeded(error.to_string()),
-        BodyError::Broken => Status::cancelled(error.to_string()),
+    let call = receive_body(&mut body, limit.saturating_add(PREFIX_LEN), &receiver.budget).await;
+    let Received { bytes, mut held } = call.map_err(|error| match error {
+        BodyError::TooLarge { .. } => too_large(limit.min(receiver.budget.limit())),
+        BodyError::TooSlow => Kind::Incomplete.with(Status::deadline_exceeded(error.to_string())),
+        BodyError::Broken => Kind::Incomplete.with(Status::cancelled(error.to_string())),
+        BodyError::NoRoom => Kind::NoRoom.with(try_again(error.to_string())),
     })?;
-    let message = decompressed(Bytes::from(call), compression, limit)?;
-    intake.accept(signal, message).map_err(|refusal| match refusal {
-        Refusal::Malformed(_) => Status::invalid_argument(refusal.to_string()),
-        Refusal::Busy => Status::unavailable(refusal.to_string()),
+    let _turn = receiver.turn.lock().await;
+    let message = decompressed(bytes, compression, limit, &mut held).await?;
+    let arrival = Arrival { port, path, is_empty: message.is_empty() };
+    receiver.accept(signal, message, arrival).await.map_err(|refusal| {
+        let message = refusal.to_string();
+        refusal.kind().with(match refusal {
+            Refusal::Malformed(_) => Status::invalid_argument(message),
+            Refusal::Busy => try_again(message),
+            Refusal::LargerThanBuffer { .. } | Refusal::Amplified(_) => Status::resource_exhausted(message),
+        })
     })
 }
 
 /// The only message of a call.
-fn decompressed(mut call: Bytes, compression: Compression, limit: usize) -> Result<Bytes, Status> {
+async fn decompressed(
+    mut call: Bytes,
+    compression: Compression,
+    limit: usize,
+    held: &mut HeldBytes,
+) -> Result<Bytes, Refused> {
     let (Ok(flag), Ok(len)) = (call.try_get_u8(), call.try_get_u32()) else {
-        return Err(Status::invalid_argument("the call holds no message"));
+        return Err(Kind::Corrupt.with(Status::invalid_argument("the call holds no message")));
     };
     if call.len() as u64 != u64::from(len) {
-        return Err(Status::invalid_argument(format!(
+        return Err(Kind::Corrupt.with(Status::invalid_argument(format!(
             "the call is to hold one message of {len} bytes and holds {} bytes",
             call.len()
-        )));
+        ))));
     }
     let compression = match (flag, compression) {
         (0, _) => Compression::Identity,
         // So gRPC has it.
         (1, Compression::Identity) => {
-            return Err(Status::internal("the message is compressed, and grpc-encoding does not say how"));
+            let message = "the message is compressed, and grpc-encoding does not say how";
+            return Err(Kind::Encoding.with(Status::internal(message)));
         }
         (1, compression) => compression,
-        _ => return Err(Status::invalid_argument("the message is neither compressed nor not compressed")),
+        _ => {
+            let message = "the message is neither compressed nor not compressed";
+            return Err(Kind::Corrupt.with(Status::invalid_argument(message)));
+        }
     };
-    compression.decompress(call, limit).map_err(|error| match error {
-        DecompressError::TooLarge { .. } => too_large(limit),
-        DecompressError::Corrupt(_) => Status::invalid_argument(error.to_string()),
+    compression.decompress(call, limit, held).await.map_err(|error| match error {
+        DecompressError::TooLarge { limit } => too_large(limit),
+        DecompressError::Corrupt(_) => Kind::Corrupt.with(Status::invalid_argument(error.to_string())),
+        DecompressError::NoRoom => Kind::NoRoom.with(try_again(error.to_string())),
     })
 }
 
-/// In OTLP this says, without details about a retry, that there is to be none.
-fn too_large(limit: usize) -> Status {
-    Status::resource_exhausted(format!(
-        "the message is larger than the limit of {limit} bytes; let the exporter send smaller batches"
-    ))
+/// UNAVAILABLE with the wish to be asked again in a second.
+fn try_again(message: String) -> Status {
+    let retry_info = RetryInfo { retry_delay: Some(Delay { seconds: 1 }) };
+    let detail = Detail {
+        type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
+        value: retry_info.encode_to_vec(),
+    };
+    let status =
+        RpcStatus { code: Code::Unavailable.into(), message: message.clone(), details: vec![detail] };
+    Status::with_details(Code::Unavailable, message, status.encode_to_vec().into())
 }
 
-fn unknown_encoding(name: &HeaderValue) -> Status {
+/// `google.rpc.Status`
+#[derive(Clone, PartialEq, prost::Message)]
+struct RpcStatus {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<Detail>,
+}
+
+/// `google.protobuf.Any`
+#[derive(Clone, PartialEq, prost::Message)]
+struct Detail {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+/// `google.rpc.RetryInfo`
+#[derive(Clone, PartialEq, prost::Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<Delay>,
+}
+
+/// `google.protobuf.Duration`
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+struct Delay {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+}
+
+impl Kind {
+    fn with(self, status: Status) -> Refused {
+        Refused { kind: self, status }
+    }
+}
+
+/// In OTLP this says, without details about a retry, that there is to be none.
+fn too_large(limit: usize) -> Refused {
+    Kind::TooLarge.with(Status::resource_exhausted(format!(
+        "the message is larger than the limit of {limit} bytes; let the exporter send smaller batches"
+    )))
+}
+
+fn unknown_encoding(name: &HeaderValue) -> Refused {
     let name = String::from_utf8_lossy(name.as_bytes());
     let names = Compression::NAMES;
     let mut status =
@@ -167,5 +241,5 @@ fn unknown_encoding(name: &HeaderValue) -> Status {
     if let Ok(names) = names.parse() {
         status.metadata_mut().insert(ACCEPT_ENCODING, names);
     }
-    status
+    Kind::Encoding.with(status)
 }

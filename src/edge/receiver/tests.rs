@@ -27,7 +27,8 @@ use tokio::net::TcpStream;
 use tonic::Code;
 use tonic::codec::CompressionEncoding;
 
-use super::{Intake, Refusal, Served, grpc, http};
+use super::{Intake, Refusal, Served, serve};
+use crate::core::body_budget::BodyBudget;
 use crate::core::otlp::validate;
 use crate::core::signal::Signal;
 use crate::edge::http::bind;
@@ -40,13 +41,13 @@ struct Keep {
 }
 
 impl Intake for Keep {
-    fn accept(&self, signal: Signal, body: Bytes) -> Result<(), Refusal> {
+    async fn accept(&self, signal: Signal, body: Bytes) -> Result<usize, Refusal> {
         if self.full.load(Ordering::Relaxed) {
             return Err(Refusal::Busy);
         }
-        validate(signal, &body)?;
+        let items = validate(signal, &body)?;
         self.taken.lock().unwrap().push((signal, body));
-        Ok(())
+        Ok(items)
     }
 }
 
@@ -56,19 +57,15 @@ impl Keep {
     }
 }
 
-async fn serve_http(served: Served) -> (Vec<SocketAddr>, Keep) {
-    let listeners = bind("localhost", 0).await.unwrap();
-    let addresses = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
-    let keep = Keep::default();
-    tokio::spawn(http::serve(listeners, Arc::new(served), keep.clone()));
-    (addresses, keep)
+async fn start(served: Served) -> (Vec<SocketAddr>, Keep) {
+    start_within(served, BodyBudget::new(64 << 20)).await
 }
 
-async fn serve_grpc(served: Served) -> (Vec<SocketAddr>, Keep) {
+async fn start_within(served: Served, budget: BodyBudget) -> (Vec<SocketAddr>, Keep) {
     let listeners = bind("localhost", 0).await.unwrap();
     let addresses = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
     let keep = Keep::default();
-    tokio::spawn(grpc::serve(listeners, Arc::new(served), keep.clone()));
+    tokio::spawn(serve(listeners, served, budget, keep.clone()));
     (addresses, keep)
 }
 
@@ -127,7 +124,7 @@ const JSON: &str = "application/json";
 
 #[tokio::test]
 async fn every_format_in_every_encoding_is_taken_over_one_connection() {
-    let (addresses, keep) = serve_http(Served::default()).await;
+    let (addresses, keep) = start(Served::default()).await;
     let protobuf = request().encode_to_vec();
     let json = serde_json::to_vec(&request()).unwrap();
     let mut connection = Connection::open(addresses[0]).await;
@@ -166,7 +163,7 @@ async fn every_format_in_every_encoding_is_taken_over_one_connection() {
 async fn each_signal_has_its_path_on_both_loopbacks() {
     let mut served = Served::default();
     served.endpoints.metrics.http_path = "/otlp/metrics".to_owned();
-    let (addresses, keep) = serve_http(served).await;
+    let (addresses, keep) = start(served).await;
     for address in addresses {
         let mut connection = Connection::open(address).await;
         for (path, signal) in
@@ -182,7 +179,7 @@ async fn each_signal_has_its_path_on_both_loopbacks() {
 async fn what_cannot_be_taken_over_http_is_refused_alone_and_with_a_reason() {
     let mut served = Served { http_body_limit: 1000, ..Served::default() };
     served.endpoints.logs.enabled = false;
-    let (addresses, keep) = serve_http(served).await;
+    let (addresses, keep) = start(served).await;
     let good = request().encode_to_vec();
     let mut malformed = good.clone();
     malformed.pop();
@@ -263,7 +260,7 @@ struct RpcStatus {
 
 #[tokio::test]
 async fn a_bomb_is_refused_and_a_large_body_that_is_refused_is_read_to_its_end() {
-    let (addresses, keep) = serve_http(Served::default()).await;
+    let (addresses, keep) = start(Served::default()).await;
     let mut connection = Connection::open(addresses[0]).await;
     let mut bomb = GzEncoder::new(Vec::new(), Level::best());
     for _ in 0..200 {
@@ -282,7 +279,7 @@ async fn a_bomb_is_refused_and_a_large_body_that_is_refused_is_read_to_its_end()
 
 #[tokio::test]
 async fn a_client_that_asks_before_it_sends_is_answered_before_it_sends() {
-    let (addresses, keep) = serve_http(Served::default()).await;
+    let (addresses, keep) = start(Served::default()).await;
     let head = |len: usize| {
         format!(
             "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {len}\r\n\
@@ -310,8 +307,8 @@ async fn a_client_that_asks_before_it_sends_is_answered_before_it_sends() {
 
 #[tokio::test]
 async fn garbage_and_silence_on_some_connections_leave_others_alone() {
-    let (http, http_keep) = serve_http(Served::default()).await;
-    let (grpc, grpc_keep) = serve_grpc(Served::default()).await;
+    let (http, http_keep) = start(Served::default()).await;
+    let (grpc, grpc_keep) = start(Served::default()).await;
     let mut open = Vec::new();
     for address in [http[0], grpc[0]] {
         for bytes in [
@@ -337,7 +334,7 @@ async fn garbage_and_silence_on_some_connections_leave_others_alone() {
 
 #[tokio::test]
 async fn each_export_call_is_taken_plain_and_compressed_on_both_loopbacks() {
-    let (addresses, keep) = serve_grpc(Served::default()).await;
+    let (addresses, keep) = start(Served::default()).await;
     for address in addresses {
         let url = format!("http://{address}");
         let mut traces = TraceServiceClient::connect(url.clone()).await.unwrap();
@@ -367,7 +364,7 @@ async fn each_export_call_is_taken_plain_and_compressed_on_both_loopbacks() {
 async fn a_generated_client_understands_every_refusal() {
     let mut served = Served { grpc_message_limit: 1000, ..Served::default() };
     served.endpoints.logs.enabled = false;
-    let (addresses, keep) = serve_grpc(served).await;
+    let (addresses, keep) = start(served).await;
     let url = format!("http://{}", addresses[0]);
     let mut traces = TraceServiceClient::connect(url.clone()).await.unwrap();
     let mut logs = LogsServiceClient::connect(url).await.unwrap();
@@ -392,7 +389,10 @@ async fn a_generated_client_understands_every_refusal() {
     assert!(status.message().contains("resource_spans.scope_spans.spans.trace_id"), "{status:?}");
 
     keep.full.store(true, Ordering::Relaxed);
-    assert_eq!(traces.export(request()).await.unwrap_err().code(), Code::Unavailable);
+    let status = traces.export(request()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    // RetryInfo with a delay of one second.
+    assert!(status.details().ends_with(b"/google.rpc.RetryInfo\x12\x04\x0a\x02\x08\x01"), "{status:?}");
     keep.full.store(false, Ordering::Relaxed);
     traces.export(request()).await.unwrap();
     assert_eq!(keep.take().len(), 1);
@@ -423,7 +423,7 @@ fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn what_no_generated_client_sends_over_grpc_is_refused_alone() {
-    let (addresses, keep) = serve_grpc(Served::default()).await;
+    let (addresses, keep) = start(Served::default()).await;
     let stream = TcpStream::connect(addresses[0]).await.unwrap();
     let (mut sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -456,11 +456,94 @@ async fn what_no_generated_client_sends_over_grpc_is_refused_alone() {
         assert_eq!(keep.take().len(), usize::from(code == Code::Ok));
     }
 
-    for content_type in ["application/json", "application/grpc-web", "application/grpc+json"] {
+    for content_type in ["application/grpc-web", "application/grpc+json"] {
         let (status, _) = call(&mut sender, path, &[("content-type", content_type)], framed(0, &good)).await;
         assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     }
     let get = Request::builder().method(Method::GET).uri(format!("http://localhost{path}"));
     let get = get.header(grpc.0, grpc.1).body(Full::new(Bytes::new())).unwrap();
     assert_eq!(sender.send_request(get).await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn both_protocols_are_served_on_one_port() {
+    let (addresses, keep) = start(Served::default()).await;
+    let mut http = Connection::open(addresses[0]).await;
+    assert_eq!(http.post(PROTOBUF, "", request().encode_to_vec()).await.status(), StatusCode::OK);
+    let mut grpc = TraceServiceClient::connect(format!("http://{}", addresses[0])).await.unwrap();
+    grpc.export(request()).await.unwrap();
+    // OTLP/HTTP over HTTP/2 as well.
+    let stream = TcpStream::connect(addresses[0]).await.unwrap();
+    let (mut http2, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let (status, _) =
+        call(&mut http2, "/v1/traces", &[("content-type", PROTOBUF)], request().encode_to_vec()).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(keep.take().len(), 3);
+    // gRPC needs HTTP/2, and a client is not left without an answer.
+    let response = http.ask(post("/x", "application/grpc", "", vec![0; 100_000])).await;
+    assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn paths_are_taken_for_what_they_mean() {
+    let mut served = Served::default();
+    served.endpoints.metrics.http_path = "/otlp/metrics/".to_owned();
+    let (addresses, keep) = start(served).await;
+    let mut connection = Connection::open(addresses[0]).await;
+    for (path, signal) in [
+        ("/v1/traces/", Some(Signal::Traces)),
+        ("//v1/traces", Some(Signal::Traces)),
+        ("/v1/traces/v1/traces", Some(Signal::Traces)),
+        ("/v1/traces/v1/logs", Some(Signal::Logs)),
+        ("/v1/traces//otlp/metrics", Some(Signal::Metrics)),
+        ("/otlp/metrics/", Some(Signal::Metrics)),
+        ("/v1/traces/v1/traces/v1/traces", None),
+        ("/v1/tracesv1/traces", None),
+        ("/api/v1/traces", None),
+        ("/v1", None),
+        ("/", None),
+    ] {
+        let status = connection.ask(post(path, PROTOBUF, "", "")).await.status();
+        assert_eq!(status == StatusCode::OK, signal.is_some(), "{path}");
+        assert_eq!(keep.take().first().map(|(signal, _)| *signal), signal, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_beyond_the_budget_are_to_come_again() {
+    let (addresses, keep) = start_within(Served::default(), BodyBudget::new(2 << 20)).await;
+    // It holds nearly all there is, and never ends.
+    let mut unfinished = TcpStream::connect(addresses[0]).await.unwrap();
+    let head = format!(
+        "POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: {PROTOBUF}\r\ncontent-length: 2000000\r\n\r\n"
+    );
+    unfinished.write_all(head.as_bytes()).await.unwrap();
+    unfinished.write_all(&vec![0; 1_999_999]).await.unwrap();
+    let mut large = request();
+    large.resource_spans[0].schema_url = "x".repeat(1 << 20);
+    let mut http = Connection::open(addresses[0]).await;
+    let mut grpc = TraceServiceClient::connect(format!("http://{}", addresses[0])).await.unwrap();
+    // Until it has been read.
+    let refused = loop {
+        let response = http.post(PROTOBUF, "", large.encode_to_vec()).await;
+        if response.status() != StatusCode::OK {
+            break response;
+        }
+    };
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+    let status = grpc.export(large.clone()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(!status.details().is_empty());
+    // Decompressed it would not fit either.
+    let response = http.post(PROTOBUF, "gzip", gzip(&large.encode_to_vec())).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    keep.take();
+    // Small ones have room of their own.
+    assert_eq!(http.post(PROTOBUF, "gzip", gzip(&request().encode_to_vec())).await.status(), StatusCode::OK);
+    assert_eq!(keep.take().len(), 1);
+    drop(unfinished);
+    while http.post(PROTOBUF, "", large.encode_to_vec()).await.status() != StatusCode::OK {}
+    assert_eq!(http.post(PROTOBUF, "", vec![0; 3 << 20]).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }

@@ -7,7 +7,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
-use rotel_lambda_extension::core::otlp::{self, Fault, LastEdit, Limits, Malformed, Part};
+use rotel_lambda_extension::core::otlp::{
+    self, Contents, Fault, GROWTH_SLACK, LastEdit, Limits, Malformed, Part,
+};
 use rotel_lambda_extension::core::signal::Signal;
 use rotel_lambda_extension::core::trace_context::TraceContext;
 
@@ -16,15 +18,27 @@ pub fn otlp_http_body(input: &[u8]) {
     let Some((kind, body)) = input.split_first() else { return };
     let signal = signal(*kind);
     if kind & 4 == 0 {
+        replaced_is_utf8(signal, body);
         return accepted_is_what_decodes(signal, body);
     }
-    if let Ok(converted) = otlp::json_to_protobuf(signal, body) {
+    if let Ok(converted) = otlp::json_to_protobuf(signal, body, usize::MAX) {
+        assert_is_bounded(&converted, body);
         accepted_is_what_decodes(signal, &converted);
+        let limit = converted.len();
+        assert!(otlp::json_to_protobuf(signal, body, limit).is_ok(), "refused at its own size");
+        if let Some(limit) = limit.checked_sub(1) {
+            assert!(otlp::json_to_protobuf(signal, body, limit).is_err(), "a limit that does not hold");
+        }
     }
 }
 
-/// The bytes of a request behind a byte that says of which signal it is: their resources are edited, they are cut, and
-/// a span is named in log records, whose bytes are read as spans, too.
+/// At most four times what went in, and a constant.
+fn assert_is_bounded(out: &[u8], input: &[u8]) {
+    assert!(out.len() <= 4 * input.len() + 64, "{} bytes made of {}", out.len(), input.len());
+}
+
+/// The bytes of a request behind a byte that says of which signal it is: their resources are edited, they are cut, what is
+/// empty is dropped, and a span is named in log records, whose bytes are read as spans, too.
 pub fn wire_splicing(input: &[u8]) {
     let Some((kind, body)) = input.split_first() else { return };
     let (signal, body) = (signal(*kind), Bytes::copy_from_slice(body));
@@ -35,11 +49,19 @@ pub fn wire_splicing(input: &[u8]) {
     });
     let limits = Limits { items: usize::from(kind >> 4) + 1, bytes: 16 << ((kind >> 3) & 7) };
     let items = otlp::validate(signal, &body).unwrap_or(usize::MAX);
-    let parts = otlp::split(signal, Part { bytes: body.clone(), items }, limits);
+    let parts: Vec<_> = otlp::split(signal, Part { bytes: body.clone(), items }, limits).collect();
+    let cut: usize = parts.iter().map(|part| part.bytes.len()).sum();
+    assert!(cut <= 4 * body.len() + GROWTH_SLACK, "{cut} bytes cut of {}", body.len());
+    let kept = otlp::drop_empty(signal, &body);
+    assert!(kept.len() <= body.len(), "it has grown without what is empty");
     otlp::invocation_spans(&body).for_each(drop);
     let context = TraceContext { trace_id: [1; 16], span_id: [2; 8], sampled: true };
     let stamped = otlp::stamp(&body, &context);
-    let Ok(items) = otlp::validate(signal, &body) else { return };
+    let Ok(contents) = otlp::inspect(signal, &body) else { return };
+    let items = contents.items;
+    let full = Contents { has_empty: false, ..contents };
+    assert_eq!(otlp::inspect(signal, &kept), Ok(full), "without what is empty, it is another request");
+    assert_eq!(kept.len() < body.len(), contents.has_empty, "dropped is what is empty, and only that");
     if signal == Signal::Logs {
         assert_eq!(otlp::validate(signal, &stamped), Ok(items), "stamped, it is another request");
         assert!(
@@ -57,7 +79,14 @@ pub fn wire_splicing(input: &[u8]) {
     assert_eq!(parts.iter().map(|part| part.items).sum::<usize>(), items, "items were lost in cutting");
     for part in &parts {
         assert_eq!(otlp::validate(signal, &part.bytes), Ok(part.items), "a part that is no request");
-        assert!(part.items <= limits.items, "{} items in a part of {}", part.items, limits.items);
+        let may_exceed =
+            || otlp::most_repeated(signal, &body, items, limits.items) > 3 * body.len() + GROWTH_SLACK;
+        assert!(
+            part.items <= limits.items || may_exceed(),
+            "{} items in a part of {}",
+            part.items,
+            limits.items
+        );
     }
     let together: Vec<u8> = parts.iter().flat_map(|part| part.bytes.iter().copied()).collect();
     assert_eq!(
@@ -65,6 +94,18 @@ pub fn wire_splicing(input: &[u8]) {
         Ok(items),
         "laid end to end, the parts are another request"
     );
+}
+
+/// Replaces texts that are not UTF-8, whatever else there is, and leaves none.
+fn replaced_is_utf8(signal: Signal, body: &[u8]) {
+    let replaced = otlp::replace_invalid_utf8(signal, body);
+    if let Some(replaced) = &replaced {
+        assert_is_bounded(replaced, body);
+        assert_eq!(otlp::replace_invalid_utf8(signal, replaced), None, "not all of it was replaced");
+    }
+    let is_other =
+        |bytes| !matches!(otlp::validate(signal, bytes), Err(Malformed { fault: Fault::NotUtf8, .. }));
+    assert!(replaced.as_deref().map_or_else(|| is_other(body), is_other), "a text that is not UTF-8");
 }
 
 /// What validation takes, a decoder takes, and finds as many items in it, with whole ids. What it refuses, a decoder

@@ -145,7 +145,7 @@ impl Test {
     }
 
     fn offer(&self, signal: Signal, origin: Origin, items: usize) {
-        self.handle.offer(request(signal, origin, items)).expect("room");
+        self.handle.offer(request(signal, origin, items), None).expect("room");
     }
 
     /// A pipeline for which these stand in.
@@ -166,7 +166,7 @@ impl Test {
     fn log(&self, request_id: &str, lines: usize) {
         let invocation = Some(Arc::from(request_id));
         let lines = request(Signal::Logs, Origin::Platform, lines);
-        self.handle.offer(Chunk { invocation, ..lines }).expect("room");
+        self.handle.offer(Chunk { invocation, ..lines }, None).expect("room");
     }
 
     /// A span with this byte in its ids that tells the request id.
@@ -179,7 +179,7 @@ impl Test {
         let bytes = Bytes::from(ExportTraceServiceRequest { resource_spans }.encode_to_vec());
         let invocation = (origin == Origin::Platform).then(|| Arc::from(request_id));
         let chunk = Chunk { signal: Signal::Traces, bytes, items: 1, origin, invocation };
-        self.handle.offer(chunk).expect("room");
+        self.handle.offer(chunk, None).expect("room");
     }
 
     /// Flushes at the end of an invocation; says which spans the log records that leave by it name, and how many requests
@@ -548,7 +548,7 @@ async fn an_endpoint_that_hangs_through_a_flush_opens_the_breaker() {
 async fn a_request_that_is_too_large_goes_in_smaller_ones() {
     let mut test = Test::start().await;
     for _ in 0..4 {
-        test.handle.offer(large(Signal::Traces, 10, 10_000)).expect("room");
+        test.handle.offer(large(Signal::Traces, 10, 10_000), None).expect("room");
     }
     let flushed = test.flush(FlushReason::EndOfInvocation);
     let whole = test.attempt().await;
@@ -569,7 +569,7 @@ async fn a_request_that_is_too_large_goes_in_smaller_ones() {
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_finds_everything_too_large_is_not_asked_item_by_item() {
     let mut test = Test::start().await;
-    test.handle.offer(large(Signal::Logs, 100, 1000)).expect("room");
+    test.handle.offer(large(Signal::Logs, 100, 1000), None).expect("room");
     let too_large = Verdict::TooLarge(Failure::Grpc(8));
     let requests = test.flush_all(FlushReason::EndOfInvocation, too_large).await.len();
     assert!((4..20).contains(&requests), "{requests} requests");
@@ -580,7 +580,7 @@ async fn what_was_lost_is_told_to_the_backend_once_the_way_is_free() {
     let mut test = Test::with(&[("ROTEL_BUFFER_MAX_BYTES", "30000")], None).await;
     test.open_the_breaker().await;
     for _ in 0..2 {
-        test.handle.offer(large(Signal::Traces, 2, 10_000)).expect("room");
+        test.handle.offer(large(Signal::Traces, 2, 10_000), None).expect("room");
     }
     freeze(Duration::from_secs(6));
     test.open();
@@ -746,7 +746,7 @@ async fn a_flush_waits_for_the_exporter_but_not_for_ever() {
     );
     tokio::spawn(pipeline.run());
     handle.control(Control::Prepare);
-    handle.offer(request(Signal::Logs, Origin::Platform, 1)).expect("room");
+    handle.offer(request(Signal::Logs, Origin::Platform, 1), None).expect("room");
     for patience in [FIRST_SETUP_WAIT, Duration::ZERO] {
         let (done, flushed) = oneshot::channel();
         let deadline = clock::now() + FLUSH_TIMEOUT;
@@ -767,8 +767,9 @@ async fn telemetry_never_takes_the_room_of_the_drivers_messages() {
         rules,
         vec![Backend { name: None, takes: PerSignal::from_fn(|_| true), setup: None }],
     );
-    let offered =
-        (0..=QUEUE_LIMIT).take_while(|_| handle.offer(request(Signal::Logs, Origin::Sdk, 1)).is_ok()).count();
+    let offered = (0..=QUEUE_LIMIT)
+        .take_while(|_| handle.offer(request(Signal::Logs, Origin::Sdk, 1), None).is_ok())
+        .count();
     assert_eq!(offered, QUEUE_LIMIT - CONTROL_RESERVE);
     let (done, mut flushed) = oneshot::channel();
     let deadline = clock::now() + FLUSH_TIMEOUT;
@@ -812,14 +813,14 @@ async fn nobody_waits_for_room_in_a_pipeline_that_is_gone() {
         rules,
         vec![Backend { name: None, takes: PerSignal::from_fn(|_| true), setup: None }],
     );
-    while handle.offer(request(Signal::Logs, Origin::Sdk, 1)).is_ok() {}
+    while handle.offer(request(Signal::Logs, Origin::Sdk, 1), None).is_ok() {}
     let intake = handle.clone();
     let refused =
         tokio::spawn(async move { intake.ingest(request(Signal::Logs, Origin::Platform, 1)).await });
     tokio::task::yield_now().await;
     drop(pipeline);
     assert_eq!(refused.await.expect("an answer"), Err(Refused::Gone));
-    assert_eq!(handle.offer(request(Signal::Logs, Origin::Sdk, 1)), Err(Refused::Gone));
+    assert_eq!(handle.offer(request(Signal::Logs, Origin::Sdk, 1), None), Err(Refused::Gone));
 }
 
 #[tokio::test(start_paused = true)]

@@ -73,7 +73,7 @@ async fn what_was_released_and_did_not_fit_waits_for_no_more() {
 async fn what_comes_back_as_too_large_waits_for_no_more() {
     let mut test = Test::start().await;
     test.open();
-    test.handle.offer(large(Signal::Traces, 2, 20_000)).expect("room");
+    test.handle.offer(large(Signal::Traces, 2, 20_000), None).expect("room");
     let began = clock::now();
     test.attempt().await.answer(Verdict::TooLarge(Failure::Http(413)));
     for _ in 0..2 {

@@ -70,7 +70,7 @@ async fn where_the_memory_of_all_runs_out_the_one_that_holds_most_lets_go_of_its
     const SIZE: usize = 10_000;
     let budget = 40 * SIZE;
     let [mut down, mut well] = two(&[("ROTEL_BUFFER_MAX_BYTES", &budget.to_string())]).await;
-    let keep = |items| well.handle.offer(large(Signal::Traces, items, SIZE)).expect("room");
+    let keep = |items| well.handle.offer(large(Signal::Traces, items, SIZE), None).expect("room");
     let mut sent = 0;
     for _ in 0..20 {
         well.handle.control(Control::Open { beside: Beside::AtOnce, held: true });
