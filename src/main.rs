@@ -9,6 +9,7 @@ use dlmalloc::GlobalDlmalloc;
 use rotel_lambda_extension::app::check::{self, Extent};
 use rotel_lambda_extension::app::startup;
 use rotel_lambda_extension::core::config::{self, Variables};
+use rotel_lambda_extension::core::echo;
 use rotel_lambda_extension::edge::logging;
 
 /// The layer is linked with musl, whose own allocator takes twice the CPU for a burst of spans; mimalloc takes 8 MB more of
@@ -98,6 +99,7 @@ fn answer(request: &Request) -> ExitCode {
 #[expect(clippy::print_stderr, reason = "a person asked, outside Lambda")]
 fn refuse(arguments: &[OsString]) -> ExitCode {
     let arguments = arguments.join(OsStr::new(" "));
-    eprintln!("{}: no such arguments\n\n{USAGE}", arguments.display());
+    let arguments = echo::one_line(&arguments.display().to_string());
+    eprintln!("{arguments}: no such arguments\n\n{USAGE}");
     ExitCode::FAILURE
 }

@@ -259,7 +259,7 @@ async fn with_any_fault_the_function_runs_unharmed_and_unslowed_and_each_fault_i
     ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; write http://clickstack.example.com:4317 or https://clickstack.example.com:4317
     ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: "tcp://clickstack.example.com:4317" has an unknown scheme; write http:// or https://
     ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: "https://:4317" has no host; write something like https://clickstack.example.com:4317
-    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: "https://<your endpoint>:4317" is not a URL: invalid international domain name; write something like https://clickstack.example.com:4317
+    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: the URL holds a placeholder in <>; write your own host in its place
     ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: the URL holds a user name; send credentials as a header instead
     ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: this extension itself listens there, on {ip}:4318, so telemetry would go in a circle; write the address of your ClickStack
     ERROR ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT: "nowhere" has no scheme; write http://nowhere or https://nowhere
@@ -297,7 +297,7 @@ async fn with_any_fault_the_function_runs_unharmed_and_unslowed_and_each_fault_i
     ERROR ROTEL_OTLP_GRPC_ENDPOINT: cannot listen on {taken}: Address already in use (os error 98); nothing is received there, set it to a free address and point OTEL_EXPORTER_OTLP_ENDPOINT at it
     ERROR ROTEL_OTLP_HTTP_ENDPOINT: it is needed before secrets are fetched, and a secret reference stands in it; write the value itself
     ERROR ROTEL_OTLP_HTTP_ENDPOINT: cannot listen on {taken}: Address already in use (os error 98); nothing is received there, set it to a free address and point OTEL_EXPORTER_OTLP_ENDPOINT at it
-    ERROR ROTEL_TELEMETRY_ENDPOINT: "localhost:telemetry" is not an address to listen on; write host:port, such as localhost:4317
+    ERROR ROTEL_TELEMETRY_ENDPOINT: a value of 19 characters is not an address to listen on; write host:port, such as localhost:4317
     ERROR ROTEL_TELEMETRY_ENDPOINT: cannot listen on 192.0.2.1:8990: Cannot assign requested address (os error 99); logs are not forwarded, set it to an address of this machine
     ERROR ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB: "4MiB" is not a count; write a whole number from 1 to 1024
     ERROR ROTEL_OTLP_RECEIVER_LOGS_DISABLED: "no" is neither true nor false; write true or false

@@ -12,6 +12,7 @@ use crate::app::settings::{self, Settings};
 use crate::core::config::{self, Destination, Export, Exports, Outcome, Places, Variables};
 use crate::core::delivery::verdict::Verdict;
 use crate::core::diagnosis::Way;
+use crate::core::echo;
 use crate::core::probe;
 use crate::core::resource;
 use crate::core::signal::{PerSignal, Signal};
@@ -99,7 +100,7 @@ impl<W: Write> Account<'_, W> {
         rows.retain(|row| !row.is_nothing());
         let width = rows.iter().map(|row| row.variable.len()).max().unwrap_or(0);
         for row in rows {
-            let value = row.value.replace(char::is_control, " ");
+            let value = echo::one_line(&row.value);
             writeln!(self.out, "  {:width$}  {:11}  {value}", row.variable, row.source)?;
         }
         Ok(())
@@ -114,7 +115,7 @@ impl<W: Write> Account<'_, W> {
         if items.peek().is_some() {
             self.heading(heading)?;
         }
-        items.try_for_each(|item| writeln!(self.out, "  {item}"))
+        items.try_for_each(|item| writeln!(self.out, "  {}", echo::one_line(&item.to_string())))
     }
 
     /// Tells the faults that are new.
@@ -143,7 +144,7 @@ impl<W: Write> Account<'_, W> {
         for arn in arns {
             match resolved.faults.iter().find(|fault| fault.arn == arn) {
                 None => writeln!(self.out, "  ok      {arn}")?,
-                Some(fault) => writeln!(self.out, "  FAILED  {fault}")?,
+                Some(fault) => writeln!(self.out, "  FAILED  {}", echo::one_line(&fault.to_string()))?,
             }
         }
         match resolved.faults.len() {
@@ -180,11 +181,10 @@ impl<W: Write> Account<'_, W> {
         let usable = PerSignal::from_fn(usable);
         let verdicts = send(&exporter, given.service_name).await;
         let of_exporter = name.name().map_or_else(String::new, |name| format!(" of exporter {name}"));
-        self.heading(&if given.shows_service {
-            format!("Test records{of_exporter}, service.name = {}", given.service_name)
-        } else {
-            format!("Test records{of_exporter}")
-        })?;
+        // A key may stand where the name of a service belongs.
+        let shown = echo::value(given.service_name).text().filter(|_| given.shows_service);
+        let service = shown.map_or_else(String::new, |name| format!(", service.name = {name}"));
+        self.heading(&format!("Test records{of_exporter}{service}"))?;
         self.signals(given, destination, (&usable, &verdicts))
     }
 

@@ -1,5 +1,7 @@
 //! Faults, each told once.
 
+use crate::core::echo;
+
 /// Those that are known.
 #[derive(Clone, Default)]
 pub(super) struct Faults(Vec<String>);
@@ -9,7 +11,8 @@ impl Faults {
     pub(super) fn take_in<F: ToString>(&mut self, faults: impl IntoIterator<Item = F>) -> Vec<String> {
         let known = self.0.len();
         for fault in faults {
-            let fault = fault.to_string();
+            // Whoever wrote a part of it, it is one line of the log.
+            let fault = echo::one_line(&fault.to_string());
             if !self.0.contains(&fault) {
                 self.0.push(fault);
             }

@@ -3,6 +3,7 @@
 //!
 //! Nothing here fails: what is wrong is a fault to be told, and what it concerns does without.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::panic;
@@ -13,6 +14,7 @@ use crate::app::faults::Faults;
 use crate::core::config::collector_yaml::{self, CollectorYaml};
 use crate::core::config::env_file::{self, EnvFile, Unreadable};
 use crate::core::config::{self, Config, Fault, Outcome, Places, Variables};
+use crate::core::echo;
 use crate::core::secret_ref::{self, SecretRef, Secrets};
 use crate::edge::secrets::{self, Resolution, SecretFault};
 
@@ -20,7 +22,6 @@ use crate::edge::secrets::{self, Resolution, SecretFault};
 pub(super) const SECRETS_BUDGET: Duration = Duration::from_secs(5);
 
 /// Everything that people have set, as far as it is known without the secrets.
-#[derive(Debug)]
 pub struct Settings {
     /// The process environment.
     pub environment: Variables,
@@ -38,6 +39,17 @@ pub struct Settings {
     pub file_warnings: Vec<Fault>,
     /// What is wrong with the files.
     pub file_faults: Vec<Fault>,
+}
+
+/// Without the variables, which may hold credentials.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("outcome", &self.outcome)
+            .field("file_warnings", &self.file_warnings)
+            .field("file_faults", &self.file_faults)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Settings {
@@ -94,7 +106,8 @@ fn collector_yaml(variables: &Variables) -> CollectorYaml {
             // The file is the customer's and its syntax another crate's: what panics here must not end the function.
             let read = panic::catch_unwind(|| collector_yaml::read(&text, name, variables));
             read.unwrap_or_else(|_| {
-                let problem = format!("{path:?} cannot be read, which is a bug; please report it");
+                let problem =
+                    format!("{} cannot be read, which is a bug; please report it", echo::path(path));
                 CollectorYaml::faulty(Fault { variable: variable.to_owned(), problem })
             })
         }

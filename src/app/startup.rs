@@ -23,6 +23,7 @@ use crate::core::body_budget::BodyBudget;
 use crate::core::config::{
     Config, Destination, Exports, Function, ListenAddress, OnInitError, Outcome, TelemetryTypes, Variables,
 };
+use crate::core::echo;
 use crate::core::lifecycle::{self, Lifecycle, Task};
 use crate::core::logs::Timeline;
 use crate::core::platform::{self, Beginning, Platform};
@@ -52,7 +53,7 @@ pub async fn run(environment: Variables, executable: &OsStr) -> ExitCode {
     let settings = Settings::read(environment);
     logging::install(&settings.outcome.config.log);
     for warning in settings.warnings() {
-        tracing::warn!("{warning}");
+        tracing::warn!("{}", echo::one_line(&warning.to_string()));
     }
     let mut faults = Faults::default();
     faults.tell(settings.faults());
@@ -237,8 +238,9 @@ async fn bind(variable: &str, address: &ListenAddress) -> Result<Vec<TcpListener
     let ListenAddress { host, port } = address;
     http::bind(host, *port).await.map_err(|cause| {
         format!(
-            "{variable}: cannot listen on {host}:{port}: {cause}; nothing is received there, set it to a free address \
-             and point OTEL_EXPORTER_OTLP_ENDPOINT at it"
+            "{variable}: cannot listen on {}: {cause}; nothing is received there, set it to a free address \
+             and point OTEL_EXPORTER_OTLP_ENDPOINT at it",
+            address.shown()
         )
     })
 }
@@ -254,8 +256,9 @@ async fn bind_telemetry(address: &ListenAddress, faults: &mut Faults) -> Option<
     let ListenAddress { host, port } = address;
     let host = if http::needs_lookup(host) {
         tracing::warn!(
-            "{VARIABLE}: listening on {ALL_ADDRESSES}, because {host:?} is a host name, and looking it up would delay the \
-             start; set an IP address"
+            "{VARIABLE}: listening on {ALL_ADDRESSES}, because {} is a host name, and looking it up would delay the \
+             start; set an IP address",
+            echo::host(host)
         );
         ALL_ADDRESSES
     } else {
@@ -274,7 +277,8 @@ async fn bind_telemetry(address: &ListenAddress, faults: &mut Faults) -> Option<
         }
     };
     faults.tell([format!(
-        "{VARIABLE}: cannot listen on {host}:{port}: {failed}; logs are not forwarded, set it to an address of this machine"
+        "{VARIABLE}: cannot listen on {}: {failed}; logs are not forwarded, set it to an address of this machine",
+        address.shown()
     )]);
     None
 }

@@ -9,6 +9,7 @@ pub mod chunk;
 pub mod connection;
 pub mod correlation;
 pub mod delivery;
+pub mod echo;
 pub mod elapsed;
 pub mod lifecycle;
 pub mod logs;

@@ -10,6 +10,7 @@ use std::fmt;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::echo;
 use crate::secret::Secret;
 
 /// Platform: `BatchGetSecretValue` and `GetParameters` take ten names at most.
@@ -63,15 +64,17 @@ pub struct Batch {
 pub enum PickError {
     /// It is no JSON object.
     #[error(
-        "the secret is not a JSON object, so it has no key {0:?}; store it as JSON, or leave \"#{0}\" away to take the whole"
+        "the secret is not a JSON object, so it has no key {key:?}; store it as JSON, or leave \"#{key}\" away to take the whole",
+        key = echo::name(.0)
     )]
     NotAnObject(String),
     /// The key is not there.
-    #[error("the secret has no key {0:?}; check its spelling, upper and lower case differ")]
+    #[error("the secret has no key {:?}; check its spelling, upper and lower case differ", echo::name(.0))]
     Missing(String),
     /// The value is null, a list or an object.
     #[error(
-        "the secret's key {0:?} holds neither text, number nor true or false; store the value as a JSON string"
+        "the secret's key {:?} holds neither text, number nor true or false; store the value as a JSON string",
+        echo::name(.0)
     )]
     NotText(String),
 }
@@ -238,20 +241,29 @@ fn parse(text: &str) -> Result<SecretRef, String> {
         "ssm" => Service::ParameterStore,
         _ => {
             return Err(format!(
-                "{arn} names the service {service:?}; secrets are read from secretsmanager and ssm only"
+                "a secret reference names {} as its service; secrets are read from secretsmanager and ssm only",
+                echo::value(service)
             ));
         }
     };
     if partition != "aws" && !partition.starts_with("aws-") {
-        return Err(format!("{arn} names the partition {partition:?}; write aws, aws-cn or aws-us-gov"));
+        return Err(format!(
+            "a secret reference names {} as its partition; write aws, aws-cn or aws-us-gov",
+            echo::value(partition)
+        ));
     }
-    if region.is_empty() {
-        return Err(format!("{arn} names no region; write the one where the secret is, such as us-east-1"));
+    // Only an ARN that is whole is shown: a credential may stand where a part of it belongs.
+    if !echo::is_name(region) {
+        return Err(
+            "a secret reference names no region; write the one where the secret is, such as us-east-1"
+                .to_owned(),
+        );
     }
     if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!("{arn} names no account; write its twelve digits before the secret's name"));
+        return Err("a secret reference names no account; write its twelve digits before the secret's name"
+            .to_owned());
     }
-    check_resource(arn, service, resource)?;
+    check_resource(service, resource)?;
     match (service, key) {
         (Service::ParameterStore, Some(_)) => {
             return Err(format!(
@@ -269,17 +281,18 @@ fn parse(text: &str) -> Result<SecretRef, String> {
     Ok(SecretRef { arn, key: key.map(str::to_owned) })
 }
 
-fn check_resource(arn: &str, service: Service, resource: &str) -> Result<(), String> {
+fn check_resource(service: Service, resource: &str) -> Result<(), String> {
     let (kind, example) = match service {
         Service::SecretsManager => ("secret:", "secret:NAME-SUFFIX"),
         Service::ParameterStore => ("parameter/", "parameter/NAME"),
     };
     match resource.strip_prefix(kind) {
-        None | Some("") => Err(format!("{arn} does not end with {example}; copy the whole ARN")),
-        Some(name) if name.contains(':') => Err(format!(
-            "{arn} has a \":\" within the name, and versions and stages cannot be chosen; remove what follows the name, and \
-             write #key to take a key of a JSON secret"
-        )),
+        None | Some("") => Err(format!("a secret reference does not end with {example}; copy the whole ARN")),
+        Some(name) if name.contains(':') => Err(
+            "a secret reference has a \":\" within the name, and versions and stages cannot be chosen; remove what follows the \
+             name, and write #key to take a key of a JSON secret"
+                .to_owned(),
+        ),
         Some(_) => Ok(()),
     }
 }
@@ -359,14 +372,14 @@ mod tests {
         a secret reference has no '>' at its end; write ${arn:…} or $<arn:…>
         a secret reference holds a character that no ARN and no key may have; check that it is closed where it ends
         a secret reference is not a whole ARN; write arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME
-        arn:aws:s3:us-east-1:123456789012:bucket/key names the service "s3"; secrets are read from secretsmanager and ssm only
-        arn:aws:ssm::123456789012:parameter/key names no region; write the one where the secret is, such as us-east-1
-        arn:aws:ssm:us-east-1::parameter/key names no account; write its twelve digits before the secret's name
-        arn:aws:ssm:us-east-1:1234:parameter/key names no account; write its twelve digits before the secret's name
-        arn:amazon:ssm:us-east-1:123456789012:parameter/key names the partition "amazon"; write aws, aws-cn or aws-us-gov
-        arn:aws:secretsmanager:us-east-1:123456789012:key does not end with secret:NAME-SUFFIX; copy the whole ARN
-        arn:aws:secretsmanager:us-east-1:123456789012:secret:key:password:: has a ":" within the name, and versions and stages cannot be chosen; remove what follows the name, and write #key to take a key of a JSON secret
-        arn:aws:ssm:us-east-1:123456789012:parameter/ does not end with parameter/NAME; copy the whole ARN
+        a secret reference names "s3" as its service; secrets are read from secretsmanager and ssm only
+        a secret reference names no region; write the one where the secret is, such as us-east-1
+        a secret reference names no account; write its twelve digits before the secret's name
+        a secret reference names no account; write its twelve digits before the secret's name
+        a secret reference names "amazon" as its partition; write aws, aws-cn or aws-us-gov
+        a secret reference does not end with secret:NAME-SUFFIX; copy the whole ARN
+        a secret reference has a ":" within the name, and versions and stages cannot be chosen; remove what follows the name, and write #key to take a key of a JSON secret
+        a secret reference does not end with parameter/NAME; copy the whole ARN
         arn:aws:ssm:us-east-1:123456789012:parameter/key is a parameter, and "#key" takes a key of a Secrets Manager secret only; remove what begins with "#"
         arn:aws:secretsmanager:us-east-1:123456789012:secret:key has nothing behind its "#"; write the key's name there, or remove the "#"
         a secret reference is not a whole ARN; write arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME

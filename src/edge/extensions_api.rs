@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::core::echo;
 use crate::core::platform::ShutdownReason;
 use crate::core::resource::Registration;
 use crate::core::xray::Header;
@@ -236,7 +237,10 @@ impl ExtensionsApi {
             ("SHUTDOWN", _) => {
                 Ok(NextEvent::Shutdown { reason: reason(event.shutdown_reason.as_deref()), deadline_ms })
             }
-            (other, _) => Err(ApiError::Answer { call: CALL, cause: format!("an event of type {other:?}") }),
+            (other, _) => {
+                let cause = format!("an event of type \"{}\"", echo::foreign(other, echo::WORDS_LIMIT));
+                Err(ApiError::Answer { call: CALL, cause })
+            }
         }
     }
 
@@ -324,7 +328,8 @@ impl ExtensionsApi {
     }
 
     fn broken(&self, cause: &str) -> ApiError {
-        ApiError::Connection { address: self.address.clone(), cause: cause.to_owned() }
+        let address = echo::endpoint(&self.address).or_redacted();
+        ApiError::Connection { address, cause: echo::foreign(cause, echo::WORDS_LIMIT) }
     }
 }
 
@@ -374,11 +379,16 @@ fn expect_success(call: &'static str, answer: Response<Bytes>) -> Result<Respons
         return Ok(answer);
     }
     let status = answer.status().as_u16();
-    Err(ApiError::Status { call, status, answer: String::from_utf8_lossy(answer.body()).into_owned() })
+    let answer = echo::foreign(&String::from_utf8_lossy(answer.body()), echo::WORDS_LIMIT);
+    Err(ApiError::Status { call, status, answer })
 }
 
 fn parse<'a, T: Deserialize<'a>>(call: &'static str, body: &'a [u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body).map_err(|cause| ApiError::Answer { call, cause: cause.to_string() })
+    serde_json::from_slice(body).map_err(|cause| {
+        // It may repeat a part of the body.
+        let cause = echo::foreign(&cause.to_string(), echo::WORDS_LIMIT);
+        ApiError::Answer { call, cause }
+    })
 }
 
 #[cfg(test)]
@@ -460,6 +470,20 @@ mod tests {
             error.starts_with(&format!("the Lambda Extensions API at {address} cannot be reached")),
             "{error}"
         );
+    }
+
+    #[test]
+    fn words_of_the_platform_stay_on_their_line() {
+        let forged = "no\nERROR forged\u{1b}[31m\u{2028}".to_owned() + &"x".repeat(1000);
+        let answer = Response::builder().status(403).body(Bytes::from(forged.clone())).expect("an answer");
+        let refused = expect_success("register", answer).expect_err("a refusal").to_string();
+        let body = serde_json::json!({ "eventType": [forged] }).to_string();
+        let unread = parse::<RawEvent>("next", body.as_bytes()).err().expect("no event").to_string();
+        let broken = ExtensionsApi::new("127.0.0.1:9001").broken(&forged).to_string();
+        for error in [refused, unread, broken] {
+            assert!(error.chars().count() < 400 && !error.contains(char::is_control), "{error}");
+            assert!(!error.contains('\u{2028}'), "{error}");
+        }
     }
 
     #[test]

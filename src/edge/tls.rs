@@ -8,17 +8,18 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::core::config::{Identity, Pem, PemSource, Tls};
+use crate::core::echo;
 
 /// Why there is no TLS configuration. Each names the variable.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The file is not there or not to be read.
-    #[error("{variable}: {path:?} cannot be read: {cause}; check the path and its permissions")]
+    #[error("{variable}: {} cannot be read: {cause}; check the path and its permissions", echo::path(path))]
     Unreadable {
         /// Where the path was given.
         variable: String,
@@ -57,7 +58,7 @@ pub fn client_config(tls: &Tls, alpn: &[&str]) -> Result<ClientConfig, TlsError>
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(ca) = &tls.ca {
         for certificate in certificates(ca)? {
-            roots.add(certificate).map_err(|cause| wrong_certificate(ca, cause.to_string()))?;
+            roots.add(certificate).map_err(|cause| wrong_certificate(ca, foreign(&cause)))?;
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -72,7 +73,7 @@ pub fn client_config(tls: &Tls, alpn: &[&str]) -> Result<ClientConfig, TlsError>
         None => builder.with_no_client_auth(),
         Some(Identity { certificate, key }) => builder
             .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
-            .map_err(|cause| wrong_key(key, cause.to_string()))?,
+            .map_err(|cause| wrong_key(key, foreign(&cause)))?,
     };
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     Ok(config)
@@ -81,7 +82,7 @@ pub fn client_config(tls: &Tls, alpn: &[&str]) -> Result<ClientConfig, TlsError>
 fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&read(pem)?)
         .collect::<Result<_, _>>()
-        .map_err(|cause| wrong_certificate(pem, cause.to_string()))?;
+        .map_err(|cause| wrong_certificate(pem, of_pem(&cause).to_owned()))?;
     if certificates.is_empty() {
         return Err(wrong_certificate(pem, "it holds no PEM certificate".to_owned()));
     }
@@ -89,7 +90,19 @@ fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(&read(pem)?).map_err(|cause| wrong_key(pem, cause.to_string()))
+    PrivateKeyDer::from_pem_slice(&read(pem)?).map_err(|cause| wrong_key(pem, of_pem(&cause).to_owned()))
+}
+
+/// An error's own words may repeat a line of the key.
+fn of_pem(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a PEM block has no end",
+        pem::Error::IllegalSectionStart { .. } => "a PEM block does not begin as one does",
+        pem::Error::Base64Decode(_) => "a PEM block is not base64",
+        pem::Error::SectionTooLarge => "a PEM block is too large",
+        pem::Error::NoItemsFound => "no items found",
+        _ => "it is not PEM",
+    }
 }
 
 fn read(pem: &Pem) -> Result<Cow<'_, [u8]>, TlsError> {
@@ -101,6 +114,10 @@ fn read(pem: &Pem) -> Result<Cow<'_, [u8]>, TlsError> {
             Ok(Cow::Owned(std::fs::read(path).map_err(unreadable)?))
         }
     }
+}
+
+fn foreign(cause: &rustls::Error) -> String {
+    echo::foreign(&cause.to_string(), echo::WORDS_LIMIT)
 }
 
 fn wrong_certificate(pem: &Pem, cause: String) -> TlsError {

@@ -10,10 +10,11 @@ use super::value::ListenAddress;
 pub(super) fn refuse(url: &Url, own: &[&ListenAddress]) -> Result<(), String> {
     let port = url.port_or_known_default();
     let found = own.iter().find(|address| Some(address.port) == port && reaches(url, &address.host));
-    found.map_or(Ok(()), |ListenAddress { host, port }| {
+    found.map_or(Ok(()), |address| {
         Err(format!(
-            "this extension itself listens there, on {host}:{port}, so telemetry would go in a circle; write the address \
-             of your ClickStack"
+            "this extension itself listens there, on {}, so telemetry would go in a circle; write the address \
+             of your ClickStack",
+            address.shown()
         ))
     })
 }

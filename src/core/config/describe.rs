@@ -6,6 +6,7 @@ use std::fmt;
 use super::exporters;
 use super::variables::{EACH, NAMED, NONE, SECTIONS, Section, Shown, Variable, all};
 use super::{Variables, value};
+use rotel_core::echo;
 use rotel_core::secret_ref;
 
 /// What holds of one variable.
@@ -119,34 +120,40 @@ fn shown(variable: &Variable, text: &str) -> String {
     if secret_ref::is_one(text) {
         return text.to_owned();
     }
+    let text = text.replace(value::LIST, ",");
+    let text = text.trim_start_matches(',');
     match variable.shown {
-        Shown::Nothing => REDACTED.to_owned(),
-        Shown::Names => {
-            let part = |part: &str| match part.split_once('=') {
-                Some((name, value)) if secret_ref::is_one(value) => {
-                    format!("{}={}", name.trim(), value.trim())
-                }
-                // Base64 ends with "=", and what stands before it is then the credential itself.
-                Some((name, value)) if !value.trim_matches('=').is_empty() => {
-                    format!("{}={REDACTED}", name.trim())
-                }
-                _ => REDACTED.to_owned(),
-            };
-            let comma = if text.starts_with(value::LIST) { value::LIST } else { ',' };
-            let parts = text.split(comma).filter(|part| comma == ',' || !part.is_empty());
-            parts.map(part).collect::<Vec<_>>().join(",")
-        }
-        Shown::Url => match text.rsplit_once('@') {
-            None => text.to_owned(),
-            Some((before, host)) => {
-                let scheme = before.find("://").and_then(|end| before.get(..end + 3)).unwrap_or_default();
-                format!("{scheme}{REDACTED}@{host}")
-            }
-        },
-        // A URL may hold a password; it is refused, but it must not be shown either.
-        Shown::Whole if text.contains("://") && text.contains('@') => REDACTED.to_owned(),
-        Shown::Whole => text.trim_start_matches(value::LIST).replace(value::LIST, ","),
+        Shown::Names => pairs(text, |_, _| REDACTED.to_owned()),
+        Shown::Attributes => pairs(text, |name, value| {
+            if names_a_credential(name) { REDACTED.to_owned() } else { echo::value(value).or_redacted() }
+        }),
+        Shown::Url => echo::endpoint(text).or_redacted(),
+        Shown::Exporters if exporters::are_well_formed(text) => text.to_owned(),
+        Shown::Nothing | Shown::Exporters => REDACTED.to_owned(),
+        Shown::Hosts => echo::hosts(text).or_redacted(),
+        Shown::Path => echo::path(text).or_redacted(),
+        Shown::UrlPath => echo::url_path(text),
+        Shown::Words => echo::list(text).or_redacted(),
     }
+}
+
+/// A list's names, each with what `shown` makes of its value.
+fn pairs(text: &str, shown: impl Fn(&str, &str) -> String) -> String {
+    let part = |part: &str| match part.split_once('=') {
+        Some((name, value)) if !echo::is_name(name.trim()) || value.trim_matches('=').is_empty() => {
+            // Base64 ends with "=", and what stands before it is then the credential itself.
+            REDACTED.to_owned()
+        }
+        Some((name, value)) if secret_ref::is_one(value) => format!("{}={}", name.trim(), value.trim()),
+        Some((name, value)) => format!("{}={}", name.trim(), shown(name, value.trim())),
+        None => REDACTED.to_owned(),
+    };
+    text.split(',').map(part).collect::<Vec<_>>().join(",")
+}
+
+fn names_a_credential(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["auth", "credential", "key", "passw", "secret", "token"].iter().any(|part| name.contains(part))
 }
 
 /// What `--help` prints of the variables.
@@ -217,8 +224,8 @@ mod tests {
         ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS = Authorization=${arn:aws:ssm:us-east-1:123456789012:parameter/key},X-Key=[redacted],[redacted],[redacted] (File)
         ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD = [redacted] (Environment)
         ROTEL_OTLP_EXPORTER_TLS_KEY_PEM = [redacted] (Environment)
-        HTTPS_PROXY = http://[redacted]@proxy:3128 (Environment)
-        HTTP_PROXY = [redacted]@proxy:3128 (Environment)
+        HTTPS_PROXY = [redacted] (Environment)
+        HTTP_PROXY = [redacted] (Environment)
         NO_PROXY = example.com (Environment)
         ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT = [redacted] (Environment)
         ROTEL_FLUSH_TIMEOUT = 1s (Default)

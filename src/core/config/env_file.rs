@@ -6,7 +6,10 @@
 //! entry is handed over, and put back into the value that comes out. Promises that secret references survive every kind
 //! of quoting, and that no message shows anything of a line: it may be a credential. Reading the file is left to `app`.
 
+use std::fmt;
+
 use super::{Fault, Variables};
+use rotel_core::echo;
 
 /// The variable that names the file.
 const VARIABLE: &str = "ROTEL_ENV_FILE";
@@ -15,12 +18,19 @@ const VARIABLE: &str = "ROTEL_ENV_FILE";
 const MARK: char = '\0';
 
 /// What a file holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct EnvFile {
     /// Its variables, which win over the environment's.
     pub variables: Variables,
     /// What is odd, but does no harm.
     pub warnings: Vec<Fault>,
+}
+
+/// Without the variables, which may hold credentials.
+impl fmt::Debug for EnvFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnvFile").field("warnings", &self.warnings).finish_non_exhaustive()
+    }
 }
 
 /// Why there is no text to parse.
@@ -43,17 +53,18 @@ pub enum Unreadable {
 impl Unreadable {
     /// What to tell.
     pub fn fault(self, path: &str) -> Fault {
+        let path = echo::path(path);
         let problem = match self {
             Self::Missing => format!(
-                "{path:?} is not there; put the file into the bundle, whose files are in /var/task, or correct the path"
+                "{path} is not there; put the file into the bundle, whose files are in /var/task, or correct the path"
             ),
-            Self::Directory => format!("{path:?} is a directory; write the path of the file in it"),
+            Self::Directory => format!("{path} is a directory; write the path of the file in it"),
             Self::Denied => {
-                format!("{path:?} may not be read; make it readable for everyone (chmod 644) in the bundle")
+                format!("{path} may not be read; make it readable for everyone (chmod 644) in the bundle")
             }
-            Self::TooLarge => format!("{path:?} is too large for a file of settings; check the path"),
-            Self::NotText => format!("{path:?} is not UTF-8; save it as UTF-8"),
-            Self::Broken => format!("{path:?} cannot be read; check that it is a file"),
+            Self::TooLarge => format!("{path} is too large for a file of settings; check the path"),
+            Self::NotText => format!("{path} is not UTF-8; save it as UTF-8"),
+            Self::Broken => format!("{path} cannot be read; check that it is a file"),
         };
         Fault { variable: VARIABLE.to_owned(), problem }
     }

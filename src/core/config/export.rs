@@ -1,5 +1,6 @@
 //! The way to a backend: every variable of an exporter, those of single signals over the common ones.
 
+use std::fmt;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -14,6 +15,7 @@ use super::proxy::{Proxy, Ways};
 use super::reader::{Read, Reader};
 use super::value::{self, ListenAddress, Text};
 use rotel_core::delivery::breaker::Retry;
+use rotel_core::echo;
 use rotel_core::secret::Secret;
 use rotel_core::signal::{PerSignal, Signal};
 
@@ -27,7 +29,7 @@ pub enum Exports {
 }
 
 /// The way of one signal to the backend.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Export {
     /// The exporter whose variables tell of it.
     pub exporter: ExporterName,
@@ -47,6 +49,8 @@ pub struct Export {
     pub tls: Tls,
     /// What the requests go through.
     pub proxy: Option<Proxy>,
+    /// Every secret that the settings refer to, which no word of the backend may repeat.
+    pub secrets: Vec<Secret>,
 }
 
 /// How OTLP is spoken to the backend.
@@ -90,7 +94,7 @@ pub struct Identity {
 }
 
 /// PEM text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Pem {
     /// The variable that told of it.
     pub variable: String,
@@ -99,12 +103,64 @@ pub struct Pem {
 }
 
 /// Where PEM text is found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum PemSource {
     /// In a file of this path.
     File(String),
     /// Here.
     Text(Secret),
+}
+
+impl Export {
+    /// Everything in it that no word of the backend may repeat.
+    pub fn credentials(&self) -> Vec<Secret> {
+        let mut credentials = self.secrets.clone();
+        let mut add = |text: &str| credentials.push(Secret::new(text));
+        for (_, value) in &self.headers {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            add(&value);
+            // A backend that takes the scheme off may repeat the rest, or what it stands for.
+            let Some((_, token)) = value.split_once(' ') else { continue };
+            add(token);
+            let decoded =
+                STANDARD.decode(token.trim()).ok().and_then(|decoded| String::from_utf8(decoded).ok());
+            let Some(decoded) = decoded else { continue };
+            add(&decoded);
+            decoded.split(':').for_each(&mut add);
+        }
+        self.url.query_pairs().for_each(|(_, value)| add(&value));
+        self.url.query().into_iter().for_each(&mut add);
+        let is_usual = |part: &&str| echo::url_path(part) == *part;
+        self.url.path().split('/').filter(|part| !is_usual(part) && !part.contains('.')).for_each(&mut add);
+        if let Some(proxy) = self.proxy.as_ref().and_then(|proxy| Url::parse(proxy.url.expose()).ok()) {
+            add(proxy.username());
+            proxy.password().into_iter().for_each(&mut add);
+        }
+        credentials
+    }
+}
+
+/// Without what may be a credential: the path and the query of the URL, the values of the headers.
+impl fmt::Debug for Export {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Export")
+            .field("exporter", &self.exporter)
+            .field("endpoint", &echo::endpoint(&self.url.origin().ascii_serialization()).to_string())
+            .field("protocol", &self.protocol)
+            .field("compression", &self.compression)
+            .field("request_timeout", &self.request_timeout)
+            .field("retry", &self.retry)
+            .field("tls", &self.tls)
+            .field("proxy", &self.proxy)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The variable alone: a key may stand where its file's path belongs.
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pem").field("variable", &self.variable).finish_non_exhaustive()
+    }
 }
 
 /// An endpoint as it was written.
@@ -294,6 +350,7 @@ impl Reader<'_> {
             retry: retry?,
             tls,
             proxy,
+            secrets: Vec::new(),
         })
     }
 

@@ -8,6 +8,8 @@ use super::export::{Asked, Exports, Surroundings};
 use super::reader::{Read, Reader};
 use super::value::{self, ListenAddress, Text};
 use super::{Variables, variables};
+use rotel_core::echo;
+use rotel_core::secret::Secret;
 use rotel_core::signal::{PerSignal, Signal};
 
 /// Where telemetry goes.
@@ -22,6 +24,16 @@ pub struct Destination {
 }
 
 impl Destination {
+    /// Has no word of its backend repeat these.
+    pub(super) fn keep_back(&mut self, secrets: &[Secret]) {
+        let Exports::Known(exports) = &mut self.exports else { return };
+        for signal in Signal::ALL {
+            if let Some(export) = exports.of_mut(signal) {
+                export.secrets = secrets.to_vec();
+            }
+        }
+    }
+
     /// Whether a signal has a way to this backend, or may still get one.
     pub(super) fn may_take(&self, signal: Signal) -> bool {
         *self.takes.of(signal)
@@ -199,6 +211,11 @@ pub(super) fn prefixes(text: &str) -> Vec<String> {
     declared.iter().map(|declared| prefix(&declared.name)).collect()
 }
 
+/// Whether a text is what `ROTEL_EXPORTERS` is to be, so that it holds nothing but names and kinds.
+pub(super) fn are_well_formed(text: &str) -> bool {
+    declared(&Text::plain(text)).is_ok()
+}
+
 /// The variable that names the exporters of a signal.
 pub(super) fn selection(signal: Signal) -> String {
     format!("{EXPORTERS}_{}", signal.in_variables())
@@ -214,16 +231,28 @@ fn declared(text: &Text<'_>) -> Result<Vec<Declared>, String> {
         let kind = kind(&Text::plain(word))?;
         let is_lawful = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if name.is_empty() || !name.chars().all(is_lawful) {
-            return Err(format!("{name:?} cannot be part of a variable's name; use letters, digits and _"));
+            return Err(format!(
+                "{} cannot be part of a variable's name; use letters, digits and _",
+                echo::value(name)
+            ));
+        }
+        if echo::looks_like_key(name) {
+            return Err(format!(
+                "{} cannot be an exporter's name, because it looks like a key; use a short word",
+                echo::value(name)
+            ));
         }
         if declared.iter().any(|known| prefix(&known.name) == prefix(name)) {
-            return Err(format!("{name:?} is named twice; give each exporter a name of its own"));
+            return Err(format!(
+                "{} is named twice; give each exporter a name of its own",
+                echo::value(name)
+            ));
         }
         if let Some(other) = declared.iter().find(|known| are_confused(&known.name, name)) {
             return Err(format!(
-                "{name:?} and {:?} cannot be told apart, because a signal's name follows an exporter's in variables; give one \
-                 another name",
-                other.name
+                "{} and {} clash, because a signal's name follows an exporter's in variables; give one another name",
+                echo::value(name),
+                echo::value(&other.name)
             ));
         }
         declared.push(Declared { name: Arc::from(name), kind });
@@ -250,7 +279,10 @@ fn selected(text: &Text<'_>, declared: &[Declared]) -> Result<Vec<Arc<str>>, Str
             let found = declared.iter().find(|declared| *declared.name == *name);
             let found = found.map(|declared| Arc::clone(&declared.name));
             found.ok_or_else(|| {
-                format!("{name:?} is not among {EXPORTERS}; name it there as well, or correct it")
+                format!(
+                    "{} is not among {EXPORTERS}; name it there as well, or correct it",
+                    echo::value(name)
+                )
             })
         })
         .collect()

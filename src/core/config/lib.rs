@@ -61,7 +61,7 @@ const MIB: usize = 1024 * 1024;
 pub const BATCH_MAX_BYTES: usize = 4 * MIB;
 
 /// Everything that people can set.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// Where telemetry goes: to one destination at least.
     pub destinations: Vec<Destination>,
@@ -99,6 +99,13 @@ pub struct Config {
     pub log: Log,
     /// What the environment tells of the function.
     pub function: Function,
+}
+
+/// The destinations alone: the rest holds texts as people wrote them.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("destinations", &self.destinations).finish_non_exhaustive()
+    }
 }
 
 /// The OTLP receiver.
@@ -250,7 +257,10 @@ fn read_with(mut reader: Reader<'_>) -> Outcome {
     let resource_attributes = reader.resolved("ROTEL_OTEL_RESOURCE_ATTRIBUTES", value::attributes);
     let resource_attributes_awaited = resource_attributes == reader::Read::Awaited;
     let platform_events = reader.platform_events();
-    let destinations = reader.destinations(&[&receiver.grpc, &receiver.http, &telemetry_endpoint]);
+    let mut destinations = reader.destinations(&[&receiver.grpc, &receiver.http, &telemetry_endpoint]);
+    for destination in &mut destinations {
+        destination.keep_back(&reader.filled);
+    }
     let traces_leave = destinations.iter().any(|destination| destination.may_take(Signal::Traces));
     let config = Config {
         stand_ins: reader.stand_ins(platform_events.spans && traces_leave),

@@ -4,6 +4,8 @@ use std::ops::Bound;
 
 use super::value::{self, Text};
 use super::{Fault, NO_PLACES, Places, Variables, exporters, variables};
+use rotel_core::echo;
+use rotel_core::secret::Secret;
 use rotel_core::secret_ref::{self, SecretRef, Secrets};
 
 /// What reading one variable gave.
@@ -69,6 +71,8 @@ pub(super) struct Reader<'a> {
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<Fault>,
     pub(super) references: Vec<SecretRef>,
+    /// The secrets that values hold.
+    pub(super) filled: Vec<Secret>,
     /// The user has asked for nothing to be sent.
     pub(super) blackhole: bool,
 }
@@ -82,6 +86,7 @@ impl<'a> Reader<'a> {
             faults: Vec::new(),
             warnings: Vec::new(),
             references: Vec::new(),
+            filled: Vec::new(),
             blackhole: false,
         }
     }
@@ -173,7 +178,10 @@ impl<'a> Reader<'a> {
                 self.references.extend(references);
                 return Read::Awaited;
             }
-            Some(secrets) => Text::filled(text, &references, secrets).and_then(|text| parse(&text)),
+            Some(secrets) => Text::filled(text, &references, secrets).and_then(|text| {
+                self.filled.extend(text.secrets().cloned());
+                parse(&text)
+            }),
         };
         self.told(name, parsed).map_or(Read::Wrong, Read::Is)
     }
@@ -183,7 +191,7 @@ impl<'a> Reader<'a> {
         let prefixes = self.text("ROTEL_EXPORTERS").map(exporters::prefixes).unwrap_or_default();
         for name in self.variables.keys().filter(|name| name.starts_with("ROTEL_")) {
             if let Some(problem) = variables::unknown(name, &prefixes) {
-                self.warnings.push(Fault { variable: name.clone(), problem });
+                self.warnings.push(Fault { variable: echo::name(name), problem });
             }
         }
     }

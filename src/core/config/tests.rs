@@ -279,7 +279,7 @@ fn mistakes_are_told_with_cause_and_remedy() {
     ROTEL_OTLP_EXPORTER_ENDPOINT: "tcp://clickstack.example.com:4317" has an unknown scheme; write http:// or https://
     ROTEL_OTLP_EXPORTER_ENDPOINT: "https://:4317" has no host; write something like https://clickstack.example.com:4317
     ROTEL_OTLP_EXPORTER_ENDPOINT: "https://clickstack.example.com:431711" is not a URL: invalid port number; write something like https://clickstack.example.com:4317
-    ROTEL_OTLP_EXPORTER_ENDPOINT: "https://<your endpoint>:4317" is not a URL: invalid international domain name; write something like https://clickstack.example.com:4317
+    ROTEL_OTLP_EXPORTER_ENDPOINT: the URL holds a placeholder in <>; write your own host in its place
     ROTEL_OTLP_EXPORTER_ENDPOINT: the URL holds a user name; send credentials as a header instead
     ROTEL_OTLP_EXPORTER_ENDPOINT: this extension itself listens there, on localhost:4318, so telemetry would go in a circle; write the address of your ClickStack
     ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT: this extension itself listens there, on 0.0.0.0:8990, so telemetry would go in a circle; write the address of your ClickStack
@@ -314,7 +314,7 @@ fn mistakes_are_told_with_cause_and_remedy() {
     HTTP_PROXY: gRPC without TLS cannot go through a proxy; write an endpoint with https://, set ROTEL_OTLP_EXPORTER_PROTOCOL=http, or name the endpoint's host in NO_PROXY
     ROTEL_OTLP_GRPC_ENDPOINT: "4317" is not an address to listen on; write host:port, such as localhost:4317
     ROTEL_OTLP_HTTP_ENDPOINT: it is needed before secrets are fetched, and a secret reference stands in it; write the value itself
-    ROTEL_TELEMETRY_ENDPOINT: "localhost:telemetry" is not an address to listen on; write host:port, such as localhost:4317
+    ROTEL_TELEMETRY_ENDPOINT: a value of 19 characters is not an address to listen on; write host:port, such as localhost:4317
     ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB: "4MiB" is not a count; write a whole number from 1 to 1024
     ROTEL_OTLP_RECEIVER_LOGS_DISABLED: "no" is neither true nor false; write true or false
     ROTEL_OTLP_RECEIVER_LOGS_HTTP_PATH: "v1/logs" is not a path; write /v1/logs
@@ -374,6 +374,13 @@ fn what_is_odd_is_told_as_a_warning() {
     ROTEL_TELEMETRY_ENDPOINT: Lambda may not reach ::1, and then no logs arrive; write 0.0.0.0:9000
     ROTEL_TELEMETRY_ENDPOINT: Lambda may not reach 224.0.0.1, and then no logs arrive; write 0.0.0.0:8990
     "#);
+}
+
+#[test]
+fn unknown_names_stay_on_their_line() {
+    let name = format!("ROTEL_A\nERROR forged{}", "X".repeat(1000));
+    let Outcome { warnings, .. } = outcome(&[ENDPOINT, (&name, "x")]);
+    insta::assert_snapshot!(told(&warnings), @"ROTEL_… (a name of 1020 characters): there is no such variable, so it has no effect; remove it, or look its name up in --help");
 }
 
 #[test]
@@ -763,15 +770,15 @@ fn what_is_wrong_with_several_exporters_is_told_by_name() {
     otlp: - - -
     "#);
     insta::assert_snapshot!(told(&[("ROTEL_EXPORTERS", "a-traces:otlp,a:otlp")]), @r#"
-    ROTEL_EXPORTERS: "a" and "a-traces" cannot be told apart, because a signal's name follows an exporter's in variables; give one another name
+    ROTEL_EXPORTERS: "a" and "a-traces" clash, because a signal's name follows an exporter's in variables; give one another name
 
     otlp: - - -
     "#);
-    insta::assert_snapshot!(told(&[("ROTEL_EXPORTERS", "my exporter:otlp")]), @r#"
-    ROTEL_EXPORTERS: "my exporter" cannot be part of a variable's name; use letters, digits and _
+    insta::assert_snapshot!(told(&[("ROTEL_EXPORTERS", "my exporter:otlp")]), @"
+    ROTEL_EXPORTERS: a value of 11 characters cannot be part of a variable's name; use letters, digits and _
 
     otlp: - - -
-    "#);
+    ");
     insta::assert_snapshot!(told(&[ENDPOINT, ("ROTEL_EXPORTERS_LOGS", "a")]), @"
 
     ROTEL_EXPORTERS_LOGS: it has no effect without ROTEL_EXPORTERS; set that as well

@@ -1,7 +1,8 @@
 //! What a variable's text means: one parser for each kind of value.
 //!
 //! Each answers with the parsed value or with the cause and the remedy, which [`super::Fault`] puts behind the variable's
-//! name. None of them repeats a value that may be a credential, and none a value that secret references were filled into.
+//! name. A value is repeated only as far as
+//! [`rotel_core::echo`] shows it, and never one that secret references were filled into.
 
 use ::core::net::{IpAddr, Ipv4Addr};
 use std::borrow::Cow;
@@ -12,6 +13,7 @@ use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
+use rotel_core::echo::{self, Echo};
 use rotel_core::secret::Secret;
 use rotel_core::secret_ref::{self, SecretRef, Secrets};
 
@@ -21,7 +23,7 @@ const LONGEST: Duration = Duration::from_mins(15);
 /// What the parts of a list begin with that comes from a `collector.yaml`, where a value may hold commas.
 pub(super) const LIST: char = '\u{1f}';
 
-/// A variable's text and what its secret references stand for. In a message it shows itself only if it holds none.
+/// A variable's text and what its secret references stand for. Its `Display` is how a message may repeat it.
 pub(super) struct Text<'a> {
     raw: &'a str,
     values: Vec<(SecretRef, Secret)>,
@@ -45,6 +47,11 @@ impl<'a> Text<'a> {
         !self.values.is_empty()
     }
 
+    /// The secrets that it holds.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        self.values.iter().map(|(_, secret)| secret)
+    }
+
     /// The text as it is meant.
     pub(super) fn value(&self) -> Cow<'_, str> {
         match self.fill(self.raw) {
@@ -52,6 +59,11 @@ impl<'a> Text<'a> {
             Cow::Owned(filled) => Cow::Owned(filled.trim().to_owned()),
             borrowed @ Cow::Borrowed(_) => borrowed,
         }
+    }
+
+    /// The text as a message may repeat it, where it is to be something else than a word.
+    pub(super) fn shown(&self, echo: impl FnOnce(&str) -> Echo) -> String {
+        if self.is_secret() { "what its secret holds".to_owned() } else { echo(self.raw).to_string() }
     }
 
     fn fill<'t>(&self, part: &'t str) -> Cow<'t, str> {
@@ -92,7 +104,7 @@ impl<'a> Text<'a> {
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_secret() { f.write_str("what its secret holds") } else { write!(f, "{:?}", self.raw) }
+        f.write_str(&self.shown(echo::value))
     }
 }
 
@@ -239,10 +251,19 @@ impl ListenAddress {
             Err(_) => self.host.eq_ignore_ascii_case("localhost"),
         }
     }
+
+    /// Host and port as a message may repeat them.
+    pub fn shown(&self) -> String {
+        let port = self.port;
+        echo::host(&self.host).text().map_or_else(|| format!("port {port}"), |host| format!("{host}:{port}"))
+    }
 }
 
 pub(super) fn listen_address(text: &Text<'_>) -> Result<ListenAddress, String> {
-    let wrong = || format!("{text} is not an address to listen on; write host:port, such as localhost:4317");
+    let wrong = || {
+        let shown = text.shown(echo::endpoint);
+        format!("{shown} is not an address to listen on; write host:port, such as localhost:4317")
+    };
     let value = text.value();
     let (host, port) = value.rsplit_once(':').ok_or_else(wrong)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -258,7 +279,9 @@ pub(super) fn path(text: &Text<'_>) -> Result<String, String> {
     if value.starts_with('/') {
         Ok(value.into_owned())
     } else {
-        Err(format!("{text} is not a path; write /{value}"))
+        let path = echo::url_path(text.raw);
+        let remedy = if text.is_secret() { "a / before it".to_owned() } else { format!("/{path}") };
+        Err(format!("{} is not a path; write {remedy}", text.shown(|_| Echo::Text(path.clone()))))
     }
 }
 
@@ -266,21 +289,28 @@ pub(super) fn path(text: &Text<'_>) -> Result<String, String> {
 pub(super) fn endpoint(text: &Text<'_>) -> Result<Url, String> {
     const EXAMPLE: &str = "write something like https://clickstack.example.com:4317";
     let value = text.value();
-    let Some((scheme, rest)) = value.split_once("://") else {
-        let remedy = if text.is_secret() { "" } else { &*value };
-        return Err(format!("{text} has no scheme; write http://{remedy} or https://{remedy}"));
-    };
-    if !matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https") {
-        return Err(format!("{text} has an unknown scheme; write http:// or https://"));
-    }
-    // A password may stand before the "@", so the URL is not shown.
-    if rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')) {
+    let shown = || text.shown(echo::endpoint);
+    let (scheme, rest) =
+        value.split_once("://").map_or((None, &*value), |(scheme, rest)| (Some(scheme), rest));
+    // "%40" is an "@" as well.
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') || authority.contains("%40") {
         return Err("the URL holds a user name; send credentials as a header instead".to_owned());
     }
-    if rest.is_empty() || rest.starts_with(['/', ':', '?', '#']) {
-        return Err(format!("{text} has no host; {EXAMPLE}"));
+    if authority.contains(['<', '>']) {
+        return Err("the URL holds a placeholder in <>; write your own host in its place".to_owned());
     }
-    Url::parse(&value).map_err(|cause| format!("{text} is not a URL: {}; {EXAMPLE}", why(cause, &value)))
+    let Some(scheme) = scheme else {
+        let remedy = echo::endpoint(text.raw).text().filter(|_| !text.is_secret()).unwrap_or_default();
+        return Err(format!("{} has no scheme; write http://{remedy} or https://{remedy}", shown()));
+    };
+    if !matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https") {
+        return Err(format!("{} has an unknown scheme; write http:// or https://", shown()));
+    }
+    if rest.is_empty() || rest.starts_with(['/', ':', '?', '#']) {
+        return Err(format!("{} has no host; {EXAMPLE}", shown()));
+    }
+    Url::parse(&value).map_err(|cause| format!("{} is not a URL: {}; {EXAMPLE}", shown(), why(cause, &value)))
 }
 
 /// Why a text is not a URL. There are no tables here for Unicode in host names.
@@ -302,6 +332,11 @@ pub(super) fn headers(text: &Text<'_>) -> Result<Vec<(HeaderName, HeaderValue)>,
         let name: HeaderName = pair.name.parse().map_err(|_| {
             format!("part {place} has a name that is not a header's; use letters, digits and hyphens")
         })?;
+        if name.as_str().starts_with("grpc-") {
+            return Err(format!(
+                "the name of part {place} begins with grpc-, which gRPC keeps for itself; remove it"
+            ));
+        }
         if is_ours(&name) {
             return Err(format!("{name} is set by the extension itself; remove it"));
         }
@@ -316,11 +351,10 @@ pub(super) fn headers(text: &Text<'_>) -> Result<Vec<(HeaderName, HeaderValue)>,
 
 /// Headers that say how a request is framed: another value would break every one.
 fn is_ours(name: &HeaderName) -> bool {
-    let name = name.as_str();
     matches!(
-        name,
+        name.as_str(),
         "connection" | "content-encoding" | "content-length" | "content-type" | "te" | "transfer-encoding"
-    ) || name.starts_with("grpc-")
+    )
 }
 
 /// `key=value,key2=value2`, values percent-decoded: the form of `OTEL_RESOURCE_ATTRIBUTES` in the OpenTelemetry

@@ -30,14 +30,59 @@ pub struct Variable {
 /// What of a value may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
-    /// All.
-    Whole,
+    /// All, as far as it is words and numbers.
+    Words,
     /// The names of a list, and nothing of its values.
     Names,
-    /// A URL without the credentials in it.
+    /// The names of a list, and those of its values that are words.
+    Attributes,
+    /// Scheme, host and port of an endpoint.
     Url,
+    /// Names and kinds of exporters.
+    Exporters,
+    /// Hosts and networks.
+    Hosts,
+    /// The path of a file.
+    Path,
+    /// The usual parts of a URL's path.
+    UrlPath,
     /// Whether it is set.
     Nothing,
+}
+
+impl Shown {
+    /// By the end of a variable's name. `Nothing` has to be asked for.
+    const fn of(name: &str) -> Self {
+        const ENDS: [(&str, Shown); 9] = [
+            ("ROTEL_EXPORTERS", Shown::Exporters),
+            ("_ENDPOINT", Shown::Url),
+            ("S_PROXY", Shown::Url),
+            ("HTTP_PROXY", Shown::Url),
+            ("_FILE", Shown::Path),
+            ("_CONFIG_URI", Shown::Path),
+            ("_HTTP_PATH", Shown::UrlPath),
+            ("_RESOURCE_ATTRIBUTES", Shown::Attributes),
+            ("NO_PROXY", Shown::Hosts),
+        ];
+        let mut rest: &[(&str, Self)] = &ENDS;
+        while let [(end, shown), others @ ..] = rest {
+            if ends_with(name.as_bytes(), end.as_bytes()) {
+                return *shown;
+            }
+            rest = others;
+        }
+        Self::Words
+    }
+}
+
+const fn ends_with(mut name: &[u8], mut end: &[u8]) -> bool {
+    while let ([name_rest @ .., one], [end_rest @ .., other]) = (name, end) {
+        if *one != *other {
+            return false;
+        }
+        (name, end) = (name_rest, end_rest);
+    }
+    end.is_empty()
 }
 
 /// Stands for a signal in a variable's name.
@@ -51,7 +96,7 @@ pub(super) const ONLY_EXPORTER: &str = "ROTEL_OTLP_EXPORTER_";
 pub(super) const NONE: &str = "–";
 
 const fn variable(name: &'static str, default: &'static str, about: &'static str) -> Variable {
-    Variable { name, default, about, shown: Shown::Whole, open_at: open_at(name) }
+    Variable { name, default, about, shown: Shown::of(name), open_at: open_at(name) }
 }
 
 /// Found when this is compiled, for at a cold start every name is held against every variable.
@@ -118,7 +163,7 @@ const EXPORTER: &[Variable] = &[
     variable("ROTEL_OTLP_EXPORTER_COMPRESSION", "gzip", "`gzip`, `zstd` or `none`"),
     variable("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", "5s", "the most that one request may take"),
     variable("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", NONE, "`basic`: sends a user name and a password"),
-    variable("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", NONE, "the user name for it"),
+    variable("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", NONE, "the user name for it").showing(Shown::Nothing),
     variable("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", NONE, "the password for it").showing(Shown::Nothing),
     variable(
         "ROTEL_OTLP_EXPORTER_TLS_CA_FILE",
@@ -165,10 +210,12 @@ const EXPORTER: &[Variable] = &[
         "HTTPS_PROXY",
         NONE,
         "the HTTP proxy for `https` endpoints, over gRPC and HTTP, and for AWS; `http://user:password@host:port`, or `https_proxy`",
-    )
-    .showing(Shown::Url),
-    variable("HTTP_PROXY", NONE, "that for `http` endpoints; over HTTP only, gRPC without TLS cannot go through; or `http_proxy`")
-        .showing(Shown::Url),
+    ),
+    variable(
+        "HTTP_PROXY",
+        NONE,
+        "that for `http` endpoints; over HTTP only, gRPC without TLS cannot go through; or `http_proxy`",
+    ),
     variable(
         "NO_PROXY",
         NONE,

@@ -6,12 +6,12 @@ use super::expand;
 use super::node::{self, Entry, Node, Value};
 use crate::value::{self, LIST};
 use crate::{Fault, Places, Variables};
+use rotel_core::echo;
 
 /// Names of variables, and of those that take their texts over.
 pub(super) type Renamed = BTreeMap<String, Option<String>>;
 
 /// Takes down what the file says, place by place.
-#[derive(Debug)]
 pub(super) struct Account<'a> {
     /// Its name without its folder.
     file: &'a str,
@@ -53,8 +53,10 @@ impl<'n> Place<'n> {
 
 impl<'a> Account<'a> {
     pub(super) fn new(file: &'a str, given: &'a Variables) -> Self {
+        // A key may stand where the path of the file belongs.
+        let is_shown = echo::path(&format!("./{file}")).text().is_some();
         Self {
-            file,
+            file: if is_shown { file } else { "the collector.yaml" },
             given,
             expanded: 0,
             variables: Variables::new(),
@@ -190,7 +192,10 @@ impl<'a> Account<'a> {
             expand::expand(text, self.given, node::TEXT_LIMIT.saturating_sub(self.expanded));
         self.expanded += text.len();
         for name in unset {
-            self.warning(place, format!("the variable {name} is not set, so nothing is filled in; set it"));
+            self.warning(
+                place,
+                format!("the variable {} is not set, so nothing is filled in; set it", node::shown(&name)),
+            );
         }
         for problem in problems {
             self.fault(place, problem);

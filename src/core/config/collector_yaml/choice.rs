@@ -10,6 +10,7 @@ use super::account::{Account, Place};
 use super::exporters::{Kind, Setting};
 use crate::exporters::{prefix, selection};
 use crate::variables::ONLY_EXPORTER;
+use rotel_core::echo;
 use rotel_core::signal::{PerSignal, Signal};
 
 /// What the exporter that is set beside the file is called where it cannot send every signal.
@@ -52,6 +53,7 @@ impl<'n> Choice<'_, 'n> {
         let given = account.given(|name| is_endpoint(name) && !of_closed.iter().any(|of| of == name));
         if let Some(variable) = given {
             let replaces_all = is_common || !is_only;
+            let variable = &echo::name(variable);
             self.tell_of_other_endpoints(account, variable, replaces_all);
             if replaces_all {
                 return self.send_beside(account);

@@ -1,6 +1,7 @@
 //! `${env:NAME}`, `${NAME}`, `${env:NAME:-default}` and `$$` within a value, as the collector has them. References to
 //! secrets stay for those who fetch them.
 
+use super::node::shown;
 use crate::Variables;
 
 /// What a value comes to.
@@ -64,6 +65,7 @@ impl Expanded {
                 "secretsmanager" => "write ${arn:aws:secretsmanager:…}, the secret's whole ARN",
                 _ => "write the value itself, or ${env:NAME}",
             };
+            let scheme = shown(scheme);
             self.problems.push(format!("${{{scheme}:…}} cannot be filled in here; {remedy}"));
             return String::new();
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::account::{Account, Place, list};
-use super::node::Value;
+use super::node::{Value, shown};
 
 /// What an exporter of the collector is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,13 +274,16 @@ impl<'n> Walk<'_, '_, 'n> {
             match (kind_of(&id), extension) {
                 ("basicauth", Some(extension)) => self.basic(&entry, &extension),
                 ("basicauth", None) => {
-                    self.account
-                        .fault(&entry, format!("there is no {id} among the extensions; write it there"));
+                    self.account.fault(
+                        &entry,
+                        format!("there is no {} among the extensions; write it there", shown(&id)),
+                    );
                 }
                 (kind, _) => self.account.fault(
                     &entry,
                     format!(
-                        "{kind} is not in this extension; write the header itself under headers, or basicauth"
+                        "{} is not in this extension; write the header itself under headers, or basicauth",
+                        shown(kind)
                     ),
                 ),
             }

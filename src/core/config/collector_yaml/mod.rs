@@ -16,6 +16,7 @@ mod rivals;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::sync::Arc;
 
 use self::account::{Account, Place, Renamed};
@@ -29,7 +30,7 @@ use rotel_core::signal::{PerSignal, Signal};
 pub const SIZE_LIMIT: u64 = 256 * 1024;
 
 /// What the file says.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct CollectorYaml {
     /// Variables that say the same.
     pub variables: Variables,
@@ -41,6 +42,16 @@ pub struct CollectorYaml {
     pub faults: Vec<Fault>,
     /// Variables beside it that do not count under their names, because something of the file is kept back.
     renamed: Renamed,
+}
+
+/// Without the variables, which may hold credentials.
+impl fmt::Debug for CollectorYaml {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CollectorYaml")
+            .field("warnings", &self.warnings)
+            .field("faults", &self.faults)
+            .finish_non_exhaustive()
+    }
 }
 
 impl CollectorYaml {
@@ -78,6 +89,7 @@ pub fn path(uri: &str) -> Result<&str, String> {
     let path = uri.strip_prefix("file://").or_else(|| uri.strip_prefix("file:")).unwrap_or(uri);
     match path.split_once(':') {
         Some((scheme, _)) if scheme.len() > 1 && scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
+            let scheme = node::shown(scheme);
             Err(format!(
                 "{scheme}: cannot be read here, because nothing is fetched before the function's init; put the file into the bundle, \
              and write its path, such as /var/task/collector.yaml"
@@ -260,12 +272,15 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
         let Some(place) = self.exporters.iter().find(|place| place.key == id).cloned() else {
             self.account.fault(
                 used,
-                format!("there is no {id} among the exporters; write it there, or remove it here"),
+                format!(
+                    "there is no {} among the exporters; write it there, or remove it here",
+                    node::shown(id)
+                ),
             );
             return None;
         };
         let Some(kind) = Kind::of(id) else {
-            let kind = exporters::kind_of(id);
+            let kind = node::shown(exporters::kind_of(id));
             self.account.fault(
                 &place,
                 format!("{kind} is not in this extension, so nothing is sent there; write otlp or otlphttp"),
@@ -344,8 +359,10 @@ impl<'a, 'g, 'n> Walk<'a, 'g, 'n> {
     fn named_extensions(&mut self, entry: &Place<'n>) {
         for (id, used) in self.account.texts(entry) {
             if exporters::kind_of(&id) != "basicauth" {
-                self.account
-                    .warning(&used, format!("{id} is not in this extension, which does without; remove it"));
+                self.account.warning(
+                    &used,
+                    format!("{} is not in this extension, which does without; remove it", node::shown(&id)),
+                );
             }
         }
     }

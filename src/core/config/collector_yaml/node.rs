@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use rotel_core::echo;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
 
 /// What stands at one place of the file.
@@ -131,7 +132,10 @@ pub(super) fn parse(text: &str) -> Result<Node, Malformed> {
 fn of_syntax(error: &ScanError) -> Malformed {
     Malformed {
         line: error.marker().line(),
-        problem: format!("it is not YAML: {}; see indentation, quotes and brackets", error.info()),
+        problem: format!(
+            "it is not YAML: {}; see indentation, quotes and brackets",
+            echo::foreign(error.info(), echo::WORDS_LIMIT)
+        ),
     }
 }
 
@@ -198,7 +202,7 @@ fn key_of(node: Node, entries: &[Entry]) -> Result<(String, usize), Malformed> {
         return Err(Malformed { line: node.line, problem });
     };
     if text != MERGE && entries.iter().any(|entry| entry.key == text) {
-        let problem = format!("{:?} stands twice in the same mapping; remove one", shown(&text));
+        let problem = format!("{} stands twice in the same mapping; remove one", shown(&text));
         return Err(Malformed { line, problem });
     }
     Ok((text, line))
@@ -240,9 +244,14 @@ fn size(node: &Node) -> Size {
     }
 }
 
-/// What of a key may be shown: one whose value follows without a blank holds that as well.
+/// The part of a key or an id that may be shown: one whose value follows without a blank holds that as well.
 pub(super) fn shown(key: &str) -> Cow<'_, str> {
-    key.split_once([':', '=']).map_or(Cow::Borrowed(key), |(name, _)| Cow::Owned(format!("{name}…")))
+    let (name, rest) = key.split_at_checked(key.find([':', '=']).unwrap_or(key.len())).unwrap_or((key, ""));
+    match (echo::is_name(name), rest) {
+        (true, "") => Cow::Borrowed(key),
+        (true, _) => Cow::Owned(format!("{name}…")),
+        (false, _) => Cow::Borrowed("…"),
+    }
 }
 
 #[cfg(test)]

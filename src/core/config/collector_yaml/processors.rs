@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::account::{Account, Place, list};
 use super::exporters::{kind_of, unknown};
+use super::node::shown;
 use rotel_core::signal::{PerSignal, Signal};
 
 /// Without these telemetry is as good, or there is more of it.
@@ -55,7 +56,7 @@ impl<'n> Processors<'n> {
             *self.withheld.of_mut(signal) |= !is_harmless;
             return account.fault(
                 used,
-                format!("there is no {id} among the processors; write it there, or remove it here"),
+                format!("there is no {} among the processors; write it there, or remove it here", shown(id)),
             );
         };
         let is_new = self.read.insert(id.to_owned());

@@ -2,12 +2,15 @@
 
 use super::account::{Account, Place};
 use super::exporters::{kind_of, unknown};
+use super::node::shown;
 
 /// Reads a receiver that a pipeline names. `used` is where.
 pub(super) fn read(account: &mut Account<'_>, id: &str, used: &Place<'_>, defined: &[Place<'_>]) {
     let Some(place) = defined.iter().find(|place| place.key == id) else {
-        return account
-            .fault(used, format!("there is no {id} among the receivers; write it there, or remove it here"));
+        return account.fault(
+            used,
+            format!("there is no {} among the receivers; write it there, or remove it here", shown(id)),
+        );
     };
     match kind_of(id) {
         "otlp" => otlp(account, place),
@@ -15,7 +18,10 @@ pub(super) fn read(account: &mut Account<'_>, id: &str, used: &Place<'_>, define
         "nop" => {}
         kind => account.fault(
             place,
-            format!("{kind} is not in this extension, so what is sent to it goes nowhere; send OTLP, and remove it"),
+            format!(
+                "{} is not in this extension, so what is sent to it goes nowhere; send OTLP, and remove it",
+                shown(kind)
+            ),
         ),
     }
 }

@@ -312,13 +312,13 @@ fn what_is_no_yaml_is_told_by_its_line() {
     metrics: -
     traces: -
     ");
-    insta::assert_snapshot!(told(&published("  decouple:\n", "  batch:\n")), @r#"
-    fault: collector.yaml:10: "batch" stands twice in the same mapping; remove one
+    insta::assert_snapshot!(told(&published("  decouple:\n", "  batch:\n")), @"
+    fault: collector.yaml:10: batch stands twice in the same mapping; remove one
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
-    "#);
+    ");
     insta::assert_snapshot!(told(&format!("{PUBLISHED}---\n{PUBLISHED}")), @"
     fault: collector.yaml:31: a second document begins here; write one only
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
