@@ -797,7 +797,7 @@ impl World {
             Condition::Up if self.used_key != self.accepted_key => {
                 (Some(self.latency), Verdict::of_http(401, None))
             }
-            Condition::Up => (Some(self.latency), Verdict::Accepted { rejected: 0 }),
+            Condition::Up => (Some(self.latency), Verdict::ACCEPTED),
             Condition::Refuses => (Some(0), Verdict::retry(Failure::Http(502))),
             Condition::Unavailable => (Some(self.latency), Verdict::of_http(503, None)),
             Condition::Wishes(wish) => {

@@ -9,6 +9,7 @@ use crate::app::faults::Faults;
 use crate::app::pipeline::{Backend, Made, Setup};
 use crate::app::settings::{Resolved, SECRETS_BUDGET};
 use crate::core::config::{Destination, Export, Exports, Places, Variables};
+use crate::core::diagnosis::Way;
 use crate::core::secret_ref::{self, SecretRef};
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::exporter::Exporter;
@@ -171,6 +172,12 @@ impl BackendSetup {
             return made(None);
         }
         let (exporter, unusable) = Exporter::new(&outcome.exports);
+        let (exports, unresolved) = (outcome.exports.clone(), Arc::clone(&self.unresolved));
+        let exporter = exporter.explained_by(Arc::new(move |signal, failure| {
+            let Unresolved { variables, places, .. } = &*unresolved;
+            let export = exports.of(signal).as_ref()?;
+            Some(Way::new(signal, export, variables, places).explanation(failure))
+        }));
         self.unresolved.faults().tell(unusable);
         let made = made(Some(exporter));
         *self.last() = Some(outcome);

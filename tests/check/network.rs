@@ -39,7 +39,7 @@ async fn an_endpoint_that_never_answers_is_told() {
         Check::collector(&collector, protocol).with("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", "250ms")
     });
     insta::assert_snapshot!(causes.await, @"
-    grpc: [host]: no answer within 250ms; a firewall or a security group that drops packets does that, and so does a name server that is away; a slow endpoint wants a longer ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT
-    http: [host]: no answer within 250ms; a firewall or a security group that drops packets does that, and so does a name server that is away; a slow endpoint wants a longer ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT
+    grpc: [host]: no answer within 250ms; a firewall or a security group that drops packets does that, and so does a name server that is down; if the endpoint is slow, increase ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT
+    http: [host]: no answer within 250ms; a firewall or a security group that drops packets does that, and so does a name server that is down; if the endpoint is slow, increase ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT
     ");
 }

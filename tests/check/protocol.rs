@@ -114,7 +114,7 @@ async fn a_redirect_is_told() {
         "HTTP/1.1 301 Moved Permanently\r\nlocation: https://example.com/hunter2\r\ncontent-length: 0\r\n\r\n",
     );
     let cause = Check::of(&serve(server).await, Protocol::Http).cause().await;
-    insta::assert_snapshot!(cause, @"[host]: HTTP 301: it redirects, and telemetry does not follow; write the address that it redirects to in ROTEL_OTLP_EXPORTER_ENDPOINT, often https:// in place of http://");
+    insta::assert_snapshot!(cause, @"[host]: HTTP 301: it redirects to https://example.com, and telemetry does not follow; set ROTEL_OTLP_EXPORTER_ENDPOINT to that");
 }
 
 #[tokio::test(flavor = "multi_thread")]

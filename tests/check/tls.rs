@@ -76,6 +76,18 @@ async fn a_certificate_of_another_name_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_certificates_name_stays_on_its_line() {
+    let forged = |_| named("a\nERROR forged\u{1b}[31m.example.com".to_owned());
+    let (collector, certificate) = with_certificate(forged, None).await;
+    let ip = collector.address(Protocol::Grpc).ip().to_string();
+    let causes = causes(|protocol| Check::collector(&collector, protocol).with(CA, &*certificate)).await;
+    insta::assert_snapshot!(causes.replace(&ip, "[ip]"), @r#"
+    grpc: [host]: its certificate is of another name: invalid peer certificate: certificate not valid for name "[ip]"; certificate is only valid for DnsName("a\nERROR forged\u{1b}[31m.example.com"); write that name in ROTEL_OTLP_EXPORTER_ENDPOINT, or have a certificate made for this one
+    http: [host]: its certificate is of another name: invalid peer certificate: certificate not valid for name "[ip]"; certificate is only valid for DnsName("a\nERROR forged\u{1b}[31m.example.com"); write that name in ROTEL_OTLP_EXPORTER_ENDPOINT, or have a certificate made for this one
+    "#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_expired_certificate_is_told() {
     let expired = |name| {
         let mut parameters = named(name);

@@ -144,7 +144,7 @@ async fn a_wrong_key_is_told_once_and_costs_the_function_nothing() {
         let refused = invoke_times(&sandbox, 3).await;
         let told: Vec<_> = sandbox.extension_output();
         let [line] = &told[..] else { panic!("once, not {told:#?}") };
-        assert!(line.contains("the ingestion key is missing or wrong"), "{line}");
+        assert!(line.contains("the key in the authorization header is not one"), "{line}");
         assert!(line.contains("dropped and counted") && !line.contains("hunter2"), "{line}");
 
         // Who is let in later sends what is made from then on: what was refused for good is not kept.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::core::delivery::event::{Route, RouteState, SetUp};
-use crate::core::delivery::verdict::Verdict;
+use crate::core::delivery::verdict::{Failure, Verdict};
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::exporter::Exporter;
 
@@ -22,6 +22,10 @@ pub trait Export: Clone + Send + 'static {
     fn afresh(&self) -> Self;
     /// The signal's way to the backend, if it has one.
     fn route(&self, signal: Signal) -> Option<Route>;
+    /// What a failure means in the light of the settings, and what to do about it.
+    fn explain(&self, _: Signal, _: &Failure) -> Option<String> {
+        None
+    }
 }
 
 impl Export for Exporter {
@@ -39,6 +43,10 @@ impl Export for Exporter {
 
     fn route(&self, signal: Signal) -> Option<Route> {
         Self::route(self, signal)
+    }
+
+    fn explain(&self, signal: Signal, failure: &Failure) -> Option<String> {
+        Self::explain(self, signal, failure)
     }
 }
 

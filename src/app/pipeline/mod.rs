@@ -31,6 +31,7 @@ use crate::core::delivery::budget::Budget;
 use crate::core::delivery::event::{Action, Context, Event, Own, Settings};
 use crate::core::delivery::health::{Items, Report};
 use crate::core::delivery::senders::{Actions, Senders};
+use crate::core::echo;
 use crate::core::lifecycle::FlushReason;
 use crate::core::otlp::{self, LastEdit, Limits, Part};
 use crate::core::own_telemetry;
@@ -246,10 +247,13 @@ impl<E: Export> Pipeline<E> {
     fn log(&self, sender: usize, report: &Report) {
         let name = self.senders.get(sender).and_then(|sender| sender.name());
         let name = name.map_or_else(String::new, |name| format!("exporter {name}: "));
+        let requests = self.requests.get(sender);
+        let line = report.explained(|signal, failure| requests?.explain(signal, failure));
+        let line = echo::one_line(&line);
         if matches!(report, Report::Recovered { .. }) {
-            tracing::info!("{name}{report}");
+            tracing::info!("{name}{line}");
         } else {
-            tracing::warn!("{name}{report}");
+            tracing::warn!("{name}{line}");
         }
     }
 

@@ -61,6 +61,11 @@ impl<E: Export> Requests<E> {
         self.running.push((What::Request(request), task));
     }
 
+    /// What a failure means in the light of the settings.
+    pub(super) fn explain(&self, signal: Signal, failure: &Failure) -> Option<String> {
+        self.exporter.as_ref()?.explain(signal, failure)
+    }
+
     pub(super) fn abort_setup(&mut self) {
         self.abort_what(What::Setup);
     }

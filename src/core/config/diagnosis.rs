@@ -1,21 +1,25 @@
 //! What the failure of a request means in the light of the way that it took: the thing, the cause and the remedy, naming
 //! the variables that people have set.
 //!
-//! Promises: nothing of a header's value is shown, and nothing of an endpoint that comes from a secret.
+//! It is the one table of remedies: `--check` prints [`Way::diagnosis`], and the log [`Way::explanation`].
+//!
+//! Promises: nothing of a header's value is shown, and of an endpoint scheme, host and port alone, or nothing where it comes
+//! from a secret.
 
 use http::header::AUTHORIZATION;
 use url::Url;
 
 use crate::{Export, Places, Protocol, Variables};
 use rotel_core::connection::{Cause, ConnectionFailure};
-use rotel_core::delivery::verdict::Failure;
+use rotel_core::delivery::verdict::{BackendWords, Failure};
+use rotel_core::echo;
 use rotel_core::secret_ref;
 use rotel_core::signal::Signal;
 
 const BEARER: &[u8] = b"bearer ";
 
 /// The way of one signal's requests, and who has set it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Way<'a> {
     signal: Signal,
     export: &'a Export,
@@ -32,15 +36,17 @@ impl<'a> Way<'a> {
     /// Where requests go, in short: what is in common to all methods of gRPC, the whole of it for HTTP.
     pub fn endpoint(&self) -> String {
         if let Some(text) = self.secret_endpoint() {
-            return text.to_owned();
+            let is_shown = secret_ref::is_one(text);
+            return if is_shown { text.to_owned() } else { "what its secret holds".to_owned() };
         }
         let url = &self.export.url;
         let path = match self.export.protocol {
             Protocol::Grpc => url.path().strip_suffix(self.signal.grpc_path()).unwrap_or(url.path()),
             Protocol::Http => url.path(),
         };
-        // A query may hold a token.
-        format!("{}{path}", url.origin().ascii_serialization())
+        // A path or a query may hold a token.
+        let origin = echo::endpoint(&url.origin().ascii_serialization());
+        format!("{}{}", origin.or_redacted(), echo::url_path(path))
     }
 
     /// How OTLP is spoken there.
@@ -52,36 +58,58 @@ impl<'a> Way<'a> {
     }
 
     /// A request was answered, but its one item was rejected.
-    pub fn rejected(&self) -> String {
-        format!("{}: it took the request and rejected the item in it; its own log says why", self.place())
+    pub fn rejected(&self, words: Option<&BackendWords>) -> String {
+        let why = words.map_or_else(|| "its own log says why".to_owned(), ToString::to_string);
+        format!("{}: it took the request and rejected the item in it; {why}", self.place())
     }
 
-    /// What a failure means.
+    /// The failure and what to do about it, as the continuation of "the endpoint".
+    pub fn explanation(&self, failure: &Failure) -> String {
+        let meaning = self.meaning(failure);
+        match failure {
+            Failure::Connection(_) => format!("could not be reached: {meaning}"),
+            Failure::Http(_) | Failure::Redirect { .. } | Failure::Firewall(_) => {
+                format!("answered {meaning}")
+            }
+            Failure::Grpc(7 | 12 | 16) => format!("answered gRPC {meaning}"),
+            Failure::Timeout => format!("gave {meaning}"),
+            Failure::Answer(what) => format!("gave an answer that is not OTLP: {what}; {}", self.elsewhere()),
+            Failure::Grpc(_) | Failure::FlushTimeout | Failure::Panicked => meaning,
+        }
+    }
+
+    /// The place, the failure and what to do about it.
     pub fn diagnosis(&self, failure: &Failure) -> String {
-        let place = self.place();
+        format!("{}: {}", self.place(), self.meaning(failure))
+    }
+
+    fn meaning(&self, failure: &Failure) -> String {
         let meaning = match failure {
             Failure::Connection(failure) => self.of_connection(failure),
             Failure::Http(status) => self.of_http(*status),
+            Failure::Redirect { status, to } => format!("HTTP {status}: {}", self.of_redirect(to.as_deref())),
+            Failure::Firewall(status) => format!(
+                "HTTP {status}: a web firewall or proxy answered, and not the OTLP endpoint; allow this function's requests \
+                 there, or correct host and port in {}",
+                self.variable("ENDPOINT")
+            ),
             Failure::Grpc(code) => self.of_grpc(*code, failure),
             Failure::Timeout => format!(
                 "no answer within {:?}; a firewall or a security group that drops packets does that, and so does a name server \
-                 that is away; a slow endpoint wants a longer {}",
+                 that is down; if the endpoint is slow, increase {}",
                 self.export.request_timeout,
                 self.variable("REQUEST_TIMEOUT")
             ),
-            Failure::Answer(what) => match self.export.protocol {
-                Protocol::Grpc => format!("its answer is not OTLP: {what}; {}", self.grpc_elsewhere()),
-                Protocol::Http => format!("its answer is not OTLP: {what}; {}", self.http_elsewhere()),
-            },
+            Failure::Answer(what) => format!("its answer is not OTLP: {what}; {}", self.elsewhere()),
             Failure::FlushTimeout | Failure::Panicked => failure.to_string(),
         };
         match (failure, self.proxy()) {
+            // Its words name the proxy.
+            (Failure::Connection(ConnectionFailure { cause: Cause::Other, .. }), Some(_)) => meaning,
             (Failure::Connection(_) | Failure::Timeout, Some(proxy)) => {
-                format!(
-                    "{place}: {meaning}; the way goes through the proxy of {proxy}, so it may be that which fails"
-                )
+                format!("{meaning}; the way goes through the proxy of {proxy}, so it may be that which fails")
             }
-            _ => format!("{place}: {meaning}"),
+            _ => meaning,
         }
     }
 
@@ -91,7 +119,7 @@ impl<'a> Way<'a> {
         let words = match cause {
             // TLS repeats the host's name.
             Cause::WrongName if self.secret_endpoint().is_some() => "not of the one that the secret holds",
-            _ => words,
+            _ => &echo::foreign(words, echo::WORDS_LIMIT),
         };
         match cause {
             Cause::Name => {
@@ -139,6 +167,7 @@ impl<'a> Way<'a> {
                 format!("what answers there is not HTTP as OTLP needs it; {}", self.elsewhere())
             }
             Cause::Closed | Cause::NotHttp1 | Cause::NotHttp2 => self.of_plain_text(),
+            Cause::Other if self.proxy().is_some() => words.to_owned(),
             Cause::Other => format!("the connection failed: {words}; correct {endpoint}, or see its own log"),
         }
     }
@@ -184,10 +213,7 @@ impl<'a> Way<'a> {
         let endpoint = self.variable("ENDPOINT");
         let is_grpc = self.export.protocol == Protocol::Grpc;
         let meaning = match status {
-            300..=399 => format!(
-                "it redirects, and telemetry does not follow; write the address that it redirects to in {endpoint}, often \
-                 https:// in place of http://"
-            ),
+            300..=399 => self.of_redirect(None),
             401 => self.of_key(),
             403 => self.of_permission(),
             407 => "the proxy wants credentials; put them into HTTPS_PROXY or HTTP_PROXY".to_owned(),
@@ -213,6 +239,23 @@ impl<'a> Way<'a> {
             _ => "it does not take the request; see that it is an OTLP endpoint, and its own log".to_owned(),
         };
         format!("HTTP {status}: {meaning}")
+    }
+
+    fn of_redirect(&self, to: Option<&str>) -> String {
+        let endpoint = self.variable("ENDPOINT");
+        let own = self.url().origin().ascii_serialization();
+        match to {
+            Some(to) if to == own => format!(
+                "it redirects to another path of itself, and telemetry does not follow; correct the path in {endpoint}"
+            ),
+            Some(to) => {
+                format!("it redirects to {to}, and telemetry does not follow; set {endpoint} to that")
+            }
+            None => format!(
+                "it redirects, and telemetry does not follow; set {endpoint} to where it redirects, often https:// in place \
+                 of http://"
+            ),
+        }
     }
 
     fn of_grpc(&self, code: i32, failure: &Failure) -> String {
@@ -319,7 +362,8 @@ impl<'a> Way<'a> {
     /// Host and port, if they may be shown.
     fn place(&self) -> String {
         let url = self.url();
-        match (self.secret_endpoint(), url.host_str(), url.port_or_known_default()) {
+        let host = url.host_str().and_then(|host| echo::host(host).text());
+        match (self.secret_endpoint(), host, url.port_or_known_default()) {
             (None, Some(host), Some(port)) => format!("{host}:{port}"),
             _ => "the endpoint".to_owned(),
         }

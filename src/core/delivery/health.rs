@@ -8,7 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::delivery::verdict::{Failure, Verdict};
+use crate::delivery::verdict::{BackendWords, Failure, Verdict};
 use crate::signal::{PerSignal, Signal};
 
 /// How many lines may follow each other.
@@ -40,7 +40,7 @@ enum State {
     Well,
     Failing(Failure),
     Refusing(Failure),
-    Rejecting(usize),
+    Rejecting(usize, Option<BackendWords>),
     Dropping,
 }
 
@@ -48,11 +48,11 @@ enum State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
     /// The endpoint fails; what is not sent is kept.
-    Failing(Failure),
+    Failing(Signal, Failure),
     /// The endpoint refuses a signal for good; what it refused is lost.
     Refusing(Signal, Failure),
     /// The endpoint took a request, but not all of its items.
-    Rejecting(Signal, usize),
+    Rejecting(Signal, usize, Option<BackendWords>),
     /// The buffer is full; the oldest go.
     Dropping(Signal),
     /// The settings lead to no backend; what was kept for one is lost.
@@ -90,18 +90,20 @@ impl Health {
         wall: Duration,
     ) -> Option<Report> {
         let state = match verdict {
-            Verdict::Accepted { rejected: 0 } => State::Well,
-            Verdict::Accepted { rejected } => {
-                *self.lost.of_mut(signal) += rejected;
-                State::Rejecting(*rejected)
-            }
+            Verdict::Accepted { rejected, words } => match (*rejected).min(items) {
+                0 => State::Well,
+                rejected => {
+                    self.lose(signal, rejected);
+                    State::Rejecting(rejected, words.clone())
+                }
+            },
             Verdict::Retry { failure, .. } => {
-                self.failed_attempts += 1;
+                self.failed_attempts = self.failed_attempts.saturating_add(1);
                 State::Failing(failure.clone())
             }
             Verdict::Refused(failure) | Verdict::TooLarge(failure) => {
-                self.failed_attempts += 1;
-                *self.lost.of_mut(signal) += items;
+                self.failed_attempts = self.failed_attempts.saturating_add(1);
+                self.lose(signal, items);
                 State::Refusing(failure.clone())
             }
         };
@@ -112,13 +114,18 @@ impl Health {
     pub fn on_dropped(&mut self, dropped: PerSignal<usize>, wall: Duration) -> Option<Report> {
         let mut report = None;
         for signal in Signal::ALL.into_iter().filter(|signal| *dropped.of(*signal) > 0) {
-            *self.lost.of_mut(signal) += dropped.of(signal);
+            self.lose(signal, *dropped.of(signal));
             // While the endpoint fails, a full buffer is what people expect; the count comes with the recovery.
             if self.signals.of(signal).state == State::Well {
                 report = report.or(self.change(signal, State::Dropping, wall));
             }
         }
         report
+    }
+
+    fn lose(&mut self, signal: Signal, items: usize) {
+        let lost = self.lost.of_mut(signal);
+        *lost = lost.saturating_add(items);
     }
 
     fn change(&mut self, signal: Signal, state: State, wall: Duration) -> Option<Report> {
@@ -167,9 +174,9 @@ impl Health {
 
     fn report(&mut self, signal: Signal) -> Report {
         match self.signals.of(signal).told.clone() {
-            State::Failing(failure) => Report::Failing(failure),
+            State::Failing(failure) => Report::Failing(signal, failure),
             State::Refusing(failure) => Report::Refusing(signal, failure),
-            State::Rejecting(items) => Report::Rejecting(signal, items),
+            State::Rejecting(items, words) => Report::Rejecting(signal, items, words),
             State::Dropping => Report::Dropping(signal),
             State::Well => Report::Recovered {
                 failed_attempts: std::mem::take(&mut self.failed_attempts),
@@ -187,20 +194,36 @@ fn same_kind(told: &State, state: &State) -> bool {
     }
 }
 
+impl Report {
+    /// The report, in which `explain` says of a failure what the endpoint did and what to do about it. Where it has nothing
+    /// to say, the failure stands alone.
+    pub fn explained(&self, explain: impl FnOnce(Signal, &Failure) -> Option<String>) -> String {
+        let explained =
+            |signal, failure: &Failure| explain(signal, failure).unwrap_or_else(|| failure.to_string());
+        match self {
+            Self::Failing(signal, failure) => {
+                let failure = explained(*signal, failure);
+                format!("export: the endpoint {failure}; telemetry is kept and goes with a later flush")
+            }
+            Self::Refusing(signal, failure) => {
+                let failure = explained(*signal, failure);
+                format!("export of {signal}: the endpoint {failure}; rejected items are dropped and counted")
+            }
+            others => others.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failing(failure) => {
-                write!(f, "export: the endpoint {failure}; telemetry is kept and goes with a later flush")
-            }
-            Self::Refusing(signal, failure) => {
+            Self::Failing(..) | Self::Refusing(..) => f.write_str(&self.explained(|_, _| None)),
+            Self::Rejecting(signal, items, words) => {
                 write!(
                     f,
-                    "export of {signal}: the endpoint {failure}; what it refuses so is dropped and counted"
-                )
-            }
-            Self::Rejecting(signal, items) => {
-                write!(f, "export of {signal}: the endpoint took a request but rejected {items} of its items")
+                    "export of {signal}: the endpoint took a request but rejected {items} of its items"
+                )?;
+                words.as_ref().map_or(Ok(()), |words| write!(f, "; {words}"))
             }
             Self::Dropping(signal) => write!(
                 f,
@@ -238,7 +261,7 @@ mod tests {
     use super::*;
     use crate::connection::{Cause, ConnectionFailure};
 
-    const WELL: Verdict = Verdict::Accepted { rejected: 0 };
+    const WELL: Verdict = Verdict::ACCEPTED;
     const DOWN: Verdict = Verdict::Retry { failure: Failure::Timeout, after: None };
 
     fn minutes(minutes: u64) -> Duration {
@@ -251,7 +274,7 @@ mod tests {
         assert_eq!(health.on_verdict(Signal::Logs, 1, &WELL, minutes(0)), None);
         assert_eq!(
             health.on_verdict(Signal::Logs, 1, &DOWN, minutes(0)),
-            Some(Report::Failing(Failure::Timeout))
+            Some(Report::Failing(Signal::Logs, Failure::Timeout))
         );
         for minute in 0..1000 {
             assert_eq!(health.on_verdict(Signal::Traces, 1, &DOWN, minutes(minute)), None);
@@ -313,34 +336,57 @@ mod tests {
     }
 
     #[test]
+    fn rejected_items_are_at_most_those_sent() {
+        let mut health = Health::default();
+        let rejected = Verdict::Accepted { rejected: usize::MAX, words: None };
+        for _ in 0..3 {
+            health.on_verdict(Signal::Logs, 5, &rejected, minutes(0));
+        }
+        health.on_dropped(PerSignal { logs: usize::MAX, ..PerSignal::default() }, minutes(0));
+        assert_eq!(health.lost.logs, usize::MAX);
+        health.lost.logs = 15;
+        let lost = PerSignal { logs: 15, ..PerSignal::default() };
+        assert_eq!(
+            health.on_verdict(Signal::Logs, 5, &WELL, minutes(0)),
+            Some(Report::Recovered { failed_attempts: 0, lost })
+        );
+        assert_eq!(health.on_verdict(Signal::Logs, 0, &rejected, minutes(0)), None, "nothing was sent");
+    }
+
+    #[test]
     fn reports_read_as_sentences_with_a_remedy() {
         let lost = PerSignal { logs: 3, metrics: 0, traces: 20 };
         let reports = [
-            Report::Failing(Failure::Connection(ConnectionFailure::new(
-                Cause::Refused,
-                "Connection refused (os error 111)",
-            ))),
-            Report::Failing(Failure::Grpc(14)),
-            Report::Failing(Failure::FlushTimeout),
+            Report::Failing(
+                Signal::Logs,
+                Failure::Connection(ConnectionFailure::new(
+                    Cause::Refused,
+                    "Connection refused (os error 111)",
+                )),
+            ),
+            Report::Failing(Signal::Logs, Failure::Grpc(14)),
+            Report::Failing(Signal::Logs, Failure::FlushTimeout),
             Report::Refusing(Signal::Logs, Failure::Http(401)),
             Report::Refusing(Signal::Traces, Failure::Grpc(16)),
             Report::Refusing(Signal::Metrics, Failure::Http(404)),
             Report::Refusing(Signal::Logs, Failure::Answer("it is HTTP, but not gRPC")),
-            Report::Rejecting(Signal::Traces, 3),
+            Report::Rejecting(Signal::Traces, 3, None),
+            Report::Rejecting(Signal::Traces, 3, BackendWords::new("too old\n", [])),
             Report::Dropping(Signal::Logs),
             Report::Recovered { failed_attempts: 2, lost },
         ];
-        insta::assert_snapshot!(reports.map(|report| report.to_string()).join("\n"), @r#"
+        insta::assert_snapshot!(reports.map(|report| report.to_string()).join("\n"), @"
         export: the endpoint could not be reached: Connection refused (os error 111); telemetry is kept and goes with a later flush
         export: the endpoint answered gRPC UNAVAILABLE; telemetry is kept and goes with a later flush
-        export: the endpoint did not answer before the flush had to end; a slow endpoint wants a longer ROTEL_FLUSH_TIMEOUT; telemetry is kept and goes with a later flush
-        export of logs: the endpoint answered HTTP 401: the ingestion key is missing or wrong; ClickStack takes it raw, without "Bearer"; what it refuses so is dropped and counted
-        export of traces: the endpoint answered gRPC UNAUTHENTICATED: the ingestion key is missing or wrong; ClickStack takes it raw, without "Bearer"; what it refuses so is dropped and counted
-        export of metrics: the endpoint answered HTTP 404: no OTLP at this path; check the endpoint's path; what it refuses so is dropped and counted
-        export of logs: the endpoint gave an answer that is not OTLP: it is HTTP, but not gRPC; check host, port and protocol; what it refuses so is dropped and counted
+        export: the endpoint did not answer before the flush had to end; if the endpoint is slow, increase ROTEL_FLUSH_TIMEOUT; telemetry is kept and goes with a later flush
+        export of logs: the endpoint answered HTTP 401; rejected items are dropped and counted
+        export of traces: the endpoint answered gRPC UNAUTHENTICATED; rejected items are dropped and counted
+        export of metrics: the endpoint answered HTTP 404; rejected items are dropped and counted
+        export of logs: the endpoint gave an answer that is not OTLP: it is HTTP, but not gRPC; check host, port and protocol; rejected items are dropped and counted
         export of traces: the endpoint took a request but rejected 3 of its items
+        export of traces: the endpoint took a request but rejected 3 of its items; it says: too old
         export of logs: the buffer is full and the oldest is dropped; raise ROTEL_BUFFER_MAX_BYTES, or send less
         export: working again after 2 failed attempts; lost meanwhile: 3 log records, 0 data points, 20 spans
-        "#);
+        ");
     }
 }

@@ -841,7 +841,7 @@ impl BackendSender {
         let verdict = self.with_refused_key(verdict);
         let report = self.health.on_verdict(signal, batch.items, &verdict, self.at);
         let reason = match verdict {
-            Verdict::Accepted { rejected } => {
+            Verdict::Accepted { rejected, .. } => {
                 let rejected = rejected.min(batch.items);
                 *self.tally.sent.of_mut(signal) += batch.items - rejected;
                 self.tally.dropped.add(signal, DropReason::Rejected, rejected);

@@ -1,20 +1,24 @@
 //! What an attempt to export came to, and whether the same batch is worth another.
 //!
 //! The rules are the OTLP specification's: which HTTP statuses and gRPC codes are worth another attempt, and that all
-//! others are final. A failure's words never hold anything the backend wrote: its answer can echo the ingestion key.
+//! others are final. A failure's words never hold anything the backend wrote, because its answer can echo the ingestion
+//! key; of a partial success the message is kept, as [`BackendWords`].
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::connection::ConnectionFailure;
+use crate::echo;
 
 /// What an attempt came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The backend has the batch; `rejected` items of it were refused one by one (`partial_success`).
     Accepted {
-        /// Items that the backend threw away.
+        /// Items that the backend threw away. It may be more than were sent: that is the backend's word.
         rejected: usize,
+        /// The reason, as the backend gives it.
+        words: Option<BackendWords>,
     },
     /// The same batch may go through later.
     Retry {
@@ -29,11 +33,38 @@ pub enum Verdict {
     Refused(Failure),
 }
 
+/// Words of the backend that may stand in a line of our log: escaped, cut, and without secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendWords(String);
+
+impl BackendWords {
+    /// Takes the `secrets` out of the words; `None` where there are no words.
+    pub fn new<'s>(words: &str, secrets: impl IntoIterator<Item = &'s str>) -> Option<Self> {
+        let words = words.trim();
+        (!words.is_empty()).then(|| Self(echo::without(words, secrets)))
+    }
+}
+
+impl fmt::Display for BackendWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it says: {}", self.0)
+    }
+}
+
 /// Why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// An HTTP status.
     Http(u16),
+    /// An HTTP status that redirects.
+    Redirect {
+        /// The status.
+        status: u16,
+        /// Scheme, host and port of the new location.
+        to: Option<String>,
+    },
+    /// An HTTP status with an answer that no OTLP endpoint gives, but a web firewall or a proxy.
+    Firewall(u16),
     /// A gRPC status code.
     Grpc(i32),
     /// No answer within the request timeout.
@@ -49,6 +80,9 @@ pub enum Failure {
 }
 
 impl Verdict {
+    /// The backend has the whole batch.
+    pub const ACCEPTED: Self = Self::Accepted { rejected: 0, words: None };
+
     /// A failure after which the same batch may go through, whenever.
     pub fn retry(failure: Failure) -> Self {
         Self::Retry { failure, after: None }
@@ -58,7 +92,7 @@ impl Verdict {
     pub fn of_http(status: u16, after: Option<Duration>) -> Self {
         let failure = Failure::Http(status);
         match status {
-            200..=299 => Self::Accepted { rejected: 0 },
+            200..=299 => Self::ACCEPTED,
             413 => Self::TooLarge(failure),
             429 | 502 | 503 | 504 => Self::Retry { failure, after },
             _ => Self::Refused(failure),
@@ -70,7 +104,7 @@ impl Verdict {
     pub fn of_grpc(code: i32, after: Option<Duration>) -> Self {
         let failure = Failure::Grpc(code);
         match code {
-            0 => Self::Accepted { rejected: 0 },
+            0 => Self::ACCEPTED,
             // CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS
             1 | 4 | 10 | 11 | 14 | 15 => Self::Retry { failure, after },
             8 if after.is_some() => Self::Retry { failure, after },
@@ -81,37 +115,25 @@ impl Verdict {
 }
 
 impl Failure {
-    /// Whether the backend refused the key.
+    /// Whether the backend refused the key. A web firewall has not looked at it.
     pub fn is_unauthorized(&self) -> bool {
         matches!(self, Self::Http(401 | 403) | Self::Grpc(7 | 16))
     }
 }
 
+/// The failure alone. What to do about it depends on the settings, and is in `diagnosis` of `rotel-config`.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http(status @ (401 | 403)) => write!(
-                f,
-                "answered HTTP {status}: the ingestion key is missing or wrong; ClickStack takes it raw, without \"Bearer\""
-            ),
-            Self::Http(404) => {
-                f.write_str("answered HTTP 404: no OTLP at this path; check the endpoint's path")
+            Self::Http(status) | Self::Redirect { status, .. } | Self::Firewall(status) => {
+                write!(f, "answered HTTP {status}")
             }
-            Self::Http(413) => f.write_str(
-                "answered HTTP 413: the request is too large for it; set ROTEL_BATCH_MAX_SIZE to fewer items, or raise its limit",
-            ),
-            Self::Http(status) => write!(f, "answered HTTP {status}"),
-            Self::Grpc(code @ (7 | 16)) => write!(
-                f,
-                "answered gRPC {}: the ingestion key is missing or wrong; ClickStack takes it raw, without \"Bearer\"",
-                grpc_name(*code)
-            ),
             Self::Grpc(code) => write!(f, "answered gRPC {}", grpc_name(*code)),
             Self::Timeout => f.write_str(
-                "did not answer within the request timeout; a slow endpoint wants a longer ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT",
+                "did not answer within the request timeout; if the endpoint is slow, increase ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT",
             ),
             Self::FlushTimeout => {
-                f.write_str("did not answer before the flush had to end; a slow endpoint wants a longer ROTEL_FLUSH_TIMEOUT")
+                f.write_str("did not answer before the flush had to end; if the endpoint is slow, increase ROTEL_FLUSH_TIMEOUT")
             }
             Self::Connection(cause) => write!(f, "could not be reached: {cause}"),
             Self::Answer(what) => {
@@ -157,7 +179,7 @@ mod tests {
             .filter(|status| matches!(Verdict::of_http(*status, None), Verdict::Retry { .. }))
             .collect();
         assert_eq!(retried, [429, 502, 503, 504]);
-        assert_eq!(Verdict::of_http(200, None), Verdict::Accepted { rejected: 0 });
+        assert_eq!(Verdict::of_http(200, None), Verdict::ACCEPTED);
         assert_eq!(Verdict::of_http(301, SOON), Verdict::Refused(Failure::Http(301)));
         assert_eq!(Verdict::of_http(413, None), Verdict::TooLarge(Failure::Http(413)));
     }

@@ -12,6 +12,7 @@ use rustls::{AlertDescription, CertificateError, InvalidMessage};
 use super::name::NameError;
 use crate::core::connection::{Cause, ConnectionFailure};
 use crate::core::delivery::verdict::Failure;
+use crate::core::echo;
 
 const NOT_TLS: &str = "no TLS is spoken on this port; write http:// in place of https://";
 const CLOSED: &str = "the connection was closed before an answer";
@@ -24,7 +25,8 @@ pub(super) fn of(error: &reqwest::Error) -> Failure {
         (Cause::NotTls, _) => NOT_TLS.to_owned(),
         // The HTTP client's own words are of its channels, and which of them come is chance.
         (Cause::Closed, _) => CLOSED.to_owned(),
-        (_, Some(deepest)) => words(deepest),
+        // A certificate's names are among them, as the other side wrote them.
+        (_, Some(deepest)) => echo::foreign(&words(deepest), echo::WORDS_LIMIT),
         (_, None) => "the request could not be sent".to_owned(),
     };
     Failure::Connection(ConnectionFailure { cause, words })

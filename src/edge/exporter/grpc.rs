@@ -1,31 +1,35 @@
 //! OTLP/gRPC, unary: a frame out, a frame and a status back.
 //!
 //! The framing is done here and not by tonic's client, because that would compress at a level of its own, for each
-//! attempt anew, and copy every body. The status is read by tonic.
+//! attempt anew, and copy every body. The status is read here as well: tonic's reader panics over details that are not
+//! base64, and takes a message that is not UTF-8 for another status.
 
-use std::borrow::Cow;
-use std::io::{self, Read};
 use std::time::Duration;
 
-use ::http::HeaderMap;
 use ::http::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, TE};
+use ::http::{HeaderMap, HeaderName};
 use bytes::{BufMut, BytesMut};
-use flate2::bufread::GzDecoder;
 use prost::Message;
 use reqwest::RequestBuilder;
-use tonic::Status;
+use tonic::metadata::MetadataMap;
 
+use super::Target;
 use super::body::Encoded;
 use crate::core::delivery::verdict::{Failure, Verdict};
 
 pub(super) const CONTENT_TYPE: &str = "application/grpc";
 /// A frame's head: whether it is compressed, and its length in four bytes.
 const HEAD_LENGTH: usize = 5;
+const DETAILS: &str = "grpc-status-details-bin";
 /// What an answer's message may be compressed with. No answer is worth it, but many servers, Go's among them, compress each
 /// as its request was, whatever is asked for.
 const ACCEPTED_ENCODINGS: &str = "identity,gzip,zstd";
 
-pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<Verdict, reqwest::Error> {
+pub(super) async fn send(
+    mut request: RequestBuilder,
+    target: &Target,
+    body: &Encoded,
+) -> Result<Verdict, reqwest::Error> {
     let Ok(length) = u32::try_from(body.len()) else {
         return Ok(Verdict::Refused(Failure::Answer("the request exceeds gRPC's 4 GiB")));
     };
@@ -39,7 +43,7 @@ pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<
     let answer = request.body(body.body(head.freeze())).send().await?;
     let status = answer.status();
     if !status.is_success() {
-        return Ok(Verdict::of_http(status.as_u16(), super::retry_after(answer.headers())));
+        return Ok(target.refusal(status, answer.headers()));
     }
     let answer: ::http::Response<reqwest::Body> = answer.into();
     let (head, answer) = answer.into_parts();
@@ -51,53 +55,44 @@ pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<
         return Ok(Verdict::Refused(Failure::Answer("it is HTTP, but not gRPC")));
     }
     // Without a message the status may stand in the head.
-    if let Some(status) = Status::from_header_map(&head.headers) {
-        return Ok(of_status(&status));
+    if let Some(verdict) = of_status(&head.headers) {
+        return Ok(verdict);
     }
     let answer = match super::read(answer).await {
         Ok(answer) => answer,
         Err(verdict) => return Ok(verdict),
     };
-    let status = answer.trailers().and_then(status_of_trailers);
-    Ok(match status.as_ref().map(of_status) {
-        Some(Verdict::Accepted { .. }) => message(&head.headers, &answer.to_bytes()),
+    Ok(match answer.trailers().and_then(of_status) {
+        Some(Verdict::Accepted { .. }) => message(target, &head.headers, &answer.to_bytes()),
         Some(verdict) => verdict,
         None => super::broken_off("the answer broke off before its status"),
     })
 }
 
-fn status_of_trailers(trailers: &HeaderMap) -> Option<Status> {
-    Status::from_header_map(trailers)
-}
-
-fn of_status(status: &Status) -> Verdict {
-    Verdict::of_grpc(status.code().into(), retry_info(status.details()))
+/// The verdict of the status, which stands in the trailers, or in the head where there is no message. Its code alone decides:
+/// details that cannot be read are none.
+fn of_status(headers: &HeaderMap) -> Option<Verdict> {
+    const UNKNOWN: i32 = 2;
+    let code = headers.get("grpc-status")?.to_str().ok().and_then(|code| code.trim().parse().ok());
+    let details = headers.get(DETAILS).and_then(|details| {
+        let headers = HeaderMap::from_iter([(HeaderName::from_static(DETAILS), details.clone())]);
+        MetadataMap::from_headers(headers).get_bin(DETAILS)?.to_bytes().ok()
+    });
+    Some(Verdict::of_grpc(code.unwrap_or(UNKNOWN), retry_info(&details.unwrap_or_default())))
 }
 
 /// The verdict of the one frame of a good answer; none at all is an empty message.
-fn message(headers: &HeaderMap, frames: &[u8]) -> Verdict {
+fn message(target: &Target, headers: &HeaderMap, frames: &[u8]) -> Verdict {
     let Some((head, message)) = frames.split_at_checked(HEAD_LENGTH) else {
-        return Verdict::Accepted { rejected: 0 };
+        return Verdict::ACCEPTED;
     };
     let compressed = head.first() == Some(&1);
     let encoding =
         headers.get("grpc-encoding").filter(|_| compressed).map_or(&b""[..], |name| name.as_bytes());
-    match decompressed(encoding, message) {
-        Ok(message) => super::of_answer(&message),
-        Err(_) => Verdict::Refused(Failure::Answer("its message cannot be decompressed")),
+    match super::decompressed(encoding, message) {
+        Some(Ok(message)) => target.verdict(&message),
+        Some(Err(_)) | None => Verdict::Refused(Failure::Answer("its message cannot be decompressed")),
     }
-}
-
-/// The message, as far as one may be long.
-fn decompressed<'a>(encoding: &[u8], message: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
-    let decoder: &mut dyn Read = match encoding {
-        b"gzip" => &mut GzDecoder::new(message),
-        b"zstd" => &mut zstd::Decoder::with_buffer(message)?,
-        _ => return Ok(Cow::Borrowed(message)),
-    };
-    let mut bytes = Vec::new();
-    decoder.take(super::ANSWER_LIMIT as u64).read_to_end(&mut bytes)?;
-    Ok(Cow::Owned(bytes))
 }
 
 /// `google.rpc.Status`, of which only the details matter.
@@ -159,14 +154,16 @@ mod tests {
         gzip.write_all(&plain).expect("it goes to memory");
         let gzip = gzip.finish().expect("it goes to memory");
         let zstd = zstd::encode_all(&plain[..], 1).expect("it goes to memory");
+        let targets = super::super::tests::target(&[]);
+        let target = targets.logs.as_ref().expect("a target");
         let verdict = |encoding: &'static str, compressed: u8, message: &[u8]| {
             let headers = HeaderMap::from_iter([(
                 ::http::HeaderName::from_static("grpc-encoding"),
                 HeaderValue::from_static(encoding),
             )]);
-            super::message(&headers, &[&[compressed, 0, 0, 0, 0], message].concat())
+            super::message(target, &headers, &[&[compressed, 0, 0, 0, 0], message].concat())
         };
-        let rejected = Verdict::Accepted { rejected: 3 };
+        let rejected = Verdict::Accepted { rejected: 3, words: None };
         for (encoding, message) in [("identity", &plain[..]), ("gzip", &gzip), ("zstd", &zstd)] {
             assert!(ACCEPTED_ENCODINGS.split(',').any(|accepted| accepted == encoding), "{encoding}");
             assert_eq!(verdict(encoding, u8::from(encoding != "identity"), message), rejected, "{encoding}");
@@ -174,6 +171,33 @@ mod tests {
         // A message need not be compressed where others are.
         assert_eq!(verdict("gzip", 0, &plain), rejected);
         assert!(matches!(verdict("gzip", 1, &plain), Verdict::Refused(Failure::Answer(_))));
+    }
+
+    #[test]
+    fn the_code_of_a_status_alone_decides() {
+        let verdict = |pairs: &[(&'static str, &[u8])]| {
+            let pair = |(name, value): &(&'static str, &[u8])| {
+                (HeaderName::from_static(name), HeaderValue::from_bytes(value).expect("a value"))
+            };
+            of_status(&pairs.iter().map(pair).collect())
+        };
+        let retry = |after| Some(Verdict::Retry { failure: Failure::Grpc(14), after });
+        for details in [&b"!"[..], b"a", b"\xff", b"////", b""] {
+            assert_eq!(verdict(&[("grpc-status", b"14"), (DETAILS, details)]), retry(None));
+        }
+        assert_eq!(verdict(&[("grpc-status", b"14"), ("grpc-message", b"%ff\xff")]), retry(None));
+        // RetryInfo { retry_delay: 3 s }, with padding and without.
+        for details in [
+            &b"GjAKKHR5cGUuZ29vZ2xlYXBpcy5jb20vZ29vZ2xlLnJwYy5SZXRyeUluZm8SBAoCCAM="[..],
+            b"GjAKKHR5cGUuZ29vZ2xlYXBpcy5jb20vZ29vZ2xlLnJwYy5SZXRyeUluZm8SBAoCCAM",
+        ] {
+            assert_eq!(
+                verdict(&[("grpc-status", b"14"), (DETAILS, details)]),
+                retry(Some(Duration::from_secs(3)))
+            );
+        }
+        assert_eq!(verdict(&[("grpc-status", b"?")]), Some(Verdict::Refused(Failure::Grpc(2))));
+        assert_eq!(verdict(&[]), None);
     }
 
     #[test]

@@ -1,27 +1,36 @@
 //! OTLP/HTTP with protobuf bodies, as the OTLP specification has it.
 
-use ::http::header::{CONTENT_ENCODING, CONTENT_TYPE as CONTENT_TYPE_HEADER};
+use ::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE as CONTENT_TYPE_HEADER};
 use bytes::Bytes;
 use reqwest::RequestBuilder;
 
+use super::Target;
 use super::body::Encoded;
 use crate::core::delivery::verdict::{Failure, Verdict};
 
 pub(super) const CONTENT_TYPE: &str = "application/x-protobuf";
+pub(super) const JSON: &str = "application/json";
 
-pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<Verdict, reqwest::Error> {
+pub(super) async fn send(
+    mut request: RequestBuilder,
+    target: &Target,
+    body: &Encoded,
+) -> Result<Verdict, reqwest::Error> {
     if let Some(encoding) = body.encoding {
         request = request.header(CONTENT_ENCODING, encoding);
     }
+    if body.len() == 0 {
+        // By itself the HTTP client says nothing of a body that is empty, and some proxies answer 411 to that.
+        request = request.header(CONTENT_LENGTH, 0);
+    }
     let answer = request.body(body.body(Bytes::new())).send().await?;
-    let verdict = Verdict::of_http(answer.status().as_u16(), super::retry_after(answer.headers()));
-    if !matches!(verdict, Verdict::Accepted { .. }) {
-        return Ok(verdict);
+    if !answer.status().is_success() {
+        return Ok(target.refusal(answer.status(), answer.headers()));
     }
     let answer: ::http::Response<reqwest::Body> = answer.into();
     let (head, answer) = answer.into_parts();
-    let content_type =
-        head.headers.get(CONTENT_TYPE_HEADER).map_or(CONTENT_TYPE.as_bytes(), |value| value.as_bytes());
+    let header = |name| head.headers.get(name).map(|value: &::http::HeaderValue| value.as_bytes());
+    let content_type = header(CONTENT_TYPE_HEADER).unwrap_or(CONTENT_TYPE.as_bytes());
     // Over TLS a gRPC server is reached with HTTP/2, and says with status 200 and no message that it knows no such
     // method.
     if content_type.starts_with(super::grpc::CONTENT_TYPE.as_bytes()) {
@@ -31,13 +40,21 @@ pub(super) async fn send(mut request: RequestBuilder, body: &Encoded) -> Result<
         Ok(message) => message.to_bytes(),
         Err(verdict) => return Ok(verdict),
     };
-    Ok(if message.is_empty() || content_type.starts_with(b"application/json") {
-        // JSON is not what was asked for, but some collectors answer in nothing else.
-        Verdict::Accepted { rejected: 0 }
-    } else if content_type.starts_with(CONTENT_TYPE.as_bytes()) {
-        super::of_answer(&message)
-    } else {
+    if message.is_empty() {
+        return Ok(Verdict::ACCEPTED);
+    }
+    let is_json = content_type.starts_with(JSON.as_bytes());
+    if !is_json && !content_type.starts_with(CONTENT_TYPE.as_bytes()) {
         // A web page answers 200 to anything, and takes nothing.
-        Verdict::Refused(Failure::Answer("HTTP 200 with another content type than asked for"))
+        return Ok(Verdict::Refused(Failure::Answer("HTTP 200 with another content type than asked for")));
+    }
+    // No encoding was asked for, but some proxies compress all the same.
+    let encoding = header(CONTENT_ENCODING).unwrap_or_default().to_ascii_lowercase();
+    Ok(match super::decompressed(&encoding, &message) {
+        Some(Ok(message)) if is_json => target.verdict_of_json(&message),
+        Some(Ok(message)) => target.verdict(&message),
+        Some(Err(_)) => Verdict::Refused(Failure::Answer("its message cannot be decompressed")),
+        // Its status says that the batch is there.
+        None => Verdict::ACCEPTED,
     })
 }

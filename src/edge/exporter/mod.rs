@@ -2,7 +2,8 @@
 //!
 //! Promises: an attempt ends within the request timeout; a request that a pooled connection did not survive is sent
 //! again at once on a new one, because a freeze kills connections unnoticed, but not one whose answer had begun;
-//! nothing the backend writes is repeated in our log, and no header is. When to try again is left to `app::pipeline`.
+//! of all that the backend writes our log repeats the message of a partial success alone, without the credentials in it.
+//! When to try again is left to `app::pipeline`.
 
 mod body;
 mod failure;
@@ -10,24 +11,30 @@ mod grpc;
 mod http;
 mod name;
 
+use std::borrow::Cow;
+use std::fmt;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use ::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use ::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
 use bytes::Bytes;
+use flate2::bufread::GzDecoder;
 use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
 use hyper_util::client::legacy::pool;
-use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
 use prost::Message;
 use reqwest::{Client, StatusCode, Url};
 use rustls::ClientConfig;
+use serde_json::Value;
 use tokio::time::timeout;
 use url::Origin;
 
 use crate::core::config::{Compression, Export, Protocol, Proxy};
 use crate::core::connection::{Cause, ConnectionFailure};
 use crate::core::delivery::event::Route;
-use crate::core::delivery::verdict::{Failure, Verdict};
+use crate::core::delivery::verdict::{BackendWords, Failure, Verdict};
+use crate::core::echo;
+use crate::core::secret::Secret;
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::clock;
 use crate::edge::tls::{self, TlsError};
@@ -37,12 +44,16 @@ const ANSWER_LIMIT: usize = 64 * 1024;
 const PROXY_WANTS_CREDENTIALS: u16 = StatusCode::PROXY_AUTHENTICATION_REQUIRED.as_u16();
 
 /// A client of the backend, with the way of each signal that has one. Cheap to clone; all clones share their connections.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Exporter {
     stacks: Vec<Stack>,
     targets: Arc<PerSignal<Option<Target>>>,
     idle: body::Idle,
+    explain: Option<Explain>,
 }
+
+/// Says what a failure means in the light of the settings, and what to do about it.
+pub type Explain = Arc<dyn Fn(Signal, &Failure) -> Option<String> + Send + Sync>;
 
 /// An HTTP client and what it was made of. Signals with the same protocol, TLS and proxy share one.
 #[derive(Clone, Debug)]
@@ -54,7 +65,6 @@ struct Stack {
 }
 
 /// The way of one signal.
-#[derive(Debug)]
 struct Target {
     /// Its place among the stacks.
     stack: usize,
@@ -63,6 +73,24 @@ struct Target {
     compression: Compression,
     request_timeout: Duration,
     route: Route,
+    /// What no word of the backend may repeat.
+    credentials: Vec<Secret>,
+}
+
+impl fmt::Debug for Exporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exporter").field("targets", &self.targets).finish_non_exhaustive()
+    }
+}
+
+/// Without the path and the query of the URL, which may hold a token.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("endpoint", &self.url.origin().ascii_serialization())
+            .field("route", &self.route)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why signals have no way to the backend.
@@ -116,9 +144,22 @@ impl Exporter {
                 compression: export.compression,
                 request_timeout: export.request_timeout,
                 route: Route { endpoint, retry: export.retry },
+                credentials: export.credentials(),
             });
         }
-        (Self { stacks, targets: Arc::new(targets), idle: body::Idle::default() }, faults)
+        let idle = body::Idle::default();
+        (Self { stacks, targets: Arc::new(targets), idle, explain: None }, faults)
+    }
+
+    /// The same exporter, whose failures are explained.
+    #[must_use]
+    pub fn explained_by(self, explain: Explain) -> Self {
+        Self { explain: Some(explain), ..self }
+    }
+
+    /// What a failure means in the light of the settings, if that is known.
+    pub fn explain(&self, signal: Signal, failure: &Failure) -> Option<String> {
+        self.explain.as_ref()?(signal, failure)
     }
 
     /// The way of a signal to the backend, if it has one.
@@ -134,14 +175,14 @@ impl Exporter {
             let endpoint = |signal| self.route(signal).map(|route| route.endpoint);
             let first = Signal::ALL.into_iter().find(|other| endpoint(*other) == endpoint(signal));
             if first != Some(signal) {
-                return Verdict::Accepted { rejected: 0 };
+                return Verdict::ACCEPTED;
             }
             self.attempt(signal, Vec::new()).await
         });
         let (logs, metrics, traces) = tokio::join!(logs, metrics, traces);
         let mut verdicts = [logs, metrics, traces].into_iter();
         let failed = verdicts.find(|verdict| !matches!(verdict, Verdict::Accepted { .. }));
-        failed.unwrap_or(Verdict::Accepted { rejected: 0 })
+        failed.unwrap_or(Verdict::ACCEPTED)
     }
 
     /// The same exporter without its connections, for when they may be dead unnoticed. TLS sessions are resumed.
@@ -154,7 +195,7 @@ impl Exporter {
     pub async fn attempt(&self, signal: Signal, chunks: Vec<Bytes>) -> Verdict {
         let target = self.targets.of(signal).as_ref();
         let target = target.and_then(|target| Some((self.stacks.get(target.stack)?, target)));
-        let Some((stack, target)) = target else { return Verdict::Accepted { rejected: 0 } };
+        let Some((stack, target)) = target else { return Verdict::ACCEPTED };
         let attempt = async {
             let body = body::encode(chunks, target.compression, &self.idle).await;
             let mut sent = stack.send(target, &body).await;
@@ -197,8 +238,8 @@ impl Stack {
     async fn send(&self, target: &Target, body: &body::Encoded) -> Result<Verdict, reqwest::Error> {
         let request = self.client.post(target.url.clone()).headers(target.headers.clone());
         let verdict = match self.protocol {
-            Protocol::Grpc => grpc::send(request, body).await,
-            Protocol::Http => http::send(request, body).await,
+            Protocol::Grpc => grpc::send(request, target, body).await,
+            Protocol::Http => http::send(request, target, body).await,
         }?;
         Ok(match (verdict, &self.proxy) {
             // It is the proxy that says this, and the backend has not seen the batch.
@@ -259,15 +300,107 @@ fn headers(export: &Export) -> HeaderMap {
     headers
 }
 
-/// The verdict of an answer's message. The three signals' messages have the same fields, so that one reads them all.
-fn of_answer(message: &[u8]) -> Verdict {
-    match ExportLogsServiceResponse::decode(message) {
-        Ok(ExportLogsServiceResponse {
-            partial_success: Some(ExportLogsPartialSuccess { rejected_log_records, .. }),
-        }) => Verdict::Accepted { rejected: usize::try_from(rejected_log_records).unwrap_or(0) },
-        Ok(_) => Verdict::Accepted { rejected: 0 },
-        Err(_) => Verdict::Refused(Failure::Answer("its message cannot be read")),
+/// The answers of all three signals, which have the same fields. The message is bytes here, so that one that is not UTF-8
+/// spoils nothing.
+#[derive(Clone, PartialEq, Message)]
+struct Answer {
+    #[prost(message, optional, tag = "1")]
+    partial_success: Option<PartialSuccess>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PartialSuccess {
+    #[prost(int64, tag = "1")]
+    rejected: i64,
+    #[prost(bytes = "vec", tag = "2")]
+    error_message: Vec<u8>,
+}
+
+impl Target {
+    /// The verdict of an answer's message in protobuf.
+    fn verdict(&self, message: &[u8]) -> Verdict {
+        match Answer::decode(message) {
+            Ok(Answer { partial_success: Some(PartialSuccess { rejected, error_message }) }) => {
+                self.accepted(rejected, &String::from_utf8_lossy(&error_message))
+            }
+            Ok(_) => Verdict::ACCEPTED,
+            Err(_) => Verdict::Refused(Failure::Answer("its message cannot be read")),
+        }
     }
+
+    /// The verdict of an answer's message in JSON. It is not what was asked for, but some collectors answer in nothing else.
+    /// What it does not say is nothing.
+    fn verdict_of_json(&self, message: &[u8]) -> Verdict {
+        let answer: Value = serde_json::from_slice(message).unwrap_or_default();
+        let field = |names: &[&str]| {
+            let part = answer.get("partialSuccess").or_else(|| answer.get("partial_success"))?;
+            names.iter().find_map(|name| part.get(name))
+        };
+        let rejected = field(&[
+            "rejectedLogRecords",
+            "rejectedDataPoints",
+            "rejectedSpans",
+            "rejected_log_records",
+            "rejected_data_points",
+            "rejected_spans",
+        ]);
+        // In JSON, 64 bits are a string, but not for everyone.
+        let rejected = match rejected {
+            Some(Value::String(digits)) => digits.parse().unwrap_or(0),
+            Some(number) => number.as_i64().unwrap_or(0),
+            None => 0,
+        };
+        let words = field(&["errorMessage", "error_message"]).and_then(Value::as_str);
+        self.accepted(rejected, words.unwrap_or_default())
+    }
+
+    /// The verdict of a batch of which some items may be rejected; a count that is none is 0.
+    fn accepted(&self, rejected: i64, words: &str) -> Verdict {
+        let words = BackendWords::new(words, self.credentials.iter().map(Secret::expose));
+        Verdict::Accepted { rejected: usize::try_from(rejected).unwrap_or(0), words }
+    }
+
+    /// The verdict of an HTTP answer that is no success.
+    fn refusal(&self, status: StatusCode, headers: &HeaderMap) -> Verdict {
+        let code = status.as_u16();
+        if status.is_redirection() {
+            return Verdict::Refused(Failure::Redirect { status: code, to: self.location(headers) });
+        }
+        if status == StatusCode::FORBIDDEN && !is_of_otlp(headers) {
+            return Verdict::Refused(Failure::Firewall(code));
+        }
+        Verdict::of_http(code, retry_after(headers))
+    }
+
+    /// Scheme, host and port of where a redirect leads.
+    fn location(&self, headers: &HeaderMap) -> Option<String> {
+        let location = self.url.join(headers.get(LOCATION)?.to_str().ok()?).ok()?;
+        let is_http = matches!(location.scheme(), "http" | "https");
+        let origin = is_http.then(|| location.origin().ascii_serialization())?;
+        echo::endpoint(&origin).text()
+    }
+}
+
+/// Whether an answer has a content type that OTLP's answers have.
+fn is_of_otlp(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    [grpc::CONTENT_TYPE, http::CONTENT_TYPE, http::JSON]
+        .iter()
+        .any(|of| content_type.starts_with(of.as_bytes()))
+}
+
+/// A message, as far as one may be long. `None` for an encoding that is not known here.
+fn decompressed<'a>(encoding: &[u8], message: &'a [u8]) -> Option<io::Result<Cow<'a, [u8]>>> {
+    let read = |decoder: &mut dyn Read| {
+        let mut bytes = Vec::new();
+        decoder.take(ANSWER_LIMIT as u64).read_to_end(&mut bytes).map(|_| Cow::Owned(bytes))
+    };
+    Some(match encoding {
+        b"" | b"identity" => Ok(Cow::Borrowed(message)),
+        b"gzip" | b"x-gzip" => read(&mut GzDecoder::new(message)),
+        b"zstd" => zstd::Decoder::with_buffer(message).and_then(|mut decoder| read(&mut decoder)),
+        _ => return None,
+    })
 }
 
 /// The answer's message, whole, or the verdict that there is none.
@@ -318,17 +451,119 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::core::config::{self, Destination, Exports};
 
+    pub(super) fn target(pairs: &[(&str, &str)]) -> Arc<PerSignal<Option<Target>>> {
+        let common = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4318");
+        exporter(&[&[common], pairs].concat()).targets
+    }
+
+    fn verdict(message: &[u8]) -> Verdict {
+        target(&[]).logs.as_ref().expect("a target").verdict(message)
+    }
+
+    fn verdict_of_json(message: &str) -> Verdict {
+        target(&[]).logs.as_ref().expect("a target").verdict_of_json(message.as_bytes())
+    }
+
+    fn rejected(rejected: usize, words: &str) -> Verdict {
+        Verdict::Accepted { rejected, words: BackendWords::new(words, []) }
+    }
+
     #[test]
-    fn rejected_items_are_counted_for_every_signal() {
+    fn partial_success_is_read_for_every_signal() {
         // partial_success { rejected: 3, error_message: "x" }, the same bytes for the three messages.
         let message = [0x0a, 0x05, 0x08, 0x03, 0x12, 0x01, b'x'];
-        assert_eq!(of_answer(&message), Verdict::Accepted { rejected: 3 });
-        assert_eq!(of_answer(&[]), Verdict::Accepted { rejected: 0 });
-        assert!(matches!(of_answer(b"<html>"), Verdict::Refused(Failure::Answer(_))));
+        assert_eq!(verdict(&message), rejected(3, "x"));
+        assert_eq!(verdict(&[]), Verdict::ACCEPTED);
+        assert_eq!(verdict(&[0x0a, 0x05, 0x08, 0x03, 0x12, 0x01, 0xff]), rejected(3, "\u{fffd}"));
+        assert!(matches!(verdict(b"<html>"), Verdict::Refused(Failure::Answer(_))));
+    }
+
+    #[test]
+    fn counts_of_rejected_items_are_never_negative() {
+        let message = |count: i64| {
+            let partial_success = Some(PartialSuccess { rejected: count, error_message: Vec::new() });
+            Answer { partial_success }.encode_to_vec()
+        };
+        assert_eq!(verdict(&message(-1)), Verdict::ACCEPTED);
+        assert_eq!(verdict(&message(i64::MAX)), rejected(usize::try_from(i64::MAX).expect("64 bits"), ""));
+    }
+
+    #[test]
+    fn partial_success_in_json_is_read_like_protobuf() {
+        for message in [
+            r#"{"partialSuccess": {"rejectedSpans": "3", "errorMessage": "x"}}"#,
+            r#"{"partialSuccess": {"rejectedLogRecords": 3, "errorMessage": "x"}}"#,
+            r#"{"partial_success": {"rejected_data_points": 3, "error_message": "x"}}"#,
+        ] {
+            assert_eq!(verdict_of_json(message), rejected(3, "x"), "{message}");
+        }
+        for message in [
+            "",
+            "{}",
+            "[]",
+            "null",
+            r#"{"partialSuccess": null}"#,
+            r#"{"partialSuccess": {"rejectedSpans": "-3"}}"#,
+        ] {
+            assert_eq!(verdict_of_json(message), Verdict::ACCEPTED, "{message}");
+        }
+    }
+
+    #[test]
+    fn words_of_the_backend_come_without_credentials() {
+        let targets = target(&[
+            ("ROTEL_OTLP_EXPORTER_PROTOCOL", "http"),
+            (
+                "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS",
+                "Authorization=Basic bWU6aHVudGVyMg==,X-Key=swordfish,X-Team=a",
+            ),
+            ("ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT", "http://host/t0k3n-of-mine/v1/logs?key=qwertz"),
+        ]);
+        let target = targets.logs.as_ref().expect("a target");
+        let words = "me sent bWU6aHVudGVyMg== (hunter2), swordfish, t0k3n-of-mine, qwertz: a\nstale record";
+        let Verdict::Accepted { words: Some(words), .. } = target.accepted(1, words) else {
+            panic!("no words")
+        };
+        insta::assert_snapshot!(words.to_string(), @r"it says: [redacted] sent [redacted] ([redacted]), [redacted], [redacted], [redacted]: [redacted]\nstale record");
+    }
+
+    #[test]
+    fn redirects_show_scheme_host_and_port_alone() {
+        let targets = target(&[]);
+        let target = targets.logs.as_ref().expect("a target");
+        let to = |location: &'static str| {
+            let headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static(location))]);
+            match target.refusal(StatusCode::PERMANENT_REDIRECT, &headers) {
+                Verdict::Refused(Failure::Redirect { status: 308, to }) => to,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(
+            to("https://me:hunter2@example.com/hunter2?hunter2").as_deref(),
+            Some("https://example.com")
+        );
+        assert_eq!(to("/elsewhere").as_deref(), Some("http://host:4318"));
+        assert_eq!(to("ftp://example.com"), None);
+    }
+
+    #[test]
+    fn a_firewalls_refusal_is_none_of_the_key() {
+        let targets = target(&[]);
+        let target = targets.logs.as_ref().expect("a target");
+        let refusal = |content_type: &'static str| {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+            target.refusal(StatusCode::FORBIDDEN, &headers)
+        };
+        for of_otlp in ["application/x-protobuf", "application/json; charset=utf-8", "application/grpc"] {
+            assert_eq!(refusal(of_otlp), Verdict::Refused(Failure::Http(403)));
+        }
+        for other in ["text/html", "text/plain", ""] {
+            assert_eq!(refusal(other), Verdict::Refused(Failure::Firewall(403)));
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod naming;
 mod pace;
 mod several;
 
-const ACCEPTED: Verdict = Verdict::Accepted { rejected: 0 };
+const ACCEPTED: Verdict = Verdict::ACCEPTED;
 /// Of every invocation.
 const DEADLINE_MS: u64 = 1_795_263_410_000;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
