@@ -22,6 +22,8 @@ pub struct Health {
     signals: PerSignal<SignalHealth>,
     failed_attempts: usize,
     lost: PerSignal<usize>,
+    /// Signals of which a warning of the backend was logged.
+    warned: PerSignal<bool>,
     /// Lines that may still be written at once, and since when one more is earned.
     lines: u32,
     earning_since: Duration,
@@ -53,6 +55,8 @@ pub enum Report {
     Refusing(Signal, Failure),
     /// The endpoint took a request, but not all of its items.
     Rejecting(Signal, usize, Option<BackendWords>),
+    /// The endpoint took everything, and has something to say about it.
+    Warning(Signal, BackendWords),
     /// The buffer is full; the oldest go.
     Dropping(Signal),
     /// The settings lead to no backend; what was kept for one is lost.
@@ -74,6 +78,7 @@ impl Default for Health {
             signals: PerSignal::default(),
             failed_attempts: 0,
             lost: PerSignal::default(),
+            warned: PerSignal::default(),
             lines: LINES_AT_ONCE,
             earning_since: Duration::ZERO,
         }
@@ -91,7 +96,10 @@ impl Health {
     ) -> Option<Report> {
         let state = match verdict {
             Verdict::Accepted { rejected, words } => match (*rejected).min(items) {
-                0 => State::Well,
+                0 => {
+                    let report = self.change(signal, State::Well, wall);
+                    return report.or_else(|| self.warn(signal, words.as_ref()?, wall));
+                }
                 rejected => {
                     self.lose(signal, rejected);
                     State::Rejecting(rejected, words.clone())
@@ -121,6 +129,15 @@ impl Health {
             }
         }
         report
+    }
+
+    /// A warning is logged once for each signal: it may come with every answer.
+    fn warn(&mut self, signal: Signal, words: &BackendWords, wall: Duration) -> Option<Report> {
+        if *self.warned.of(signal) || !self.earn_line(wall) {
+            return None;
+        }
+        *self.warned.of_mut(signal) = true;
+        Some(Report::Warning(signal, words.clone()))
     }
 
     fn lose(&mut self, signal: Signal, items: usize) {
@@ -224,6 +241,9 @@ impl fmt::Display for Report {
                     "export of {signal}: the endpoint took a request but rejected {items} of its items"
                 )?;
                 words.as_ref().map_or(Ok(()), |words| write!(f, "; {words}"))
+            }
+            Self::Warning(signal, words) => {
+                write!(f, "export of {signal}: the endpoint took a request with a warning; {words}")
             }
             Self::Dropping(signal) => write!(
                 f,
@@ -354,6 +374,19 @@ mod tests {
     }
 
     #[test]
+    fn a_backends_warning_is_logged_once() {
+        let mut health = Health::default();
+        let words = BackendWords::new("use v2", []);
+        let warning = Verdict::Accepted { rejected: 0, words: words.clone() };
+        let mut on = |verdict: &Verdict| health.on_verdict(Signal::Logs, 1, verdict, minutes(0));
+        assert_eq!(on(&warning), words.map(|words| Report::Warning(Signal::Logs, words)));
+        assert_eq!(on(&warning), None);
+        assert_eq!(on(&DOWN), Some(Report::Failing(Signal::Logs, Failure::Timeout)));
+        assert!(matches!(on(&warning), Some(Report::Recovered { .. })));
+        assert_eq!(on(&WELL), None);
+    }
+
+    #[test]
     fn reports_read_as_sentences_with_a_remedy() {
         let lost = PerSignal { logs: 3, metrics: 0, traces: 20 };
         let reports = [
@@ -372,6 +405,7 @@ mod tests {
             Report::Refusing(Signal::Logs, Failure::Answer("it is HTTP, but not gRPC")),
             Report::Rejecting(Signal::Traces, 3, None),
             Report::Rejecting(Signal::Traces, 3, BackendWords::new("too old\n", [])),
+            BackendWords::new("use v2", []).map(|words| Report::Warning(Signal::Logs, words)).expect("words"),
             Report::Dropping(Signal::Logs),
             Report::Recovered { failed_attempts: 2, lost },
         ];
@@ -385,6 +419,7 @@ mod tests {
         export of logs: the endpoint gave an answer that is not OTLP: it is HTTP, but not gRPC; check host, port and protocol; rejected items are dropped and counted
         export of traces: the endpoint took a request but rejected 3 of its items
         export of traces: the endpoint took a request but rejected 3 of its items; it says: too old
+        export of logs: the endpoint took a request with a warning; it says: use v2
         export of logs: the buffer is full and the oldest is dropped; raise ROTEL_BUFFER_MAX_BYTES, or send less
         export: working again after 2 failed attempts; lost meanwhile: 3 log records, 0 data points, 20 spans
         ");
