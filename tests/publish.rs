@@ -30,6 +30,13 @@ const REGIONS: [&str; 16] = [
 const ARCHITECTURES: [(&str, &str); 2] = [("amd64", "x86_64"), ("arm64", "arm64")];
 const PUBLISH: &str = "publish-layer-version";
 const PERMIT: &str = "add-layer-version-permission";
+/// The SHA-256 of "a zip".
+const CHECKSUM: &str = "9a44557465efc644b7117e93eaf13c33cd956f5f4f12ca21bd51ae94ea97169a";
+
+/// The file that `layer/build` writes beside a zip.
+fn checksum(arch: &str) -> String {
+    format!("{CHECKSUM}  rotel-extension-{arch}.zip\n")
+}
 
 /// A folder with zips and an AWS CLI, and what is set beside them.
 struct Publishing {
@@ -55,7 +62,9 @@ impl Publishing {
     fn new() -> Self {
         let folder = TempDir::new().expect("a folder");
         for (arch, _) in ARCHITECTURES {
-            fs::write(folder.path().join(format!("rotel-extension-{arch}.zip")), "a zip").expect("a zip");
+            let zip = format!("rotel-extension-{arch}.zip");
+            fs::write(folder.path().join(&zip), "a zip").expect("a zip");
+            fs::write(folder.path().join(zip + ".sha256"), checksum(arch)).expect("a checksum");
         }
         let bin = folder.path().join("bin");
         fs::create_dir(&bin).expect("a folder");
@@ -303,12 +312,57 @@ fn a_missing_zip_is_told_before_anything_is_published() {
 }
 
 #[test]
+fn zip_without_its_checksum_is_refused() {
+    let other = format!("{CHECKSUM}  rotel-extension-amd64.zip\n");
+    for (zip, checksum) in [
+        ("another zip", Some(checksum("arm64"))),
+        ("a zip", None),
+        ("a zip", Some(String::new())),
+        ("a zip", Some("nonsense\n".to_owned())),
+        // The checksum of the other file, which is there.
+        ("another zip", Some(other)),
+    ] {
+        let publishing = Publishing::new();
+        let path = publishing.file("rotel-extension-arm64.zip");
+        fs::write(&path, zip).expect("a zip");
+        let written = publishing.file("rotel-extension-arm64.zip.sha256");
+        match checksum {
+            Some(checksum) => fs::write(written, checksum).expect("a checksum"),
+            None => fs::remove_file(written).expect("a checksum"),
+        }
+        let outcome = publishing.run();
+        let path = path.display();
+        let refusal = format!(
+            "publish: {path}: not the file of {path}.sha256; make both with: make layer ARCH=arm64\n"
+        );
+        assert_eq!((outcome.code, outcome.calls.len(), outcome.stderr), (Some(2), 0, refusal));
+    }
+}
+
+#[test]
+fn actions_are_pinned_by_commit() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/.github/workflows");
+    let mut pins = 0;
+    for file in fs::read_dir(folder).expect("workflows") {
+        let text = fs::read_to_string(file.expect("an entry").path()).expect("a workflow");
+        for action in text.lines().filter_map(|line| line.split_once("uses: ").map(|(_, action)| action)) {
+            let (commit, version) =
+                action.split_once('@').and_then(|(_, pin)| pin.split_once(" # v")).unwrap_or_default();
+            let is_commit = commit.len() == 40 && commit.chars().all(|c| c.is_ascii_hexdigit());
+            assert!(is_commit && version.split('.').count() == 3, "{action}");
+            pins += 1;
+        }
+    }
+    assert!(pins > 0);
+}
+
+#[test]
 fn a_missing_aws_cli_is_told_with_the_remedy() {
     let mut publishing = Publishing::new();
     // All that the script calls before it would call that.
     let bin = publishing.file("bin");
     fs::remove_file(bin.join("aws")).expect("a link");
-    for tool in ["bash", "dirname", "sed", "git", "mktemp", "rm"] {
+    for tool in ["bash", "dirname", "sed", "git", "mktemp", "rm", "sha256sum"] {
         symlink(PathBuf::from("/usr/bin").join(tool), bin.join(tool)).expect("a link");
     }
     publishing.path = bin.display().to_string();

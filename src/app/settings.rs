@@ -4,18 +4,17 @@
 //! Nothing here fails: what is wrong is a fault to be told, and what it concerns does without.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::panic;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::app::faults::Faults;
 use crate::core::config::collector_yaml::{self, CollectorYaml};
-use crate::core::config::env_file::{self, EnvFile, Unreadable};
+use crate::core::config::env_file::{self, EnvFile};
 use crate::core::config::{self, Config, Fault, Outcome, Places, Variables};
 use crate::core::echo;
 use crate::core::secret_ref::{self, SecretRef, Secrets};
+use crate::edge::files::{self, Unreadable};
 use crate::edge::secrets::{self, Resolution, SecretFault};
 
 /// The time for secrets that are needed at once.
@@ -56,7 +55,7 @@ impl Settings {
     /// Reads the file, if the environment names one, and what both say.
     pub fn read(environment: Variables) -> Self {
         let (file, mut file_warnings, mut file_faults) = match env_file(&environment) {
-            Ok(EnvFile { variables, warnings }) => (variables, warnings, Vec::new()),
+            Ok(EnvFile { variables, warnings, faults }) => (variables, warnings, faults),
             Err(faults) => (Variables::new(), Vec::new(), faults),
         };
         let mut variables = config::laid_over(&environment, &file);
@@ -82,11 +81,12 @@ impl Settings {
 
 fn env_file(environment: &Variables) -> Result<EnvFile, Vec<Fault>> {
     let Some(path) = config::env_file_path(environment) else { return Ok(EnvFile::default()) };
-    let text = std::fs::read(path).map_err(|error| unreadable(&error));
-    let text = text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| Unreadable::NotText));
-    match text {
+    match files::read_text(path, env_file::SIZE_LIMIT) {
         Ok(text) => env_file::parse(&text, environment),
-        Err(unreadable) => Err(vec![unreadable.fault(path)]),
+        Err(unreadable) => Err(vec![Fault {
+            variable: env_file::VARIABLE.to_owned(),
+            problem: format!("{} {unreadable}", files::display(path)),
+        }]),
     }
 }
 
@@ -99,8 +99,7 @@ fn collector_yaml(variables: &Variables) -> CollectorYaml {
         Ok(path) => path,
         Err(problem) => return CollectorYaml::faulty(Fault { variable: variable.to_owned(), problem }),
     };
-    let text = bytes(path);
-    match text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| Unreadable::NotText)) {
+    match files::read_text(path, collector_yaml::SIZE_LIMIT) {
         Ok(text) => {
             let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or(path);
             // The file is the customer's and its syntax another crate's: what panics here must not end the function.
@@ -114,39 +113,12 @@ fn collector_yaml(variables: &Variables) -> CollectorYaml {
         Err(unreadable) => {
             let is_dispensable =
                 matches!(unreadable, Unreadable::Missing) && collector_yaml::is_dispensable(variables);
-            let told = Fault { variable: variable.to_owned(), ..unreadable.fault(path) };
-            if is_dispensable { CollectorYaml::dispensable(told) } else { CollectorYaml::faulty(told) }
+            let fault = Fault {
+                variable: variable.to_owned(),
+                problem: format!("{} {unreadable}", files::display(path)),
+            };
+            if is_dispensable { CollectorYaml::dispensable(fault) } else { CollectorYaml::faulty(fault) }
         }
-    }
-}
-
-/// The bytes of a file that has an end, and one that is not far.
-fn bytes(path: &str) -> Result<Vec<u8>, Unreadable> {
-    let about = std::fs::metadata(path).map_err(|error| unreadable(&error))?;
-    if about.is_dir() {
-        return Err(Unreadable::Directory);
-    }
-    // To open a pipe would wait for who writes to it.
-    if !about.is_file() {
-        return Err(Unreadable::Broken);
-    }
-    let file = File::open(path).map_err(|error| unreadable(&error))?;
-    let mut bytes = Vec::new();
-    // A file may be longer than it says.
-    file.take(collector_yaml::SIZE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
-    if u64::try_from(bytes.len()).is_ok_and(|len| len <= collector_yaml::SIZE_LIMIT) {
-        Ok(bytes)
-    } else {
-        Err(Unreadable::TooLarge)
-    }
-}
-
-fn unreadable(error: &io::Error) -> Unreadable {
-    match error.kind() {
-        io::ErrorKind::NotFound => Unreadable::Missing,
-        io::ErrorKind::IsADirectory => Unreadable::Directory,
-        io::ErrorKind::PermissionDenied => Unreadable::Denied,
-        _ => Unreadable::Broken,
     }
 }
 

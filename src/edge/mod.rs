@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod exporter;
 pub mod extensions_api;
+pub mod files;
 pub mod http;
 pub mod logging;
 pub mod receiver;

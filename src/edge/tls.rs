@@ -14,19 +14,20 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 
 use crate::core::config::{Identity, Pem, PemSource, Tls};
 use crate::core::echo;
+use crate::edge::files::{self, PEM_LIMIT, Unreadable};
 
 /// Why there is no TLS configuration. Each names the variable.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The file is not there or not to be read.
-    #[error("{variable}: {} cannot be read: {cause}; check the path and its permissions", echo::path(path))]
+    /// The file is not read.
+    #[error("{variable}: {path} {cause}")]
     Unreadable {
         /// Where the path was given.
         variable: String,
-        /// The file.
+        /// The file, as [`files::display`] shows it.
         path: String,
-        /// What the system said.
-        cause: std::io::Error,
+        /// Why not.
+        cause: Unreadable,
     },
     /// What was given holds no certificate, or a broken one.
     #[error(
@@ -109,9 +110,12 @@ fn read(pem: &Pem) -> Result<Cow<'_, [u8]>, TlsError> {
     match &pem.source {
         PemSource::Text(text) => Ok(Cow::Borrowed(text.expose().as_bytes())),
         PemSource::File(path) => {
-            let unreadable =
-                |cause| TlsError::Unreadable { variable: pem.variable.clone(), path: path.clone(), cause };
-            Ok(Cow::Owned(std::fs::read(path).map_err(unreadable)?))
+            let unreadable = |cause| TlsError::Unreadable {
+                variable: pem.variable.clone(),
+                path: files::display(path),
+                cause,
+            };
+            Ok(Cow::Owned(files::read(path, PEM_LIMIT).map_err(unreadable)?))
         }
     }
 }
@@ -197,7 +201,7 @@ mod tests {
             client_config(&tls, &[]).expect_err("a fault").to_string()
         });
         insta::assert_snapshot!(told.join("\n"), @r#"
-        ROTEL_OTLP_EXPORTER_TLS_CA_FILE: "/nowhere/ca.pem" cannot be read: No such file or directory (os error 2); check the path and its permissions
+        ROTEL_OTLP_EXPORTER_TLS_CA_FILE: "/nowhere/ca.pem" is not there; put the file into the bundle, whose files are in /var/task, or correct the path
         ROTEL_OTLP_EXPORTER_TLS_CA_PEM: no usable certificate in it: it holds no PEM certificate; give one or more PEM blocks -----BEGIN CERTIFICATE-----
         ROTEL_OTLP_EXPORTER_TLS_CA_PEM: no usable certificate in it: invalid peer certificate: BadEncoding; give one or more PEM blocks -----BEGIN CERTIFICATE-----
         "#);

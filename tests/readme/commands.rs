@@ -125,7 +125,10 @@ fn the_layers_are_published_as_shown() {
         fs::copy(Path::new(ROOT).join(file), folder.path(file)).expect("a copy");
     }
     for arch in ["amd64", "arm64"] {
-        fs::write(folder.path(&format!("layer/dist/rotel-extension-{arch}.zip")), "a zip").expect("a zip");
+        let zip = format!("rotel-extension-{arch}.zip");
+        fs::write(folder.path(&format!("layer/dist/{zip}")), "a zip").expect("a zip");
+        let checksum = format!("9a44557465efc644b7117e93eaf13c33cd956f5f4f12ca21bd51ae94ea97169a  {zip}\n");
+        fs::write(folder.path(&format!("layer/dist/{zip}.sha256")), checksum).expect("a checksum");
     }
     let publish: Vec<_> =
         tried(Trial::Make).into_iter().filter(|command| command.contains("make publish")).collect();

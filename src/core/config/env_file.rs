@@ -4,15 +4,24 @@
 //! dotenvy's. That would fill `${NAME}` too, but from the process environment, which is not ours to read here, and it
 //! takes `${arn:…}` for a variable that nobody has set. So whatever is not for it to see is replaced by a mark before an
 //! entry is handed over, and put back into the value that comes out. Promises that secret references survive every kind
-//! of quoting, and that no message shows anything of a line: it may be a credential. Reading the file is left to `app`.
+//! of quoting, that no message shows anything of a value: it may be a credential, and that work and memory grow no faster
+//! than the text: references may add [`EXPANSION_LIMIT`] bytes at most. Reading the file is left to `app`.
 
 use std::fmt;
 
 use super::{Fault, Variables};
-use rotel_core::echo;
 
 /// The variable that names the file.
-const VARIABLE: &str = "ROTEL_ENV_FILE";
+pub const VARIABLE: &str = "ROTEL_ENV_FILE";
+
+/// Longer files are not read.
+pub const SIZE_LIMIT: usize = 256 * 1024;
+
+/// The most bytes that references may put into all values of a file together, and a quarter of it into one.
+const EXPANSION_LIMIT: usize = 256 * 1024;
+
+/// The most errors that are logged one by one, and the most warnings.
+const FAULT_LIMIT: usize = 20;
 
 /// Stands in an entry for what dotenvy is not to see. No environment can hold it, so that it never means itself.
 const MARK: char = '\0';
@@ -24,6 +33,8 @@ pub struct EnvFile {
     pub variables: Variables,
     /// What is odd, but does no harm.
     pub warnings: Vec<Fault>,
+    /// Lines that are ignored.
+    pub faults: Vec<Fault>,
 }
 
 /// Without the variables, which may hold credentials.
@@ -33,100 +44,119 @@ impl fmt::Debug for EnvFile {
     }
 }
 
-/// Why there is no text to parse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unreadable {
-    /// No such file.
-    Missing,
-    /// It is a directory.
-    Directory,
-    /// The extension may not read it.
-    Denied,
-    /// It is not UTF-8.
-    NotText,
-    /// It is larger than any such file.
-    TooLarge,
-    /// Anything else.
-    Broken,
-}
-
-impl Unreadable {
-    /// What to tell.
-    pub fn fault(self, path: &str) -> Fault {
-        let path = echo::path(path);
-        let problem = match self {
-            Self::Missing => format!(
-                "{path} is not there; put the file into the bundle, whose files are in /var/task, or correct the path"
-            ),
-            Self::Directory => format!("{path} is a directory; write the path of the file in it"),
-            Self::Denied => {
-                format!("{path} may not be read; make it readable for everyone (chmod 644) in the bundle")
-            }
-            Self::TooLarge => format!("{path} is too large for a file of settings; check the path"),
-            Self::NotText => format!("{path} is not UTF-8; save it as UTF-8"),
-            Self::Broken => format!("{path} cannot be read; check that it is a file"),
-        };
-        Fault { variable: VARIABLE.to_owned(), problem }
-    }
-}
-
-/// Parses a file's text. The faults are all there are, each with its line; where one is, no variable of the file holds.
+/// Parses a file's text. Fails with all malformed lines, each by its number, and then no variable of the file holds.
 pub fn parse(text: &str, environment: &Variables) -> Result<EnvFile, Vec<Fault>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
-    let told = |line: usize, problem: &str| Fault {
-        variable: VARIABLE.to_owned(),
-        problem: format!("line {line} {problem}"),
-    };
     let mut file = EnvFile::default();
-    let mut faults = Vec::new();
+    let [mut malformed, mut too_long, mut unset] = [(); 3].map(|()| Lines::default());
     let mut cursor = Cursor { rest: &text, line: 1 };
+    let mut room = EXPANSION_LIMIT;
     while !cursor.rest.is_empty() {
         let line = cursor.line;
-        let first = cursor.rest.lines().next().unwrap_or_default().trim();
+        let first = cursor.rest_of_line().trim();
         if first.is_empty() || first.starts_with('#') {
             cursor.skip_line();
             continue;
         }
-        let known = |name: &str| environment.get(name).or_else(|| file.variables.get(name)).cloned();
-        match Entry::scan(&mut cursor, known) {
-            Ok(Entry { name, value, unset }) => {
-                if unset {
-                    file.warnings.push(told(
+        let known =
+            |name: &str| environment.get(name).or_else(|| file.variables.get(name)).map(String::as_str);
+        match Entry::scan(&mut cursor, known, room) {
+            Ok(Entry { name, value, filled_in, is_incomplete }) => {
+                if is_incomplete {
+                    unset.push(
                         line,
                         "uses a variable that is not set, and leaves it empty; set it, or write \\$ for a dollar sign itself",
-                    ));
+                    );
                 }
+                room = room.saturating_sub(filled_in);
                 file.variables.insert(name, value);
             }
-            Err(problem) => faults.push(told(line, problem)),
+            Err(Problem::Malformed(problem)) => malformed.push(line, problem),
+            Err(Problem::TooLong(name)) => too_long.push(
+                line,
+                &format!(
+                    "is ignored, because references make {name} longer than {} bytes, or all values longer than \
+                     {EXPANSION_LIMIT}; use fewer references",
+                    EXPANSION_LIMIT / 4
+                ),
+            ),
         }
     }
-    if faults.is_empty() { Ok(file) } else { Err(faults) }
+    file.warnings = unset.into_faults();
+    file.faults = too_long.into_faults();
+    let malformed = malformed.into_faults();
+    if malformed.is_empty() { Ok(file) } else { Err(malformed) }
+}
+
+/// The lines that share a kind of problem: the first ones, and a count of the others.
+#[derive(Default)]
+struct Lines {
+    faults: Vec<Fault>,
+    last: usize,
+    others: usize,
+}
+
+impl Lines {
+    fn push(&mut self, line: usize, problem: &str) {
+        if self.faults.len() < FAULT_LIMIT {
+            let problem = format!("line {line} {problem}");
+            self.faults.push(Fault { variable: VARIABLE.to_owned(), problem });
+        } else {
+            self.last = line;
+            self.others += 1;
+        }
+    }
+
+    fn into_faults(mut self) -> Vec<Fault> {
+        if self.others > 0 {
+            let problem = format!("line {} is the last of {} more like these", self.last, self.others);
+            self.faults.push(Fault { variable: VARIABLE.to_owned(), problem });
+        }
+        self.faults
+    }
+}
+
+/// The reason why an entry gives no variable.
+enum Problem {
+    /// The line's text, cause and remedy.
+    Malformed(&'static str),
+    /// References make the value of this variable too long.
+    TooLong(String),
 }
 
 /// One variable.
 struct Entry {
     name: String,
     value: String,
+    /// The bytes that references put into the value.
+    filled_in: usize,
     /// Whether it uses a variable that nobody has set.
-    unset: bool,
+    is_incomplete: bool,
 }
 
 impl Entry {
-    /// Takes the cursor behind the entry that begins there, whether it can be taken or not.
-    fn scan(cursor: &mut Cursor<'_>, known: impl Fn(&str) -> Option<String>) -> Result<Self, &'static str> {
-        let first = cursor.rest.split('\n').next().unwrap_or_default();
+    /// Takes the cursor behind the entry that begins there, whether it can be taken or not. References may put `room`
+    /// bytes into it.
+    fn scan<'v>(
+        cursor: &mut Cursor<'_>,
+        known: impl Fn(&str) -> Option<&'v str>,
+        room: usize,
+    ) -> Result<Self, Problem> {
+        let first = cursor.rest_of_line();
         let Some((name, _)) = first.split_once('=') else {
             cursor.skip_line();
-            return Err("has no \"=\"; write NAME=value, or # before a comment");
+            return Err(Problem::Malformed("has no \"=\"; write NAME=value, or # before a comment"));
         };
         let exported =
             name.trim().strip_prefix("export").filter(|rest| rest.starts_with(char::is_whitespace));
-        if !is_name(exported.unwrap_or(name).trim(), ".") {
+        let bare = exported.unwrap_or(name).trim();
+        if !is_name(bare, ".") {
             cursor.skip_line();
-            return Err("has something else than a name before its \"=\"; use letters, digits and _ there");
+            return Err(Problem::Malformed(
+                "has something else than a name before its \"=\"; use letters, digits and _ there",
+            ));
         }
-        let mut value = Value::default();
+        let mut value = Value { room: room.min(EXPANSION_LIMIT / 4), ..Value::default() };
         while let Some(c) = cursor.next() {
             value.given.push(c);
             if c == '=' {
@@ -135,7 +165,8 @@ impl Entry {
         }
         value.scan(cursor, known);
         match value.problem {
-            Some(problem) => Err(problem),
+            Some(problem) => Err(Problem::Malformed(problem)),
+            None if value.is_too_long => Err(Problem::TooLong(bare.to_owned())),
             None => value.parse(),
         }
     }
@@ -155,15 +186,22 @@ enum Quoted {
 struct Value {
     /// The entry as dotenvy gets it.
     given: String,
-    /// What the marks in it stand for.
-    marked: Vec<String>,
-    unset: bool,
+    /// The texts that the marks in it stand for, in a row.
+    marked: String,
+    /// Where in `marked` each of them ends.
+    ends: Vec<usize>,
+    /// The bytes of them that references gave.
+    filled_in: usize,
+    /// The most that they may give.
+    room: usize,
+    is_too_long: bool,
+    is_incomplete: bool,
     /// The first thing that is wrong. The scan goes on behind it, to where the entry ends.
     problem: Option<&'static str>,
 }
 
 impl Value {
-    fn scan(&mut self, cursor: &mut Cursor<'_>, known: impl Fn(&str) -> Option<String>) {
+    fn scan<'v>(&mut self, cursor: &mut Cursor<'_>, known: impl Fn(&str) -> Option<&'v str>) {
         let mut quoted = Quoted::Not;
         // Behind the "=" a comment may begin at once.
         if cursor.rest_of_line().trim_start().starts_with('#') {
@@ -175,17 +213,21 @@ impl Value {
                 (_, MARK) => self.wrong("holds a NUL character; remove it"),
                 (Quoted::Not, '\n') => return,
                 (Quoted::Not, blank) if blank.is_whitespace() => {
-                    let behind = cursor.rest_of_line().trim_start();
-                    if behind.is_empty() || behind.starts_with('#') {
+                    // All blanks in a row at once: to look behind them at each would take the square of their number.
+                    let behind = cursor.rest.trim_start_matches(|c: char| c.is_whitespace() && c != '\n');
+                    if behind.is_empty() || behind.starts_with(['\n', '#']) {
                         return cursor.skip_line();
                     }
                     // dotenvy ends an unquoted value here, but Rotel's own guide has a value like this one.
-                    self.mark(blank);
+                    let (others, _) = cursor.rest.split_at(cursor.rest.len() - behind.len());
+                    self.mark(blank.encode_utf8(&mut [0; 4]));
+                    self.mark(others);
+                    cursor.rest = behind;
                 }
                 (Quoted::Not | Quoted::Double, '\\') => self.escape(cursor),
                 (Quoted::Not | Quoted::Double, '$') => self.dollar(cursor, &known),
                 // To dotenvy a backslash before the closing quote is an escape in one place and none in another.
-                (Quoted::Single, '\\') => self.mark(c),
+                (Quoted::Single, '\\') => self.mark("\\"),
                 (_, c) => {
                     quoted = match (quoted, c) {
                         (Quoted::Not, '\'') => Quoted::Single,
@@ -212,44 +254,55 @@ impl Value {
         }
     }
 
-    fn dollar(&mut self, cursor: &mut Cursor<'_>, known: impl Fn(&str) -> Option<String>) {
+    fn dollar<'v>(&mut self, cursor: &mut Cursor<'_>, known: &impl Fn(&str) -> Option<&'v str>) {
         let rest = cursor.rest;
-        let name = match rest.strip_prefix('{') {
-            _ if rest.starts_with("{arn:") || rest.starts_with("<arn:") => return self.mark('$'),
-            Some(braced) => {
-                let Some((name, _)) =
-                    cursor.rest_of_line().strip_prefix('{').and_then(|rest| rest.split_once('}'))
-                else {
-                    return self.wrong(
-                        "has a \"${\" without its \"}\"; write ${NAME}, or \\$ for a dollar sign itself",
-                    );
-                };
-                if !is_name(name, "") {
+        if rest.starts_with("{arn:") || rest.starts_with("<arn:") {
+            return self.mark("$");
+        }
+        let braced = rest.strip_prefix('{');
+        let from = braced.unwrap_or(rest);
+        let end = from.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(from.len());
+        let (name, behind) = from.split_at(end);
+        let behind = match braced {
+            None if is_name(name, "") => behind,
+            None => return self.mark("$"),
+            Some(_) => match behind.strip_prefix('}') {
+                Some(behind) if is_name(name, "") => behind,
+                // The line is searched for its "}" once at most.
+                _ if self.problem.is_some() => return,
+                _ if cursor.rest_of_line().contains('}') => {
                     return self.wrong(
                         "has something else than a name within \"${\" and \"}\"; write ${NAME}, or \\$ for a dollar sign itself",
                     );
                 }
-                cursor.rest = braced.get(name.len() + 1..).unwrap_or_default();
-                name
-            }
-            None => {
-                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-                let (name, behind) = rest.split_at_checked(end).unwrap_or_default();
-                if !is_name(name, "") {
-                    return self.mark('$');
+                _ => {
+                    return self.wrong(
+                        "has a \"${\" without its \"}\"; write ${NAME}, or \\$ for a dollar sign itself",
+                    );
                 }
-                cursor.rest = behind;
-                name
-            }
+            },
         };
+        cursor.rest = behind;
         let value = known(name);
-        self.unset |= value.is_none();
-        self.mark(value.unwrap_or_default());
+        self.is_incomplete |= value.is_none();
+        let value = value.unwrap_or_default();
+        self.filled_in = self.filled_in.saturating_add(value.len());
+        if self.filled_in > self.room {
+            self.is_too_long = true;
+        } else {
+            self.mark(value);
+        }
     }
 
-    fn mark(&mut self, stands_for: impl Into<String>) {
-        self.given.push(MARK);
-        self.marked.push(stands_for.into());
+    fn mark(&mut self, stands_for: &str) {
+        self.marked.push_str(stands_for);
+        // Of marks in a row one does for all.
+        if self.given.ends_with(MARK) {
+            self.ends.pop();
+        } else {
+            self.given.push(MARK);
+        }
+        self.ends.push(self.marked.len());
     }
 
     fn wrong(&mut self, problem: &'static str) {
@@ -257,19 +310,21 @@ impl Value {
     }
 
     /// Has dotenvy read the entry, and puts back what the marks stand for.
-    fn parse(mut self) -> Result<Entry, &'static str> {
+    fn parse(mut self) -> Result<Entry, Problem> {
         // At the end of a text dotenvy refuses an entry that a line break would complete.
         self.given.push('\n');
         let Some(Ok((name, marked))) = dotenvy::from_read_iter(self.given.as_bytes()).next() else {
-            return Err("is not NAME=value; put the value into single quotes");
+            return Err(Problem::Malformed("is not NAME=value; put the value into single quotes"));
         };
         let mut parts = marked.split(MARK);
         let mut value = parts.next().unwrap_or_default().to_owned();
-        for (stands_for, behind) in self.marked.iter().zip(parts) {
-            value.push_str(stands_for);
+        let mut start = 0;
+        for (end, behind) in self.ends.iter().zip(parts) {
+            value.push_str(self.marked.get(start..*end).unwrap_or_default());
             value.push_str(behind);
+            start = *end;
         }
-        Ok(Entry { name, value, unset: self.unset })
+        Ok(Entry { name, value, filled_in: self.filled_in, is_incomplete: self.is_incomplete })
     }
 }
 
@@ -449,22 +504,56 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_told_with_its_path() {
-        let told = [
-            Unreadable::Missing,
-            Unreadable::Directory,
-            Unreadable::Denied,
-            Unreadable::NotText,
-            Unreadable::Broken,
-        ]
-        .map(|reason| reason.fault("/var/task/rotel.env").to_string());
-        insta::assert_snapshot!(told.join("\n"), @r#"
-        ROTEL_ENV_FILE: "/var/task/rotel.env" is not there; put the file into the bundle, whose files are in /var/task, or correct the path
-        ROTEL_ENV_FILE: "/var/task/rotel.env" is a directory; write the path of the file in it
-        ROTEL_ENV_FILE: "/var/task/rotel.env" may not be read; make it readable for everyone (chmod 644) in the bundle
-        ROTEL_ENV_FILE: "/var/task/rotel.env" is not UTF-8; save it as UTF-8
-        ROTEL_ENV_FILE: "/var/task/rotel.env" cannot be read; check that it is a file
-        "#);
+    fn doubling_references_are_cut_off() {
+        let doubled = |at| format!("A{at}=${{A{before}}}${{A{before}}}", before = at - 1);
+        let lines: Vec<_> = (1..=30).map(doubled).collect();
+        let file = parsed(&format!("A0=x\n{}\nB=${{A3}}\n", lines.join("\n")));
+        let logged: Vec<_> = file.faults.iter().chain(&file.warnings).map(ToString::to_string).collect();
+        insta::assert_snapshot!(logged.join("\n"), @r"
+        ROTEL_ENV_FILE: line 18 is ignored, because references make A17 longer than 65536 bytes, or all values longer than 262144; use fewer references
+        ROTEL_ENV_FILE: line 19 uses a variable that is not set, and leaves it empty; set it, or write \$ for a dollar sign itself
+        ");
+        assert_eq!(file.variables["A16"].len(), 65_536);
+        assert_eq!(file.variables.get("A17"), None);
+        assert_eq!(file.variables["B"], "xxxxxxxx");
+    }
+
+    #[test]
+    fn all_values_together_are_bounded() {
+        let block = "x".repeat(30_000);
+        let text = format!("A={block}\n{}", "B=${A}${A}\n".repeat(10));
+        let file = parsed(&text);
+        assert_eq!(file.variables["B"].len(), 60_000);
+        // The first four fit.
+        assert_eq!(file.faults.len(), 6);
+        assert!(
+            parsed(&format!("A={block}\nB={block}{block}{block}\n")).faults.is_empty(),
+            "nothing is filled in"
+        );
+    }
+
+    #[test]
+    fn large_file_is_read_in_linear_time() {
+        // A look at the rest of the line at each of these would be a look at 2 GB and more.
+        for unit in
+            ["a ", "  ", "$ ", "${", "${a ", "${a ${", "$a", "$", "${EMPTY}", "\\$ ", "' '", "\"a \" "]
+        {
+            for end in ["", "}", "x", "\n"] {
+                let text = format!("A={}{end}", unit.repeat(SIZE_LIMIT / unit.len()));
+                if let Ok(file) = parse(&text, &environment()) {
+                    assert!(file.variables["A"].len() <= text.len(), "{unit}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn many_bad_lines_are_counted() {
+        let faults = parse(&"x\n".repeat(100_000), &environment()).expect_err("faults");
+        assert_eq!(faults.len(), FAULT_LIMIT + 1);
+        let last = faults.last().map(ToString::to_string);
+        insta::assert_snapshot!(last.unwrap_or_default(), @"ROTEL_ENV_FILE: line 100000 is the last of 99980 more like these");
+        assert_eq!(parsed(&"A=$x\n".repeat(100_000)).warnings.len(), FAULT_LIMIT + 1);
     }
 
     proptest! {

@@ -37,6 +37,8 @@ pub fn env_file(text: &str) {
     match env_file::parse(text, &environment) {
         Ok(file) => {
             assert!(file.variables.values().all(|value| !value.contains('\0')), "a mark was left");
+            let written: usize = file.variables.values().map(String::len).sum();
+            assert!(written <= text.len() + 256 * 1024, "{written} bytes of {}", text.len());
             config::read(&file.variables);
         }
         Err(faults) => {

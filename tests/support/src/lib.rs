@@ -15,6 +15,7 @@ use lambda_sandbox::{
 use rcgen::CertificateParams;
 use serde_json::Value;
 
+pub mod abuse;
 pub mod hour;
 pub mod not_held;
 pub mod outage;
@@ -35,6 +36,9 @@ pub fn name(protocol: Protocol) -> &'static str {
 
 /// The path of the extension under test.
 pub fn binary() -> String {
+    if cfg!(feature = "abuse") {
+        return abuse::binary();
+    }
     // Cargo tells it to this crate only when a test runs, not when it is built.
     #[expect(
         clippy::disallowed_methods,
@@ -45,7 +49,8 @@ pub fn binary() -> String {
 
 /// The extension under test, without an endpoint.
 pub fn unconfigured() -> Extension {
-    Extension::binary(binary())
+    let extension = Extension::binary(binary());
+    if cfg!(feature = "abuse") { abuse::in_cgroup(extension) } else { extension }
 }
 
 /// The extension under test, sending to `collector`.

@@ -27,7 +27,7 @@ use super::{Fault, Places, Variables};
 use rotel_core::signal::{PerSignal, Signal};
 
 /// Longer files are not read.
-pub const SIZE_LIMIT: u64 = 256 * 1024;
+pub const SIZE_LIMIT: usize = 256 * 1024;
 
 /// What the file says.
 #[derive(Default)]

@@ -1,0 +1,63 @@
+//! Figures of the cases of `tests/abuse.rs`, each against its bound. `make abuse` gathers them in a table.
+
+use std::fmt::Display;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lambda_sandbox::Extension;
+
+const MIB: u64 = 1024 * 1024;
+
+/// The memory of the smallest function, which the extension shares with it.
+const CGROUP_BYTES: u64 = 128 * MIB;
+
+/// The table. `make abuse` starts it anew and prints it.
+const TABLE: &str = "target/abuse.txt";
+
+/// Sees that a case took less memory than `bound`, both in bytes.
+#[track_caller]
+pub fn assert_memory(case: impl Display, measured: u64, bound: u64) {
+    let mib = |bytes: u64| format!("{}.{} MiB", bytes / MIB, bytes % MIB * 10 / MIB);
+    assert_bound(&format!("{case}: memory"), &mib(measured), &mib(bound), measured < bound);
+}
+
+/// Sees that a case took less time than `bound`.
+#[track_caller]
+pub fn assert_time(case: impl Display, measured: Duration, bound: Duration) {
+    let millis = |time: Duration| format!("{} ms", time.as_millis());
+    assert_bound(&format!("{case}: time"), &millis(measured), &millis(bound), measured < bound);
+}
+
+/// Sees that a case produced no more of something than `bound`, such as bytes or lines of log.
+#[track_caller]
+pub fn assert_count(case: impl Display, measured: usize, bound: usize) {
+    assert_bound(&case.to_string(), &measured.to_string(), &bound.to_string(), measured <= bound);
+}
+
+#[track_caller]
+fn assert_bound(case: &str, measured: &str, bound: &str, holds: bool) {
+    if cfg!(feature = "abuse") {
+        let verdict = if holds { "ok" } else { "MISS" };
+        let table = OpenOptions::new().append(true).create(true).open(root().join(TABLE));
+        // In one piece: tests run side by side.
+        let row = format!("{verdict:4} | {case:90} | {measured:>12} | {bound:>12}\n");
+        table.and_then(|mut table| table.write_all(row.as_bytes())).expect("the table can be written");
+    }
+    assert!(holds, "{case}: {measured}, and the bound is {bound}");
+}
+
+/// The extension in a memory cgroup of 128 MiB, where the machine allows one.
+pub(crate) fn in_cgroup(extension: Extension) -> Extension {
+    extension.under(root().join("tests/support/in_cgroup"), [CGROUP_BYTES.to_string()])
+}
+
+/// The release binary.
+pub(crate) fn binary() -> String {
+    root().join("target/release/rotel-extension").to_str().expect("a path").to_owned()
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
