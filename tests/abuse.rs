@@ -1,4 +1,5 @@
-//! Clients that a receiver must not trust: too much, too many, too slow, and nonsense, on every port.
+//! Clients that a receiver must not trust: too much, too many, too slow, and nonsense, on every port. And lines of the function
+//! that strangers had it write.
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking, and shows figures")]
 
@@ -23,7 +24,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use support::abuse::{assert_memory, assert_time};
-use support::{PROTOCOLS, assert_exact, end, extension, impatient, invoke, sandbox, working};
+use support::{PROTOCOLS, assert_exact, end, extension, impatient, invoke, lines, sandbox, working};
 
 #[path = "abuse/files.rs"]
 mod files;
@@ -558,4 +559,102 @@ async fn idle_connections_beyond_the_cap_make_room() {
     end(&sandbox).await;
     assert_exact(&sandbox, &collector.received());
     assert_within("idle connections", grown, 64 * MIB);
+}
+
+/// An event of the Telemetry API. The record is JSON.
+fn event(kind: &str, record: &str) -> String {
+    format!(r#"{{"time":"2022-10-12T00:00:15.064Z","type":"{kind}","record":{record}}}"#)
+}
+
+/// What deliveries cost an environment.
+#[derive(Debug)]
+struct Cost {
+    /// Bytes of memory at the worst moment, beyond those before.
+    peak: u64,
+    /// The same, an invocation later.
+    kept: u64,
+    /// What the invocation that followed them took.
+    invocation: Duration,
+    /// The extension's output.
+    output: Vec<String>,
+}
+
+/// Delivers these bodies between two invocations, of which every line has to arrive.
+async fn cost_of(variables: &[(&str, &str)], bodies: impl IntoIterator<Item = String>) -> Cost {
+    let collector = Collector::start().await.expect("a collector");
+    let mut extension = extension(&collector, Protocol::Http).env("ROTEL_FLUSH_TIMEOUT", "60s");
+    for (name, value) in variables {
+        extension = extension.env(*name, *value);
+    }
+    let sandbox =
+        Sandbox::builder().extension(extension).collector(&collector).timeout(Duration::from_mins(5));
+    let sandbox = sandbox.function(lines(5)).start().await.expect("a sandbox");
+    invoke(&sandbox, Value::Null).await;
+    let before = sandbox.resident_bytes();
+    sandbox.thaw().await;
+    for body in bodies {
+        assert_eq!(sandbox.inject(body).await.expect("a subscription"), Some(200));
+    }
+    let invocation = invoke(&sandbox, Value::Null).await;
+    let peak = sandbox.peak_resident_bytes().saturating_sub(before);
+    invoke(&sandbox, Value::Null).await;
+    let kept = sandbox.resident_bytes().saturating_sub(before);
+    end(&sandbox).await;
+    assert_exact(&sandbox, &collector.received());
+    Cost { peak, kept, invocation: invocation.total, output: sandbox.extension_output() }
+}
+
+/// What any of these may take, on a busy machine and without optimization.
+const LONGEST: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_made_to_grow_cost_little() {
+    let numbered = (0..3_600).map(|n| format!(r#""a{n}":1"#)).collect::<Vec<_>>().join(",");
+    let level = format!(r#""{}":{{"#, "k".repeat(800));
+    let records = [
+        format!(r#"{{"{}":{{{numbered}}}}}"#, "k".repeat(32_000)),
+        format!(r#"{{"{}":{{{numbered},{numbered}}}}}"#, "k".repeat(64_000)),
+        format!("{{{}{numbered}{}}}", level.repeat(120), "}".repeat(120)),
+        format!("[{}]", vec!["-1"; 50_000].join(",")),
+        format!("{{{}}}", vec![r#""":-1"#; 30_000].join(",")),
+    ];
+    for record in records {
+        let body = format!("[{}]", event("function", &record));
+        let cost = cost_of(&[], [body]).await;
+        assert!(cost.peak < 16 * MIB as u64 && cost.invocation < LONGEST, "{cost:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn masks_that_search_for_long_are_cut_short() {
+    let cases = [("x.*y|x", "x".repeat(16 << 10)), ("[a-z]{1000}[0-9]", "a".repeat(250_000))];
+    for (mask, line) in cases {
+        let line = event("function", &format!("\"{line}\""));
+        let body = format!("[{line},{line}]");
+        let cost = cost_of(&[("ROTEL_LAMBDA_LOG_MASK", mask)], [body]).await;
+        assert!(cost.peak < 16 * MIB as u64 && cost.invocation < LONGEST, "{cost:?}");
+        assert!(cost.output.iter().any(|line| line.contains("2 records masked whole")), "{cost:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn report_with_sixty_thousand_spans_costs_little() {
+    let span = |n| format!(r#"{{"name":"s{n}","start":"2022-10-12T00:00:15.064Z","durationMs":1}}"#);
+    let spans = (0..60_000).map(span).collect::<Vec<_>>().join(",");
+    let record = format!(r#"{{"phase":"init","metrics":{{"durationMs":1}},"spans":[{spans}]}}"#);
+    let body = format!("[{}]", event("platform.initReport", &record));
+    let cost = cost_of(&[], [body]).await;
+    assert!(cost.peak < 24 * MIB as u64 && cost.invocation < LONGEST, "{cost:?}");
+    assert!(cost.output.iter().any(|line| line.contains("59936 spans")), "{cost:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_starts_are_forgotten() {
+    let forged = |delivery| {
+        let start = |n| event("platform.start", &format!(r#"{{"requestId":"{delivery}-{n}"}}"#));
+        format!("[{}]", (0..50_000).map(start).collect::<Vec<_>>().join(","))
+    };
+    let cost = cost_of(&[("ROTEL_LAMBDA_PLATFORM_EVENTS", "metrics,spans,logs")], (0..4).map(forged)).await;
+    // The deliveries themselves, all at once, their events one delivery at a time, and the buffer.
+    assert!(cost.kept < 96 * MIB as u64 && cost.invocation < LONGEST, "{cost:?}");
 }

@@ -4,12 +4,12 @@
 //! `runtimeDone`, so that the flush which follows covers them. A task of its own: should a record make it panic, the
 //! exporter lives on.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::app::pipeline::{Control, Handle, Invocation};
@@ -17,8 +17,8 @@ use crate::core::chunk::{Chunk, Origin};
 use crate::core::config::LogFilter;
 use crate::core::logs::filter::Filtered;
 use crate::core::logs::{self, Filter, Source, Timeline};
-use crate::core::platform::{self, Invoke, Platform, ShutdownReason};
-use crate::core::request::{self, Envelope};
+use crate::core::platform::{self, Happening, Invoke, Platform, ShutdownReason};
+use crate::core::request::{self, Envelope, Items};
 use crate::core::resource::ResourceRules;
 use crate::core::signal::Signal;
 use crate::core::telemetry::{Change, Deliveries, Delivery, Event, Kind, Moment, Record};
@@ -30,6 +30,14 @@ use crate::edge::telemetry_listener::NoRoom;
 const QUEUE_LIMIT: usize = 64;
 /// Places among these that only the driver's messages take.
 const DRIVER_RESERVE: usize = 8;
+
+/// The bytes of events that are read before other tasks have their turn, and what an event counts as at least. The
+/// driver's deadlines hold whatever a delivery is. To search a text takes as long as to read so many times as much.
+const TURN: usize = 64 << 10;
+const EVENT: usize = 256;
+const SEARCH: usize = 32;
+/// Events of the platform that are taken at once, so that what is made of them stays small.
+const PLATFORM_EVENTS: usize = 128;
 
 /// What the intake is told.
 #[derive(Debug)]
@@ -128,6 +136,7 @@ struct Odd {
     kept_as_text: usize,
     lost: usize,
     unknown: usize,
+    spans_left_out: usize,
     /// The sum of all counts at the last summary.
     summed_up: u64,
 }
@@ -136,10 +145,15 @@ impl Odd {
     /// Returns the counts at the first and each time there are ten times as many: a line for each would come back as an
     /// event.
     fn summary(&mut self, untaken: &Untaken) -> Option<String> {
-        let Self { kept_as_text, lost, unknown, summed_up } = self;
+        let Self { kept_as_text, lost, unknown, spans_left_out, summed_up } = self;
         let too_large = untaken.too_large.load(Ordering::Relaxed);
         let no_room = untaken.no_room.load(Ordering::Relaxed);
-        let all = *kept_as_text as u64 + *lost as u64 + *unknown as u64 + too_large + no_room;
+        let all = *kept_as_text as u64
+            + *lost as u64
+            + *unknown as u64
+            + *spans_left_out as u64
+            + too_large
+            + no_room;
         if all < summed_up.saturating_mul(10).max(1) {
             return None;
         }
@@ -155,6 +169,11 @@ impl Odd {
                 *unknown as u64,
                 "event of unknown type was sent as a log record",
                 "events of unknown types were sent as log records",
+            ),
+            (
+                *spans_left_out as u64,
+                "span of a platform event with too many was left out",
+                "spans of platform events with too many were left out",
             ),
             (
                 too_large,
@@ -176,14 +195,30 @@ impl Odd {
 
 /// Log records by the invocation whose span they are to name, those of each in their order. Most deliveries hold one.
 #[derive(Default)]
-struct ByInvocation(Vec<(Option<Arc<str>>, Vec<LogRecord>)>);
+struct ByInvocation(Vec<(Option<Arc<str>>, Items)>);
 
 impl ByInvocation {
-    fn of(&mut self, invocation: Option<&str>) -> &mut Vec<LogRecord> {
+    fn of(&mut self, invocation: Option<&str>) -> &mut Items {
         let known = self.0.iter().position(|(known, _)| known.as_deref() == invocation);
         let found = known.map(|at| self.0.remove(at));
-        let (_, records) = self.0.push_mut(found.unwrap_or_else(|| (invocation.map(Arc::from), Vec::new())));
+        let (_, records) =
+            self.0.push_mut(found.unwrap_or_else(|| (invocation.map(Arc::from), Items::default())));
         records
+    }
+}
+
+/// The work since other tasks had their turn, in bytes read.
+#[derive(Debug, Default)]
+struct Turn(usize);
+
+impl Turn {
+    /// Lets other tasks run if enough has been done since they last did.
+    async fn after(&mut self, work: usize) {
+        self.0 = self.0.saturating_add(work);
+        if self.0 >= TURN {
+            self.0 = 0;
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -262,15 +297,25 @@ impl Intake {
     async fn forward(&mut self, delivery: Delivery<'_>) {
         let observed = clock::epoch_nanos();
         // The platform's events first: they say to which invocation a line belongs, wherever in the array they stand.
+        let mut turn = Turn::default();
         let mut done = Vec::new();
         for event in &delivery.events {
             done.extend(self.learn(event).await);
+            turn.after(EVENT).await;
+        }
+        // Those before the last ones would be forgotten again.
+        let starts: Vec<_> = delivery.events.iter().filter_map(started).collect();
+        for (request_id, record) in starts.iter().skip(starts.len().saturating_sub(logs::REMEMBERED)) {
+            self.tell_of_start(request_id, record).await;
         }
         let mut records = ByInvocation::default();
-        let mut starts: Vec<_> = delivery.events.iter().filter_map(started).collect();
+        let mut starts: HashSet<_> = starts.into_iter().map(|(request_id, _)| request_id).collect();
         for event in &delivery.events {
-            starts.retain(|start| started(event) != Some(start));
-            self.log(event, observed, &starts, &mut records);
+            if let Some((request_id, _)) = started(event) {
+                starts.remove(request_id);
+            }
+            let work = self.log(event, observed, &starts, &mut records);
+            turn.after(work).await;
         }
         self.odd.kept_as_text += delivery.kept_as_text;
         self.odd.lost += delivery.lost;
@@ -279,7 +324,11 @@ impl Intake {
         for (invocation, records) in records.0 {
             self.send(invocation, records).await;
         }
-        self.platform.take_in(&delivery.events, observed);
+        for happenings in Happening::in_order(&delivery.events, observed).chunks(PLATFORM_EVENTS) {
+            self.platform.take_in(happenings, observed);
+            self.send_made().await;
+            turn.after(EVENT * happenings.len()).await;
+        }
         self.send_made().await;
         for done in done {
             // The driver ends after us, and with it the need to tell.
@@ -290,6 +339,9 @@ impl Intake {
     /// Learns what an event says of the environment and its invocations; gives the invocation that the runtime is done
     /// with.
     async fn learn(&mut self, event: &Event<'_>) -> Option<RuntimeDone> {
+        if let Kind::Environment { record, .. } | Kind::Invocation { record, .. } = &event.kind {
+            self.odd.spans_left_out += record.spans.left_out;
+        }
         match &event.kind {
             Kind::Environment { change: Change::InitStart, record } => {
                 if let Some(id) = &record.instance_id {
@@ -299,9 +351,8 @@ impl Intake {
             Kind::Environment { change: Change::InitRuntimeDone, .. } => {
                 self.timeline.initialised(event.time);
             }
-            Kind::Invocation { moment: Moment::Start, request_id, record } => {
+            Kind::Invocation { moment: Moment::Start, request_id, .. } => {
                 self.timeline.started(request_id, event.time);
-                self.tell_of_start(request_id, record).await;
             }
             Kind::Invocation { moment: Moment::RuntimeDone, request_id, .. } => {
                 self.timeline.ended(request_id, event.time);
@@ -318,7 +369,14 @@ impl Intake {
     }
 
     /// Makes a log record of an event that is one, unless it is filtered out. It precedes the `starts` in its delivery.
-    fn log(&mut self, event: &Event<'_>, observed: u64, starts: &[&str], records: &mut ByInvocation) {
+    /// Returns the work that it took.
+    fn log(
+        &mut self,
+        event: &Event<'_>,
+        observed: u64,
+        starts: &HashSet<&str>,
+        records: &mut ByInvocation,
+    ) -> usize {
         let (source, raw) = match &event.kind {
             Kind::Function(raw) => (Source::Function, Ok(raw)),
             Kind::Extension(raw) => (Source::Extension, Ok(raw)),
@@ -327,19 +385,21 @@ impl Intake {
                 (Source::Unknown(name), Ok(record))
             }
             Kind::Text { name, text } => (Source::of(name), Err(text)),
-            Kind::Invocation { .. } | Kind::Environment { .. } => return,
+            Kind::Invocation { .. } | Kind::Environment { .. } => return 0,
         };
+        let bytes = EVENT + raw.map_or_else(|text| text.len(), |raw| raw.get().len());
         let mut log = match raw {
             Ok(raw) => logs::to_log(source, raw, event.time, observed),
             Err(text) => logs::text_to_log(source, text, event.time, observed),
         };
         let keeps = if source == Source::Function { Filter::keeps_of_function } else { Filter::keeps };
         let filter = self.filter.get_or_insert_with(|| compile(&self.log_filter));
+        let work = if filter.searches() { bytes.saturating_mul(SEARCH) } else { bytes };
         if !keeps(filter, &mut log.record, &mut self.filtered) {
-            return;
+            return work;
         }
         let made_at = event.time.unwrap_or(observed);
-        let of_then = self.timeline.before_starts_of(starts, made_at);
+        let of_then = self.timeline.before_starts_of(|request_id| starts.contains(request_id), made_at);
         match of_then {
             _ if log.told_request_id => {}
             Some(request_id) => logs::set_request_id(&mut log, request_id),
@@ -350,12 +410,14 @@ impl Intake {
         let told = log.request_id().filter(|told| self.timeline.knows(told));
         let traced = !log.record.trace_id.is_empty();
         let records = records.of(told.or(of_then).filter(|_| !traced));
-        records.push(log.record);
+        records.push(&log.record);
+        work
     }
 
-    async fn send(&mut self, invocation: Option<Arc<str>>, records: Vec<LogRecord>) {
-        let items = records.len();
-        let bytes = self.envelopes().of_records.around(&records);
+    async fn send(&mut self, invocation: Option<Arc<str>>, records: Items) {
+        let items = records.count();
+        let bytes = self.envelopes().of_records.around_items(&records);
+        drop(records);
         let chunk = Chunk { signal: Signal::Logs, bytes, items, origin: Origin::Platform, invocation };
         // A pipeline that is gone has been told of already.
         let _ = self.pipeline.ingest(chunk).await;
@@ -412,10 +474,10 @@ impl Intake {
     }
 }
 
-/// The request id of a `platform.start`.
-fn started<'a>(event: &'a Event<'_>) -> Option<&'a str> {
+/// The request id and the record of a `platform.start`.
+fn started<'a>(event: &'a Event<'_>) -> Option<(&'a str, &'a Record)> {
     match &event.kind {
-        Kind::Invocation { moment: Moment::Start, request_id, .. } => Some(request_id),
+        Kind::Invocation { moment: Moment::Start, request_id, record } => Some((request_id, record)),
         _ => None,
     }
 }

@@ -14,6 +14,8 @@ use crate::xray::Header;
 
 /// How many invocations are remembered: spans come within seconds.
 const REMEMBERED: usize = 64;
+/// The longest request id that is remembered, in bytes.
+const REQUEST_ID_LIMIT: usize = 256;
 /// Platform: the time of an end is in whole milliseconds.
 const RESOLUTION: u64 = 1_000_000;
 /// How many servers' roots are kept until it is known of which invocation they are.
@@ -189,6 +191,7 @@ impl Correlation {
         for span in otlp::invocation_spans(body) {
             let rank = if span.is_server_root { Rank::TellsAsRoot } else { Rank::Tells };
             match &span.request_id {
+                Some(request_id) if request_id.len() > REQUEST_ID_LIMIT => {}
                 Some(request_id) => {
                     self.update(request_id, |invocation| invocation.find(rank, span.context, None));
                 }
@@ -529,6 +532,13 @@ mod tests {
         assert_eq!(of(&correlation, "a"), None);
         correlation.learn(&request(vec![telling("a", span(2))]));
         assert_eq!(of(&correlation, "a"), Some(2));
+    }
+
+    #[test]
+    fn too_long_request_id_is_not_remembered() {
+        let mut correlation = Correlation::new(NOTHING);
+        correlation.learn(&request(vec![telling(&"a".repeat(REQUEST_ID_LIMIT + 1), span(1))]));
+        assert!(correlation.invocations.is_empty());
     }
 
     #[test]

@@ -342,12 +342,12 @@ const RECEIVER: &[Variable] = &[
     variable(
         "ROTEL_LAMBDA_LOG_EXCLUDE",
         NONE,
-        "a regular expression; log records whose body it matches are dropped",
+        "a regular expression; log records whose body it matches are dropped, but not those that would take too long to search",
     ),
     variable(
         "ROTEL_LAMBDA_LOG_MASK",
         NONE,
-        "a regular expression; what it matches in the body and the attributes of log records becomes `[masked]`; what the SDK sends passes as it is",
+        "a regular expression; what it matches in the body and the attributes of log records becomes `[masked]`, and all of a record that would take too long to search; what the SDK sends passes as it is",
     )
     .showing(Shown::Nothing),
 ];

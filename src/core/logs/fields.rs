@@ -2,7 +2,8 @@
 //!
 //! Each thing that a log record has a place for is taken from the first field that loggers use for it and that can be
 //! understood; every other field becomes an attribute, nested objects flattened with dots (`{"http":{"status":200}}` →
-//! `http.status`), as ClickStack's own JSON parsing does, and arrays as OTLP arrays.
+//! `http.status`), as ClickStack's own JSON parsing does, and arrays as OTLP arrays. A record that would take several times
+//! its length like this keeps a part of it as JSON text: [`large`].
 
 use opentelemetry_proto::tonic::common::v1::{
     AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value,
@@ -10,8 +11,9 @@ use opentelemetry_proto::tonic::common::v1::{
 
 use super::attributes::Attributes;
 use super::exception::{self, Exception};
+use super::json::{self, OverBudget};
 use super::severity::Severity;
-use super::{Log, REQUEST_ID};
+use super::{Log, REQUEST_ID, large};
 use crate::attribute::{string, text};
 use crate::time::{self, Told};
 use crate::trace_context;
@@ -36,6 +38,15 @@ enum Role {
 const WEAK: u8 = 10;
 /// An error's message stands in for one.
 const LAST: u8 = 20;
+
+/// The fields by which CloudWatch's embedded metric format is known, the one within the other.
+pub(super) const METRICS_ENVELOPE: &str = "_aws";
+pub(super) const METRICS: &str = "CloudWatchMetrics";
+
+/// A field of this key may have a place of its own in the log record.
+pub(super) fn has_role(key: &str) -> bool {
+    role(key).is_some()
+}
 
 /// What loggers call things. Sources: the documentation or the code of the logger named, as `tests/logs` has it.
 fn role(key: &str) -> Option<Role> {
@@ -205,16 +216,45 @@ fn first(taken: &mut Option<usize>, at: usize, readable: bool) {
     }
 }
 
+/// The fields of a record, nested ones with dotted keys.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    pub(super) flat: Vec<KeyValue>,
+    /// A message that is an object.
+    pub(super) message: Option<AnyValue>,
+    /// A line of CloudWatch's embedded metric format. Others read such lines from the body, whole.
+    pub(super) are_metrics: bool,
+}
+
+impl Fields {
+    /// Flattens them.
+    pub(super) fn of(fields: Vec<KeyValue>) -> Self {
+        if are_metrics(&fields) {
+            return Self { are_metrics: true, ..Self::default() };
+        }
+        let message = nested_message(&fields);
+        Self { flat: flattened(fields), message, are_metrics: false }
+    }
+}
+
+/// The fields of a JSON object, within the bounds of its length; `None` where the text is something else.
+pub(super) fn read(text: &str) -> Option<Fields> {
+    match json::parse(text) {
+        Ok(Some(Value::KvlistValue(fields))) => Some(Fields::of(fields.values)),
+        Ok(_) => None,
+        Err(OverBudget) => large::read(text),
+    }
+}
+
 /// Puts the fields of a record into it. `whole` is the record's text, which is the body where no field is; `timed` that
 /// its time is known better than its fields can tell.
-pub(super) fn take_fields(log: &mut Log, fields: Vec<KeyValue>, whole: &str, timed: bool) {
-    if is_metrics(&fields) {
+pub(super) fn take_fields(log: &mut Log, fields: Fields, whole: &str, timed: bool) {
+    let Fields { flat: mut fields, message: nested, are_metrics } = fields;
+    if are_metrics {
         log.record.body = Some(text(whole));
         return;
     }
     let serilog = fields.iter().any(|field| field.key == "@t");
-    let nested = nested_message(&fields);
-    let mut fields = flattened(fields);
     let mut taken = Taken::of(&fields);
     if timed {
         taken.time = None;
@@ -259,9 +299,8 @@ pub(super) fn take_fields(log: &mut Log, fields: Vec<KeyValue>, whole: &str, tim
 }
 
 /// What fields tell of an exception that are nothing but one.
-pub(super) fn exception_in(fields: Vec<KeyValue>) -> Exception {
-    let fields = flattened(fields);
-    exception_of(&Taken::of(&fields), &fields)
+pub(super) fn exception_in(fields: &Fields) -> Exception {
+    exception_of(&Taken::of(&fields.flat), &fields.flat)
 }
 
 /// What the fields tell of an exception; what they leave out, its stack trace may tell.
@@ -309,16 +348,15 @@ fn told(value: &Value) -> Option<Told> {
     }
 }
 
-/// Whether this is a line of CloudWatch's embedded metric format. Others read such lines from the body, whole.
-fn is_metrics(fields: &[KeyValue]) -> bool {
-    let envelope = fields.iter().find(|field| field.key == "_aws").and_then(value);
+fn are_metrics(fields: &[KeyValue]) -> bool {
+    let envelope = fields.iter().find(|field| field.key == METRICS_ENVELOPE).and_then(value);
     let Some(Value::KvlistValue(KeyValueList { values })) = envelope else { return false };
-    values.iter().any(|field| field.key == "CloudWatchMetrics")
+    values.iter().any(|field| field.key == METRICS)
 }
 
 /// A message that is an object: it is the body as it is, beside attributes of its fields.
 fn nested_message(fields: &[KeyValue]) -> Option<AnyValue> {
-    let message = fields.iter().find(|field| matches!(field.key.as_str(), "message" | "msg"))?;
+    let message = fields.iter().find(|field| json::is_message(&field.key))?;
     matches!(value(message), Some(Value::KvlistValue(_))).then(|| message.value.clone()).flatten()
 }
 

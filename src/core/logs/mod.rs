@@ -3,12 +3,16 @@
 //! Time, severity, request id, trace context and exception are taken out of a record where it has them: out of the fields
 //! of a JSON record, whether it comes as an object or as a line, and out of what the runtimes and loggers put before the
 //! message of a line. **Everything else is kept**: other fields as attributes, what is not understood as the body, whole.
+//!
+//! A record comes from strangers, so what it becomes is bounded: encoded, at most four times its text and a constant.
 
 mod attributes;
+mod budget;
 mod exception;
 mod fields;
 pub mod filter;
 mod json;
+mod large;
 mod severity;
 mod text;
 mod timeline;
@@ -19,12 +23,12 @@ use serde_json::value::RawValue;
 
 use self::attributes::Attributes;
 use self::exception::Exception;
-use self::fields::take_fields;
+use self::fields::{Fields, take_fields};
 pub use self::filter::Filter;
 pub use self::severity::Severity;
 use self::text::{Line, Reading};
 pub(crate) use self::timeline::INVOKE_LATENESS;
-pub use self::timeline::Timeline;
+pub use self::timeline::{REMEMBERED, Timeline};
 use crate::attribute::{self, string};
 
 /// Who wrote a record.
@@ -95,13 +99,15 @@ pub fn to_log(source: Source<'_>, raw: &RawValue, time: Option<u64>, observed: u
         take_line(&mut log, &line);
         return log;
     }
-    match json::parse(raw.get()) {
-        Some(Value::KvlistValue(fields)) => take_fields(&mut log, fields.values, raw.get(), false),
-        Some(value) => log.record.body = Some(AnyValue { value: Some(value) }),
-        // Deeper than we read, or a number out of range: the text is still the record. Null is shown as text, because
-        // an empty body looks like a loss.
-        None => log.record.body = Some(attribute::text(raw.get())),
+    if !raw.get().starts_with('{') {
+        let value = json::parse(raw.get()).ok().flatten();
+        log.record.body = value.map(|value| AnyValue { value: Some(value) });
+    } else if let Some(fields) = fields::read(raw.get()) {
+        take_fields(&mut log, fields, raw.get(), false);
     }
+    // Deeper or more than we read, or a number out of range: the text is still the record. Null is shown as text, because
+    // an empty body looks like a loss.
+    log.record.body.get_or_insert_with(|| attribute::text(raw.get()));
     log
 }
 
@@ -135,9 +141,9 @@ pub fn set_init_phase(log: &mut Log) {
 
 fn take_line(log: &mut Log, line: &str) {
     if line.starts_with('{')
-        && let Some(Value::KvlistValue(fields)) = json::parse(line)
+        && let Some(fields) = fields::read(line)
     {
-        return take_fields(log, fields.values, line, false);
+        return take_fields(log, fields, line, false);
     }
     let platform = log.record.time_unix_nano;
     if let Some(plain) = text::without_colours(line)
@@ -147,7 +153,7 @@ fn take_line(log: &mut Log, line: &str) {
     }
     match text::read(line, platform) {
         Reading::Line(read) => take_apart(log, &read),
-        Reading::Fields(fields) => take_fields(log, fields, line, false),
+        Reading::Fields(fields) => take_fields(log, Fields::of(fields), line, false),
         Reading::Message => log.record.body = Some(attribute::text(line)),
     }
 }
@@ -168,16 +174,17 @@ fn take_apart(log: &mut Log, line: &Line<'_>) {
         attributes.add(string(key, value));
     }
     let message = line.message();
+    // What a logger printed through the console is a record of its own, whose level is truer than the console's.
+    if message.starts_with('{')
+        && let Some(fields) = fields::read(&message)
+    {
+        log.record.attributes = attributes.into_list();
+        return take_fields(log, fields, &message, line.time.is_some());
+    }
     if let Some(exception) = printed_error(&message).or_else(|| Exception::in_text(&message)) {
         exception.add_to(&mut attributes);
     }
     log.record.attributes = attributes.into_list();
-    // What a logger printed through the console is a record of its own, whose level is truer than the console's.
-    if message.starts_with('{')
-        && let Some(Value::KvlistValue(fields)) = json::parse(&message)
-    {
-        return take_fields(log, fields.values, &message, line.time.is_some());
-    }
     log.record.body = Some(AnyValue { value: Some(Value::StringValue(message.into_owned())) });
 }
 
@@ -185,15 +192,13 @@ fn take_apart(log: &mut Log, line: &Line<'_>) {
 fn printed_error(message: &str) -> Option<Exception> {
     let words = ["Invoke Error", "Uncaught Exception", "Unhandled Promise Rejection"];
     let error = words.iter().find_map(|words| message.strip_prefix(words))?.trim_start();
-    match json::parse(error) {
-        Some(Value::KvlistValue(fields)) => Some(fields::exception_in(fields.values)),
-        _ => None,
-    }
+    fields::read(error).map(|fields| fields::exception_in(&fields))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use prost::Message as _;
 
     use super::*;
 
@@ -373,11 +378,66 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_stands_thirty_thousand_times_is_no_work_without_end() {
-        let record = format!("{{{}}}", vec![r#""a":1"#; 30_000].join(","));
+    fn key_that_stands_often_is_numbered() {
+        let record = format!(r#"{{{},"pad":"{}"}}"#, vec![r#""a":1"#; 30_000].join(","), "x".repeat(240_000));
         let attributes = log(&record).record.attributes;
-        assert_eq!(attributes.len(), 30_001);
+        assert_eq!(attributes.len(), 30_002);
         assert_eq!(attributes[30_000].key, "a#30000");
+    }
+
+    #[test]
+    fn record_of_tiny_fields_keeps_its_rest() {
+        let record = format!(r#"{{{},"level":"warn"}}"#, vec![r#""a":1"#; 30_000].join(","));
+        let LogRecord { attributes, severity_text, .. } = log(&record).record;
+        assert_eq!(severity_text, "warn");
+        let rest = attributes.last().and_then(|rest| rest.value.as_ref()?.value.as_ref());
+        let Some(Value::StringValue(rest)) = rest else { panic!("no rest") };
+        assert_eq!(attributes.len() - 2 + rest.matches(r#""a":1"#).count(), 30_000);
+    }
+
+    /// The most that a record of so many bytes may take.
+    fn bound(text: usize) -> usize {
+        4 * text + 8192
+    }
+
+    #[test]
+    fn records_made_to_grow_are_bounded() {
+        let fields = |count: usize, field: &str| vec![field; count].join(",");
+        let numbered =
+            |count: usize| (0..count).map(|n| format!(r#""a{n}":1"#)).collect::<Vec<_>>().join(",");
+        let deep = format!(r#""{}":1,"n":{{"#, "k".repeat(400));
+        let lines = "level=a msg= ".to_owned() + &"a= ".repeat(50_000);
+        let records = [
+            format!(r#"{{"{}":{{{}}}}}"#, "k".repeat(32_000), numbered(3_600)),
+            format!(r#"{{"{}":{{{}}}}}"#, "k".repeat(255), fields(20_000, r#""":-1"#)),
+            format!(
+                "{{{}{}{}}}",
+                format!(r#""{}":{{"#, "k".repeat(800)).repeat(120),
+                numbered(3_600),
+                "}".repeat(120)
+            ),
+            format!("{{{}{}{}}}", deep.repeat(120), numbered(3_600), "}".repeat(120)),
+            format!("{{{}}}", fields(50_000, r#""":-1"#)),
+            format!("{{{}}}", fields(50_000, r#""level":"x""#)),
+            format!(r#"{{"message":{{{}}}}}"#, fields(50_000, r#""":-1"#)),
+            format!("[{}]", fields(50_000, "-1")),
+            format!(r#"{{"a":[{}]}}"#, fields(50_000, "-1")),
+            format!(r#"{{"a":[{}]}}"#, fields(50_000, "{}")),
+            format!(r#"{{"message":{{"m":[{}]}}}}"#, fields(20_000, r#"{"":1e0}"#)),
+            format!(r#"{{"stack":"E: {}\n    at x","m":1}}"#, "e".repeat(50_000)),
+            format!(
+                "{{{}}}",
+                fields(2_000, &format!(r#""a":{{"b":{{"":{{"":1}},"{}":{{"c":2}}}}}}"#, "k".repeat(240)))
+            ),
+            serde_json::to_string(&lines).expect("JSON"),
+        ];
+        for record in records {
+            let head = record.get(..60).unwrap_or_default();
+            let length = log(&record).record.encoded_len();
+            assert!(length <= bound(record.len()), "{length} of {}: {head}", record.len());
+            let attributes = log(&record).record.attributes.len();
+            assert!(attributes <= 400 + record.len() / 12, "{attributes} of {}: {head}", record.len());
+        }
     }
 
     #[test]
@@ -437,12 +497,47 @@ mod tests {
         "| ",
     ];
 
+    /// JSON of nested objects and arrays, most of it with keys of a kind.
+    fn nested() -> impl Strategy<Value = String> {
+        let scalar =
+            prop::sample::select(vec!["1", "-1", "1e0", "null", "true", "\"\"", "{}", "[]", "\"text\""]);
+        let keys = ["", "a", "message", "stack", "level"].map(str::to_owned);
+        let keys = keys.into_iter().chain([100, 254, 255, 256, 3_000].map(|length| "k".repeat(length)));
+        let key = prop::sample::select(keys.collect::<Vec<_>>());
+        scalar.prop_map(str::to_owned).prop_recursive(12, 64, 4, move |inner| {
+            let field = (key.clone(), inner.clone(), 1..400_usize);
+            let fields = prop::collection::vec(field, 0..4).prop_map(|fields| {
+                let repeated = |(key, value, times): &(String, String, usize)| {
+                    let times = if value.len() < 64 { *times } else { 1 };
+                    vec![format!("\"{key}\":{value}"); times].join(",")
+                };
+                format!("{{{}}}", fields.iter().map(repeated).collect::<Vec<_>>().join(","))
+            });
+            let elements = (inner, 0..400_usize).prop_map(|(element, times)| {
+                let times = if element.len() < 64 { times } else { 1 };
+                format!("[{}]", vec![element; times].join(","))
+            });
+            prop_oneof![3 => fields, 1 => elements]
+        })
+    }
+
     proptest! {
+        #[test]
+        fn nested_record_is_bounded(record in nested()) {
+            let length = log(&record).record.encoded_len();
+            prop_assert!(length <= bound(record.len()), "{length} of {}", record.len());
+            let line = serde_json::to_string(&record).expect("JSON");
+            if record.starts_with('{') {
+                prop_assert_eq!(log(&line).record, log(&record).record);
+            }
+        }
+
         #[test]
         fn whatever_a_line_is_its_body_is_its_end(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..16)) {
             let line = pieces.concat();
             let json = serde_json::to_string(&line).expect("JSON");
             let record = log(&json).record;
+            prop_assert!(record.encoded_len() <= bound(json.len()));
             let Some(AnyValue { value: Some(Value::StringValue(body)) }) = record.body else {
                 panic!("no text for a body: {line:?}");
             };

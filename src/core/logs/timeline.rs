@@ -14,7 +14,7 @@ use std::time::Duration;
 /// How many invocations are remembered. Where one follows another, so many may pass until the platform delivers their
 /// records: one that is not held may be frozen after a millisecond, and nothing is delivered then. Where several run at
 /// once: so many of them, and more that have ended.
-const REMEMBERED: usize = 128;
+pub const REMEMBERED: usize = 128;
 /// How much later than `platform.start`, and than the function, INVOKE may reach us, in nanoseconds.
 pub(crate) const INVOKE_LATENESS: u64 = 50_000_000;
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -133,16 +133,17 @@ impl Timeline {
 
     /// The request id of a record made at `time`.
     pub fn at(&self, time: u64) -> Option<&str> {
-        self.before_starts_of(&[], time)
+        self.before_starts_of(|_| false, time)
     }
 
-    /// The request id of a record made at `time` that was delivered together with the starts of `next`, and before them.
+    /// The request id of a record made at `time` that was delivered together with the starts of those that are next, and
+    /// before them.
     ///
     /// Platform: times are in whole milliseconds, so that the last line of an invocation may have the time of the next one's
     /// start.
-    pub fn before_starts_of(&self, next: &[&str], time: u64) -> Option<&str> {
+    pub fn before_starts_of(&self, is_next: impl Fn(&str) -> bool, time: u64) -> Option<&str> {
         let has_started = |interval: &&Interval| {
-            interval.start < time || interval.start == time && !next.contains(&interval.request_id.as_str())
+            interval.start < time || interval.start == time && !is_next(&interval.request_id)
         };
         let started = self.invocations.iter().rev().filter(has_started);
         let found = if self.concurrent {
@@ -397,7 +398,7 @@ mod tests {
         let mut timeline = Timeline::new(false);
         timeline.started("a", Some(100 * MS));
         timeline.started("b", Some(110 * MS));
-        let at = |next: &[&str], time| timeline.before_starts_of(next, time * MS);
+        let at = |next: &[&str], time| timeline.before_starts_of(|id| next.contains(&id), time * MS);
         assert_eq!([at(&["b"], 110), at(&[], 110), at(&["b"], 111)], [Some("a"), Some("b"), Some("b")]);
     }
 

@@ -97,6 +97,44 @@ pub enum ShutdownReason {
     Failure,
 }
 
+/// An event of the platform, with its time in nanoseconds since the epoch.
+#[derive(Clone, Copy, Debug)]
+pub enum Happening<'e> {
+    /// Of the environment.
+    Environment(Change, u64, &'e Record),
+    /// Of the invocation with this request id.
+    Invocation(Moment, u64, &'e str, &'e Record),
+}
+
+impl<'e> Happening<'e> {
+    /// The platform's events of a delivery, in their order; that of the array means nothing. So they can be taken part by
+    /// part: what is made of many of them at once would take more memory than they do.
+    pub fn in_order(events: &'e [Event<'_>], now: u64) -> Vec<Self> {
+        let mut happenings: Vec<_> = events
+            .iter()
+            .filter_map(|event| {
+                let time = event.time.unwrap_or(now);
+                match &event.kind {
+                    Kind::Environment { change, record } => Some(Self::Environment(*change, time, record)),
+                    Kind::Invocation { moment, request_id, record } => {
+                        Some(Self::Invocation(*moment, time, request_id, record))
+                    }
+                    Kind::Function(_) | Kind::Extension(_) | Kind::Unknown { .. } | Kind::Text { .. } => None,
+                }
+            })
+            .collect();
+        happenings.sort_unstable_by_key(|happening| match *happening {
+            Self::Environment(change, time, _) => (Some(change), None, time, ""),
+            Self::Invocation(moment, time, request_id, _) => (None, Some(moment), time, request_id),
+        });
+        // Those of invocations would come first.
+        let of_environment =
+            happenings.partition_point(|happening| matches!(happening, Self::Invocation(..)));
+        happenings.rotate_left(of_environment);
+        happenings
+    }
+}
+
 /// The state machine.
 #[derive(Debug, Default)]
 pub struct Platform {
@@ -155,30 +193,18 @@ impl Platform {
         self.due = true;
     }
 
-    /// Takes a delivery's events, `now` being nanoseconds since the epoch. Their order in it means nothing.
-    pub fn take_in(&mut self, events: &[Event<'_>], now: u64) {
-        let mut of_environment = Vec::new();
-        let mut of_invocations = Vec::new();
-        for event in events {
-            let time = event.time.unwrap_or(now);
-            match &event.kind {
-                Kind::Environment { change, record } => of_environment.push((*change, time, &**record)),
-                Kind::Invocation { moment, request_id, record } => {
-                    of_invocations.push((*moment, time, request_id.as_str(), &**record));
+    /// Takes events of a delivery, in their order, `now` being nanoseconds since the epoch.
+    pub fn take_in(&mut self, happenings: &[Happening<'_>], now: u64) {
+        for happening in happenings {
+            match *happening {
+                Happening::Environment(change, time, record) => self.changed(change, record, time, now),
+                Happening::Invocation(Moment::Start, time, id, record) => self.started(id, record, time, now),
+                Happening::Invocation(Moment::RuntimeDone, time, id, record) => {
+                    self.runtime_done(id, record, time, now);
                 }
-                Kind::Function(_) | Kind::Extension(_) | Kind::Unknown { .. } | Kind::Text { .. } => {}
-            }
-        }
-        of_environment.sort_unstable_by_key(|(change, time, _)| (*change, *time));
-        of_invocations.sort_unstable_by_key(|(moment, time, request_id, _)| (*moment, *time, *request_id));
-        for (change, time, record) in of_environment {
-            self.changed(change, record, time, now);
-        }
-        for (moment, time, request_id, record) in of_invocations {
-            match moment {
-                Moment::Start => self.started(request_id, record, time, now),
-                Moment::RuntimeDone => self.runtime_done(request_id, record, time, now),
-                Moment::Report => self.reported(request_id, record, time, now),
+                Happening::Invocation(Moment::Report, time, id, record) => {
+                    self.reported(id, record, time, now);
+                }
             }
         }
         if self.stopping {
@@ -241,6 +267,7 @@ impl Platform {
         self.tell_end(&ended, memory, now);
         let overhead: f64 = record
             .spans
+            .first
             .iter()
             .filter(|span| span.name == "extensionOverhead")
             .map(|span| span.duration)
@@ -389,10 +416,10 @@ impl Platform {
 
     /// Makes spans of an invocation's phases, under its own.
     fn show_phases(&mut self, ended: &Ended, record: &Record) {
-        if !self.settings.wanted.spans || record.spans.is_empty() {
+        if !self.settings.wanted.spans || record.spans.first.is_empty() {
             return;
         }
-        let phases = spans::phases(Place::under(ended.context(), &ended.request_id), &record.spans);
+        let phases = spans::phases(Place::under(ended.context(), &ended.request_id), &record.spans.first);
         match self.made.spans.last_mut() {
             Some((invocation, spans)) if invocation.as_ref() == Some(&ended.request_id) => {
                 spans.extend(phases);

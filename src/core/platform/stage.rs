@@ -6,6 +6,9 @@ use super::outcome::Outcome;
 use super::spans::{self, Place, after};
 use crate::telemetry::{self, Record};
 
+/// The most phases that are remembered, of all events together.
+const PHASES: usize = 64;
+
 /// An init or a restore, as far as the platform has told of it. Times are nanoseconds since the epoch.
 #[derive(Debug, Default)]
 pub(super) struct Stage {
@@ -47,8 +50,8 @@ impl Stage {
     }
 
     fn take_over(&mut self, record: &Record) {
-        for phase in &record.spans {
-            if !self.phases.contains(phase) {
+        for phase in &record.spans.first {
+            if self.phases.len() < PHASES && !self.phases.contains(phase) {
                 self.phases.push(phase.clone());
             }
         }

@@ -104,7 +104,8 @@ fn deliver(platform: &mut Platform, events: &[Value]) -> Made {
     let body = serde_json::to_vec(events).unwrap();
     let delivery = telemetry::read(&body);
     assert_eq!(delivery.lost, 0);
-    platform.take_in(&delivery.events, ZERO + 60_000 * MS);
+    let now = ZERO + 60_000 * MS;
+    platform.take_in(&Happening::in_order(&delivery.events, now), now);
     platform.take()
 }
 

@@ -5,9 +5,11 @@
 //! records of the platform are read here, some a second at most, so that plainness goes before speed.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::ops::Deref;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _};
+use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::time;
@@ -17,7 +19,7 @@ use crate::time;
 #[serde(default, rename_all = "camelCase")]
 pub struct Record {
     /// Of the invocation.
-    #[serde(deserialize_with = "text")]
+    #[serde(deserialize_with = "short_text")]
     pub request_id: Option<String>,
     /// `success`, `failure`, `error` or `timeout`.
     #[serde(deserialize_with = "text")]
@@ -41,10 +43,10 @@ pub struct Record {
     #[serde(deserialize_with = "text")]
     pub runtime_version: Option<String>,
     /// Names the execution environment.
-    #[serde(deserialize_with = "text")]
+    #[serde(deserialize_with = "short_text")]
     pub instance_id: Option<String>,
     /// Of an extension.
-    #[serde(deserialize_with = "text")]
+    #[serde(deserialize_with = "short_text")]
     pub name: Option<String>,
     /// Of an extension: `Ready`, `Subscribed`, …
     #[serde(deserialize_with = "text")]
@@ -59,11 +61,68 @@ pub struct Record {
     #[serde(deserialize_with = "number")]
     pub dropped_bytes: Option<f64>,
     /// What was measured.
-    #[serde(deserialize_with = "fields")]
-    pub metrics: Metrics,
+    #[serde(deserialize_with = "sparse_fields")]
+    pub metrics: Sparse<Metrics>,
     /// What it consists of in time.
-    #[serde(deserialize_with = "those_that_are_whole")]
-    pub spans: Vec<Span>,
+    #[serde(deserialize_with = "sparse_fields")]
+    pub spans: Sparse<Spans>,
+}
+
+/// A value that most records have the default of. Many records may come at once, so that such a value takes no room.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sparse<T>(Option<Box<T>>);
+
+impl<T> Default for Sparse<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: Default + PartialEq> From<T> for Sparse<T> {
+    fn from(value: T) -> Self {
+        Self((value != T::default()).then(|| Box::new(value)))
+    }
+}
+
+impl Deref for Sparse<Metrics> {
+    type Target = Metrics;
+
+    fn deref(&self) -> &Metrics {
+        const NONE: &Metrics = &Metrics {
+            duration: None,
+            billed_duration: None,
+            init_duration: None,
+            restore_duration: None,
+            max_memory_used: None,
+            memory_size: None,
+            produced_bytes: None,
+        };
+        self.0.as_deref().unwrap_or(NONE)
+    }
+}
+
+impl Deref for Sparse<Spans> {
+    type Target = Spans;
+
+    fn deref(&self) -> &Spans {
+        const NONE: &Spans = &Spans { first: Vec::new(), left_out: 0 };
+        self.0.as_deref().unwrap_or(NONE)
+    }
+}
+
+/// The most spans taken of a record. Platform: it has three at most.
+const SPANS_LIMIT: usize = 64;
+/// The longest text, in bytes, of those that are remembered: request ids, names and the like. A longer one counts as
+/// missing.
+const TEXT_LIMIT: usize = 1024;
+
+/// The spans of a record.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Spans {
+    /// The first 64 that are whole.
+    pub first: Vec<Span>,
+    /// The number of the others that are whole.
+    pub left_out: usize,
 }
 
 /// `metrics` of a record. A number below zero, or none that is finite, counts as missing.
@@ -128,13 +187,25 @@ fn fields<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(field: D) ->
     <&RawValue>::deserialize(field).map(of)
 }
 
+fn sparse_fields<'de, D, T>(field: D) -> Result<Sparse<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + PartialEq + Deserialize<'de>,
+{
+    fields::<D, T>(field).map(Sparse::from)
+}
+
 fn text<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String>, D::Error> {
     let value = <&RawValue>::deserialize(field)?;
     Ok(super::text(Some(value)).map(Cow::into_owned))
 }
 
+fn short_text<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String>, D::Error> {
+    Ok(text(field)?.filter(|text| text.len() <= TEXT_LIMIT))
+}
+
 fn text_that_is_one<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String>, D::Error> {
-    Ok(text(field)?.filter(|text| !text.is_empty()))
+    Ok(short_text(field)?.filter(|text| !text.is_empty()))
 }
 
 /// A number, or a text that is one.
@@ -167,9 +238,33 @@ fn header<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String>, D::Erro
     fields(field).map(|Tracing { value }| value)
 }
 
-fn those_that_are_whole<'de, D: Deserializer<'de>>(field: D) -> Result<Vec<Span>, D::Error> {
-    let spans: Vec<&RawValue> = fields(field)?;
-    Ok(spans.into_iter().filter_map(|span| serde_json::from_str(span.get()).ok()).collect())
+impl<'de> Deserialize<'de> for Spans {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(SpansVisitor)
+    }
+}
+
+struct SpansVisitor;
+
+impl<'de> Visitor<'de> for SpansVisitor {
+    type Value = Spans;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of spans")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Spans, A::Error> {
+        let mut spans = Spans::default();
+        while let Some(span) = elements.next_element::<&RawValue>()? {
+            let Ok(span) = serde_json::from_str::<Span>(span.get()) else { continue };
+            if spans.first.len() < SPANS_LIMIT && span.name.len() <= TEXT_LIMIT {
+                spans.first.push(span);
+            } else {
+                spans.left_out += 1;
+            }
+        }
+        Ok(spans)
+    }
 }
 
 #[cfg(test)]
@@ -194,19 +289,22 @@ mod tests {
                 request_id: Some("a".to_owned()),
                 status: Some("success".to_owned()),
                 tracing: Some("Root=1".to_owned()),
-                metrics: Metrics {
+                metrics: Sparse::from(Metrics {
                     duration: Some(693.0),
                     billed_duration: Some(694.5),
                     init_duration: Some(397.68),
                     max_memory_used: Some(84.0),
                     memory_size: Some(128.0),
                     ..Metrics::default()
-                },
-                spans: vec![Span {
-                    name: "extensionOverhead".to_owned(),
-                    start: 1_659_441_683_521_000_000,
-                    duration: 2.1,
-                }],
+                }),
+                spans: Sparse::from(Spans {
+                    first: vec![Span {
+                        name: "extensionOverhead".to_owned(),
+                        start: 1_659_441_683_521_000_000,
+                        duration: 2.1,
+                    }],
+                    left_out: 0,
+                }),
                 ..Record::default()
             }
         );
@@ -220,10 +318,27 @@ mod tests {
                 "spans":[1,{"name":"a"},{"name":"b","start":"2022-08-02T12:01:23Z","durationMs":1},{"name":"c","start":"now","durationMs":1}]}"#,
         );
         assert_eq!(record.version.as_deref(), Some("3"));
-        assert_eq!(record.metrics, Metrics { memory_size: Some(128.0), ..Metrics::default() });
-        assert_eq!(record.spans.iter().map(|span| span.name.as_str()).collect::<Vec<_>>(), ["b"]);
-        let rest = Record { version: None, metrics: Metrics::default(), spans: Vec::new(), ..record };
+        assert_eq!(*record.metrics, Metrics { memory_size: Some(128.0), ..Metrics::default() });
+        assert_eq!(record.spans.first.iter().map(|span| span.name.as_str()).collect::<Vec<_>>(), ["b"]);
+        let rest = Record { version: None, metrics: Sparse::default(), spans: Sparse::default(), ..record };
         assert_eq!(rest, Record::default());
+    }
+
+    #[test]
+    fn spans_beyond_the_limit_are_left_out() {
+        let span = r#"{"name":"a","start":"2022-08-02T12:01:23Z","durationMs":1}"#;
+        let record = read(&format!(
+            r#"{{"status":"success","spans":[{}],"version":"3"}}"#,
+            vec![span; 60_000].join(",")
+        ));
+        assert_eq!((record.spans.first.len(), record.spans.left_out), (SPANS_LIMIT, 60_000 - SPANS_LIMIT));
+        assert_eq!(record.version.as_deref(), Some("3"));
+    }
+
+    #[test]
+    fn too_long_request_id_counts_as_missing() {
+        let of = |length| read(&format!(r#"{{"requestId":"{}"}}"#, "a".repeat(length))).request_id;
+        assert_eq!((of(TEXT_LIMIT).is_some(), of(TEXT_LIMIT + 1)), (true, None));
     }
 
     #[test]

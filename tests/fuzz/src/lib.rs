@@ -6,6 +6,8 @@ mod otlp;
 
 use std::collections::HashSet;
 
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use prost::Message as _;
 use rotel_lambda_extension::core::config::{self, Exports, Variables, collector_yaml, env_file};
 use rotel_lambda_extension::core::logs::{self, Source};
 use rotel_lambda_extension::core::secret_ref::{self, BATCH_LIMIT, fill, find};
@@ -106,8 +108,15 @@ pub fn log_record(text: &str) {
             assert_eq!(keys.len(), record.attributes.len(), "a key stands twice");
             assert!(!keys.iter().any(|key| *key == "rr-web.event"), "a browser session");
             assert!(matches!(record.trace_id.len(), 0 | 16) && matches!(record.span_id.len(), 0 | 8));
+            assert_bounded(&record, raw.get());
         }
     }
+}
+
+/// A record takes at most four times its text and a constant.
+fn assert_bounded(record: &LogRecord, text: &str) {
+    let (encoded, most) = (record.encoded_len(), 4 * text.len() + 8192);
+    assert!(encoded <= most, "{encoded} bytes of {}, and {most} are the most", text.len());
 }
 
 /// A POST of the Telemetry API. A newline at the end of an array ends it, so that several can follow each other.
@@ -140,10 +149,10 @@ fn taken(delivery: &Delivery<'_>, bytes: usize) {
     assert!(delivery.events.len() + delivery.lost <= bytes + 2, "more events than bytes");
     let mut kept = 0;
     for event in &delivery.events {
-        let (source, raw) = match &event.kind {
-            Kind::Function(raw) => (Source::Function, raw),
-            Kind::Extension(raw) => (Source::Extension, raw),
-            Kind::Unknown { name, record } => (Source::Unknown(name), record),
+        let (source, name, raw) = match &event.kind {
+            Kind::Function(raw) => (Source::Function, "", raw),
+            Kind::Extension(raw) => (Source::Extension, "", raw),
+            Kind::Unknown { name, record } => (Source::Unknown(name), name.as_str(), record),
             Kind::Text { text, .. } => {
                 assert!(!text.is_empty(), "an empty text");
                 kept += text.len();
@@ -153,6 +162,7 @@ fn taken(delivery: &Delivery<'_>, bytes: usize) {
         };
         let record = logs::to_log(source, raw, event.time, 1_795_263_410_000_000_000).record;
         assert!(record.body.is_some(), "a record without a body");
+        assert_bounded(&record, &[name, raw.get()].concat());
     }
     // U+FFFD has three bytes.
     assert!(kept <= 3 * bytes, "more text than there was");

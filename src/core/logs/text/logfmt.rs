@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 
 use crate::attribute::string;
+use crate::logs::budget::{Budget, FIELD};
 
 /// Reads a line of pairs. It is one only if every word of it is a pair, and if a level and a message are among them.
 pub(super) fn read(text: &str) -> Option<Vec<KeyValue>> {
@@ -12,6 +13,7 @@ pub(super) fn read(text: &str) -> Option<Vec<KeyValue>> {
         return None;
     }
     let mut fields = Vec::new();
+    let mut budget = Budget::of(text.len());
     let (mut level, mut message) = (false, false);
     let mut rest = text.trim_end_matches(['\n', '\r']);
     while !rest.is_empty() {
@@ -22,6 +24,10 @@ pub(super) fn read(text: &str) -> Option<Vec<KeyValue>> {
         let (value, after) = value(after)?;
         level |= matches!(key, "level" | "lvl" | "severity");
         message |= matches!(key, "msg" | "message");
+        // A line of nothing but tiny pairs is worth no attributes.
+        if !budget.try_spend(FIELD + key.len() + value.len(), 1) {
+            return None;
+        }
         fields.push(string(key, &value));
         rest = match after.strip_prefix(' ') {
             Some(rest) => rest,
