@@ -28,6 +28,8 @@ use support::{PROTOCOLS, assert_exact, end, extension, impatient, invoke, lines,
 
 #[path = "abuse/files.rs"]
 mod files;
+#[path = "abuse/release.rs"]
+mod release;
 
 const MIB: usize = 1024 * 1024;
 

@@ -11,7 +11,7 @@
 //! - the only flush while `/next` is outstanding is that before the deadline of an invocation that is not held. It ends
 //!   with the `runtimeDone` of that invocation, and is cancelled before anything is done about the next event;
 //! - exit comes before the deadline of SHUTDOWN, which may be the first event of all. A deadline that a clock ahead of the
-//!   platform's makes too near is not believed: see [`SHUTDOWN_LEAST`] and [`FUNCTION_TIMEOUT_LEAST`];
+//!   platform's makes too near is not believed: see `SHUTDOWN_LEAST` and `FUNCTION_TIMEOUT_LEAST`;
 //! - a timeout that is not due does nothing.
 //!
 //! Calling `/next`, flushing and keeping time are left to `app::driver`.

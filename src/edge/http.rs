@@ -94,7 +94,7 @@ pub enum BodyError {
 }
 
 /// Listens on a host and a port; on any free port if that is 0. A host name other than `localhost` is looked up, for
-/// [`LOOKUP_TIMEOUT`] at most.
+/// `LOOKUP_TIMEOUT` at most.
 ///
 /// `localhost` is the loopback of IPv4 and, on the same port, that of IPv6, since which of them a client means by it is
 /// the client's choice. A machine without IPv6 is fine.

@@ -6,6 +6,7 @@ pub mod extensions_api;
 pub mod files;
 pub mod http;
 pub mod logging;
+pub mod pages;
 pub mod receiver;
 pub mod secrets;
 pub mod signals;

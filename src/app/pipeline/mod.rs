@@ -39,12 +39,18 @@ use crate::core::platform::{self, Adopted};
 use crate::core::request::{self, Envelope};
 use crate::core::resource::ResourceRules;
 use crate::core::signal::{PerSignal, Signal};
-use crate::edge::clock;
+use crate::edge::{clock, pages};
+
+/// The bytes that wait in ordinary life. Beyond them the backend is slow or down, and what comes now is kept in pages of its own:
+/// the heap would have to grow for it, and would never shrink.
+const BACKLOG: usize = 1024 * 1024;
 
 /// The pipeline's own state. [`Pipeline::run`] is its task.
 pub struct Pipeline<E> {
     messages: mpsc::Receiver<Message>,
     senders: Senders,
+    /// The senders'.
+    budget: Budget,
     /// Of each sender.
     requests: Vec<Requests<E>>,
     flush: Option<Flush>,
@@ -75,7 +81,8 @@ impl<E: Export> Pipeline<E> {
         let settings = backends.iter().map(|backend| settings(backend, config, &budget)).collect();
         let pipeline = Self {
             messages,
-            senders: Senders::new(settings, budget, clock::reading()),
+            senders: Senders::new(settings, budget.clone(), clock::reading()),
+            budget,
             requests: backends.into_iter().map(|backend| Requests::new(backend.setup)).collect(),
             flush: None,
             wants_flush,
@@ -290,6 +297,7 @@ impl<E: Export> Pipeline<E> {
             }
             Origin::Platform => bytes,
         };
+        let bytes = if self.budget.held() > BACKLOG { pages::own(bytes) } else { bytes };
         for (nth, Part { bytes, items }) in otlp::split(signal, Part { bytes, items }, limits).enumerate() {
             // A large request must not hold the thread for all of its parts.
             if nth > 0 {

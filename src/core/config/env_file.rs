@@ -5,7 +5,7 @@
 //! takes `${arn:…}` for a variable that nobody has set. So whatever is not for it to see is replaced by a mark before an
 //! entry is handed over, and put back into the value that comes out. Promises that secret references survive every kind
 //! of quoting, that no message shows anything of a value: it may be a credential, and that work and memory grow no faster
-//! than the text: references may add [`EXPANSION_LIMIT`] bytes at most. Reading the file is left to `app`.
+//! than the text: references may add `EXPANSION_LIMIT` bytes at most. Reading the file is left to `app`.
 
 use std::fmt;
 
