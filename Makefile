@@ -28,7 +28,7 @@ LAYER_ZIP = layer/dist/rotel-extension-$(ARCH).zip
 LAYER_EXTENSION = layer/dist/$(ARCH)/extensions/rotel-extension
 OWN_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
 
-.PHONY: build demo startup bench test faults abuse bench-logs gates fleet layer layer-functions layer-tools layer-demo \
+.PHONY: build demo startup bench test test-long faults abuse bench-logs gates fleet layer layer-functions layer-tools layer-demo \
 	layer-reproduced image publish e2e soak otelcol guide templates workflows check audit clean
 
 ## The release binary, for this machine; `make layer` makes what people get. Linked for a fixed address, as those of Go are: the
@@ -63,6 +63,10 @@ bench: layer
 ## All tests.
 test:
 	$(CARGO) test --locked --workspace
+
+## A million random schedules of the sender, of which `make test` runs a hundred thousand. Takes minutes.
+test-long:
+	$(CARGO) test --locked --features long --test sender_model
 
 ## What an endpoint that fails costs, each figure against its target. Takes minutes.
 faults: build

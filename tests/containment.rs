@@ -9,7 +9,7 @@ use lambda_sandbox::collector::{Collector, Protocol};
 use lambda_sandbox::{Function, Sandbox, Status, Transport};
 use serde_json::Value;
 
-use support::{PATIENCE, end, extension};
+use support::{end, extension};
 
 /// The extension's task `broken` breaks after so many turns: all invocations must go well all the same.
 async fn survives(broken: &str, turns: u32, told: Option<&str>) {
@@ -80,7 +80,8 @@ async fn a_task_stuck_between_flushes_is_ended() {
             .env("ROTEL_FLUSH_STRATEGY", "periodic,10m")
             .env("EXTENSION_SABOTAGE", format!("stall,{task},20"));
         let builder = Sandbox::builder().extension(extension).function(Function::idle());
-        let sandbox = builder.timeout(PATIENCE).start().await.expect("a sandbox");
+        // One is held until then, for its end is not announced.
+        let sandbox = builder.timeout(Duration::from_secs(3)).start().await.expect("a sandbox");
         let is_ended = || sandbox.extension_output().iter().any(|line| line.contains("got stuck"));
         let mut invocations = 0;
         while !is_ended() {

@@ -424,18 +424,19 @@ async fn short_functions_lose_and_repeat_nothing() {
             context.log_lines(80);
             Ok(Value::Null)
         });
-        // It is half full after ten invocations.
-        let extension = extension(&collector, Protocol::Http).env("ROTEL_BUFFER_MAX_BYTES", "500000");
+        // It is half full after some forty invocations.
+        let extension = extension(&collector, Protocol::Http).env("ROTEL_BUFFER_MAX_BYTES", "2000000");
         let extension = extension.env("ROTEL_FLUSH_STRATEGY", strategy);
         let builder = Sandbox::builder().extension(extension).collector(&collector).function(function);
         let sandbox = builder.timeout(Duration::from_mins(5)).start().await.expect("a sandbox");
-        for _ in 0..60 {
+        for _ in 0..120 {
             invoke(&sandbox).await;
         }
         end(&sandbox).await;
         let received = collector.received();
         let comparison = sandbox.ledger().compare(&received);
-        assert!(comparison.is_exact(), "{strategy}: {} missing", comparison.missing.len());
+        let output = sandbox.extension_output();
+        assert!(comparison.is_exact(), "{strategy}: {} missing; {output:#?}", comparison.missing.len());
         sent.push(received.requests().map(|request| request.wire_bytes).sum::<usize>());
     }
     let most = sent[0] * 12 / 10;

@@ -29,9 +29,11 @@ const END_TIMEOUT: Duration = Duration::from_millis(50);
 /// The intake may have a backlog to go through, on the smallest share of a core. What it takes of this, the last flush lacks.
 const LAST_CALL_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// How many invocations in a row may leave a probe unanswered where they are not held: the first may have been frozen before
-/// the task had gone through its backlog.
-const UNANSWERED_LIMIT: u32 = 2;
+/// A task that has not answered for so many invocations has a backlog: one is held, so that the task has its turn.
+const BACKLOG_AFTER: u32 = 20;
+/// A task is ended after so many without an answer. In one that is not held it may have had no time at all, which says nothing
+/// of it; at the end of one that was held it has answered, or never will.
+const UNANSWERED_LIMIT: u32 = 1_000;
 
 /// Everything that the loop holds.
 pub struct Driver {
@@ -174,7 +176,9 @@ impl Driver {
                     self.pipeline.control(Control::Restored);
                 }
                 let elapsed = self.elapsed.at(clock::reading());
-                let plan = self.cadence.on_invoke(elapsed, fastrand::f64(), self.pipeline.wants_flush());
+                let has_backlog = self.probes.iter().any(|probe| probe.unanswered >= BACKLOG_AFTER);
+                let urgent = has_backlog || self.pipeline.wants_flush();
+                let plan = self.cadence.on_invoke(elapsed, fastrand::f64(), urgent);
                 let invoked = Some(Invoked { at: clock::epoch_nanos(), deadline_ms });
                 let invocation = Invocation { request_id: request_id.clone(), xray, invoked };
                 self.opening = Some((invocation, plan));

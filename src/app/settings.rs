@@ -85,7 +85,7 @@ fn env_file(environment: &Variables) -> Result<EnvFile, Vec<Fault>> {
         Ok(text) => env_file::parse(&text, environment),
         Err(unreadable) => Err(vec![Fault {
             variable: env_file::VARIABLE.to_owned(),
-            problem: format!("{} {unreadable}", files::display(path)),
+            problem: format!("{} {unreadable}", echo::path(path)),
         }]),
     }
 }
@@ -115,7 +115,7 @@ fn collector_yaml(variables: &Variables) -> CollectorYaml {
                 matches!(unreadable, Unreadable::Missing) && collector_yaml::is_dispensable(variables);
             let fault = Fault {
                 variable: variable.to_owned(),
-                problem: format!("{} {unreadable}", files::display(path)),
+                problem: format!("{} {unreadable}", echo::path(path)),
             };
             if is_dispensable { CollectorYaml::dispensable(fault) } else { CollectorYaml::faulty(fault) }
         }

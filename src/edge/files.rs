@@ -11,9 +11,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 /// The limit for a file of PEM blocks. All public authorities together are a quarter of it.
 pub const PEM_LIMIT: usize = 1024 * 1024;
 
-/// No path in a bundle is longer; a key on one line is.
-const LONGEST_SHOWN: usize = 255;
-
 /// The reason why a file is not read, to stand behind its path: cause and remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
@@ -60,18 +57,6 @@ pub fn read(path: &str, limit: usize) -> Result<Vec<u8>, Unreadable> {
 /// Reads a regular file of at most `limit` bytes, which are UTF-8.
 pub fn read_text(path: &str, limit: usize) -> Result<String, Unreadable> {
     String::from_utf8(read(path, limit)?).map_err(|_| Unreadable::NotText)
-}
-
-/// A path as a message shows it. Nothing is shown of what may be a credential that was pasted in its place.
-pub fn display(path: &str) -> String {
-    let is_suspect = path.len() > LONGEST_SHOWN
-        || path.contains("-----BEGIN")
-        || path.contains(|c: char| matches!(c, '@' | '?' | '#') || c.is_control());
-    if is_suspect {
-        "the path (not shown, because it looks like a credential)".to_owned()
-    } else {
-        format!("{path:?}")
-    }
 }
 
 fn regular(about: &Metadata, limit: usize) -> Result<(), Unreadable> {
@@ -167,18 +152,6 @@ mod tests {
         // Root reads it all the same.
         let read = read(path.to_str().expect("a path"), 10);
         assert!(matches!(read, Err(Unreadable::Denied) | Ok(_)), "{read:?}");
-    }
-
-    #[test]
-    fn pasted_credential_is_not_shown() {
-        assert_eq!(display("/var/task/a \"b\".pem"), r#""/var/task/a \"b\".pem""#);
-        let key = "MIIEvQ".repeat(100);
-        for pasted in
-            ["-----BEGIN PRIVATE KEY-----hunter2", "user:hunter2@host", "hunter2\n", "/x?token=hunter2", &key]
-        {
-            let shown = display(pasted);
-            assert!(!shown.contains("hunter2") && !shown.contains("MII"), "{shown}");
-        }
     }
 
     #[test]

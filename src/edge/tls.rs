@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::core::config::{Identity, Pem, PemSource, Tls};
-use crate::core::echo;
+use crate::core::echo::{self, Echo};
 use crate::edge::files::{self, PEM_LIMIT, Unreadable};
 
 /// Why there is no TLS configuration. Each names the variable.
@@ -24,8 +24,8 @@ pub enum TlsError {
     Unreadable {
         /// Where the path was given.
         variable: String,
-        /// The file, as [`files::display`] shows it.
-        path: String,
+        /// The file, as a message may repeat it.
+        path: Echo,
         /// Why not.
         cause: Unreadable,
     },
@@ -112,7 +112,7 @@ fn read(pem: &Pem) -> Result<Cow<'_, [u8]>, TlsError> {
         PemSource::File(path) => {
             let unreadable = |cause| TlsError::Unreadable {
                 variable: pem.variable.clone(),
-                path: files::display(path),
+                path: echo::path(path),
                 cause,
             };
             Ok(Cow::Owned(files::read(path, PEM_LIMIT).map_err(unreadable)?))

@@ -181,7 +181,7 @@ async fn bearer_before_the_key_is_refused_where_the_key_alone_is_wanted_and_the_
         end(&sandbox).await;
         assert_eq!(collector.received().await.requests().count(), 0);
         let told = sandbox.extension_output();
-        assert!(told.iter().any(|line| line.contains("takes it raw, without \"Bearer\"")), "{told:#?}");
+        assert!(told.iter().any(|line| line.contains("remove \"Bearer \"")), "{told:#?}");
     }
 }
 

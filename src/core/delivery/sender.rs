@@ -450,7 +450,10 @@ impl BackendSender {
 
     fn start_flush(&mut self, reason: FlushReason, deadline: Instant, waits_for_probes: bool) {
         let deadline = self.at + deadline.saturating_duration_since(self.now.monotonic);
-        let flush = Flush::new(reason, self.buffer.barrier(), deadline, self.at);
+        // The last one also covers what comes meanwhile: Lambda may have much to deliver that it kept over freezes.
+        let is_last = reason == FlushReason::Shutdown;
+        let barrier = if is_last { Barrier::NONE } else { self.buffer.barrier() };
+        let flush = Flush::new(reason, barrier, deadline, self.at);
         if flush.is_last() {
             self.take_back_the_frozen();
             if self.connection.is_idle(self.at, IDLE_LIMIT_AT_SHUTDOWN) {
