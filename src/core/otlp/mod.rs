@@ -17,6 +17,7 @@
 #[cfg(test)]
 pub(crate) mod arbitrary;
 mod empty;
+pub mod google_rpc;
 mod json;
 mod resource;
 mod schema;

@@ -16,6 +16,7 @@ use tonic::metadata::MetadataMap;
 use super::Target;
 use super::body::Encoded;
 use crate::core::delivery::verdict::{Failure, Verdict};
+use crate::core::otlp::google_rpc::{self, Any, Delay, RetryInfo};
 
 pub(super) const CONTENT_TYPE: &str = "application/grpc";
 /// A frame's head: whether it is compressed, and its length in four bytes.
@@ -95,42 +96,10 @@ fn message(target: &Target, headers: &HeaderMap, frames: &[u8]) -> Verdict {
     }
 }
 
-/// `google.rpc.Status`, of which only the details matter.
-#[derive(Clone, PartialEq, Message)]
-struct RpcStatus {
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<Detail>,
-}
-
-/// `google.protobuf.Any`
-#[derive(Clone, PartialEq, Message)]
-struct Detail {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
-}
-
-/// `google.rpc.RetryInfo`
-#[derive(Clone, PartialEq, Message)]
-struct RetryInfo {
-    #[prost(message, optional, tag = "1")]
-    retry_delay: Option<Delay>,
-}
-
-/// `google.protobuf.Duration`
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
-struct Delay {
-    #[prost(int64, tag = "1")]
-    seconds: i64,
-    #[prost(int32, tag = "2")]
-    nanos: i32,
-}
-
-/// How long a status asks to wait; zero where its `RetryInfo` does not say.
+/// The wait that a status asks for; zero if its `RetryInfo` names none.
 fn retry_info(details: &[u8]) -> Option<Duration> {
-    let status = RpcStatus::decode(details).unwrap_or_default();
-    let is_retry_info = |detail: &&Detail| detail.type_url.ends_with("/google.rpc.RetryInfo");
+    let status = google_rpc::Status::decode(details).unwrap_or_default();
+    let is_retry_info = |detail: &&Any| detail.type_url.ends_with("/google.rpc.RetryInfo");
     let detail = status.details.iter().find(is_retry_info)?;
     let Delay { seconds, nanos } =
         RetryInfo::decode(&*detail.value).unwrap_or_default().retry_delay.unwrap_or_default();
@@ -203,9 +172,10 @@ mod tests {
     #[test]
     fn retry_info_is_found_among_a_statuss_details() {
         let detail =
-            |kind: &str, value| Detail { type_url: format!("type.googleapis.com/google.rpc.{kind}"), value };
+            |kind: &str, value| Any { type_url: format!("type.googleapis.com/google.rpc.{kind}"), value };
         let wait = |seconds, nanos| RetryInfo { retry_delay: Some(Delay { seconds, nanos }) }.encode_to_vec();
-        let status = |details| RpcStatus { details }.encode_to_vec();
+        let status =
+            |details| google_rpc::Status { details, ..google_rpc::Status::default() }.encode_to_vec();
         let with = |value| status(vec![detail("DebugInfo", Vec::new()), detail("RetryInfo", value)]);
         assert_eq!(retry_info(&with(wait(2, 500_000_000))), Some(Duration::from_millis(2500)));
         assert_eq!(retry_info(&with(wait(-1, -1))), Some(Duration::ZERO));

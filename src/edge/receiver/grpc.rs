@@ -12,6 +12,7 @@ use prost::Message as _;
 use tonic::{Code, Status};
 
 use crate::core::body_budget::HeldBytes;
+use crate::core::otlp::google_rpc::{self, Any, Delay, RetryInfo};
 use crate::core::signal::Signal;
 use crate::edge::http::{BodyError, Received, discard_body, receive_body};
 use crate::edge::receiver::answer::Answer;
@@ -176,48 +177,17 @@ async fn decompressed(
 
 /// UNAVAILABLE with the wish to be asked again in a second.
 fn try_again(message: String) -> Status {
-    let retry_info = RetryInfo { retry_delay: Some(Delay { seconds: 1 }) };
-    let detail = Detail {
+    let retry_info = RetryInfo { retry_delay: Some(Delay { seconds: 1, nanos: 0 }) };
+    let detail = Any {
         type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
         value: retry_info.encode_to_vec(),
     };
-    let status =
-        RpcStatus { code: Code::Unavailable.into(), message: message.clone(), details: vec![detail] };
+    let status = google_rpc::Status {
+        code: Code::Unavailable.into(),
+        message: message.clone().into_bytes(),
+        details: vec![detail],
+    };
     Status::with_details(Code::Unavailable, message, status.encode_to_vec().into())
-}
-
-/// `google.rpc.Status`
-#[derive(Clone, PartialEq, prost::Message)]
-struct RpcStatus {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<Detail>,
-}
-
-/// `google.protobuf.Any`
-#[derive(Clone, PartialEq, prost::Message)]
-struct Detail {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
-}
-
-/// `google.rpc.RetryInfo`
-#[derive(Clone, PartialEq, prost::Message)]
-struct RetryInfo {
-    #[prost(message, optional, tag = "1")]
-    retry_delay: Option<Delay>,
-}
-
-/// `google.protobuf.Duration`
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-struct Delay {
-    #[prost(int64, tag = "1")]
-    seconds: i64,
 }
 
 impl Kind {

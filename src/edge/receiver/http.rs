@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 use prost::Message as _;
 use tonic::Code;
 
+use crate::core::otlp::google_rpc;
 use crate::core::otlp::{JsonError, json_to_protobuf};
 use crate::core::signal::Signal;
 use crate::edge::http::{BodyError, Received, discard_body, receive_body};
@@ -34,15 +35,6 @@ struct Rejection {
     message: String,
     /// What this status has beside its body.
     header: Option<(HeaderName, &'static str)>,
-}
-
-/// `google.rpc.Status`, the body that OTLP asks of every answer but 200.
-#[derive(Clone, PartialEq, prost::Message)]
-struct RpcStatus {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
 }
 
 pub(super) async fn answer<I: Intake>(
@@ -208,7 +200,10 @@ impl Format {
     fn rejected(self, rejection: &Rejection) -> Response<Answer> {
         let (code, message) = (i32::from(rejection.code), rejection.message.clone());
         let mut response = self.response(match self {
-            Self::Protobuf => RpcStatus { code, message }.encode_to_vec().into(),
+            Self::Protobuf => {
+                let message = message.into_bytes();
+                google_rpc::Status { code, message, details: Vec::new() }.encode_to_vec().into()
+            }
             Self::Json => serde_json::json!({ "code": code, "message": message }).to_string().into(),
         });
         *response.status_mut() = rejection.status;
