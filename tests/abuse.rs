@@ -233,7 +233,7 @@ async fn begin_post(
     }
     .expect("a head");
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("the port is open");
-    // What is refused need not be read to its end.
+    // A server that refuses a request need not read it to its end.
     let _ = stream.write_all(head.as_bytes()).await;
     let _ = stream.write_all(body).await;
     stream
@@ -568,14 +568,14 @@ fn event(kind: &str, record: &str) -> String {
     format!(r#"{{"time":"2022-10-12T00:00:15.064Z","type":"{kind}","record":{record}}}"#)
 }
 
-/// What deliveries cost an environment.
+/// The cost of deliveries.
 #[derive(Debug)]
 struct Cost {
     /// Bytes of memory at the worst moment, beyond those before.
     peak: u64,
     /// The same, an invocation later.
     kept: u64,
-    /// What the invocation that followed them took.
+    /// The duration of the invocation that followed them.
     invocation: Duration,
     /// The extension's output.
     output: Vec<String>,
@@ -606,7 +606,7 @@ async fn cost_of(variables: &[(&str, &str)], bodies: impl IntoIterator<Item = St
     Cost { peak, kept, invocation: invocation.total, output: sandbox.extension_output() }
 }
 
-/// What any of these may take, on a busy machine and without optimization.
+/// The limit for any of these, on a busy machine and without optimization.
 const LONGEST: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]

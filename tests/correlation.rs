@@ -210,7 +210,7 @@ async fn a_span_that_comes_after_the_logs_were_delivered_is_named_by_all_of_them
         accepted.map(|delivery| delivery.records).sum()
     };
     let before = delivered(&sandbox.journal());
-    // Beside the lines the start of the invocation, and the end of init where that was not told yet.
+    // DuringInvocation the lines the start of the invocation, and the end of init where that was not told yet.
     let lines = async {
         sandbox.wait_until(|journal| delivered(journal) >= before + 5, PATIENCE).await.expect("deliveries");
         go.notify_one();

@@ -26,7 +26,7 @@ const KEYS: [&str; 5] = [
     "Zm9vYmFyOmh1bnRlcjI0MjQ0MgQ",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.SflKxwRJSMeKKF2QT4fwpM",
 ];
-/// How many environments there are at once.
+/// The number of environments at once.
 const SIDE_BY_SIDE: usize = 4;
 
 /// Values with a credential in them, which `{}` stands for.
@@ -232,7 +232,7 @@ fn assert_hidden(key: &str, text: &str, case: &Case) {
     assert!(!shows, "{case:?} shows {key}:\n{text}");
 }
 
-/// What `--check` prints, and a debug print of the settings.
+/// The output of `--check`, and a debug print of the settings.
 async fn printed(case: &Case) -> String {
     let variables: Variables = case.iter().cloned().collect();
     let settings = Settings::read(variables.clone());

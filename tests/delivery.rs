@@ -106,7 +106,7 @@ async fn a_key_refused_for_good_is_fetched_once_a_minute() {
         invoke(&sandbox, json!(20)).await;
     }
     assert_eq!(aws.calls().len(), 2, "one at the start and one after the refusal");
-    // What was kept meanwhile goes once the key is right after all.
+    // Kept telemetry is delivered once the key is right after all.
     collector.authorize("key");
     end(&sandbox).await;
     assert_exact(&sandbox, &collector.received());

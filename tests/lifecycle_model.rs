@@ -538,7 +538,7 @@ impl World {
         }
     }
 
-    /// What is in flight when an event comes is called off before anything else is done.
+    /// A flush in progress is cancelled before anything else when an event comes.
     fn is_cancelled_first(&self, actions: &[Action], seen: &mut Seen) -> Result<(), String> {
         if self.flush.is_none() {
             return Ok(());

@@ -274,7 +274,7 @@ async fn throttled_secrets_come_in_a_later_round() {
     }
     assert_whole(&fetcher.round(BUDGET).await, &arns);
     assert_eq!(new_calls(&aws, &mut seen).iter().map(Vec::len).collect::<Vec<_>>(), [10, 2]);
-    // What was fetched is kept.
+    // Fetched values are kept.
     assert_whole(&fetcher.round(BUDGET).await, &arns);
     assert_eq!(new_calls(&aws, &mut seen).len(), 0);
 }

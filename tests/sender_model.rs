@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point::Value};
-use rotel_lambda_extension::core::cadence::Beside;
+use rotel_lambda_extension::core::cadence::DuringInvocation;
 use rotel_lambda_extension::core::chunk::{Chunk, Origin};
 use rotel_lambda_extension::core::correlation::{Correlation, StandIns};
 use rotel_lambda_extension::core::delivery::breaker::Retry;
@@ -120,7 +120,7 @@ fn assert_caught(broken: Broken, expected: &str) {
     assert!(caught > 0, "ten thousand schedules did not catch it");
 }
 
-/// What is broken in a sender under test.
+/// The defect of a sender under test.
 #[derive(Clone, Copy, PartialEq)]
 enum Broken {
     Nowhere,
@@ -172,7 +172,7 @@ enum Strategy {
     Periodic,
 }
 
-/// What happens to the environment, whatever the strategy.
+/// The events of an environment, the same for each strategy.
 struct Schedule {
     seed: u64,
     /// The backend and the secrets are well all the time.
@@ -303,7 +303,7 @@ struct World {
     /// A setup was to fetch the secrets again, and none has since.
     has_forgotten: bool,
     wished: bool,
-    /// How often each chunk was sent before the last flush.
+    /// The number of times each chunk was sent before the last flush.
     sent: Vec<u32>,
     accepted: usize,
     dropped: usize,
@@ -454,9 +454,9 @@ impl World {
         let held = self.strategy == Strategy::End || is_due || self.machine.inner.wants_flush();
         let interval = Duration::from_millis(INTERVAL);
         let during = match self.strategy {
-            Strategy::End => Beside::AtOnce,
+            Strategy::End => DuringInvocation::AtOnce,
             Strategy::Periodic => {
-                Beside::Every { first: self.due_at.saturating_sub(at).min(interval), interval }
+                DuringInvocation::Every { first: self.due_at.saturating_sub(at).min(interval), interval }
             }
         };
         if is_due {
@@ -823,7 +823,7 @@ impl Machine {
         let mut actions = Vec::new();
         match &mut event {
             Event::InvocationBegins { during, held } if self.broken == Broken::TakesAllForHeld => {
-                (*during, *held) = (Beside::AtOnce, true);
+                (*during, *held) = (DuringInvocation::AtOnce, true);
             }
             Event::CancelFlush | Event::InvocationEnds if self.broken == Broken::ForgetsCutOffs => {
                 for request in self.in_flight.drain(..) {

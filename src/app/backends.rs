@@ -29,7 +29,7 @@ pub(super) fn of(
             at,
             known: match &destination.exports {
                 Exports::Known(exports) => Some((**exports).clone()),
-                Exports::Awaited => None,
+                Exports::Pending => None,
             },
             has_secret: hang_on_secrets.get(at).copied().unwrap_or(false),
             last: Arc::default(),
@@ -55,7 +55,7 @@ pub(super) struct Unresolved {
 /// The result of a round of fetching secrets.
 struct Round {
     destinations: Vec<Destination>,
-    /// Whether a later round may do better.
+    /// Set if a later round may fetch more secrets.
     may_improve: bool,
 }
 
@@ -116,7 +116,7 @@ impl Unresolved {
 struct BackendSetup {
     /// Its place among the destinations.
     at: usize,
-    /// What is known without another call for secrets.
+    /// The exports that are known without another call for secrets.
     known: Option<PerSignal<Option<Export>>>,
     has_secret: bool,
     last: Arc<Mutex<Option<Outcome>>>,
@@ -133,7 +133,7 @@ struct Outcome {
 impl BackendSetup {
     /// `None` where no signal has a way to the backend, and none will have.
     fn into_setup(self) -> Option<Setup<Exporter>> {
-        let leads_nowhere = self.known.as_ref().is_some_and(|known| ways(known) == 0);
+        let leads_nowhere = self.known.as_ref().is_some_and(|known| routes(known) == 0);
         if leads_nowhere && !self.has_secret {
             return None;
         }
@@ -148,7 +148,8 @@ impl BackendSetup {
     async fn make(self, refresh: bool, round: &OnceCell<Round>) -> Made<Exporter> {
         let has_secret = self.has_secret;
         let is_first = self.last().is_none();
-        let known = self.known.clone().filter(|known| !has_secret || is_first && !refresh && ways(known) > 0);
+        let known =
+            self.known.clone().filter(|known| !has_secret || is_first && !refresh && routes(known) > 0);
         let outcome = if let Some(exports) = known {
             Outcome { exports, is_pending: false }
         } else {
@@ -158,13 +159,13 @@ impl BackendSetup {
             let destination = round.destinations.get(self.at);
             let exports = match destination.map(|destination| &destination.exports) {
                 Some(Exports::Known(exports)) => (**exports).clone(),
-                Some(Exports::Awaited) | None => PerSignal::default(),
+                Some(Exports::Pending) | None => PerSignal::default(),
             };
             Outcome { exports, is_pending: round.may_improve }
         };
         let is_news = match &*self.last() {
             // A secret that cannot be fetched again is no reason to give up the one that is there.
-            Some(last) => ways(&outcome.exports) >= ways(&last.exports) && outcome != *last,
+            Some(last) => routes(&outcome.exports) >= routes(&last.exports) && outcome != *last,
             None => true,
         };
         let made = |exporter| Made { exporter, has_secret, is_pending: outcome.is_pending };
@@ -189,7 +190,7 @@ impl BackendSetup {
     }
 }
 
-/// How many signals have a way to the backend.
-fn ways(exports: &PerSignal<Option<Export>>) -> usize {
+/// The number of signals that have a route to the backend.
+fn routes(exports: &PerSignal<Option<Export>>) -> usize {
     Signal::ALL.iter().filter(|signal| exports.of(**signal).is_some()).count()
 }

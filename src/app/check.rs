@@ -37,7 +37,7 @@ pub async fn run(environment: Variables, extent: Extent, out: &mut impl Write) -
     let of_filter = settings.outcome.config.log_filter.compile().1;
     account.faults("Faults", settings.faults().chain(&of_filter))?;
     let Settings { variables, places, mut outcome, .. } = settings;
-    let shows_service = !outcome.resource_attributes_awaited;
+    let shows_service = !outcome.resource_attributes_pending;
     if !outcome.references.is_empty() {
         outcome = account.secrets(&variables, &places, outcome, extent).await?;
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::app::intake::{RuntimeDone, Told};
+use crate::app::intake::{IntakeMessage, RuntimeDone};
 use crate::app::pipeline::{Control, Handle, Invocation};
 use crate::app::tasks::Tasks;
-use crate::core::cadence::{self, Beside, Cadence, Plan, Strategy};
+use crate::core::cadence::{self, Cadence, DuringInvocation, Plan, Strategy};
 use crate::core::correlation::Invoked;
 use crate::core::elapsed::Elapsed;
 use crate::core::lifecycle::{Action, Event, FlushReason, Lifecycle, Task, Warning};
@@ -42,7 +42,7 @@ pub struct Driver {
     next: Option<NextCall>,
     lifecycle: Lifecycle,
     pipeline: Handle,
-    telemetry: mpsc::Sender<Told>,
+    telemetry: mpsc::Sender<IntakeMessage>,
     runtime_done: mpsc::Receiver<RuntimeDone>,
     flush_done: Option<oneshot::Receiver<()>>,
     home: Home,
@@ -72,7 +72,7 @@ pub struct Home {
     pub snap_start: bool,
 }
 
-/// What a task drops in its turn.
+/// A message to each task, dropped when its turn comes: a task that is stuck keeps it.
 #[derive(Debug)]
 struct LivenessProbe {
     task: Task,
@@ -95,7 +95,7 @@ pub struct Links {
     /// The way to the pipeline.
     pub pipeline: Handle,
     /// The way to the intake.
-    pub telemetry: mpsc::Sender<Told>,
+    pub telemetry: mpsc::Sender<IntakeMessage>,
     /// The ends of invocations.
     pub runtime_done: mpsc::Receiver<RuntimeDone>,
 }
@@ -183,7 +183,8 @@ impl Driver {
                 let invocation = Invocation { request_id: request_id.clone(), xray, invoked };
                 self.opening = Some((invocation, plan));
                 // Without it lines of the invocation's first moments lack their request id, and nothing else.
-                let told = Told::Invoked { request_id: request_id.clone(), invoked_arn, xray, deadline_ms };
+                let told =
+                    IntakeMessage::Invoked { request_id: request_id.clone(), invoked_arn, xray, deadline_ms };
                 let _ = self.telemetry.try_send(told);
                 let deadline = clock::instant_of(deadline_ms, FUNCTION_TIMEOUT_MOST);
                 Event::Invoke { request_id, deadline, held: plan.held }
@@ -257,8 +258,8 @@ impl Driver {
         self.running = Some(Running { request_id: invocation.request_id.clone(), held });
         self.pipeline.control(Control::Invocation(invocation));
         // One that was to be held and is not has no flush at its end, so that telemetry is sent as it comes.
-        let beside = if held == plan.held { plan.beside } else { Beside::AtOnce };
-        self.pipeline.control(Control::Open { beside, held });
+        let during = if held == plan.held { plan.during } else { DuringInvocation::AtOnce };
+        self.pipeline.control(Control::Open { during, held });
         self.probe_liveness();
     }
 
@@ -285,7 +286,7 @@ impl Driver {
                 cadence::unattended(self.home.strategy)
             } else {
                 // An emulator, or the intake is gone: who knows whether there is a next time.
-                Beside::AtOnce
+                DuringInvocation::AtOnce
             }));
         }
         if let Some(mut api) = self.api.take() {
@@ -319,10 +320,10 @@ impl Driver {
             }
             let (probe, answer) = oneshot::channel();
             if task == Task::Pipeline {
-                self.pipeline.control(Control::Pulse(probe));
+                self.pipeline.control(Control::LivenessProbe(probe));
             } else {
                 // A full queue drops it, which is an answer, too.
-                let _ = self.telemetry.try_send(Told::Pulse(probe));
+                let _ = self.telemetry.try_send(IntakeMessage::LivenessProbe(probe));
             }
             self.probes.push(LivenessProbe { task, answer, unanswered: 0 });
         }
@@ -332,7 +333,7 @@ impl Driver {
     /// SHUTDOWN comes, because what the platform says of it may be on its way still.
     async fn last_call(&self) {
         let (heard, said) = oneshot::channel();
-        let _ = self.telemetry.try_send(Told::ShutDown { reason: self.shutdown_reason, heard });
+        let _ = self.telemetry.try_send(IntakeMessage::ShutDown { reason: self.shutdown_reason, heard });
         let _ = tokio::time::timeout(LAST_CALL_TIMEOUT, said).await;
     }
 

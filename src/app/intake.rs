@@ -39,9 +39,9 @@ const SEARCH: usize = 32;
 /// Events of the platform that are taken at once, so that what is made of them stays small.
 const PLATFORM_EVENTS: usize = 128;
 
-/// What the intake is told.
+/// A message to the intake.
 #[derive(Debug)]
-pub enum Told {
+pub enum IntakeMessage {
     /// The Telemetry API delivered this body.
     Delivery(Bytes),
     /// `/next` answered INVOKE.
@@ -63,7 +63,7 @@ pub enum Told {
         heard: oneshot::Sender<()>,
     },
     /// Drop this, to show that the intake has its turn still.
-    Pulse(oneshot::Sender<()>),
+    LivenessProbe(oneshot::Sender<()>),
 }
 
 /// `platform.runtimeDone` of an invocation.
@@ -86,17 +86,17 @@ pub struct Untaken {
 
 /// Puts a delivery into the intake's queue if there is room. Some room is kept for the driver: without its messages the
 /// intake would not learn which invocation a record belongs to.
-pub fn offer(intake: &mpsc::Sender<Told>, body: Bytes) -> Result<(), NoRoom> {
+pub fn offer(intake: &mpsc::Sender<IntakeMessage>, body: Bytes) -> Result<(), NoRoom> {
     if intake.capacity() <= DRIVER_RESERVE {
         return Err(NoRoom);
     }
-    intake.try_send(Told::Delivery(body)).map_err(|_| NoRoom)
+    intake.try_send(IntakeMessage::Delivery(body)).map_err(|_| NoRoom)
 }
 
 /// The intake's own state. [`Intake::run`] is its task.
 #[derive(Debug)]
 pub struct Intake {
-    told: mpsc::Receiver<Told>,
+    messages: mpsc::Receiver<IntakeMessage>,
     pipeline: Handle,
     runtime_done: mpsc::Sender<RuntimeDone>,
     rules: ResourceRules,
@@ -111,7 +111,7 @@ pub struct Intake {
     untaken: Arc<Untaken>,
     odd: Odd,
     filtered: Filtered,
-    /// How much the filter had done when it was last told.
+    /// The filter's counts at the last report.
     filtered_told: u64,
 }
 
@@ -230,10 +230,10 @@ impl Intake {
         untaken: Arc<Untaken>,
         pipeline: Handle,
         runtime_done: mpsc::Sender<RuntimeDone>,
-    ) -> (Self, mpsc::Sender<Told>) {
-        let (sender, told) = mpsc::channel(QUEUE_LIMIT);
+    ) -> (Self, mpsc::Sender<IntakeMessage>) {
+        let (sender, messages) = mpsc::channel(QUEUE_LIMIT);
         let intake = Self {
-            told,
+            messages,
             pipeline,
             runtime_done,
             rules,
@@ -267,24 +267,24 @@ impl Intake {
 
     /// Runs until every sender is gone.
     pub async fn run(mut self) {
-        while let Some(told) = self.told.recv().await {
-            match told {
-                Told::Invoked { request_id, invoked_arn, xray, deadline_ms } => {
+        while let Some(message) = self.messages.recv().await {
+            match message {
+                IntakeMessage::Invoked { request_id, invoked_arn, xray, deadline_ms } => {
                     let now = clock::epoch_nanos();
                     self.timeline.invoked(&request_id, now);
                     let arn = invoked_arn.as_deref();
                     self.platform.invoked(&Invoke { request_id: &request_id, arn, xray, deadline_ms }, now);
                     self.send_made().await;
                 }
-                Told::ShutDown { reason, heard } => {
+                IntakeMessage::ShutDown { reason, heard } => {
                     let cut = self.deliveries.give_up();
                     self.forward(cut).await;
                     self.platform.shut_down(reason, clock::epoch_nanos());
                     self.send_made().await;
                     drop(heard);
                 }
-                Told::Delivery(body) => self.deliver(&body).await,
-                Told::Pulse(pulse) => drop(pulse),
+                IntakeMessage::Delivery(body) => self.deliver(&body).await,
+                IntakeMessage::LivenessProbe(probe) => drop(probe),
             }
         }
     }
@@ -520,8 +520,8 @@ mod tests {
         let (intake, mut queue) = mpsc::channel(QUEUE_LIMIT);
         let taken = (0..=QUEUE_LIMIT).take_while(|_| offer(&intake, Bytes::new()).is_ok()).count();
         assert_eq!(taken, QUEUE_LIMIT - DRIVER_RESERVE);
-        let (pulse, _) = oneshot::channel();
-        assert!(intake.try_send(Told::Pulse(pulse)).is_ok());
+        let (probe, _) = oneshot::channel();
+        assert!(intake.try_send(IntakeMessage::LivenessProbe(probe)).is_ok());
         assert_eq!(offer(&intake, Bytes::new()), Err(NoRoom));
         for _ in 0..2 {
             queue.try_recv().unwrap();

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::app::backends::{self, Unresolved};
 use crate::app::driver::{Driver, Home, Links};
 use crate::app::faults::Faults;
-use crate::app::intake::{Intake, Told, Untaken};
+use crate::app::intake::{Intake, IntakeMessage, Untaken};
 use crate::app::pipeline::Pipeline;
 use crate::app::sdk::SdkIntake;
 use crate::app::settings::{self, Settings};
@@ -88,7 +88,7 @@ async fn start(
         crate::edge::clock::skew_by(file);
     }
     let sabotage = variables.get("EXTENSION_SABOTAGE").and_then(|text| Sabotage::parse(text));
-    let Outcome { mut config, references, resource_attributes_awaited, .. } = outcome;
+    let Outcome { mut config, references, resource_attributes_pending, .. } = outcome;
     let fails = config.on_init_error == OnInitError::Fail;
     let grpc = Listening::new("ROTEL_OTLP_GRPC_ENDPOINT", &config.receiver.grpc, fails, &mut faults).await;
     let http = Listening::new("ROTEL_OTLP_HTTP_ENDPOINT", &config.receiver.http, fails, &mut faults).await;
@@ -102,10 +102,10 @@ async fn start(
     let registration = api.register(name, events).await?;
 
     let hang_on_secrets: Vec<_> =
-        config.destinations.iter().map(|destination| destination.exports == Exports::Awaited).collect();
+        config.destinations.iter().map(|destination| destination.exports == Exports::Pending).collect();
     // Secrets are fetched beside the init. Before its end only where nobody waits for that, where a fault is to fail it,
     // and where every record made meanwhile would lack them.
-    if !references.is_empty() && (fails || !config.function.on_demand || resource_attributes_awaited) {
+    if !references.is_empty() && (fails || !config.function.on_demand || resource_attributes_pending) {
         config = settings::resolve(&variables, &places, &references).await.told(&mut faults);
     }
     // What TLS and the filter are made of is looked at beside the init, too, unless it is to fail it.
@@ -302,7 +302,11 @@ async fn serve_otlp(grpc: Listening, http: Listening, served: Served, bodies: Bo
     match receiver::serve(listeners, served, bodies, intake).await {}
 }
 
-async fn serve_telemetry(listeners: Vec<TcpListener>, intake: mpsc::Sender<Told>, untaken: Arc<Untaken>) {
+async fn serve_telemetry(
+    listeners: Vec<TcpListener>,
+    intake: mpsc::Sender<IntakeMessage>,
+    untaken: Arc<Untaken>,
+) {
     let refused = telemetry_listener::Refused {
         too_large: Arc::clone(&untaken.too_large),
         no_room: Arc::clone(&untaken.no_room),

@@ -8,9 +8,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How often telemetry is sent in fast cadence and on managed instances.
+/// The interval of sending in fast cadence and on managed instances.
 const FAST_INTERVAL: Duration = Duration::from_secs(20);
-/// On average so far apart at most, invocations are in fast cadence: the next is due before the interval is over.
+/// The longest average gap between invocations in fast cadence: the next is due before the interval is over.
 const FAST_APART: Duration = FAST_INTERVAL;
 /// So many invocations are looked at.
 const LOOK_BACK: usize = 10;
@@ -36,12 +36,12 @@ pub struct Plan {
     /// `/next` waits for the end of the function and a flush.
     pub held: bool,
     /// When pending telemetry is sent during the invocation.
-    pub beside: Beside,
+    pub during: DuringInvocation,
 }
 
 /// When pending telemetry is sent during an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beside {
+pub enum DuringInvocation {
     /// As it comes.
     AtOnce,
     /// After `first`, if the function runs so long, and again after every `interval`.
@@ -55,7 +55,7 @@ pub enum Beside {
 
 impl Plan {
     /// As it comes, and the rest at the end.
-    pub const AT_END: Self = Self { held: true, beside: Beside::AtOnce };
+    pub const AT_END: Self = Self { held: true, during: DuringInvocation::AtOnce };
 }
 
 /// The strategy and what it has seen.
@@ -92,7 +92,7 @@ impl Cadence {
             self.due_at = elapsed + interval;
         }
         // Where it is due, a function shorter than a request must not cut it off time and again.
-        Plan { held: first.is_zero(), beside: Beside::Every { first, interval } }
+        Plan { held: first.is_zero(), during: DuringInvocation::Every { first, interval } }
     }
 
     fn is_fast(&self) -> bool {
@@ -108,12 +108,12 @@ impl Cadence {
 }
 
 /// When telemetry is sent where no invocations are announced and nothing is ever frozen.
-pub fn unattended(strategy: Strategy) -> Beside {
+pub fn unattended(strategy: Strategy) -> DuringInvocation {
     match strategy {
         // There is no end to wait for, and a request for every line would be one too many.
-        Strategy::End => Beside::Every { first: Duration::ZERO, interval: Duration::from_secs(1) },
-        Strategy::Adaptive => Beside::Every { first: Duration::ZERO, interval: FAST_INTERVAL },
-        Strategy::Periodic(interval) => Beside::Every { first: Duration::ZERO, interval },
+        Strategy::End => DuringInvocation::Every { first: Duration::ZERO, interval: Duration::from_secs(1) },
+        Strategy::Adaptive => DuringInvocation::Every { first: Duration::ZERO, interval: FAST_INTERVAL },
+        Strategy::Periodic(interval) => DuringInvocation::Every { first: Duration::ZERO, interval },
     }
 }
 
@@ -132,9 +132,9 @@ mod tests {
         at.into_iter().map(|at| cadence.on_invoke(seconds(at), 0.0, false)).collect()
     }
 
-    fn beside(first: u64) -> Plan {
-        let beside = Beside::Every { first: seconds(first), interval: FAST_INTERVAL };
-        Plan { held: first == 0, beside }
+    fn during(first: u64) -> Plan {
+        let during = DuringInvocation::Every { first: seconds(first), interval: FAST_INTERVAL };
+        Plan { held: first == 0, during }
     }
 
     #[test]
@@ -145,14 +145,14 @@ mod tests {
     #[test]
     fn periodic_sends_beside_the_first_invocation_after_each_interval() {
         let plans = plans(Strategy::Periodic(FAST_INTERVAL), [0, 1, 19, 20, 100, 101]);
-        assert_eq!(plans, [0, 19, 1, 0, 0, 19].map(beside));
+        assert_eq!(plans, [0, 19, 1, 0, 0, 19].map(during));
     }
 
     #[test]
     fn adaptive_turns_to_sending_beside_once_invocations_follow_each_other_quickly() {
         let plans = plans(Strategy::Adaptive, 0..7);
         assert_eq!(plans[..4], [Plan::AT_END; 4]);
-        assert_eq!(plans[4..], [0, 19, 18].map(beside));
+        assert_eq!(plans[4..], [0, 19, 18].map(during));
     }
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
     fn jitter_shortens_an_interval_by_up_to_a_quarter() {
         let mut cadence = Cadence::new(Strategy::Periodic(FAST_INTERVAL));
         cadence.on_invoke(seconds(100), 1.0, false);
-        let Beside::Every { first, .. } = cadence.on_invoke(seconds(101), 0.0, false).beside else {
+        let DuringInvocation::Every { first, .. } = cadence.on_invoke(seconds(101), 0.0, false).during else {
             panic!("periodic")
         };
         assert_eq!(first, seconds(14));
@@ -181,8 +181,8 @@ mod tests {
                 cadence.on_invoke(seconds(at), 0.0, false);
             }
             assert!(!cadence.on_invoke(seconds(7), 0.0, false).held);
-            assert_eq!(cadence.on_invoke(seconds(8), 0.0, true), beside(0));
-            assert_eq!(cadence.on_invoke(seconds(9), 0.0, false), beside(19));
+            assert_eq!(cadence.on_invoke(seconds(8), 0.0, true), during(0));
+            assert_eq!(cadence.on_invoke(seconds(9), 0.0, false), during(19));
         }
         let mut end = Cadence::new(Strategy::End);
         assert_eq!(end.on_invoke(seconds(1), 0.0, true), Plan::AT_END);

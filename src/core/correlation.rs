@@ -18,7 +18,7 @@ const REMEMBERED: usize = 64;
 const REQUEST_ID_LIMIT: usize = 256;
 /// Platform: the time of an end is in whole milliseconds.
 const RESOLUTION: u64 = 1_000_000;
-/// How many servers' roots are kept until it is known of which invocation they are.
+/// The number of root server spans kept until their invocation is known.
 const ROOTS: usize = 16;
 
 /// What is known of the invocations of an environment.
@@ -125,7 +125,7 @@ impl Correlation {
         let from = invoked.at.saturating_sub(INVOKE_LATENESS).max(self.ended_at);
         let ran = Ran { invoked_at: invoked.at, from, to: None };
         let roots: Vec<_> = self.roots.iter().copied().filter(|root| !self.stands(*root)).collect();
-        // What started before that one is not of this one.
+        // A span that started before that one belongs to another invocation.
         self.roots.retain(|(start, _)| before.is_none_or(|before| *start >= before));
         self.update(request_id, |invocation| {
             if invocation.ran.is_some() {
@@ -173,7 +173,7 @@ impl Correlation {
                 ran.from = ran.from.max(end);
             }
             let Ran { from, to, .. } = *ran;
-            // What was found before the end was known, and started in the millisecond of the end, is left where it is.
+            // A span found before the end was known stays if it started in the millisecond of the end.
             let outside = |start| start < from || to.is_some_and(|to| start >= to.saturating_add(RESOLUTION));
             invocation.span.take_if(|found| found.start.is_some_and(outside));
         }

@@ -155,7 +155,7 @@ pub fn name(text: &str) -> String {
     format!("{kept}… (a name of {} characters)", text.chars().count())
 }
 
-/// Whether a name may be shown.
+/// Returns true if a name may be shown.
 pub fn is_name(text: &str) -> bool {
     let parts = text.split(['_', '-', '.', '/']);
     !text.is_empty()
@@ -264,7 +264,7 @@ fn is_cased_like_a_word(letters: &str) -> bool {
     (first.is_empty() || first.len() > 2) && humps.all(|hump| hump.len() >= 2)
 }
 
-/// Whether a name is rather a key.
+/// Returns true if a name is more likely a key.
 pub fn looks_like_key(name: &str) -> bool {
     is_random(name) || name.chars().filter(char::is_ascii_digit).count() > DIGITS_LIMIT
 }

@@ -25,8 +25,8 @@ const NEXT_FAILURES_LIMIT: u32 = 10;
 const EARLY_DONE_LIMIT: usize = 8;
 /// A timer that is later than this, though nothing holds the process up, was kept by a freeze: the function it was for is done.
 const TIMER_LATENESS_MOST: Duration = Duration::from_millis(100);
-/// How many invocations that were not held are remembered until their `runtimeDone` comes.
-const AWAITED_LIMIT: usize = 8;
+/// The number of unheld invocations remembered until their `runtimeDone` comes.
+const PENDING_LIMIT: usize = 8;
 /// Platform: SIGKILL comes two seconds after SHUTDOWN. A deadline nearer than this is a clock that is off.
 const SHUTDOWN_LEAST: Duration = Duration::from_millis(500);
 /// Platform: no function can have a shorter timeout. A deadline nearer than this is a clock that is off.
@@ -145,7 +145,7 @@ pub enum FlushReason {
     Shutdown,
 }
 
-/// What is logged.
+/// A warning for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Warning {
     /// No `runtimeDone` came for an invocation that was held for it.
@@ -166,7 +166,7 @@ pub struct Lifecycle {
     /// The running invocation, where it is not held and not known to be over.
     unheld: Option<Unheld>,
     /// Earlier ones that were not held, and whose `runtimeDone` is still to come.
-    awaited: VecDeque<String>,
+    pending: VecDeque<String>,
     /// A held invocation reached its deadline, and no `runtimeDone` has come since.
     end_missed: bool,
     /// Logged once.
@@ -230,7 +230,7 @@ impl Lifecycle {
             early_done: VecDeque::new(),
             last_request_id: None,
             unheld: None,
-            awaited: VecDeque::new(),
+            pending: VecDeque::new(),
             end_missed: false,
             unlogged: Some(Warning::NoRuntimeDone),
             next_failures: 0,
@@ -357,8 +357,8 @@ impl Lifecycle {
     fn runtime_done(&mut self, request_id: String, now: Instant) -> Vec<Action> {
         self.end_missed = false;
         // Lambda repeats a failed asynchronous invocation under its request id: the first end is that of the first attempt.
-        if let Some(late) = self.awaited.iter().position(|awaited| *awaited == request_id) {
-            self.awaited.remove(late);
+        if let Some(late) = self.pending.iter().position(|pending| *pending == request_id) {
+            self.pending.remove(late);
             return Vec::new();
         }
         if self.unheld.take_if(|unheld| unheld.request_id == request_id).is_some() {
@@ -399,10 +399,10 @@ impl Lifecycle {
     /// The next event came before the `runtimeDone` of the invocation that was not held.
     fn await_unheld(&mut self) {
         let Some(unheld) = self.unheld.take() else { return };
-        if self.awaited.len() == AWAITED_LIMIT {
-            self.awaited.pop_front();
+        if self.pending.len() == PENDING_LIMIT {
+            self.pending.pop_front();
         }
-        self.awaited.push_back(unheld.request_id);
+        self.pending.push_back(unheld.request_id);
     }
 
     fn cancel_flush(&mut self) -> Vec<Action> {

@@ -118,7 +118,7 @@ pub async fn bind(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
     }
 }
 
-/// Whether [`bind`] has to look a host up, which takes as long as the system's resolver likes.
+/// Returns true if [`bind`] must resolve the host name, which may take the system's resolver any time.
 pub fn needs_lookup(host: &str) -> bool {
     host != "localhost" && host.parse::<IpAddr>().is_err()
 }

@@ -90,7 +90,7 @@ where
     response
 }
 
-/// Why a body was not taken.
+/// The reason why a body was not taken.
 enum Refusal {
     NoRoom,
     Body(BodyError),

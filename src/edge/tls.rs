@@ -26,7 +26,7 @@ pub enum TlsError {
         variable: String,
         /// The file, as a message may repeat it.
         path: Echo,
-        /// Why not.
+        /// The reason.
         cause: Unreadable,
     },
     /// What was given holds no certificate, or a broken one.

@@ -22,7 +22,7 @@ pub trait Export: Clone + Send + 'static {
     fn afresh(&self) -> Self;
     /// The signal's way to the backend, if it has one.
     fn route(&self, signal: Signal) -> Option<Route>;
-    /// What a failure means in the light of the settings, and what to do about it.
+    /// Explains a failure by the settings and names the remedy, if they show it.
     fn explain(&self, _: Signal, _: &Failure) -> Option<String> {
         None
     }
@@ -72,14 +72,14 @@ pub type SettingUp<E> = Pin<Box<dyn Future<Output = Made<E>> + Send>>;
 pub struct Made<E> {
     /// The exporter; `None` where it is the same as before, or there is none yet.
     pub exporter: Option<E>,
-    /// Whether its settings hold secret references.
+    /// Set if the settings hold secret references.
     pub has_secret: bool,
-    /// Whether a signal that it leads nowhere may still get a way.
+    /// Set if a signal without a route may still get one.
     pub is_pending: bool,
 }
 
 impl<E: Export> Made<E> {
-    /// What the sender is to know of it.
+    /// The result of the setup, as the sender takes it.
     pub(super) fn set_up(&self) -> SetUp {
         let state = |exporter: &E, signal| match exporter.route(signal) {
             Some(route) => RouteState::Route(route),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::core::cadence::Beside;
+use crate::core::cadence::DuringInvocation;
 use crate::core::chunk::Chunk;
 use crate::core::correlation::Invoked;
 use crate::core::delivery::budget::{Budget, Reservation, Unreserved};
@@ -18,7 +18,7 @@ pub(super) const QUEUE_LIMIT: usize = 1024;
 /// Of these, so many are kept for messages of the driver, none of which may be lost to telemetry.
 pub(super) const CONTROL_RESERVE: usize = 16;
 
-/// What the pipeline is told.
+/// A message to the pipeline.
 #[derive(Debug)]
 pub(super) enum Message {
     /// With the room that is kept for it in the buffers.
@@ -50,7 +50,7 @@ pub enum Control {
     /// A function runs.
     Open {
         /// When pending telemetry is sent during the invocation.
-        beside: Beside,
+        during: DuringInvocation,
         /// A flush follows the end of the function, and then [`Control::Close`]. Otherwise the environment may be frozen
         /// at any time, without a word.
         held: bool,
@@ -58,7 +58,7 @@ pub enum Control {
     /// No function runs: nothing may be in flight.
     Close,
     /// Nobody tells when functions run.
-    StayOpen(Beside),
+    StayOpen(DuringInvocation),
     /// Send everything enqueued so far, and say when that is done or has failed.
     Flush {
         /// Why.
@@ -77,7 +77,7 @@ pub enum Control {
     /// The platform told the name of the environment.
     Instance(String),
     /// Drop this, to show that the pipeline has its turn still.
-    Pulse(oneshot::Sender<()>),
+    LivenessProbe(oneshot::Sender<()>),
 }
 
 /// An invocation, as somebody told of it.
@@ -118,7 +118,7 @@ impl Handle {
         (Self { messages, room, wants_flush, budget }, receiver)
     }
 
-    /// Whether the next invocation is to flush at its end, whatever the strategy.
+    /// Returns true if the next invocation must flush at its end under any strategy.
     pub fn wants_flush(&self) -> bool {
         self.wants_flush.load(Ordering::Relaxed)
     }

@@ -23,7 +23,7 @@ pub use self::export::{Backend, Export, Made, SettingUp, Setup};
 use self::handle::Message;
 pub use self::handle::{Control, Handle, Invocation, Refused};
 use self::requests::Requests;
-use crate::core::cadence::Beside;
+use crate::core::cadence::DuringInvocation;
 use crate::core::chunk::{Chunk, Origin};
 use crate::core::config::{BATCH_MAX_BYTES, Config};
 use crate::core::correlation::Correlation;
@@ -67,7 +67,7 @@ pub struct Pipeline<E> {
 
 /// A flush that is going on.
 struct Flush {
-    /// So many senders have not finished it.
+    /// The number of senders that have not finished it.
     pending: usize,
     done: oneshot::Sender<()>,
 }
@@ -134,7 +134,7 @@ impl<E: Export> Pipeline<E> {
             },
             Control::CutOff(request_id) => self.correlation.cut_off(&request_id),
             Control::Over { request_id, at } => self.correlation.ended(&request_id, at),
-            Control::Open { beside, held } => self.begin_invocation(beside, held),
+            Control::Open { during, held } => self.begin_invocation(during, held),
             Control::Close => {
                 self.take_answers();
                 self.on_all(|| Event::InvocationEnds);
@@ -160,11 +160,11 @@ impl<E: Export> Pipeline<E> {
                 self.rules.learn_instance(&instance_id);
                 self.last_edit = LastEdit::default();
             }
-            Control::Pulse(pulse) => drop(pulse),
+            Control::LivenessProbe(probe) => drop(probe),
         }
     }
 
-    fn begin_invocation(&mut self, during: Beside, held: bool) {
+    fn begin_invocation(&mut self, during: DuringInvocation, held: bool) {
         self.take_answers();
         self.report_itself(false);
         let actions = self.senders.begin_invocation(during, held, &context(&self.correlation));

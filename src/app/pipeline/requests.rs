@@ -61,7 +61,7 @@ impl<E: Export> Requests<E> {
         self.running.push((What::Request(request), task));
     }
 
-    /// What a failure means in the light of the settings.
+    /// Explains a failure by the settings.
     pub(super) fn explain(&self, signal: Signal, failure: &Failure) -> Option<String> {
         self.exporter.as_ref()?.explain(signal, failure)
     }

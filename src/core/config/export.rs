@@ -25,7 +25,7 @@ pub enum Exports {
     /// The way of each signal. Telemetry of a signal without one is received and dropped.
     Known(Box<PerSignal<Option<Export>>>),
     /// It hangs on secrets that have not been fetched yet: telemetry waits.
-    Awaited,
+    Pending,
 }
 
 /// The way of one signal to the backend.
@@ -218,7 +218,7 @@ impl Exports {
 #[derive(Default)]
 struct Gaps {
     wrong: bool,
-    awaited: bool,
+    pending: bool,
 }
 
 impl Reader<'_> {
@@ -230,7 +230,7 @@ impl Reader<'_> {
         let common =
             Common { name, authorization: self.authorization(&prefix), retry: self.retry(&prefix), proxies };
         let base = self.settings(&prefix, true, own);
-        let mut awaited = false;
+        let mut pending = false;
         let mut unset = true;
         let known = PerSignal::from_fn(|signal| {
             if !takes.of(signal) {
@@ -240,14 +240,14 @@ impl Reader<'_> {
             unset &= matches!(settings.endpoint, Read::Unset);
             let mut gaps = Gaps::default();
             let export = self.export(signal, settings, &common, &mut gaps);
-            awaited |= gaps.awaited && !gaps.wrong;
+            pending |= gaps.pending && !gaps.wrong;
             export
         });
         if unset {
             self.without_endpoint(name);
             return Exports::nowhere();
         }
-        if awaited { Exports::Awaited } else { Exports::Known(Box::new(known)) }
+        if pending { Exports::Pending } else { Exports::Known(Box::new(known)) }
     }
 
     fn without_endpoint(&mut self, name: &ExporterName) {
@@ -319,7 +319,7 @@ impl Reader<'_> {
         };
         let endpoint = gaps.of(settings.endpoint);
         let proxy = endpoint.as_ref().and_then(|endpoint| gaps.of(common.proxies.of(&endpoint.url)));
-        if gaps.wrong || gaps.awaited {
+        if gaps.wrong || gaps.pending {
             return None;
         }
         let url = target(endpoint?, protocol, signal);
@@ -364,7 +364,7 @@ impl Reader<'_> {
         let value = match authorization {
             Read::Unset => return headers,
             Read::Wrong => return Read::Wrong,
-            Read::Awaited => return Read::Awaited,
+            Read::Pending => return Read::Pending,
             Read::Is(value) => value.clone(),
         };
         let mut headers = match headers {
@@ -410,7 +410,7 @@ impl Reader<'_> {
         match authenticator {
             Read::Is(()) => {}
             Read::Wrong => return Read::Wrong,
-            Read::Awaited => return Read::Awaited,
+            Read::Pending => return Read::Pending,
             Read::Unset => {
                 for (variable, read) in [(name, &username), (secret, &password)] {
                     if *read != Read::Unset {
@@ -474,7 +474,7 @@ impl Reader<'_> {
             (Read::Is(certificate), Read::Unset) => (certificate, "_CERT_", "_KEY_"),
             (Read::Unset, Read::Is(key)) => (key, "_KEY_", "_CERT_"),
             (Read::Wrong, _) | (_, Read::Wrong) => return Read::Wrong,
-            (Read::Awaited, _) | (_, Read::Awaited) => return Read::Awaited,
+            (Read::Pending, _) | (_, Read::Pending) => return Read::Pending,
         };
         let in_yaml = |part: &str| part.trim_start_matches('_').to_lowercase();
         let missing = half.variable.replace(of, other).replace(&in_yaml(of), &in_yaml(other));
@@ -504,7 +504,7 @@ impl Gaps {
     /// The value if there is one; what keeps it away is noted.
     fn of<T>(&mut self, read: Read<T>) -> Option<T> {
         self.wrong |= matches!(read, Read::Wrong);
-        self.awaited |= matches!(read, Read::Awaited);
+        self.pending |= matches!(read, Read::Pending);
         read.value()
     }
 }

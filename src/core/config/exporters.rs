@@ -39,7 +39,7 @@ impl Destination {
         *self.takes.of(signal)
             && match &self.exports {
                 Exports::Known(exports) => exports.of(signal).is_some(),
-                Exports::Awaited => true,
+                Exports::Pending => true,
             }
     }
 }
@@ -124,7 +124,7 @@ impl Reader<'_> {
                     Exports::nowhere()
                 }
                 Read::Wrong => Exports::nowhere(),
-                Read::Awaited => Exports::Awaited,
+                Read::Pending => Exports::Pending,
                 Read::Is(Kind::Otlp) | Read::Unset => {
                     self.exports(&Asked { name, takes: all }, &surroundings)
                 }
@@ -211,7 +211,7 @@ pub(super) fn prefixes(text: &str) -> Vec<String> {
     declared.iter().map(|declared| prefix(&declared.name)).collect()
 }
 
-/// Whether a text is what `ROTEL_EXPORTERS` is to be, so that it holds nothing but names and kinds.
+/// Returns true if a text has the form of `ROTEL_EXPORTERS`, and so holds nothing but names and kinds.
 pub(super) fn are_well_formed(text: &str) -> bool {
     declared(&Text::plain(text)).is_ok()
 }

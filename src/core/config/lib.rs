@@ -204,12 +204,12 @@ pub struct Outcome {
     /// The secrets on which parts of `config` hang, each once.
     pub references: Vec<SecretRef>,
     /// Whether `config.resource_attributes` hang on them, and are empty until then.
-    pub resource_attributes_awaited: bool,
+    pub resource_attributes_pending: bool,
     /// Whether `ROTEL_EXPORTER` or `ROTEL_EXPORTERS` says that nothing is to be sent.
     pub blackhole: bool,
 }
 
-/// Reads the variables. What hangs on secrets is [`Exports::Awaited`]; all else is as it will be.
+/// Reads the variables. What hangs on secrets is [`Exports::Pending`]; all else is as it will be.
 pub fn read(variables: &Variables) -> Outcome {
     read_placed(variables, &NO_PLACES, None)
 }
@@ -255,7 +255,7 @@ fn read_with(mut reader: Reader<'_>) -> Outcome {
     let receiver = reader.receiver();
     let telemetry_endpoint = reader.telemetry_endpoint();
     let resource_attributes = reader.resolved("ROTEL_OTEL_RESOURCE_ATTRIBUTES", value::attributes);
-    let resource_attributes_awaited = resource_attributes == reader::Read::Awaited;
+    let resource_attributes_pending = resource_attributes == reader::Read::Pending;
     let platform_events = reader.platform_events();
     let mut destinations = reader.destinations(&[&receiver.grpc, &receiver.http, &telemetry_endpoint]);
     for destination in &mut destinations {
@@ -288,7 +288,7 @@ fn read_with(mut reader: Reader<'_>) -> Outcome {
     let Reader { faults, warnings, mut references, blackhole, .. } = reader;
     references.sort_unstable();
     references.dedup();
-    Outcome { config, faults, warnings, references, resource_attributes_awaited, blackhole }
+    Outcome { config, faults, warnings, references, resource_attributes_pending, blackhole }
 }
 
 impl Reader<'_> {

@@ -19,7 +19,7 @@ pub(super) enum Read<T> {
     /// It cannot be taken, and the fault has been told.
     Wrong,
     /// It holds secret references that have not been resolved yet.
-    Awaited,
+    Pending,
 }
 
 impl<T> Read<T> {
@@ -38,7 +38,7 @@ impl<T> Read<T> {
     pub(super) fn and<U>(self, other: Read<U>) -> Read<(T, U)> {
         match (self, other) {
             (Self::Is(one), Read::Is(other)) => Read::Is((one, other)),
-            (Self::Awaited, _) | (_, Read::Awaited) => Read::Awaited,
+            (Self::Pending, _) | (_, Read::Pending) => Read::Pending,
             _ => Read::Wrong,
         }
     }
@@ -49,7 +49,7 @@ impl<T> Read<T> {
             Self::Is(value) => then(value),
             Self::Unset => Read::Unset,
             Self::Wrong => Read::Wrong,
-            Self::Awaited => Read::Awaited,
+            Self::Pending => Read::Pending,
         }
     }
 
@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
             _ if references.is_empty() => parse(&Text::plain(text)),
             None => {
                 self.references.extend(references);
-                return Read::Awaited;
+                return Read::Pending;
             }
             Some(secrets) => Text::filled(text, &references, secrets).and_then(|text| {
                 self.filled.extend(text.secrets().cloned());

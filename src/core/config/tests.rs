@@ -38,7 +38,7 @@ fn exports(outcome: &Outcome) -> &PerSignal<Option<Export>> {
     let [destination] = &outcome.config.destinations[..] else { panic!("{outcome:?}") };
     match &destination.exports {
         Exports::Known(exports) => exports,
-        Exports::Awaited => panic!("{outcome:?}"),
+        Exports::Pending => panic!("{outcome:?}"),
     }
 }
 
@@ -76,7 +76,7 @@ fn the_published_secrets_are_awaited_and_then_sent() {
         let pairs = [ENDPOINT, (HEADERS, &*header), ("ROTEL_FLUSH_TIMEOUT", "2s")];
         let awaiting = outcome(&pairs);
         assert_eq!((&awaiting.faults, &awaiting.warnings), (&vec![], &vec![]));
-        assert_eq!(awaiting.config.destinations[0].exports, Exports::Awaited);
+        assert_eq!(awaiting.config.destinations[0].exports, Exports::Pending);
         assert_eq!(awaiting.references, secret_ref::find(reference).expect("a reference"));
         assert_eq!(awaiting.config.flush_timeout, Duration::from_secs(2), "the rest holds already");
         let resolved = resolved(&pairs, "0123-key\n");
@@ -94,7 +94,7 @@ fn one_secret_in_many_places_is_fetched_once() {
         ("ROTEL_OTEL_RESOURCE_ATTRIBUTES", &format!("team={PARAMETER}")),
     ]);
     assert_eq!(outcome.references.len(), 2);
-    assert!(outcome.resource_attributes_awaited);
+    assert!(outcome.resource_attributes_pending);
     assert_eq!(outcome.config.resource_attributes, []);
 }
 
@@ -107,7 +107,7 @@ fn every_exporter_variable_may_hold_a_reference() {
                 assert_eq!(outcome.faults, [], "{name}");
                 assert_eq!(outcome.references.len(), 1, "{name}");
                 let half = name.contains("_CERT_") || name.contains("_KEY_") || name.contains("_AUTH_");
-                assert!(half || outcome.config.destinations[0].exports == Exports::Awaited, "{name}");
+                assert!(half || outcome.config.destinations[0].exports == Exports::Pending, "{name}");
             }
         }
     }
@@ -697,7 +697,7 @@ fn several_exporters_have_the_settings_of_one_each_and_get_everything() {
     ");
     let of = |at: usize| match &outcome.config.destinations[at].exports {
         Exports::Known(exports) => exports.traces.clone().expect("a way"),
-        Exports::Awaited => panic!("nothing is awaited"),
+        Exports::Pending => panic!("nothing is awaited"),
     };
     let (one, other) = (of(0), of(1));
     assert_eq!((one.headers.len(), other.headers.len()), (1, 0));

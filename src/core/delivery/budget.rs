@@ -70,7 +70,7 @@ impl Budget {
         self.0.limit
     }
 
-    /// What each of the buffers may count on, whatever the others hold.
+    /// The bytes that each buffer may always hold, even if the others are full.
     pub fn fair_part(&self) -> usize {
         self.0.limit / self.0.buffers
     }
@@ -80,7 +80,7 @@ impl Budget {
         self.0.held.load(Ordering::Relaxed)
     }
 
-    /// Whether so many more may be held.
+    /// Returns true if the budget has room for `bytes` more.
     pub fn has_room_for(&self, bytes: usize) -> bool {
         self.held().saturating_add(bytes) <= self.0.limit
     }
@@ -129,7 +129,7 @@ impl Budget {
 }
 
 impl Share {
-    /// How many there are.
+    /// The reserved bytes.
     pub fn bytes(&self) -> usize {
         self.0.bytes
     }

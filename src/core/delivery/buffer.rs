@@ -184,12 +184,12 @@ impl Buffer {
         chunk.size() * copies + CHUNK_COST * buffers
     }
 
-    /// Whether half of what this buffer may count on is used up.
+    /// Returns true if half of this buffer's fair part is used.
     pub fn is_half_full(&self) -> bool {
         self.weight() >= self.budget.fair_part() / 2
     }
 
-    /// Whether so much of it is used up that little more can be kept.
+    /// Returns true if seven eighths of this buffer's fair part are used.
     pub fn is_nearly_full(&self) -> bool {
         self.weight() >= self.budget.fair_part() / 8 * 7
     }
@@ -248,7 +248,7 @@ impl Buffer {
         self.depart(cut.into_batch(signal))
     }
 
-    /// Whether [`Self::take_early`] would take something.
+    /// Returns true if [`Self::take_early`] would take something.
     pub fn leaves_early(&self, signal: Signal, limits: Limits, released: Released) -> bool {
         let pressed = self.is_half_full();
         let Lanes { sdk, platform } = self.lanes.of(signal);
@@ -296,10 +296,10 @@ impl Buffer {
         self.give_back(batch);
     }
 
-    /// Whether what would be sent next was sent before, and cut off.
+    /// Returns true if the next chunk was sent before and cut off.
     pub fn next_was_cut_off(&self, signal: Signal) -> bool {
         let Lanes { sdk, platform } = self.lanes.of(signal);
-        // What comes back stands first.
+        // A chunk that is given back goes to the front.
         [sdk, platform].into_iter().filter_map(|lane| lane.chunks.front()).any(|held| held.cut_off)
     }
 
@@ -404,7 +404,7 @@ fn cost(chunk: &Chunk) -> usize {
 }
 
 impl Lane {
-    /// Whether it fills a batch.
+    /// Returns true if it fills a batch.
     fn is_full(&self, limits: Limits) -> bool {
         self.items >= limits.items || self.bytes >= limits.bytes
     }

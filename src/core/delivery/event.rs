@@ -1,4 +1,4 @@
-//! What a [`super::sender::BackendSender`] is fed with and answers.
+//! Events and actions: the input and the output of a [`super::sender::BackendSender`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::breaker::Retry;
 use super::budget::Share;
 use super::health::Report;
 use super::verdict::Verdict;
-use crate::cadence::Beside;
+use crate::cadence::DuringInvocation;
 use crate::chunk::Chunk;
 use crate::correlation::Correlation;
 use crate::elapsed::Now;
@@ -19,20 +19,20 @@ use crate::lifecycle::FlushReason;
 use crate::otlp::Limits;
 use crate::signal::{PerSignal, Signal};
 
-/// What is fixed for one backend.
+/// The settings of one backend, fixed for its lifetime.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The user's name for it, where there are several.
     pub name: Option<Arc<str>>,
     /// The signals that it is to get.
     pub takes: PerSignal<bool>,
-    /// How large a request of each signal may be.
+    /// The size limits of a request, by signal.
     pub limits: PerSignal<Limits>,
     /// The most that a flush may add after the handler returns.
     pub flush_timeout: Duration,
-    /// Whether the extension reports on itself.
+    /// Set if the extension reports metrics of its own.
     pub reports_itself: bool,
-    /// Whether there is anything to set up. Where there is not, telemetry is received and dropped.
+    /// Set if the backend needs a setup. Without one, telemetry is received and dropped.
     pub has_setup: bool,
 }
 
@@ -49,7 +49,7 @@ pub struct Route {
     pub retry: Retry,
 }
 
-/// What a setup found out about the way of a signal.
+/// The result of a setup for one signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouteState {
     /// Requests can be sent.
@@ -65,11 +65,11 @@ pub enum RouteState {
 pub struct SetUp {
     /// The ways; `None` leaves them as they are.
     pub routes: Option<PerSignal<RouteState>>,
-    /// Whether the key comes from a secret, so that a backend that refuses it may take the next.
+    /// Set if the key comes from a secret: if the backend refuses it, the secret is fetched again.
     pub has_secret: bool,
 }
 
-/// What happened.
+/// An input of the sender.
 #[derive(Debug)]
 pub enum Event {
     /// The first `/next` is out.
@@ -81,21 +81,21 @@ pub enum Event {
     /// The function runs from now on.
     InvocationBegins {
         /// When what is kept may leave meanwhile.
-        during: Beside,
-        /// Whether its end waits for a flush. Where it does not, the environment may be frozen at any moment.
+        during: DuringInvocation,
+        /// Set if its end waits for a flush. If not, the environment may be frozen at any moment.
         held: bool,
     },
     /// The function is done, and the environment may be frozen.
     InvocationEnds,
     /// The environment is never frozen, or nobody says when invocations begin and end.
-    Unattended(Beside),
+    Unattended(DuringInvocation),
     /// Send what came so far.
     Flush {
-        /// Why.
+        /// The reason, for the log and the limits of the flush.
         reason: FlushReason,
         /// When it is cancelled at the latest.
         deadline: Instant,
-        /// Whether it waits for probes that are under way.
+        /// Set if it waits for probes that are in flight.
         waits_for_probes: bool,
     },
     /// The flush is over, whatever it has got through: end what is in flight and keep it.
@@ -117,7 +117,7 @@ pub enum Event {
     Tick,
 }
 
-/// What is to be done, in this order.
+/// An output of the sender. The caller executes them in order.
 #[derive(Debug)]
 pub enum Action {
     /// Set the backend up and answer with [`Event::SetUp`].
@@ -131,7 +131,7 @@ pub enum Action {
     Send {
         /// Names it.
         request: RequestId,
-        /// What the chunks hold.
+        /// The signal of the chunks.
         signal: Signal,
         /// The body, in parts; none in a probe that carries nothing.
         chunks: Vec<Bytes>,
@@ -164,7 +164,7 @@ pub enum Own {
     Metrics(Vec<Metric>),
 }
 
-/// What holds at the moment of an event.
+/// The circumstances of an event.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// The clocks.

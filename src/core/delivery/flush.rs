@@ -27,9 +27,9 @@ pub(super) struct Flush {
 pub(super) struct Again {
     /// By the backoff.
     pub(super) at: Duration,
-    /// How long the backend asked to wait.
+    /// The wait that the backend asked for.
     pub(super) after: Option<Duration>,
-    /// How long after its start the flush goes on trying.
+    /// The time from its start for which the flush retries.
     pub(super) within: Duration,
 }
 
@@ -50,7 +50,7 @@ impl Flush {
         self.reason == FlushReason::Shutdown
     }
 
-    /// Whether an attempt may be made now. With an open breaker none is; where the backend asked for a wait, only after it.
+    /// Returns true if an attempt may be made now: the breaker is closed, and a wait that the backend asked for is over.
     pub(super) fn is_due(
         &mut self,
         signal: Signal,
@@ -119,7 +119,7 @@ impl Flush {
         self.signals.of(signal).progressed
     }
 
-    /// How long it has taken so far.
+    /// The time since its start.
     pub(super) fn took(&self, now: Duration) -> Duration {
         now.saturating_sub(self.started_at)
     }

@@ -63,14 +63,14 @@ impl RoundTrip {
         self.caution = (self.caution * 2).min(CAUTION_MOST);
     }
 
-    /// How long a function that is not held must have run before a request is started.
+    /// The time that an unheld invocation must have run before a request is started.
     pub(super) fn long_run(self) -> Duration {
         let trips = self.measured.unwrap_or(UNMEASURED) * LONG_RUN_TRIPS;
         trips.max(LONG_RUN_LEAST) * self.caution
     }
 
-    /// How long a function must have run before a request is started, where its end waits for the answer for `flush_timeout`:
-    /// one that has run so long can be expected to run as long again.
+    /// The time that a held invocation must have run before a request is started. Its end waits for the answer for
+    /// `flush_timeout`, and a function that has run so long can be expected to run as long again.
     pub(super) fn held_run(self, flush_timeout: Duration) -> Duration {
         self.measured.unwrap_or_default().saturating_sub(flush_timeout)
     }

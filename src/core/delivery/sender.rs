@@ -11,8 +11,8 @@
 //!   secret and is refused has the secret fetched again;
 //! - nothing it waits for lies further ahead than its own maximum.
 //!
-//! What passes several backends is decided in [`super::senders`], when invocations are held and flushed in
-//! [`crate::lifecycle`], and how long their end waits for probes in [`super::probe_budget`].
+//! Other modules decide the rest: [`super::senders`] what concerns several backends, [`crate::lifecycle`] when invocations
+//! are held and flushed, [`super::probe_budget`] how long their end waits for probes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ use super::signal_state::{InFlight, SignalState, was_frozen};
 use super::tally::{DropReason, Tally};
 use super::timers::{Timer, TimerTable};
 use super::verdict::{Failure, Verdict};
-use crate::cadence::Beside;
+use crate::cadence::DuringInvocation;
 use crate::chunk::Chunk;
 use crate::correlation::Correlation;
 use crate::elapsed::{Elapsed, Now};
@@ -45,8 +45,8 @@ use crate::signal::{PerSignal, Signal};
 const IDLE_LIMIT: Duration = Duration::from_secs(20);
 /// The same at SHUTDOWN, where nothing comes later that could make up for it.
 const IDLE_LIMIT_AT_SHUTDOWN: Duration = Duration::from_secs(5);
-/// So long after a request during the function what comes of its signal gathers, for an SDK that sends each span by itself
-/// would have a request made for each. What fills a batch, or half of the buffer, does not wait.
+/// The pause between two requests of a signal during the function, so that an SDK that exports each span by itself does not
+/// cause a request for each. A full batch, or a buffer that is half full, does not wait.
 const PACE: Duration = Duration::from_millis(100);
 /// An attempt that had less time than this before it was cut off says nothing of the backend.
 const FAIR_TIME: Duration = Duration::from_millis(100);
@@ -92,7 +92,7 @@ pub struct BackendSender {
 struct Window {
     kind: WindowKind,
     released: Released,
-    /// So long after a release comes the next.
+    /// The time between two releases.
     interval: Option<Duration>,
     began_at: Duration,
 }
@@ -109,7 +109,7 @@ enum WindowKind {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Connection {
-    /// It may be dead without our knowing.
+    /// It may have been closed without notice.
     is_suspect: bool,
     last_answer: Option<Duration>,
     /// The request that opens it.
@@ -226,12 +226,12 @@ impl BackendSender {
         self.settings.name.as_ref()
     }
 
-    /// Whether telemetry of the signal may have somewhere to go.
+    /// Returns true if the signal has a route, or may get one.
     pub fn takes(&self, signal: Signal) -> bool {
         *self.settings.takes.of(signal) && self.route_state(signal) != RouteState::Nowhere
     }
 
-    /// How large a request of the signal may be.
+    /// The size limits of a request of the signal.
     pub fn limits(&self, signal: Signal) -> Limits {
         self.signals.of(signal).limits()
     }
@@ -241,7 +241,7 @@ impl BackendSender {
         self.buffer.weight()
     }
 
-    /// What is in flight costs so many bytes.
+    /// Bytes of the batches in flight.
     pub fn in_flight_bytes(&self) -> usize {
         self.buffer.in_flight_bytes()
     }
@@ -252,18 +252,18 @@ impl BackendSender {
         PerSignal::from_fn(|signal| waiting.of(signal) + self.in_flight_items(signal))
     }
 
-    /// What became of telemetry since the extension last reported on it.
+    /// The counts since the extension last reported them.
     pub fn tally(&self) -> &Tally {
         &self.tally
     }
 
-    /// Whether something is kept that is not in flight.
+    /// Returns true if it keeps telemetry that is not in flight.
     pub fn is_waiting(&self) -> bool {
         self.buffer.is_waiting()
     }
 
-    /// Whether the invocation that begins next is to flush at its end, whatever the strategy: the buffer is half full, or a
-    /// request was cut off.
+    /// Returns true if the next invocation must flush at its end under any strategy: the buffer is half full, or a request
+    /// was cut off.
     pub fn wants_flush(&self) -> bool {
         // A request in an invocation that is not held is likely to be cut off by its end.
         self.is_in_flight() && self.is_unheld()
@@ -271,7 +271,7 @@ impl BackendSender {
             || self.buffer.is_half_full() && Signal::ALL.iter().any(|signal| self.is_sendable(*signal))
     }
 
-    /// What the longest probe may take, or the setup; `None` where there are none to be made.
+    /// The longest time that a probe, or the setup, may take; `None` if there is none to be made.
     pub fn probe_budget(&self) -> Option<Duration> {
         let budgets =
             Signal::ALL.into_iter().filter_map(|signal| self.signals.of(signal).breaker.probe_budget());
@@ -279,7 +279,7 @@ impl BackendSender {
         probe.max(self.needs_setup().then_some(self.setup.wait()))
     }
 
-    /// How long the probes and the setup that are under way go on, if the end of the function waits for them.
+    /// The time until the probes and the setup in progress end, if the end of the invocation waits for them.
     pub fn probes_end_in(&self, now: Now) -> Option<Duration> {
         // A reading that is not kept.
         let at = self.elapsed.clone().at(now);
@@ -321,7 +321,7 @@ impl BackendSender {
         }
     }
 
-    /// Whether something was cut off, and may be sent again where its answer is waited for.
+    /// Returns true if a batch was cut off and may be sent again once a flush can wait for its answer.
     fn owes_flush(&self, signal: Signal) -> bool {
         self.buffer.next_was_cut_off(signal)
             && self.route(signal).is_some()
@@ -353,7 +353,7 @@ impl BackendSender {
     }
 }
 
-/// What comes in.
+/// Input.
 impl BackendSender {
     fn keep(&mut self, chunk: Chunk, share: Option<Share>) {
         *self.tally.received.of_mut(chunk.signal) += chunk.items;
@@ -382,7 +382,7 @@ impl BackendSender {
         self.log(report);
     }
 
-    fn begin_invocation(&mut self, during: Beside, held: bool) {
+    fn begin_invocation(&mut self, during: DuringInvocation, held: bool) {
         self.buffer.invocation_begins();
         self.take_back_the_frozen();
         for signal in Signal::ALL {
@@ -396,19 +396,19 @@ impl BackendSender {
         }
         if self.connection.is_idle(self.at, IDLE_LIMIT) {
             self.distrust_connections();
-            // Where the breaker is open, a probe does it, and without a flush at the end nobody needs it.
+            // With an open breaker a probe opens the connection, and without a flush at the end none is needed.
             if held && Signal::ALL.iter().all(|signal| !self.signals.of(*signal).breaker.is_open()) {
                 self.warm();
             }
         }
     }
 
-    fn open(&mut self, kind: WindowKind, during: Beside, at_once: Released) {
+    fn open(&mut self, kind: WindowKind, during: DuringInvocation, at_once: Released) {
         self.timers.stop(Timer::Release);
         self.timers.stop(Timer::LongRun);
         let (released, interval) = match during {
-            Beside::AtOnce => (at_once, None),
-            Beside::Every { first, interval } => {
+            DuringInvocation::AtOnce => (at_once, None),
+            DuringInvocation::Every { first, interval } => {
                 self.timers.set(Timer::Release, self.at + first);
                 (Released::NOTHING, Some(interval))
             }
@@ -427,13 +427,13 @@ impl BackendSender {
         }
     }
 
-    /// Takes the passing of time.
+    /// Handles the timers that have expired.
     fn pass_time(&mut self) {
         let Some(next) = self.timers.next().filter(|next| *next <= self.at) else { return };
         if self.at.saturating_sub(next) > LATE
             && let Some(window) = self.window.as_mut().filter(|window| window.kind == WindowKind::Unheld)
         {
-            // Nobody was there to take it in time, so that the function is likely to have ended before a freeze.
+            // The tick was kept by a freeze, so the function is likely to have ended before it.
             window.began_at = self.at;
         }
         self.release_if_due();
@@ -469,8 +469,8 @@ impl BackendSender {
         self.flush = Some(flush);
     }
 
-    /// Probes and a setup that are under way have their time, where the end of the function waits for them. Otherwise probes
-    /// are cut off.
+    /// Sets when probes and a setup in progress are cut off: once their time is over if the end of the invocation waits for
+    /// them, else at once.
     fn limit_probes(&mut self, waits: bool) {
         if let Some(ends_at) = self.setup_ends_at().filter(|ends_at| waits && *ends_at > self.at) {
             self.timers.set(Timer::SetupWait, ends_at);
@@ -497,7 +497,7 @@ impl BackendSender {
 
 /// The setup.
 impl BackendSender {
-    /// Whether a setup may bring something.
+    /// Returns true if a setup may change a route.
     fn needs_setup(&self) -> bool {
         self.setup.key_refused()
             || Signal::ALL.into_iter().any(|signal| {
@@ -537,7 +537,7 @@ impl BackendSender {
             self.routes = Some(routes);
             self.drop_what_leads_nowhere();
             for signal in Signal::ALL {
-                // What was learnt was learnt of another way.
+                // The failures seen so far were those of another route.
                 self.recover(signal);
             }
         }
@@ -571,7 +571,7 @@ impl BackendSender {
         }
     }
 
-    /// Begins anew with everything that may have changed since the snapshot was taken, possibly weeks ago.
+    /// Starts over: everything may have changed since the snapshot was taken, possibly weeks ago.
     fn restored(&mut self) {
         for signal in Signal::ALL {
             self.recover(signal);
@@ -585,7 +585,7 @@ impl BackendSender {
     }
 }
 
-/// What leaves.
+/// Sending.
 impl BackendSender {
     /// Starts what may be started.
     fn dispatch(&mut self, spans: &Correlation) {
@@ -622,7 +622,7 @@ impl BackendSender {
         }
     }
 
-    /// Whether the flush sends what is kept of a signal now.
+    /// Returns true if the flush may send the signal now; leaves the signal out of the flush if there is no time for it.
     fn flush_sends(&mut self, signal: Signal) -> bool {
         let Self { flush: Some(flush), buffer, signals, timers, round_trip, at, .. } = self else {
             return false;
@@ -646,7 +646,7 @@ impl BackendSender {
         fits
     }
 
-    /// How much of a signal may leave during the invocation now; `None` where nothing may.
+    /// The part of a signal that may be sent during the invocation now; `None` if nothing may.
     fn released(&mut self, signal: Signal) -> Option<Released> {
         let window = self.window?;
         let state = self.signals.of(signal);
@@ -660,9 +660,9 @@ impl BackendSender {
             (WindowKind::Held, _) if state.breaker.is_open() => Duration::ZERO,
             (WindowKind::Held, _) => self.round_trip.held_run(self.settings.flush_timeout),
             (WindowKind::Unheld, Some(_)) if self.buffer.next_was_cut_off(signal) => return None,
-            // What would be lost otherwise is worth being sent twice.
+            // A nearly full buffer is sent at once: a batch sent twice is better than one lost.
             (WindowKind::Unheld, Some(_)) if !self.buffer.is_nearly_full() => self.round_trip.long_run(),
-            // Nobody announces the end: as it comes, or never.
+            // Nothing announces the end, so there is nothing to wait for.
             (WindowKind::Unheld | WindowKind::Unattended, _) => Duration::ZERO,
         };
         let may_start_at = window.began_at + least;
@@ -680,8 +680,8 @@ impl BackendSender {
         Some(released)
     }
 
-    /// Whether the backend is asked for an answer without telemetry first: it may have what would be sent next, which was cut
-    /// off, or its last answers took too long.
+    /// Returns true if a probe without telemetry goes first: the next batch was cut off and may have arrived, or the last
+    /// answers took too long.
     fn is_empty_probe_due(&self, signal: Signal, released: Released) -> bool {
         let is_due = match self.round_trip.expected() {
             Some(expected) => {
@@ -701,8 +701,8 @@ impl BackendSender {
         let fresh = self.connection.renew(self.at);
         let chunks = batch.iter().flat_map(Batch::chunks).map(|chunk| chunk.bytes.clone()).collect();
         let of_flush = self.flush.is_some();
-        // What is left of what was released has gathered already, and where nobody tells of the function's end it may be
-        // over before the rest has gone.
+        // The rest of a release has waited already. And if nothing announces the function's end, it may end before the rest is
+        // sent.
         let unheld = self.is_unheld();
         let gathers = !of_flush
             && self.window.is_some_and(|window| {
@@ -762,7 +762,7 @@ impl BackendSender {
             return;
         }
         if flush.reason != FlushReason::NearDeadline && !self.is_unattended() {
-            // What comes now would only be cut off by the freeze.
+            // A request started now would only be cut off by the freeze.
             self.window = None;
         }
         self.close_flush();
@@ -796,12 +796,12 @@ impl BackendSender {
     }
 }
 
-/// What becomes of requests. A batch whose request has ended is released, given back, or given back cut; nothing else lets
-/// go of one.
+/// Ends of requests. A batch whose request has ended is released, given back, or given back in parts; there is no other
+/// end.
 impl BackendSender {
     fn answered(&mut self, request: RequestId, verdict: Verdict) {
         if self.connection.warming.take_if(|warming| *warming == request).is_some() {
-            // A fault on the way shows when something is to go it; here nothing was lost.
+            // A failure here lost nothing; the next request will show it.
             self.note_answer(&verdict);
             return;
         }
@@ -815,7 +815,7 @@ impl BackendSender {
         let had = in_flight.had(self.now);
         match &verdict {
             Verdict::Retry { failure: Failure::Timeout, .. } => self.round_trip.cut_off(had),
-            // What stands before a backend that is down may answer sooner than it would.
+            // A proxy may answer for a backend that is down, and faster, so errors are not measured.
             Verdict::Accepted { .. } | Verdict::TooLarge(_) if in_flight.batch.is_some() => {
                 self.round_trip.answered(had);
             }
@@ -828,7 +828,7 @@ impl BackendSender {
         let InFlight { batch, started, of_flush, retry, .. } = in_flight;
         let state = self.signals.of_mut(signal);
         if !matches!(verdict, Verdict::Accepted { .. }) {
-            // What comes back has waited long enough.
+            // A batch that is given back has waited long enough.
             state.gathers_until = None;
         }
         let Some(batch) = batch else {
@@ -864,7 +864,7 @@ impl BackendSender {
         };
         let items = batch.items;
         self.buffer.release(&batch);
-        // What it shares with others counts until then, and the report of a recovery needs the room.
+        // Chunks shared with other senders count until here, and the report of a recovery needs the room.
         drop(batch);
         if let Some(reason) = reason {
             self.tally.dropped.add(signal, reason, items);
@@ -905,7 +905,7 @@ impl BackendSender {
         }
     }
 
-    /// Takes that an attempt failed, after which the same may go through.
+    /// Handles an attempt that failed and may succeed when made again.
     fn failed(&mut self, signal: Signal, failed: &Failed) {
         let Failed { failure, after, retry, of_flush } = failed;
         let state = self.signals.of_mut(signal);
@@ -925,7 +925,7 @@ impl BackendSender {
         }
     }
 
-    /// What a signal has recovered from, signals that go to the same endpoint have as well.
+    /// Marks every signal of the same endpoint as recovered.
     fn recover_endpoint(&mut self, signal: Signal) {
         let endpoint = |sender: &Self, signal| sender.route(signal).map(|route| route.endpoint);
         for other in Signal::ALL {
@@ -969,7 +969,7 @@ impl BackendSender {
         self.judge(signal, probe, Verdict::retry(Failure::FlushTimeout));
     }
 
-    /// Takes what has no answer when a flush is cancelled for an answer: the backend hangs.
+    /// Counts a request without an answer as failed when its flush is cancelled: the backend hangs.
     fn judge_the_unanswered(&mut self) {
         // One whose own flush has ended is not the one that is cancelled.
         if self.flush.is_none() {
@@ -991,7 +991,7 @@ impl BackendSender {
         }
     }
 
-    /// Ends what was in flight over a freeze, so that it goes at once over a new connection.
+    /// Ends requests that were in flight over a freeze, so that they are sent again over a new connection.
     fn take_back_the_frozen(&mut self) {
         let (now, at) = (self.now, self.at);
         for signal in Signal::ALL {
@@ -1005,7 +1005,7 @@ impl BackendSender {
         {
             self.setup.abandon();
             self.actions.push(Action::AbortSetup);
-            // It has forgotten what it was to fetch again.
+            // The fetcher has dropped the old values already, so a refresh need not be asked for again.
             self.start_setup(running.blocks, false);
         }
     }
@@ -1034,7 +1034,7 @@ impl BackendSender {
     }
 }
 
-/// What the sender says of itself: in the log and, as telemetry, to the backend.
+/// Reports on itself: in the log and, as telemetry, to the backend.
 impl BackendSender {
     fn log(&mut self, report: Option<Report>) {
         let Some(report) = report else { return };
@@ -1045,7 +1045,7 @@ impl BackendSender {
         }
     }
 
-    /// Reports to the backend what it did not get, now that the way is free.
+    /// Reports dropped telemetry to the backend, now that it answers.
     fn report_losses(&mut self) {
         let dropped = self.tally.dropped;
         if dropped.is_empty() {
@@ -1055,7 +1055,7 @@ impl BackendSender {
         let record = own_telemetry::losses(&dropped, self.settings.name.as_deref(), to);
         self.actions.push(Action::Enqueue(Own::Log(Box::new(record))));
         if self.settings.reports_itself {
-            // The count goes with the rest.
+            // The counts are among these metrics.
             return self.report_itself();
         }
         let span = Span { from: self.tally_since, to };
@@ -1091,10 +1091,10 @@ impl BackendSender {
     }
 }
 
-/// A request that failed, after which the same may go through.
+/// A request that failed and may succeed when sent again.
 struct Failed {
     failure: Failure,
-    /// How long the backend asked to wait.
+    /// The wait that the backend asked for.
     after: Option<Duration>,
     retry: Retry,
     of_flush: bool,

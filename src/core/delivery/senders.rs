@@ -11,7 +11,7 @@ use super::buffer::Buffer;
 use super::event::{Action, Context, Event, Settings};
 use super::probe_budget::ProbeBudget;
 use super::sender::BackendSender;
-use crate::cadence::Beside;
+use crate::cadence::DuringInvocation;
 use crate::chunk::Chunk;
 use crate::elapsed::Now;
 use crate::lifecycle::FlushReason;
@@ -19,7 +19,7 @@ use crate::otlp::Limits;
 use crate::signal::Signal;
 use crate::trace_context::TraceContext;
 
-/// What is to be done, each for the sender at this place.
+/// Actions, each with the index of its sender.
 pub type Actions = Vec<(usize, Action)>;
 
 /// The senders of all backends.
@@ -48,12 +48,12 @@ impl Senders {
         self.of_backends.iter().filter_map(BackendSender::timeout).min()
     }
 
-    /// Whether the invocation that begins next is to flush at its end.
+    /// Returns true if the next invocation must flush at its end.
     pub fn wants_flush(&self) -> bool {
         self.of_backends.iter().any(BackendSender::wants_flush)
     }
 
-    /// How large a request of the signal may be for all that take it; `None` where none does.
+    /// The size limits of a request that every sender of the signal accepts; `None` if no sender takes it.
     pub fn limits(&self, signal: Signal) -> Option<Limits> {
         let takers = self.of_backends.iter().filter(|sender| sender.takes(signal));
         takers.map(|sender| sender.limits(signal)).min_by_key(|limits| limits.bytes)
@@ -82,7 +82,12 @@ impl Senders {
     }
 
     /// Begins an invocation.
-    pub fn begin_invocation(&mut self, during: Beside, held: bool, context: &Context<'_>) -> Actions {
+    pub fn begin_invocation(
+        &mut self,
+        during: DuringInvocation,
+        held: bool,
+        context: &Context<'_>,
+    ) -> Actions {
         let probes = self.of_backends.iter().filter_map(BackendSender::probe_budget).max();
         self.probe_budget.invocation_begins(probes);
         self.on_all(|| Event::InvocationBegins { during, held }, context)
@@ -127,7 +132,7 @@ impl Senders {
     /// Makes room for a chunk at the price of who holds most.
     fn make_room(&mut self, chunk: &Chunk, takers: usize, is_shared: bool) -> bool {
         let needed = Buffer::cost_of(chunk, takers, is_shared);
-        // What is in flight cannot go; nothing is to be dropped where that would not suffice.
+        // Batches in flight cannot be dropped; nothing is dropped if that would not suffice.
         let in_flight: usize = self.of_backends.iter().map(BackendSender::in_flight_bytes).sum();
         if needed.saturating_add(in_flight) > self.budget.limit() {
             return false;

@@ -27,7 +27,7 @@ pub(super) struct Setup {
     key_refused: bool,
     /// When the secret was last fetched because of that.
     refreshed_at: Option<Duration>,
-    /// How long the end of a function waits for a setup from its start.
+    /// The time, from the start of a setup, that the end of an invocation waits for it.
     wait: Duration,
 }
 
@@ -52,12 +52,12 @@ impl Setup {
         self.running
     }
 
-    /// Whether requests wait for the setup.
+    /// Returns true if requests wait for the setup.
     pub(super) fn blocks(&self) -> bool {
         self.running.is_some_and(|running| running.blocks)
     }
 
-    /// How long the end of a function waits for a setup from its start.
+    /// The time, from the start of a setup, that the end of an invocation waits for it.
     pub(super) fn wait(&self) -> Duration {
         self.wait
     }
@@ -67,7 +67,7 @@ impl Setup {
         self.wait = (self.wait * 2).min(most.max(WAIT_FIRST));
     }
 
-    /// Whether the last one left something to be tried again.
+    /// Returns true if the last setup must be tried again.
     pub(super) fn failed(&self) -> bool {
         self.failures > 0
     }

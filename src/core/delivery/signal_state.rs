@@ -51,19 +51,19 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// Whether the environment was frozen since: then nobody answers any more, and a timeout, which is one of the
-    /// monotonic clock, is as far away as before.
+    /// Returns true if the environment was frozen since the start: then no answer will come, and the timeout, measured by
+    /// the monotonic clock, is as far away as before.
     pub(super) fn was_frozen(&self, now: Now, at: Duration) -> bool {
         was_frozen(self.started, self.started_at, now, at)
     }
 
-    /// How long it has been under way, without freezes.
+    /// The time since its start, without freezes.
     pub(super) fn had(&self, now: Now) -> Duration {
         now.monotonic.saturating_duration_since(self.started.monotonic)
     }
 }
 
-/// Whether the environment was frozen since a moment.
+/// Returns true if the environment was frozen since a moment.
 pub(super) fn was_frozen(since: Now, since_at: Duration, now: Now, at: Duration) -> bool {
     let ran = now.monotonic.saturating_duration_since(since.monotonic);
     at.saturating_sub(since_at).saturating_sub(ran) > FREEZE_LEAST

@@ -87,7 +87,7 @@ impl Drops {
     }
 }
 
-/// What became of telemetry since it was last told.
+/// Counts of what became of telemetry since the last report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Items taken from the SDK and the platform.

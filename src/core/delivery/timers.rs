@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use crate::signal::Signal;
 
-/// What is due.
+/// The timers, named by what they start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
     /// The setup is tried again.
     Setup,
     /// A flush waits for the setup no longer.
     SetupWait,
-    /// What is kept may leave during the function.
+    /// The next release of kept telemetry during the invocation is due.
     Release,
     /// The function has run for so long that a request can be expected to be answered before its end.
     LongRun,
-    /// What came after a request of the signal has gathered for long enough.
+    /// The pause after a request of the signal is over.
     Gathered(Signal),
     /// The pause after a failure is over.
     Pause(Signal),

@@ -115,7 +115,7 @@ impl Verdict {
 }
 
 impl Failure {
-    /// Whether the backend refused the key. A web firewall has not looked at it.
+    /// Returns true if the backend refused the key. The refusal of a web firewall is not one: it did not check the key.
     pub fn is_unauthorized(&self) -> bool {
         matches!(self, Self::Http(401 | 403) | Self::Grpc(7 | 16))
     }

@@ -18,7 +18,7 @@ const LEAST_VALUES: usize = 256;
 /// Bytes around a field, its key and its value in their encoding.
 pub(super) const FIELD: usize = 8;
 
-/// What a record may still become, in bytes of its encoding and in values.
+/// The size that a record may still grow to, in encoded bytes and in values.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     bytes: usize,

@@ -21,7 +21,7 @@ const LONGEST: usize = 4096;
 
 /// The largest expression taken, in bytes of its compiled states.
 const LARGEST: usize = 256 << 10;
-/// What it takes at least, and what one of its states takes, in bytes.
+/// The bytes of the smallest one, and of each of its states.
 const SMALLEST: usize = 512;
 const STATE: usize = 32;
 /// Steps for a record: a state of the expression looks at a byte. Half a second at most, and enough for a text of a
@@ -74,7 +74,7 @@ fn compiled(text: &str) -> Option<(Regex, usize)> {
     sizes.into_iter().find_map(of)
 }
 
-/// What a filter may still do for a record.
+/// The work that a filter may still do for a record.
 #[derive(Debug)]
 struct Work {
     steps: u64,
@@ -92,7 +92,7 @@ impl Work {
         (bytes as u64 + 1).saturating_mul(expression.states)
     }
 
-    /// Whether a search through so many bytes is within it.
+    /// Returns true if a search through `bytes` bytes is within it.
     fn allows(&self, expression: &Expression, bytes: usize) -> bool {
         Self::steps(expression, bytes) <= self.steps
     }

@@ -17,9 +17,9 @@ use crate::attribute::{string, text};
 
 /// The key of the fields beyond the budget that are not nested.
 const REST: &str = "log.record.rest";
-/// How deep nested objects are flattened: each level reads the text of its fields again.
+/// The deepest nesting that is flattened: each level reads the text of its fields again.
 const DEEPEST: usize = 8;
-/// So many fields that may say the level, the time or the like are read whatever the budget.
+/// The number of fields for level, time and the like that are read even without budget.
 const ROLES: usize = 64;
 
 /// The fields of a JSON object; `None` where the text is something else.

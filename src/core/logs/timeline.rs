@@ -11,9 +11,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How many invocations are remembered. Where one follows another, so many may pass until the platform delivers their
-/// records: one that is not held may be frozen after a millisecond, and nothing is delivered then. Where several run at
-/// once: so many of them, and more that have ended.
+/// The number of invocations remembered. One that is not held may be frozen after a millisecond, so that many may pass
+/// until the platform delivers their records. If several run at once, it covers them and some that have ended.
 pub const REMEMBERED: usize = 128;
 /// How much later than `platform.start`, and than the function, INVOKE may reach us, in nanoseconds.
 pub(crate) const INVOKE_LATENESS: u64 = 50_000_000;

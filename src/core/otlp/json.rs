@@ -83,7 +83,7 @@ fn replace_invalid_unicode(body: &[u8]) -> Option<Vec<u8>> {
                 text.get_mut(at..at + 6)?.copy_from_slice(br"\ufffd");
                 at += 6;
             }
-            // What is escaped may be a backslash itself.
+            // The escaped character may be a backslash itself.
             (None, _) => at += 2,
         }
     }

@@ -138,14 +138,14 @@ fn edit_small(
 fn edit_large(group: &[u8], mut edit: impl FnMut(&mut Resource) -> bool) -> Option<Vec<u8>> {
     let mut given = Resource::default();
     edit(&mut given);
-    let mut awaited: Vec<_> = given.attributes.into_iter().map(|attribute| attribute.key).collect();
+    let mut pending: Vec<_> = given.attributes.into_iter().map(|attribute| attribute.key).collect();
     let (mut shown, mut kept) = (Resource::default(), Vec::new());
     for field in resource_fields(group).flat_map(|piece| fields(piece.content)) {
         let is_decoded = field.tag == ATTRIBUTES && field.content.len() <= DECODED_MOST;
-        let place = if is_decoded { place_of_key(&awaited, field.content) } else { None };
+        let place = if is_decoded { place_of_key(&pending, field.content) } else { None };
         match place.and_then(|place| Some((place, KeyValue::decode(field.content).ok()?))) {
             Some((place, attribute)) => {
-                awaited.swap_remove(place);
+                pending.swap_remove(place);
                 shown.attributes.push(attribute);
             }
             _ => kept.extend_from_slice(field.raw),
@@ -157,7 +157,7 @@ fn edit_large(group: &[u8], mut edit: impl FnMut(&mut Resource) -> bool) -> Opti
 /// Which of the keys the attribute has.
 fn place_of_key(keys: &[String], attribute: &[u8]) -> Option<usize> {
     let key = fields(attribute).filter(|field| field.tag == KEY).last()?.content;
-    keys.iter().position(|awaited| awaited.as_bytes() == key)
+    keys.iter().position(|pending| pending.as_bytes() == key)
 }
 
 /// Writes a group of items with this resource at the place of its first one; at the start, if it had none.

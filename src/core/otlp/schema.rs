@@ -152,7 +152,7 @@ impl Field {
         Self { name, kind, repeated, key: (tag as u64) << 3 | kind.wire_type() as u64 }
     }
 
-    /// Whether `key` is the field's name in lower camel case, or as the `.proto` file spells it. The OTLP specification
+    /// Returns true if `key` is the field's name in lower camel case, or as the `.proto` file spells it. The OTLP specification
     /// allows only the first; protobuf's JSON mapping has parsers take both, and some senders write the second.
     fn is_in_json(&self, key: &str) -> bool {
         if matches!(self.kind, Kind::Unknown) {

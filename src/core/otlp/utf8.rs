@@ -205,7 +205,7 @@ mod tests {
             (b"\xf0\x9f\x98", "\u{fffd}be spoilt"),
             (b"\xed\xa0\x80", "\u{fffd}\u{fffd}\u{fffd}be spoilt"),
         ] {
-            // So many that lengths around them have more bytes, or come to have.
+            // Enough for the lengths around them to need another byte, before or after the repair.
             for count in [1, 6, 9, 10, 11, 200, 1_600] {
                 let mut body = spans(count, MARK);
                 spoil(&mut body, with);

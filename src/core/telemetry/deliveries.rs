@@ -121,7 +121,7 @@ impl Deliveries {
     }
 }
 
-/// How a POST continues a cut record.
+/// A POST that continues a cut record.
 enum Resumed<'a> {
     /// With the next part of it, and no more.
     Cut { part: &'a [u8], scanner: Scanner },

@@ -218,7 +218,7 @@ impl<'a> Recovery<'a> {
     /// that follows closes an array or an object that none of them opened.
     fn is_within_record(&mut self, start: usize, end: usize) -> bool {
         let at = self.skip_spaces(end);
-        // What behind the last element closes the record and the event, at least.
+        // At least the brackets that close the record and the event follow the last element.
         let closing = match self.at(at) {
             Some(b']') if self.unread.is_some() => return true,
             Some(b']') => at + 1,

@@ -73,7 +73,7 @@ struct Target {
     compression: Compression,
     request_timeout: Duration,
     route: Route,
-    /// What no word of the backend may repeat.
+    /// Values that a message of the backend must not repeat in our log.
     credentials: Vec<Secret>,
 }
 
@@ -157,7 +157,7 @@ impl Exporter {
         Self { explain: Some(explain), ..self }
     }
 
-    /// What a failure means in the light of the settings, if that is known.
+    /// Explains a failure by the settings, if they show its cause.
     pub fn explain(&self, signal: Signal, failure: &Failure) -> Option<String> {
         self.explain.as_ref()?(signal, failure)
     }
@@ -329,7 +329,7 @@ impl Target {
     }
 
     /// The verdict of an answer's message in JSON. It is not what was asked for, but some collectors answer in nothing else.
-    /// What it does not say is nothing.
+    /// A field that is missing counts as its default.
     fn verdict_of_json(&self, message: &[u8]) -> Verdict {
         let answer: Value = serde_json::from_slice(message).unwrap_or_default();
         let field = |names: &[&str]| {
@@ -381,7 +381,7 @@ impl Target {
     }
 }
 
-/// Whether an answer has a content type that OTLP's answers have.
+/// Returns true if an answer has one of OTLP's content types.
 fn is_of_otlp(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     [grpc::CONTENT_TYPE, http::CONTENT_TYPE, http::JSON]

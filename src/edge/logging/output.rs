@@ -19,7 +19,8 @@ const LINES_MOST: usize = 64;
 const BYTES_MOST: usize = 64 << 10;
 /// The time for a line to be written before the extension goes on.
 const WAIT: Duration = Duration::from_millis(20);
-/// How often that time may pass in vain. More than once, since a small function's share of the CPU pauses for as long.
+/// The number of times that wait may pass in vain. More than one, since a small function's share of the CPU pauses for as
+/// long.
 const WAITS_MOST: u32 = 5;
 /// Enough to write, and to format the one line of its own.
 const STACK: usize = 64 << 10;

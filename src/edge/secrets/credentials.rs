@@ -20,10 +20,10 @@ const PROVIDER: &str = "rotel";
 /// How long one attempt may take.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often the endpoint, which is on this machine, is asked in a round.
+/// The number of attempts in a round. The endpoint is on this machine.
 const ATTEMPTS: u32 = 3;
 
-/// How long to wait before the second attempt; twice as long before the third.
+/// The pause before the second attempt; twice as long before the third.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 
 /// What of an answer is read at most: it is a few hundred bytes.

@@ -34,7 +34,7 @@ use crate::core::secret::Secret;
 use crate::core::secret_ref::{Batch, Service};
 use crate::edge::clock;
 
-/// How often the SDK tries a call of the first round, where it is throttled or fails. In later rounds it does once.
+/// The number of attempts the SDK makes at a call of the first round. In later rounds it makes one.
 const FIRST_ATTEMPTS: u32 = 2;
 /// The pause after the first of several rounds; twice as long after each further one.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -43,7 +43,7 @@ const PAUSE_MOST: Duration = Duration::from_secs(2);
 /// connections.
 const FREEZE_LEAST: Duration = Duration::from_secs(1);
 
-/// What is known of the ARNs.
+/// The values and faults of the ARNs, as far as known.
 #[derive(Clone, Debug, Default)]
 pub struct Resolution {
     /// The values, by the ARN as it was asked for.
@@ -78,7 +78,7 @@ pub enum Recovery {
 }
 
 impl Resolution {
-    /// Whether another round may fetch more.
+    /// Returns true if another round may fetch more.
     pub fn may_improve(&self) -> bool {
         self.faults.iter().any(|fault| fault.recovery != Recovery::Never)
     }
@@ -172,7 +172,7 @@ impl Fetcher {
         self.plans.values_mut().for_each(Plan::forget);
     }
 
-    /// What is known, where nobody could be asked.
+    /// The result of a round in which no service could be called.
     fn refused(&mut self, refusal: &Refusal) -> Resolution {
         self.plans.values_mut().for_each(|plan| plan.refuse_all(refusal));
         self.resolution(refusal)

@@ -38,7 +38,7 @@ enum Round {
     None,
     First,
     Later {
-        /// How many at the front of the line this round has not asked for.
+        /// The number at the front of the queue that this round has not asked for.
         unasked: usize,
     },
 }
@@ -56,12 +56,12 @@ impl Plan {
         self.missing = self.arns.iter().map(missing).collect();
     }
 
-    /// Whether no round was begun yet.
+    /// Returns true before the first round.
     pub(super) fn is_new(&self) -> bool {
         self.round == Round::None
     }
 
-    /// Whether no call could fetch more.
+    /// Returns true if no call could fetch more.
     pub(super) fn is_settled(&self) -> bool {
         self.missing.iter().all(|missing| !missing.may_pass())
     }
@@ -115,7 +115,7 @@ impl Plan {
     }
 
     fn on_answers(&mut self, arns: &[String], answers: Answers) -> (Vec<(String, Secret)>, Vec<Vec<String>>) {
-        // What a service says nothing of is left out.
+        // The service left these out of its answer.
         for missing in self.missing_of(arns) {
             missing.refusal = Some(Refusal::left_out());
         }
@@ -159,7 +159,7 @@ impl Plan {
         (!arns.is_empty()).then_some(arns)
     }
 
-    /// What is missing, each with the answer to the last call for it; `otherwise` where there was none.
+    /// The missing ones, each with the answer to the last call for it; `otherwise` if there was none.
     pub(super) fn missing<'a>(
         &'a self,
         otherwise: &'a Refusal,

@@ -45,7 +45,7 @@ const CREDENTIALS_ENDPOINT: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI with AWS_
 const CREDENTIALS_TIME: &str = "no credentials yet from the endpoint of AWS_CONTAINER_CREDENTIALS_FULL_URI, the extension \
     tries again during later invocations; leave the variable as Lambda sets it";
 
-/// Why a call had no value for one secret, or for all.
+/// The reason why a call returned no value, for one secret or for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     code: String,
@@ -150,7 +150,7 @@ impl Refusal {
         MAY_CONCERN_ONE.contains(&self.code.as_str())
     }
 
-    /// Whether another call may be answered.
+    /// Returns true if another call may succeed.
     pub(super) fn may_pass(&self) -> bool {
         self.recovery != Recovery::Never
     }

@@ -1,7 +1,7 @@
 //! The name of the environment, which the platform may tell after telemetry has been made and sent.
 
 use super::*;
-use crate::app::intake::{Intake, Told};
+use crate::app::intake::{Intake, IntakeMessage};
 use crate::core::logs::Timeline;
 
 const INSTANCE: &str = "82561ce0-53dd-47d1-90e0-c8f5e063e62e";
@@ -40,9 +40,9 @@ async fn records_name_the_instance_once_it_is_known() {
         Intake::new(rules, Timeline::new(false), Arc::default(), test.handle.clone(), runtime_done);
     tokio::spawn(intake.run());
     let deliver = async |events: String| {
-        told.send(Told::Delivery(events.into())).await.expect("an intake");
-        let (pulse, taken) = oneshot::channel();
-        told.send(Told::Pulse(pulse)).await.expect("an intake");
+        told.send(IntakeMessage::Delivery(events.into())).await.expect("an intake");
+        let (probe, taken) = oneshot::channel();
+        told.send(IntakeMessage::LivenessProbe(probe)).await.expect("an intake");
         taken.await.expect_err("it is dropped");
     };
     let line = r#"{"type":"function","record":"a line"}"#;

@@ -250,7 +250,7 @@ impl Test {
     }
 
     fn open(&self) {
-        self.handle.control(Control::Open { beside: Beside::AtOnce, held: true });
+        self.handle.control(Control::Open { during: DuringInvocation::AtOnce, held: true });
     }
 
     /// An invocation's flush that fails, so that the breaker opens.
@@ -595,10 +595,12 @@ async fn what_was_lost_is_told_to_the_backend_once_the_way_is_free() {
 #[tokio::test(start_paused = true)]
 async fn what_waits_leaves_at_intervals_where_that_was_chosen() {
     let mut test = Test::start().await;
-    let every =
-        |first| Beside::Every { first: Duration::from_secs(first), interval: Duration::from_secs(20) };
+    let every = |first| DuringInvocation::Every {
+        first: Duration::from_secs(first),
+        interval: Duration::from_secs(20),
+    };
     test.offer(Signal::Logs, Origin::Platform, 1);
-    test.handle.control(Control::Open { beside: every(5), held: true });
+    test.handle.control(Control::Open { during: every(5), held: true });
     test.offer(Signal::Traces, Origin::Sdk, 2);
     test.nothing_starts().await;
     let began = clock::now();
@@ -613,7 +615,7 @@ async fn what_waits_leaves_at_intervals_where_that_was_chosen() {
     assert!(clock::now() - began >= Duration::from_secs(25));
     test.handle.control(Control::Close);
     test.offer(Signal::Traces, Origin::Sdk, 4);
-    test.handle.control(Control::Open { beside: every(0), held: true });
+    test.handle.control(Control::Open { during: every(0), held: true });
     test.attempt().await.answer(ACCEPTED);
 }
 
@@ -647,7 +649,7 @@ async fn after_ten_minutes_of_freeze_connections_are_made_anew() {
 async fn what_ten_minutes_of_freeze_find_in_mid_export_goes_again_at_once_over_a_new_connection() {
     let mut test = Test::start().await;
     // Where nobody tells of ends, nothing says that a freeze is to come.
-    test.handle.control(Control::StayOpen(Beside::AtOnce));
+    test.handle.control(Control::StayOpen(DuringInvocation::AtOnce));
     test.offer(Signal::Logs, Origin::Platform, 3);
     let before = test.attempt().await;
     test.open();

@@ -84,7 +84,7 @@ async fn what_comes_back_as_too_large_waits_for_no_more() {
 #[tokio::test(start_paused = true)]
 async fn nothing_waits_for_more_where_nobody_tells_of_the_functions_end() {
     let mut test = Test::start().await;
-    test.handle.control(Control::StayOpen(Beside::AtOnce));
+    test.handle.control(Control::StayOpen(DuringInvocation::AtOnce));
     let began = clock::now();
     for items in [1, 2] {
         test.offer(Signal::Traces, Origin::Sdk, items);

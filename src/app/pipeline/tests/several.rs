@@ -41,7 +41,7 @@ async fn a_flush_goes_to_every_backend_and_is_over_when_it_is_over_for_all() {
 async fn a_backend_that_hangs_or_refuses_holds_back_and_loses_nothing_of_anothers() {
     let [mut down, mut well] = two(&[]).await;
     for round in 0..50 {
-        well.handle.control(Control::Open { beside: Beside::AtOnce, held: true });
+        well.handle.control(Control::Open { during: DuringInvocation::AtOnce, held: true });
         well.offer(Signal::Logs, Origin::Platform, 1);
         let flushed = well.flush(FlushReason::EndOfInvocation);
         let attempt = well.attempt().await;
@@ -73,7 +73,7 @@ async fn where_the_memory_of_all_runs_out_the_one_that_holds_most_lets_go_of_its
     let keep = |items| well.handle.offer(large(Signal::Traces, items, SIZE), None).expect("room");
     let mut sent = 0;
     for _ in 0..20 {
-        well.handle.control(Control::Open { beside: Beside::AtOnce, held: true });
+        well.handle.control(Control::Open { during: DuringInvocation::AtOnce, held: true });
         keep(4);
         let flushed = well.flush(FlushReason::EndOfInvocation);
         while let Ok(attempt) = tokio::time::timeout(Duration::from_millis(1), well.attempts.recv()).await {

@@ -62,7 +62,7 @@ fn told_with(text: &str, given: &[(&str, &str)]) -> String {
     let mut lines: Vec<_> = told.collect();
     for signal in Signal::ALL {
         let ways = outcome.config.destinations.iter().filter_map(|destination| match &destination.exports {
-            Exports::Awaited => Some("a secret's".to_owned()),
+            Exports::Pending => Some("a secret's".to_owned()),
             Exports::Known(exports) => exports.of(signal).as_ref().map(|export| export.url.to_string()),
         });
         let ways: Vec<_> = ways.collect();
@@ -259,7 +259,7 @@ fn references_to_secrets_are_those_of_variables() {
     const ARN: &str = "arn:aws:ssm:us-east-1:123456789012:parameter/key";
     let text = published("0123-key", &format!("${{{ARN}}}"));
     let (yaml, first) = outcome(&text, &[]);
-    assert_eq!(first.config.destinations[0].exports, Exports::Awaited);
+    assert_eq!(first.config.destinations[0].exports, Exports::Pending);
     let mut all = Variables::new();
     let mut yaml = yaml;
     yaml.lie_under(&mut all);

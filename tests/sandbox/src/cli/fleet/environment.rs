@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use rotel_core::cadence::{Beside, Cadence, Plan, Strategy};
+use rotel_core::cadence::{Cadence, DuringInvocation, Plan, Strategy};
 
 use super::arrivals::Arrivals;
 use super::backend::Arrived;
@@ -54,16 +54,16 @@ impl<'a> Environment<'a> {
 
     /// Runs an invocation; gives when the extension is done as well.
     fn invoke(&mut self, start: Duration) -> Duration {
-        let Plan { held, beside } = self.cadence.on_invoke(start, self.rng.f64(), false);
+        let Plan { held, during } = self.cadence.on_invoke(start, self.rng.f64(), false);
         let function = self.model.function.mul_f64(1.0 + SPREAD * (2.0 * self.rng.f64() - 1.0));
         let end = start + function;
-        match beside {
-            Beside::AtOnce => {
+        match during {
+            DuringInvocation::AtOnce => {
                 // What is left of a time when it went beside functions.
                 self.send_all(start);
                 self.arrive(end, self.model.sdk);
             }
-            Beside::Every { first, interval } => {
+            DuringInvocation::Every { first, interval } => {
                 let mut at = start + first;
                 while at < end {
                     self.send_all(at);
@@ -76,10 +76,10 @@ impl<'a> Environment<'a> {
         // One that is not held has called `/next` before its function ends.
         if held {
             added = self.model.word + self.model.own;
-            match beside {
+            match during {
                 // The SDK's part has left during the invocation.
-                Beside::AtOnce => self.send_rest(end + added),
-                Beside::Every { .. } => self.send_all(end + added),
+                DuringInvocation::AtOnce => self.send_rest(end + added),
+                DuringInvocation::Every { .. } => self.send_all(end + added),
             }
             added += self.model.round_trip;
         }

@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(total.bytes, 220_000);
         // Five to seven periods of 15 to 20 s, each beside an invocation and at its end, and the last at the shutdown.
         assert!((30..=50).contains(&total.requests), "{total:?}");
-        // What an invocation adds that is held: word, work and a round trip.
+        // The time that holding an invocation adds: the notice, the work and a round trip.
         let billed = |rounds| Duration::from_millis(46) * rounds;
         assert!((billed(5)..=billed(7)).contains(&outcome.billed), "{:?}", outcome.billed);
         assert!(model.summary(&outcome).median_age > Duration::from_secs(5));
