@@ -17,34 +17,31 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use opentelemetry_proto::tonic::metrics::v1::Metric;
-
 use super::breaker::Retry;
 use super::budget::{Budget, Share};
 use super::buffer::{Barrier, Batch, Buffer, Released};
-use super::event::{Action, Context, Event, Own, RequestId, Route, RouteState, SetUp, Settings};
+use super::connection::Connection;
+use super::event::{Action, Context, Event, RequestId, Route, RouteState, SetUp, Settings};
 use super::flush::{Again, Flush};
-use super::health::{Health, Report};
+use super::health::Report;
+use super::reporter::Reporter;
 use super::round_trip::RoundTrip;
+use super::routes::Routes;
 use super::setup::Setup;
 use super::signal_state::{InFlight, SignalState, was_frozen};
 use super::tally::{DropReason, Tally};
 use super::timers::{Timer, TimerTable};
 use super::verdict::{Failure, Verdict};
+use super::window::{Window, WindowKind};
 use crate::cadence::DuringInvocation;
 use crate::chunk::Chunk;
 use crate::correlation::Correlation;
 use crate::elapsed::{Elapsed, Now};
 use crate::lifecycle::FlushReason;
 use crate::otlp::Limits;
-use crate::own_telemetry::{self, Span, Standing};
+use crate::own_telemetry::Standing;
 use crate::signal::{PerSignal, Signal};
 
-/// After so long without an answer a connection is taken for dead: load balancers forget idle ones, and a freeze hides
-/// it.
-const IDLE_LIMIT: Duration = Duration::from_secs(20);
-/// The same at SHUTDOWN, where nothing comes later that could make up for it.
-const IDLE_LIMIT_AT_SHUTDOWN: Duration = Duration::from_secs(5);
 /// The pause between two requests of a signal during the function, so that an SDK that exports each span by itself does not
 /// cause a request for each. A full batch, or a buffer that is half full, does not wait.
 const PACE: Duration = Duration::from_millis(100);
@@ -54,17 +51,12 @@ const FAIR_TIME: Duration = Duration::from_millis(100);
 const LATE: Duration = Duration::from_millis(100);
 /// A probe with telemetry is given twice the time of an answer, and so much.
 const TRIAL_SLACK: Duration = Duration::from_millis(20);
-/// The extension reports on itself so often, where that was asked for.
-const OWN_METRICS_EVERY: Duration = Duration::from_mins(1);
-
 /// Sends what is kept for one backend.
 #[derive(Debug)]
 pub struct BackendSender {
     settings: Settings,
     setup: Setup,
-    /// `None` before the first result of a setup.
-    routes: Option<PerSignal<RouteState>>,
-    has_secret: bool,
+    routes: Routes,
     signals: PerSignal<SignalState>,
     buffer: Buffer,
     window: Option<Window>,
@@ -78,56 +70,8 @@ pub struct BackendSender {
     connection: Connection,
     round_trip: RoundTrip,
     requests: u64,
-    health: Health,
-    /// Counted since the extension last reported on itself.
-    tally: Tally,
-    /// When it did, in wall time and in elapsed time.
-    tally_since: Duration,
-    tally_since_at: Duration,
+    reporter: Reporter,
     actions: Vec<Action>,
-}
-
-/// The time in which requests may be made.
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    kind: WindowKind,
-    released: Released,
-    /// The time between two releases.
-    interval: Option<Duration>,
-    began_at: Duration,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WindowKind {
-    /// An invocation whose end waits for a flush.
-    Held,
-    /// An invocation at whose end the environment is frozen at once.
-    Unheld,
-    /// No freeze, or no word of one.
-    Unattended,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Connection {
-    /// It may have been closed without notice.
-    is_suspect: bool,
-    last_answer: Option<Duration>,
-    /// The request that opens it.
-    warming: Option<RequestId>,
-}
-
-impl Connection {
-    /// Returns whether a new connection is to be made, which is as good as one that answered.
-    fn renew(&mut self, at: Duration) -> bool {
-        if self.is_suspect {
-            self.last_answer = Some(at);
-        }
-        std::mem::take(&mut self.is_suspect)
-    }
-
-    fn is_idle(&self, at: Duration, limit: Duration) -> bool {
-        self.last_answer.is_none_or(|last_answer| at.saturating_sub(last_answer) > limit)
-    }
 }
 
 impl BackendSender {
@@ -138,8 +82,7 @@ impl BackendSender {
         let at = elapsed.at(now);
         Self {
             setup: Setup::default(),
-            routes: (!settings.has_setup).then(|| PerSignal::from_fn(|_| RouteState::Nowhere)),
-            has_secret: false,
+            routes: Routes::new(&settings),
             signals,
             buffer: Buffer::new(budget),
             window: None,
@@ -152,10 +95,7 @@ impl BackendSender {
             connection: Connection::default(),
             round_trip: RoundTrip::default(),
             requests: 0,
-            health: Health::default(),
-            tally: Tally::default(),
-            tally_since: now.wall,
-            tally_since_at: at,
+            reporter: Reporter::new(&settings, now.wall, at),
             actions: Vec::new(),
             settings,
         }
@@ -200,7 +140,7 @@ impl BackendSender {
             Event::SetUp(set_up) => self.set_up(set_up),
             Event::Restored => self.restored(),
             Event::ReportItself { last } => {
-                if last || self.at.saturating_sub(self.tally_since_at) >= OWN_METRICS_EVERY {
+                if last || self.reporter.is_due(self.at) {
                     self.report_itself();
                 }
             }
@@ -228,7 +168,7 @@ impl BackendSender {
 
     /// Returns true if the signal has a route, or may get one.
     pub fn takes(&self, signal: Signal) -> bool {
-        *self.settings.takes.of(signal) && self.route_state(signal) != RouteState::Nowhere
+        self.routes.may_take(signal)
     }
 
     /// The size limits of a request of the signal.
@@ -254,7 +194,7 @@ impl BackendSender {
 
     /// The counts since the extension last reported them.
     pub fn tally(&self) -> &Tally {
-        &self.tally
+        self.reporter.tally()
     }
 
     /// Returns true if it keeps telemetry that is not in flight.
@@ -310,26 +250,15 @@ impl BackendSender {
         self.buffer.stamp_waiting(invocation, span);
     }
 
-    fn route_state(&self, signal: Signal) -> RouteState {
-        self.routes.as_ref().map_or(RouteState::Pending, |routes| *routes.of(signal))
-    }
-
-    fn route(&self, signal: Signal) -> Option<Route> {
-        match self.route_state(signal) {
-            RouteState::Route(route) => Some(route),
-            RouteState::Pending | RouteState::Nowhere => None,
-        }
-    }
-
     /// Returns true if a batch was cut off and may be sent again once a flush can wait for its answer.
     fn owes_flush(&self, signal: Signal) -> bool {
         self.buffer.next_was_cut_off(signal)
-            && self.route(signal).is_some()
+            && self.routes.of(signal).is_some()
             && self.signals.of(signal).breaker.is_ready(self.at)
     }
 
     fn is_sendable(&self, signal: Signal) -> bool {
-        self.route(signal).is_some()
+        self.routes.of(signal).is_some()
             && !self.setup.blocks()
             && !self.signals.of(signal).breaker.is_open()
             && self.buffer.waits_before(signal, Barrier::NONE)
@@ -356,7 +285,7 @@ impl BackendSender {
 /// Input.
 impl BackendSender {
     fn keep(&mut self, chunk: Chunk, share: Option<Share>) {
-        *self.tally.received.of_mut(chunk.signal) += chunk.items;
+        self.reporter.count_received(chunk.signal, chunk.items);
         match share {
             Some(share) => self.buffer.push_shared(chunk, share),
             None => self.buffer.push(chunk),
@@ -365,7 +294,7 @@ impl BackendSender {
     }
 
     fn refuse(&mut self, chunk: &Chunk) {
-        *self.tally.received.of_mut(chunk.signal) += chunk.items;
+        self.reporter.count_received(chunk.signal, chunk.items);
         self.buffer.refuse(chunk);
         self.count_dropped();
     }
@@ -375,10 +304,7 @@ impl BackendSender {
         if dropped == PerSignal::default() {
             return;
         }
-        for signal in Signal::ALL {
-            self.tally.dropped.add(signal, DropReason::BufferFull, *dropped.of(signal));
-        }
-        let report = self.health.on_dropped(dropped, self.at);
+        let report = self.reporter.on_buffer_full(dropped, self.at);
         self.log(report);
     }
 
@@ -394,7 +320,7 @@ impl BackendSender {
             let released = Released { sdk: Barrier::NONE, platform: self.buffer.barrier() };
             self.open(if held { WindowKind::Held } else { WindowKind::Unheld }, during, released);
         }
-        if self.connection.is_idle(self.at, IDLE_LIMIT) {
+        if self.connection.is_idle(self.at) {
             self.distrust_connections();
             // With an open breaker a probe opens the connection, and without a flush at the end none is needed.
             if held && Signal::ALL.iter().all(|signal| !self.signals.of(*signal).breaker.is_open()) {
@@ -404,26 +330,14 @@ impl BackendSender {
     }
 
     fn open(&mut self, kind: WindowKind, during: DuringInvocation, at_once: Released) {
-        self.timers.stop(Timer::Release);
-        self.timers.stop(Timer::LongRun);
-        let (released, interval) = match during {
-            DuringInvocation::AtOnce => (at_once, None),
-            DuringInvocation::Every { first, interval } => {
-                self.timers.set(Timer::Release, self.at + first);
-                (Released::NOTHING, Some(interval))
-            }
-        };
-        self.window = Some(Window { kind, released, interval, began_at: self.at });
+        self.window = Some(Window::open(kind, during, at_once, &mut self.timers, self.at));
         self.release_if_due();
     }
 
     fn release_if_due(&mut self) {
         let barrier = self.buffer.barrier();
-        if let Some(Window { released, interval: Some(interval), .. }) = &mut self.window
-            && self.timers.expire(Timer::Release, self.at)
-        {
-            *released = Released { sdk: barrier, platform: barrier };
-            self.timers.set(Timer::Release, self.at + *interval);
+        if let Some(window) = &mut self.window {
+            window.release_if_due(barrier, &mut self.timers, self.at);
         }
     }
 
@@ -456,7 +370,7 @@ impl BackendSender {
         let flush = Flush::new(reason, barrier, deadline, self.at);
         if flush.is_last() {
             self.take_back_the_frozen();
-            if self.connection.is_idle(self.at, IDLE_LIMIT_AT_SHUTDOWN) {
+            if self.connection.is_idle_at_shutdown(self.at) {
                 self.distrust_connections();
             }
             // There is no later invocation that it could be left to.
@@ -499,16 +413,13 @@ impl BackendSender {
 impl BackendSender {
     /// Returns true if a setup may change a route.
     fn needs_setup(&self) -> bool {
-        self.setup.key_refused()
-            || Signal::ALL.into_iter().any(|signal| {
-                *self.settings.takes.of(signal) && self.route_state(signal) == RouteState::Pending
-            })
+        self.setup.key_refused() || self.routes.are_pending()
     }
 
     /// Tries again what has failed, during an invocation and at SHUTDOWN.
     fn try_setup(&mut self) {
         let is_time = self.window.is_some() || self.is_last_flush();
-        let has_failed = self.routes.is_some() || self.setup.failed();
+        let has_failed = self.routes.are_known() || self.setup.failed();
         if is_time
             && has_failed
             && self.setup.running().is_none()
@@ -531,27 +442,23 @@ impl BackendSender {
     }
 
     fn set_up(&mut self, set_up: SetUp) {
-        let is_first = self.routes.is_none();
-        if let Some(routes) = set_up.routes {
-            self.has_secret = set_up.has_secret;
-            self.routes = Some(routes);
+        let is_first = !self.routes.are_known();
+        let is_new = self.routes.set_up(set_up);
+        if is_new {
             self.drop_what_leads_nowhere();
             for signal in Signal::ALL {
                 // The failures seen so far were those of another route.
                 self.recover(signal);
             }
         }
-        let is_whole = Signal::ALL.into_iter().all(|signal| {
-            !*self.settings.takes.of(signal) || self.route_state(signal) != RouteState::Pending
-        });
-        let pause = self.setup.finish(is_whole, self.jitter);
+        let pause = self.setup.finish(!self.routes.are_pending(), self.jitter);
         match pause {
             Some(pause) => self.timers.set(Timer::Setup, self.at + pause),
             None => self.timers.stop(Timer::Setup),
         }
-        if set_up.routes.is_some() || is_first {
+        if is_new || is_first {
             // Its first connection is as good as answered, or the first invocation would make a second.
-            self.connection.last_answer = Some(self.at);
+            self.connection.answered(self.at);
             self.warm();
         }
     }
@@ -559,11 +466,11 @@ impl BackendSender {
     fn drop_what_leads_nowhere(&mut self) {
         let mut dropped = PerSignal::default();
         for signal in Signal::ALL {
-            if self.route_state(signal) != RouteState::Nowhere {
+            if self.routes.state(signal) != RouteState::Nowhere {
                 continue;
             }
             let items = self.buffer.clear(signal);
-            self.tally.dropped.add(signal, DropReason::NoRoute, items);
+            self.reporter.count_dropped(signal, DropReason::NoRoute, items);
             *dropped.of_mut(signal) = items;
         }
         if dropped != PerSignal::default() {
@@ -576,7 +483,7 @@ impl BackendSender {
         for signal in Signal::ALL {
             self.recover(signal);
         }
-        self.connection.is_suspect = true;
+        self.connection.suspect();
         if self.setup.running().is_some() {
             self.setup.abandon();
             self.actions.push(Action::AbortSetup);
@@ -593,7 +500,7 @@ impl BackendSender {
             return;
         }
         for signal in Signal::ALL {
-            if let Some(route) = self.route(signal)
+            if let Some(route) = self.routes.of(signal)
                 && self.signals.of(signal).in_flight.is_none()
             {
                 self.dispatch_signal(signal, route, spans);
@@ -695,7 +602,7 @@ impl BackendSender {
 
     fn send(&mut self, signal: Signal, route: Route, batch: Option<Batch>) {
         let request = self.next_request();
-        if !self.is_unattended() && self.connection.is_idle(self.at, IDLE_LIMIT) {
+        if !self.is_unattended() && self.connection.is_idle(self.at) {
             self.distrust_connections();
         }
         let fresh = self.connection.renew(self.at);
@@ -732,13 +639,12 @@ impl BackendSender {
 
     /// Opens the connection during the function, so that the flush at its end need not.
     fn warm(&mut self) {
-        let has_route = Signal::ALL.iter().any(|signal| self.route(*signal).is_some());
-        if self.connection.warming.is_some() || self.is_in_flight() || !has_route {
+        if self.connection.is_warming() || self.is_in_flight() || self.routes.are_none() {
             return;
         }
         let request = self.next_request();
         let fresh = self.connection.renew(self.at);
-        self.connection.warming = Some(request);
+        self.connection.warm(request);
         self.actions.push(Action::Warm { request, fresh });
     }
 
@@ -748,8 +654,8 @@ impl BackendSender {
     }
 
     fn distrust_connections(&mut self) {
-        self.connection.is_suspect = true;
-        if let Some(request) = self.connection.warming.take() {
+        self.connection.suspect();
+        if let Some(request) = self.connection.take_warming() {
             self.actions.push(Action::Abort(request));
         }
     }
@@ -787,7 +693,7 @@ impl BackendSender {
 
     fn close_flush(&mut self) {
         if let Some(flush) = self.flush.take() {
-            self.tally.flushes.add(flush.took(self.at));
+            self.reporter.count_flush(flush.took(self.at));
         }
         for signal in Signal::ALL {
             self.timers.stop(Timer::Retry(signal));
@@ -800,7 +706,7 @@ impl BackendSender {
 /// end.
 impl BackendSender {
     fn answered(&mut self, request: RequestId, verdict: Verdict) {
-        if self.connection.warming.take_if(|warming| *warming == request).is_some() {
+        if self.connection.warmed(request) {
             // A failure here lost nothing; the next request will show it.
             self.note_answer(&verdict);
             return;
@@ -842,12 +748,12 @@ impl BackendSender {
             return;
         }
         let verdict = self.with_refused_key(verdict);
-        let report = self.health.on_verdict(signal, batch.items, &verdict, self.at);
+        let report = self.reporter.on_verdict(signal, batch.items, &verdict, self.at);
         let reason = match verdict {
             Verdict::Accepted { rejected, .. } => {
                 let rejected = rejected.min(batch.items);
-                *self.tally.sent.of_mut(signal) += batch.items - rejected;
-                self.tally.dropped.add(signal, DropReason::Rejected, rejected);
+                self.reporter.count_sent(signal, batch.items - rejected);
+                self.reporter.count_dropped(signal, DropReason::Rejected, rejected);
                 None
             }
             Verdict::TooLarge(_) => Some(DropReason::TooLarge),
@@ -867,7 +773,7 @@ impl BackendSender {
         // Chunks shared with other senders count until here, and the report of a recovery needs the room.
         drop(batch);
         if let Some(reason) = reason {
-            self.tally.dropped.add(signal, reason, items);
+            self.reporter.count_dropped(signal, reason, items);
         } else if let Some(flush) = &mut self.flush {
             flush.progressed(signal);
         }
@@ -880,7 +786,7 @@ impl BackendSender {
     /// A key that came from a secret may be accepted once it was fetched again.
     fn with_refused_key(&mut self, verdict: Verdict) -> Verdict {
         match verdict {
-            Verdict::Refused(failure) if self.has_secret && failure.is_unauthorized() => {
+            Verdict::Refused(failure) if self.routes.have_secret() && failure.is_unauthorized() => {
                 let again_at = self.setup.refuse_key(self.at);
                 self.timers.set(Timer::Setup, again_at);
                 Verdict::retry(failure)
@@ -927,9 +833,8 @@ impl BackendSender {
 
     /// Marks every signal of the same endpoint as recovered.
     fn recover_endpoint(&mut self, signal: Signal) {
-        let endpoint = |sender: &Self, signal| sender.route(signal).map(|route| route.endpoint);
         for other in Signal::ALL {
-            if endpoint(self, other) == endpoint(self, signal) {
+            if self.routes.share_endpoint(signal, other) {
                 self.recover(other);
             }
         }
@@ -943,10 +848,10 @@ impl BackendSender {
     fn note_answer(&mut self, verdict: &Verdict) {
         match verdict {
             // Silence says nothing of new connections.
-            Verdict::Retry { failure: Failure::Timeout, .. } => self.connection.is_suspect = true,
+            Verdict::Retry { failure: Failure::Timeout, .. } => self.connection.suspect(),
             Verdict::Retry { .. } => {}
             Verdict::Accepted { .. } | Verdict::TooLarge(_) | Verdict::Refused(_) => {
-                self.connection.last_answer = Some(self.at);
+                self.connection.answered(self.at);
             }
         }
     }
@@ -954,7 +859,7 @@ impl BackendSender {
     /// Ends a request that has no answer, and with it trusts none of the connections.
     fn abort(&mut self, in_flight: InFlight) -> InFlight {
         self.actions.push(Action::Abort(in_flight.request));
-        self.connection.is_suspect = true;
+        self.connection.suspect();
         self.round_trip.cut_off(in_flight.had(self.now));
         in_flight
     }
@@ -1022,7 +927,7 @@ impl BackendSender {
 
     /// Ends what is in flight and keeps it.
     fn cut_off_all(&mut self) {
-        if self.connection.warming.is_some() {
+        if self.connection.is_warming() {
             self.distrust_connections();
         }
         for signal in Signal::ALL {
@@ -1041,53 +946,23 @@ impl BackendSender {
         let recovered = matches!(report, Report::Recovered { .. });
         self.actions.push(Action::Log(report));
         if recovered {
-            self.report_losses();
+            let standing = self.standing();
+            let own = self.reporter.report_losses(&standing, self.now.wall, self.at);
+            self.actions.extend(own.into_iter().map(Action::Enqueue));
         }
-    }
-
-    /// Reports dropped telemetry to the backend, now that it answers.
-    fn report_losses(&mut self) {
-        let dropped = self.tally.dropped;
-        if dropped.is_empty() {
-            return;
-        }
-        let to = self.now.wall;
-        let record = own_telemetry::losses(&dropped, self.settings.name.as_deref(), to);
-        self.actions.push(Action::Enqueue(Own::Log(Box::new(record))));
-        if self.settings.reports_itself {
-            // The counts are among these metrics.
-            return self.report_itself();
-        }
-        let span = Span { from: self.tally_since, to };
-        self.enqueue_metrics(own_telemetry::drop_counter(&dropped, span));
-        self.begin_a_tally();
     }
 
     fn report_itself(&mut self) {
-        if !self.settings.reports_itself {
-            return;
-        }
-        let standing = Standing {
+        let standing = self.standing();
+        let own = self.reporter.report_itself(&standing, self.now.wall, self.at);
+        self.actions.extend(own.map(Action::Enqueue));
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
             kept: self.kept(),
             breaker_open: PerSignal::from_fn(|signal| self.signals.of(signal).breaker.is_open()),
-        };
-        let span = Span { from: self.tally_since, to: self.now.wall };
-        let metrics = own_telemetry::metrics(&self.tally, &standing, span);
-        self.begin_a_tally();
-        self.enqueue_metrics(metrics);
-    }
-
-    fn enqueue_metrics(&mut self, mut metrics: Vec<Metric>) {
-        if let Some(name) = &self.settings.name {
-            own_telemetry::name_the_exporter(&mut metrics, name);
         }
-        self.actions.push(Action::Enqueue(Own::Metrics(metrics)));
-    }
-
-    fn begin_a_tally(&mut self) {
-        self.tally = Tally::default();
-        self.tally_since = self.now.wall;
-        self.tally_since_at = self.at;
     }
 }
 

@@ -1,0 +1,71 @@
+//! The routes of one backend, signal by signal, as its setups found them.
+
+use super::event::{Route, RouteState, SetUp, Settings};
+use crate::signal::{PerSignal, Signal};
+
+/// The routes, and the signals that need one.
+#[derive(Debug)]
+pub(super) struct Routes {
+    takes: PerSignal<bool>,
+    /// `None` before the first result of a setup.
+    states: Option<PerSignal<RouteState>>,
+    has_secret: bool,
+}
+
+impl Routes {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let states = (!settings.has_setup).then(|| PerSignal::from_fn(|_| RouteState::Nowhere));
+        Self { takes: settings.takes, states, has_secret: false }
+    }
+
+    /// Takes the result of a setup. Returns false if it leaves the routes as they are.
+    pub(super) fn set_up(&mut self, set_up: SetUp) -> bool {
+        if set_up.routes.is_some() {
+            self.states = set_up.routes;
+            self.has_secret = set_up.has_secret;
+        }
+        set_up.routes.is_some()
+    }
+
+    /// Returns true once a setup has had a result.
+    pub(super) fn are_known(&self) -> bool {
+        self.states.is_some()
+    }
+
+    /// Returns true if the key comes from a secret.
+    pub(super) fn have_secret(&self) -> bool {
+        self.has_secret
+    }
+
+    pub(super) fn state(&self, signal: Signal) -> RouteState {
+        self.states.as_ref().map_or(RouteState::Pending, |states| *states.of(signal))
+    }
+
+    pub(super) fn of(&self, signal: Signal) -> Option<Route> {
+        match self.state(signal) {
+            RouteState::Route(route) => Some(route),
+            RouteState::Pending | RouteState::Nowhere => None,
+        }
+    }
+
+    /// Returns true if the signal has a route, or may get one.
+    pub(super) fn may_take(&self, signal: Signal) -> bool {
+        *self.takes.of(signal) && self.state(signal) != RouteState::Nowhere
+    }
+
+    /// Returns true if no signal has a route.
+    pub(super) fn are_none(&self) -> bool {
+        Signal::ALL.iter().all(|signal| self.of(*signal).is_none())
+    }
+
+    /// Returns true if a signal may still get a route.
+    pub(super) fn are_pending(&self) -> bool {
+        Signal::ALL.iter().any(|signal| *self.takes.of(*signal) && self.state(*signal) == RouteState::Pending)
+    }
+
+    /// Returns true if both signals go to the same endpoint.
+    pub(super) fn share_endpoint(&self, one: Signal, other: Signal) -> bool {
+        let endpoint = |signal| self.of(signal).map(|route| route.endpoint);
+        endpoint(one) == endpoint(other)
+    }
+}
