@@ -72,7 +72,7 @@ test-long:
 faults: build
 	$(CARGO) test --locked --test faults -- --extension $(EXTENSION)
 
-## What strangers can do to the extension, each figure against its bound; in a memory cgroup of 128 MiB where the machine allows one.
+## Measures the cost of hostile input against its bounds, in a memory cgroup of 128 MiB where the machine allows one.
 abuse: build
 	@: >target/abuse.txt
 	@$(CARGO) test --locked --package rotel-lambda-extension --package support --features support/abuse --test abuse || failed=1; \

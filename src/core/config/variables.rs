@@ -367,7 +367,7 @@ const SENDING: &[Variable] = &[
     variable(
         "ROTEL_FLUSH_STRATEGY",
         "end",
-        "when to send: at the `end` of each invocation; `periodic,20s`: once in 20 s; `adaptive`: at the end while invocations are rare, every 20 s while they are frequent",
+        "when to send: at the `end` of each invocation; `periodic,20s`: at most every 20 s; `adaptive`: at the end while invocations are rare, every 20 s while they are frequent",
     ),
     variable("ROTEL_FLUSH_TIMEOUT", "1s", "the most that a flush may add after the function"),
     variable("ROTEL_BATCH_MAX_SIZE", "8192", "the most items in one request, which is at most 4 MiB as well"),

@@ -220,7 +220,7 @@ impl Report {
         match self {
             Self::Failing(signal, failure) => {
                 let failure = explained(*signal, failure);
-                format!("export: the endpoint {failure}; telemetry is kept and goes with a later flush")
+                format!("export: the endpoint {failure}; telemetry is kept and sent with a later flush")
             }
             Self::Refusing(signal, failure) => {
                 let failure = explained(*signal, failure);
@@ -410,9 +410,9 @@ mod tests {
             Report::Recovered { failed_attempts: 2, lost },
         ];
         insta::assert_snapshot!(reports.map(|report| report.to_string()).join("\n"), @"
-        export: the endpoint could not be reached: Connection refused (os error 111); telemetry is kept and goes with a later flush
-        export: the endpoint answered gRPC UNAVAILABLE; telemetry is kept and goes with a later flush
-        export: the endpoint did not answer before the flush had to end; if the endpoint is slow, increase ROTEL_FLUSH_TIMEOUT; telemetry is kept and goes with a later flush
+        export: the endpoint could not be reached: Connection refused (os error 111); telemetry is kept and sent with a later flush
+        export: the endpoint answered gRPC UNAVAILABLE; telemetry is kept and sent with a later flush
+        export: the endpoint did not answer before the flush had to end; if the endpoint is slow, increase ROTEL_FLUSH_TIMEOUT; telemetry is kept and sent with a later flush
         export of logs: the endpoint answered HTTP 401; rejected items are dropped and counted
         export of traces: the endpoint answered gRPC UNAUTHENTICATED; rejected items are dropped and counted
         export of metrics: the endpoint answered HTTP 404; rejected items are dropped and counted
