@@ -5,6 +5,7 @@ pub mod exporter;
 pub mod extensions_api;
 pub mod files;
 pub mod http;
+pub mod http_client;
 pub mod logging;
 pub mod pages;
 pub mod receiver;

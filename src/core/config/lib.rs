@@ -33,7 +33,7 @@ pub use self::export::{Compression, Export, Exports, Identity, Pem, PemSource, P
 pub use self::exporters::{Destination, ExporterName};
 pub use self::log_filter::LogFilter;
 use self::log_filter::{LOG_EXCLUDE, LOG_MASK};
-pub use self::proxy::{Proxies, Proxy, laid_over, proxies};
+pub use self::proxy::{Proxies, Proxy, ProxyTarget, laid_over, proxies};
 use self::reader::Reader;
 pub use self::value::ListenAddress;
 use self::value::Text;

@@ -3,8 +3,11 @@
 //! They are read here and not by the HTTP client, which would look into the process environment, so that the file of
 //! `ROTEL_ENV_FILE` holds for them too. A proxy's URL may hold a password and is never shown.
 
-use http::Uri;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::Variables;
@@ -20,6 +23,32 @@ pub struct Proxy {
     pub variable: String,
     /// Where it is, and with which credentials.
     pub url: Secret,
+}
+
+/// The address and credentials of a proxy.
+#[derive(Clone)]
+pub struct ProxyTarget {
+    /// Scheme, host and port.
+    pub uri: Uri,
+    /// `Proxy-Authorization`, if the URL has credentials; marked sensitive.
+    pub authorization: Option<HeaderValue>,
+}
+
+impl Proxy {
+    /// The address and credentials.
+    pub fn target(&self) -> Option<ProxyTarget> {
+        let url = Url::parse(self.url.expose()).ok()?;
+        let decoded = |text| percent_decode_str(text).decode_utf8_lossy();
+        let credentials = (!url.username().is_empty() || url.password().is_some())
+            .then(|| format!("{}:{}", decoded(url.username()), decoded(url.password().unwrap_or_default())));
+        let authorization = credentials.and_then(|credentials| {
+            let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(credentials))).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        });
+        let uri = url.origin().ascii_serialization().parse().ok()?;
+        Some(ProxyTarget { uri, authorization })
+    }
 }
 
 /// What can be reached through which proxy.

@@ -1,17 +1,14 @@
 //! A request's body: the chunks laid end to end, compressed or as they are.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::io::{self, Write};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use flate2::{Compress, Crc, FlushCompress, Status};
-use http_body::{Body, Frame, SizeHint};
 
 use crate::core::config::Compression;
+use crate::edge::http_client::Parts;
 
 /// An encoded body, which can be sent more than once.
 pub(super) struct Encoded {
@@ -27,12 +24,8 @@ impl Encoded {
     }
 
     /// The body to send, with `prefix` before it.
-    pub(super) fn body(&self, prefix: Bytes) -> reqwest::Body {
-        let mut parts = VecDeque::with_capacity(self.parts.len() + 1);
-        parts.push_back(prefix);
-        parts.extend(self.parts.iter().cloned());
-        parts.retain(|part| !part.is_empty());
-        reqwest::Body::wrap(Parts(parts))
+    pub(super) fn body(&self, prefix: Bytes) -> Parts {
+        std::iter::once(prefix).chain(self.parts.iter().cloned()).collect()
     }
 }
 
@@ -206,31 +199,10 @@ impl<'a> Gzip<'a> {
     }
 }
 
-struct Parts(VecDeque<Bytes>);
-
-impl Body for Parts {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.pop_front().map(|part| Ok(Frame::data(part))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.iter().map(|part| part.len() as u64).sum())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
+    use std::task::Poll;
 
     use flate2::read::GzDecoder;
 

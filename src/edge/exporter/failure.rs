@@ -9,16 +9,16 @@ use std::iter;
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
-use super::name::NameError;
 use crate::core::connection::{Cause, ConnectionFailure};
 use crate::core::delivery::verdict::Failure;
 use crate::core::echo;
+use crate::edge::http_client::{self, NameError};
 
 const NOT_TLS: &str = "no TLS is spoken on this port; write http:// in place of https://";
 const CLOSED: &str = "the connection was closed before an answer";
 
 /// The failure of a request that was not answered.
-pub(super) fn of(error: &reqwest::Error) -> Failure {
+pub(super) fn of(error: &http_client::Error) -> Failure {
     let links = || iter::successors(error.source(), |link| deeper(*link));
     let cause = links().filter_map(cause).last().unwrap_or(Cause::Other);
     let words = match (cause, links().last()) {

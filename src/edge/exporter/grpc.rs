@@ -7,16 +7,16 @@
 use std::time::Duration;
 
 use ::http::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, TE};
-use ::http::{HeaderMap, HeaderName};
+use ::http::{HeaderMap, HeaderName, HeaderValue};
 use bytes::{BufMut, BytesMut};
 use prost::Message;
-use reqwest::RequestBuilder;
 use tonic::metadata::MetadataMap;
 
 use super::Target;
 use super::body::Encoded;
 use crate::core::delivery::verdict::{Failure, Verdict};
 use crate::core::otlp::google_rpc::{self, Any, Delay, RetryInfo};
+use crate::edge::http_client::{Client, Error};
 
 pub(super) const CONTENT_TYPE: &str = "application/grpc";
 /// A frame's head: whether it is compressed, and its length in four bytes.
@@ -26,27 +26,25 @@ const DETAILS: &str = "grpc-status-details-bin";
 /// as its request was, whatever is asked for.
 const ACCEPTED_ENCODINGS: &str = "identity,gzip,zstd";
 
-pub(super) async fn send(
-    mut request: RequestBuilder,
-    target: &Target,
-    body: &Encoded,
-) -> Result<Verdict, reqwest::Error> {
+pub(super) async fn send(client: &Client, target: &Target, body: &Encoded) -> Result<Verdict, Error> {
     let Ok(length) = u32::try_from(body.len()) else {
         return Ok(Verdict::Refused(Failure::Answer("the request exceeds gRPC's 4 GiB")));
     };
     let mut head = BytesMut::with_capacity(HEAD_LENGTH);
     head.put_u8(body.encoding.is_some().into());
     head.put_u32(length);
-    request = request.header(TE, "trailers").header("grpc-accept-encoding", ACCEPTED_ENCODINGS);
+    let mut request = target.request();
+    let headers = request.headers_mut();
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    headers.insert("grpc-accept-encoding", HeaderValue::from_static(ACCEPTED_ENCODINGS));
     if let Some(encoding) = body.encoding {
-        request = request.header("grpc-encoding", encoding);
+        headers.insert("grpc-encoding", HeaderValue::from_static(encoding));
     }
-    let answer = request.body(body.body(head.freeze())).send().await?;
+    let answer = client.send(request.map(|()| body.body(head.freeze()))).await?;
     let status = answer.status();
     if !status.is_success() {
         return Ok(target.refusal(status, answer.headers()));
     }
-    let answer: ::http::Response<reqwest::Body> = answer.into();
     let (head, answer) = answer.into_parts();
     let grpc = head
         .headers
@@ -110,8 +108,6 @@ fn retry_info(details: &[u8]) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-
-    use ::http::HeaderValue;
 
     use super::*;
 

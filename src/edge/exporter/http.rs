@@ -1,35 +1,31 @@
 //! OTLP/HTTP with protobuf bodies, as the OTLP specification has it.
 
-use ::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE as CONTENT_TYPE_HEADER};
+use ::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE as CONTENT_TYPE_HEADER, HeaderValue};
 use bytes::Bytes;
-use reqwest::RequestBuilder;
 
 use super::Target;
 use super::body::Encoded;
 use crate::core::delivery::verdict::{Failure, Verdict};
+use crate::edge::http_client::{Client, Error};
 
 pub(super) const CONTENT_TYPE: &str = "application/x-protobuf";
 pub(super) const JSON: &str = "application/json";
 
-pub(super) async fn send(
-    mut request: RequestBuilder,
-    target: &Target,
-    body: &Encoded,
-) -> Result<Verdict, reqwest::Error> {
+pub(super) async fn send(client: &Client, target: &Target, body: &Encoded) -> Result<Verdict, Error> {
+    let mut request = target.request();
     if let Some(encoding) = body.encoding {
-        request = request.header(CONTENT_ENCODING, encoding);
+        request.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
     }
     if body.len() == 0 {
         // By itself the HTTP client says nothing of a body that is empty, and some proxies answer 411 to that.
-        request = request.header(CONTENT_LENGTH, 0);
+        request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
-    let answer = request.body(body.body(Bytes::new())).send().await?;
+    let answer = client.send(request.map(|()| body.body(Bytes::new()))).await?;
     if !answer.status().is_success() {
         return Ok(target.refusal(answer.status(), answer.headers()));
     }
-    let answer: ::http::Response<reqwest::Body> = answer.into();
     let (head, answer) = answer.into_parts();
-    let header = |name| head.headers.get(name).map(|value: &::http::HeaderValue| value.as_bytes());
+    let header = |name| head.headers.get(name).map(|value: &HeaderValue| value.as_bytes());
     let content_type = header(CONTENT_TYPE_HEADER).unwrap_or(CONTENT_TYPE.as_bytes());
     // Over TLS a gRPC server is reached with HTTP/2, and says with status 200 and no message that it knows no such
     // method.

@@ -9,7 +9,6 @@ mod body;
 mod failure;
 mod grpc;
 mod http;
-mod name;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,17 +16,19 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use ::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
+use ::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
+use ::http::uri::InvalidUri;
+use ::http::{Method, Request, StatusCode, Uri};
 use bytes::Bytes;
 use flate2::bufread::GzDecoder;
 use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::pool;
 use prost::Message;
-use reqwest::{Client, StatusCode, Url};
 use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::time::timeout;
-use url::Origin;
+use url::{Origin, Url};
 
 use crate::core::config::{Compression, Export, Protocol, Proxy};
 use crate::core::connection::{Cause, ConnectionFailure};
@@ -37,6 +38,7 @@ use crate::core::echo;
 use crate::core::secret::Secret;
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::clock;
+use crate::edge::http_client::{self, Client};
 use crate::edge::tls::{self, TlsError};
 
 /// What of an answer is read at most: a well-behaved one is a few bytes.
@@ -69,6 +71,8 @@ struct Target {
     /// Its place among the stacks.
     stack: usize,
     url: Url,
+    /// The same as requests have it.
+    uri: Uri,
     headers: HeaderMap,
     compression: Compression,
     request_timeout: Duration,
@@ -99,9 +103,11 @@ pub enum BuildError {
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The HTTP client.
-    #[error("the exporter's HTTP client cannot be set up: {0}; please report this as a bug")]
-    Client(reqwest::Error),
+    /// The URL.
+    #[error(
+        "the exporter cannot make a request of the endpoint's URL: {0}; write its path and query otherwise"
+    )]
+    Uri(#[from] InvalidUri),
 }
 
 impl Exporter {
@@ -132,6 +138,13 @@ impl Exporter {
                 stack
             });
             let Some(stack) = stack else { continue };
+            let uri = match export.url.as_str().parse() {
+                Ok(uri) => uri,
+                Err(fault) => {
+                    faults.push(BuildError::Uri(fault));
+                    continue;
+                }
+            };
             let common = (stack, export.url.origin());
             let endpoint = endpoints.iter().position(|known| *known == common).unwrap_or(endpoints.len());
             if endpoint == endpoints.len() {
@@ -140,6 +153,7 @@ impl Exporter {
             *targets.of_mut(signal) = Some(Target {
                 stack,
                 url: export.url.clone(),
+                uri,
                 headers: headers(export),
                 compression: export.compression,
                 request_timeout: export.request_timeout,
@@ -224,22 +238,19 @@ impl Stack {
             Protocol::Http => &["h2", "http/1.1"],
         };
         let tls = tls::client_config(&export.tls, alpn)?;
-        let client = client(tls.clone(), protocol, proxy.as_ref()).map_err(BuildError::Client)?;
+        let client = client(&tls, protocol, proxy.as_ref());
         Ok(Self { protocol, tls, proxy, client })
     }
 
     fn afresh(&self) -> Self {
-        // What could be built once can be built again; were it otherwise, old connections are better than none.
-        let client = client(self.tls.clone(), self.protocol, self.proxy.as_ref());
-        Self { client: client.unwrap_or_else(|_| self.client.clone()), ..self.clone() }
+        Self { client: client(&self.tls, self.protocol, self.proxy.as_ref()), ..self.clone() }
     }
 
     /// An error is that of a request that was not answered.
-    async fn send(&self, target: &Target, body: &body::Encoded) -> Result<Verdict, reqwest::Error> {
-        let request = self.client.post(target.url.clone()).headers(target.headers.clone());
+    async fn send(&self, target: &Target, body: &body::Encoded) -> Result<Verdict, http_client::Error> {
         let verdict = match self.protocol {
-            Protocol::Grpc => grpc::send(request, target, body).await,
-            Protocol::Http => http::send(request, target, body).await,
+            Protocol::Grpc => grpc::send(&self.client, target, body).await,
+            Protocol::Http => http::send(&self.client, target, body).await,
         }?;
         Ok(match (verdict, &self.proxy) {
             // It is the proxy that says this, and the backend has not seen the batch.
@@ -252,7 +263,7 @@ impl Stack {
     }
 
     /// Why a request was not answered.
-    fn failure(&self, error: &reqwest::Error) -> Failure {
+    fn failure(&self, error: &http_client::Error) -> Failure {
         match (failure::of(error), &self.proxy) {
             (Failure::Connection(ConnectionFailure { cause, words }), Some(proxy)) if error.is_connect() => {
                 Failure::Connection(ConnectionFailure { cause, words: through(proxy, &words) })
@@ -262,29 +273,16 @@ impl Stack {
     }
 }
 
-/// An HTTP client with no connections yet. It sends plaintext gRPC by prior knowledge, as gRPC has it.
-fn client(tls: ClientConfig, protocol: Protocol, proxy: Option<&Proxy>) -> Result<Client, reqwest::Error> {
-    let mut client = Client::builder()
-        .tls_backend_preconfigured(tls)
-        .redirect(reqwest::redirect::Policy::none())
-        .dns_resolver(name::Resolver)
-        .tcp_nodelay(true)
-        // Else it would look for one in the process environment.
-        .no_proxy();
-    if let Some(proxy) = proxy {
-        client = client.proxy(reqwest::Proxy::all(proxy.url.expose())?);
-    }
-    match protocol {
-        Protocol::Grpc => client.http2_prior_knowledge(),
-        Protocol::Http => client,
-    }
-    .build()
+/// A client with no connections yet. It sends plaintext gRPC by prior knowledge, as gRPC has it.
+fn client(tls: &ClientConfig, protocol: Protocol, proxy: Option<&Proxy>) -> Client {
+    Client::new(tls, protocol == Protocol::Grpc, proxy.and_then(Proxy::target))
 }
 
 /// What goes with every request. The user's headers come last and win.
 fn headers(export: &Export) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let user_agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     headers.insert(USER_AGENT, HeaderValue::from_static(user_agent));
     let content_type = match export.protocol {
         Protocol::Grpc => grpc::CONTENT_TYPE,
@@ -317,6 +315,15 @@ struct PartialSuccess {
 }
 
 impl Target {
+    /// A request without a body.
+    fn request(&self) -> Request<()> {
+        let mut request = Request::new(());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+
     /// The verdict of an answer's message in protobuf.
     fn verdict(&self, message: &[u8]) -> Verdict {
         match Answer::decode(message) {
@@ -404,7 +411,7 @@ fn decompressed<'a>(encoding: &[u8], message: &'a [u8]) -> Option<io::Result<Cow
 }
 
 /// The answer's message, whole, or the verdict that there is none.
-async fn read(answer: reqwest::Body) -> Result<Collected<Bytes>, Verdict> {
+async fn read(answer: Incoming) -> Result<Collected<Bytes>, Verdict> {
     match Limited::new(answer, ANSWER_LIMIT).collect().await {
         Ok(message) => Ok(message),
         Err(error) if error.is::<LengthLimitError>() => {
@@ -428,11 +435,11 @@ fn through(Proxy { variable, .. }: &Proxy, cause: &str) -> String {
 
 /// Whether the request waited for a connection that another request was about to open and could not. Why is known to the
 /// other one alone.
-fn waited_for_another(error: &reqwest::Error) -> bool {
+fn waited_for_another(error: &http_client::Error) -> bool {
     matches!(deepest(error).downcast_ref(), Some(pool::Error::CheckoutNoLongerWanted))
 }
 
-fn deepest(error: &reqwest::Error) -> &(dyn std::error::Error + 'static) {
+fn deepest(error: &http_client::Error) -> &(dyn std::error::Error + 'static) {
     let mut cause: &(dyn std::error::Error + 'static) = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;

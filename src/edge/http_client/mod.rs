@@ -1,0 +1,93 @@
+//! The HTTP client for backends: a connection pool over HTTP/1.1 and HTTP/2.
+//!
+//! It is hyper-util's, not reqwest's, because reqwest gives no access to its connections, and these must be paced
+//! (`connector`).
+
+mod connector;
+mod name;
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use ::http::header::PROXY_AUTHORIZATION;
+use ::http::uri::Scheme;
+use ::http::{HeaderValue, Request, Response};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+pub use hyper_util::client::legacy::Error;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
+
+use self::connector::Connector;
+pub use self::name::NameError;
+use crate::core::config::ProxyTarget;
+
+/// The most bytes of an HTTP/1.1 answer's head, and of one read.
+const HEAD_LIMIT: usize = 64 * 1024;
+
+/// A client with connections of its own. Cheap to clone; all clones share the connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pool: legacy::Client<Connector, Parts>,
+    /// Shown to a proxy that forwards requests.
+    proxy_authorization: Option<HeaderValue>,
+}
+
+impl Client {
+    /// A client with no connections yet. Without `http2_only` it speaks HTTP/2 where TLS agrees on that, else HTTP/1.1.
+    pub fn new(tls: &ClientConfig, http2_only: bool, proxy: Option<ProxyTarget>) -> Self {
+        let proxy_authorization = proxy.as_ref().and_then(|proxy| proxy.authorization.clone());
+        let pool = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .http1_max_buf_size(HEAD_LIMIT)
+            .http2_only(http2_only)
+            .build(Connector::new(tls, proxy));
+        Self { pool, proxy_authorization }
+    }
+
+    /// Sends a request. An error is that of a request that was not answered.
+    pub async fn send(&self, mut request: Request<Parts>) -> Result<Response<Incoming>, Error> {
+        // Through a tunnel, CONNECT has shown it to the proxy, and the backend must not see it.
+        if let Some(authorization) = &self.proxy_authorization
+            && request.uri().scheme() == Some(&Scheme::HTTP)
+        {
+            // The user's own wins.
+            request.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| authorization.clone());
+        }
+        self.pool.request(request).await
+    }
+}
+
+/// A request's body, in parts of a known length.
+#[derive(Debug)]
+pub struct Parts(VecDeque<Bytes>);
+
+impl FromIterator<Bytes> for Parts {
+    fn from_iter<I: IntoIterator<Item = Bytes>>(parts: I) -> Self {
+        Self(parts.into_iter().filter(|part| !part.is_empty()).collect())
+    }
+}
+
+impl Body for Parts {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|part| Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|part| part.len() as u64).sum())
+    }
+}
