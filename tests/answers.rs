@@ -24,6 +24,7 @@ use rotel_lambda_extension::edge::exporter::Exporter;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
+use support::storm::{self, CONTINUE, storming};
 use support::{PROTOCOLS, end, invoke, name, unconfigured, working};
 
 const KEY: &str = "hunter2-ingestion-key";
@@ -231,33 +232,13 @@ async fn an_empty_request_says_its_length() {
     assert!(!head.contains("transfer-encoding"), "{head}");
 }
 
-/// A backend that sends `greeting` and then `storm` without end; its endpoint.
-fn storming(greeting: &'static [u8], storm: &'static [u8]) -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-    std::thread::spawn(move || {
-        while let Ok((mut stream, _)) = listener.accept() {
-            std::thread::spawn(move || {
-                // The request has begun.
-                let mut head = [0; 64];
-                let _ = stream.read(&mut head);
-                let storm = storm.repeat(10_000);
-                if stream.write_all(greeting).is_ok() {
-                    while stream.write_all(&storm).is_ok() {}
-                }
-            });
-        }
-    });
-    endpoint
-}
-
 #[tokio::test]
-async fn a_storm_of_informational_answers_is_cut_off() {
+async fn storm_of_informational_answers_is_cut_off() {
     // An empty SETTINGS frame, and HEADERS with `:status: 100` on the first stream.
     let settings = b"\0\0\0\x04\0\0\0\0\0";
     let informational = b"\0\0\x05\x01\x04\0\0\0\x01\x08\x03100";
     for (protocol, endpoint) in [
-        (Protocol::Http, storming(b"", b"HTTP/1.1 100 Continue\r\n\r\n")),
+        (Protocol::Http, storming(b"", CONTINUE)),
         (Protocol::Http, storming(b"", b"HTTP/1.1 103 Early Hints\r\nlink: </>\r\n\r\n")),
         (Protocol::Grpc, storming(settings, informational)),
     ] {
@@ -266,7 +247,7 @@ async fn a_storm_of_informational_answers_is_cut_off() {
         let Verdict::Retry { failure: Failure::Connection(failure), .. } = attempt else {
             panic!("{attempt:?}")
         };
-        assert_eq!(failure.words, "the backend sent 1 MiB without an answer", "{protocol:?}");
+        assert_eq!(failure.words, storm::WORDS, "{protocol:?}");
     }
 }
 

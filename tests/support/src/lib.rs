@@ -19,6 +19,7 @@ pub mod abuse;
 pub mod hour;
 pub mod not_held;
 pub mod outage;
+pub mod storm;
 
 /// What a condition may take at most on a busy machine; nothing waits so long where all is well.
 pub const PATIENCE: Duration = Duration::from_mins(1);
