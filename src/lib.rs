@@ -45,9 +45,4 @@
 pub mod app;
 pub mod edge;
 
-/// The floor that decides.
-pub mod core {
-    pub use rotel_config as config;
-    pub use rotel_config::{diagnosis, resource};
-    pub use rotel_core::*;
-}
+pub use rotel_core as core;

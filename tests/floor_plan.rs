@@ -1,7 +1,8 @@
-//! The floors hold: imports go only downward, `app → edge → core`, and what a floor must not know it does not name.
+//! The floor plan: imports go only downward, `app → edge → core`, and form no circle.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 const SHARED_EDGE: [&str; 5] = ["http", "http_client", "tls", "clock", "files"];
 
 #[test]
-fn core_knows_neither_the_floors_above_nor_the_world() {
+fn core_imports_no_floor_above_and_no_io() {
     let forbidden = [
         "crate::edge",
         "crate::app",
@@ -37,19 +38,99 @@ fn core_knows_neither_the_floors_above_nor_the_world() {
     assert!(breaches.is_empty(), "core imports what it must not know:\n{}", breaches.join("\n"));
 }
 
+/// What cargo would let core do if its manifest named one of these.
 #[test]
-fn what_is_fast_does_not_know_the_settings() {
-    let settings = Path::new("src/core/config");
-    let mut breaches = Vec::new();
-    for file in sources("src/core").iter().filter(|file| !file.starts_with(settings)) {
-        let imported = imported(file).into_iter().filter(|path| is_within(path, "rotel_config"));
-        breaches.extend(imported.map(|path| format!("{}: {path}", file.display())));
-    }
-    assert!(breaches.is_empty(), "rotel-core imports what lies above it:\n{}", breaches.join("\n"));
+fn core_manifest_names_no_io() {
+    let manifest = fs::read_to_string("src/core/Cargo.toml").expect("src/core/Cargo.toml");
+    let (_, dependencies) = manifest.split_once("[dependencies]").expect("dependencies");
+    let (dependencies, _) = dependencies.split_once("\n[").expect("another section");
+    let names = dependencies.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
+    let forbidden = ["tokio", "hyper", "reqwest", "mio", "socket2", "libc", "tracing"];
+    let found: Vec<_> = names.filter(|name| forbidden.contains(name)).collect();
+    assert!(found.is_empty(), "src/core/Cargo.toml depends on {found:?}");
 }
 
 #[test]
-fn edge_does_not_know_app_and_its_files_not_each_other() {
+fn imports_form_no_circle() {
+    let files: BTreeMap<Module, PathBuf> =
+        sources("src").into_iter().map(|file| (Module::of(&file), file)).collect();
+    let imports: BTreeMap<&Module, BTreeSet<&Module>> = files
+        .iter()
+        .map(|(module, file)| {
+            let paths = imported(file);
+            let others = paths.iter().filter_map(|path| module.resolve(path, &files));
+            // A module and those inside it are one thing.
+            (module, others.filter(|other| !module.is_related_to(other)).collect())
+        })
+        .collect();
+    assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 300, "imports were not resolved");
+    let circular: Vec<_> =
+        imports.keys().filter(|module| reached(&imports, module).contains(*module)).collect();
+    assert!(circular.is_empty(), "these import each other in a circle: {circular:#?}");
+}
+
+/// All modules that a module imports, directly or through others.
+fn reached<'a>(imports: &BTreeMap<&'a Module, BTreeSet<&'a Module>>, from: &Module) -> BTreeSet<&'a Module> {
+    let mut reached = BTreeSet::new();
+    let mut open = vec![from];
+    while let Some(module) = open.pop() {
+        for other in imports.get(module).into_iter().flatten() {
+            if reached.insert(*other) {
+                open.push(other);
+            }
+        }
+    }
+    reached
+}
+
+/// A module by its path under `src`: `core::delivery::sender`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Module(Vec<String>);
+
+impl Module {
+    fn of(file: &Path) -> Self {
+        let path = file.strip_prefix("src").expect("a source").with_extension("");
+        let mut names: Vec<_> =
+            path.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+        if names.last().is_some_and(|last| ["mod", "lib", "main"].contains(&last.as_str())) {
+            names.pop();
+        }
+        Self(names)
+    }
+
+    /// The module of a path that stands in this one, if it is one of `files`.
+    fn resolve<'a>(&self, path: &str, files: &'a BTreeMap<Self, PathBuf>) -> Option<&'a Self> {
+        let mut names = path.split("::").peekable();
+        let mut at = Self(match *names.peek()? {
+            "crate" if self.0.first().is_some_and(|first| first == "core") => vec!["core".to_owned()],
+            "crate" => Vec::new(),
+            "rotel_core" => vec!["core".to_owned()],
+            "super" | "self" => self.0.clone(),
+            _ => return None,
+        });
+        if ["crate", "rotel_core", "self"].contains(names.peek()?) {
+            names.next();
+        }
+        while names.next_if_eq(&"super").is_some() {
+            at.0.pop();
+        }
+        for name in names {
+            let inner = Self([at.0.clone(), vec![name.to_owned()]].concat());
+            if !files.contains_key(&inner) {
+                break;
+            }
+            at = inner;
+        }
+        files.get_key_value(&at).map(|(module, _)| module)
+    }
+
+    fn is_related_to(&self, other: &Self) -> bool {
+        self.0.starts_with(&other.0) || other.0.starts_with(&self.0)
+    }
+}
+
+#[test]
+fn edge_imports_no_app_and_no_neighbour() {
     let mut breaches = Vec::new();
     for file in sources("src/edge") {
         let neighbour = first_folder_or_file(&file, "src/edge");
@@ -65,7 +146,7 @@ fn edge_does_not_know_app_and_its_files_not_each_other() {
 }
 
 #[test]
-fn the_crate_head_tells_of_every_floor_there_is() {
+fn crate_head_explains_every_floor() {
     let head = fs::read_to_string("src/lib.rs").expect("src/lib.rs");
     let mut floors: Vec<_> = fs::read_dir("src")
         .expect("src")
@@ -81,7 +162,7 @@ fn the_crate_head_tells_of_every_floor_there_is() {
 }
 
 #[test]
-fn the_reader_of_imports_sees_groups_and_paths_in_code() {
+fn imports_in_groups_and_code_are_found() {
     let source = "use std::{fs, io::{self, Read}};\nuse tokio::net;\nfn f() { crate::app::run(); }\n#[cfg(test)]\nmod tests { use std::env; }\n";
     let paths = imported_of(source);
     for expected in ["std::fs", "std::io::self", "std::io::Read", "tokio::net", "crate::app::run"] {

@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use rotel_lambda_extension::core::lifecycle::{
+use rotel_lambda_extension::core::lambda::lifecycle::{
     Action, Event, FlushReason, Lifecycle, Settings, Task, Warning,
 };
 

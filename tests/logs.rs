@@ -9,8 +9,8 @@ use std::fs;
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use rotel_lambda_extension::core::lambda::telemetry_api;
 use rotel_lambda_extension::core::logs::{self, Source};
-use rotel_lambda_extension::core::telemetry;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -92,7 +92,7 @@ fn differences(case: &Case, log: &LogRecord) -> Vec<(&'static str, String)> {
     let expect = &case.expect;
     let nanos = |time: &String| {
         let body = format!("[{{\"time\":\"{time}\",\"type\":\"function\",\"record\":\"\"}}]");
-        telemetry::read(body.as_bytes()).events.first().and_then(|event| event.time).expect("a time")
+        telemetry_api::read(body.as_bytes()).events.first().and_then(|event| event.time).expect("a time")
     };
     let attribute = |key: &str| {
         let found = log.attributes.iter().find(|attribute| attribute.key == key);

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lambda_sandbox::aws::{Action, Aws, Behaviour};
+use rotel_lambda_extension::core::config::secret_ref::{Arn, Batch, Service};
 use rotel_lambda_extension::core::config::{Log, Variables};
-use rotel_lambda_extension::core::secret_ref::{Arn, Batch, Service};
 use rotel_lambda_extension::edge::logging;
 use rotel_lambda_extension::edge::secrets::{Fetcher, Recovery, Resolution, resolve};
 use serde_json::json;

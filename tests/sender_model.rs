@@ -16,18 +16,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point::Value};
-use rotel_lambda_extension::core::cadence::DuringInvocation;
 use rotel_lambda_extension::core::chunk::{Chunk, Origin};
-use rotel_lambda_extension::core::correlation::{Correlation, StandIns};
 use rotel_lambda_extension::core::delivery::breaker::Retry;
 use rotel_lambda_extension::core::delivery::budget::Budget;
+use rotel_lambda_extension::core::delivery::cadence::DuringInvocation;
 use rotel_lambda_extension::core::delivery::event::{
     Action, Context, Event, Own, RequestId, Route, RouteState, SetUp, Settings,
 };
 use rotel_lambda_extension::core::delivery::sender::BackendSender;
 use rotel_lambda_extension::core::delivery::verdict::{Failure, Verdict};
 use rotel_lambda_extension::core::elapsed::{Elapsed, Now};
-use rotel_lambda_extension::core::lifecycle::FlushReason;
+use rotel_lambda_extension::core::lambda::correlation::{Correlation, StandIns};
+use rotel_lambda_extension::core::lambda::lifecycle::FlushReason;
 use rotel_lambda_extension::core::otlp::Limits;
 use rotel_lambda_extension::core::signal::{PerSignal, Signal};
 

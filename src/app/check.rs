@@ -9,12 +9,14 @@ use std::io::{self, Write};
 
 use crate::app::faults::Faults;
 use crate::app::settings::{self, Settings};
-use crate::core::config::{self, Destination, Export, Exports, Outcome, Places, Variables};
+use crate::core::config::diagnosis::Way;
+use crate::core::config::resource;
+use crate::core::config::{
+    self, Destination, Export, Exports, Outcome, Places, Variables, exporter_variable,
+};
 use crate::core::delivery::verdict::Verdict;
-use crate::core::diagnosis::Way;
 use crate::core::echo;
-use crate::core::probe;
-use crate::core::resource;
+use crate::core::otlp::canary;
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::clock;
 use crate::edge::exporter::Exporter;
@@ -49,7 +51,7 @@ pub async fn run(environment: Variables, extent: Extent, out: &mut impl Write) -
     }
     let function_name = variables.get("AWS_LAMBDA_FUNCTION_NAME").filter(|name| !name.is_empty());
     let service_name = function_name.map_or_else(
-        || probe::SERVICE.to_owned(),
+        || canary::SERVICE.to_owned(),
         |function_name| resource::service_name(&outcome.config, function_name),
     );
     let given = Given { variables: &variables, places: &places, service_name: &service_name, shows_service };
@@ -67,7 +69,7 @@ pub async fn run(environment: Variables, extent: Extent, out: &mut impl Write) -
 async fn send(exporter: &Exporter, service_name: &str) -> PerSignal<Verdict> {
     let now = clock::epoch_nanos();
     let PerSignal { logs, metrics, traces } = PerSignal::from_fn(|signal| {
-        let request = probe::request(signal, service_name, now);
+        let request = canary::request(signal, service_name, now);
         let exporter = exporter.afresh();
         async move { exporter.attempt(signal, vec![request]).await }
     });
@@ -163,7 +165,8 @@ impl<W: Write> Account<'_, W> {
         extent: Extent,
     ) -> io::Result<()> {
         let name = &destination.exporter;
-        let is_unset = |signal: &Signal| name.variable(given.variables, *signal, "ENDPOINT").is_none();
+        let is_unset =
+            |signal: &Signal| exporter_variable(given.variables, name, *signal, "ENDPOINT").is_none();
         if Signal::ALL.iter().all(is_unset) {
             if name.is_only() {
                 self.wrong
@@ -200,7 +203,9 @@ impl<W: Write> Account<'_, W> {
             let Some(export) = exports.of(signal) else {
                 if !destination.takes.of(signal) {
                     writeln!(self.out, "  {signal:7}  –       not for this exporter")?;
-                } else if destination.exporter.variable(given.variables, signal, "ENDPOINT").is_none() {
+                } else if exporter_variable(given.variables, &destination.exporter, signal, "ENDPOINT")
+                    .is_none()
+                {
                     writeln!(
                         self.out,
                         "  {signal:7}  –       no endpoint is set for it, so it is received and dropped"

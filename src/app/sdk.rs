@@ -10,9 +10,9 @@ use prost::Message as _;
 
 use crate::app::pipeline::{Handle, Refused};
 use crate::core::chunk::{Chunk, Origin};
+use crate::core::config::resource::ResourceRules;
 use crate::core::delivery::budget::Unreserved;
 use crate::core::otlp::{self, Contents, Fault, GROWTH_SLACK, Inspection, Malformed};
-use crate::core::resource::ResourceRules;
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::receiver::{Intake, Refusal};
 
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::app::pipeline::Pipeline;
     use crate::core::config;
-    use crate::core::resource::Registration;
+    use crate::core::config::resource::Registration;
     use crate::edge::exporter::Exporter;
 
     const MIB: usize = 1 << 20;

@@ -11,9 +11,9 @@ use std::time::Duration;
 use crate::app::faults::Faults;
 use crate::core::config::collector_yaml::{self, CollectorYaml};
 use crate::core::config::env_file::{self, EnvFile};
+use crate::core::config::secret_ref::{self, SecretRef, Secrets};
 use crate::core::config::{self, Config, Fault, Outcome, Places, Variables};
 use crate::core::echo;
-use crate::core::secret_ref::{self, SecretRef, Secrets};
 use crate::edge::files::{self, Unreadable};
 use crate::edge::secrets::{self, Resolution, SecretFault};
 

@@ -20,14 +20,14 @@ use crate::app::sdk::SdkIntake;
 use crate::app::settings::{self, Settings};
 use crate::app::tasks::{Sabotage, Tasks};
 use crate::core::body_budget::BodyBudget;
+use crate::core::config::resource::ResourceRules;
 use crate::core::config::{
     Config, Destination, Exports, Function, ListenAddress, OnInitError, Outcome, TelemetryTypes, Variables,
 };
 use crate::core::echo;
-use crate::core::lifecycle::{self, Lifecycle, Task};
+use crate::core::lambda::lifecycle::{self, Lifecycle, Task};
+use crate::core::lambda::platform::{self, Beginning, Platform};
 use crate::core::logs::Timeline;
-use crate::core::platform::{self, Beginning, Platform};
-use crate::core::resource::ResourceRules;
 use crate::core::signal::PerSignal;
 use crate::edge::exporter::Exporter;
 use crate::edge::extensions_api::{ApiError, ExtensionsApi, Subscription};

@@ -7,7 +7,7 @@ use std::future::Future;
 
 use tokio::task::{AbortHandle, Id, JoinSet};
 
-use crate::core::lifecycle::Task;
+use crate::core::lambda::lifecycle::Task;
 
 /// The tasks.
 #[derive(Debug, Default)]

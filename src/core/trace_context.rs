@@ -1,6 +1,4 @@
-//! Trace contexts: as loggers write them, and the one that an invocation has without an SDK.
-
-use crate::xray;
+//! Trace contexts, and the forms in which loggers and AWS write their ids.
 
 /// A span, named as OTLP names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,25 +12,13 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// The span that stands for an invocation of which no SDK tells. Everybody who asks comes to the same one, so that
-    /// logs can name it before it is made.
-    ///
-    /// The trace is that of X-Ray where there is one, so that services which hand that on meet in it; else it is the
-    /// request id, a UUID, which has as many bits. The span id is the request id's last eight bytes, or, where INVOKE told
-    /// of a deadline, a hash of both: a repeated invocation has the same request id.
-    pub fn of_invocation(request_id: &str, xray: Option<&xray::Header>, deadline_ms: Option<u64>) -> Self {
-        let uuid = uuid(request_id).unwrap_or_else(|| fnv_1a(request_id));
-        let of_attempt = deadline_ms.map_or(uuid, |deadline| fnv_1a(&format!("{request_id} {deadline}")));
-        Self::new(xray.map_or(uuid, |xray| xray.root), of_attempt)
-    }
-
     /// A span of a trace of its own, both following from a text.
     pub(super) fn of_text(text: &str) -> Self {
         let hash = fnv_1a(text);
         Self::new(hash, hash)
     }
 
-    fn new(trace_id: [u8; 16], span: [u8; 16]) -> Self {
+    pub(super) fn new(trace_id: [u8; 16], span: [u8; 16]) -> Self {
         let (_, span_id) = span.split_last_chunk().unwrap_or((&[], &[0; 8]));
         Self {
             trace_id,
@@ -69,14 +55,7 @@ pub(super) fn flags(text: &str) -> Option<u32> {
     }
 }
 
-/// A UUID as Lambda writes request ids, `3da1f2dc-3222-475e-9205-e2e6c6318895`, that is not all zeros.
-fn uuid(text: &str) -> Option<[u8; 16]> {
-    let mut groups = text.split('-');
-    let are_uuids = [8, 4, 4, 4, 12].iter().all(|len| groups.next().is_some_and(|group| group.len() == *len));
-    if are_uuids && groups.next().is_none() { id(&text.replace('-', "")) } else { None }
-}
-
-fn id<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub(super) fn id<const N: usize>(text: &str) -> Option<[u8; N]> {
     let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
     if pairs.len() != N {
         return None;
@@ -94,7 +73,7 @@ fn digit(digit: u8) -> Option<u8> {
 }
 
 /// A hash of 128 bits that is the same in every process. Source: draft-eastlake-fnv.
-fn fnv_1a(text: &str) -> [u8; 16] {
+pub(super) fn fnv_1a(text: &str) -> [u8; 16] {
     const OFFSET_BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     let hash = text.bytes().fold(OFFSET_BASIS, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));
@@ -132,46 +111,5 @@ mod tests {
     fn flags_are_hexadecimal_or_a_boolean() {
         let read = ["01", "00", "ff", "True", "false", "1", "yes", "+1"].map(flags);
         assert_eq!(read, [Some(1), Some(0), Some(255), Some(1), Some(0), None, None, None]);
-    }
-
-    fn hex(context: TraceContext) -> String {
-        let TraceContext { trace_id, span_id, .. } = context;
-        format!("{:032x} {:016x}", u128::from_be_bytes(trace_id), u64::from_be_bytes(span_id))
-    }
-
-    #[test]
-    fn an_invocation_is_its_request_id_within_the_trace_of_xray() {
-        let request_id = "3da1f2dc-3222-475e-9205-e2e6c6318895";
-        let alone = TraceContext::of_invocation(request_id, None, None);
-        assert_eq!(hex(alone), "3da1f2dc3222475e9205e2e6c6318895 9205e2e6c6318895");
-        let xray = xray::Header::read("Root=1-5759e988-bd862e3fe1be46a994272793");
-        let traced = TraceContext::of_invocation(request_id, xray.as_ref(), None);
-        assert_eq!(hex(traced), "5759e988bd862e3fe1be46a994272793 9205e2e6c6318895");
-    }
-
-    #[test]
-    fn attempts_at_one_invocation_are_spans_of_one_trace() {
-        let request_id = "3da1f2dc-3222-475e-9205-e2e6c6318895";
-        let attempts = [None, Some(1_795_263_410_000), Some(1_795_263_470_000)]
-            .map(|deadline| TraceContext::of_invocation(request_id, None, deadline));
-        assert!(attempts.iter().all(|attempt| attempt.trace_id == attempts[0].trace_id));
-        assert!(attempts[0] != attempts[1] && attempts[1] != attempts[2] && attempts[0] != attempts[2]);
-    }
-
-    #[test]
-    fn a_request_id_that_is_no_uuid_is_hashed_and_no_id_is_ever_zero() {
-        // The FNV page's own answer for "foobar".
-        let hashed = TraceContext::of_invocation("foobar", None, None);
-        assert_eq!(hex(hashed), "343e1662793c64bf6f0d3597ba446f18 6f0d3597ba446f18");
-        for request_id in [
-            "",
-            "00000000-0000-0000-0000-000000000000",
-            "3da1f2dc-3222-475e-0000-000000000000",
-            "3da1f2dc3222475e9205e2e6c6318895",
-            "ää",
-        ] {
-            let context = TraceContext::of_invocation(request_id, None, None);
-            assert!(context.trace_id != [0; 16] && context.span_id != [0; 8], "{request_id}");
-        }
     }
 }

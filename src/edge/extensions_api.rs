@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::core::config::resource::Registration;
 use crate::core::echo;
-use crate::core::platform::ShutdownReason;
-use crate::core::resource::Registration;
-use crate::core::xray::Header;
+use crate::core::lambda::platform::ShutdownReason;
+use crate::core::lambda::xray::Header;
 
 /// The largest answer read; an event is below 2 KiB.
 const ANSWER_LIMIT: usize = 256 * 1024;

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::resource::v1::Resource;
+use rotel_core::lambda::telemetry_api::{self, Kind};
 use rotel_core::logs::{self, Source};
-use rotel_core::request::{self, Envelope};
-use rotel_core::telemetry::{self, Kind};
+use rotel_core::otlp::request::{self, Envelope};
 use serde_json::{Value, json};
 
 const LINES: usize = 1000;
@@ -30,8 +30,8 @@ fn main() -> ExitCode {
     let body = serde_json::to_vec(&events).expect("JSON");
     let envelope = Envelope::new(&Resource::default(), &request::scope(request::SCOPE));
     let ours = || {
-        let delivery = telemetry::read(&body);
-        let record = |event: &telemetry::Event<'_>| match &event.kind {
+        let delivery = telemetry_api::read(&body);
+        let record = |event: &telemetry_api::Event<'_>| match &event.kind {
             Kind::Function(raw) => logs::to_log(Source::Function, raw, event.time, PLATFORM).record,
             other => unreachable!("{other:?}"),
         };

@@ -14,16 +14,16 @@ use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use rotel_config as config;
-use rotel_config::resource::{Registration, ResourceRules};
 use rotel_core::chunk::{Chunk, Origin};
+use rotel_core::config;
+use rotel_core::config::resource::{Registration, ResourceRules};
 use rotel_core::delivery::budget::Budget;
 use rotel_core::delivery::buffer::Buffer;
+use rotel_core::lambda::telemetry_api::{self, Kind};
 use rotel_core::logs::{self, Source};
+use rotel_core::otlp::request::{self, Envelope};
 use rotel_core::otlp::{self, LastEdit, Limits, Part};
-use rotel_core::request::{self, Envelope};
 use rotel_core::signal::Signal;
-use rotel_core::telemetry::{self, Kind};
 use serde_json::{Value, json};
 
 /// 2026-11-21T12:16:50Z: when the platform took them all.
@@ -143,8 +143,8 @@ fn invocation() -> Path {
 }
 
 fn records(body: &[u8]) -> Vec<LogRecord> {
-    let delivery = telemetry::read(body);
-    let record = |event: &telemetry::Event<'_>| match &event.kind {
+    let delivery = telemetry_api::read(body);
+    let record = |event: &telemetry_api::Event<'_>| match &event.kind {
         Kind::Function(raw) => Some(logs::to_log(Source::Function, raw, event.time, PLATFORM).record),
         _ => None,
     };

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::core::cadence::DuringInvocation;
 use crate::core::chunk::Chunk;
-use crate::core::correlation::Invoked;
 use crate::core::delivery::budget::{Budget, Reservation, Unreserved};
-use crate::core::lifecycle::FlushReason;
-use crate::core::xray::Header;
+use crate::core::delivery::cadence::DuringInvocation;
+use crate::core::lambda::correlation::Invoked;
+use crate::core::lambda::lifecycle::FlushReason;
+use crate::core::lambda::xray::Header;
 
 /// How many messages may wait. The pipeline never waits for the network itself, so that a full queue means that it is
 /// broken; the bytes behind the messages are bounded by the buffer as soon as it takes them.

@@ -4,7 +4,7 @@
 //! that was enqueued before it. The senders decide ([`crate::core::delivery`]), and here their actions are carried out.
 //! Log records name the span of their invocation when they leave: it passes by here, and until the end of the invocation
 //! they wait. When a flush is cancelled is left to `app::driver`, which has the deadlines; when what waits is released, to
-//! [`crate::core::cadence`].
+//! [`crate::core::delivery::cadence`].
 
 mod export;
 mod handle;
@@ -23,21 +23,21 @@ pub use self::export::{Backend, Export, Made, SettingUp, Setup};
 use self::handle::Message;
 pub use self::handle::{Control, Handle, Invocation, Refused};
 use self::requests::Requests;
-use crate::core::cadence::DuringInvocation;
 use crate::core::chunk::{Chunk, Origin};
+use crate::core::config::resource::ResourceRules;
 use crate::core::config::{BATCH_MAX_BYTES, Config};
-use crate::core::correlation::Correlation;
 use crate::core::delivery::budget::Budget;
+use crate::core::delivery::cadence::DuringInvocation;
 use crate::core::delivery::event::{Action, Context, Event, Own, Settings};
 use crate::core::delivery::health::{Items, Report};
+use crate::core::delivery::own_telemetry;
 use crate::core::delivery::senders::{Actions, Senders};
 use crate::core::echo;
-use crate::core::lifecycle::FlushReason;
+use crate::core::lambda::correlation::Correlation;
+use crate::core::lambda::lifecycle::FlushReason;
+use crate::core::lambda::platform::{self, Adopted};
+use crate::core::otlp::request::{self, Envelope};
 use crate::core::otlp::{self, LastEdit, Limits, Part};
-use crate::core::own_telemetry;
-use crate::core::platform::{self, Adopted};
-use crate::core::request::{self, Envelope};
-use crate::core::resource::ResourceRules;
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::{clock, pages};
 

@@ -6,8 +6,8 @@ use std::fmt;
 use super::exporters;
 use super::variables::{EACH, NAMED, NONE, SECTIONS, Section, Shown, Variable, all};
 use super::{Variables, value};
-use rotel_core::echo;
-use rotel_core::secret_ref;
+use crate::config::secret_ref;
+use crate::echo;
 
 /// What holds of one variable.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,12 +9,12 @@
 use http::header::AUTHORIZATION;
 use url::Url;
 
-use crate::{Export, Places, Protocol, Variables};
-use rotel_core::connection::{Cause, ConnectionFailure};
-use rotel_core::delivery::verdict::{BackendWords, Failure};
-use rotel_core::echo;
-use rotel_core::secret_ref;
-use rotel_core::signal::Signal;
+use crate::config::secret_ref;
+use crate::config::{Export, Places, Protocol, Variables, exporter_variable};
+use crate::delivery::connection_failure::{Cause, ConnectionFailure};
+use crate::delivery::verdict::{BackendWords, Failure};
+use crate::echo;
+use crate::signal::Signal;
 
 const BEARER: &[u8] = b"bearer ";
 
@@ -400,7 +400,7 @@ impl<'a> Way<'a> {
 
     /// The variable that has set it.
     fn set(&self, setting: &str) -> Option<String> {
-        self.export.exporter.variable(self.variables, self.signal, setting)
+        exporter_variable(self.variables, &self.export.exporter, self.signal, setting)
     }
 
     fn own(&self, setting: &str) -> String {
@@ -423,14 +423,15 @@ fn has_bearer(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Exports;
-    use crate::tests::variables;
+    use crate::config::Exports;
+    use crate::config::tests::variables;
 
     static NO_PLACES: Places = Places::new();
 
     /// What a failure of logs means, and where they go.
     fn told(variables: &Variables, failure: &Failure) -> String {
-        let Exports::Known(exports) = crate::tests::only_exports(crate::read(variables)) else {
+        let Exports::Known(exports) = crate::config::tests::only_exports(crate::config::read(variables))
+        else {
             panic!("nothing is awaited")
         };
         let export = exports.logs.expect("logs have a way");

@@ -370,7 +370,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use rotel_core::secret_ref;
+    use crate::config::secret_ref;
 
     const ARN: &str = "arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123#key";
 

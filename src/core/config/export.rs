@@ -10,14 +10,14 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::circle;
-use super::exporters::ExporterName;
+use super::exporter_name::ExporterName;
 use super::proxy::{Proxy, Ways};
 use super::reader::{Read, Reader};
 use super::value::{self, ListenAddress, Text};
-use rotel_core::delivery::breaker::Retry;
-use rotel_core::echo;
-use rotel_core::secret::Secret;
-use rotel_core::signal::{PerSignal, Signal};
+use crate::delivery::breaker::Retry;
+use crate::echo;
+use crate::secret::Secret;
+use crate::signal::{PerSignal, Signal};
 
 /// What becomes of telemetry.
 #[derive(Clone, Debug, PartialEq, Eq)]

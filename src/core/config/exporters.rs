@@ -1,16 +1,16 @@
 //! Which exporters there are, and which signals go to which: the only one, or those that `ROTEL_EXPORTERS` names, each
 //! with variables of its own.
 
-use std::fmt;
 use std::sync::Arc;
 
 use super::export::{Asked, Exports, Surroundings};
+use super::exporter_name::{ExporterName, prefix};
 use super::reader::{Read, Reader};
 use super::value::{self, ListenAddress, Text};
-use super::{Variables, variables};
-use rotel_core::echo;
-use rotel_core::secret::Secret;
-use rotel_core::signal::{PerSignal, Signal};
+use super::{Fault, Variables, variables};
+use crate::echo;
+use crate::secret::Secret;
+use crate::signal::{PerSignal, Signal};
 
 /// Where telemetry goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,49 +44,14 @@ impl Destination {
     }
 }
 
-/// An exporter as people call it. Its variables begin with its name; those of the only one have none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExporterName(Option<Arc<str>>);
-
-impl ExporterName {
-    /// The name in `ROTEL_EXPORTERS`.
-    pub fn name(&self) -> Option<&Arc<str>> {
-        self.0.as_ref()
-    }
-
-    /// Whether there is no name, because there is no other.
-    pub fn is_only(&self) -> bool {
-        self.0.is_none()
-    }
-
-    /// How the names of its variables for all signals begin.
-    pub fn prefix(&self) -> String {
-        match &self.0 {
-            None => variables::ONLY_EXPORTER.to_owned(),
-            Some(name) => prefix(name),
-        }
-    }
-
-    /// How the names of its variables for one signal begin.
-    pub fn prefix_of(&self, signal: Signal) -> String {
-        format!("{}{}_", self.prefix(), signal.in_variables())
-    }
-
-    /// The variable that sets `setting`, such as `ENDPOINT`, for a signal: its own, else the common one.
-    pub fn variable(&self, variables: &Variables, signal: Signal, setting: &str) -> Option<String> {
-        Reader::new(variables, None).exporter_variable(self, signal, setting)
-    }
-}
-
-impl fmt::Display for ExporterName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_deref().unwrap_or("otlp"))
-    }
-}
-
-/// How the names of the variables of an exporter begin that has this name.
-pub(super) fn prefix(name: &str) -> String {
-    format!("ROTEL_EXPORTER_{}_", name.to_uppercase().replace('-', "_"))
+/// The variable that sets `setting`, such as `ENDPOINT`, for a signal of an exporter: its own, else the common one.
+pub fn exporter_variable(
+    variables: &Variables,
+    exporter: &ExporterName,
+    signal: Signal,
+    setting: &str,
+) -> Option<String> {
+    Reader::new(variables, None).exporter_variable(exporter, signal, setting)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -105,6 +70,16 @@ const EXPORTER: &str = "ROTEL_EXPORTER";
 const EXPORTERS: &str = "ROTEL_EXPORTERS";
 
 impl Reader<'_> {
+    /// Warns of names that begin like ours and are not.
+    pub(super) fn unknown_names(&mut self) {
+        let prefixes = self.text("ROTEL_EXPORTERS").map(prefixes).unwrap_or_default();
+        for name in self.variables.keys().filter(|name| name.starts_with("ROTEL_")) {
+            if let Some(problem) = variables::unknown(name, &prefixes) {
+                self.warnings.push(Fault { variable: echo::name(name), problem });
+            }
+        }
+    }
+
     /// Where telemetry goes: one destination at least. `own` are the addresses on which the extension itself listens.
     pub(super) fn destinations(&mut self, own: &[&ListenAddress]) -> Vec<Destination> {
         let surroundings = Surroundings { own, proxies: self.ways() };

@@ -2,9 +2,9 @@
 //!
 //! Regular expressions stay texts here: compiling one can take a tenth of a millisecond, which no function is to wait for.
 
-use crate::Fault;
-use rotel_core::logs::Severity;
-use rotel_core::logs::filter::{Expression, Filter, Mask};
+use crate::config::Fault;
+use crate::logs::Severity;
+use crate::logs::filter::{Expression, Filter, Mask};
 
 pub(super) const LOG_EXCLUDE: &str = "ROTEL_LAMBDA_LOG_EXCLUDE";
 pub(super) const LOG_MASK: &str = "ROTEL_LAMBDA_LOG_MASK";

@@ -13,8 +13,8 @@ use url::Url;
 use super::Variables;
 use super::reader::{Read, Reader};
 use super::value;
-use rotel_core::secret::Secret;
-use rotel_core::secret_ref;
+use crate::config::secret_ref;
+use crate::secret::Secret;
 
 /// A proxy, spoken to over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,10 +3,9 @@
 use std::ops::Bound;
 
 use super::value::{self, Text};
-use super::{Fault, NO_PLACES, Places, Variables, exporters, variables};
-use rotel_core::echo;
-use rotel_core::secret::Secret;
-use rotel_core::secret_ref::{self, SecretRef, Secrets};
+use super::{Fault, NO_PLACES, Places, Variables};
+use crate::config::secret_ref::{self, SecretRef, Secrets};
+use crate::secret::Secret;
 
 /// What reading one variable gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +63,7 @@ impl<T> Read<T> {
 
 /// The variables on their way to a [`super::Config`].
 pub(super) struct Reader<'a> {
-    variables: &'a Variables,
+    pub(super) variables: &'a Variables,
     places: &'a Places,
     /// `None`: references are not resolved yet.
     secrets: Option<&'a Secrets>,
@@ -184,16 +183,6 @@ impl<'a> Reader<'a> {
             }),
         };
         self.told(name, parsed).map_or(Read::Wrong, Read::Is)
-    }
-
-    /// Warns of names that begin like ours and are not.
-    pub(super) fn unknown_names(&mut self) {
-        let prefixes = self.text("ROTEL_EXPORTERS").map(exporters::prefixes).unwrap_or_default();
-        for name in self.variables.keys().filter(|name| name.starts_with("ROTEL_")) {
-            if let Some(problem) = variables::unknown(name, &prefixes) {
-                self.warnings.push(Fault { variable: echo::name(name), problem });
-            }
-        }
     }
 
     fn told<T>(&mut self, name: &str, parsed: Result<T, String>) -> Option<T> {

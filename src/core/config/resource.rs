@@ -10,8 +10,8 @@
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
-use crate::{Config, Function};
-use rotel_core::attribute::{int, string};
+use crate::config::{Config, Function};
+use crate::otlp::attribute::{int, string};
 
 const SERVICE_NAME: &str = "service.name";
 
@@ -185,7 +185,7 @@ mod tests {
             function_version: "7".to_owned(),
             account_id: Some("123456789012".to_owned()),
         };
-        ResourceRules::new(&crate::read(&variables).config, &registration)
+        ResourceRules::new(&crate::config::read(&variables).config, &registration)
     }
 
     fn shown(resource: &Resource) -> Vec<String> {
@@ -228,7 +228,7 @@ mod tests {
     fn the_service_is_that_of_the_function_unless_it_is_named() {
         let config = |pairs: &[(&str, &str)]| {
             let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-            crate::read(&pairs.collect()).config
+            crate::config::read(&pairs.collect()).config
         };
         let named = config(&[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "service.name=my-api")]);
         assert_eq!(service_name(&config(&[]), "my-function"), "my-function");

@@ -3,9 +3,9 @@
 use url::Url;
 
 use super::*;
-use rotel_core::secret::Secret;
-use rotel_core::secret_ref;
-use rotel_core::signal::Signal;
+use crate::config::secret_ref;
+use crate::secret::Secret;
+use crate::signal::Signal;
 
 const ENDPOINT: (&str, &str) = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://clickstack.example.com:4317");
 const HEADERS: &str = "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS";
@@ -531,7 +531,7 @@ fn retries_fall_back_to_those_of_every_exporter() {
     let seconds = Duration::from_secs;
     assert_eq!(
         export(&outcome, Signal::Logs).retry,
-        rotel_core::delivery::breaker::Retry {
+        crate::delivery::breaker::Retry {
             initial_backoff: seconds(1),
             max_backoff: seconds(3),
             max_elapsed_time: seconds(300)
@@ -628,7 +628,7 @@ fn a_variable_of_the_table_is_known_and_its_default_is_what_holds() {
 
 #[test]
 fn every_variable_that_is_read_stands_in_the_table() {
-    let source = [include_str!("lib.rs"), include_str!("export.rs")].concat();
+    let source = [include_str!("mod.rs"), include_str!("export.rs")].concat();
     let known: Vec<_> = variables::all().map(|variable| variable.name).collect();
     for name in source.split('"').filter(|text| text.starts_with("ROTEL_") || text.starts_with("OTEL_")) {
         // What is put together ends where a suffix is put in.

@@ -2,7 +2,7 @@
 //!
 //! Each answers with the parsed value or with the cause and the remedy, which [`super::Fault`] puts behind the variable's
 //! name. A value is repeated only as far as
-//! [`rotel_core::echo`] shows it, and never one that secret references were filled into.
+//! [`crate::echo`] shows it, and never one that secret references were filled into.
 
 use ::core::net::{IpAddr, Ipv4Addr};
 use std::borrow::Cow;
@@ -13,9 +13,9 @@ use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use rotel_core::echo::{self, Echo};
-use rotel_core::secret::Secret;
-use rotel_core::secret_ref::{self, SecretRef, Secrets};
+use crate::config::secret_ref::{self, SecretRef, Secrets};
+use crate::echo::{self, Echo};
+use crate::secret::Secret;
 
 /// As long as a Lambda function may run, and longer than anything here may take.
 const LONGEST: Duration = Duration::from_mins(15);

@@ -1,7 +1,7 @@
 //! The one table of variables: `--help`, README's reference and the guess at a misspelt name come from it. What is not in
 //! it is unknown to us.
 
-use rotel_core::signal::Signal;
+use crate::signal::Signal;
 
 /// Variables about one thing.
 #[derive(Clone, Copy, Debug)]

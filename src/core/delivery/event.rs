@@ -11,11 +11,11 @@ use super::breaker::Retry;
 use super::budget::Share;
 use super::health::Report;
 use super::verdict::Verdict;
-use crate::cadence::DuringInvocation;
 use crate::chunk::Chunk;
-use crate::correlation::Correlation;
+use crate::delivery::cadence::DuringInvocation;
 use crate::elapsed::Now;
-use crate::lifecycle::FlushReason;
+use crate::lambda::correlation::Correlation;
+use crate::lambda::lifecycle::FlushReason;
 use crate::otlp::Limits;
 use crate::signal::{PerSignal, Signal};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::breaker::Breaker;
 use super::buffer::Barrier;
 use super::timers::{Timer, TimerTable};
-use crate::lifecycle::FlushReason;
+use crate::lambda::lifecycle::FlushReason;
 use crate::signal::{PerSignal, Signal};
 
 /// At SHUTDOWN what fails is tried again after so long, and then after twice that, and so on.

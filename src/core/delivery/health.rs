@@ -279,7 +279,7 @@ impl fmt::Display for Items<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::{Cause, ConnectionFailure};
+    use crate::delivery::connection_failure::{Cause, ConnectionFailure};
 
     const WELL: Verdict = Verdict::ACCEPTED;
     const DOWN: Verdict = Verdict::Retry { failure: Failure::Timeout, after: None };

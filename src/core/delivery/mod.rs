@@ -3,10 +3,13 @@
 pub mod breaker;
 pub mod budget;
 pub mod buffer;
+pub mod cadence;
 mod connection;
+pub mod connection_failure;
 pub mod event;
 mod flush;
 pub mod health;
+pub mod own_telemetry;
 pub mod probe_budget;
 mod reporter;
 mod round_trip;

@@ -10,7 +10,7 @@ use super::event::{Own, Settings};
 use super::health::{Health, Report};
 use super::tally::{DropReason, Tally};
 use super::verdict::Verdict;
-use crate::own_telemetry::{self, Span, Standing};
+use crate::delivery::own_telemetry::{self, Span, Standing};
 use crate::signal::{PerSignal, Signal};
 
 /// The interval of the extension's own metrics, if they were asked for.

@@ -11,7 +11,7 @@
 //!   secret and is refused has the secret fetched again;
 //! - nothing it waits for lies further ahead than its own maximum.
 //!
-//! Other modules decide the rest: [`super::senders`] what concerns several backends, [`crate::lifecycle`] when invocations
+//! Other modules decide the rest: [`super::senders`] what concerns several backends, [`crate::lambda::lifecycle`] when invocations
 //! are held and flushed, [`super::probe_budget`] how long their end waits for probes.
 
 use std::sync::Arc;
@@ -33,13 +33,13 @@ use super::tally::{DropReason, Tally};
 use super::timers::{Timer, TimerTable};
 use super::verdict::{Failure, Verdict};
 use super::window::{Window, WindowKind};
-use crate::cadence::DuringInvocation;
 use crate::chunk::Chunk;
-use crate::correlation::Correlation;
+use crate::delivery::cadence::DuringInvocation;
+use crate::delivery::own_telemetry::Standing;
 use crate::elapsed::{Elapsed, Now};
-use crate::lifecycle::FlushReason;
+use crate::lambda::correlation::Correlation;
+use crate::lambda::lifecycle::FlushReason;
 use crate::otlp::Limits;
-use crate::own_telemetry::Standing;
 use crate::signal::{PerSignal, Signal};
 
 /// The pause between two requests of a signal during the function, so that an SDK that exports each span by itself does not

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::connection::ConnectionFailure;
+use crate::delivery::connection_failure::ConnectionFailure;
 use crate::echo;
 
 /// What an attempt came to.
@@ -121,7 +121,7 @@ impl Failure {
     }
 }
 
-/// The failure alone. What to do about it depends on the settings, and is in `diagnosis` of `rotel-config`.
+/// The failure alone. What to do about it depends on the settings, and is in `config::diagnosis`.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::buffer::{Barrier, Released};
 use super::timers::{Timer, TimerTable};
-use crate::cadence::DuringInvocation;
+use crate::delivery::cadence::DuringInvocation;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {

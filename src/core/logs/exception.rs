@@ -3,7 +3,7 @@
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, any_value::Value};
 
 use super::attributes::Attributes;
-use crate::attribute::string;
+use crate::otlp::attribute::string;
 
 const TRACEBACK: &str = "Traceback (most recent call last):";
 

@@ -5,110 +5,18 @@
 //! `http.status`), as ClickStack's own JSON parsing does, and arrays as OTLP arrays. A record that would take several times
 //! its length like this keeps a part of it as JSON text: [`large`].
 
-use opentelemetry_proto::tonic::common::v1::{
-    AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value,
-};
+use opentelemetry_proto::tonic::common::v1::{ArrayValue, KeyValue, KeyValueList, any_value::Value};
 
 use super::attributes::Attributes;
 use super::exception::{self, Exception};
+use super::flat::{Fields, value};
 use super::json::{self, OverBudget};
+use super::roles::{LAST, Role, WEAK, role};
 use super::severity::Severity;
 use super::{Log, REQUEST_ID, large};
-use crate::attribute::{string, text};
+use crate::otlp::attribute::{string, text};
 use crate::time::{self, Told};
 use crate::trace_context;
-
-/// What a field may be for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    /// The body; a lower rank wins.
-    Message(u8),
-    Level,
-    Time,
-    RequestId,
-    TraceId,
-    SpanId,
-    TraceFlags,
-    ExceptionType,
-    ExceptionMessage,
-    Stacktrace,
-}
-
-/// A message of which a record may say something else as well, so that it counts beside a level or a time only.
-const WEAK: u8 = 10;
-/// An error's message stands in for one.
-const LAST: u8 = 20;
-
-/// The fields by which CloudWatch's embedded metric format is known, the one within the other.
-pub(super) const METRICS_ENVELOPE: &str = "_aws";
-pub(super) const METRICS: &str = "CloudWatchMetrics";
-
-/// A field of this key may have a place of its own in the log record.
-pub(super) fn has_role(key: &str) -> bool {
-    role(key).is_some()
-}
-
-/// What loggers call things. Sources: the documentation or the code of the logger named, as `tests/logs` has it.
-fn role(key: &str) -> Option<Role> {
-    Some(match key {
-        "message" | "fields.message" | "msg" | "Message" | "RenderedMessage" | "@m" | "record.message" => {
-            Role::Message(0)
-        }
-        "@mt" | "MessageTemplate" => Role::Message(1),
-        "event" | "log" => Role::Message(2),
-        "body" | "text" => Role::Message(WEAK),
-        "level" | "severity" | "log.level" | "levelname" | "lvl" | "Level" | "LogLevel" | "@l"
-        | "severity_text" | "record.level.name" => Role::Level,
-        "timestamp"
-        | "time"
-        | "ts"
-        | "@timestamp"
-        | "@t"
-        | "Timestamp"
-        | "asctime"
-        | "record.time.timestamp" => Role::Time,
-        "requestId"
-        | "AWSRequestId"
-        | "awsRequestId"
-        | "aws_request_id"
-        | "function_request_id"
-        | "functionRequestId"
-        | "FunctionRequestId"
-        | "span.requestId" => Role::RequestId,
-        "trace_id" | "traceId" | "trace.id" | "otelTraceID" | "@tr" => Role::TraceId,
-        "span_id" | "spanId" | "span.id" | "otelSpanID" | "@sp" => Role::SpanId,
-        "trace_flags" | "traceFlags" | "otelTraceSampled" => Role::TraceFlags,
-        "errorType"
-        | "message.errorType"
-        | "err.type"
-        | "err.name"
-        | "error.type"
-        | "error.name"
-        | "exception.type"
-        | "exception_name"
-        | "record.exception.type" => Role::ExceptionType,
-        "errorMessage"
-        | "message.errorMessage"
-        | "err.message"
-        | "error.message"
-        | "exception.message"
-        | "record.exception.value" => Role::ExceptionMessage,
-        "stackTrace"
-        | "message.stackTrace"
-        | "stack"
-        | "stack_trace"
-        | "stacktrace"
-        | "err.stack"
-        | "error.stack"
-        | "error.stack_trace"
-        | "exception"
-        | "exception.stacktrace"
-        | "exc_info"
-        | "@x"
-        | "Exception" => Role::Stacktrace,
-        _ => return None,
-    })
-}
 
 /// Which fields are taken, by their place.
 #[derive(Debug, Default)]
@@ -216,27 +124,6 @@ fn first(taken: &mut Option<usize>, at: usize, readable: bool) {
     }
 }
 
-/// The fields of a record, nested ones with dotted keys.
-#[derive(Debug, Default)]
-pub(super) struct Fields {
-    pub(super) flat: Vec<KeyValue>,
-    /// A message that is an object.
-    pub(super) message: Option<AnyValue>,
-    /// A line of CloudWatch's embedded metric format. Others read such lines from the body, whole.
-    pub(super) are_metrics: bool,
-}
-
-impl Fields {
-    /// Flattens them.
-    pub(super) fn of(fields: Vec<KeyValue>) -> Self {
-        if are_metrics(&fields) {
-            return Self { are_metrics: true, ..Self::default() };
-        }
-        let message = nested_message(&fields);
-        Self { flat: flattened(fields), message, are_metrics: false }
-    }
-}
-
 /// The fields of a JSON object, within the bounds of its length; `None` where the text is something else.
 pub(super) fn read(text: &str) -> Option<Fields> {
     match json::parse(text) {
@@ -318,10 +205,6 @@ fn exception_of(taken: &Taken, fields: &[KeyValue]) -> Exception {
     exception
 }
 
-fn value(field: &KeyValue) -> Option<&Value> {
-    field.value.as_ref()?.value.as_ref()
-}
-
 fn word(field: &KeyValue) -> Option<&str> {
     match value(field) {
         Some(Value::StringValue(word)) => Some(word),
@@ -348,18 +231,6 @@ fn told(value: &Value) -> Option<Told> {
     }
 }
 
-fn are_metrics(fields: &[KeyValue]) -> bool {
-    let envelope = fields.iter().find(|field| field.key == METRICS_ENVELOPE).and_then(value);
-    let Some(Value::KvlistValue(KeyValueList { values })) = envelope else { return false };
-    values.iter().any(|field| field.key == METRICS)
-}
-
-/// A message that is an object: it is the body as it is, beside attributes of its fields.
-fn nested_message(fields: &[KeyValue]) -> Option<AnyValue> {
-    let message = fields.iter().find(|field| json::is_message(&field.key))?;
-    matches!(value(message), Some(Value::KvlistValue(_))).then(|| message.value.clone()).flatten()
-}
-
 /// The request id within tracing's list of spans, of which the invocation's is the outermost.
 fn in_spans(fields: &[KeyValue]) -> Option<String> {
     let spans = fields.iter().find(|field| field.key == "spans").and_then(value)?;
@@ -370,33 +241,4 @@ fn in_spans(fields: &[KeyValue]) -> Option<String> {
         }
         _ => None,
     })
-}
-
-/// Lays nested objects out with dotted keys. An empty object stays, as an empty list of fields.
-fn flattened(fields: Vec<KeyValue>) -> Vec<KeyValue> {
-    let nested = |field: &KeyValue| matches!(value(field), Some(Value::KvlistValue(_)));
-    if !fields.iter().any(nested) {
-        return fields;
-    }
-    let mut flat = Vec::with_capacity(fields.len());
-    let mut open = vec![fields.into_iter()];
-    let mut path: Vec<String> = Vec::new();
-    while let Some(level) = open.last_mut() {
-        let Some(mut field) = level.next() else {
-            open.pop();
-            path.pop();
-            continue;
-        };
-        if let Some(outer) = path.last() {
-            field.key = format!("{outer}.{}", field.key);
-        }
-        match field.value {
-            Some(AnyValue { value: Some(Value::KvlistValue(inner)) }) if !inner.values.is_empty() => {
-                open.push(inner.values.into_iter());
-                path.push(field.key);
-            }
-            _ => flat.push(field),
-        }
-    }
-    flat
 }

@@ -337,7 +337,7 @@ mod tests {
     use opentelemetry_proto::tonic::common::v1::{ArrayValue, KeyValue, KeyValueList};
 
     use super::*;
-    use crate::attribute::{string, text};
+    use crate::otlp::attribute::{string, text};
 
     fn record(severity: Option<Severity>, body: &str) -> LogRecord {
         let severity_number = severity.map_or(0, Severity::number);

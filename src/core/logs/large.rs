@@ -11,9 +11,10 @@ use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::budget::{Budget, FIELD, LONGEST_PATH};
-use super::fields::{Fields, METRICS, METRICS_ENVELOPE, has_role};
+use super::flat::Fields;
 use super::json::{self, Place};
-use crate::attribute::{string, text};
+use super::roles::{METRICS, METRICS_ENVELOPE, has_role};
+use crate::otlp::attribute::{string, text};
 
 /// The key of the fields beyond the budget that are not nested.
 const REST: &str = "log.record.rest";

@@ -11,8 +11,10 @@ mod budget;
 mod exception;
 mod fields;
 pub mod filter;
+mod flat;
 mod json;
 mod large;
+mod roles;
 mod severity;
 mod text;
 mod timeline;
@@ -23,13 +25,14 @@ use serde_json::value::RawValue;
 
 use self::attributes::Attributes;
 use self::exception::Exception;
-use self::fields::{Fields, take_fields};
+use self::fields::take_fields;
 pub use self::filter::Filter;
+use self::flat::Fields;
 pub use self::severity::Severity;
 use self::text::{Line, Reading};
 pub(crate) use self::timeline::INVOKE_LATENESS;
 pub use self::timeline::{REMEMBERED, Timeline};
-use crate::attribute::{self, string};
+use crate::otlp::attribute::{self, string};
 
 /// Who wrote a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,9 +16,12 @@
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
+pub mod attribute;
+pub mod canary;
 mod empty;
 pub mod google_rpc;
 mod json;
+pub mod request;
 mod resource;
 mod schema;
 mod spans;

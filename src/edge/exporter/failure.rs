@@ -9,7 +9,7 @@ use std::iter;
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
-use crate::core::connection::{Cause, ConnectionFailure};
+use crate::core::delivery::connection_failure::{Cause, ConnectionFailure};
 use crate::core::delivery::verdict::Failure;
 use crate::core::echo;
 use crate::edge::http_client::{self, NameError};

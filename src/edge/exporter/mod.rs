@@ -31,7 +31,7 @@ use tokio::time::timeout;
 use url::{Origin, Url};
 
 use crate::core::config::{Compression, Export, Protocol, Proxy};
-use crate::core::connection::{Cause, ConnectionFailure};
+use crate::core::delivery::connection_failure::{Cause, ConnectionFailure};
 use crate::core::delivery::event::Route;
 use crate::core::delivery::verdict::{BackendWords, Failure, Verdict};
 use crate::core::echo;

@@ -3,7 +3,7 @@
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 
 use super::{Recovery, SecretFault};
-use crate::core::secret_ref::Service;
+use crate::core::config::secret_ref::Service;
 
 /// Error codes of AWS are words.
 const CODE_LIMIT: usize = 64;

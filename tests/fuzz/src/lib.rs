@@ -8,10 +8,10 @@ use std::collections::HashSet;
 
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message as _;
+use rotel_lambda_extension::core::config::secret_ref::{self, BATCH_LIMIT, fill, find};
 use rotel_lambda_extension::core::config::{self, Exports, Variables, collector_yaml, env_file};
+use rotel_lambda_extension::core::lambda::telemetry_api::{self, Deliveries, Delivery, Kind};
 use rotel_lambda_extension::core::logs::{self, Source};
-use rotel_lambda_extension::core::secret_ref::{self, BATCH_LIMIT, fill, find};
-use rotel_lambda_extension::core::telemetry::{self, Deliveries, Delivery, Kind};
 use serde_json::value::RawValue;
 
 pub use self::lifecycle::lifecycle;
@@ -134,7 +134,7 @@ pub fn telemetry_body(bytes: &[u8]) {
 }
 
 fn alone(body: &[u8]) {
-    let delivery = telemetry::read(body);
+    let delivery = telemetry_api::read(body);
     taken(&delivery, body.len());
     let readable = String::from_utf8_lossy(body).replace(|character| character < ' ', " ");
     if let Ok(elements) = serde_json::from_slice::<Vec<&RawValue>>(body) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rotel_lambda_extension::core::lifecycle::{Action, Event, Lifecycle, Settings, Task};
+use rotel_lambda_extension::core::lambda::lifecycle::{Action, Event, Lifecycle, Settings, Task};
 
 const MARGIN: Duration = Duration::from_millis(100);
 const EXIT_MARGIN: Duration = Duration::from_millis(200);

@@ -15,13 +15,12 @@ use tokio::sync::oneshot;
 use super::handle::{CONTROL_RESERVE, QUEUE_LIMIT};
 use super::*;
 use crate::core::config;
-use crate::core::correlation::{Invoked, StandIns};
+use crate::core::config::resource::Registration;
 use crate::core::delivery::breaker::Retry;
 use crate::core::delivery::event::Route;
 use crate::core::delivery::verdict::{Failure, Verdict};
-use crate::core::resource::Registration;
-use crate::core::trace_context::TraceContext;
-use crate::core::xray::Header;
+use crate::core::lambda::correlation::{Invoked, StandIns};
+use crate::core::lambda::xray::Header;
 use crate::edge::clock::tests::freeze;
 
 mod instance;

@@ -1,6 +1,7 @@
 //! Which span the log records of an invocation name.
 
 use super::*;
+use crate::core::lambda::invocation_span;
 
 const NOTHING: StandIns = StandIns { made_here: false, xray: false };
 const MADE_HERE: StandIns = StandIns { made_here: true, xray: false };
@@ -79,7 +80,7 @@ async fn what_leaves_before_the_span_made_here_names_it_already() {
     let flushed = test.flush(FlushReason::NearDeadline);
     let attempt = test.attempt().await;
     let xray = Header::read("Root=1-5f35ae12-0c0fec141ab77a00bc047aa2");
-    let derived = TraceContext::of_invocation("a", xray.as_ref(), Some(DEADLINE_MS));
+    let derived = invocation_span("a", xray.as_ref(), Some(DEADLINE_MS));
     assert_eq!(attempt.spans_named(), [Some(derived.span_id[0])]);
     attempt.answer(ACCEPTED);
     flushed.await.expect("flushed");
@@ -109,8 +110,7 @@ async fn after_an_outage_of_many_invocations_each_ones_logs_name_its_span() {
         test.handle.control(Control::Close);
     }
     let (named, _) = test.flushed(FlushReason::Shutdown).await;
-    let span =
-        |number: u8| TraceContext::of_invocation(&number.to_string(), None, Some(DEADLINE_MS)).span_id[0];
+    let span = |number: u8| invocation_span(&number.to_string(), None, Some(DEADLINE_MS)).span_id[0];
     let expected = (1..=INVOCATIONS).flat_map(|number| [Some(span(number)); 2]);
     assert_eq!(named, [None].into_iter().chain(expected).collect::<Vec<_>>());
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::expand;
 use super::node::{self, Entry, Node, Value};
-use crate::value::{self, LIST};
-use crate::{Fault, Places, Variables};
-use rotel_core::echo;
+use crate::config::value::{self, LIST};
+use crate::config::{Fault, Places, Variables};
+use crate::echo;
 
 /// Names of variables, and of those that take their texts over.
 pub(super) type Renamed = BTreeMap<String, Option<String>>;

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use super::account::{Account, Place};
 use super::exporters::{Kind, Setting};
-use crate::exporters::{prefix, selection};
-use crate::variables::ONLY_EXPORTER;
-use rotel_core::echo;
-use rotel_core::signal::{PerSignal, Signal};
+use crate::config::exporter_name::prefix;
+use crate::config::exporters::selection;
+use crate::config::variables::ONLY_EXPORTER;
+use crate::echo;
+use crate::signal::{PerSignal, Signal};
 
 /// What the exporter that is set beside the file is called where it cannot send every signal.
 const BESIDE: &str = "otlp";

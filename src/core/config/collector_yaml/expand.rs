@@ -2,7 +2,7 @@
 //! secrets stay for those who fetch them.
 
 use super::node::shown;
-use crate::Variables;
+use crate::config::Variables;
 
 /// What a value comes to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Expanded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::variables;
+    use crate::config::tests::variables;
 
     #[test]
     fn what_variables_make_too_long_comes_to_nothing() {

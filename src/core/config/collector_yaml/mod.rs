@@ -24,7 +24,7 @@ use self::choice::{Choice, Used};
 use self::exporters::{Kind, unknown};
 use self::processors::Processors;
 use super::{Fault, Places, Variables};
-use rotel_core::signal::{PerSignal, Signal};
+use crate::signal::{PerSignal, Signal};
 
 /// Longer files are not read.
 pub const SIZE_LIMIT: usize = 256 * 1024;

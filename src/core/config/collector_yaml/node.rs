@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use rotel_core::echo;
+use crate::echo;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
 
 /// What stands at one place of the file.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::account::{Account, Place, list};
 use super::exporters::{kind_of, unknown};
 use super::node::shown;
-use rotel_core::signal::{PerSignal, Signal};
+use crate::signal::{PerSignal, Signal};
 
 /// Without these telemetry is as good, or there is more of it.
 const HARMLESS: &[&str] = &[

@@ -1,9 +1,9 @@
 //! Which variables beside the file win over one of the file's, though they bear another name: what is set beside it counts
 //! also where the file says something more special, or the same in another form.
 
-use crate::variables::{ONLY_EXPORTER, SECTIONS};
-use crate::{Variables, value};
-use rotel_core::signal::Signal;
+use crate::config::variables::{ONLY_EXPORTER, SECTIONS};
+use crate::config::{Variables, value};
+use crate::signal::Signal;
 
 /// Whether people have set this variable.
 pub(super) fn is_set(variables: &Variables, name: &str) -> bool {

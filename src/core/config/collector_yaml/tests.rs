@@ -3,7 +3,7 @@
 use super::super::tests::variables;
 use super::super::{Compression, ExporterName, Exports, Outcome, Protocol, read_placed};
 use super::*;
-use rotel_core::secret::Secret;
+use crate::secret::Secret;
 
 /// The published guide's, as it stands.
 const PUBLISHED: &str = "\

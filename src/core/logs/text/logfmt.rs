@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 
-use crate::attribute::string;
 use crate::logs::budget::{Budget, FIELD};
+use crate::otlp::attribute::string;
 
 /// Reads a line of pairs. It is one only if every word of it is a pair, and if a level and a message are among them.
 pub(super) fn read(text: &str) -> Option<Vec<KeyValue>> {

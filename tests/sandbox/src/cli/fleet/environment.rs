@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use rotel_core::cadence::{Cadence, DuringInvocation, Plan, Strategy};
+use rotel_core::delivery::cadence::{Cadence, DuringInvocation, Plan, Strategy};
 
 use super::arrivals::Arrivals;
 use super::backend::Arrived;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use rotel_core::cadence::Strategy;
+use rotel_core::delivery::cadence::Strategy;
 
 pub(crate) use arrivals::Pattern;
 pub(crate) use model::{Load, Model};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use rotel_core::cadence::Strategy;
+use rotel_core::delivery::cadence::Strategy;
 
 use super::ages::Ages;
 use super::arrivals::Pattern;

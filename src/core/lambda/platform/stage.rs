@@ -4,7 +4,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 
 use super::outcome::Outcome;
 use super::spans::{self, Place, after};
-use crate::telemetry::{self, Record};
+use crate::lambda::telemetry_api::{self, Record};
 
 /// The most phases that are remembered, of all events together.
 const PHASES: usize = 64;
@@ -19,7 +19,7 @@ pub(super) struct Stage {
     ended: Option<u64>,
     /// Milliseconds.
     duration: Option<f64>,
-    phases: Vec<telemetry::Span>,
+    phases: Vec<telemetry_api::Span>,
     failure: Option<(Outcome, Option<String>)>,
     /// Its spans were made.
     shown: bool,

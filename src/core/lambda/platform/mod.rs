@@ -27,9 +27,9 @@ use self::meter::{Instrument, Meter};
 pub use self::outcome::Outcome;
 use self::spans::{Invoked, Place, after};
 use self::stage::Stage;
-use crate::telemetry::{Change, Event, Kind, Moment, Record};
+use crate::lambda::telemetry_api::{Change, Event, Kind, Moment, Record};
+use crate::lambda::xray;
 use crate::trace_context::TraceContext;
-use crate::xray;
 
 /// How many events of the environment are remembered, to know a second delivery of them by.
 const REMEMBERED: usize = 32;

@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 
-use crate::attribute::{double, string, text};
 use crate::logs::{self, Severity};
+use crate::otlp::attribute::{double, string, text};
 
 /// How an invocation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

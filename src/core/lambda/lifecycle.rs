@@ -71,7 +71,7 @@ pub enum Event {
         request_id: String,
         /// When the function times out.
         deadline: Instant,
-        /// `/next` is to wait for the end of the function and a flush; see [`crate::cadence`].
+        /// `/next` is to wait for the end of the function and a flush; see [`crate::delivery::cadence`].
         held: bool,
     },
     /// The Telemetry API told of `platform.runtimeDone`.

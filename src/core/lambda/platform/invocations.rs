@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use super::outcome::Outcome;
 use super::spans::after;
-use crate::telemetry::Record;
+use crate::lambda::invocation_span;
+use crate::lambda::telemetry_api::Record;
+use crate::lambda::xray;
 use crate::trace_context::TraceContext;
-use crate::xray;
 
 /// How many are remembered. On managed instances as many may run side by side; elsewhere one runs, and the report of the
 /// one before is awaited.
@@ -129,7 +130,7 @@ impl Ended {
 
     /// Its span.
     pub(super) fn context(&self) -> TraceContext {
-        TraceContext::of_invocation(&self.request_id, self.xray.as_ref(), self.deadline_ms)
+        invocation_span(&self.request_id, self.xray.as_ref(), self.deadline_ms)
     }
 }
 

@@ -10,9 +10,9 @@ use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, Sum,
 };
 
-use crate::attribute::{int, string, text};
 use crate::delivery::tally::{Drops, Flushes, Tally};
 use crate::logs::Severity;
+use crate::otlp::attribute::{int, string, text};
 use crate::signal::{PerSignal, Signal};
 
 /// The time that points cover, since the epoch.

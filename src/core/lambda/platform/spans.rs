@@ -9,9 +9,9 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, status::StatusCode};
 
 use super::outcome::{Outcome, error_type};
-use crate::attribute::{boolean, string};
+use crate::lambda::telemetry_api;
 use crate::logs::REQUEST_ID;
-use crate::telemetry;
+use crate::otlp::attribute::{boolean, string};
 use crate::trace_context::TraceContext;
 
 /// What an environment goes through before its first invocation, by the names of the spans.
@@ -76,7 +76,7 @@ pub(super) fn part(place: Place<'_>, name: &str, (from, to): (u64, u64)) -> Span
 }
 
 /// The phases that the platform's event names.
-pub(super) fn phases(place: Place<'_>, phases: &[telemetry::Span]) -> impl Iterator<Item = Span> {
+pub(super) fn phases(place: Place<'_>, phases: &[telemetry_api::Span]) -> impl Iterator<Item = Span> {
     phases
         .iter()
         .map(move |phase| part(place, &phase.name, (phase.start, after(phase.start, phase.duration))))

@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 
-use crate::attribute::{double, string, text};
+use crate::lambda::telemetry_api::{Change, Moment, Record};
 use crate::logs::{REQUEST_ID, SOURCE, Severity};
-use crate::telemetry::{Change, Moment, Record};
+use crate::otlp::attribute::{double, string, text};
 
 /// A line while it is written, with what stands in it.
 struct Line {

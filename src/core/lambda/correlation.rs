@@ -7,10 +7,11 @@
 
 use std::collections::VecDeque;
 
+use crate::lambda::invocation_span;
+use crate::lambda::xray::Header;
 use crate::logs::INVOKE_LATENESS;
 use crate::otlp;
 use crate::trace_context::TraceContext;
-use crate::xray::Header;
 
 /// How many invocations are remembered: spans come within seconds.
 const REMEMBERED: usize = 64;
@@ -241,7 +242,7 @@ impl Correlation {
             return Some(*context);
         }
         if self.stand_ins.made_here && (!self.sdk_traces || invocation.lacks_a_span_for_good()) {
-            return Some(TraceContext::of_invocation(request_id, xray.as_ref(), *deadline_ms));
+            return Some(invocation_span(request_id, xray.as_ref(), *deadline_ms));
         }
         xray.as_ref().filter(|_| self.stand_ins.xray).and_then(Header::context)
     }
@@ -441,7 +442,7 @@ mod tests {
         let mut correlation = Correlation::new(BOTH);
         correlation.invoked("a", xray(), at(100 * MS));
         correlation.invoked("b", xray(), at(200 * MS));
-        let derived = TraceContext::of_invocation("a", xray().as_ref(), Some(3_100));
+        let derived = invocation_span("a", xray().as_ref(), Some(3_100));
         assert_eq!(correlation.of("a"), Some(derived), "before it is made");
         assert!(correlation.may_stand("a", &request(vec![telling("a", root(1, 0)), span(2)])));
         assert_eq!(of(&correlation, "a"), Some(1));
@@ -496,7 +497,7 @@ mod tests {
         }
         assert!(!correlation.may_stand("told", &request(vec![telling("told", root(3, 0))])));
         assert_eq!(of(&correlation, "told"), Some(2));
-        let derived = TraceContext::of_invocation("cut off", xray().as_ref(), Some(3_100));
+        let derived = invocation_span("cut off", xray().as_ref(), Some(3_100));
         assert_eq!(correlation.of("cut off"), Some(derived), "before it is made");
         for _ in ["the span", "its phases"] {
             assert!(correlation.may_stand("cut off", &request(vec![telling("cut off", root(4, 0))])));

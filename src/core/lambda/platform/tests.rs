@@ -7,10 +7,10 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::attribute::string;
-use crate::request::{Envelope, scope};
+use crate::lambda::telemetry_api;
+use crate::otlp::attribute::string;
+use crate::otlp::request::{Envelope, scope};
 use crate::signal::Signal;
-use crate::telemetry;
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_665_532_800;
@@ -102,7 +102,7 @@ fn report(milliseconds: u64, id: &str) -> Value {
 
 fn deliver(platform: &mut Platform, events: &[Value]) -> Made {
     let body = serde_json::to_vec(events).unwrap();
-    let delivery = telemetry::read(&body);
+    let delivery = telemetry_api::read(&body);
     assert_eq!(delivery.lost, 0);
     let now = ZERO + 60_000 * MS;
     platform.take_in(&Happening::in_order(&delivery.events, now), now);

@@ -8,8 +8,8 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
-use crate::attribute::{string, text};
-use crate::request::Envelope;
+use crate::otlp::attribute::{string, text};
+use crate::otlp::request::Envelope;
 use crate::signal::Signal;
 
 /// The service that it is of where no function is known.

@@ -102,7 +102,7 @@ mod tests {
     use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 
     use super::*;
-    use crate::attribute::{string, text};
+    use crate::otlp::attribute::{string, text};
 
     #[test]
     fn what_is_put_into_an_envelope_is_what_encoding_the_whole_gives() {

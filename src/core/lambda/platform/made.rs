@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
 use crate::chunk::{Chunk, Origin};
-use crate::request::Envelope;
+use crate::otlp::request::Envelope;
 use crate::signal::Signal;
 
 /// The scope of all that is made of the platform's events, by which it can be told from what the function sent.

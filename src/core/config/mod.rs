@@ -14,11 +14,13 @@ mod describe;
 pub mod diagnosis;
 pub mod env_file;
 mod export;
+mod exporter_name;
 mod exporters;
 mod log_filter;
 mod proxy;
 mod reader;
 pub mod resource;
+pub mod secret_ref;
 #[cfg(test)]
 pub(crate) mod tests;
 mod value;
@@ -30,7 +32,8 @@ use std::time::Duration;
 
 pub use self::describe::{Row, Source, describe, help, reference};
 pub use self::export::{Compression, Export, Exports, Identity, Pem, PemSource, Protocol, Tls};
-pub use self::exporters::{Destination, ExporterName};
+pub use self::exporter_name::ExporterName;
+pub use self::exporters::{Destination, exporter_variable};
 pub use self::log_filter::LogFilter;
 use self::log_filter::{LOG_EXCLUDE, LOG_MASK};
 pub use self::proxy::{Proxies, Proxy, ProxyTarget, laid_over, proxies};
@@ -38,12 +41,12 @@ use self::reader::Reader;
 pub use self::value::ListenAddress;
 use self::value::Text;
 pub use self::variables::{SECTIONS, Section, Shown, Variable};
-use rotel_core::cadence::Strategy;
-use rotel_core::correlation::StandIns;
-use rotel_core::logs::Severity;
-use rotel_core::platform;
-use rotel_core::secret_ref::{SecretRef, Secrets};
-use rotel_core::signal::{PerSignal, Signal};
+use crate::config::secret_ref::{SecretRef, Secrets};
+use crate::delivery::cadence::Strategy;
+use crate::lambda::correlation::StandIns;
+use crate::lambda::platform;
+use crate::logs::Severity;
+use crate::signal::{PerSignal, Signal};
 
 /// The environment, as read once at startup.
 pub type Variables = BTreeMap<String, String>;
