@@ -1,5 +1,5 @@
-//! The table of variables in the forms that people read: what holds and where it comes from, `--help`, README's
-//! reference.
+//! The table of variables in the forms that people read: what holds and where it comes from, `--help`, the
+//! reference in `docs/configuration.md`.
 
 use std::fmt;
 
@@ -53,15 +53,14 @@ impl fmt::Display for Source {
 
 const REDACTED: &str = "[redacted]";
 
-const HELP_FOOT: &str = "{SIGNAL} is TRACES, METRICS or LOGS; {NAME} one of ROTEL_EXPORTERS. Durations are written 250ms, 5s, 1m; booleans true or false.\n";
+const HELP_FOOT: &str = "{SIGNAL} is TRACES, METRICS or LOGS; {NAME} is a name from ROTEL_EXPORTERS. Write durations as 250ms, 5s, 1m and booleans as true or false.\n";
 
 const REFERENCE_HEAD: &str = "\
-`{SIGNAL}` is `TRACES`, `METRICS` or `LOGS`; `{NAME}` one of `ROTEL_EXPORTERS`. Durations are written `250ms`, `5s`, `1m`; booleans `true` or `false`, or `1` or
-`0`. An empty value is an unset one, and quotes around a whole value are not part of it.
+`{SIGNAL}` is `TRACES`, `METRICS` or `LOGS`; `{NAME}` is a name from `ROTEL_EXPORTERS`. Write durations as `250ms`, `5s`, `1m`,
+and booleans as `true`, `false`, `1` or `0`. An empty value counts as unset. Quotes around a whole value are ignored.
 
-A value of `ROTEL_…` under *Where to send* or *One signal elsewhere or otherwise*, of an exporter with a name too, and
-`ROTEL_OTEL_RESOURCE_ATTRIBUTES`, may hold references to secrets: `${arn:aws:secretsmanager:…}`, with `#key` behind the ARN for a key of a JSON secret, or
-`${arn:aws:ssm:…}`. `$<arn:…>` is the same for where `${…}` means something else, and `secret://arn:…` may be a whole value.
+These values may contain [references to secrets](#secrets): every `ROTEL_…` variable under *Where to send* and *One signal with
+its own settings* (also for named exporters), and `ROTEL_OTEL_RESOURCE_ATTRIBUTES`.
 ";
 
 /// What holds of each variable, in the table's order. Those of single signals and of exporters with a name are left away
@@ -170,7 +169,7 @@ pub fn help() -> String {
     format!("{sections}{HELP_FOOT}")
 }
 
-/// README's configuration reference.
+/// The reference in `docs/configuration.md`.
 pub fn reference() -> String {
     let row =
         |Variable { name, default, about, .. }: &Variable| format!("| `{name}` | {default} | {about} |\n");

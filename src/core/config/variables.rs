@@ -1,4 +1,4 @@
-//! The one table of variables: `--help`, README's reference and the guess at a misspelt name come from it. What is not in
+//! The one table of variables: `--help`, the reference in `docs/configuration.md` and the guess at a misspelt name come from it. What is not in
 //! it is unknown to us.
 
 use crate::signal::Signal;
@@ -121,105 +121,103 @@ impl Variable {
 pub const SECTIONS: &[Section] = &[
     Section { title: "Where values come from", variables: SOURCES },
     Section { title: "Where to send", variables: EXPORTER },
-    Section { title: "One signal elsewhere or otherwise", variables: SIGNAL_EXPORTER },
+    Section { title: "One signal with its own settings", variables: SIGNAL_EXPORTER },
     Section { title: "Several exporters", variables: EXPORTERS },
     Section { title: "What to receive", variables: RECEIVER },
-    Section { title: "What is sent, and when", variables: SENDING },
-    Section { title: "The extension itself", variables: EXTENSION },
+    Section { title: "What to send, and when", variables: SENDING },
+    Section { title: "Extension", variables: EXTENSION },
 ];
 
 const SOURCES: &[Variable] = &[
     variable(
         "ROTEL_ENV_FILE",
         NONE,
-        "a file of variables (`NAME=value` lines, `${NAME}` is filled from the environment); its values win over the environment's",
+        "a file of `NAME=value` lines; it wins over the function's variables, and `${NAME}` in it is replaced by their values",
     ),
     variable(
         "OPENTELEMETRY_COLLECTOR_CONFIG_URI",
         NONE,
-        "the `collector.yaml` of the OpenTelemetry collector layer, such as `/var/task/collector.yaml`; each variable that is set wins over it",
+        "path of the OpenTelemetry collector layer's `collector.yaml`, such as `/var/task/collector.yaml`; variables win over it",
     ),
-    variable("OPENTELEMETRY_COLLECTOR_CONFIG_FILE", NONE, "the same, as older layers have it"),
+    variable("OPENTELEMETRY_COLLECTOR_CONFIG_FILE", NONE, "the same, by the name that older layers use"),
 ];
 
 const EXPORTER: &[Variable] = &[
-    variable("ROTEL_EXPORTER", "otlp", "`otlp`, or `blackhole` to receive and drop"),
+    variable("ROTEL_EXPORTER", "otlp", "`otlp`, or `blackhole` to drop everything"),
     variable(
         "ROTEL_OTLP_EXPORTER_ENDPOINT",
         NONE,
-        "the ClickStack OTLP endpoint, such as `https://host:4317`",
+        "OTLP endpoint of ClickStack, such as `https://host:4317`",
     ),
     variable(
         "ROTEL_OTLP_EXPORTER_PROTOCOL",
         "grpc",
-        "`grpc`, or `http` (protobuf; `/v1/{signal}` is appended to the endpoint)",
+        "`grpc`, or `http` (protobuf; appends `/v1/{signal}` to the endpoint)",
     ),
     variable(
         "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS",
         NONE,
-        "`Name=value,Name2=value2`, sent with every request, as gRPC metadata too",
+        "headers of every request, or its gRPC metadata: `Name=value,Name2=value2`",
     )
     .showing(Shown::Names),
     variable("ROTEL_OTLP_EXPORTER_COMPRESSION", "gzip", "`gzip`, `zstd` or `none`"),
-    variable("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", "5s", "the most that one request may take"),
-    variable("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", NONE, "`basic`: sends a user name and a password"),
-    variable("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", NONE, "the user name for it").showing(Shown::Nothing),
-    variable("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", NONE, "the password for it").showing(Shown::Nothing),
+    variable("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", "5s", "maximum time for one request"),
+    variable("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", NONE, "`basic`: send a user name and password"),
+    variable("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", NONE, "user name for basic authentication")
+        .showing(Shown::Nothing),
+    variable("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", NONE, "password for basic authentication")
+        .showing(Shown::Nothing),
     variable(
         "ROTEL_OTLP_EXPORTER_TLS_CA_FILE",
         NONE,
-        "a PEM file of certificate authorities to trust besides the usual",
+        "PEM file of certificate authorities to trust besides the public ones",
     ),
-    variable("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", NONE, "the same as text").showing(Shown::Nothing),
-    variable(
-        "ROTEL_OTLP_EXPORTER_TLS_CERT_FILE",
-        NONE,
-        "a PEM file of the client's certificate, for mutual TLS",
-    ),
-    variable("ROTEL_OTLP_EXPORTER_TLS_CERT_PEM", NONE, "the same as text").showing(Shown::Nothing),
-    variable("ROTEL_OTLP_EXPORTER_TLS_KEY_FILE", NONE, "a PEM file of the certificate's private key"),
-    variable("ROTEL_OTLP_EXPORTER_TLS_KEY_PEM", NONE, "the same as text").showing(Shown::Nothing),
+    variable("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", NONE, "the same, as PEM text").showing(Shown::Nothing),
+    variable("ROTEL_OTLP_EXPORTER_TLS_CERT_FILE", NONE, "PEM file of the client certificate, for mutual TLS"),
+    variable("ROTEL_OTLP_EXPORTER_TLS_CERT_PEM", NONE, "the same, as PEM text").showing(Shown::Nothing),
+    variable("ROTEL_OTLP_EXPORTER_TLS_KEY_FILE", NONE, "PEM file of the client certificate's private key"),
+    variable("ROTEL_OTLP_EXPORTER_TLS_KEY_PEM", NONE, "the same, as PEM text").showing(Shown::Nothing),
     variable(
         "ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY",
         "false",
-        "take any certificate of the endpoint; for tests only",
+        "do not verify the endpoint's certificate; for tests only",
     ),
     variable(
         "ROTEL_OTLP_EXPORTER_RETRY_INITIAL_BACKOFF",
         "`ROTEL_EXPORTER_RETRY_INITIAL_BACKOFF`",
-        "the wait before the second attempt",
+        "delay before the first retry",
     ),
     variable(
         "ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF",
         "`ROTEL_EXPORTER_RETRY_MAX_BACKOFF`",
-        "the longest wait between two attempts",
+        "maximum delay between retries",
     ),
     variable(
         "ROTEL_OTLP_EXPORTER_RETRY_MAX_ELAPSED_TIME",
         "`ROTEL_EXPORTER_RETRY_MAX_ELAPSED_TIME`",
-        "how long a flush goes on trying; what was not sent is kept",
+        "maximum time one flush spends retrying; unsent telemetry is kept",
     ),
     variable(
         "ROTEL_EXPORTER_RETRY_INITIAL_BACKOFF",
         "5s",
-        "the same for every exporter; all three are cut by the flush's budget",
+        "default for all exporters; `ROTEL_FLUSH_TIMEOUT` limits all three retry settings",
     ),
-    variable("ROTEL_EXPORTER_RETRY_MAX_BACKOFF", "30s", "the same for every exporter"),
-    variable("ROTEL_EXPORTER_RETRY_MAX_ELAPSED_TIME", "300s", "the same for every exporter"),
+    variable("ROTEL_EXPORTER_RETRY_MAX_BACKOFF", "30s", "default for all exporters"),
+    variable("ROTEL_EXPORTER_RETRY_MAX_ELAPSED_TIME", "300s", "default for all exporters"),
     variable(
         "HTTPS_PROXY",
         NONE,
-        "the HTTP proxy for `https` endpoints, over gRPC and HTTP, and for AWS; `http://user:password@host:port`, or `https_proxy`",
+        "HTTP proxy for `https` endpoints (gRPC and HTTP) and for AWS, as `http://user:password@host:port`; also `https_proxy`",
     ),
     variable(
         "HTTP_PROXY",
         NONE,
-        "that for `http` endpoints; over HTTP only, gRPC without TLS cannot go through; or `http_proxy`",
+        "HTTP proxy for `http` endpoints; not for gRPC, which needs TLS to pass a proxy; also `http_proxy`",
     ),
     variable(
         "NO_PROXY",
         NONE,
-        "hosts, domains and networks (`10.0.0.0/8`) that are reached without, between commas; or `no_proxy`",
+        "comma-separated hosts, domains and networks (`10.0.0.0/8`) to reach without a proxy; also `no_proxy`",
     ),
 ];
 
@@ -227,58 +225,66 @@ const SIGNAL_EXPORTER: &[Variable] = &[
     variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_ENDPOINT",
         "`ROTEL_OTLP_EXPORTER_ENDPOINT`",
-        "the signal's own endpoint; with `http` it is used as it stands, nothing is appended",
+        "endpoint for this signal; with `http`, nothing is appended to it",
     ),
-    variable("ROTEL_OTLP_EXPORTER_{SIGNAL}_PROTOCOL", "`ROTEL_OTLP_EXPORTER_PROTOCOL`", "its protocol"),
+    variable(
+        "ROTEL_OTLP_EXPORTER_{SIGNAL}_PROTOCOL",
+        "`ROTEL_OTLP_EXPORTER_PROTOCOL`",
+        "protocol for this signal",
+    ),
     variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_CUSTOM_HEADERS",
         "`ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS`",
-        "its headers, all of them",
+        "headers for this signal; they replace the common ones",
     )
     .showing(Shown::Names),
     variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_COMPRESSION",
         "`ROTEL_OTLP_EXPORTER_COMPRESSION`",
-        "its compression",
+        "compression for this signal",
     ),
     variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_REQUEST_TIMEOUT",
         "`ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT`",
-        "its request timeout",
+        "request timeout for this signal",
     ),
     variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_CA_FILE",
         "`ROTEL_OTLP_EXPORTER_TLS_CA_…`",
-        "its certificate authorities",
+        "certificate authorities for this signal",
     ),
-    variable("ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_CA_PEM", "`ROTEL_OTLP_EXPORTER_TLS_CA_…`", "the same as text")
-        .showing(Shown::Nothing),
+    variable(
+        "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_CA_PEM",
+        "`ROTEL_OTLP_EXPORTER_TLS_CA_…`",
+        "the same, as PEM text",
+    )
+    .showing(Shown::Nothing),
     variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_CERT_FILE",
         "`ROTEL_OTLP_EXPORTER_TLS_CERT_…`",
-        "its client certificate",
+        "client certificate for this signal",
     ),
     variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_CERT_PEM",
         "`ROTEL_OTLP_EXPORTER_TLS_CERT_…`",
-        "the same as text",
+        "the same, as PEM text",
     )
     .showing(Shown::Nothing),
     variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_KEY_FILE",
         "`ROTEL_OTLP_EXPORTER_TLS_KEY_…`",
-        "its certificate's private key",
+        "private key for this signal",
     ),
     variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_KEY_PEM",
         "`ROTEL_OTLP_EXPORTER_TLS_KEY_…`",
-        "the same as text",
+        "the same, as PEM text",
     )
     .showing(Shown::Nothing),
     variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_SKIP_VERIFY",
         "`ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY`",
-        "take any certificate of its endpoint",
+        "do not verify the certificate of this signal's endpoint",
     ),
 ];
 
@@ -286,17 +292,17 @@ const EXPORTERS: &[Variable] = &[
     variable(
         "ROTEL_EXPORTERS",
         NONE,
-        "`name:otlp,name2:otlp`: several exporters in place of the one above, each of which gets everything; `blackhole` receives and drops",
+        "several exporters instead of the one above, as `name:otlp,name2:otlp`; each gets everything; `name:blackhole` drops it",
     ),
     variable(
         "ROTEL_EXPORTERS_{SIGNAL}",
         "all of them",
-        "the names of those that get the signal; where one signal has it, one without is dropped",
+        "names of the exporters that get this signal; once one signal has a list, signals without one are dropped",
     ),
     variable(
         "ROTEL_EXPORTER_{NAME}_…",
         NONE,
-        "for the exporter of that name what `ROTEL_OTLP_EXPORTER_…` is for one alone, with each of its settings; in upper case, `-` as `_`",
+        "any `ROTEL_OTLP_EXPORTER_…` setting, for the exporter of that name; write the name in upper case, with `_` for `-`",
     ),
 ];
 
@@ -304,50 +310,50 @@ const RECEIVER: &[Variable] = &[
     variable(
         "ROTEL_OTLP_GRPC_ENDPOINT",
         "localhost:4317",
-        "where the OTLP/gRPC receiver listens; `localhost` is IPv4 and IPv6",
+        "address of the OTLP/gRPC receiver; `localhost` means IPv4 and IPv6",
     ),
     variable(
         "ROTEL_OTLP_HTTP_ENDPOINT",
         "localhost:4318",
-        "where the OTLP/HTTP receiver listens; maximum body size: 20 MiB, and at most 7/8 of the buffer",
+        "address of the OTLP/HTTP receiver; maximum body size: 20 MiB, or 7/8 of the buffer if that is less",
     ),
-    variable("ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB", "4", "the largest gRPC message received, in MiB"),
-    variable("ROTEL_OTLP_RECEIVER_{SIGNAL}_DISABLED", "false", "refuse what the SDK sends of the signal"),
-    variable("ROTEL_OTLP_RECEIVER_{SIGNAL}_HTTP_PATH", "`/v1/traces`, …", "the receiver's path for it"),
+    variable("ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB", "4", "maximum size of a received gRPC message, in MiB"),
+    variable("ROTEL_OTLP_RECEIVER_{SIGNAL}_DISABLED", "false", "refuse this signal from the SDK"),
+    variable("ROTEL_OTLP_RECEIVER_{SIGNAL}_HTTP_PATH", "`/v1/traces`, …", "HTTP path of the receiver for this signal"),
     variable(
         "ROTEL_TELEMETRY_ENDPOINT",
         "0.0.0.0:8990",
-        "where Lambda's Telemetry API delivers; if the port is taken, the next free one",
+        "address for Lambda's Telemetry API; if the port is taken, the next free one",
     ),
     variable(
         "ROTEL_LAMBDA_TELEMETRY_TYPES",
         "platform,function,extension",
-        "what it delivers; `platform` always, since its events end the invocations",
+        "event types to subscribe to; `platform` is always included because its events mark the end of an invocation",
     ),
     variable(
         "ROTEL_LAMBDA_PLATFORM_EVENTS",
         "metrics,spans",
-        "what is made of the platform's events, between commas: `metrics`; `spans` of invocations of which the SDK sends none; `logs`, the events as records; or `none`",
+        "telemetry to make from platform events: `metrics`, `spans` (of invocations without SDK spans), `logs` (the events as log records), or `none`",
     ),
     variable(
         "ROTEL_LAMBDA_XRAY_TRACE_CONTEXT",
         "false",
-        "`true`: log records of an invocation of which no span is known when they leave name X-Ray's trace and span",
+        "stamp X-Ray trace and span ids on log records when no SDK span is known",
     ),
     variable(
         "ROTEL_LAMBDA_LOG_MIN_SEVERITY",
         NONE,
-        "drop function log records below `trace`, `debug`, `info`, `warn`, `error` or `fatal`; a record that tells no severity stays",
+        "drop function log records below `trace`, `debug`, `info`, `warn`, `error` or `fatal`; records without a severity are kept",
     ),
     variable(
         "ROTEL_LAMBDA_LOG_EXCLUDE",
         NONE,
-        "a regular expression; log records whose body it matches are dropped, but not those that would take too long to search",
+        "regular expression; log records whose body matches are dropped; records too expensive to search are kept",
     ),
     variable(
         "ROTEL_LAMBDA_LOG_MASK",
         NONE,
-        "a regular expression; what it matches in the body and the attributes of log records becomes `[masked]`, and all of a record that would take too long to search; what the SDK sends passes as it is",
+        "regular expression; matches in the body and attributes of log records become `[masked]`; records too expensive to search are masked whole; SDK telemetry is not masked",
     )
     .showing(Shown::Nothing),
 ];
@@ -356,26 +362,30 @@ const SENDING: &[Variable] = &[
     variable(
         "ROTEL_OTEL_RESOURCE_ATTRIBUTES",
         NONE,
-        "`key=value,key2=value2`, percent-decoded, set or replaced on every resource of every signal",
+        "`key=value,key2=value2`, percent-decoded; set on every resource of every signal, replacing existing values",
     ),
     variable(
         "OTEL_RESOURCE_ATTRIBUTES",
         NONE,
-        "the SDK's own; put on what the extension makes, so that logs and traces agree",
+        "the SDK's variable; also applied to telemetry the extension makes, so that logs and traces match",
     ),
-    variable("OTEL_SERVICE_NAME", "the function's name", "the same for `service.name`"),
+    variable("OTEL_SERVICE_NAME", "the function's name", "the same, for `service.name`"),
     variable(
         "ROTEL_FLUSH_STRATEGY",
         "end",
-        "when to send: at the `end` of each invocation; `periodic,20s`: at most every 20 s; `adaptive`: at the end while invocations are rare, every 20 s while they are frequent",
+        "when to send: `end` (of each invocation), `periodic,20s` (at most every 20 s), or `adaptive` (`end` while invocations are rare, every 20 s while they are frequent)",
     ),
-    variable("ROTEL_FLUSH_TIMEOUT", "1s", "the most that a flush may add after the function"),
-    variable("ROTEL_BATCH_MAX_SIZE", "8192", "the most items in one request, which is at most 4 MiB as well"),
-    variable("ROTEL_{SIGNAL}_BATCH_MAX_SIZE", "`ROTEL_BATCH_MAX_SIZE`", "the same for one signal"),
+    variable("ROTEL_FLUSH_TIMEOUT", "1s", "maximum time a flush adds after the handler returns"),
+    variable(
+        "ROTEL_BATCH_MAX_SIZE",
+        "8192",
+        "maximum number of items in one request; a request is also limited to 4 MiB",
+    ),
+    variable("ROTEL_{SIGNAL}_BATCH_MAX_SIZE", "`ROTEL_BATCH_MAX_SIZE`", "the same, for this signal"),
     variable(
         "ROTEL_BUFFER_MAX_BYTES",
         "memory size / 16, 4 to 64 MiB",
-        "the most bytes that wait for the backend; beyond it the oldest go, counted",
+        "the most bytes kept for a backend that is down; when full, the oldest are dropped and counted",
     ),
 ];
 
@@ -383,33 +393,33 @@ const EXTENSION: &[Variable] = &[
     variable(
         "ROTEL_ON_INIT_ERROR",
         "continue",
-        "what a fault at the start comes to: `continue` and drop what cannot be sent, or `fail` the function's init",
+        "what to do about a startup error: `continue` (telemetry that cannot be sent is dropped) or `fail` the function's init",
     ),
     variable(
         "ROTEL_LOG_LEVEL",
         "info",
-        "the extension's own log level: `error`, `warn`, `info`, `debug`, `trace`, `off`",
+        "log level of the extension: `error`, `warn`, `info`, `debug`, `trace`, `off`",
     ),
     variable(
         "RUST_LOG",
         "–",
-        "the same where `ROTEL_LOG_LEVEL` is not set; `target=level,…` lets dependencies be heard",
+        "the same, if `ROTEL_LOG_LEVEL` is not set; `target=level,…` enables dependency logs",
     ),
     variable(
         "ROTEL_ENABLE_INTERNAL_TELEMETRY",
         "false",
-        "send metrics of the extension itself, `rotel.extension.*`, once a minute at most",
+        "send the extension's own metrics, `rotel.extension.*`, at most once a minute",
     ),
     variable(
         "ROTEL_LOG_FORMAT",
         "`AWS_LAMBDA_LOG_FORMAT`",
-        "the form of the extension's own log lines: `text`, `json`",
+        "format of the extension's log lines: `text`, `json`",
     ),
-    variable("ROTEL_DEBUG_LOG", NONE, "count what passes, in a line for each flush: `traces,metrics,logs`"),
+    variable("ROTEL_DEBUG_LOG", NONE, "log a line with item counts for each flush: `traces,metrics,logs`"),
     variable(
         "ROTEL_DEBUG_LOG_VERBOSITY",
         "basic",
-        "`basic`; `detailed` is taken for that, because a line of the extension is a log record as well",
+        "`basic`; `detailed` means the same, because every line the extension logs is a log record too",
     ),
 ];
 
