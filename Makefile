@@ -50,15 +50,15 @@ startup: layer
 	$(SANDBOX) bench startup --extension $(LAYER_EXTENSION)
 
 ## What the layer's binary costs, beside an extension that does nothing: each figure against its target. On a machine at rest;
-## takes ten minutes. AGAINST=PATH measures another extension beside it, RUNS=N says how often, README=README.md writes
-## the table there.
+## takes ten minutes. AGAINST="[NAME=]PATH …" measures others beside it, RUNS=N sets the number of runs, DOCS=1 writes
+## docs/performance.md and, with AGAINST, README's table and chart.
 bench: ARCH := $(OWN_ARCH)
 bench: layer
 	@# Optimized, for the collector's time is part of some figures; but not as for people, which takes minutes more.
 	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 		$(CARGO) build --locked --release --package lambda-sandbox --bins
 	target/release/lambda-sandbox bench --extension $(LAYER_EXTENSION) $(if $(RUNS),--runs $(RUNS)) --zip $(LAYER_ZIP) \
-		$(if $(AGAINST),--against $(AGAINST)) $(if $(README),--readme $(README))
+		$(foreach other,$(AGAINST),--against $(other)) $(if $(DOCS),--docs .)
 
 ## All tests.
 test:
@@ -90,7 +90,7 @@ gates: build
 	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
 	$(SANDBOX) gates --extension $(EXTENSION) --paths target/release/examples/paths --baseline $(BASELINE) $(if $(ACCEPT),--accept)
 
-## What each flush strategy costs a fleet of 1,000 environments, simulated; README has the table.
+## What each flush strategy costs a fleet of 1,000 environments, simulated; docs/delivery.md has the table.
 fleet:
 	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
 	$(SANDBOX) fleet
@@ -108,7 +108,7 @@ soak: build $(E2E)/installed target/otelcol/otelcol
 	MINUTES=$(MINUTES) EXTENSION=$(abspath $(EXTENSION)) $(CARGO) test --locked --features soak --test e2e -- \
 		--nocapture soak::
 
-## The commands of README that need the release binary and a package of others, as they stand there; and the rest of them.
+## The commands of README and docs that need the release binary and a package of others, as they stand there; and the rest of them.
 guide: build $(E2E)/installed
 	PATH="$(abspath $(E2E)/bin):$(PATH)" $(CARGO) test --locked --features e2e --test readme
 

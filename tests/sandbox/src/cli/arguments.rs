@@ -17,8 +17,8 @@ usage:
       function emitted did not reach the collector exactly once.
   lambda-sandbox run --extension PATH [options]
       The same with your function, your events and your settings.
-  lambda-sandbox bench --extension PATH [--runs N] [--against PATH [--against-env K=V]...] [--zip PATH] [--readme FILE]
-      [--gate]
+  lambda-sandbox bench --extension PATH [--runs N] [--against [NAME=]PATH [--against-env K=V]...]... [--zip PATH]
+      [--docs FOLDER] [--gate]
       What an extension costs, beside one that does nothing and any other, each figure against its target.
   lambda-sandbox bench startup --extension PATH [--runs N]
       The time from exec to the first /next, without secrets and with three that AWS takes 300 ms to answer for;
@@ -45,11 +45,12 @@ options:
   --memory MB           the function's memory, as it is told (default 128)
   --json                AWS_LAMBDA_LOG_FORMAT=JSON
   --runs N              how many runs of each kind are measured (default 20)
-  --against PATH        another extension, to measure beside it
-  --against-env K=V     a variable for that one; {endpoint} and {ca} in it are the endpoint and its certificate in PEM
+  --against [NAME=]PATH another extension to measure; may be repeated
+  --against-env K=V     a variable for the --against before it; {endpoint} and {ca} in it are the endpoint and its certificate in PEM
   --zip PATH            the zip that is published
   --into FILE           where the names of the functions are written
-  --readme FILE         writes the table into this text, between its marks
+  --docs FOLDER         writes the table into docs/performance.md of this checkout; with --against, also the short
+                        table into README.md and the chart into docs/comparison.svg
   --gate                missed targets are a failure
   --paths PATH          the example `paths` of rotel-core, built
   --baseline FILE       the figures that were accepted
@@ -115,6 +116,8 @@ pub(crate) enum ArgumentError {
     OutOfRange { option: String, least: u32, most: u32 },
     #[error("{0}: missing; give a path")]
     NoPath(&'static str),
+    #[error("--against-env: no --against before it; give the path of the extension that it is for")]
+    NoOther,
     #[error("--extension: missing; give the path of the extension's executable")]
     NoExtension,
 }
@@ -187,10 +190,13 @@ fn bench(arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentErr
         match (option.as_str(), startup) {
             ("--extension", _) => parsed.extension = options.value()?.into(),
             ("--runs", _) => parsed.runs = number(&option, options.value()?)?,
-            ("--against", false) => parsed.against = Some(options.value()?.into()),
-            ("--against-env", false) => parsed.against_variables.push(variable(&option, options.value()?)?),
+            ("--against", false) => parsed.against.push(bench::Other::parse(&options.value()?)),
+            ("--against-env", false) => {
+                let variable = variable(&option, options.value()?)?;
+                parsed.against.last_mut().ok_or(ArgumentError::NoOther)?.variables.push(variable);
+            }
             ("--zip", false) => parsed.zip = Some(options.value()?.into()),
-            ("--readme", false) => parsed.readme = Some(options.value()?.into()),
+            ("--docs", false) => parsed.docs = Some(options.value()?.into()),
             ("--gate", false) => parsed.gate = true,
             _ => return Err(ArgumentError::UnknownOption(option)),
         }
@@ -375,6 +381,10 @@ mod tests {
                 "bench beauty",
                 r#"bench "beauty": no such figures; write "bench" for all, "bench startup" or "bench functions""#,
             ),
+            (
+                "bench --extension x --against-env A=b",
+                "--against-env: no --against before it; give the path of the extension that it is for",
+            ),
             ("bench startup --gate", r#""--gate": no such option"#),
             ("bench startup --runs 3", "--extension: missing; give the path of the extension's executable"),
             ("fleet --environments 0", "--environments: write a number from 1 to 100000"),
@@ -391,6 +401,19 @@ mod tests {
         ] {
             assert_eq!(parse(line).unwrap_err().to_string(), error);
         }
+    }
+
+    #[test]
+    fn other_extensions_keep_their_own_variables() {
+        let line = "bench --extension x --against A=/opt/a --against-env B=c --against /opt/d";
+        let Ok(Request::Bench(parsed)) = parse(line) else { panic!("{line}") };
+        let other = |label: &str, path: &str, variables| bench::Other {
+            label: label.to_owned(),
+            path: path.into(),
+            variables,
+        };
+        let variables = vec![("B".to_owned(), "c".to_owned())];
+        assert_eq!(parsed.against, [other("A", "/opt/a", variables), other("/opt/d", "/opt/d", Vec::new())]);
     }
 
     #[test]

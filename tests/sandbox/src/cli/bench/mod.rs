@@ -4,7 +4,7 @@
 //! measures nothing, and looks on in the same worlds.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lambda_sandbox::Error;
 
@@ -14,6 +14,7 @@ use share::Share;
 use subject::{Setting, Subject};
 
 mod burst;
+mod comparison;
 mod figure;
 pub(crate) mod functions;
 mod init;
@@ -24,8 +25,8 @@ pub(crate) mod startup;
 mod subject;
 mod table;
 
-/// Where the table stands in a text.
-const BEGIN: &str = "<!-- begin of the bench: make bench README=README.md writes it -->\n";
+/// Marks around the table in `docs/performance.md`.
+const BEGIN: &str = "<!-- begin of the bench: make bench DOCS=1 writes it -->\n";
 const END: &str = "<!-- end of the bench -->\n";
 
 /// What to measure.
@@ -33,16 +34,30 @@ const END: &str = "<!-- end of the bench -->\n";
 pub(crate) struct Arguments {
     pub(crate) extension: PathBuf,
     pub(crate) runs: usize,
-    /// Another one, to measure beside it.
-    pub(crate) against: Option<PathBuf>,
-    /// Variables of that one.
-    pub(crate) against_variables: Vec<(String, String)>,
+    /// Others, to measure beside it.
+    pub(crate) against: Vec<Other>,
     /// The zip that is published.
     pub(crate) zip: Option<PathBuf>,
-    /// A text that the table is to be written into.
-    pub(crate) readme: Option<PathBuf>,
+    /// A checkout whose README and docs get the tables and the chart.
+    pub(crate) docs: Option<PathBuf>,
     /// Missed targets are a failure.
     pub(crate) gate: bool,
+}
+
+/// Another extension.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Other {
+    pub(crate) label: String,
+    pub(crate) path: PathBuf,
+    pub(crate) variables: Vec<(String, String)>,
+}
+
+impl Other {
+    /// Reads `PATH` or `NAME=PATH`.
+    pub(crate) fn parse(text: &str) -> Self {
+        let (label, path) = text.split_once('=').unwrap_or((text, text));
+        Self { label: label.to_owned(), path: path.into(), variables: Vec::new() }
+    }
 }
 
 /// Why there are no figures.
@@ -70,6 +85,8 @@ pub(crate) enum BenchError {
     NoCertificate,
     #[error("{}: there are no marks to write the table between", .path.display())]
     NoPlace { path: PathBuf },
+    #[error("the chart cannot be drawn: {0}")]
+    Chart(String),
     #[error("{}: {source}", .path.display())]
     File { path: PathBuf, source: io::Error },
     #[error(
@@ -99,23 +116,38 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
         table::text(&subjects, &rows)
     );
     say(&text);
-    if let Some(readme) = &arguments.readme {
-        let file = |source| BenchError::File { path: readme.clone(), source };
-        let old = std::fs::read_to_string(readme).map_err(file)?;
-        let new = with_table(&old, &text).ok_or_else(|| BenchError::NoPlace { path: readme.clone() })?;
-        std::fs::write(readme, new).map_err(file)?;
+    if let Some(folder) = &arguments.docs {
+        replace(&folder.join("docs/performance.md"), [BEGIN, END], &text)?;
+        if !arguments.against.is_empty() {
+            comparison::write(folder, &subjects, &rows)?;
+        }
     }
     Ok(table::all_met(&rows) || !arguments.gate)
 }
 
-/// A text with the table between its marks.
-fn with_table(text: &str, table: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some([before, BEGIN, "\n", table, "\n", END, after].concat())
+fn file_error(path: &Path) -> impl Fn(io::Error) -> BenchError + use<'_> {
+    |source| BenchError::File { path: path.to_owned(), source }
 }
 
-/// Ours, the floor under all, and the other.
+fn read(path: &Path) -> Result<String, BenchError> {
+    std::fs::read_to_string(path).map_err(file_error(path))
+}
+
+/// Replaces the table between two marks of a file.
+fn replace(path: &Path, marks: [&str; 2], table: &str) -> Result<(), BenchError> {
+    let new = with_table(&read(path)?, marks, table);
+    let new = new.ok_or_else(|| BenchError::NoPlace { path: path.to_owned() })?;
+    std::fs::write(path, new).map_err(file_error(path))
+}
+
+/// A text with the table between its marks.
+fn with_table(text: &str, [begin, end]: [&str; 2], table: &str) -> Option<String> {
+    let (before, rest) = text.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some([before, begin, "\n", table, "\n", end, after].concat())
+}
+
+/// Ours, the floor under all, and the others.
 fn subjects(arguments: &Arguments) -> Result<Vec<Subject>, BenchError> {
     let here = std::env::current_exe().map_err(|_| BenchError::NoFloor)?;
     let floor = here.with_file_name("floor-extension");
@@ -131,9 +163,8 @@ fn subjects(arguments: &Arguments) -> Result<Vec<Subject>, BenchError> {
     let ours = arguments.extension.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut subjects = vec![subject(&ours, &arguments.extension)];
     subjects.push(Subject { is_floor: true, ..subject("floor", &floor) });
-    if let Some(path) = &arguments.against {
-        let variables = arguments.against_variables.clone();
-        subjects.push(Subject { variables, ..subject(&path.display().to_string(), path) });
+    for other in &arguments.against {
+        subjects.push(Subject { variables: other.variables.clone(), ..subject(&other.label, &other.path) });
     }
     Ok(subjects)
 }
@@ -145,9 +176,10 @@ mod tests {
     #[test]
     fn a_table_takes_the_place_of_the_one_before() {
         let old = format!("a\n{BEGIN}old\n{END}b\n");
-        let new = with_table(&old, "new\n").unwrap();
+        let with_table = |text: &str| with_table(text, [BEGIN, END], "new\n");
+        let new = with_table(&old).unwrap();
         assert_eq!(new, format!("a\n{BEGIN}\nnew\n\n{END}b\n"));
-        assert_eq!(with_table(&new, "new\n"), Some(new));
-        assert_eq!(with_table("a\n", "new\n"), None);
+        assert_eq!(with_table(&new), Some(new));
+        assert_eq!(with_table("a\n"), None);
     }
 }

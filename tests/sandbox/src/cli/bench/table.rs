@@ -126,7 +126,16 @@ pub(crate) fn text(subjects: &[Subject], rows: &[Row]) -> String {
     let head = [String::new()].into_iter().chain(names).chain(["target".to_owned(), String::new()]);
     let mut lines: Vec<Vec<String>> = vec![head.collect()];
     lines.extend(rows.iter().map(Row::columns));
-    let widths: Vec<usize> = (0..subjects.len() + 3)
+    let count = |wanted| rows.iter().filter(|row| row.verdict() == wanted).count();
+    let [met, missed, unmeasured] = [Verdict::Met, Verdict::Missed, Verdict::Unmeasured].map(count);
+    let table = markdown(&lines);
+    format!("{table}\nTargets: {met} met, {missed} missed, {unmeasured} not measured.\n")
+}
+
+/// A table in Markdown; the first line is its head.
+pub(super) fn markdown(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..columns)
         .map(|column| {
             let of_column = lines.iter().filter_map(|line| line.get(column));
             of_column.map(|text| text.chars().count()).max().unwrap_or_default()
@@ -139,9 +148,6 @@ pub(crate) fn text(subjects: &[Subject], rows: &[Row]) -> String {
     let mut table: Vec<String> = lines.iter().map(line).collect();
     let rules = widths.iter().map(|width| "-".repeat(width + 2));
     table.insert(1, format!("|{}|\n", rules.collect::<Vec<_>>().join("|")));
-    let count = |wanted| rows.iter().filter(|row| row.verdict() == wanted).count();
-    let [met, missed, unmeasured] = [Verdict::Met, Verdict::Missed, Verdict::Unmeasured].map(count);
-    table.push(format!("\nTargets: {met} met, {missed} missed, {unmeasured} not measured.\n"));
     table.concat()
 }
 
