@@ -111,8 +111,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
     rows.extend(burst::rows(&subjects, runs).await?);
     rows.extend(size::rows(&subjects, arguments.zip.as_deref())?);
     let text = format!(
-        "Medians of {runs} runs each, taking turns, and between what the middle half lies. Where instructions are counted, a \
-         share of a core changes nothing.\n\n{}",
+        "Medians of {runs} runs each; the extensions take turns. The range in brackets holds the middle half of the runs. \
+         Instruction counts do not depend on the share of a core.\n\n{}",
         table::text(&subjects, &rows)
     );
     say(&text);
