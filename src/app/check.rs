@@ -20,6 +20,7 @@ use crate::core::otlp::canary;
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::clock;
 use crate::edge::exporter::Exporter;
+use crate::edge::secrets::CredentialSources;
 
 /// How much is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +142,8 @@ impl<W: Write> Account<'_, W> {
             self.list("Secrets, to be fetched", arns)?;
             return Ok(outcome);
         }
-        let resolved = settings::resolve(variables, places, &outcome.references).await;
+        let resolved =
+            settings::resolve(variables, places, &outcome.references, CredentialSources::Cli).await;
         self.heading("Secrets")?;
         for arn in arns {
             match resolved.faults.iter().find(|fault| fault.arn == arn) {

@@ -15,7 +15,7 @@ use crate::core::config::secret_ref::{self, SecretRef, Secrets};
 use crate::core::config::{self, Config, Fault, Outcome, Places, Variables};
 use crate::core::echo;
 use crate::edge::files::{self, Unreadable};
-use crate::edge::secrets::{self, Resolution, SecretFault};
+use crate::edge::secrets::{CredentialSources, Fetcher, Resolution, SecretFault};
 
 /// The time for secrets that are needed at once.
 pub(super) const SECRETS_BUDGET: Duration = Duration::from_secs(5);
@@ -157,7 +157,13 @@ impl Resolved {
 }
 
 /// Fetches the secrets in as many rounds as the budget has room for, and reads the variables anew with them.
-pub async fn resolve(variables: &Variables, places: &Places, references: &[SecretRef]) -> Resolved {
-    let resolution = secrets::resolve(secret_ref::batches(references), variables, SECRETS_BUDGET).await;
+pub async fn resolve(
+    variables: &Variables,
+    places: &Places,
+    references: &[SecretRef],
+    sources: CredentialSources,
+) -> Resolved {
+    let fetcher = Fetcher::new(variables.clone(), secret_ref::batches(references));
+    let resolution = fetcher.with_credentials_from(sources).rounds(SECRETS_BUDGET).await;
     Resolved::new(variables, places, references, resolution)
 }

@@ -32,6 +32,7 @@ use crate::core::signal::PerSignal;
 use crate::edge::exporter::Exporter;
 use crate::edge::extensions_api::{ApiError, ExtensionsApi, Subscription};
 use crate::edge::receiver::{self, Endpoint, Served};
+use crate::edge::secrets::CredentialSources;
 use crate::edge::{http, logging, telemetry_listener};
 
 /// `/next` is called so long before the function's timeout at the latest, even on the smallest share of a core.
@@ -106,7 +107,8 @@ async fn start(
     // Secrets are fetched beside the init. Before its end only where nobody waits for that, where a fault is to fail it,
     // and where every record made meanwhile would lack them.
     if !references.is_empty() && (fails || !config.function.on_demand || resource_attributes_pending) {
-        config = settings::resolve(&variables, &places, &references).await.told(&mut faults);
+        let sources = CredentialSources::Function;
+        config = settings::resolve(&variables, &places, &references, sources).await.told(&mut faults);
     }
     // What TLS and the filter are made of is looked at beside the init, too, unless it is to fail it.
     if fails {

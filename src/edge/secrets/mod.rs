@@ -4,15 +4,13 @@
 //! if the others are denied, unknown or late; services and regions are asked side by side; a service that throttles or
 //! fails gets at most two calls for a batch in the first round, and one call in each later round; nothing of AWS is
 //! touched before the first one; no value, and nothing that AWS writes but its error codes, is in a fault. Which ARNs there
-//! are is left to `core::secret_ref`, and when to try again to whoever asks for rounds.
+//! are is left to `core::config::secret_ref`, and when to try again to whoever asks for rounds.
 //!
-//! Whatever the AWS SDK would read from the process environment comes from the [`Variables`], so that
-//! `ROTEL_ENV_FILE` holds for it too. That is why credentials are found here and not by the crate aws-config, whose
-//! providers read the environment of the process, and which would look into profile files and ask an instance metadata
-//! service that Lambda does not have.
+//! aws-config finds the credentials and endpoints. It reads the [`Variables`] in place of the process environment, so that
+//! `ROTEL_ENV_FILE` holds for it too.
 
-mod client;
-mod credentials;
+mod access;
+mod http_client;
 mod parameter_store;
 mod plan;
 mod refusal;
@@ -24,7 +22,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use self::client::Access;
+use self::access::Access;
 use self::parameter_store::ParameterStore;
 use self::plan::Plan;
 use self::refusal::Refusal;
@@ -39,9 +37,25 @@ const FIRST_ATTEMPTS: u32 = 2;
 /// The pause after the first of several rounds; twice as long after each further one.
 const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MOST: Duration = Duration::from_secs(2);
+/// The time that people have for credentials: `credential_process` may ask them something.
+const PROMPT_BUDGET: Duration = Duration::from_secs(30);
 /// A wall clock that moves on by so much more than the monotonic one was frozen with the environment, which cuts
 /// connections.
 const FREEZE_LEAST: Duration = Duration::from_secs(1);
+
+/// The places to look for credentials in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CredentialSources {
+    /// Those of a function: environment variables, and the container endpoint that they name. Nothing else is asked, so that
+    /// missing credentials are an error at once.
+    ///
+    /// Platform: under SnapStart there are no keys in the environment but the endpoint, which answers with fresh ones after
+    /// a restore.
+    #[default]
+    Function,
+    /// Those of the AWS CLI: also profiles, SSO, web identity, `credential_process` and the instance metadata service.
+    Cli,
+}
 
 /// The values and faults of the ARNs, as far as known.
 #[derive(Clone, Debug, Default)]
@@ -92,12 +106,13 @@ type Answers = Vec<(String, Result<Secret, Refusal>)>;
 /// It has no `Debug`: it holds the function's credentials.
 pub struct Fetcher {
     variables: Variables,
+    sources: CredentialSources,
     plans: BTreeMap<(Service, String), Plan>,
     values: HashMap<String, Secret>,
 }
 
 impl Fetcher {
-    /// Nothing is fetched yet. `variables` have the credentials and say how AWS is reached.
+    /// Nothing is fetched yet. `variables` have the function's credentials and say how AWS is reached.
     pub fn new(variables: Variables, batches: Vec<Batch>) -> Self {
         let mut arns: BTreeMap<(Service, String), Vec<String>> = BTreeMap::new();
         for batch in batches {
@@ -105,7 +120,13 @@ impl Fetcher {
             of_store.extend(batch.arns.into_iter().map(|arn| arn.text));
         }
         let plans = arns.into_iter().map(|(store, arns)| (store, Plan::new(arns))).collect();
-        Self { variables, plans, values: HashMap::new() }
+        Self { variables, sources: CredentialSources::default(), plans, values: HashMap::new() }
+    }
+
+    /// Looks for credentials in other places.
+    #[must_use]
+    pub fn with_credentials_from(self, sources: CredentialSources) -> Self {
+        Self { sources, ..self }
     }
 
     /// Asks for what is missing, for at most `budget`; returns all that is known by then.
@@ -120,13 +141,19 @@ impl Fetcher {
         if self.plans.values().all(Plan::is_settled) {
             return self.resolution(&Refusal::left_out());
         }
-        let deadline = Instant::from_std(clock::now() + budget);
-        let attempts = if self.plans.values().all(Plan::is_new) { FIRST_ATTEMPTS } else { 1 };
-        let access = match timeout_at(deadline, Access::new(&self.variables, attempts)).await {
-            Ok(Ok(access)) => access,
-            Ok(Err(refusal)) => return self.refused(&refusal),
-            Err(_) => return self.refused(&Refusal::no_credentials_in_time()),
+        let deadline = clock::now() + budget;
+        let (access, deadline) = match self.sources {
+            CredentialSources::Function => (self.access(deadline).await, deadline),
+            CredentialSources::Cli => {
+                let access = self.access(clock::now() + PROMPT_BUDGET).await;
+                (access, clock::now() + budget)
+            }
         };
+        let access = match access {
+            Ok(access) => access,
+            Err(refusal) => return self.refused(&refusal),
+        };
+        let deadline = Instant::from_std(deadline);
         let mut stores = Vec::new();
         let mut calls = JoinSet::new();
         for (at, ((service, region), plan)) in self.plans.iter_mut().enumerate() {
@@ -147,6 +174,14 @@ impl Fetcher {
             }
         }
         self.resolution(&Refusal::left_out())
+    }
+
+    async fn access(&self, deadline: std::time::Instant) -> Result<Access, Refusal> {
+        let attempts = if self.plans.values().all(Plan::is_new) { FIRST_ATTEMPTS } else { 1 };
+        let region = self.plans.keys().next().map_or("", |(_, region)| region);
+        let access = Access::new(&self.variables, self.sources, region, attempts);
+        let access = timeout_at(Instant::from_std(deadline), access).await;
+        access.unwrap_or_else(|_| Err(Refusal::no_credentials_in_time(self.sources)))
     }
 
     /// Makes rounds with growing pauses between them until all is there, or for at most `budget`. Ends earlier where only

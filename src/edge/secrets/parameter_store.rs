@@ -4,7 +4,7 @@ use aws_sdk_ssm::Client;
 use aws_sdk_ssm::types::Parameter;
 
 use super::Answers;
-use super::client::Access;
+use super::access::Access;
 use super::refusal::Refusal;
 use crate::core::secret::Secret;
 

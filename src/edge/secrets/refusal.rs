@@ -1,8 +1,9 @@
 //! Why there is no value: AWS's error code or one of ours, and the remedy.
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 
-use super::{Recovery, SecretFault};
+use super::{CredentialSources, Recovery, SecretFault};
 use crate::core::config::secret_ref::Service;
 
 /// Error codes of AWS are words.
@@ -40,10 +41,18 @@ const CREDENTIALS: &str = "AWS does not know these credentials; see AWS_ACCESS_K
     AWS_SESSION_TOKEN, which Lambda sets and nothing else should";
 const NO_CREDENTIALS: &str = "there are no credentials; Lambda sets them, elsewhere set AWS_ACCESS_KEY_ID and \
     AWS_SECRET_ACCESS_KEY";
-const CREDENTIALS_ENDPOINT: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI with AWS_CONTAINER_AUTHORIZATION_TOKEN leads to no \
-    credentials; leave both as Lambda sets them";
-const CREDENTIALS_TIME: &str = "no credentials yet from the endpoint of AWS_CONTAINER_CREDENTIALS_FULL_URI, the extension \
+const NO_CREDENTIALS_OF_CLI: &str = "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a \
+    profile with AWS_PROFILE, as for the AWS CLI";
+const CREDENTIALS_ENDPOINT: &str = "the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI gives no credentials; leave it and \
+    AWS_CONTAINER_AUTHORIZATION_TOKEN as Lambda sets them";
+const CREDENTIALS_TIME: &str = "no credentials yet from the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI, the extension \
     tries again during later invocations; leave the variable as Lambda sets it";
+const CREDENTIALS_OF_CLI: &str = if cfg!(feature = "sso") {
+    "the source of the credentials fails; run `aws sts get-caller-identity` with the same variables to see why"
+} else {
+    "the source of the credentials fails; run `aws sts get-caller-identity` with the same variables to see why; this build \
+        does without SSO, `make build` makes one with it"
+};
 
 /// The reason why a call returned no value, for one secret or for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,19 +119,31 @@ impl Refusal {
         Self::ours("NoClient")
     }
 
-    /// There is nothing to look for credentials in.
-    pub(super) fn no_credentials() -> Self {
-        Self { remedy: Some(NO_CREDENTIALS), ..Self::ours("NoCredentials") }
+    /// No source gave credentials. The error itself may hold what a source answered, and is not kept.
+    pub(super) fn of_credentials(error: &CredentialsError, sources: CredentialSources) -> Self {
+        use CredentialSources::{Cli, Function};
+        use CredentialsError::{CredentialsNotLoaded, InvalidConfiguration, ProviderError};
+        let remedy = match (error, sources) {
+            (CredentialsNotLoaded(_), Function) => NO_CREDENTIALS,
+            (CredentialsNotLoaded(_), Cli) => NO_CREDENTIALS_OF_CLI,
+            (InvalidConfiguration(_) | ProviderError(_), Function) => CREDENTIALS_ENDPOINT,
+            (InvalidConfiguration(_) | ProviderError(_), Cli) => CREDENTIALS_OF_CLI,
+            // No answer, or one that is cut off.
+            _ => return Self::no_credentials_in_time(sources),
+        };
+        Self { remedy: Some(remedy), ..Self::ours("NoCredentials") }
     }
 
-    /// The endpoint for credentials is none.
-    pub(super) fn bad_credentials_endpoint() -> Self {
-        Self { remedy: Some(CREDENTIALS_ENDPOINT), ..Self::ours("NoCredentials") }
-    }
-
-    /// The endpoint for credentials fails, or has not answered within the budget.
-    pub(super) fn no_credentials_in_time() -> Self {
-        Self { remedy: Some(CREDENTIALS_TIME), ..Self::ours("NoCredentials") }.passing()
+    /// The source of the credentials has not answered within the budget.
+    pub(super) fn no_credentials_in_time(sources: CredentialSources) -> Self {
+        match sources {
+            CredentialSources::Function => {
+                Self { remedy: Some(CREDENTIALS_TIME), ..Self::ours("NoCredentials") }.passing()
+            }
+            CredentialSources::Cli => {
+                Self { remedy: Some(CREDENTIALS_OF_CLI), ..Self::ours("NoCredentials") }
+            }
+        }
     }
 
     fn ours(code: &str) -> Self {

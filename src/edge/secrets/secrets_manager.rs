@@ -4,7 +4,7 @@ use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::types::{ApiErrorType, SecretValueEntry};
 
 use super::Answers;
-use super::client::Access;
+use super::access::Access;
 use super::refusal::Refusal;
 use crate::core::secret::Secret;
 
