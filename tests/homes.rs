@@ -183,6 +183,7 @@ async fn after_a_restore_secrets_credentials_and_connections_are_new() {
         assert_eq!(fetched(&aws), ["ASIACONTAINER"]);
         // Weeks pass.
         aws.keep(KEY, "of today");
+        aws.renew_keys();
         collector.close_connections();
         for _ in 0..3 {
             let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
@@ -191,7 +192,7 @@ async fn after_a_restore_secrets_credentials_and_connections_are_new() {
         end(&sandbox).await;
         let comparison = compare(&sandbox, &collector);
         assert!(comparison.is_exact(), "{comparison:?} {:#?}", sandbox.extension_output());
-        assert_eq!(fetched(&aws), ["ASIACONTAINER"; 2]);
+        assert_eq!(fetched(&aws), ["ASIACONTAINER", "ASIARENEWED"]);
         assert_eq!(sandbox.extension_output(), Vec::<String>::new());
     });
 }

@@ -10,7 +10,7 @@ use lambda_sandbox::aws::{Action, Aws, Behaviour};
 use rotel_lambda_extension::core::config::secret_ref::{Arn, Batch, Service};
 use rotel_lambda_extension::core::config::{Log, Variables};
 use rotel_lambda_extension::edge::logging;
-use rotel_lambda_extension::edge::secrets::{Fetcher, Recovery, Resolution, resolve};
+use rotel_lambda_extension::edge::secrets::{CredentialSources, Fetcher, Recovery, Resolution, resolve};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
@@ -418,6 +418,157 @@ async fn credentials_come_from_the_container_endpoint_where_there_are_no_keys() 
 }
 
 #[tokio::test]
+async fn expired_container_credentials_are_renewed() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let arns = kept(&aws, 1, secret);
+    let mut fetcher = Fetcher::new(aws.container_variables(), secrets(&arns));
+    assert_whole(&fetcher.round(BUDGET).await, &arns);
+    aws.renew_keys();
+    fetcher.forget();
+    assert_whole(&fetcher.round(BUDGET).await, &arns);
+    let signers = aws.calls().into_iter().filter(|call| call.action == Action::GetSecretValue);
+    assert_eq!(signers.map(|call| call.access_key_id).collect::<Vec<_>>(), ["ASIACONTAINER", "ASIARENEWED"]);
+}
+
+#[tokio::test]
+async fn function_asks_no_other_source_of_credentials() {
+    let (aws, elsewhere) = (Aws::start().await.expect("a stand-in"), Aws::start().await.expect("another"));
+    let arns = kept(&aws, 1, secret);
+    let home =
+        Home::with_profile("aws_access_key_id = ASIAENVIRONMENT\naws_secret_access_key = environment/key");
+    let mut variables = home.variables(&aws, &[]);
+    variables.extend(web_identity(&home, &elsewhere));
+    variables.insert("AWS_EC2_METADATA_SERVICE_ENDPOINT".to_owned(), elsewhere.url());
+    let resolution = resolve(secrets(&arns), &variables, BUDGET).await;
+    assert_eq!(codes(&resolution), ["NoCredentials"]);
+    assert_eq!((aws.calls(), elsewhere.calls()), (vec![], vec![]));
+}
+
+/// A person's home folder with a profile.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn with_profile(lines: &str) -> Self {
+        let home = Self(tempfile::tempdir().expect("a folder"));
+        home.write(".aws/config", &format!("[profile person]\n{lines}\n"));
+        home
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder");
+        std::fs::write(&path, text).expect("a file");
+        path.to_string_lossy().into_owned()
+    }
+
+    /// The variables of its owner, who asks no instance metadata service.
+    fn variables(&self, aws: &Aws, more: &[(&str, &str)]) -> Variables {
+        let (home, url) = (self.0.path().to_string_lossy(), aws.url());
+        let pairs = [
+            ("HOME", &*home),
+            ("AWS_PROFILE", "person"),
+            ("AWS_ENDPOINT_URL", &url),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ];
+        pairs.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+}
+
+fn web_identity(home: &Home, aws: &Aws) -> Variables {
+    let file = home.write("token", aws.identity_token());
+    [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", file.as_str()),
+        ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/person"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// The key that signed the call for a secret, with the credentials that the AWS CLI would find.
+async fn signer_for_people(aws: &Aws, variables: Variables) -> String {
+    let arns = kept(aws, 1, secret);
+    let fetcher = Fetcher::new(variables, secrets(&arns));
+    assert_whole(&fetcher.with_credentials_from(CredentialSources::Cli).rounds(BUDGET).await, &arns);
+    aws.calls().pop().expect("a call").access_key_id
+}
+
+#[tokio::test]
+async fn people_have_credentials_of_a_profile() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let home = Home::with_profile(
+        "aws_access_key_id = ASIAENVIRONMENT\naws_secret_access_key = environment/key\n\
+         aws_session_token = environment-token",
+    );
+    assert_eq!(signer_for_people(&aws, home.variables(&aws, &[])).await, "ASIAENVIRONMENT");
+}
+
+#[tokio::test]
+async fn people_have_credentials_of_a_process() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let home = Home::with_profile("");
+    let keys = json!({
+        "Version": 1, "AccessKeyId": "ASIACONTAINER", "SecretAccessKey": "container/key",
+        "SessionToken": "container-session", "Expiration": "2099-01-01T00:00:00Z",
+    });
+    let file = home.write("keys.json", &keys.to_string());
+    home.write(".aws/config", &format!("[profile person]\ncredential_process = cat {file}\n"));
+    assert_eq!(signer_for_people(&aws, home.variables(&aws, &[])).await, "ASIACONTAINER");
+}
+
+#[tokio::test]
+async fn people_have_credentials_of_a_web_identity() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let home = Home::with_profile("");
+    let mut variables = home.variables(&aws, &[]);
+    variables.extend(web_identity(&home, &aws));
+    assert_eq!(signer_for_people(&aws, variables).await, "ASIACONTAINER");
+}
+
+#[tokio::test]
+async fn people_have_credentials_of_an_instance() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let url = aws.url();
+    let of_metadata =
+        [("AWS_EC2_METADATA_DISABLED", "false"), ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str())];
+    let variables = Home::with_profile("").variables(&aws, &of_metadata);
+    assert_eq!(signer_for_people(&aws, variables).await, "ASIACONTAINER");
+}
+
+#[cfg(feature = "sso")]
+#[tokio::test]
+async fn people_have_credentials_of_sso() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let home = Home::with_profile(
+        "sso_session = test\nsso_account_id = 123456789012\nsso_role_name = role\n\
+         [sso-session test]\nsso_region = us-east-1\nsso_start_url = https://example.awsapps.com/start",
+    );
+    let token = json!({
+        "accessToken": aws.identity_token(), "expiresAt": "2099-01-01T00:00:00Z",
+        "region": "us-east-1", "startUrl": "https://example.awsapps.com/start",
+    });
+    // The SHA-1 of the session's name, as the AWS CLI has it.
+    home.write(".aws/sso/cache/a94a8fe5ccb19ba61c4c0873d391e987982fbbd3.json", &token.to_string());
+    assert_eq!(signer_for_people(&aws, home.variables(&aws, &[])).await, "ASIACONTAINER");
+}
+
+#[tokio::test]
+async fn people_without_credentials_are_referred_to_the_cli() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let arns = kept(&aws, 1, secret);
+    let broken = Home::with_profile("credential_process = cat /nowhere/hunter2");
+    let mut lines = Vec::new();
+    for home in [Home::with_profile(""), broken] {
+        let fetcher = Fetcher::new(home.variables(&aws, &[]), secrets(&arns));
+        lines.push(told(&fetcher.with_credentials_from(CredentialSources::Cli).rounds(BUDGET).await));
+    }
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or set AWS_PROFILE to a profile that has some
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; the source of the credentials fails; run `aws sts get-caller-identity` with the same variables to see why
+    ");
+    assert_eq!(aws.calls(), []);
+}
+
+#[tokio::test]
 async fn without_credentials_aws_is_not_asked() {
     let aws = Aws::start().await.expect("a stand-in");
     let arns = kept(&aws, 1, secret);
@@ -431,9 +582,9 @@ async fn without_credentials_aws_is_not_asked() {
     let wrong_token = with(&|variables| {
         variables.insert("AWS_CONTAINER_AUTHORIZATION_TOKEN".to_owned(), "hunter2".to_owned());
     });
-    // The token would travel in the clear.
+    // The token would travel in the clear, to an address of the documentation.
     let elsewhere = with(&|variables| {
-        variables.insert(full_uri.to_owned(), "http://credentials.example.com/".to_owned());
+        variables.insert(full_uri.to_owned(), "http://192.0.2.1/".to_owned());
     });
     let mut lines = Vec::new();
     for variables in [none, wrong_token, elsewhere] {
@@ -445,9 +596,9 @@ async fn without_credentials_aws_is_not_asked() {
     lines.push(told(&resolve(secrets(&arns), &aws.container_variables(), SHORT).await));
     insta::assert_snapshot!(lines.join("\n"), @r"
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; there are no credentials; Lambda sets them, elsewhere set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
-    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; AWS_CONTAINER_CREDENTIALS_FULL_URI with AWS_CONTAINER_AUTHORIZATION_TOKEN leads to no credentials; leave both as Lambda sets them
-    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; AWS_CONTAINER_CREDENTIALS_FULL_URI with AWS_CONTAINER_AUTHORIZATION_TOKEN leads to no credentials; leave both as Lambda sets them
-    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; no credentials yet from the endpoint of AWS_CONTAINER_CREDENTIALS_FULL_URI, the extension tries again during later invocations; leave the variable as Lambda sets it
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI gives no credentials; leave it and AWS_CONTAINER_AUTHORIZATION_TOKEN as Lambda sets them
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI gives no credentials; leave it and AWS_CONTAINER_AUTHORIZATION_TOKEN as Lambda sets them
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; no credentials yet from the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI, the extension tries again during later invocations; leave the variable as Lambda sets it
     ");
     assert!(aws.calls().iter().all(|call| call.action == Action::Credentials));
 }
@@ -545,7 +696,7 @@ impl Write for Captured {
 }
 
 /// Secrets that come, one that is denied and one that is bytes; and what is written meanwhile.
-async fn resolved_with(lines: Dispatch) -> Resolution {
+async fn resolved_with(lines: Dispatch, variables: impl Fn(&Aws) -> Variables) -> Resolution {
     let aws = Aws::start().await.expect("a stand-in");
     let bytes = secret("us-east-1", 7);
     aws.keep_bytes(&bytes);
@@ -556,24 +707,36 @@ async fn resolved_with(lines: Dispatch) -> Resolution {
         parameters(&[kept(&aws, 3, parameter), vec![denied]].concat()),
     ];
     let _guard = tracing::dispatcher::set_default(&lines);
-    let resolution = resolve(batches.concat(), &aws.container_variables(), BUDGET).await;
+    let resolution = resolve(batches.concat(), &variables(&aws), BUDGET).await;
     tracing::info!(target: "aws_smithy_runtime::client", "a dependency is heard");
     resolution
 }
 
 #[tokio::test]
 async fn no_value_is_written_at_any_level() {
-    let private = ["hunter2", "container/key", "container-session", "container-token"];
+    let private = [
+        "hunter2",
+        "container/key",
+        "container-session",
+        "container-token",
+        "environment/key",
+        "environment-token",
+    ];
     let levels = [
         "trace",
+        "aws_config=trace,aws_runtime=trace,aws_sdk_ssm=trace,aws_smithy_runtime=trace",
         "trace,aws_smithy_runtime=trace,aws_smithy_runtime::client::orchestrator=trace,hyper=trace",
         "aws_smithy_runtime=trace,rotel_lambda_extension=trace,reqwest=trace,rustls=trace",
     ];
     for level in levels {
-        for json in [false, true] {
+        for (json, variables) in [
+            (false, Aws::container_variables as fn(&Aws) -> Variables),
+            (true, Aws::container_variables),
+            (true, Aws::variables),
+        ] {
             let captured = Captured::default();
             let log = Log { level: level.to_owned(), json };
-            let resolution = resolved_with(logging::lines(&log, captured.writer())).await;
+            let resolution = resolved_with(logging::lines(&log, captured.writer()), variables).await;
             assert_eq!((resolution.values.len(), resolution.faults.len()), (6, 2), "{resolution:?}");
             let lines = captured.text();
             assert_eq!(lines.contains("a dependency is heard"), level != "trace", "{lines}");
@@ -586,6 +749,6 @@ async fn no_value_is_written_at_any_level() {
     // Without our limit the SDK writes them, and so this test would see it.
     let captured = Captured::default();
     let unlimited = tracing_subscriber::fmt().with_max_level(Level::TRACE).with_writer(captured.writer());
-    resolved_with(unlimited.finish().into()).await;
+    resolved_with(unlimited.finish().into(), Aws::container_variables).await;
     assert!(captured.text().contains("hunter2"));
 }

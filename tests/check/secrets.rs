@@ -54,6 +54,53 @@ async fn a_missing_secret_is_told_beside_the_others() {
     ");
 }
 
+/// A folder with a file, and the file's path.
+fn file(name: &str, text: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(name);
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder");
+    std::fs::write(&path, text).expect("a file");
+    (folder, path.to_string_lossy().into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_of_the_env_file_win() {
+    let aws = Aws::start().await.expect("a stand-in for AWS");
+    aws.keep(SECRET_ARN, KEY);
+    let collector = locked().await;
+    let lines: String = aws.variables().iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let (_folder, path) = file("rotel.env", &lines);
+    let check = Check::collector(&collector, Protocol::Grpc)
+        .with("AWS_ENDPOINT_URL", "http://192.0.2.1")
+        .with("AWS_ACCESS_KEY_ID", "ASIAOTHER")
+        .with("AWS_SECRET_ACCESS_KEY", "other/key")
+        .with("ROTEL_ENV_FILE", path)
+        .with(HEADERS, format!("Authorization=${{{SECRET_ARN}}}"));
+    let account = check.account().await;
+    assert!(account.starts_with(&format!("Secrets\n  ok      {SECRET_ARN}\n")), "{account}");
+    assert_eq!(aws.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_of_a_profile_are_found() {
+    let aws = Aws::start().await.expect("a stand-in for AWS");
+    aws.keep(SECRET_ARN, KEY);
+    let collector = locked().await;
+    let variables = aws.variables();
+    let value = |name| variables.get(name).expect("a variable").as_str();
+    let lines = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
+        .map(|name| format!("{} = {}\n", name.to_ascii_lowercase(), value(name)));
+    let (home, _) = file(".aws/credentials", &format!("[person]\n{}", lines.concat()));
+    let check = Check::collector(&collector, Protocol::Grpc)
+        .with("HOME", home.path().to_string_lossy())
+        .with("AWS_PROFILE", "person")
+        .with("AWS_ENDPOINT_URL", value("AWS_ENDPOINT_URL"))
+        .with(HEADERS, format!("Authorization=${{{SECRET_ARN}}}"));
+    let account = check.account().await;
+    assert!(account.starts_with(&format!("Secrets\n  ok      {SECRET_ARN}\n")), "{account}");
+    assert_eq!(aws.calls().len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_and_a_service_that_come_from_secrets_are_not_shown() {
     let aws = Aws::start().await.expect("a stand-in for AWS");

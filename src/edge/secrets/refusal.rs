@@ -41,8 +41,8 @@ const CREDENTIALS: &str = "AWS does not know these credentials; see AWS_ACCESS_K
     AWS_SESSION_TOKEN, which Lambda sets and nothing else should";
 const NO_CREDENTIALS: &str = "there are no credentials; Lambda sets them, elsewhere set AWS_ACCESS_KEY_ID and \
     AWS_SECRET_ACCESS_KEY";
-const NO_CREDENTIALS_OF_CLI: &str = "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a \
-    profile with AWS_PROFILE, as for the AWS CLI";
+const NO_CREDENTIALS_OF_CLI: &str = "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or set \
+    AWS_PROFILE to a profile that has some";
 const CREDENTIALS_ENDPOINT: &str = "the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI gives no credentials; leave it and \
     AWS_CONTAINER_AUTHORIZATION_TOKEN as Lambda sets them";
 const CREDENTIALS_TIME: &str = "no credentials yet from the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI, the extension \

@@ -64,6 +64,13 @@ pub(crate) fn json(status: u16, body: &Value) -> Answer {
     answer
 }
 
+/// An answer with a body of a content type.
+pub(crate) fn text(content_type: &'static str, body: &str) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body.to_owned())));
+    answer.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    answer
+}
+
 /// A header, if it is there and is text.
 pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())

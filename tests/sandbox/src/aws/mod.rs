@@ -1,5 +1,6 @@
-//! A stand-in for what of AWS keeps secrets: Secrets Manager and the Parameter Store in all regions, and the endpoint
-//! that gives a container its credentials. All at one address, as `AWS_ENDPOINT_URL` has it.
+//! A stand-in for what of AWS keeps secrets: Secrets Manager and the Parameter Store in all regions, and the sources of
+//! credentials: the container endpoint, the instance metadata service, STS and SSO. All at one address, as `AWS_ENDPOINT_URL`
+//! has it.
 //!
 //! Every call must be signed, with the region of what it asks for in the scope of its signature, and is counted.
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
+use http::request::Parts;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -20,6 +22,7 @@ use crate::web;
 use signature::Signature;
 
 mod api;
+mod credentials;
 mod signature;
 
 const BODY_LIMIT: usize = 1 << 20;
@@ -43,7 +46,7 @@ pub enum Action {
     GetSecretValue,
     /// Parameter Store.
     GetParameters,
-    /// The container credentials endpoint.
+    /// A source of credentials: the container endpoint, the instance metadata service, STS or SSO.
     Credentials,
 }
 
@@ -103,6 +106,15 @@ struct State {
     calls: Vec<Call>,
     in_flight: usize,
     most_in_flight: usize,
+    /// The first keys of the sources are no longer valid.
+    keys_renewed: bool,
+}
+
+impl State {
+    /// The keys that the sources of credentials give.
+    fn keys(&self) -> &'static Keys {
+        if self.keys_renewed { &RENEWED } else { &CONTAINER }
+    }
 }
 
 /// A pair of keys and the token that goes with them.
@@ -112,19 +124,21 @@ struct Keys {
     session_token: &'static str,
 }
 
-/// Those of the environment and those of the container endpoint.
-const KEYS: [Keys; 2] = [
-    Keys {
-        access_key_id: "ASIAENVIRONMENT",
-        secret_access_key: "environment/key",
-        session_token: "environment-token",
-    },
-    Keys {
-        access_key_id: "ASIACONTAINER",
-        secret_access_key: "container/key",
-        session_token: "container-session",
-    },
-];
+const ENVIRONMENT: Keys = Keys {
+    access_key_id: "ASIAENVIRONMENT",
+    secret_access_key: "environment/key",
+    session_token: "environment-token",
+};
+
+const CONTAINER: Keys = Keys {
+    access_key_id: "ASIACONTAINER",
+    secret_access_key: "container/key",
+    session_token: "container-session",
+};
+
+/// Those that a source gives once the first ones have expired.
+const RENEWED: Keys =
+    Keys { access_key_id: "ASIARENEWED", secret_access_key: "renewed/key", session_token: "renewed-session" };
 
 impl Aws {
     /// Listens, and holds nothing yet.
@@ -145,12 +159,11 @@ impl Aws {
 
     /// The variables of a function that reaches it with keys in its environment.
     pub fn variables(&self) -> BTreeMap<String, String> {
-        let [keys, _] = KEYS;
         variables(&[
             ("AWS_ENDPOINT_URL", &self.url()),
-            ("AWS_ACCESS_KEY_ID", keys.access_key_id),
-            ("AWS_SECRET_ACCESS_KEY", keys.secret_access_key),
-            ("AWS_SESSION_TOKEN", keys.session_token),
+            ("AWS_ACCESS_KEY_ID", ENVIRONMENT.access_key_id),
+            ("AWS_SECRET_ACCESS_KEY", ENVIRONMENT.secret_access_key),
+            ("AWS_SESSION_TOKEN", ENVIRONMENT.session_token),
         ])
     }
 
@@ -162,6 +175,16 @@ impl Aws {
             ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &credentials),
             ("AWS_CONTAINER_AUTHORIZATION_TOKEN", CONTAINER_TOKEN),
         ])
+    }
+
+    /// The token that STS takes for a web identity, and SSO for a session.
+    pub fn identity_token(&self) -> &'static str {
+        credentials::IDENTITY_TOKEN
+    }
+
+    /// Expires the keys that the sources of credentials gave; from now on they give others.
+    pub fn renew_keys(&self) {
+        self.state.write(|state| state.keys_renewed = true);
     }
 
     /// Keeps a text under an ARN, which says of which service and region it is.
@@ -237,11 +260,15 @@ async fn answer(state: Arc<Board<State>>, request: Request<Incoming>) -> web::An
     let _in_flight = InFlight::new(Arc::clone(&state));
     let (head, body) = request.into_parts();
     let Ok(body) = web::read(body, BODY_LIMIT).await else { return refusal(413, "RequestTooLarge") };
-    let (action, signature) = if head.uri.path() == CREDENTIALS_PATH {
+    let expired = if state.read(|state| state.keys_renewed) { Some(&CONTAINER) } else { None };
+    let (action, signature) = if credentials::is_asked(&head, &body) {
         (Action::Credentials, None)
     } else {
         let Some(action) = api::action(&head) else { return refusal(400, "UnknownOperationException") };
-        match Signature::check(&head, &body, &KEYS) {
+        match Signature::check(&head, &body, &[ENVIRONMENT, CONTAINER, RENEWED]) {
+            Ok(signature) if expired.is_some_and(|keys| keys.access_key_id == signature.access_key_id) => {
+                return refusal(400, "ExpiredTokenException");
+            }
             Ok(signature) if signature.service == action.service() => (action, Some(signature)),
             Ok(_) => return refusal(400, "InvalidSignatureException"),
             Err(code) => return refusal(400, code),
@@ -260,19 +287,19 @@ async fn answer(state: Arc<Board<State>>, request: Request<Incoming>) -> web::An
     let outcome = match behaviour {
         Behaviour::Refuse { status, code } => Err((status, code)),
         Behaviour::Hang => std::future::pending().await,
-        Behaviour::Say(answer) => Ok(answer),
+        Behaviour::Say(answer) => Ok(web::json(200, &answer)),
         Behaviour::Late(delay) => {
             tokio::time::sleep(delay).await;
-            state.read(|state| reply(state, &call, &asked, &head))
+            state.read(|state| reply(state, &call, &asked, (&head, &body)))
         }
         Behaviour::Gather(calls) => {
             state.wait(|state| (state.most_in_flight >= calls).then_some(())).await;
-            state.read(|state| reply(state, &call, &asked, &head))
+            state.read(|state| reply(state, &call, &asked, (&head, &body)))
         }
-        Behaviour::Answer => state.read(|state| reply(state, &call, &asked, &head)),
+        Behaviour::Answer => state.read(|state| reply(state, &call, &asked, (&head, &body))),
     };
     match outcome {
-        Ok(answer) => web::json(200, &answer),
+        Ok(answer) => answer,
         Err((status, code)) => {
             state.write(|state| {
                 if let Some(call) = state.calls.get_mut(index) {
@@ -288,21 +315,12 @@ fn reply(
     state: &State,
     call: &Call,
     asked: &Value,
-    head: &http::request::Parts,
-) -> Result<Value, (u16, &'static str)> {
-    if call.action != Action::Credentials {
-        return api::reply(&state.held, call, asked);
+    (head, body): (&Parts, &[u8]),
+) -> Result<web::Answer, (u16, &'static str)> {
+    if call.action == Action::Credentials {
+        return credentials::reply(head, body, state.keys());
     }
-    if web::header(&head.headers, "authorization") != Some(CONTAINER_TOKEN) {
-        return Err((401, "InvalidAuthorizationToken"));
-    }
-    let [_, keys] = KEYS;
-    Ok(json!({
-        "AccessKeyId": keys.access_key_id,
-        "SecretAccessKey": keys.secret_access_key,
-        "Token": keys.session_token,
-        "Expiration": "2099-01-01T00:00:00Z",
-    }))
+    api::reply(&state.held, call, asked).map(|answer| web::json(200, &answer))
 }
 
 /// An error as both services write it.
