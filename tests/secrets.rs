@@ -604,6 +604,35 @@ async fn without_credentials_aws_is_not_asked() {
 }
 
 #[tokio::test]
+async fn malformed_container_endpoint_is_an_error() {
+    let aws = Aws::start().await.expect("a stand-in");
+    let arns = kept(&aws, 1, secret);
+    let full = [
+        "127.0.0.1:80",
+        "localhost",
+        "http://",
+        "http:///x",
+        "[::1]:80",
+        "http://[::1",
+        "*",
+        "/x",
+        "ftp://[::1]/",
+    ];
+    let relative = ["x", "localhost", "http://127.0.0.1/x", "*", "/ x", "?x"];
+    let cases = full.map(|value| ("AWS_CONTAINER_CREDENTIALS_FULL_URI", value)).into_iter();
+    for (name, value) in cases.chain(relative.map(|value| ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", value)))
+    {
+        let mut variables = Variables::new();
+        variables.insert(name.to_owned(), value.to_owned());
+        let resolution = resolve(secrets(&arns), &variables, BUDGET).await;
+        assert!(told(&resolution).contains("gives no credentials; leave it"), "{value}: {resolution:?}");
+        // Keys go first.
+        variables.extend(aws.variables());
+        assert_whole(&resolve(secrets(&arns), &variables, BUDGET).await, &arns);
+    }
+}
+
+#[tokio::test]
 async fn wrong_credentials_are_told_once_and_not_tried_for_every_secret() {
     let aws = Aws::start().await.expect("a stand-in");
     let arns = kept(&aws, 5, secret);

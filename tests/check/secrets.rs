@@ -68,8 +68,8 @@ async fn credentials_of_the_env_file_win() {
     let aws = Aws::start().await.expect("a stand-in for AWS");
     aws.keep(SECRET_ARN, KEY);
     let collector = locked().await;
-    let lines: String = aws.variables().iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-    let (_folder, path) = file("rotel.env", &lines);
+    let lines: Vec<_> = aws.variables().iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let (_folder, path) = file("rotel.env", &lines.concat());
     let check = Check::collector(&collector, Protocol::Grpc)
         .with("AWS_ENDPOINT_URL", "http://192.0.2.1")
         .with("AWS_ACCESS_KEY_ID", "ASIAOTHER")

@@ -12,6 +12,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_ssm::config::retry::{RetryPartition, TokenBucket};
 use aws_types::os_shim_internal::Env;
+use http::Uri;
 
 use super::CredentialSources;
 use super::http_client;
@@ -31,6 +32,10 @@ const IN_A_FUNCTION: [(&str, &str); 3] = [
     ("AWS_EC2_METADATA_DISABLED", "true"),
 ];
 
+/// The container credentials endpoint, and its path where the host is that of ECS.
+const ENDPOINT: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+const ENDPOINT_PATH: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+
 /// The access to all services in all regions.
 pub(super) struct Access {
     config: SdkConfig,
@@ -46,10 +51,11 @@ impl Access {
         region: &str,
         attempts: u32,
     ) -> Result<Self, Refusal> {
+        let environment = Environment::new(variables, sources);
         let retries =
             RetryConfig::standard().with_max_attempts(attempts).with_initial_backoff(INITIAL_BACKOFF);
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .env(environment(variables, sources))
+            .env(Env::from(environment.variables))
             // Without one, aws-config asks the instance metadata service.
             .region(Region::new(region.to_owned()))
             .http_client(http_client::of(variables)?)
@@ -61,7 +67,13 @@ impl Access {
         let chain = config.credentials_provider().ok_or_else(Refusal::no_client)?;
         // Here and not by the first call, whose error would not name the cause; and once for all calls.
         let credentials = chain.provide_credentials().await;
-        let credentials = credentials.map_err(|error| Refusal::of_credentials(&error, sources))?;
+        let credentials = credentials.map_err(|error| {
+            if environment.has_bad_endpoint {
+                Refusal::bad_credentials_source(sources)
+            } else {
+                Refusal::of_credentials(&error, sources)
+            }
+        })?;
         let credentials = SharedCredentialsProvider::new(credentials);
         let config = config.into_builder().credentials_provider(credentials).build();
         // The SDK's default quota is shared by the whole process: trouble in one region would end the attempts in another.
@@ -87,22 +99,48 @@ impl Access {
     }
 }
 
-/// The environment that aws-config reads. Blank variables count as unset.
-fn environment(variables: &Variables, sources: CredentialSources) -> Env {
-    let mut environment = HashMap::new();
-    for (name, value) in variables {
-        let value = value.trim();
-        if (name.starts_with("AWS_") || name == "HOME") && !value.is_empty() {
-            environment.insert(name.clone(), value.to_owned());
+/// The environment that aws-config reads.
+struct Environment {
+    variables: HashMap<String, String>,
+    /// A container credentials endpoint is set that is none. aws-config would panic.
+    has_bad_endpoint: bool,
+}
+
+impl Environment {
+    /// Blank variables count as unset.
+    fn new(variables: &Variables, sources: CredentialSources) -> Self {
+        let mut environment = Self { variables: HashMap::new(), has_bad_endpoint: false };
+        for (name, value) in variables {
+            let value = value.trim();
+            if !(name.starts_with("AWS_") || name == "HOME") || value.is_empty() {
+                continue;
+            }
+            if is_usable(name, value) {
+                environment.variables.insert(name.clone(), value.to_owned());
+            } else {
+                environment.has_bad_endpoint = true;
+            }
         }
+        if sources == CredentialSources::Function {
+            for name in NOT_IN_A_FUNCTION {
+                environment.variables.remove(name);
+            }
+            for (name, value) in IN_A_FUNCTION {
+                environment.variables.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        environment
     }
-    if sources == CredentialSources::Function {
-        for name in NOT_IN_A_FUNCTION {
-            environment.remove(name);
+}
+
+/// Returns false for a container credentials endpoint that is not a URL, or not a path.
+fn is_usable(name: &str, value: &str) -> bool {
+    let uri = || value.parse::<Uri>();
+    match name {
+        ENDPOINT => {
+            uri().is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some())
         }
-        for (name, value) in IN_A_FUNCTION {
-            environment.insert(name.to_owned(), value.to_owned());
-        }
+        ENDPOINT_PATH => uri().is_ok_and(|uri| uri.authority().is_none() && value.starts_with('/')),
+        _ => true,
     }
-    Env::from(environment)
 }

@@ -179,9 +179,15 @@ impl Fetcher {
     async fn access(&self, deadline: std::time::Instant) -> Result<Access, Refusal> {
         let attempts = if self.plans.values().all(Plan::is_new) { FIRST_ATTEMPTS } else { 1 };
         let region = self.plans.keys().next().map_or("", |(_, region)| region);
-        let access = Access::new(&self.variables, self.sources, region, attempts);
-        let access = timeout_at(Instant::from_std(deadline), access).await;
-        access.unwrap_or_else(|_| Err(Refusal::no_credentials_in_time(self.sources)))
+        let (variables, sources, region) = (self.variables.clone(), self.sources, region.to_owned());
+        // A task contains a panic in aws-config, and ends when dropped.
+        let mut task = JoinSet::new();
+        task.spawn(async move { Access::new(&variables, sources, &region, attempts).await });
+        match timeout_at(Instant::from_std(deadline), task.join_next()).await {
+            Ok(Some(Ok(access))) => access,
+            Ok(Some(Err(_)) | None) => Err(Refusal::bad_credentials_source(sources)),
+            Err(_) => Err(Refusal::no_credentials_in_time(sources)),
+        }
     }
 
     /// Makes rounds with growing pauses between them until all is there, or for at most `budget`. Ends earlier where only

@@ -121,28 +121,37 @@ impl Refusal {
 
     /// No source gave credentials. The error itself may hold what a source answered, and is not kept.
     pub(super) fn of_credentials(error: &CredentialsError, sources: CredentialSources) -> Self {
-        use CredentialSources::{Cli, Function};
         use CredentialsError::{CredentialsNotLoaded, InvalidConfiguration, ProviderError};
-        let remedy = match (error, sources) {
-            (CredentialsNotLoaded(_), Function) => NO_CREDENTIALS,
-            (CredentialsNotLoaded(_), Cli) => NO_CREDENTIALS_OF_CLI,
-            (InvalidConfiguration(_) | ProviderError(_), Function) => CREDENTIALS_ENDPOINT,
-            (InvalidConfiguration(_) | ProviderError(_), Cli) => CREDENTIALS_OF_CLI,
+        match error {
+            CredentialsNotLoaded(_) => {
+                let remedy = match sources {
+                    CredentialSources::Function => NO_CREDENTIALS,
+                    CredentialSources::Cli => NO_CREDENTIALS_OF_CLI,
+                };
+                Self { remedy: Some(remedy), ..Self::ours("NoCredentials") }
+            }
+            InvalidConfiguration(_) | ProviderError(_) => Self::bad_credentials_source(sources),
             // No answer, or one that is cut off.
-            _ => return Self::no_credentials_in_time(sources),
+            _ => Self::no_credentials_in_time(sources),
+        }
+    }
+
+    /// The source of the credentials refuses, or its variables are wrong.
+    pub(super) fn bad_credentials_source(sources: CredentialSources) -> Self {
+        let remedy = match sources {
+            CredentialSources::Function => CREDENTIALS_ENDPOINT,
+            CredentialSources::Cli => CREDENTIALS_OF_CLI,
         };
         Self { remedy: Some(remedy), ..Self::ours("NoCredentials") }
     }
 
-    /// The source of the credentials has not answered within the budget.
+    /// The source of the credentials fails, or has not answered within the budget.
     pub(super) fn no_credentials_in_time(sources: CredentialSources) -> Self {
         match sources {
             CredentialSources::Function => {
                 Self { remedy: Some(CREDENTIALS_TIME), ..Self::ours("NoCredentials") }.passing()
             }
-            CredentialSources::Cli => {
-                Self { remedy: Some(CREDENTIALS_OF_CLI), ..Self::ours("NoCredentials") }
-            }
+            CredentialSources::Cli => Self::bad_credentials_source(sources),
         }
     }
 
