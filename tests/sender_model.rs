@@ -347,7 +347,7 @@ impl World {
         };
         let now = Now { monotonic: origin, wall: Duration::from_millis(wall) };
         let mut elapsed = Elapsed::new();
-        elapsed.at(now);
+        elapsed.advance_to(now);
         let inner = BackendSender::new(settings, Budget::new(BUDGET, 1), now);
         Self {
             origin,
@@ -671,7 +671,7 @@ impl World {
 
     fn at(&mut self) -> Duration {
         let now = self.now();
-        self.elapsed.at(now)
+        self.elapsed.advance_to(now)
     }
 
     fn on(&mut self, event: Event, seen: &mut Seen) -> Result<(), String> {

@@ -175,7 +175,7 @@ impl Driver {
                 if std::mem::take(&mut self.home.snap_start) {
                     self.pipeline.control(Control::Restored);
                 }
-                let elapsed = self.elapsed.at(clock::reading());
+                let elapsed = self.elapsed.advance_to(clock::reading());
                 let has_backlog = self.probes.iter().any(|probe| probe.unanswered >= BACKLOG_AFTER);
                 let urgent = has_backlog || self.pipeline.wants_flush();
                 let plan = self.cadence.on_invoke(elapsed, fastrand::f64(), urgent);

@@ -24,7 +24,7 @@ use crate::core::logs::{self, Filter, Source, Timeline};
 use crate::core::otlp::request::{self, Envelope, Items};
 use crate::core::signal::Signal;
 use crate::edge::clock;
-use crate::edge::telemetry_listener::NoRoom;
+use crate::edge::telemetry_listener::IntakeFull;
 
 /// The most messages that may wait. The platform sends one delivery at a time.
 const QUEUE_LIMIT: usize = 64;
@@ -86,11 +86,11 @@ pub struct Untaken {
 
 /// Puts a delivery into the intake's queue if there is room. Some room is kept for the driver: without its messages the
 /// intake would not learn which invocation a record belongs to.
-pub fn offer(intake: &mpsc::Sender<IntakeMessage>, body: Bytes) -> Result<(), NoRoom> {
+pub fn offer(intake: &mpsc::Sender<IntakeMessage>, body: Bytes) -> Result<(), IntakeFull> {
     if intake.capacity() <= DRIVER_RESERVE {
-        return Err(NoRoom);
+        return Err(IntakeFull);
     }
-    intake.try_send(IntakeMessage::Delivery(body)).map_err(|_| NoRoom)
+    intake.try_send(IntakeMessage::Delivery(body)).map_err(|_| IntakeFull)
 }
 
 /// The intake's own state. [`Intake::run`] is its task.
@@ -305,7 +305,7 @@ impl Intake {
         }
         // Those before the last ones would be forgotten again.
         let starts: Vec<_> = delivery.events.iter().filter_map(started).collect();
-        for (request_id, record) in starts.iter().skip(starts.len().saturating_sub(logs::REMEMBERED)) {
+        for (request_id, record) in starts.iter().skip(starts.len().saturating_sub(logs::REMEMBERED_INVOCATIONS)) {
             self.tell_of_start(request_id, record).await;
         }
         let mut records = ByInvocation::default();
@@ -392,22 +392,22 @@ impl Intake {
             Ok(raw) => logs::to_log(source, raw, event.time, observed),
             Err(text) => logs::text_to_log(source, text, event.time, observed),
         };
-        let keeps = if source == Source::Function { Filter::keeps_of_function } else { Filter::keeps };
+        let keeps = if source == Source::Function { Filter::apply_to_function } else { Filter::apply };
         let filter = self.filter.get_or_insert_with(|| compile(&self.log_filter));
-        let work = if filter.searches() { bytes.saturating_mul(SEARCH) } else { bytes };
+        let work = if filter.needs_search() { bytes.saturating_mul(SEARCH) } else { bytes };
         if !keeps(filter, &mut log.record, &mut self.filtered) {
             return work;
         }
         let made_at = event.time.unwrap_or(observed);
-        let of_then = self.timeline.before_starts_of(|request_id| starts.contains(request_id), made_at);
+        let of_then = self.timeline.invocation_before_starts(|request_id| starts.contains(request_id), made_at);
         match of_then {
-            _ if log.told_request_id => {}
+            _ if log.has_own_request_id => {}
             Some(request_id) => logs::set_request_id(&mut log, request_id),
             None if self.timeline.is_init(made_at) => logs::set_init_phase(&mut log),
             None => {}
         }
         // Some loggers call by that name the id of another request, such as API Gateway's.
-        let told = log.request_id().filter(|told| self.timeline.knows(told));
+        let told = log.request_id().filter(|told| self.timeline.contains(told));
         let traced = !log.record.trace_id.is_empty();
         let records = records.of(told.or(of_then).filter(|_| !traced));
         records.push(&log.record);
@@ -434,7 +434,7 @@ impl Intake {
     async fn send_made(&mut self) {
         let mut made = self.platform.take();
         let Self { log_filter, filter, filtered, .. } = self;
-        made.retain_logs(|record| filter.get_or_insert_with(|| compile(log_filter)).keeps(record, filtered));
+        made.retain_logs(|record| filter.get_or_insert_with(|| compile(log_filter)).apply(record, filtered));
         if made.is_empty() {
             return;
         }
@@ -522,12 +522,12 @@ mod tests {
         assert_eq!(taken, QUEUE_LIMIT - DRIVER_RESERVE);
         let (probe, _) = oneshot::channel();
         assert!(intake.try_send(IntakeMessage::LivenessProbe(probe)).is_ok());
-        assert_eq!(offer(&intake, Bytes::new()), Err(NoRoom));
+        assert_eq!(offer(&intake, Bytes::new()), Err(IntakeFull));
         for _ in 0..2 {
             queue.try_recv().unwrap();
         }
         assert_eq!(offer(&intake, Bytes::new()), Ok(()));
         drop(queue);
-        assert_eq!(offer(&intake, Bytes::new()), Err(NoRoom), "a delivery that nobody takes is not accepted");
+        assert_eq!(offer(&intake, Bytes::new()), Err(IntakeFull), "a delivery that nobody takes is not accepted");
     }
 }

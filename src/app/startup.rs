@@ -153,7 +153,7 @@ async fn start(
     };
     // With no wait between here and the driver's, the first turn of these tasks, which may look a host name up, comes after
     // `/next`.
-    let bodies = BodyBudget::of_memory(config.function.memory_bytes);
+    let bodies = BodyBudget::for_memory(config.function.memory_bytes);
     tasks.spawn(Task::Receiver, serve_otlp(grpc, http, served(config), bodies, sdk));
 
     let limits = lifecycle::Settings {

@@ -1,17 +1,17 @@
-//! The bytes that request bodies may take together while they are received, decompressed and converted.
+//! The memory budget that all request bodies share while they are received, decompressed and converted.
 //!
-//! Promises: all bodies together never hold more than the limit and an eighth of it, small bodies have that eighth for
-//! themselves, so that they get through beside large ones, and a body that could never be held alone gets another answer than
-//! one for which there is no room now.
+//! Promises: all bodies together never hold more than the limit plus an eighth. Small bodies have that eighth
+//! to themselves, so large bodies cannot starve them. A body that exceeds the whole budget gets a different
+//! error from one that only has to wait for room.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A body of so many bytes is small.
-const SMALL: usize = 64 << 10;
+/// The largest body that counts as small, in bytes.
+const SMALL_LIMIT: usize = 64 << 10;
 const MIB: usize = 1 << 20;
 
-/// A budget of bytes for bodies. Clones are the same budget.
+/// A byte budget for request bodies. Clones share one budget.
 #[derive(Clone, Debug)]
 pub struct BodyBudget(Arc<Pools>);
 
@@ -22,7 +22,7 @@ struct Pools {
     small: AtomicUsize,
 }
 
-/// The bytes that one body holds, until it is dropped.
+/// The bytes held by one body. Dropping it releases them.
 #[derive(Debug)]
 pub struct HeldBytes {
     bytes: usize,
@@ -30,23 +30,23 @@ pub struct HeldBytes {
     budget: BodyBudget,
 }
 
-/// The reason that a body cannot hold more.
+/// The reason a body cannot hold more bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoom {
-    /// Others hold too much.
-    Now,
-    /// It would exceed the whole budget, of so many bytes.
-    Ever(usize),
+    /// Other bodies hold too much at the moment.
+    Full,
+    /// The body alone would exceed the whole budget, whose size in bytes this is.
+    TooLarge(usize),
 }
 
 impl BodyBudget {
-    /// A budget for bodies of at most `limit` bytes together.
+    /// Creates a budget of `limit` bytes for all bodies together.
     pub fn new(limit: usize) -> Self {
         Self(Arc::new(Pools { limit, large: AtomicUsize::new(0), small: AtomicUsize::new(0) }))
     }
 
-    /// The budget of a function with so much memory: an eighth, from 8 to 64 MiB.
-    pub fn of_memory(memory_bytes: Option<usize>) -> Self {
+    /// Creates the budget for a function with `memory_bytes` of memory: an eighth of it, clamped to 8–64 MiB.
+    pub fn for_memory(memory_bytes: Option<usize>) -> Self {
         Self::new(memory_bytes.map_or(8 * MIB, |memory| (memory / 8).clamp(8 * MIB, 64 * MIB)))
     }
 
@@ -55,7 +55,7 @@ impl BodyBudget {
         self.0.limit
     }
 
-    /// The bytes of a new body: none.
+    /// Starts a body that holds no bytes yet.
     pub fn hold(&self) -> HeldBytes {
         HeldBytes { bytes: 0, is_small: true, budget: self.clone() }
     }
@@ -70,37 +70,37 @@ impl BodyBudget {
         pool.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_ok()
     }
 
-    fn give_back(&self, bytes: usize, is_small: bool) {
+    fn release(&self, bytes: usize, is_small: bool) {
         self.pool(is_small).0.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
 impl HeldBytes {
-    /// Holds so many bytes more, if there is room.
+    /// Holds `more` bytes on top, if there is room.
     pub fn try_grow(&mut self, more: usize) -> Result<(), NoRoom> {
         let bytes = self.bytes.saturating_add(more);
         if bytes > self.budget.limit() {
-            return Err(NoRoom::Ever(self.budget.limit()));
+            return Err(NoRoom::TooLarge(self.budget.limit()));
         }
-        let stays_small = self.is_small && bytes <= SMALL && self.budget.try_take(more, true);
+        let stays_small = self.is_small && bytes <= SMALL_LIMIT && self.budget.try_take(more, true);
         if self.is_small && !stays_small {
             if !self.budget.try_take(bytes, false) {
-                return Err(NoRoom::Now);
+                return Err(NoRoom::Full);
             }
-            self.budget.give_back(self.bytes, true);
+            self.budget.release(self.bytes, true);
             self.is_small = false;
         } else if !self.is_small && !self.budget.try_take(more, false) {
-            return Err(NoRoom::Now);
+            return Err(NoRoom::Full);
         }
         self.bytes = bytes;
         Ok(())
     }
 
-    /// Holds no more than so many bytes.
+    /// Releases all but `bytes` bytes.
     pub fn shrink_to(&mut self, bytes: usize) {
-        let spared = self.bytes.saturating_sub(bytes);
-        self.bytes -= spared;
-        self.budget.give_back(spared, self.is_small);
+        let freed = self.bytes.saturating_sub(bytes);
+        self.bytes -= freed;
+        self.budget.release(freed, self.is_small);
     }
 }
 
@@ -115,29 +115,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn small_bodies_pass_beside_large_ones() {
+    fn large_bodies_do_not_starve_small_ones() {
         let budget = BodyBudget::new(8 * MIB);
         let mut large = budget.hold();
         large.try_grow(8 * MIB).unwrap();
-        assert_eq!(large.try_grow(1), Err(NoRoom::Ever(8 * MIB)));
+        assert_eq!(large.try_grow(1), Err(NoRoom::TooLarge(8 * MIB)));
         let mut small: Vec<_> = (0..16).map(|_| budget.hold()).collect();
         for held in &mut small {
-            held.try_grow(SMALL).unwrap();
+            held.try_grow(SMALL_LIMIT).unwrap();
         }
-        assert_eq!(small[0].try_grow(1), Err(NoRoom::Now));
-        assert_eq!(budget.hold().try_grow(1), Err(NoRoom::Now));
+        assert_eq!(small[0].try_grow(1), Err(NoRoom::Full));
+        assert_eq!(budget.hold().try_grow(1), Err(NoRoom::Full));
         large.shrink_to(7 * MIB);
         small[0].try_grow(1).unwrap();
-        budget.hold().try_grow(SMALL).unwrap();
+        budget.hold().try_grow(SMALL_LIMIT).unwrap();
         drop((large, small));
         let mut all = budget.hold();
         all.try_grow(8 * MIB).unwrap();
     }
 
     #[test]
-    fn the_budget_is_an_eighth_of_the_memory() {
+    fn budget_is_an_eighth_of_memory() {
         for (memory, limit) in [(None, 8), (Some(128), 16), (Some(32), 8), (Some(10_240), 64)] {
-            assert_eq!(BodyBudget::of_memory(memory.map(|memory| memory * MIB)).limit(), limit * MIB);
+            assert_eq!(BodyBudget::for_memory(memory.map(|memory| memory * MIB)).limit(), limit * MIB);
         }
     }
 }

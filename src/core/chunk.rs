@@ -1,9 +1,8 @@
-//! Telemetry as it travels through us: encoded.
+//! Encoded telemetry, the form in which it passes through the extension.
 //!
-//! Protobuf messages merge by concatenation, so a request to the backend is chunks laid end to end, and the memory that
-//! a chunk holds is its bytes and little more. What is in a chunk has been validated ([`crate::otlp::validate`])
-//! or was encoded here: a chunk never spoils the batch it goes into.
-
+//! Protobuf messages merge by concatenation, so a request to the backend is chunks laid end to end, and a chunk
+//! takes little more memory than its bytes. A chunk has been validated ([`crate::otlp::validate`]) or was
+//! encoded here, so it never spoils the batch it joins.
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,49 +11,49 @@ use crate::otlp;
 use crate::signal::Signal;
 use crate::trace_context::TraceContext;
 
-/// The encoded bytes of one OTLP export request, with what must be known of them without decoding.
+/// One encoded OTLP export request, with the facts needed to handle it without decoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// Which export request the bytes are.
+    /// The signal, which selects the request message.
     pub signal: Signal,
-    /// A whole `Export…ServiceRequest`, protobuf.
+    /// A whole `Export…ServiceRequest` in protobuf.
     pub bytes: Bytes,
-    /// Log records, data points or spans within.
+    /// The number of log records, data points or spans.
     pub items: usize,
-    /// Who made it.
+    /// The source of the telemetry.
     pub origin: Origin,
-    /// The request id of the invocation that all of it belongs to, where that is known and none of it names a trace of
-    /// its own; of spans made here, the invocation that they stand for.
+    /// The request id of the invocation that all items belong to, if it is known and no item has a trace id of
+    /// its own. On spans created here, the invocation that they represent.
     pub invocation: Option<Arc<str>>,
 }
 
 impl Chunk {
-    /// The most bytes that it may come to: log records which name no trace yet may still have one named in them.
+    /// The largest size it can reach, in bytes. Log records without a trace id may still be stamped with one.
     pub fn size(&self) -> usize {
-        let stamps = if self.awaits_a_span().is_some() { self.items * otlp::STAMP_MOST } else { 0 };
+        let stamps = if self.pending_invocation().is_some() { self.items * otlp::STAMP_MAX } else { 0 };
         self.bytes.len() + stamps
     }
 
-    /// The invocation whose span its log records are to name.
-    pub fn awaits_a_span(&self) -> Option<&str> {
+    /// The request id of the invocation whose span its log records still have to be stamped with.
+    pub fn pending_invocation(&self) -> Option<&str> {
         self.invocation.as_deref().filter(|_| self.signal == Signal::Logs)
     }
 
-    /// Names a span in its log records, for good. Never makes it larger than [`Self::size`]; gives the bytes by which
-    /// it is smaller now.
+    /// Stamps its log records with a span, once and for all. Never makes it larger than [`Self::size`]; returns
+    /// the number of bytes by which `size` has shrunk.
     pub fn stamp(&mut self, context: &TraceContext) -> usize {
-        let most = self.size();
+        let before = self.size();
         self.bytes = otlp::stamp(&self.bytes, context);
         self.invocation = None;
-        most - self.size()
+        before - self.size()
     }
 }
 
-/// Who made a piece of telemetry.
+/// The source of a piece of telemetry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The OpenTelemetry SDK of the function, through the OTLP receiver.
+    /// The function's OpenTelemetry SDK, received over OTLP.
     Sdk,
-    /// The Telemetry API: what the function and the extensions wrote.
+    /// The Telemetry API: logs of the function and the extensions, and platform events.
     Platform,
 }

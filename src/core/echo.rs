@@ -1,33 +1,35 @@
-//! The parts of foreign texts that may stand in a message: values that people set, and words that other programs write.
+//! The parts of untrusted text that may appear in messages: values that users set, and text from other
+//! programs.
 //!
-//! Every message that repeats such a text takes it from here, so that a credential in the wrong place is not printed and
-//! nobody else writes a line of our log. A value is shown where it is a word or a number, an endpoint where it is a scheme,
-//! a host and a port, a path where no part of it looks like a key. Otherwise the message describes the value by its length.
-//! Words of other programs are escaped and cut. It does not recognize a password that is a plain word.
+//! Every message that repeats such text gets it from here, so a credential in the wrong place is not printed
+//! and no one else can forge a line of our log. A value is shown if it is a word or a number. An endpoint is
+//! shown as scheme, host and port. A path is shown if no part of it looks like a key. Any other value is
+//! described by its length. Text from other programs is escaped and truncated. A password that is a plain word
+//! is not recognized.
 
 use std::fmt;
 
 /// The longest word shown.
 const WORD_LIMIT: usize = 24;
-/// The longest run of letters in a word: passwords of apps have 16.
+/// The longest run of letters in a word. App passwords have 16.
 const LETTERS_LIMIT: usize = 13;
-/// The longest run of letters in a name, such as `cumulativetodelta`.
+/// The longest run of letters in a name such as `cumulativetodelta`.
 const LETTERS_OF_NAME_LIMIT: usize = 20;
 const DIGITS_LIMIT: usize = 10;
-/// The longest run of letters and digits, such as `http2`.
+/// The longest run that mixes letters and digits, such as `http2`.
 const MIXED_LIMIT: usize = 5;
 /// The longest host name, path or list.
 const LONG_LIMIT: usize = 128;
-/// The most of other programs' words in a message.
-pub const WORDS_LIMIT: usize = 200;
+/// The most characters of another program's text in a message.
+pub const UNTRUSTED_LIMIT: usize = 200;
 const REDACTED: &str = "[redacted]";
 
-/// A text as a message may repeat it: quoted, or described by its length.
+/// A value as a message may repeat it: quoted, or described by its length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Echo {
-    /// It is harmless.
+    /// A harmless value.
     Text(String),
-    /// It may be a credential. So many characters.
+    /// A possible credential; only its length in characters is kept.
     Hidden(usize),
 }
 
@@ -36,7 +38,7 @@ impl Echo {
         if is_harmless { Self::Text(text.to_owned()) } else { Self::Hidden(text.chars().count()) }
     }
 
-    /// The text, if it is harmless.
+    /// Returns the value if it is harmless.
     pub fn text(self) -> Option<String> {
         match self {
             Self::Text(text) => Some(text),
@@ -44,7 +46,7 @@ impl Echo {
         }
     }
 
-    /// The text without quotes, or a mark in its place.
+    /// Returns the value without quotes, or `[redacted]`.
     pub fn or_redacted(self) -> String {
         self.text().unwrap_or_else(|| REDACTED.to_owned())
     }
@@ -60,12 +62,12 @@ impl fmt::Display for Echo {
     }
 }
 
-/// A value that is to be a word or a number.
+/// A value that should be a word or a number.
 pub fn value(text: &str) -> Echo {
     Echo::of(text, is_word(text))
 }
 
-/// A value that is to be a list of words, of which each may have a value: `info,hyper=warn`.
+/// A value that should be a list of words, each optionally with a value of its own: `info,hyper=warn`.
 pub fn list(text: &str) -> Echo {
     let is_part = |part: &str| match part.split_once('=') {
         Some((name, word)) => is_name(name) && is_word(word),
@@ -74,7 +76,7 @@ pub fn list(text: &str) -> Echo {
     Echo::of(text, text.chars().count() <= LONG_LIMIT && text.split(',').all(is_part))
 }
 
-/// A value that is to be an endpoint: scheme, host and port of it. An ellipsis stands for the rest.
+/// A value that should be an endpoint, shown as scheme, host and port. An ellipsis stands for the rest.
 pub fn endpoint(text: &str) -> Echo {
     let hidden = Echo::of(text, false);
     if text.len() > LONG_LIMIT || text.contains(['@', '?', '#', '%', '\\']) || text.contains(is_escaped) {
@@ -94,12 +96,12 @@ pub fn endpoint(text: &str) -> Echo {
     if is_shown { Echo::Text(format!("{scheme}{authority}{path}")) } else { hidden }
 }
 
-/// A host's name or address.
+/// A host name or address.
 pub fn host(text: &str) -> Echo {
     Echo::of(text, is_host(text))
 }
 
-/// Hosts, domains and networks between commas.
+/// A comma-separated list of hosts, domains and networks.
 pub fn hosts(text: &str) -> Echo {
     let is_one = |part: &str| {
         let part = part.trim_matches(' ').trim_start_matches(['*', '.']);
@@ -111,22 +113,22 @@ pub fn hosts(text: &str) -> Echo {
     Echo::of(text, text.len() <= LONG_LIMIT && text.split(',').all(is_one))
 }
 
-/// The path of a file.
+/// A file path.
 pub fn path(text: &str) -> Echo {
     let file = text.rsplit('/').next().unwrap_or(text);
     let has_extension = file
         .rsplit_once('.')
         .is_some_and(|(_, end)| (1..=5).contains(&end.len()) && end.chars().all(|c| c.is_ascii_alphabetic()));
-    let is_lawful = |c: char| c.is_ascii_alphanumeric() || "/._- +".contains(c);
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "/._- +".contains(c);
     let is_path = text.starts_with(['/', '.']) || has_extension;
     let is_short = text.len() <= LONG_LIMIT;
     Echo::of(
         text,
-        is_path && is_short && text.chars().all(is_lawful) && !text.split(['/', '.']).any(looks_like_key),
+        is_path && is_short && text.chars().all(is_allowed) && !text.split(['/', '.']).any(looks_like_key),
     )
 }
 
-/// The path of a URL, of which only usual parts are shown. An ellipsis stands for each other one.
+/// A URL path. Only common segments are shown; an ellipsis stands for each other one.
 pub fn url_path(text: &str) -> String {
     const USUAL: [&str; 12] = [
         "",
@@ -146,7 +148,7 @@ pub fn url_path(text: &str) -> String {
     text.split('/').map(shown).collect::<Vec<_>>().join("/")
 }
 
-/// The name of a variable or a setting, without quotes.
+/// The name of a variable or setting, without quotes.
 pub fn name(text: &str) -> String {
     if is_name(text) {
         return text.to_owned();
@@ -164,16 +166,16 @@ pub fn is_name(text: &str) -> bool {
         && parts.filter(|part| is_mixed(part)).count() <= 2
 }
 
-/// Words that another program wrote, on one line and cut.
-pub fn foreign(words: &str, limit: usize) -> String {
-    let mut cut: String = words.chars().take(limit).collect();
-    if words.chars().nth(limit).is_some() {
+/// Text from another program, escaped onto one line and truncated to `limit` characters.
+pub fn untrusted(text: &str, limit: usize) -> String {
+    let mut cut: String = text.chars().take(limit).collect();
+    if text.chars().nth(limit).is_some() {
         cut.push('…');
     }
     one_line(&cut)
 }
 
-/// The text with everything escaped that would end its line, move a terminal's cursor or turn the order of its letters.
+/// Escapes everything that would end the line, move a terminal's cursor or reverse the order of letters.
 pub fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
@@ -186,19 +188,19 @@ pub fn one_line(text: &str) -> String {
     line
 }
 
-/// Words that a backend wrote, without any of the `secrets`, on one line and cut.
-pub fn without<'s>(words: &str, secrets: impl IntoIterator<Item = &'s str>) -> String {
+/// Text from a backend with all `secrets` redacted, escaped onto one line and truncated.
+pub fn redacted<'s>(text: &str, secrets: impl IntoIterator<Item = &'s str>) -> String {
     let mut secrets: Vec<&str> =
         secrets.into_iter().map(str::trim).filter(|secret| !secret.is_empty()).collect();
-    // Of two that begin alike the longer one is to go whole.
+    // Longest first: of two secrets with a common start, the longer one must be redacted whole.
     secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
     let mut shown = String::new();
-    let mut rest = words;
+    let mut rest = text;
     let mut before = None;
     while let Some(first) = rest.chars().next() {
         let found = secrets.iter().find_map(|secret| {
             let after = rest.strip_prefix(secret)?;
-            // A short one, such as a team's name, is a part of many words.
+            // A short secret, such as a team's name, is part of many words.
             let is_whole =
                 !before.is_some_and(char::is_alphanumeric) && !after.starts_with(char::is_alphanumeric);
             (secret.len() >= 6 || is_whole).then_some((*secret, after))
@@ -213,7 +215,7 @@ pub fn without<'s>(words: &str, secrets: impl IntoIterator<Item = &'s str>) -> S
             rest = rest.get(first.len_utf8()..).unwrap_or_default();
         }
     }
-    foreign(&shown, WORDS_LIMIT)
+    untrusted(&shown, UNTRUSTED_LIMIT)
 }
 
 fn is_escaped(c: char) -> bool {
@@ -221,7 +223,7 @@ fn is_escaped(c: char) -> bool {
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// A few short runs, of which one at most mixes letters and digits.
+/// At most four short runs, of which at most one mixes letters and digits.
 fn is_word(text: &str) -> bool {
     let runs = text.split(['-', '_', '.', '/', ',']);
     !text.is_empty()
@@ -231,7 +233,7 @@ fn is_word(text: &str) -> bool {
         && runs.filter(|run| is_mixed(run)).count() <= 1
 }
 
-/// Letters, digits, or a number with its unit; a few of both in any order.
+/// Letters, digits or a number with its unit; if short, any mix of letters and digits.
 fn is_run(run: &str, letters_limit: usize) -> bool {
     if !run.chars().all(|c| c.is_ascii_alphanumeric()) {
         return false;
@@ -253,7 +255,7 @@ fn is_mixed(run: &str) -> bool {
     has_digit(unit) || unit.len() > 3 && unit.len() < run.len()
 }
 
-/// In one case, or with capitals at least three letters from each other.
+/// All in one case, or with capitals at least three letters apart.
 fn is_cased_like_a_word(letters: &str) -> bool {
     let is_upper = |c: char| c.is_ascii_uppercase();
     if letters.chars().all(is_upper) {
@@ -264,17 +266,17 @@ fn is_cased_like_a_word(letters: &str) -> bool {
     (first.is_empty() || first.len() > 2) && humps.all(|hump| hump.len() >= 2)
 }
 
-/// Returns true if a name is more likely a key.
+/// Returns true if a name is more likely a key than a name.
 pub fn looks_like_key(name: &str) -> bool {
     is_random(name) || name.chars().filter(char::is_ascii_digit).count() > DIGITS_LIMIT
 }
 
-/// As long as a key, and no word.
+/// As long as a key, and not a word.
 fn is_random(part: &str) -> bool {
     part.split(['-', '_', ' ', '+']).any(|run| run.len() >= 16 && !is_run(run, 2 * LETTERS_OF_NAME_LIMIT))
 }
 
-/// A host with a port or without. Of a single label only a port or a scheme says that it is a host.
+/// A host with or without a port. Only after a scheme may the host be empty.
 fn is_authority(text: &str, has_scheme: bool) -> bool {
     let is_port = |port: &str| (1..=6).contains(&port.len()) && port.chars().all(|c| c.is_ascii_digit());
     match text.rsplit_once(':') {
@@ -301,7 +303,7 @@ fn is_host(text: &str) -> bool {
     }
 }
 
-/// A label of a domain. Cloud providers put numbers of 17 hexadecimal digits there, in lower case.
+/// A domain label. Cloud providers use lower-case identifiers of 17 hexadecimal digits there.
 fn is_label(label: &str) -> bool {
     let is_lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let is_part =
@@ -351,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_described_wherever_they_stand() {
+    fn keys_are_never_shown() {
         for key in KEYS {
             let shown = [value(key), list(key), endpoint(key), host(key), hosts(key), path(key)];
             assert!(shown.iter().all(|echo| matches!(echo, Echo::Hidden(_))), "{key}: {shown:?}");
@@ -367,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_shown_to_its_port() {
+    fn endpoint_is_shown_up_to_its_port() {
         for whole in [
             "https://clickstack.example.com:4317",
             "clickstack.example.com:4317",
@@ -388,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_shown_unless_it_looks_like_a_key() {
+    fn path_is_shown_unless_it_looks_like_a_key() {
         for whole in
             ["/var/task/ca.pem", "/tmp/.tmpAb3dE9/absent.env", "./rotel.env", "client.key", "/nowhere"]
         {
@@ -400,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_variables_are_shown_and_keys_are_not() {
+    fn variable_names_are_shown_and_keys_are_not() {
         for whole in [
             "ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB",
             "otlphttp/second",
@@ -414,27 +416,27 @@ mod tests {
     }
 
     #[test]
-    fn foreign_words_stay_on_their_line() {
+    fn untrusted_text_stays_on_one_line() {
         let words = "a\nERROR b\r\u{1b}[31m\u{2028}\u{202e}é\t";
-        assert_eq!(foreign(words, 100), r"a\nERROR b\r\u{1b}[31m\u{2028}\u{202e}é\t");
-        assert_eq!(foreign("abcdef", 3), "abc…");
+        assert_eq!(untrusted(words, 100), r"a\nERROR b\r\u{1b}[31m\u{2028}\u{202e}é\t");
+        assert_eq!(untrusted("abcdef", 3), "abc…");
     }
 
     #[test]
-    fn secrets_are_taken_out_of_a_backends_words() {
+    fn secrets_are_redacted_in_backend_text() {
         let secrets = ["hunter2-key", "hunter2", "ab"];
         assert_eq!(
-            without("key hunter2-key, xhunter2x of ab, table\n", secrets),
+            redacted("key hunter2-key, xhunter2x of ab, table\n", secrets),
             r"key [redacted], x[redacted]x of [redacted], table\n"
         );
-        let long = without(&"x".repeat(300), []);
-        assert_eq!(long.chars().count(), WORDS_LIMIT + 1);
+        let long = redacted(&"x".repeat(300), []);
+        assert_eq!(long.chars().count(), UNTRUSTED_LIMIT + 1);
     }
 
     proptest! {
         #[test]
-        fn nothing_foreign_ends_a_line(text in "\\PC{0,20}[\\x00-\\x1f\u{85}\u{2028}]\\PC{0,20}") {
-            prop_assert!(!foreign(&text, 100).chars().any(is_escaped));
+        fn untrusted_text_cannot_end_a_line(text in "\\PC{0,20}[\\x00-\\x1f\u{85}\u{2028}]\\PC{0,20}") {
+            prop_assert!(!untrusted(&text, 100).chars().any(is_escaped));
             for shown in [value(&text), list(&text), endpoint(&text), host(&text), hosts(&text), path(&text)] {
                 prop_assert!(matches!(shown, Echo::Hidden(_)));
             }

@@ -1,8 +1,8 @@
-//! The time that has passed in an environment's life, freezes included.
+//! The time elapsed in the life of an execution environment, freezes included.
 //!
-//! Platform: the monotonic clock may stand still over a freeze, while the wall clock goes on. The wall clock alone does
-//! not do: it may be set back or forward. [`Elapsed`] takes a freeze from the wall clock and everything else from the
-//! monotonic one, so that a pause measured by it always ends.
+//! Platform: the monotonic clock may stand still during a freeze, while the wall clock goes on. The wall clock
+//! alone is not enough: it may be set back or forward. [`Elapsed`] takes freezes from the wall clock and
+//! everything else from the monotonic one, so a pause measured with it always ends.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 pub struct Now {
     /// The monotonic clock.
     pub monotonic: Instant,
-    /// The wall clock, as the time since the epoch.
+    /// The wall clock, as time since the epoch.
     pub wall: Duration,
 }
 
-/// Readings of both clocks, folded into one duration that only grows.
+/// Readings of both clocks, combined into one duration that only grows.
 ///
-/// From one reading to the next it advances by as much as the clock that advanced further. A wall clock that was set back
-/// counts for nothing; one that was set forward cannot be told from a freeze, and counts as one.
+/// Between two readings it advances by as much as the clock that advanced further. A wall clock that was set
+/// back counts for nothing. One that was set forward looks like a freeze and counts as one.
 #[derive(Clone, Debug, Default)]
 pub struct Elapsed {
     last: Option<Now>,
@@ -26,13 +26,13 @@ pub struct Elapsed {
 }
 
 impl Elapsed {
-    /// Nothing has passed: the first reading is the origin.
+    /// Starts at zero; the first reading is the origin.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes a reading; returns the time from the first reading to this one.
-    pub fn at(&mut self, now: Now) -> Duration {
+    /// Takes a reading and returns the time from the first reading to this one.
+    pub fn advance_to(&mut self, now: Now) -> Duration {
         let last = *self.last.get_or_insert(now);
         let monotonic = now.monotonic.saturating_duration_since(last.monotonic);
         let wall = now.wall.saturating_sub(last.wall);
@@ -61,41 +61,41 @@ mod tests {
     }
 
     #[test]
-    fn a_freeze_is_taken_from_the_wall_clock() {
+    fn freeze_is_taken_from_the_wall_clock() {
         let (mut elapsed, now) = (Elapsed::new(), origin());
-        assert_eq!(elapsed.at(now), Duration::ZERO);
+        assert_eq!(elapsed.advance_to(now), Duration::ZERO);
         let thawed = Now { monotonic: now.monotonic + seconds(1), wall: now.wall + seconds(61) };
-        assert_eq!(elapsed.at(thawed), seconds(61));
-        assert_eq!(elapsed.at(thawed), seconds(61), "the same reading again");
+        assert_eq!(elapsed.advance_to(thawed), seconds(61));
+        assert_eq!(elapsed.advance_to(thawed), seconds(61), "the same reading again");
     }
 
     #[test]
-    fn a_wall_clock_set_back_holds_nothing_up() {
+    fn wall_clock_set_back_delays_nothing() {
         let (mut elapsed, now) = (Elapsed::new(), origin());
-        elapsed.at(now);
+        elapsed.advance_to(now);
         let mut later = Now { monotonic: now.monotonic + seconds(1), wall: now.wall.saturating_sub(HOUR) };
-        assert_eq!(elapsed.at(later), seconds(1));
+        assert_eq!(elapsed.advance_to(later), seconds(1));
         later.wall += seconds(10);
-        assert_eq!(elapsed.at(later), seconds(11), "a freeze after that counts");
+        assert_eq!(elapsed.advance_to(later), seconds(11), "a later freeze still counts");
     }
 
     #[test]
-    fn an_earlier_monotonic_reading_counts_for_nothing() {
+    fn earlier_monotonic_reading_counts_for_nothing() {
         let (mut elapsed, now) = (Elapsed::new(), origin());
         let later = Now { monotonic: now.monotonic + seconds(5), wall: now.wall };
-        elapsed.at(later);
-        assert_eq!(elapsed.at(now), Duration::ZERO);
-        assert_eq!(elapsed.at(later), Duration::ZERO);
+        elapsed.advance_to(later);
+        assert_eq!(elapsed.advance_to(now), Duration::ZERO);
+        assert_eq!(elapsed.advance_to(later), Duration::ZERO);
     }
 
     proptest! {
         #[test]
-        fn it_follows_the_faster_clock_and_never_goes_back(
+        fn follows_the_faster_clock_and_never_goes_back(
             steps in prop::collection::vec((0..100_000_u64, -1_000_000_i64..1_000_000), 0..100)
         ) {
             let (mut elapsed, origin) = (Elapsed::new(), origin());
             let mut now = origin;
-            let mut total = elapsed.at(now);
+            let mut total = elapsed.advance_to(now);
             let mut forward = Duration::ZERO;
             for (monotonic, wall) in steps {
                 let before = total;
@@ -104,7 +104,7 @@ mod tests {
                 now.monotonic += monotonic;
                 now.wall = if wall < 0 { now.wall.saturating_sub(step) } else { now.wall + step };
                 forward += if wall < 0 { Duration::ZERO } else { step };
-                total = elapsed.at(now);
+                total = elapsed.advance_to(now);
                 prop_assert!(total.saturating_sub(before) >= monotonic);
             }
             let alone = now.monotonic - origin.monotonic;

@@ -1,15 +1,15 @@
-//! The floor that decides: pure functions and plain state machines. No tokio, no sockets, no files, no environment, no
-//! clock; time comes in as an argument. Cargo forbids the rest: the manifest names no crate that could do IO.
+//! The decision logic: pure functions and plain state machines. No tokio, no sockets, no files, no environment,
+//! no clock; time comes in as an argument. Cargo enforces this: the manifest names no crate that does IO.
 //!
-//! | room | its one job |
+//! | module | its one job |
 //! |---|---|
-//! | [`config`] | variables, env file and `collector.yaml` → `Config`, every error at once |
-//! | [`lambda`] | the platform: lifecycle, Telemetry API, platform events, correlation of invocation and span |
-//! | [`logs`] | a record of the Telemetry API → a log record |
+//! | [`config`] | variables, env file and `collector.yaml` → `Config`, with every error at once |
+//! | [`lambda`] | the platform: lifecycle, Telemetry API, platform events, correlation of invocations and spans |
+//! | [`logs`] | a Telemetry API record → a log record |
 //! | [`otlp`] | the wire format: validate, count, edit, split |
-//! | [`delivery`] | what is kept, when it is sent, and what a failure means |
+//! | [`delivery`] | what is buffered, when it is sent, and how failures are handled |
 //!
-//! The files beside the rooms are what all of them share.
+//! The other files hold types that all modules share.
 
 pub mod body_budget;
 pub mod chunk;

@@ -1,18 +1,18 @@
-//! A text that never prints.
+//! A string that is never printed.
 
 use std::fmt;
 
-/// A password, a key, a token. It has no `Display`, and its `Debug` shows nothing of it.
+/// A password, key or token. It has no `Display`, and its `Debug` shows `[redacted]`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a text out of sight.
+    /// Wraps a string so that it is not printed.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, for those who send it to where it belongs.
+    /// The string itself, for code that sends it to its destination.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_compares_and_never_prints() {
+    fn secret_compares_and_never_prints() {
         let secret = Secret::new("hunter2");
         assert_eq!(secret, Secret::new("hunter2"));
         assert_ne!(secret, Secret::new("hunter3"));

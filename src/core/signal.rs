@@ -1,4 +1,4 @@
-//! The three kinds of telemetry that OTLP carries to us and from us.
+//! The three OTLP signals.
 
 use std::fmt;
 
@@ -14,10 +14,9 @@ pub enum Signal {
 }
 
 impl Signal {
-    /// Every signal.
     pub const ALL: [Self; 3] = [Self::Logs, Self::Metrics, Self::Traces];
 
-    /// The name as OTLP's paths have it: `logs`, `metrics`, `traces`.
+    /// The name in OTLP's paths: `logs`, `metrics`, `traces`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Logs => "logs",
@@ -26,8 +25,8 @@ impl Signal {
         }
     }
 
-    /// The name as the names of variables have it: `LOGS`, `METRICS`, `TRACES`.
-    pub fn in_variables(self) -> &'static str {
+    /// The name inside environment variable names: `LOGS`, `METRICS`, `TRACES`.
+    pub fn in_variable_names(self) -> &'static str {
         match self {
             Self::Logs => "LOGS",
             Self::Metrics => "METRICS",
@@ -35,7 +34,7 @@ impl Signal {
         }
     }
 
-    /// The path of the signal's OTLP/gRPC export method, as the OTLP specification's `.proto` files name it.
+    /// The path of the signal's OTLP/gRPC export method, as named in the OTLP specification's `.proto` files.
     pub fn grpc_path(self) -> &'static str {
         match self {
             Self::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
@@ -51,7 +50,7 @@ impl fmt::Display for Signal {
     }
 }
 
-/// One value a signal.
+/// One value per signal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PerSignal<T> {
     /// The value for logs.
@@ -63,7 +62,7 @@ pub struct PerSignal<T> {
 }
 
 impl<T> PerSignal<T> {
-    /// Makes each signal's value.
+    /// Creates the value of each signal with `make`.
     pub fn from_fn(mut make: impl FnMut(Signal) -> T) -> Self {
         Self { logs: make(Signal::Logs), metrics: make(Signal::Metrics), traces: make(Signal::Traces) }
     }
@@ -77,7 +76,7 @@ impl<T> PerSignal<T> {
         }
     }
 
-    /// The value of `signal`, to change.
+    /// The value of `signal`, mutable.
     pub fn of_mut(&mut self, signal: Signal) -> &mut T {
         match signal {
             Signal::Logs => &mut self.logs,

@@ -1,61 +1,64 @@
-//! Times as texts and numbers tell them, in nanoseconds since the epoch.
+//! Timestamps in log records, in text or as numbers, in nanoseconds since the epoch.
 //!
-//! One hand-written reader for all the forms that loggers use, because it runs for each record: RFC 3339, the same with a
-//! space, with `/` between the parts of the date, with a comma before the fraction, and without a zone.
+//! One hand-written parser for all the formats that loggers use, because it runs for every record: RFC 3339,
+//! and the same with a space, with `/` in the date, with a comma before the fraction, or without a zone.
 
 use std::ops::Range;
 
 const SECOND: u64 = 1_000_000_000;
 const MINUTE: i64 = 60 * SECOND.cast_signed();
 const DAY: u64 = 86_400 * SECOND;
-/// Zones differ from UTC by multiples of this.
+/// Time zones differ from UTC by multiples of this.
 const ZONE_STEP: i64 = 15 * MINUTE;
-/// No zone is further from UTC.
-const ZONE_MOST: i64 = 14 * 60 * MINUTE;
+/// The largest difference from UTC that a time zone has.
+const MAX_ZONE: i64 = 14 * 60 * MINUTE;
 
-/// A time as a record tells it.
+/// A time as written in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct LoggedTime {
     nanos: u64,
-    /// It names no zone.
-    local: bool,
+    has_no_zone: bool,
     /// It has no fraction of a second.
     whole_seconds: bool,
 }
 
-impl Told {
-    /// The moment that is meant, in nanoseconds since the epoch, where the platform took the record at `platform`.
+impl LoggedTime {
+    /// Returns the actual time, in nanoseconds since the epoch. `platform` is the platform's timestamp of the
+    /// record.
     ///
-    /// A time of whole seconds within which the platform's time lies says less than that one, and would put the lines of
-    /// a second out of order.
-    pub(crate) fn moment(self, platform: u64) -> u64 {
-        let nanos = if self.local { in_utc(self.nanos, platform) } else { self.nanos };
+    /// A time without a fraction is less precise than a platform time within the same second, and would put the
+    /// lines of that second out of order. So the platform time wins there.
+    pub(crate) fn resolve(self, platform: u64) -> u64 {
+        let nanos = if self.has_no_zone { to_utc(self.nanos, platform) } else { self.nanos };
         let second = nanos..nanos.saturating_add(SECOND);
         if self.whole_seconds && second.contains(&platform) { platform } else { nanos }
     }
 }
 
-/// Platform: `TZ` is UTC unless the function sets it. Then a time without a zone is off by some quarters of an hour, and
-/// the platform's by less than a minute, so that the two together tell the moment.
-fn in_utc(local: u64, platform: u64) -> u64 {
+/// Returns a time without a zone in UTC.
+///
+/// Platform: `TZ` is UTC unless the function
+/// quarter of an hour, and differs from the platform time by less than a minute otherwise, so the two together
+/// give the actual time.
+fn to_utc(local: u64, platform: u64) -> u64 {
     let off = local.cast_signed().saturating_sub(platform.cast_signed());
     let zone = off.saturating_add(ZONE_STEP / 2).div_euclid(ZONE_STEP).saturating_mul(ZONE_STEP);
     let likely =
-        zone.unsigned_abs() <= ZONE_MOST.unsigned_abs() && off.abs_diff(zone) <= MINUTE.unsigned_abs();
+        zone.unsigned_abs() <= MAX_ZONE.unsigned_abs() && off.abs_diff(zone) <= MINUTE.unsigned_abs();
     if likely { local.saturating_add_signed(-zone) } else { local }
 }
 
-/// Reads a text that is a date and a time and nothing else, or a number of seconds, milliseconds and so on.
-pub(crate) fn read(text: &str) -> Option<Told> {
-    match split(text) {
-        Some((told, "")) => Some(told),
-        _ if text.bytes().all(|byte| byte.is_ascii_digit()) => integer(text.parse().ok()?),
+/// Parses a text that is exactly a date and a time, or a number as in [`from_integer`].
+pub(crate) fn parse(text: &str) -> Option<LoggedTime> {
+    match split_date_time(text) {
+        Some((time, "")) => Some(time),
+        _ if text.bytes().all(|byte| byte.is_ascii_digit()) => from_integer(text.parse().ok()?),
         _ => None,
     }
 }
 
-/// Reads the date and the time at the start of a text, and gives the rest.
-pub(crate) fn split(text: &str) -> Option<(Told, &str)> {
+/// Parses the date and time at the start of a text and returns the rest.
+pub(crate) fn split_date_time(text: &str) -> Option<(LoggedTime, &str)> {
     let bytes = text.as_bytes();
     let separator = *bytes.get(4)?;
     if !matches!(separator, b'-' | b'/') || bytes.get(7) != Some(&separator) {
@@ -65,7 +68,7 @@ pub(crate) fn split(text: &str) -> Option<(Told, &str)> {
         return None;
     }
     let midnight = midnight(number(bytes, 0..4)?, number(bytes, 5..7)?, number(bytes, 8..10)?)?;
-    let clock = Clock::read(bytes, 11)?;
+    let clock = TimeOfDay::parse(bytes, 11)?;
     let (zone, end) = match zone(bytes, clock.end) {
         Some((zone, end)) => (Some(zone), end),
         None => (None, clock.end),
@@ -74,26 +77,26 @@ pub(crate) fn split(text: &str) -> Option<(Told, &str)> {
         .checked_add(clock.nanos)?
         .checked_add_signed(-zone.unwrap_or(0).checked_mul(MINUTE)?)
         .filter(|nanos| i64::try_from(*nanos).is_ok())?;
-    let told = Told { nanos, local: zone.is_none(), whole_seconds: clock.whole_seconds };
-    Some((told, text.get(end..)?))
+    let time = LoggedTime { nanos, has_no_zone: zone.is_none(), whole_seconds: clock.whole_seconds };
+    Some((time, text.get(end..)?))
 }
 
-/// Reads the time of day at the start of a text, `10:00:00.123`, and gives the rest. The day is that which brings it
-/// nearest to the platform's time.
-pub(crate) fn split_time_of_day(text: &str, platform: u64) -> Option<(Told, &str)> {
-    let clock = Clock::read(text.as_bytes(), 0)?;
+/// Parses the time of day at the start of a text, `10:00:00.123`, and returns the rest. The day is the one that
+/// brings it closest to the platform time.
+pub(crate) fn split_time_of_day(text: &str, platform: u64) -> Option<(LoggedTime, &str)> {
+    let clock = TimeOfDay::parse(text.as_bytes(), 0)?;
     let today = platform - platform % DAY;
     let nanos = [today.saturating_sub(DAY), today, today.saturating_add(DAY)]
         .map(|midnight| midnight.saturating_add(clock.nanos))
         .into_iter()
         .min_by_key(|nanos| nanos.abs_diff(platform))?;
-    let told = Told { nanos, local: true, whole_seconds: clock.whole_seconds };
-    Some((told, text.get(clock.end..)?))
+    let time = LoggedTime { nanos, has_no_zone: true, whole_seconds: clock.whole_seconds };
+    Some((time, text.get(clock.end..)?))
 }
 
-/// Reads a number of seconds, milliseconds, microseconds or nanoseconds since the epoch. Which of them, its size tells:
-/// each unit covers the years 1973 to 5138, and nothing else can be meant.
-pub(crate) fn integer(number: i64) -> Option<Told> {
+/// Converts a number of seconds, milliseconds, microseconds or nanoseconds since the epoch. Its size decides
+/// the unit: each unit covers the years 1973 to 5138, and the ranges do not overlap.
+pub(crate) fn from_integer(number: i64) -> Option<LoggedTime> {
     let number = u64::try_from(number).ok()?;
     let unit = match number {
         100_000_000..100_000_000_000 => SECOND,
@@ -103,38 +106,39 @@ pub(crate) fn integer(number: i64) -> Option<Told> {
         _ => return None,
     };
     let nanos = number.checked_mul(unit).filter(|nanos| i64::try_from(*nanos).is_ok())?;
-    Some(Told { nanos, local: false, whole_seconds: unit == SECOND })
+    Some(LoggedTime { nanos, has_no_zone: false, whole_seconds: unit == SECOND })
 }
 
-/// The same of a number with a fraction. What a double holds of the seconds since the epoch ends at the microsecond.
+/// Converts a number with a fraction, as [`from_integer`] does. A double holds seconds since the epoch to the
+/// microsecond.
 #[expect(clippy::cast_possible_truncation, reason = "both parts are in range, and the fraction is rounded")]
-pub(crate) fn float(number: f64) -> Option<Told> {
-    const MOST: f64 = 9e18;
-    if !(0.0..MOST).contains(&number) {
+pub(crate) fn from_float(number: f64) -> Option<LoggedTime> {
+    const LIMIT: f64 = 9e18;
+    if !(0.0..LIMIT).contains(&number) {
         return None;
     }
     if number >= 1e11 || number.fract() == 0.0 {
-        return integer(number as i64);
+        return from_integer(number as i64);
     }
-    let seconds = integer(number.trunc() as i64)?;
+    let seconds = from_integer(number.trunc() as i64)?;
     let micros = (number.fract() * 1e6).round() as i64;
-    Some(Told {
+    Some(LoggedTime {
         nanos: seconds.nanos.checked_add_signed(micros * 1_000)?,
-        local: false,
+        has_no_zone: false,
         whole_seconds: false,
     })
 }
 
-/// `10:00:00`, with a fraction or without.
-struct Clock {
+/// A time of day, `10:00:00`, with or without a fraction.
+struct TimeOfDay {
     nanos: u64,
     whole_seconds: bool,
-    /// Where it ends in the text.
+    /// The offset of its end in the text.
     end: usize,
 }
 
-impl Clock {
-    fn read(bytes: &[u8], start: usize) -> Option<Self> {
+impl TimeOfDay {
+    fn parse(bytes: &[u8], start: usize) -> Option<Self> {
         if bytes.get(start + 2) != Some(&b':') || bytes.get(start + 5) != Some(&b':') {
             return None;
         }
@@ -157,7 +161,7 @@ impl Clock {
     }
 }
 
-/// Minutes east of UTC, and where the zone ends in the text.
+/// Parses a zone: returns the minutes east of UTC and the offset of its end in the text.
 fn zone(bytes: &[u8], start: usize) -> Option<(i64, usize)> {
     let sign = match bytes.get(start)? {
         b'Z' | b'z' => return Some((0, start + 1)),
@@ -181,7 +185,7 @@ fn number(bytes: &[u8], range: Range<usize>) -> Option<u64> {
         .try_fold(0, |number, byte| byte.is_ascii_digit().then(|| number * 10 + u64::from(byte - b'0')))
 }
 
-/// The start of a day of the Gregorian calendar, from 1970 on.
+/// The start of a day in the Gregorian calendar, from 1970 on.
 fn midnight(year: u64, month: u64, day: u64) -> Option<u64> {
     let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let days_before = match month {
@@ -222,11 +226,11 @@ mod tests {
     const PLATFORM: u64 = 1_704_103_200_900_000_000;
 
     fn nanos(text: &str) -> Option<u64> {
-        read(text).map(|told| told.nanos)
+        parse(text).map(|time| time.nanos)
     }
 
     #[test]
-    fn every_form_of_the_same_time_is_read_alike() {
+    fn every_format_of_a_time_parses_alike() {
         for text in [
             "2024-01-01T10:00:00.123Z",
             "2024-01-01T10:00:00.123000000Z",
@@ -242,14 +246,14 @@ mod tests {
         ] {
             assert_eq!(nanos(text), Some(1_704_103_200_123_000_000), "{text}");
         }
-        assert_eq!(float(1_704_103_200.123).map(|told| told.nanos), Some(1_704_103_200_123_000_000));
-        assert_eq!(integer(1_704_103_200).map(|told| told.nanos), Some(1_704_103_200_000_000_000));
+        assert_eq!(from_float(1_704_103_200.123).map(|time| time.nanos), Some(1_704_103_200_123_000_000));
+        assert_eq!(from_integer(1_704_103_200).map(|time| time.nanos), Some(1_704_103_200_000_000_000));
         assert_eq!(nanos("2024-02-29T00:00:00Z"), Some(1_709_164_800_000_000_000));
         assert_eq!(nanos("1970-01-01T00:00:00Z"), Some(0));
     }
 
     #[test]
-    fn what_is_no_time_is_not_read() {
+    fn other_text_is_not_a_time() {
         for text in [
             "",
             "yesterday",
@@ -264,52 +268,52 @@ mod tests {
             "42",
             "99999999999999999999",
         ] {
-            assert_eq!(read(text), None, "{text}");
+            assert_eq!(parse(text), None, "{text}");
         }
-        assert_eq!(float(f64::NAN), None);
-        assert_eq!(float(-1.5), None);
+        assert_eq!(from_float(f64::NAN), None);
+        assert_eq!(from_float(-1.5), None);
     }
 
     #[test]
-    fn a_time_without_a_zone_is_the_moment_near_the_platforms() {
-        let moment = |text| read(text).expect("a time").moment(PLATFORM);
-        assert_eq!(moment("2024-01-01 10:00:00.850"), PLATFORM - 50_000_000);
-        assert_eq!(moment("2024-01-01 19:00:00.850"), PLATFORM - 50_000_000);
-        assert_eq!(moment("2024-01-01 15:45:00.850"), PLATFORM - 50_000_000);
-        assert_eq!(moment("2024-01-01 05:00:00.850"), PLATFORM - 50_000_000);
-        // Not some quarters of an hour away, so it is what it says.
-        assert_eq!(moment("2024-01-01 10:06:00.900"), PLATFORM + 360_000_000_000);
-        assert_eq!(moment("2024-01-01T19:00:00.900Z"), PLATFORM + 9 * 3600 * SECOND);
-        assert_eq!(moment("2023-01-01 10:00:00.900"), PLATFORM - 365 * DAY);
+    fn time_without_zone_is_near_the_platform_time() {
+        let resolved = |text| parse(text).expect("a time").resolve(PLATFORM);
+        assert_eq!(resolved("2024-01-01 10:00:00.850"), PLATFORM - 50_000_000);
+        assert_eq!(resolved("2024-01-01 19:00:00.850"), PLATFORM - 50_000_000);
+        assert_eq!(resolved("2024-01-01 15:45:00.850"), PLATFORM - 50_000_000);
+        assert_eq!(resolved("2024-01-01 05:00:00.850"), PLATFORM - 50_000_000);
+        // Not a multiple of a quarter of an hour away, so it is taken literally.
+        assert_eq!(resolved("2024-01-01 10:06:00.900"), PLATFORM + 360_000_000_000);
+        assert_eq!(resolved("2024-01-01T19:00:00.900Z"), PLATFORM + 9 * 3600 * SECOND);
+        assert_eq!(resolved("2023-01-01 10:00:00.900"), PLATFORM - 365 * DAY);
     }
 
     #[test]
-    fn a_time_of_whole_seconds_gives_way_to_the_platforms_within_that_second() {
-        let moment = |text| read(text).expect("a time").moment(PLATFORM);
-        assert_eq!(moment("2024-01-01T10:00:00Z"), PLATFORM);
-        assert_eq!(moment("2024-01-01T10:00:00.000Z"), PLATFORM - 900_000_000);
-        assert_eq!(moment("2024-01-01T09:59:59Z"), PLATFORM - 1_900_000_000);
+    fn platform_time_wins_within_a_whole_second() {
+        let resolved = |text| parse(text).expect("a time").resolve(PLATFORM);
+        assert_eq!(resolved("2024-01-01T10:00:00Z"), PLATFORM);
+        assert_eq!(resolved("2024-01-01T10:00:00.000Z"), PLATFORM - 900_000_000);
+        assert_eq!(resolved("2024-01-01T09:59:59Z"), PLATFORM - 1_900_000_000);
     }
 
     #[test]
-    fn a_time_of_day_is_of_the_nearest_day() {
-        let moment = |text, platform| {
-            split_time_of_day(text, platform).map(|(told, rest)| (told.moment(platform), rest))
+    fn time_of_day_is_on_the_nearest_day() {
+        let resolved = |text, platform| {
+            split_time_of_day(text, platform).map(|(time, rest)| (time.resolve(platform), rest))
         };
-        assert_eq!(moment("10:00:00.850 x", PLATFORM), Some((PLATFORM - 50_000_000, " x")));
+        assert_eq!(resolved("10:00:00.850 x", PLATFORM), Some((PLATFORM - 50_000_000, " x")));
         let midnight = PLATFORM - PLATFORM % DAY;
-        assert_eq!(moment("23:59:59.900", midnight), Some((midnight - 100_000_000, "")));
-        assert_eq!(moment("00:00:00.100", midnight - 1), Some((midnight + 100_000_000, "")));
-        assert_eq!(moment("0:00", midnight), None);
+        assert_eq!(resolved("23:59:59.900", midnight), Some((midnight - 100_000_000, "")));
+        assert_eq!(resolved("00:00:00.100", midnight - 1), Some((midnight + 100_000_000, "")));
+        assert_eq!(resolved("0:00", midnight), None);
     }
 
     proptest! {
         #[test]
-        fn no_text_and_no_number_makes_it_panic(text in "\\PC{0,40}|[0-9]{4}[-/][0-9:,.TZ +-]{0,30}", number: f64, whole: i64, platform: u64) {
-            let told = [read(&text), split(&text).map(|(told, _)| told), float(number), integer(whole),
-                split_time_of_day(&text, platform).map(|(told, _)| told)];
-            for told in told.into_iter().flatten() {
-                told.moment(platform);
+        fn any_input_is_parsed_without_panic(text in "\\PC{0,40}|[0-9]{4}[-/][0-9:,.TZ +-]{0,30}", number: f64, whole: i64, platform: u64) {
+            let times = [parse(&text), split_date_time(&text).map(|(time, _)| time), from_float(number), from_integer(whole),
+                split_time_of_day(&text, platform).map(|(time, _)| time)];
+            for time in times.into_iter().flatten() {
+                time.resolve(platform);
             }
         }
     }

@@ -1,18 +1,18 @@
-//! Trace contexts, and the forms in which loggers and AWS write their ids.
+//! Trace contexts, and the id formats that loggers and AWS write.
 
-/// A span, named as OTLP names it.
+/// The identity of a span, as in OTLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
-    /// Of the trace; never all zeros.
+    /// The trace id; never all zeros.
     pub trace_id: [u8; 16],
-    /// Of the span; never all zeros.
+    /// The span id; never all zeros.
     pub span_id: [u8; 8],
-    /// Whether the span is recorded, and so can be found.
+    /// The span is recorded, so a backend can show it.
     pub sampled: bool,
 }
 
 impl TraceContext {
-    /// A span of a trace of its own, both following from a text.
+    /// A root span in its own trace, with both ids derived from `text`.
     pub(super) fn of_text(text: &str) -> Self {
         let hash = fnv_1a(text);
         Self::new(hash, hash)
@@ -22,14 +22,14 @@ impl TraceContext {
         let (_, span_id) = span.split_last_chunk().unwrap_or((&[], &[0; 8]));
         Self {
             trace_id,
-            // W3C takes all zeros for no span.
+            // In W3C Trace Context, all zeros means no span.
             span_id: if *span_id == [0; 8] { [0xff; 8] } else { *span_id },
             sampled: true,
         }
     }
 }
 
-/// A trace id: 32 hexadecimal digits, or X-Ray's form of the same, `1-5759e988-bd862e3fe1be46a994272793`.
+/// Parses a trace id: 32 hexadecimal digits, or X-Ray's form, `1-5759e988-bd862e3fe1be46a994272793`.
 pub(super) fn trace_id(text: &str) -> Option<[u8; 16]> {
     match text.strip_prefix("1-").and_then(|rest| rest.split_once('-')) {
         Some((time, rest)) if time.len() == 8 && rest.len() == 24 => id(&format!("{time}{rest}")),
@@ -38,12 +38,12 @@ pub(super) fn trace_id(text: &str) -> Option<[u8; 16]> {
     }
 }
 
-/// A span id: 16 hexadecimal digits.
+/// Parses a span id: 16 hexadecimal digits.
 pub(super) fn span_id(text: &str) -> Option<[u8; 8]> {
     id(text)
 }
 
-/// Trace flags as two hexadecimal digits, or whether the trace is sampled as loggers print a boolean.
+/// Parses trace flags: two hexadecimal digits, or the sampled flag as a boolean, as some loggers print it.
 pub(super) fn flags(text: &str) -> Option<u32> {
     match text {
         "true" | "True" => Some(1),
@@ -64,7 +64,7 @@ pub(super) fn id<const N: usize>(text: &str) -> Option<[u8; N]> {
     for (byte, [high, low]) in id.iter_mut().zip(pairs) {
         *byte = digit(*high)? << 4 | digit(*low)?;
     }
-    // All zeros is W3C's way to say that there is none.
+    // In W3C Trace Context, all zeros means no id.
     (id != [0; N]).then_some(id)
 }
 
@@ -72,7 +72,7 @@ fn digit(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// A hash of 128 bits that is the same in every process. Source: draft-eastlake-fnv.
+/// A 128-bit hash that is the same in every process. Source: draft-eastlake-fnv.
 pub(super) fn fnv_1a(text: &str) -> [u8; 16] {
     const OFFSET_BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_hexadecimal_of_their_length_and_not_zero() {
+    fn ids_have_full_length_and_are_not_zero() {
         let id =
             [0x57, 0x59, 0xe9, 0x88, 0xbd, 0x86, 0x2e, 0x3f, 0xe1, 0xbe, 0x46, 0xa9, 0x94, 0x27, 0x27, 0x93];
         assert_eq!(trace_id("5759e988bd862e3fe1be46a994272793"), Some(id));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_are_hexadecimal_or_a_boolean() {
+    fn flags_are_hexadecimal_or_boolean() {
         let read = ["01", "00", "ff", "True", "false", "1", "yes", "+1"].map(flags);
         assert_eq!(read, [Some(1), Some(0), Some(255), Some(1), Some(0), None, None, None]);
     }

@@ -238,7 +238,7 @@ impl ExtensionsApi {
                 Ok(NextEvent::Shutdown { reason: reason(event.shutdown_reason.as_deref()), deadline_ms })
             }
             (other, _) => {
-                let cause = format!("an event of type \"{}\"", echo::foreign(other, echo::WORDS_LIMIT));
+                let cause = format!("an event of type \"{}\"", echo::untrusted(other, echo::UNTRUSTED_LIMIT));
                 Err(ApiError::Answer { call: CALL, cause })
             }
         }
@@ -329,7 +329,7 @@ impl ExtensionsApi {
 
     fn broken(&self, cause: &str) -> ApiError {
         let address = echo::endpoint(&self.address).or_redacted();
-        ApiError::Connection { address, cause: echo::foreign(cause, echo::WORDS_LIMIT) }
+        ApiError::Connection { address, cause: echo::untrusted(cause, echo::UNTRUSTED_LIMIT) }
     }
 }
 
@@ -379,14 +379,14 @@ fn expect_success(call: &'static str, answer: Response<Bytes>) -> Result<Respons
         return Ok(answer);
     }
     let status = answer.status().as_u16();
-    let answer = echo::foreign(&String::from_utf8_lossy(answer.body()), echo::WORDS_LIMIT);
+    let answer = echo::untrusted(&String::from_utf8_lossy(answer.body()), echo::UNTRUSTED_LIMIT);
     Err(ApiError::Status { call, status, answer })
 }
 
 fn parse<'a, T: Deserialize<'a>>(call: &'static str, body: &'a [u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|cause| {
         // It may repeat a part of the body.
-        let cause = echo::foreign(&cause.to_string(), echo::WORDS_LIMIT);
+        let cause = echo::untrusted(&cause.to_string(), echo::UNTRUSTED_LIMIT);
         ApiError::Answer { call, cause }
     })
 }

@@ -449,8 +449,8 @@ impl Pieces {
 impl From<NoRoom> for BodyError {
     fn from(no_room: NoRoom) -> Self {
         match no_room {
-            NoRoom::Now => Self::NoRoom,
-            NoRoom::Ever(limit) => Self::TooLarge { limit },
+            NoRoom::Full => Self::NoRoom,
+            NoRoom::TooLarge(limit) => Self::TooLarge { limit },
         }
     }
 }

@@ -36,13 +36,13 @@ pub struct Refused {
 
 /// The answer of a receiver that did not take a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoRoom;
+pub struct IntakeFull;
 
 /// Serves the listeners for as long as the future is polled: hands the body of every POST, whatever its path, to
 /// `receive`, and counts those that were `refused`.
 pub async fn serve<R>(listeners: Vec<TcpListener>, receive: R, refused: Refused) -> Infallible
 where
-    R: Fn(Bytes) -> Result<(), NoRoom> + Clone + Send + Sync + 'static,
+    R: Fn(Bytes) -> Result<(), IntakeFull> + Clone + Send + Sync + 'static,
 {
     let budget = BodyBudget::new(BODIES_LIMIT);
     serve_http1(listeners, move |request| answer(request, receive.clone(), budget.clone(), refused.clone()))
@@ -56,7 +56,7 @@ async fn answer<R>(
     refused: Refused,
 ) -> Response<Empty<Bytes>>
 where
-    R: Fn(Bytes) -> Result<(), NoRoom>,
+    R: Fn(Bytes) -> Result<(), IntakeFull>,
 {
     let (head, mut body) = request.into_parts();
     let mut response = Response::new(Empty::new());
@@ -98,11 +98,11 @@ enum Refusal {
 
 async fn take<R>(body: &mut Incoming, receive: &R, budget: &BodyBudget) -> Result<(), Refusal>
 where
-    R: Fn(Bytes) -> Result<(), NoRoom>,
+    R: Fn(Bytes) -> Result<(), IntakeFull>,
 {
     let body = receive_body(body, BODY_LIMIT, budget).await.map_err(Refusal::Body)?;
     // Its part of the budget is held for as long as it waits to be read.
-    receive(Bytes::from_owner(body)).map_err(|NoRoom| Refusal::NoRoom)
+    receive(Bytes::from_owner(body)).map_err(|IntakeFull| Refusal::NoRoom)
 }
 
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
     }
 
     impl Posts {
-        async fn to(receive: impl Fn(Bytes) -> Result<(), NoRoom> + Clone + Send + Sync + 'static) -> Self {
+        async fn to(receive: impl Fn(Bytes) -> Result<(), IntakeFull> + Clone + Send + Sync + 'static) -> Self {
             let listeners = bind("127.0.0.1", 0).await.unwrap();
             let address = listeners[0].local_addr().unwrap();
             let refused = Refused::default();
@@ -170,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn delivery_without_room_is_repeated() {
         let (queue, mut received) = tokio::sync::mpsc::channel(1);
-        let posts = Posts::to(move |body| queue.try_send(body).map_err(|_| NoRoom)).await;
+        let posts = Posts::to(move |body| queue.try_send(body).map_err(|_| IntakeFull)).await;
         let bodies = [Bytes::from_static(b"[1]"), Bytes::from_static(b"[2]")];
         assert_eq!(posts.ask(Method::POST, "/", bodies[0].clone()).await, StatusCode::OK);
         assert_eq!(posts.ask(Method::POST, "/", bodies[1].clone()).await, StatusCode::SERVICE_UNAVAILABLE);
@@ -184,7 +184,7 @@ mod tests {
     #[tokio::test]
     async fn bodies_that_wait_are_bounded() {
         let (queue, mut received) = tokio::sync::mpsc::channel(10);
-        let posts = Posts::to(move |body| queue.try_send(body).map_err(|_| NoRoom)).await;
+        let posts = Posts::to(move |body| queue.try_send(body).map_err(|_| IntakeFull)).await;
         let large = Bytes::from(vec![b' '; BODY_LIMIT]);
         for status in [StatusCode::OK, StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE] {
             assert_eq!(posts.ask(Method::POST, "/", large.clone()).await, status);

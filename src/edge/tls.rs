@@ -121,7 +121,7 @@ fn read(pem: &Pem) -> Result<Cow<'_, [u8]>, TlsError> {
 }
 
 fn foreign(cause: &rustls::Error) -> String {
-    echo::foreign(&cause.to_string(), echo::WORDS_LIMIT)
+    echo::untrusted(&cause.to_string(), echo::UNTRUSTED_LIMIT)
 }
 
 fn wrong_certificate(pem: &Pem, cause: String) -> TlsError {

@@ -119,7 +119,7 @@ impl<'a> Way<'a> {
         let words = match cause {
             // TLS repeats the host's name.
             Cause::WrongName if self.secret_endpoint().is_some() => "not of the one that the secret holds",
-            _ => &echo::foreign(words, echo::WORDS_LIMIT),
+            _ => &echo::untrusted(words, echo::UNTRUSTED_LIMIT),
         };
         match cause {
             Cause::Name => {

@@ -31,7 +31,7 @@ impl ExporterName {
 
     /// How the names of its variables for one signal begin.
     pub fn prefix_of(&self, signal: Signal) -> String {
-        format!("{}{}_", self.prefix(), signal.in_variables())
+        format!("{}{}_", self.prefix(), signal.in_variable_names())
     }
 }
 

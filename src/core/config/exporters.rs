@@ -193,7 +193,7 @@ pub(super) fn are_well_formed(text: &str) -> bool {
 
 /// The variable that names the exporters of a signal.
 pub(super) fn selection(signal: Signal) -> String {
-    format!("{EXPORTERS}_{}", signal.in_variables())
+    format!("{EXPORTERS}_{}", signal.in_variable_names())
 }
 
 /// `name:kind,name:kind`; a kind alone is the name as well.

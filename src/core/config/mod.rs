@@ -323,11 +323,11 @@ impl Reader<'_> {
                 .unwrap_or(4)
                 .saturating_mul(MIB),
             enabled: PerSignal::from_fn(|signal| {
-                let name = format!("ROTEL_OTLP_RECEIVER_{}_DISABLED", signal.in_variables());
+                let name = format!("ROTEL_OTLP_RECEIVER_{}_DISABLED", signal.in_variable_names());
                 !self.parsed(&name, value::boolean).unwrap_or(false)
             }),
             http_paths: PerSignal::from_fn(|signal| {
-                let name = format!("ROTEL_OTLP_RECEIVER_{}_HTTP_PATH", signal.in_variables());
+                let name = format!("ROTEL_OTLP_RECEIVER_{}_HTTP_PATH", signal.in_variable_names());
                 self.parsed(&name, value::path).unwrap_or_else(|| format!("/v1/{signal}"))
             }),
         }
@@ -379,7 +379,7 @@ impl Reader<'_> {
     fn batch_max_items(&mut self) -> PerSignal<usize> {
         let all = self.parsed("ROTEL_BATCH_MAX_SIZE", |text| value::count(text, usize::MAX)).unwrap_or(8192);
         PerSignal::from_fn(|signal| {
-            let name = format!("ROTEL_{}_BATCH_MAX_SIZE", signal.in_variables());
+            let name = format!("ROTEL_{}_BATCH_MAX_SIZE", signal.in_variable_names());
             self.parsed(&name, |text| value::count(text, usize::MAX)).unwrap_or(all)
         })
     }

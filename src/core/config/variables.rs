@@ -468,7 +468,7 @@ impl Variable {
             .strip_prefix(EACH)
             .and_then(|end| name.strip_prefix(start)?.strip_suffix(end))
             .unwrap_or_default();
-        Signal::ALL.iter().any(|of| of.in_variables() == signal)
+        Signal::ALL.iter().any(|of| of.in_variable_names() == signal)
     }
 
     /// The names of the same setting of an exporter whose variables begin with `prefix`.
@@ -512,7 +512,7 @@ fn each(name: &str) -> Vec<String> {
     if !name.contains(EACH) {
         return vec![name.to_owned()];
     }
-    Signal::ALL.iter().map(|signal| name.replace(EACH, signal.in_variables())).collect()
+    Signal::ALL.iter().map(|signal| name.replace(EACH, signal.in_variable_names())).collect()
 }
 
 #[cfg(test)]

@@ -266,7 +266,7 @@ impl Buffer {
     /// Names the spans of their invocations, as far as `span_of` knows them, in log records that are about to leave.
     pub fn stamp(&mut self, batch: &mut Batch, span_of: impl Fn(&str) -> Option<TraceContext>) {
         for Held { chunk, .. } in &mut batch.held {
-            if let Some(context) = chunk.awaits_a_span().and_then(&span_of) {
+            if let Some(context) = chunk.pending_invocation().and_then(&span_of) {
                 let spared = chunk.stamp(&context);
                 batch.bytes -= spared;
                 self.in_flight_bytes -= spared;
@@ -279,7 +279,7 @@ impl Buffer {
     /// Names the span of an invocation in all of its log records that wait.
     pub fn stamp_waiting(&mut self, invocation: &str, span: &TraceContext) {
         let lane = &mut self.lanes.logs.platform;
-        let of_it = |held: &&mut Held| held.chunk.awaits_a_span() == Some(invocation);
+        let of_it = |held: &&mut Held| held.chunk.pending_invocation() == Some(invocation);
         for Held { chunk, .. } in lane.chunks.iter_mut().filter(of_it) {
             let spared = chunk.stamp(span);
             lane.bytes -= spared;
@@ -566,7 +566,7 @@ mod tests {
 
         let context = TraceContext { trace_id: [1; 16], span_id: [2; 8], sampled: true };
         let awaiting = |batch: &Batch| {
-            batch.chunks().map(|chunk| chunk.awaits_a_span().map(str::to_owned)).collect::<Vec<_>>()
+            batch.chunks().map(|chunk| chunk.pending_invocation().map(str::to_owned)).collect::<Vec<_>>()
         };
         // As large as it may become.
         let mut batch = buffer.take(Signal::Logs, Limits { items: 2, bytes: 2 * size }).expect("a batch");

@@ -79,7 +79,7 @@ impl BackendSender {
     pub fn new(settings: Settings, budget: Budget, now: Now) -> Self {
         let signals = PerSignal::from_fn(|signal| SignalState::new(*settings.limits.of(signal)));
         let mut elapsed = Elapsed::new();
-        let at = elapsed.at(now);
+        let at = elapsed.advance_to(now);
         Self {
             setup: Setup::default(),
             routes: Routes::new(&settings),
@@ -105,7 +105,7 @@ impl BackendSender {
     pub fn on(&mut self, event: Event, context: &Context<'_>) -> Vec<Action> {
         let (before, before_at) = (self.now, self.at);
         self.now = context.now;
-        self.at = self.elapsed.at(context.now);
+        self.at = self.elapsed.advance_to(context.now);
         self.jitter = context.jitter;
         if self.is_unheld() && was_frozen(before, before_at, self.now, self.at) {
             // The function has ended in the meantime, or there would have been no freeze.
@@ -222,7 +222,7 @@ impl BackendSender {
     /// The time until the probes and the setup in progress end, if the end of the invocation waits for them.
     pub fn probes_end_in(&self, now: Now) -> Option<Duration> {
         // A reading that is not kept.
-        let at = self.elapsed.clone().at(now);
+        let at = self.elapsed.clone().advance_to(now);
         let least = self.least_probe();
         let ends = Signal::ALL.into_iter().filter_map(|signal| self.signals.of(signal).probe_ends_at(least));
         ends.max().max(self.setup_ends_at()).map(|end| end.saturating_sub(at))

@@ -112,7 +112,7 @@ impl Senders {
     pub fn enqueue(&mut self, chunk: &Chunk, context: &Context<'_>) -> Actions {
         let takers = self.of_backends.iter().filter(|sender| sender.takes(chunk.signal)).count();
         // In log records that await a span, each sender names it in a copy of its own.
-        let is_shared = takers > 1 && chunk.awaits_a_span().is_none();
+        let is_shared = takers > 1 && chunk.pending_invocation().is_none();
         let has_room = self.of_backends.len() < 2 || self.make_room(chunk, takers, is_shared);
         let share = (has_room && is_shared).then(|| self.budget.share(chunk.size()));
         let mut actions = Actions::new();

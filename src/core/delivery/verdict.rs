@@ -41,7 +41,7 @@ impl BackendWords {
     /// Takes the `secrets` out of the words; `None` where there are no words.
     pub fn new<'s>(words: &str, secrets: impl IntoIterator<Item = &'s str>) -> Option<Self> {
         let words = words.trim();
-        (!words.is_empty()).then(|| Self(echo::without(words, secrets)))
+        (!words.is_empty()).then(|| Self(echo::redacted(words, secrets)))
     }
 }
 

@@ -9,12 +9,12 @@ use std::collections::VecDeque;
 
 use crate::lambda::invocation_span;
 use crate::lambda::xray::Header;
-use crate::logs::INVOKE_LATENESS;
+use crate::logs::MAX_INVOKE_DELAY;
 use crate::otlp;
 use crate::trace_context::TraceContext;
 
 /// How many invocations are remembered: spans come within seconds.
-const REMEMBERED: usize = 64;
+const REMEMBERED_INVOCATIONS: usize = 64;
 /// The longest request id that is remembered, in bytes.
 const REQUEST_ID_LIMIT: usize = 256;
 /// Platform: the time of an end is in whole milliseconds.
@@ -123,7 +123,7 @@ impl Correlation {
             ran.to.get_or_insert(invoked.at);
             before = before.max(Some(ran.from));
         }
-        let from = invoked.at.saturating_sub(INVOKE_LATENESS).max(self.ended_at);
+        let from = invoked.at.saturating_sub(MAX_INVOKE_DELAY).max(self.ended_at);
         let ran = Ran { invoked_at: invoked.at, from, to: None };
         let roots: Vec<_> = self.roots.iter().copied().filter(|root| !self.stands(*root)).collect();
         // A span that started before that one belongs to another invocation.
@@ -251,7 +251,7 @@ impl Correlation {
         if let Some(known) = self.invocations.iter_mut().find(|known| known.request_id == request_id) {
             return change(known);
         }
-        if self.invocations.len() >= REMEMBERED {
+        if self.invocations.len() >= REMEMBERED_INVOCATIONS {
             // A request full of other people's request ids must not cost the running invocation its own.
             let runs = |invocation: &Invocation| invocation.ran.is_some_and(|ran| ran.to.is_none());
             let oldest = self.invocations.iter().position(|invocation| !runs(invocation));
@@ -549,13 +549,13 @@ mod tests {
         for number in 0..1000 {
             correlation.learn(&request(vec![telling(&number.to_string(), span(1))]));
         }
-        assert_eq!(correlation.invocations.len(), REMEMBERED);
+        assert_eq!(correlation.invocations.len(), REMEMBERED_INVOCATIONS);
         correlation.learn(&request(vec![telling("mine", span(2))]));
         assert_eq!(of(&correlation, "mine"), Some(2));
         assert_eq!((of(&correlation, "0"), of(&correlation, "999")), (None, Some(1)));
         assert_eq!(correlation.take_forgotten(), [], "nobody has log records of them");
         correlation.ended("mine", 200 * MS);
-        for number in 1000..1000 + REMEMBERED {
+        for number in 1000..1000 + REMEMBERED_INVOCATIONS {
             correlation.started(&number.to_string(), None);
         }
         let forgotten: Vec<_> = correlation.take_forgotten().into_iter().map(|(id, _)| id).collect();

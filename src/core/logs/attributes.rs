@@ -1,27 +1,27 @@
 //! Attributes with distinct keys.
 //!
-//! OTLP asks for distinct keys, and two fields of a record can come to the same one (`{"a.b":1,"a":{"b":2}}`). The later
-//! one gets a number behind its key, because dropping it would lose it.
+//! OTLP requires distinct keys, and two fields of a record can get the same one (`{"a.b":1,"a":{"b":2}}`). The
+//! later one gets a number appended to its key, because dropping it would lose data.
 
 use std::collections::HashMap;
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 
-/// HyperDX takes a record with this attribute for a browser session's and shows it nowhere else.
+/// HyperDX takes a record with this attribute for part of a browser session and shows it nowhere else.
 const BROWSER_SESSION: &str = "rr-web.event";
-/// Up to so many, looking at each is cheaper than a map.
+/// Up to this many attributes, a linear search is cheaper than a map.
 const FEW: usize = 32;
 
-/// A list of attributes that grows.
+/// A growing list of attributes.
 pub(super) struct Attributes {
     list: Vec<KeyValue>,
-    /// Once they are many, each key with the last number tried behind it, so that a record with one key a thousand times
-    /// stays cheap.
+    /// Each key with the last number tried after it, once there are many attributes. It keeps a record cheap
+    /// that repeats one key a thousand times.
     keys: HashMap<String, usize>,
 }
 
 impl Attributes {
-    /// Goes on with these, which are distinct.
+    /// Starts with these attributes, whose keys are distinct.
     pub(super) fn of(list: Vec<KeyValue>) -> Self {
         Self { list, keys: HashMap::new() }
     }
@@ -60,7 +60,7 @@ impl Attributes {
         self.list
     }
 
-    /// The number from which on one may be free behind this key; `None` where the key itself is free.
+    /// The last number tried after this key; `None` if the key itself is free.
     fn last_number(&self, key: &str) -> Option<usize> {
         if self.keys.is_empty() {
             return self.list.iter().any(|attribute| attribute.key == key).then_some(1);

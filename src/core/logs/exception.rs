@@ -1,4 +1,4 @@
-//! The exception that a record tells of, in its fields or in its text.
+//! Exceptions described by a record, in its fields or in its text.
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, any_value::Value};
 
@@ -7,7 +7,7 @@ use crate::otlp::attribute::string;
 
 const TRACEBACK: &str = "Traceback (most recent call last):";
 
-/// An exception, as far as it is known.
+/// An exception, as far as the record describes it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Exception {
     pub(super) kind: Option<String>,
@@ -16,8 +16,8 @@ pub(super) struct Exception {
 }
 
 impl Exception {
-    /// What a text tells of one: a traceback of Python, or a stack trace as Java, .NET and JavaScript print them. `None`
-    /// where there is none in it.
+    /// Finds an exception in a text: a Python traceback, or a stack trace as Java, .NET and JavaScript print
+    /// it.
     pub(super) fn in_text(text: &str) -> Option<Self> {
         let first = text.find('\n')?;
         if let Some(at) = text.find(TRACEBACK) {
@@ -27,10 +27,10 @@ impl Exception {
         let mut breaks = text.bytes().enumerate().skip(first).filter(|(_, byte)| *byte == b'\n');
         let (frames, _) = breaks.find(|(at, _)| text.get(at + 1..).is_some_and(is_frame))?;
         let head = text.get(..frames)?;
-        // Its message may have several lines, so the first line that begins with a type is its head.
+        // The message may have several lines, so the first line that begins with a type is the start.
         let mut start = 0;
         for line in head.split_inclusive('\n') {
-            if let Some((kind, message)) = typed(line.trim_end()) {
+            if let Some((kind, message)) = type_and_message(line.trim_end()) {
                 let message = message.map(|first| {
                     let after = head.get(start + line.len()..).unwrap_or_default();
                     if after.is_empty() { first.to_owned() } else { format!("{first}\n{after}") }
@@ -43,10 +43,10 @@ impl Exception {
         None
     }
 
-    /// Python puts the exception behind its traceback, and its Lambda runtime before it.
+    /// Python prints the exception after its traceback, and Python's Lambda runtime before it.
     fn of_traceback(before: &str, stack: &str) -> Self {
-        let behind = stack.lines().rev().find_map(typed);
-        let found = behind.or_else(|| before.lines().last().and_then(typed));
+        let after = stack.lines().rev().find_map(type_and_message);
+        let found = after.or_else(|| before.lines().last().and_then(type_and_message));
         let (kind, message) = found.unzip();
         Self {
             kind: kind.map(str::to_owned),
@@ -55,7 +55,7 @@ impl Exception {
         }
     }
 
-    /// Adds what is missing from another account of the same exception.
+    /// Fills in missing parts from another description of the same exception.
     pub(super) fn complete(&mut self, other: Self) {
         self.kind = self.kind.take().or(other.kind);
         self.message = self.message.take().or(other.message);
@@ -74,13 +74,13 @@ impl Exception {
     }
 }
 
-/// Whether a text begins with a traceback of Python, so that nothing else can be meant.
+/// Returns true if a text begins with a Python traceback, which is unambiguous.
 pub(super) fn is_traceback(text: &str) -> bool {
     text.starts_with(TRACEBACK)
 }
 
-/// A stack trace, which is a text or a list of its lines.
-pub(super) fn lines(value: &Value) -> Option<String> {
+/// The text of a stack trace that is a string or a list of lines.
+pub(super) fn stacktrace(value: &Value) -> Option<String> {
     match value {
         Value::StringValue(text) => Some(text.clone()),
         Value::ArrayValue(ArrayValue { values }) if !values.is_empty() => {
@@ -94,14 +94,14 @@ pub(super) fn lines(value: &Value) -> Option<String> {
     }
 }
 
-/// A line of a stack trace, as Java, .NET and JavaScript write them.
+/// Returns true for a stack frame as Java, .NET and JavaScript print it.
 fn is_frame(line: &str) -> bool {
     let unindented = line.trim_start_matches([' ', '\t']);
     unindented.len() < line.len() && unindented.starts_with("at ")
 }
 
-/// `java.lang.IllegalStateException: boom`, or the type alone.
-fn typed(line: &str) -> Option<(&str, Option<&str>)> {
+/// Parses `java.lang.IllegalStateException: boom`, or the type alone.
+fn type_and_message(line: &str) -> Option<(&str, Option<&str>)> {
     let (kind, message) = match line.split_once(": ") {
         Some((kind, message)) => (kind, Some(message)),
         None => (line, None),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn exceptions_are_found_as_the_languages_print_them() {
+    fn exceptions_of_all_languages_are_found() {
         let texts = [
             "failed\nTraceback (most recent call last):\n  File \"a.py\", line 1, in h\n    1/0\nZeroDivisionError: division by zero",
             "Error: boom: x\nTraceback (most recent call last):\n\u{a0}\u{a0}File \"a.py\", line 1, in h\n\u{a0}\u{a0}\u{a0}\u{a0}raise",
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_only_looks_like_one_has_none() {
+    fn similar_text_has_no_exception() {
         for text in
             ["TypeError: no stock", "we met\n    at noon", "note: we met\n    at noon", "two\nlines", ""]
         {

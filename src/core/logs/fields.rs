@@ -1,9 +1,9 @@
-//! Which field of a JSON record means what.
+//! Assigns the fields of a JSON record to the parts of a log record.
 //!
-//! Each thing that a log record has a place for is taken from the first field that loggers use for it and that can be
-//! understood; every other field becomes an attribute, nested objects flattened with dots (`{"http":{"status":200}}` →
-//! `http.status`), as ClickStack's own JSON parsing does, and arrays as OTLP arrays. A record that would take several times
-//! its length like this keeps a part of it as JSON text: [`large`].
+//! Each part of a log record is assigned from the first field that loggers use for it and that has a valid value.
+//! Every other field becomes an attribute. Nested objects are flattened with dots (`{"http":{"status":200}}` →
+//! `http.status`), as in ClickStack's own JSON parsing, and arrays become OTLP arrays. A record that would grow
+//! to several times its length this way keeps a part of it as JSON text: [`large`].
 
 use opentelemetry_proto::tonic::common::v1::{ArrayValue, KeyValue, KeyValueList, any_value::Value};
 
@@ -11,19 +11,19 @@ use super::attributes::Attributes;
 use super::exception::{self, Exception};
 use super::flat::{Fields, value};
 use super::json::{self, OverBudget};
-use super::roles::{LAST, Role, WEAK, role};
+use super::roles::{LAST_RANK, Role, WEAK_RANK, role};
 use super::severity::Severity;
 use super::{Log, REQUEST_ID, large};
 use crate::otlp::attribute::{string, text};
-use crate::time::{self, Told};
+use crate::time::{self, LoggedTime};
 use crate::trace_context;
 
-/// Which fields are taken, by their place.
+/// The indices of the fields that fill a part of the log record, with their parsed values.
 #[derive(Debug, Default)]
-struct Taken {
+struct AssignedFields {
     message: Option<(u8, usize)>,
     level: Option<(usize, Severity)>,
-    time: Option<(usize, Told)>,
+    time: Option<(usize, LoggedTime)>,
     request_id: Option<usize>,
     trace_id: Option<(usize, [u8; 16])>,
     span_id: Option<(usize, [u8; 8])>,
@@ -33,19 +33,19 @@ struct Taken {
     stacktrace: Option<usize>,
 }
 
-impl Taken {
+impl AssignedFields {
     fn of(fields: &[KeyValue]) -> Self {
-        let mut taken = Self::default();
+        let mut assigned = Self::default();
         for (at, field) in fields.iter().enumerate() {
             if let (Some(role), Some(value)) = (role(&field.key), value(field)) {
-                taken.consider(at, role, value);
+                assigned.assign(at, role, value);
             }
         }
-        taken.settle();
-        taken
+        assigned.drop_dangling();
+        assigned
     }
 
-    fn consider(&mut self, at: usize, role: Role, value: &Value) {
+    fn assign(&mut self, at: usize, role: Role, value: &Value) {
         let word = match value {
             Value::StringValue(word) => Some(word.as_str()).filter(|word| !word.is_empty()),
             _ => None,
@@ -57,74 +57,75 @@ impl Taken {
                     self.message = Some((rank, at));
                 }
             }
-            Role::Level => take(&mut self.level, at, || severity(value)),
-            Role::Time => take(&mut self.time, at, || told(value)),
-            Role::RequestId => first(&mut self.request_id, at, word.is_some()),
-            Role::TraceId => take(&mut self.trace_id, at, || word.and_then(trace_context::trace_id)),
-            Role::SpanId => take(&mut self.span_id, at, || word.and_then(trace_context::span_id)),
-            Role::TraceFlags => take(&mut self.trace_flags, at, || match value {
+            Role::Level => assign_parsed(&mut self.level, at, || severity(value)),
+            Role::Time => assign_parsed(&mut self.time, at, || logged_time(value)),
+            Role::RequestId => assign_index(&mut self.request_id, at, word.is_some()),
+            Role::TraceId => assign_parsed(&mut self.trace_id, at, || word.and_then(trace_context::trace_id)),
+            Role::SpanId => assign_parsed(&mut self.span_id, at, || word.and_then(trace_context::span_id)),
+            Role::TraceFlags => assign_parsed(&mut self.trace_flags, at, || match value {
                 Value::BoolValue(sampled) => Some(u32::from(*sampled)),
                 Value::IntValue(flags) => u8::try_from(*flags).ok().map(u32::from),
                 _ => word.and_then(trace_context::flags),
             }),
-            Role::ExceptionType => first(&mut self.exception_type, at, word.is_some()),
+            Role::ExceptionType => assign_index(&mut self.exception_type, at, word.is_some()),
             Role::ExceptionMessage => {
-                first(&mut self.exception_message, at, word.is_some());
+                assign_index(&mut self.exception_message, at, word.is_some());
                 if word.is_some() && self.message.is_none() {
-                    self.message = Some((LAST, at));
+                    self.message = Some((LAST_RANK, at));
                 }
             }
-            // A single line is somebody's own: the name of a CloudFormation stack, the text of an exception.
+            // A single line is something else: the name of a CloudFormation stack, or the text of an exception.
             Role::Stacktrace => {
-                let lines = exception::lines(value).filter(|lines| word.is_none() || lines.contains('\n'));
-                first(&mut self.stacktrace, at, lines.is_some());
+                let lines =
+                    exception::stacktrace(value).filter(|lines| word.is_none() || lines.contains('\n'));
+                assign_index(&mut self.stacktrace, at, lines.is_some());
             }
         }
     }
 
-    /// Leaves what makes no sense without something else.
-    fn settle(&mut self) {
-        // `{"time":…,"body":…}` without a level and a message is somebody's data, printed: an event of EventBridge has a
-        // time, a request of API Gateway a body.
-        if self.level.is_none() && self.message.is_none_or(|(rank, _)| rank == WEAK) {
+    /// Drops fields that mean nothing without another field.
+    fn drop_dangling(&mut self) {
+        // `{"time":…,"body":…}` without a level and a message is data that someone printed: an event of
+        // EventBridge has a time, a request of API Gateway a body.
+        if self.level.is_none() && self.message.is_none_or(|(rank, _)| rank == WEAK_RANK) {
             self.time = None;
             self.message = None;
         }
-        // A span is one of a trace, and so are flags.
+        // A span id or flags mean nothing without a trace id.
         if self.trace_id.is_none() {
             self.span_id = None;
             self.trace_flags = None;
         }
     }
 
-    /// Whether the field at this place has a place of its own in the log record.
+    /// Returns true if the field at this index fills a part of the log record.
     fn has(&self, at: usize) -> bool {
         let exception = [self.exception_type, self.exception_message, self.stacktrace];
-        // What is the body because nothing else is, is also the exception's message.
-        self.message.is_some_and(|(_, taken)| taken == at)
-            || self.level.is_some_and(|(taken, _)| taken == at)
-            || self.time.is_some_and(|(taken, _)| taken == at)
+        // An exception's message may also be the body, if there is no other message.
+        self.message.is_some_and(|(_, assigned)| assigned == at)
+            || self.level.is_some_and(|(assigned, _)| assigned == at)
+            || self.time.is_some_and(|(assigned, _)| assigned == at)
             || self.request_id == Some(at)
-            || self.trace_id.is_some_and(|(taken, _)| taken == at)
-            || self.span_id.is_some_and(|(taken, _)| taken == at)
-            || self.trace_flags.is_some_and(|(taken, _)| taken == at)
+            || self.trace_id.is_some_and(|(assigned, _)| assigned == at)
+            || self.span_id.is_some_and(|(assigned, _)| assigned == at)
+            || self.trace_flags.is_some_and(|(assigned, _)| assigned == at)
             || exception.contains(&Some(at))
     }
 }
 
-fn take<T>(taken: &mut Option<(usize, T)>, at: usize, read: impl FnOnce() -> Option<T>) {
-    if taken.is_none() {
-        *taken = read().map(|value| (at, value));
+fn assign_parsed<T>(assigned: &mut Option<(usize, T)>, at: usize, read: impl FnOnce() -> Option<T>) {
+    if assigned.is_none() {
+        *assigned = read().map(|value| (at, value));
     }
 }
 
-fn first(taken: &mut Option<usize>, at: usize, readable: bool) {
-    if taken.is_none() && readable {
-        *taken = Some(at);
+fn assign_index(assigned: &mut Option<usize>, at: usize, is_valid: bool) {
+    if assigned.is_none() && is_valid {
+        *assigned = Some(at);
     }
 }
 
-/// The fields of a JSON object, within the bounds of its length; `None` where the text is something else.
+/// Parses the fields of a JSON object, within the budget for its length. Returns `None` for any other text.
 pub(super) fn read(text: &str) -> Option<Fields> {
     match json::parse(text) {
         Ok(Some(Value::KvlistValue(fields))) => Some(Fields::of(fields.values)),
@@ -133,70 +134,74 @@ pub(super) fn read(text: &str) -> Option<Fields> {
     }
 }
 
-/// Puts the fields of a record into it. `whole` is the record's text, which is the body where no field is; `timed` that
-/// its time is known better than its fields can tell.
-pub(super) fn take_fields(log: &mut Log, fields: Fields, whole: &str, timed: bool) {
-    let Fields { flat: mut fields, message: nested, are_metrics } = fields;
-    if are_metrics {
+/// Adds the fields of a record to its log record. `whole` is the record's text, which becomes the body if no
+/// field does. `is_timed` means that a more accurate time than the fields' is set.
+pub(super) fn apply_fields(log: &mut Log, fields: Fields, whole: &str, is_timed: bool) {
+    let Fields { flat: mut fields, message: nested, is_emf } = fields;
+    if is_emf {
         log.record.body = Some(text(whole));
         return;
     }
     let serilog = fields.iter().any(|field| field.key == "@t");
-    let mut taken = Taken::of(&fields);
-    if timed {
-        taken.time = None;
+    let mut assigned = AssignedFields::of(&fields);
+    if is_timed {
+        assigned.time = None;
     }
-    // The prefix of a line names the invocation already.
-    if log.told_request_id {
-        taken.request_id = None;
+    // The prefix of the line already contains the request id.
+    if log.has_own_request_id {
+        assigned.request_id = None;
     }
-    let request_id = taken.request_id.and_then(|at| fields.get(at)).and_then(word).map(str::to_owned);
-    let request_id = request_id.or_else(|| in_spans(&fields).filter(|_| !log.told_request_id));
+    let request_id =
+        assigned.request_id.and_then(|at| fields.get(at)).and_then(string_value).map(str::to_owned);
+    let request_id = request_id.or_else(|| request_id_in_spans(&fields).filter(|_| !log.has_own_request_id));
 
     let mut attributes = Attributes::of(std::mem::take(&mut log.record.attributes));
     attributes.reserve(fields.len() + 1);
     if let Some(request_id) = request_id {
         attributes.add(string(REQUEST_ID, &request_id));
-        log.told_request_id = true;
+        log.has_own_request_id = true;
     }
-    exception_of(&taken, &fields).add_to(&mut attributes);
-    let message = taken.message.and_then(|(_, at)| fields.get_mut(at));
+    exception_of(&assigned, &fields).add_to(&mut attributes);
+    let message = assigned.message.and_then(|(_, at)| fields.get_mut(at));
     let body = message.and_then(|field| field.value.take());
     for (at, field) in fields.drain(..).enumerate() {
-        if !taken.has(at) {
+        if !assigned.has(at) {
             attributes.add(field);
         }
     }
-    if let Some((_, severity)) = taken.level {
+    if let Some((_, severity)) = assigned.level {
         log.set_severity(severity);
     } else if serilog {
-        // Its compact format leaves the level out where it is this one.
+        // Serilog's compact format omits the level if it is this one.
         log.set_severity(Severity::Info);
     }
-    if let Some((_, told)) = taken.time {
-        log.record.time_unix_nano = told.moment(log.record.time_unix_nano);
+    if let Some((_, time)) = assigned.time {
+        log.record.time_unix_nano = time.resolve(log.record.time_unix_nano);
     }
-    if let Some((_, trace_id)) = taken.trace_id {
+    if let Some((_, trace_id)) = assigned.trace_id {
         log.record.trace_id = trace_id.to_vec();
-        log.record.span_id = taken.span_id.map(|(_, id)| id.to_vec()).unwrap_or_default();
-        log.record.flags = taken.trace_flags.map_or(0, |(_, flags)| flags);
+        log.record.span_id = assigned.span_id.map(|(_, id)| id.to_vec()).unwrap_or_default();
+        log.record.flags = assigned.trace_flags.map_or(0, |(_, flags)| flags);
     }
     log.record.attributes = attributes.into_list();
     log.record.body = Some(body.or(nested).unwrap_or_else(|| text(whole)));
 }
 
-/// What fields tell of an exception that are nothing but one.
+/// The exception in fields that describe nothing else.
 pub(super) fn exception_in(fields: &Fields) -> Exception {
-    exception_of(&Taken::of(&fields.flat), &fields.flat)
+    exception_of(&AssignedFields::of(&fields.flat), &fields.flat)
 }
 
-/// What the fields tell of an exception; what they leave out, its stack trace may tell.
-fn exception_of(taken: &Taken, fields: &[KeyValue]) -> Exception {
+/// The exception in the fields, completed from its stack trace.
+fn exception_of(assigned: &AssignedFields, fields: &[KeyValue]) -> Exception {
     let field = |at: Option<usize>| at.and_then(|at| fields.get(at));
-    let owned = |at| field(at).and_then(word).map(str::to_owned);
-    let stacktrace = field(taken.stacktrace).and_then(value).and_then(exception::lines);
-    let mut exception =
-        Exception { kind: owned(taken.exception_type), message: owned(taken.exception_message), stacktrace };
+    let owned = |at| field(at).and_then(string_value).map(str::to_owned);
+    let stacktrace = field(assigned.stacktrace).and_then(value).and_then(exception::stacktrace);
+    let mut exception = Exception {
+        kind: owned(assigned.exception_type),
+        message: owned(assigned.exception_message),
+        stacktrace,
+    };
     if exception.kind.is_none()
         && let Some(within) = exception.stacktrace.as_deref().and_then(Exception::in_text)
     {
@@ -205,7 +210,7 @@ fn exception_of(taken: &Taken, fields: &[KeyValue]) -> Exception {
     exception
 }
 
-fn word(field: &KeyValue) -> Option<&str> {
+fn string_value(field: &KeyValue) -> Option<&str> {
     match value(field) {
         Some(Value::StringValue(word)) => Some(word),
         _ => None,
@@ -222,22 +227,22 @@ fn severity(value: &Value) -> Option<Severity> {
     }
 }
 
-fn told(value: &Value) -> Option<Told> {
+fn logged_time(value: &Value) -> Option<LoggedTime> {
     match value {
-        Value::StringValue(text) => time::read(text),
-        Value::IntValue(number) => time::integer(*number),
-        Value::DoubleValue(number) => time::float(*number),
+        Value::StringValue(text) => time::parse(text),
+        Value::IntValue(number) => time::from_integer(*number),
+        Value::DoubleValue(number) => time::from_float(*number),
         _ => None,
     }
 }
 
-/// The request id within tracing's list of spans, of which the invocation's is the outermost.
-fn in_spans(fields: &[KeyValue]) -> Option<String> {
+/// The request id in tracing's list of spans. The span of the invocation is the outermost.
+fn request_id_in_spans(fields: &[KeyValue]) -> Option<String> {
     let spans = fields.iter().find(|field| field.key == "spans").and_then(value)?;
     let Value::ArrayValue(ArrayValue { values }) = spans else { return None };
     values.iter().find_map(|span| match &span.value {
         Some(Value::KvlistValue(KeyValueList { values })) => {
-            values.iter().find(|field| field.key == "requestId").and_then(word).map(str::to_owned)
+            values.iter().find(|field| field.key == "requestId").and_then(string_value).map(str::to_owned)
         }
         _ => None,
     })

@@ -3,26 +3,27 @@
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, KeyValueList, any_value::Value};
 
 use super::json;
-use super::roles::{METRICS, METRICS_ENVELOPE};
+use super::roles::{EMF_DIRECTIVES, EMF_METADATA};
 
 /// The fields of a record, nested ones with dotted keys.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
     pub(super) flat: Vec<KeyValue>,
-    /// A message that is an object.
+    /// The message, if it is an object.
     pub(super) message: Option<AnyValue>,
-    /// A line of CloudWatch's embedded metric format. Others read such lines from the body, whole.
-    pub(super) are_metrics: bool,
+    /// The record is in CloudWatch's embedded metric format (EMF). Other tools read such lines from the body,
+    /// so it stays whole.
+    pub(super) is_emf: bool,
 }
 
 impl Fields {
-    /// Flattens them.
+    /// Flattens the fields of a record.
     pub(super) fn of(fields: Vec<KeyValue>) -> Self {
-        if are_metrics(&fields) {
-            return Self { are_metrics: true, ..Self::default() };
+        if is_emf(&fields) {
+            return Self { is_emf: true, ..Self::default() };
         }
         let message = nested_message(&fields);
-        Self { flat: flattened(fields), message, are_metrics: false }
+        Self { flat: flattened(fields), message, is_emf: false }
     }
 }
 
@@ -30,19 +31,19 @@ pub(super) fn value(field: &KeyValue) -> Option<&Value> {
     field.value.as_ref()?.value.as_ref()
 }
 
-fn are_metrics(fields: &[KeyValue]) -> bool {
-    let envelope = fields.iter().find(|field| field.key == METRICS_ENVELOPE).and_then(value);
+fn is_emf(fields: &[KeyValue]) -> bool {
+    let envelope = fields.iter().find(|field| field.key == EMF_METADATA).and_then(value);
     let Some(Value::KvlistValue(KeyValueList { values })) = envelope else { return false };
-    values.iter().any(|field| field.key == METRICS)
+    values.iter().any(|field| field.key == EMF_DIRECTIVES)
 }
 
-/// A message that is an object: it is the body as it is, beside attributes of its fields.
+/// Returns a message that is an object. It is the body as it is, in addition to the attributes of its fields.
 fn nested_message(fields: &[KeyValue]) -> Option<AnyValue> {
     let message = fields.iter().find(|field| json::is_message(&field.key))?;
     matches!(value(message), Some(Value::KvlistValue(_))).then(|| message.value.clone()).flatten()
 }
 
-/// Lays nested objects out with dotted keys. An empty object stays, as an empty list of fields.
+/// Flattens nested objects to dotted keys. An empty object stays, as an empty list of fields.
 fn flattened(fields: Vec<KeyValue>) -> Vec<KeyValue> {
     let nested = |field: &KeyValue| matches!(value(field), Some(Value::KvlistValue(_)));
     if !fields.iter().any(nested) {

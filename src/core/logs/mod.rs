@@ -1,10 +1,12 @@
-//! From a Telemetry API record to an OpenTelemetry log record.
+//! Converts Telemetry API records to OpenTelemetry log records.
 //!
-//! Time, severity, request id, trace context and exception are taken out of a record where it has them: out of the fields
-//! of a JSON record, whether it comes as an object or as a line, and out of what the runtimes and loggers put before the
-//! message of a line. **Everything else is kept**: other fields as attributes, what is not understood as the body, whole.
+//! Time, severity, request id, trace context and exception are extracted from a record that has them: from the
+//! fields of a JSON record, whether it comes as an object or as a line of text, and from the prefix that
+//! runtimes and loggers put before the message of a line. **Everything else is kept**: other fields as
+//! attributes, and text in an unknown format as the body, whole.
 //!
-//! A record comes from strangers, so what it becomes is bounded: encoded, at most four times its text and a constant.
+//! Records are untrusted input, so the output is bounded: encoded, it takes at most four times the record's
+//! text plus a constant.
 
 mod attributes;
 mod budget;
@@ -25,28 +27,28 @@ use serde_json::value::RawValue;
 
 use self::attributes::Attributes;
 use self::exception::Exception;
-use self::fields::take_fields;
+use self::fields::apply_fields;
 pub use self::filter::Filter;
 use self::flat::Fields;
 pub use self::severity::Severity;
-use self::text::{Line, Reading};
-pub(crate) use self::timeline::INVOKE_LATENESS;
-pub use self::timeline::{REMEMBERED, Timeline};
+use self::text::{ParsedLine, ParsedText};
+pub(crate) use self::timeline::MAX_INVOKE_DELAY;
+pub use self::timeline::{REMEMBERED_INVOCATIONS, Timeline};
 use crate::otlp::attribute::{self, string};
 
-/// Who wrote a record.
+/// The writer of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source<'a> {
     /// The function.
     Function,
-    /// An extension, ours included.
+    /// An extension, including this one.
     Extension,
-    /// The platform, by an event of this type that we do not know.
+    /// The platform: an event of this unknown type.
     Unknown(&'a str),
 }
 
 impl<'a> Source<'a> {
-    /// The source of events of this type.
+    /// The source of events of the type `name`.
     pub fn of(name: &'a str) -> Self {
         match name {
             "function" => Self::Function,
@@ -64,13 +66,13 @@ impl<'a> Source<'a> {
     }
 }
 
-/// A record, ready to be encoded.
+/// A log record, ready to be encoded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
-    /// As OTLP has it, but for the request id where the record does not tell one.
+    /// The OTLP record. It lacks the request id if the original does not contain it.
     pub record: LogRecord,
-    /// Whether the record told its request id itself.
-    pub told_request_id: bool,
+    /// The request id was found in the record itself.
+    pub has_own_request_id: bool,
 }
 
 pub(crate) const REQUEST_ID: &str = "faas.invocation_id";
@@ -78,7 +80,7 @@ pub(crate) const SOURCE: &str = "aws.lambda.telemetry.type";
 const PHASE: &str = "aws.lambda.phase";
 
 impl Log {
-    /// The request id that it names, if it names one.
+    /// The request id in the record's attributes.
     pub fn request_id(&self) -> Option<&str> {
         let named = self.record.attributes.iter().find(|attribute| attribute.key == REQUEST_ID)?;
         match named.value.as_ref()?.value.as_ref()? {
@@ -93,46 +95,46 @@ impl Log {
     }
 }
 
-/// Turns a record into a log record.
+/// Converts a record to a log record.
 ///
-/// `time` and `observed` are nanoseconds since the epoch: when the platform made the record, and when it reached us.
+/// `time` and `observed` are in nanoseconds since the epoch: the platform's timestamp, and the time of receipt.
 pub fn to_log(source: Source<'_>, raw: &RawValue, time: Option<u64>, observed: u64) -> Log {
-    let mut log = bare(source, time, observed);
-    if let Some(line) = json::line(raw.get()) {
-        take_line(&mut log, &line);
+    let mut log = without_body(source, time, observed);
+    if let Some(line) = json::decode_line(raw.get()) {
+        apply_text(&mut log, &line);
         return log;
     }
     if !raw.get().starts_with('{') {
         let value = json::parse(raw.get()).ok().flatten();
         log.record.body = value.map(|value| AnyValue { value: Some(value) });
     } else if let Some(fields) = fields::read(raw.get()) {
-        take_fields(&mut log, fields, raw.get(), false);
+        apply_fields(&mut log, fields, raw.get(), false);
     }
-    // Deeper or more than we read, or a number out of range: the text is still the record. Null is shown as text, because
-    // an empty body looks like a loss.
+    // The JSON is nested too deeply or holds a number out of range: its text is still the record. Null is shown
+    // as text, because an empty body looks like data loss.
     log.record.body.get_or_insert_with(|| attribute::text(raw.get()));
     log
 }
 
-/// Makes a log record of a record that cannot be read: its text is the body, as it is.
+/// Converts a record that cannot be parsed: its text becomes the body, unchanged.
 pub fn text_to_log(source: Source<'_>, text: &str, time: Option<u64>, observed: u64) -> Log {
-    let mut log = bare(source, time, observed);
+    let mut log = without_body(source, time, observed);
     log.record.body = Some(attribute::text(text));
     log
 }
 
-/// A log record without a body.
-fn bare(source: Source<'_>, time: Option<u64>, observed: u64) -> Log {
+/// Creates a log record without a body.
+fn without_body(source: Source<'_>, time: Option<u64>, observed: u64) -> Log {
     let mut record = LogRecord {
         time_unix_nano: time.unwrap_or(observed),
         observed_time_unix_nano: observed,
         ..LogRecord::default()
     };
     record.attributes.push(string(SOURCE, source.name()));
-    Log { record, told_request_id: false }
+    Log { record, has_own_request_id: false }
 }
 
-/// Names the invocation that a record belongs to.
+/// Adds the request id of the invocation that a record belongs to.
 pub fn set_request_id(log: &mut Log, request_id: &str) {
     log.record.attributes.push(string(REQUEST_ID, request_id));
 }
@@ -142,47 +144,48 @@ pub fn set_init_phase(log: &mut Log) {
     log.record.attributes.push(string(PHASE, "init"));
 }
 
-fn take_line(log: &mut Log, line: &str) {
+fn apply_text(log: &mut Log, line: &str) {
     if line.starts_with('{')
         && let Some(fields) = fields::read(line)
     {
-        return take_fields(log, fields, line, false);
+        return apply_fields(log, fields, line, false);
     }
     let platform = log.record.time_unix_nano;
     if let Some(plain) = text::without_colours(line)
-        && let Reading::Line(read) = text::read_stripped(&plain, platform)
+        && let ParsedText::Line(read) = text::parse_stripped(&plain, platform)
     {
-        return take_apart(log, &read);
+        return apply_line(log, &read);
     }
-    match text::read(line, platform) {
-        Reading::Line(read) => take_apart(log, &read),
-        Reading::Fields(fields) => take_fields(log, Fields::of(fields), line, false),
-        Reading::Message => log.record.body = Some(attribute::text(line)),
+    match text::parse(line, platform) {
+        ParsedText::Line(read) => apply_line(log, &read),
+        ParsedText::Fields(fields) => apply_fields(log, Fields::of(fields), line, false),
+        ParsedText::Message => log.record.body = Some(attribute::text(line)),
     }
 }
 
-fn take_apart(log: &mut Log, line: &Line<'_>) {
+fn apply_line(log: &mut Log, line: &ParsedLine<'_>) {
     if let Some(severity) = line.severity {
         log.set_severity(severity);
     }
-    if let Some(told) = line.time {
-        log.record.time_unix_nano = told.moment(log.record.time_unix_nano);
+    if let Some(time) = line.time {
+        log.record.time_unix_nano = time.resolve(log.record.time_unix_nano);
     }
     let mut attributes = Attributes::of(std::mem::take(&mut log.record.attributes));
     if let Some(id) = line.request_id {
         attributes.add(string(REQUEST_ID, id));
-        log.told_request_id = true;
+        log.has_own_request_id = true;
     }
     for (key, value) in &line.attributes {
         attributes.add(string(key, value));
     }
     let message = line.message();
-    // What a logger printed through the console is a record of its own, whose level is truer than the console's.
+    // JSON that a logger printed through the console is a record in itself, and its level is more accurate than
+    // the console's.
     if message.starts_with('{')
         && let Some(fields) = fields::read(&message)
     {
         log.record.attributes = attributes.into_list();
-        return take_fields(log, fields, &message, line.time.is_some());
+        return apply_fields(log, fields, &message, line.time.is_some());
     }
     if let Some(exception) = printed_error(&message).or_else(|| Exception::in_text(&message)) {
         exception.add_to(&mut attributes);
@@ -191,7 +194,7 @@ fn take_apart(log: &mut Log, line: &Line<'_>) {
     log.record.body = Some(AnyValue { value: Some(Value::StringValue(message.into_owned())) });
 }
 
-/// The error that Node.js' runtime prints as JSON behind one of these words.
+/// Parses the error that the Node.js runtime prints as JSON after one of these phrases.
 fn printed_error(message: &str) -> Option<Exception> {
     let words = ["Invoke Error", "Uncaught Exception", "Unhandled Promise Rejection"];
     let error = words.iter().find_map(|words| message.strip_prefix(words))?.trim_start();
@@ -213,8 +216,8 @@ mod tests {
         to_log(Source::Function, &raw, Some(TIME), OBSERVED)
     }
 
-    /// A record as a person reads it.
-    fn shown(record: &str) -> String {
+    /// Renders the converted record for a snapshot.
+    fn rendered(record: &str) -> String {
         let LogRecord { time_unix_nano, severity_number, severity_text, body, attributes, .. } =
             log(record).record;
         let value = |value: &Option<AnyValue>| match value.clone().and_then(|value| value.value) {
@@ -233,8 +236,8 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_text_is_the_body() {
-        insta::assert_snapshot!(shown(r#""Hello\tworld\n""#), @r#"
+    fn plain_line_is_the_body() {
+        insta::assert_snapshot!(rendered(r#""Hello\tworld\n""#), @r#"
         time +0 ms
         severity 0 ""
         body StringValue("Hello\tworld")
@@ -243,8 +246,8 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_a_runtime_is_taken_apart() {
-        insta::assert_snapshot!(shown(r#""2022-10-12T00:00:01.500Z\t79b4f56e-95b1-4643-9700-2807f4e68189\tERROR\tTypeError: no stock\rat all\r    at handler (index.mjs:6:47)\n""#), @r#"
+    fn runtime_line_is_parsed() {
+        insta::assert_snapshot!(rendered(r#""2022-10-12T00:00:01.500Z\t79b4f56e-95b1-4643-9700-2807f4e68189\tERROR\tTypeError: no stock\rat all\r    at handler (index.mjs:6:47)\n""#), @r#"
         time +1500 ms
         severity 17 "error"
         body StringValue("TypeError: no stock\nat all\n    at handler (index.mjs:6:47)")
@@ -257,8 +260,8 @@ mod tests {
     }
 
     #[test]
-    fn what_stood_before_the_message_becomes_attributes() {
-        insta::assert_snapshot!(shown(r#""W, [2022-10-12T00:00:01.500000 #8]  WARN 79b4f56e-95b1-4643-9700-2807f4e68189 -- orders: stock is low\n""#), @r#"
+    fn line_prefix_becomes_attributes() {
+        insta::assert_snapshot!(rendered(r#""W, [2022-10-12T00:00:01.500000 #8]  WARN 79b4f56e-95b1-4643-9700-2807f4e68189 -- orders: stock is low\n""#), @r#"
         time +1500 ms
         severity 13 "warn"
         body StringValue("stock is low")
@@ -270,11 +273,11 @@ mod tests {
     }
 
     #[test]
-    fn a_json_line_is_read_like_a_record() {
+    fn json_line_is_parsed_like_a_record() {
         let record = r#"{"time":"2022-10-12T00:00:01.5Z","level":30,"msg":"hi","n":1,"trace_id":"0af7651916cd43dd8448eb211c80319c","span_id":"b7ad6b7169203331","trace_flags":"01"}"#;
         let line = serde_json::to_string(&format!("{record}\n")).expect("JSON");
         assert_eq!(log(&line), log(record));
-        insta::assert_snapshot!(shown(&line), @r#"
+        insta::assert_snapshot!(rendered(&line), @r#"
         time +1500 ms
         severity 9 "info"
         body StringValue("hi")
@@ -284,9 +287,9 @@ mod tests {
     }
 
     #[test]
-    fn a_json_record_of_lambdas_format_loses_nothing() {
+    fn lambda_json_record_loses_nothing() {
         insta::assert_snapshot!(
-            shown(r#"{"timestamp":"2022-10-12T00:00:01.500Z","level":"WARN","requestId":"79b4f56e","message":"Hello","user":{"id":7,"tags":["a",{"b":null}],"none":{}},"ratio":0.5,"ok":true,"gone":null}"#),
+            rendered(r#"{"timestamp":"2022-10-12T00:00:01.500Z","level":"WARN","requestId":"79b4f56e","message":"Hello","user":{"id":7,"tags":["a",{"b":null}],"none":{}},"ratio":0.5,"ok":true,"gone":null}"#),
             @r#"
         time +1500 ms
         severity 13 "warn"
@@ -304,8 +307,8 @@ mod tests {
     }
 
     #[test]
-    fn a_nested_message_of_rust_tracing_is_the_body() {
-        insta::assert_snapshot!(shown(r#"{"level":"INFO","fields":{"message":"hi","n":18446744073709551615},"target":"app"}"#), @r#"
+    fn nested_message_of_rust_tracing_is_the_body() {
+        insta::assert_snapshot!(rendered(r#"{"level":"INFO","fields":{"message":"hi","n":18446744073709551615},"target":"app"}"#), @r#"
         time +0 ms
         severity 9 "info"
         body StringValue("hi")
@@ -316,8 +319,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_understood_stays_an_attribute() {
-        insta::assert_snapshot!(shown(r#"{"level":"loud","time":"yesterday","requestId":5,"message":"m","msg":"second"}"#), @r#"
+    fn invalid_field_stays_an_attribute() {
+        insta::assert_snapshot!(rendered(r#"{"level":"loud","time":"yesterday","requestId":5,"message":"m","msg":"second"}"#), @r#"
         time +0 ms
         severity 0 ""
         body StringValue("m")
@@ -330,8 +333,8 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_message_is_its_own_body_beside_its_attributes() {
-        insta::assert_snapshot!(shown(r#"{"status": 200}"#), @r#"
+    fn record_without_message_is_its_own_body() {
+        insta::assert_snapshot!(rendered(r#"{"status": 200}"#), @r#"
         time +0 ms
         severity 0 ""
         body StringValue("{\"status\": 200}")
@@ -341,11 +344,11 @@ mod tests {
     }
 
     #[test]
-    fn arrays_numbers_booleans_and_null_are_bodies_too() {
+    fn any_json_value_can_be_the_body() {
         let bodies: Vec<_> =
             [r#"[1,"a",{"k":2}]"#, "42", "1.5", "true", "null", "18446744073709551615", "1e999"]
                 .iter()
-                .map(|record| shown(record).lines().nth(2).unwrap_or_default().to_owned())
+                .map(|record| rendered(record).lines().nth(2).unwrap_or_default().to_owned())
                 .collect();
         insta::assert_snapshot!(bodies.join("\n"), @r#"
         body ArrayValue(ArrayValue { values: [AnyValue { value: Some(IntValue(1)) }, AnyValue { value: Some(StringValue("a")) }, AnyValue { value: Some(KvlistValue(KeyValueList { values: [KeyValue { key: "k", value: Some(AnyValue { value: Some(IntValue(2)) }), key_strindex: 0 }] })) }] })
@@ -359,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_come_to_the_same_key_are_all_kept() {
+    fn fields_with_the_same_key_are_all_kept() {
         let keys: Vec<_> = log(r#"{"a.b":1,"a":{"b":2},"a.b":3,"aws.lambda.telemetry.type":"mine","faas.invocation_id":"mine","requestId":"r"}"#)
             .record
             .attributes
@@ -381,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn key_that_stands_often_is_numbered() {
+    fn repeated_key_is_numbered() {
         let record = format!(r#"{{{},"pad":"{}"}}"#, vec![r#""a":1"#; 30_000].join(","), "x".repeat(240_000));
         let attributes = log(&record).record.attributes;
         assert_eq!(attributes.len(), 30_002);
@@ -389,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn record_of_tiny_fields_keeps_its_rest() {
+    fn record_of_tiny_fields_loses_nothing() {
         let record = format!(r#"{{{},"level":"warn"}}"#, vec![r#""a":1"#; 30_000].join(","));
         let LogRecord { attributes, severity_text, .. } = log(&record).record;
         assert_eq!(severity_text, "warn");
@@ -398,13 +401,13 @@ mod tests {
         assert_eq!(attributes.len() - 2 + rest.matches(r#""a":1"#).count(), 30_000);
     }
 
-    /// The most that a record of so many bytes may take.
+    /// The largest encoding of a record whose text has so many bytes.
     fn bound(text: usize) -> usize {
         4 * text + 8192
     }
 
     #[test]
-    fn records_made_to_grow_are_bounded() {
+    fn records_designed_to_grow_are_bounded() {
         let fields = |count: usize, field: &str| vec![field; count].join(",");
         let numbered =
             |count: usize| (0..count).map(|n| format!(r#""a{n}":1"#)).collect::<Vec<_>>().join(",");
@@ -444,19 +447,19 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_session_attribute_is_renamed() {
+    fn browser_session_attribute_is_renamed() {
         let keys = log(r#"{"rr-web.event":"{}"}"#).record.attributes;
         assert_eq!(keys[1].key, "log.rr-web.event");
     }
 
     #[test]
-    fn a_record_nested_deeper_than_we_read_is_kept_as_text() {
+    fn too_deeply_nested_record_is_kept_as_text() {
         let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
         assert_eq!(log(&deep).record.body, Some(attribute::text(&deep)));
     }
 
-    /// What lines are made of, so that random ones come near to every format.
-    const PIECES: &[&str] = &[
+    /// Fragments of lines, so that random lines come close to every format.
+    const FRAGMENTS: &[&str] = &[
         "2026-11-21",
         "T",
         " ",
@@ -500,7 +503,7 @@ mod tests {
         "| ",
     ];
 
-    /// JSON of nested objects and arrays, most of it with keys of a kind.
+    /// JSON of nested objects and arrays, many with repeated keys.
     fn nested() -> impl Strategy<Value = String> {
         let scalar =
             prop::sample::select(vec!["1", "-1", "1e0", "null", "true", "\"\"", "{}", "[]", "\"text\""]);
@@ -536,13 +539,13 @@ mod tests {
         }
 
         #[test]
-        fn whatever_a_line_is_its_body_is_its_end(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..16)) {
-            let line = pieces.concat();
+        fn body_is_the_end_of_its_line(fragments in prop::collection::vec(prop::sample::select(FRAGMENTS), 0..16)) {
+            let line = fragments.concat();
             let json = serde_json::to_string(&line).expect("JSON");
             let record = log(&json).record;
             prop_assert!(record.encoded_len() <= bound(json.len()));
             let Some(AnyValue { value: Some(Value::StringValue(body)) }) = record.body else {
-                panic!("no text for a body: {line:?}");
+                panic!("the body is not text: {line:?}");
             };
             let unified = |text: &str| text.replace('\r', "\n").trim_end_matches('\n').to_owned();
             let pairs = line.starts_with("time=") || line.starts_with("level=");

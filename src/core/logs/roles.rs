@@ -1,9 +1,9 @@
-//! The names that loggers use for what a log record has a place for: level, time, ids, exception.
+//! The names that loggers use for fields that a log record has a place for: level, time, ids, exception.
 
-/// A field's place in the log record.
+/// The place of a field in the log record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// The body; a lower rank wins.
+    /// The body; the lowest rank wins.
     Message(u8),
     Level,
     Time,
@@ -16,21 +16,22 @@ pub(super) enum Role {
     Stacktrace,
 }
 
-/// A message of which a record may say something else as well, so that it counts beside a level or a time only.
-pub(super) const WEAK: u8 = 10;
-/// An error's message stands in for one.
-pub(super) const LAST: u8 = 20;
+/// The rank of a name that is often not a message. It counts only in a record with a level or a better message.
+pub(super) const WEAK_RANK: u8 = 10;
+/// The rank of an exception's message, which replaces a missing message.
+pub(super) const LAST_RANK: u8 = 20;
 
-/// The fields by which CloudWatch's embedded metric format is known, the one within the other.
-pub(super) const METRICS_ENVELOPE: &str = "_aws";
-pub(super) const METRICS: &str = "CloudWatchMetrics";
+/// The fields that identify CloudWatch's embedded metric format (EMF), the second within the first.
+pub(super) const EMF_METADATA: &str = "_aws";
+pub(super) const EMF_DIRECTIVES: &str = "CloudWatchMetrics";
 
-/// A field of this key may have a place of its own in the log record.
+/// Returns true if a field with this key may have its own place in the log record.
 pub(super) fn has_role(key: &str) -> bool {
     role(key).is_some()
 }
 
-/// The role of a field of this key. Sources: the documentation or the code of the logger named, as `tests/logs` has it.
+/// The role of a field with this key. Sources: the documentation or code of each logger, as listed in
+/// `tests/logs`.
 pub(super) fn role(key: &str) -> Option<Role> {
     Some(match key {
         "message" | "fields.message" | "msg" | "Message" | "RenderedMessage" | "@m" | "record.message" => {
@@ -38,7 +39,7 @@ pub(super) fn role(key: &str) -> Option<Role> {
         }
         "@mt" | "MessageTemplate" => Role::Message(1),
         "event" | "log" => Role::Message(2),
-        "body" | "text" => Role::Message(WEAK),
+        "body" | "text" => Role::Message(WEAK_RANK),
         "level" | "severity" | "log.level" | "levelname" | "lvl" | "Level" | "LogLevel" | "@l"
         | "severity_text" | "record.level.name" => Role::Level,
         "timestamp"

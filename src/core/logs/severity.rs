@@ -1,6 +1,6 @@
-//! Severities, and the words and numbers that loggers have for them.
+//! Severities, and the words and numbers that loggers use for them.
 
-/// A severity as OpenTelemetry's logs data model numbers them.
+/// A severity, with the number of OpenTelemetry's logs data model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// 1
@@ -18,11 +18,11 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// The severity that a logger's word means, in any case. Go's slog puts a number behind its words: `ERROR+2`.
+    /// Parses a logger's level, in any case. Go's slog appends a number to its levels: `ERROR+2`.
     pub fn from_word(word: &str) -> Option<Self> {
-        const LONGEST: usize = 16;
+        const MAX_LEN: usize = 16;
         let word = word.trim();
-        let mut lower = [0; LONGEST];
+        let mut lower = [0; MAX_LEN];
         let lower = lower.get_mut(..word.len())?;
         lower.copy_from_slice(word.as_bytes());
         lower.make_ascii_lowercase();
@@ -44,8 +44,8 @@ impl Severity {
         })
     }
 
-    /// The severity that a logger's number means: syslog's from 0, emergency, to 7, debug, or those of pino and bunyan,
-    /// which count up in tens.
+    /// Converts a logger's numeric level: syslog's, from 0 (emergency) to 7 (debug), or those of pino and
+    /// bunyan, which count up in tens.
     pub(super) fn from_number(number: i64) -> Option<Self> {
         Some(match number {
             10..20 => Self::Trace,
@@ -58,7 +58,7 @@ impl Severity {
         })
     }
 
-    /// OTLP's number.
+    /// The severity number in OTLP.
     pub fn number(self) -> i32 {
         match self {
             Self::Trace => 1,
@@ -70,7 +70,7 @@ impl Severity {
         }
     }
 
-    /// The lower-case word by whose first letters HyperDX colours a line.
+    /// The lower-case name. HyperDX colours a line by its first letters.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Trace => "trace",
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_severity_is_found_by_its_own_word() {
+    fn severity_is_parsed_from_its_word() {
         for severity in [
             Severity::Trace,
             Severity::Debug,
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_syslogs_or_pinos() {
+    fn numbers_are_of_syslog_or_pino() {
         let found = [0, 3, 4, 6, 7, 8, 10, 20, 30, 35, 40, 50, 60, 70, -1].map(Severity::from_number);
         let names = found.map(|severity| severity.map_or("–", Severity::as_str));
         assert_eq!(

@@ -1,82 +1,85 @@
-//! Which invocation a record belongs to that does not say so itself.
+//! Finds the invocation of a record that does not contain a request id.
 //!
-//! A plain line carries no request id, and the streams of the Telemetry API come in no promised order, so arrival tells
-//! nothing. What tells is time. Where one invocation follows another, a record belongs to the last one that had started
-//! when it was made: an environment runs after `runtimeDone` only because of the invocation before. While the start of
-//! the running invocation has not been delivered yet, INVOKE stands in for it, or a moment shortly before, if the end of
-//! the one before is known: it may be delivered one or two invocations late. Where several run at once, a
-//! record belongs to the only one that was running, and among several nothing is guessed. Before the first start
-//! nothing is, either: what was made then, and before the runtime had initialised, is the init phase's.
-
+//! A plain line carries no request id, and the Telemetry API promises no order between its streams, so the
+//! order of arrival says nothing. Timestamps decide instead. If invocations run one at a time, a record belongs
+//! to the last invocation that had started when it was written: after `runtimeDone` an environment runs only
+//! because of the invocation before. As long as the start of the running invocation has not been delivered,
+//! INVOKE replaces it, or a time shortly before INVOKE if the end of the previous invocation is known. The
+//! start may be delivered one or two invocations late. If several invocations run at once, a record belongs to
+//! the only one that was running; if more than one was running, there is no estimate_start. There is none before the
+//! first start either: a record written then, and before the runtime had initialised, belongs to the init
+//! phase.
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The number of invocations remembered. One that is not held may be frozen after a millisecond, so that many may pass
-/// until the platform delivers their records. If several run at once, it covers them and some that have ended.
-pub const REMEMBERED: usize = 128;
-/// How much later than `platform.start`, and than the function, INVOKE may reach us, in nanoseconds.
-pub(crate) const INVOKE_LATENESS: u64 = 50_000_000;
+/// The number of invocations remembered. If `/next` is called at once, an environment may be frozen after a
+/// millisecond, so many invocations may pass before the platform delivers their records. If several run at
+/// once, the number covers them and some that have ended.
+pub const REMEMBERED_INVOCATIONS: usize = 128;
+/// The maximum delay of INVOKE after `platform.start` and after the start of the function, in nanoseconds.
+pub(crate) const MAX_INVOKE_DELAY: u64 = 50_000_000;
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// The invocations of an environment, in time.
+/// The invocations of an environment, in the order of time.
 #[derive(Debug)]
 pub struct Timeline {
-    invocations: VecDeque<Interval>,
+    invocations: VecDeque<InvocationInterval>,
     concurrent: bool,
-    /// When the init phase was over, in nanoseconds since the epoch, as far as it is known.
+    /// The end of the init phase in nanoseconds since the epoch, if known.
     init_end: Option<u64>,
 }
 
-/// Nanoseconds since the epoch.
+/// One invocation; all times are in nanoseconds since the epoch.
 #[derive(Debug)]
-struct Interval {
+struct InvocationInterval {
     request_id: String,
     start: u64,
-    /// `start` is a guess from INVOKE.
-    guessed: bool,
-    /// When INVOKE came.
+    /// `start` is estimated from INVOKE.
+    is_estimate: bool,
+    /// The time of INVOKE.
     invoked: Option<u64>,
     end: Option<u64>,
 }
 
 impl Timeline {
-    /// An empty timeline; `concurrent` where invocations run side by side, as on managed instances.
+    /// Creates an empty timeline. `concurrent` means that several invocations run at once, as on managed
+    /// instances.
     pub fn new(concurrent: bool) -> Self {
         Self { invocations: VecDeque::new(), concurrent, init_end: None }
     }
 
-    /// `platform.initRuntimeDone`: the runtime has initialised.
+    /// Handles `platform.initRuntimeDone`: the runtime has initialised.
     pub fn initialised(&mut self, time: Option<u64>) {
         let Some(time) = time else { return };
         self.init_ends_by(time);
-        for interval in self.invocations.iter_mut().filter(|interval| interval.guessed) {
-            // An init that comes within an invocation, because the one before it failed, is part of that.
+        for interval in self.invocations.iter_mut().filter(|interval| interval.is_estimate) {
+            // An init within an invocation, after the first init failed, is part of the invocation.
             if interval.invoked.is_none_or(|invoked| time <= invoked) {
                 interval.start = interval.start.max(time);
             }
         }
     }
 
-    /// INVOKE announced an invocation, at `time` by our clock.
+    /// Handles INVOKE, received at `time` by our clock.
     pub fn invoked(&mut self, request_id: &str, time: u64) {
-        // Platform: a failed asynchronous invocation is repeated under its request id.
+        // Platform: a failed asynchronous invocation is retried with the same request id.
         match self.last(request_id) {
             Some(last) if last.invoked.is_none() && last.end.is_none_or(|end| time <= end) => {
                 last.invoked = Some(time);
             }
             _ => {
-                let start = self.guess(time, self.invocations.back());
-                self.remember(Interval {
+                let start = self.estimate_start(time, self.invocations.back());
+                self.insert(InvocationInterval {
                     start,
-                    guessed: true,
+                    is_estimate: true,
                     invoked: Some(time),
-                    ..Interval::of(request_id)
+                    ..InvocationInterval::new(request_id)
                 });
             }
         }
     }
 
-    /// `platform.start` of an invocation.
+    /// Handles `platform.start`.
     pub fn started(&mut self, request_id: &str, time: Option<u64>) {
         let Some(time) = time else { return };
         self.init_ends_by(time.saturating_sub(1));
@@ -84,31 +87,33 @@ impl Timeline {
             return;
         }
         let mut of_it = self.invocations.iter_mut().filter(|interval| interval.request_id == request_id);
-        // Of two attempts it is the older whose start comes first.
-        if let Some(guessed) = of_it.find(|interval| interval.guessed) {
-            guessed.start = time;
-            guessed.guessed = false;
+        // Of two attempts, the start of the older one arrives first.
+        if let Some(is_estimate) = of_it.find(|interval| interval.is_estimate) {
+            is_estimate.start = time;
+            is_estimate.is_estimate = false;
             return;
         }
         match self.last(request_id) {
-            // Lambda repeats a failed asynchronous invocation under the same id; anything else is a second delivery.
+            // Platform: a failed asynchronous invocation is retried with the same request id; anything else is
+            // a duplicate delivery.
             Some(interval) if interval.end.is_none_or(|end| time <= end) => {}
-            _ => self.remember(Interval { start: time, ..Interval::of(request_id) }),
+            _ => self.insert(InvocationInterval { start: time, ..InvocationInterval::new(request_id) }),
         }
     }
 
-    /// `platform.runtimeDone` of an invocation. May come when the next one runs already.
+    /// Handles `platform.runtimeDone`, which may arrive when the next invocation is already running.
     pub fn ended(&mut self, request_id: &str, time: Option<u64>) {
         let Some(time) = time else { return };
-        // Of two attempts it is the older whose end comes first.
-        let is_it = |interval: &Interval| interval.request_id == request_id && interval.end.is_none();
+        // Of two attempts, the end of the older one arrives first.
+        let is_it =
+            |interval: &InvocationInterval| interval.request_id == request_id && interval.end.is_none();
         let Some(at) = self.invocations.iter().position(is_it) else { return };
         if let Some(interval) = self.invocations.get_mut(at) {
             interval.end = Some(time);
         }
         let next = self.invocations.get(at + 1);
-        let invoked = next.filter(|next| next.guessed).and_then(|next| next.invoked);
-        let start = invoked.map(|invoked| self.guess(invoked, self.invocations.get(at)));
+        let invoked = next.filter(|next| next.is_estimate).and_then(|next| next.invoked);
+        let start = invoked.map(|invoked| self.estimate_start(invoked, self.invocations.get(at)));
         if let Some(next) = self.invocations.get_mut(at + 1)
             && let Some(start) = start
         {
@@ -116,32 +121,33 @@ impl Timeline {
         }
     }
 
-    /// `platform.report` of an invocation, with the time that it took.
+    /// Handles `platform.report`, with the duration of the invocation.
     ///
-    /// Platform: where several run at once there is no `platform.runtimeDone`, and the report is later than the end.
+    /// Platform: if several invocations run at once there is no `platform.runtimeDone`, and the report is later
+    /// than the end.
     pub fn reported(&mut self, request_id: &str, took: Option<Duration>, time: Option<u64>) {
         if self.concurrent
             && let Some(interval) = self.last(request_id)
         {
-            // Times are told in whole milliseconds, the length in parts of one.
+            // Timestamps are in whole milliseconds, durations in fractions of one.
             let took = took.and_then(|took| u64::try_from((took + MILLISECOND).as_nanos()).ok());
             let end = took.map(|took| interval.start.saturating_add(took));
             interval.end = interval.end.or(end).or(time);
         }
     }
 
-    /// The request id of a record made at `time`.
-    pub fn at(&self, time: u64) -> Option<&str> {
-        self.before_starts_of(|_| false, time)
+    /// The request id of a record written at `time`.
+    pub fn invocation_at(&self, time: u64) -> Option<&str> {
+        self.invocation_before_starts(|_| false, time)
     }
 
-    /// The request id of a record made at `time` that was delivered together with the starts of those that are next, and
-    /// before them.
+    /// The request id of a record written at `time` and delivered together with, but before, the starts of the
+    /// next invocations.
     ///
-    /// Platform: times are in whole milliseconds, so that the last line of an invocation may have the time of the next one's
-    /// start.
-    pub fn before_starts_of(&self, is_next: impl Fn(&str) -> bool, time: u64) -> Option<&str> {
-        let has_started = |interval: &&Interval| {
+    /// Platform: timestamps are in whole milliseconds, so the last line of an invocation may have the same
+    /// timestamp as the start of the next one.
+    pub fn invocation_before_starts(&self, is_next: impl Fn(&str) -> bool, time: u64) -> Option<&str> {
+        let has_started = |interval: &&InvocationInterval| {
             interval.start < time || interval.start == time && !is_next(&interval.request_id)
         };
         let started = self.invocations.iter().rev().filter(has_started);
@@ -149,13 +155,13 @@ impl Timeline {
             let mut running = started.filter(|interval| interval.end.is_none_or(|end| time <= end));
             running.next().filter(|_| running.next().is_none())
         } else {
-            let mut found: Option<&Interval> = None;
+            let mut found: Option<&InvocationInterval> = None;
             for interval in started {
                 if found.is_none_or(|found| interval.start > found.start) {
                     found = Some(interval);
                 }
-                // A guess may be off; of those whose start is known, the last that was added is the last that started.
-                if !interval.guessed {
+                // An estimate may be wrong. Among known starts, the last one added is the latest.
+                if !interval.is_estimate {
                     break;
                 }
             }
@@ -164,14 +170,15 @@ impl Timeline {
         found.map(|interval| interval.request_id.as_str())
     }
 
-    /// Whether the invocation of this request id is remembered.
-    pub fn knows(&self, request_id: &str) -> bool {
+    /// Returns true if the invocation with this request id is remembered.
+    pub fn contains(&self, request_id: &str) -> bool {
         self.invocations.iter().any(|interval| interval.request_id == request_id)
     }
 
-    /// Whether a record made at `time` is of the init phase.
+    /// Returns true if a record written at `time` belongs to the init phase.
     pub fn is_init(&self, time: u64) -> bool {
-        // Times are told in whole milliseconds: the end of init has that of the last line before it.
+        // Timestamps are in whole milliseconds: the end of init may have the same one as the last line before
+        // it.
         self.init_end.is_none_or(|end| time <= end) && self.invocations.iter().all(|first| time < first.start)
     }
 
@@ -179,26 +186,27 @@ impl Timeline {
         self.init_end = Some(self.init_end.map_or(time, |end| end.min(time)));
     }
 
-    fn last(&mut self, request_id: &str) -> Option<&mut Interval> {
+    fn last(&mut self, request_id: &str) -> Option<&mut InvocationInterval> {
         self.invocations.iter_mut().rev().find(|interval| interval.request_id == request_id)
     }
 
-    /// When an invocation started of which only INVOKE is known.
-    fn guess(&self, invoked: u64, before: Option<&Interval>) -> u64 {
-        let earliest = invoked.saturating_sub(INVOKE_LATENESS);
+    /// Estimates the start of an invocation of which only INVOKE is known.
+    fn estimate_start(&self, invoked: u64, before: Option<&InvocationInterval>) -> u64 {
+        let earliest = invoked.saturating_sub(MAX_INVOKE_DELAY);
         match before {
-            Some(Interval { end: Some(end), .. }) => earliest.max(end + 1),
-            // It may have run until INVOKE: its records are delivered before its end is, and those of the next after the start
-            // of that.
-            Some(Interval { start, .. }) => invoked.max(start + 1),
+            Some(InvocationInterval { end: Some(end), .. }) => earliest.max(end + 1),
+            // The previous invocation may have run until INVOKE: its records are delivered before its end, and
+            // records of the next one after that one's start.
+            Some(InvocationInterval { start, .. }) => invoked.max(start + 1),
             None => earliest.max(self.init_end.unwrap_or(0)),
         }
     }
 
-    fn remember(&mut self, interval: Interval) {
-        if self.invocations.len() == REMEMBERED {
-            // One that is forgotten while it runs would leave its records to another that then seems to run alone.
-            let has_ended = |interval: &Interval| !self.concurrent || interval.end.is_some();
+    fn insert(&mut self, interval: InvocationInterval) {
+        if self.invocations.len() == REMEMBERED_INVOCATIONS {
+            // Forgetting a running invocation would attribute its records to another one that then seems to run
+            // without_start.
+            let has_ended = |interval: &InvocationInterval| !self.concurrent || interval.end.is_some();
             let oldest = self.invocations.iter().position(has_ended);
             self.invocations.remove(oldest.unwrap_or(0));
         }
@@ -206,13 +214,13 @@ impl Timeline {
     }
 }
 
-impl Interval {
+impl InvocationInterval {
     fn is_start_of(&self, request_id: &str, time: u64) -> bool {
-        !self.guessed && self.start == time && self.request_id == request_id
+        !self.is_estimate && self.start == time && self.request_id == request_id
     }
 
-    fn of(request_id: &str) -> Self {
-        Self { request_id: request_id.to_owned(), start: 0, guessed: false, invoked: None, end: None }
+    fn new(request_id: &str) -> Self {
+        Self { request_id: request_id.to_owned(), start: 0, is_estimate: false, invoked: None, end: None }
     }
 }
 
@@ -223,186 +231,192 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     #[test]
-    fn a_record_belongs_to_the_last_invocation_that_had_started_however_late_it_comes() {
+    fn record_belongs_to_the_last_started_invocation() {
         let mut timeline = Timeline::new(false);
         timeline.started("a", Some(100));
         timeline.ended("a", Some(200));
         timeline.started("b", Some(300));
-        assert_eq!(timeline.at(99), None);
-        assert_eq!(timeline.at(100), Some("a"));
-        assert_eq!(timeline.at(201), Some("a"), "a line stamped behind runtimeDone");
-        assert_eq!(timeline.at(300), Some("b"));
+        assert_eq!(timeline.invocation_at(99), None);
+        assert_eq!(timeline.invocation_at(100), Some("a"));
+        assert_eq!(timeline.invocation_at(201), Some("a"), "a line written after runtimeDone");
+        assert_eq!(timeline.invocation_at(300), Some("b"));
     }
 
     #[test]
-    fn a_lost_runtime_done_costs_later_invocations_nothing() {
+    fn lost_runtime_done_does_not_affect_later_invocations() {
         let mut timeline = Timeline::new(false);
         timeline.started("a", Some(100));
         timeline.started("b", Some(300));
         timeline.ended("b", Some(400));
-        assert_eq!(timeline.at(350), Some("b"));
+        assert_eq!(timeline.invocation_at(350), Some("b"));
     }
 
     #[test]
-    fn before_its_start_is_delivered_an_invocation_is_known_by_invoke() {
+    fn invoke_stands_in_for_a_late_start() {
         let mut timeline = Timeline::new(false);
         timeline.started("a", Some(100 * MS));
         timeline.ended("a", Some(200 * MS));
         timeline.invoked("b", 210 * MS);
-        assert_eq!(timeline.at(150 * MS), Some("a"));
-        assert_eq!(timeline.at(205 * MS), Some("b"));
+        assert_eq!(timeline.invocation_at(150 * MS), Some("a"));
+        assert_eq!(timeline.invocation_at(205 * MS), Some("b"));
         timeline.started("b", Some(207 * MS));
-        assert_eq!(timeline.at(206 * MS), Some("a"));
+        assert_eq!(timeline.invocation_at(206 * MS), Some("a"));
         timeline.invoked("b", 215 * MS);
-        assert_eq!(timeline.at(220 * MS), Some("b"));
+        assert_eq!(timeline.invocation_at(220 * MS), Some("b"));
     }
 
     #[test]
-    fn among_several_at_once_nothing_is_guessed() {
+    fn concurrent_invocations_are_not_guessed() {
         let mut timeline = Timeline::new(true);
         timeline.started("a", Some(100));
         timeline.started("b", Some(110));
         timeline.ended("a", Some(130));
-        assert_eq!(timeline.at(105), Some("a"));
-        assert_eq!(timeline.at(120), None);
-        assert_eq!(timeline.at(140), Some("b"));
+        assert_eq!(timeline.invocation_at(105), Some("a"));
+        assert_eq!(timeline.invocation_at(120), None);
+        assert_eq!(timeline.invocation_at(140), Some("b"));
     }
 
     #[test]
-    fn where_several_run_at_once_a_report_tells_of_the_end() {
+    fn report_ends_a_concurrent_invocation() {
         let mut timeline = Timeline::new(true);
         timeline.started("a", Some(100 * MS));
         timeline.started("b", Some(110 * MS));
         timeline.reported("a", Some(Duration::from_micros(30_500)), Some(150 * MS));
-        assert_eq!([120, 131, 140].map(|time| timeline.at(time * MS)), [None, None, Some("b")]);
+        assert_eq!([120, 131, 140].map(|time| timeline.invocation_at(time * MS)), [None, None, Some("b")]);
         timeline.reported("b", None, Some(160 * MS));
         timeline.reported("b", Some(Duration::from_secs(1)), Some(1_110 * MS));
         timeline.started("c", Some(170 * MS));
-        assert_eq!(timeline.at(180 * MS), Some("c"));
+        assert_eq!(timeline.invocation_at(180 * MS), Some("c"));
     }
 
     #[test]
-    fn an_invocation_that_runs_for_long_is_not_forgotten_for_short_ones() {
+    fn running_invocation_is_not_evicted() {
         let mut timeline = Timeline::new(true);
         timeline.started("long", Some(100));
         for number in 0..1_000 {
             timeline.started(&number.to_string(), Some(200 + number));
             timeline.reported(&number.to_string(), None, Some(200 + number));
         }
-        assert_eq!(timeline.invocations.len(), REMEMBERED);
-        assert_eq!(timeline.at(2_000), Some("long"));
+        assert_eq!(timeline.invocations.len(), REMEMBERED_INVOCATIONS);
+        assert_eq!(timeline.invocation_at(2_000), Some("long"));
         timeline.started("short", Some(2_000));
-        assert_eq!(timeline.at(2_001), None);
+        assert_eq!(timeline.invocation_at(2_001), None);
     }
 
     #[test]
-    fn an_invocation_repeated_under_its_id_runs_again() {
+    fn retried_invocation_runs_again() {
         let mut timeline = Timeline::new(false);
         for (request_id, start, end) in [("a", 100, 200), ("b", 300, 400), ("a", 500, 600)] {
             timeline.started(request_id, Some(start));
             timeline.started(request_id, Some(start));
             timeline.ended(request_id, Some(end));
         }
-        assert_eq!([150, 350, 550].map(|time| timeline.at(time)), [Some("a"), Some("b"), Some("a")]);
+        assert_eq!(
+            [150, 350, 550].map(|time| timeline.invocation_at(time)),
+            [Some("a"), Some("b"), Some("a")]
+        );
     }
 
     #[test]
-    fn a_repeated_invocation_is_known_by_its_invoke_too() {
+    fn retried_invocation_is_known_by_invoke() {
         let mut timeline = Timeline::new(false);
         for (request_id, start) in [("a", 100 * MS), ("b", 300 * MS)] {
             timeline.started(request_id, Some(start));
             timeline.ended(request_id, Some(start + 50 * MS));
         }
         timeline.invoked("a", 500 * MS);
-        assert_eq!([120, 320, 510].map(|time| timeline.at(time * MS)), [Some("a"), Some("b"), Some("a")]);
+        assert_eq!(
+            [120, 320, 510].map(|time| timeline.invocation_at(time * MS)),
+            [Some("a"), Some("b"), Some("a")]
+        );
         timeline.started("a", Some(498 * MS));
-        assert_eq!([497, 498].map(|time| timeline.at(time * MS)), [Some("b"), Some("a")]);
+        assert_eq!([497, 498].map(|time| timeline.invocation_at(time * MS)), [Some("b"), Some("a")]);
         timeline.ended("a", Some(550 * MS));
         timeline.started("c", Some(600 * MS));
-        assert_eq!([560, 600].map(|time| timeline.at(time * MS)), [Some("a"), Some("c")]);
+        assert_eq!([560, 600].map(|time| timeline.invocation_at(time * MS)), [Some("a"), Some("c")]);
     }
 
     #[test]
-    fn init_lasts_until_the_runtime_has_initialised_or_an_invocation_starts() {
-        let mut told = Timeline::new(false);
-        assert!(told.is_init(0));
-        told.invoked("a", 120 * MS);
-        assert!(!told.is_init(100 * MS), "who knows what was within 50 ms before INVOKE");
-        told.initialised(Some(100 * MS));
-        assert_eq!((told.is_init(99 * MS), told.at(99 * MS)), (true, None));
-        assert_eq!((told.is_init(100 * MS), told.at(100 * MS)), (false, Some("a")));
-        told.started("a", Some(110 * MS));
+    fn init_ends_with_runtime_init_or_first_start() {
+        let mut with_both = Timeline::new(false);
+        assert!(with_both.is_init(0));
+        with_both.invoked("a", 120 * MS);
+        assert!(!with_both.is_init(100 * MS), "unknown within 50 ms before INVOKE");
+        with_both.initialised(Some(100 * MS));
+        assert_eq!((with_both.is_init(99 * MS), with_both.invocation_at(99 * MS)), (true, None));
+        assert_eq!((with_both.is_init(100 * MS), with_both.invocation_at(100 * MS)), (false, Some("a")));
+        with_both.started("a", Some(110 * MS));
         assert_eq!(
-            (told.is_init(105 * MS), told.at(105 * MS)),
+            (with_both.is_init(105 * MS), with_both.invocation_at(105 * MS)),
             (false, None),
-            "between the two nothing is guessed"
+            "no estimate_start between the two"
         );
 
-        let mut alone = Timeline::new(false);
-        alone.initialised(Some(100 * MS));
-        assert_eq!([100, 101].map(|time| alone.is_init(time * MS)), [true, false]);
+        let mut without_start = Timeline::new(false);
+        without_start.initialised(Some(100 * MS));
+        assert_eq!([100, 101].map(|time| without_start.is_init(time * MS)), [true, false]);
 
-        let mut untold = Timeline::new(false);
+        let mut without_init_done = Timeline::new(false);
         for number in 0..100 {
-            untold.started(&number.to_string(), Some((100 + number) * MS));
+            without_init_done.started(&number.to_string(), Some((100 + number) * MS));
         }
-        assert!(untold.is_init(99 * MS));
-        assert!(!untold.is_init(100 * MS));
+        assert!(without_init_done.is_init(99 * MS));
+        assert!(!without_init_done.is_init(100 * MS));
     }
 
     #[test]
-    fn an_init_within_an_invocation_is_part_of_it() {
+    fn init_within_an_invocation_is_part_of_it() {
         let mut timeline = Timeline::new(false);
         timeline.invoked("a", 100 * MS);
         timeline.initialised(Some(900 * MS));
-        assert_eq!((timeline.is_init(500 * MS), timeline.at(500 * MS)), (false, Some("a")));
+        assert_eq!((timeline.is_init(500 * MS), timeline.invocation_at(500 * MS)), (false, Some("a")));
     }
 
-    /// Ends and starts that are delivered while the next invocation runs, or the one after that.
+    /// Starts and ends are delivered during the next invocation, or the one after that.
     #[test]
-    fn records_delivered_late_belong_to_their_invocation() {
+    fn late_records_belong_to_their_invocation() {
         let mut timeline = Timeline::new(false);
         timeline.invoked("a", 100 * MS);
         timeline.started("a", Some(99 * MS));
         timeline.invoked("b", 120 * MS);
         assert_eq!(
-            [110, 119].map(|time| timeline.at(time * MS)),
+            [110, 119].map(|time| timeline.invocation_at(time * MS)),
             [Some("a"); 2],
-            "who knows how long it ran"
+            "its end is not known yet"
         );
         timeline.ended("a", Some(112 * MS));
-        assert_eq!([112, 115].map(|time| timeline.at(time * MS)), [Some("a"), Some("b")]);
+        assert_eq!([112, 115].map(|time| timeline.invocation_at(time * MS)), [Some("a"), Some("b")]);
         timeline.invoked("c", 140 * MS);
-        assert_eq!([125, 139].map(|time| timeline.at(time * MS)), [Some("b"); 2]);
+        assert_eq!([125, 139].map(|time| timeline.invocation_at(time * MS)), [Some("b"); 2]);
         timeline.started("b", Some(118 * MS));
         timeline.ended("b", Some(130 * MS));
         assert_eq!(
-            [117, 118, 130, 131, 139].map(|time| timeline.at(time * MS)),
+            [117, 118, 130, 131, 139].map(|time| timeline.invocation_at(time * MS)),
             [Some("a"), Some("b"), Some("b"), Some("c"), Some("c")]
         );
-        // Both ends only with the third.
+        // Both ends arrive with the third.
         timeline.invoked("d", 160 * MS);
         timeline.invoked("e", 170 * MS);
         timeline.ended("c", Some(150 * MS));
         timeline.ended("d", Some(165 * MS));
         timeline.started("e", Some(168 * MS));
         assert_eq!(
-            [150, 155, 165, 166, 168].map(|time| timeline.at(time * MS)),
+            [150, 155, 165, 166, 168].map(|time| timeline.invocation_at(time * MS)),
             [Some("c"), Some("d"), Some("d"), Some("d"), Some("e")]
         );
     }
 
     #[test]
-    fn a_line_before_a_start_of_the_same_millisecond_is_not_its() {
+    fn line_before_a_start_in_the_same_ms_is_older() {
         let mut timeline = Timeline::new(false);
         timeline.started("a", Some(100 * MS));
         timeline.started("b", Some(110 * MS));
-        let at = |next: &[&str], time| timeline.before_starts_of(|id| next.contains(&id), time * MS);
+        let at = |next: &[&str], time| timeline.invocation_before_starts(|id| next.contains(&id), time * MS);
         assert_eq!([at(&["b"], 110), at(&[], 110), at(&["b"], 111)], [Some("a"), Some("b"), Some("b")]);
     }
 
     #[test]
-    fn a_late_end_of_an_earlier_attempt_is_not_that_of_the_later() {
+    fn late_end_belongs_to_the_earlier_attempt() {
         let mut timeline = Timeline::new(false);
         timeline.invoked("a", 100 * MS);
         timeline.invoked("b", 200 * MS);
@@ -412,7 +426,10 @@ mod tests {
             timeline.started(request_id, Some(start * MS));
             timeline.ended(request_id, Some(end * MS));
         }
-        assert_eq!([120, 220, 320].map(|time| timeline.at(time * MS)), [Some("a"), Some("b"), Some("a")]);
+        assert_eq!(
+            [120, 220, 320].map(|time| timeline.invocation_at(time * MS)),
+            [Some("a"), Some("b"), Some("a")]
+        );
         assert_eq!(timeline.invocations.len(), 3);
     }
 
@@ -423,8 +440,8 @@ mod tests {
             timeline.started(&number.to_string(), Some(number * 10));
             timeline.ended(&number.to_string(), Some(number * 10 + 5));
         }
-        assert_eq!(timeline.invocations.len(), REMEMBERED);
-        assert_eq!(timeline.at(1_992), Some("199"));
-        assert!(timeline.knows("199") && !timeline.knows("0"));
+        assert_eq!(timeline.invocations.len(), REMEMBERED_INVOCATIONS);
+        assert_eq!(timeline.invocation_at(1_992), Some("199"));
+        assert!(timeline.contains("199") && !timeline.contains("0"));
     }
 }

@@ -36,7 +36,7 @@ pub use json::{JsonError, json_to_protobuf};
 pub use resource::{LastEdit, edit_resources};
 pub use spans::{InvocationSpan, invocation_spans};
 pub use split::{GROWTH_SLACK, Limits, Part, most_repeated, split};
-pub use stamp::{STAMP_MOST, names_a_trace, stamp};
+pub use stamp::{STAMP_MAX, names_a_trace, stamp};
 pub use utf8::replace_invalid_utf8;
 pub use validate::{Contents, Inspection, Malformed, inspect, validate};
 pub use wire::Fault;

@@ -79,7 +79,7 @@ fn read(span: &[u8], may_tell: bool) -> Option<InvocationSpan> {
             KIND => kind = number(&field),
             FLAGS => flags = number(&field),
             START_TIME => start = number(&field),
-            ATTRIBUTES if may_tell && request_id.is_none() => request_id = told_request_id(field.content),
+            ATTRIBUTES if may_tell && request_id.is_none() => request_id = has_own_request_id(field.content),
             _ => {}
         }
     }
@@ -109,7 +109,7 @@ fn number(field: &Field<'_>) -> u64 {
     read.unwrap_or_default()
 }
 
-fn told_request_id(attribute: &[u8]) -> Option<String> {
+fn has_own_request_id(attribute: &[u8]) -> Option<String> {
     let key = within(attribute, KEY).last()?.content;
     if !REQUEST_ID.contains(&key) {
         return None;

@@ -16,7 +16,7 @@ const STAMP_LEN: usize = (1 + 4) + (2 + 16) + (2 + 8);
 
 /// By so many bytes a request grows at most for each of its records: by the fields, and by a byte of the length of each
 /// of the messages that they lie in.
-pub const STAMP_MOST: usize = STAMP_LEN + LEVELS.len();
+pub const STAMP_MAX: usize = STAMP_LEN + LEVELS.len();
 
 /// Names `context` in every record of a validated logs request that has no trace id; all else stays byte for byte. If
 /// there is none, the answer is the request itself, not copied.
@@ -132,7 +132,7 @@ mod tests {
                 bare += 1;
             }
             prop_assert_eq!(Request::decode(Signal::Logs, &stamped).unwrap(), reference);
-            prop_assert!(stamped.len() <= body.len() + all * STAMP_MOST);
+            prop_assert!(stamped.len() <= body.len() + all * STAMP_MAX);
             prop_assert_eq!(stamped.as_ptr() == body.as_ptr(), bare == 0);
             prop_assert_eq!(stamp(&stamped, &CONTEXT).as_ptr(), stamped.as_ptr(), "stamped twice");
         }

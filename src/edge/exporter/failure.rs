@@ -26,7 +26,7 @@ pub(super) fn of(error: &http_client::Error) -> Failure {
         // The HTTP client's own words are of its channels, and which of them come is chance.
         (Cause::Closed, _) => CLOSED.to_owned(),
         // A certificate's names are among them, as the other side wrote them.
-        (_, Some(deepest)) => echo::foreign(&words(deepest), echo::WORDS_LIMIT),
+        (_, Some(deepest)) => echo::untrusted(&words(deepest), echo::UNTRUSTED_LIMIT),
         (_, None) => "the request could not be sent".to_owned(),
     };
     Failure::Connection(ConnectionFailure { cause, words })

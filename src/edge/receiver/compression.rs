@@ -92,8 +92,8 @@ impl Out<'_> {
     fn step(&mut self) -> Result<usize, DecompressError> {
         let step = self.bytes.len().clamp(STEP_FIRST, STEP_MOST).min(self.limit + 1 - self.bytes.len());
         self.held.try_grow(step).map_err(|no_room| match no_room {
-            NoRoom::Now => DecompressError::NoRoom,
-            NoRoom::Ever(limit) => DecompressError::TooLarge { limit },
+            NoRoom::Full => DecompressError::NoRoom,
+            NoRoom::TooLarge(limit) => DecompressError::TooLarge { limit },
         })?;
         Ok(step)
     }

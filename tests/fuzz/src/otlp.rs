@@ -65,7 +65,7 @@ pub fn wire_splicing(input: &[u8]) {
     if signal == Signal::Logs {
         assert_eq!(otlp::validate(signal, &stamped), Ok(items), "stamped, it is another request");
         assert!(
-            stamped.len() <= body.len() + items * otlp::STAMP_MOST,
+            stamped.len() <= body.len() + items * otlp::STAMP_MAX,
             "it has grown by more than a stamp each"
         );
         assert_eq!(otlp::stamp(&stamped, &context), stamped, "stamped twice");

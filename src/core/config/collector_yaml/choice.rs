@@ -148,7 +148,7 @@ fn set_only(account: &mut Account<'_>, only: &Used<'_>, some_go_elsewhere: bool)
     for (setting, text, place) in &only.settings {
         if some_go_elsewhere && !setting.ends_with("ENDPOINT") {
             for signal in &here {
-                let variable = format!("{ONLY_EXPORTER}{}_{setting}", signal.in_variables());
+                let variable = format!("{ONLY_EXPORTER}{}_{setting}", signal.in_variable_names());
                 account.set(variable, text.clone(), place);
             }
         } else {
@@ -176,7 +176,7 @@ pub(super) fn is_endpoint(name: &str) -> bool {
 
 /// The variable of its endpoint for one signal.
 fn endpoint_of(signal: Signal) -> String {
-    format!("{ONLY_EXPORTER}{}_ENDPOINT", signal.in_variables())
+    format!("{ONLY_EXPORTER}{}_ENDPOINT", signal.in_variable_names())
 }
 
 /// What an exporter is called in variables. There a signal may follow, so that a name does not end like one.

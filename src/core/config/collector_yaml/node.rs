@@ -134,7 +134,7 @@ fn of_syntax(error: &ScanError) -> Malformed {
         line: error.marker().line(),
         problem: format!(
             "it is not YAML: {}; see indentation, quotes and brackets",
-            echo::foreign(error.info(), echo::WORDS_LIMIT)
+            echo::untrusted(error.info(), echo::UNTRUSTED_LIMIT)
         ),
     }
 }

@@ -165,7 +165,7 @@ fn batch(account: &mut Account<'_>, signal: Signal, place: &Place<'_>) {
             "send_batch_max_size" => {
                 let size = account.text(&entry).filter(|size| size != "0");
                 if let Some(size) = size {
-                    account.set(format!("ROTEL_{}_BATCH_MAX_SIZE", signal.in_variables()), size, &entry);
+                    account.set(format!("ROTEL_{}_BATCH_MAX_SIZE", signal.in_variable_names()), size, &entry);
                 }
             }
             "send_batch_size" | "timeout" => account.warning(

@@ -38,7 +38,7 @@ fn common(name: &str) -> Option<String> {
         SECTIONS.iter().flat_map(|section| section.variables).any(|variable| variable.name == name)
     };
     Signal::ALL.into_iter().find_map(|signal| {
-        let (start, setting) = name.rsplit_once(&format!("_{}_", signal.in_variables()))?;
+        let (start, setting) = name.rsplit_once(&format!("_{}_", signal.in_variable_names()))?;
         let common = format!("{start}_{setting}");
         let is_exporters = is_known(&format!("{ONLY_EXPORTER}{setting}"));
         (is_known(&common) || is_exporters).then_some(common)

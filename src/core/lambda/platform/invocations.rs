@@ -15,7 +15,7 @@ use crate::trace_context::TraceContext;
 
 /// How many are remembered. On managed instances as many may run side by side; elsewhere one runs, and the report of the
 /// one before is awaited.
-const REMEMBERED: usize = 64;
+const REMEMBERED_INVOCATIONS: usize = 64;
 
 /// Invocations, oldest first.
 #[derive(Debug, Default)]
@@ -209,7 +209,7 @@ impl Invocations {
     /// Those that have not ended: all of them, or the last where one follows another, so that one whose end was never
     /// told is not taken for running.
     pub(super) fn open(&mut self, concurrent: bool) -> impl Iterator<Item = &mut Invocation> {
-        let last = if concurrent { REMEMBERED } else { 1 };
+        let last = if concurrent { REMEMBERED_INVOCATIONS } else { 1 };
         self.known.iter_mut().rev().take(last).filter(|one| one.end.is_none())
     }
 
@@ -217,7 +217,7 @@ impl Invocations {
         if let Some(index) = index {
             return self.known.get_mut(index);
         }
-        if self.known.len() == REMEMBERED {
+        if self.known.len() == REMEMBERED_INVOCATIONS {
             self.known.pop_front();
         }
         let first = !std::mem::replace(&mut self.begun, true);

@@ -32,7 +32,7 @@ use crate::lambda::xray;
 use crate::trace_context::TraceContext;
 
 /// How many events of the environment are remembered, to know a second delivery of them by.
-const REMEMBERED: usize = 32;
+const REMEMBERED_INVOCATIONS: usize = 32;
 const MEGABYTE: f64 = 1_048_576.0;
 
 /// What is made of the platform's events.
@@ -305,7 +305,7 @@ impl Platform {
         if self.recent.contains(&seen) {
             return;
         }
-        if self.recent.len() == REMEMBERED {
+        if self.recent.len() == REMEMBERED_INVOCATIONS {
             self.recent.pop_front();
         }
         self.recent.push_back(seen);

@@ -276,7 +276,7 @@ fn text(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
 /// Nanoseconds since the epoch.
 fn read_time(text: &str) -> Option<u64> {
     // There is no other time of the platform's to compare it with.
-    time::read(text).map(|read| read.moment(0))
+    time::parse(text).map(|read| read.resolve(0))
 }
 
 fn moment_of(name: &str) -> Option<Moment> {

@@ -223,8 +223,8 @@ fn number_that_must_be<'de, D: Deserializer<'de>>(field: D) -> Result<f64, D::Er
 }
 
 fn moment<'de, D: Deserializer<'de>>(field: D) -> Result<u64, D::Error> {
-    let told = text(field)?.as_deref().and_then(time::read);
-    told.map(|told| told.moment(0)).ok_or_else(|| D::Error::custom("no moment"))
+    let told = text(field)?.as_deref().and_then(time::parse);
+    told.map(|told| told.resolve(0)).ok_or_else(|| D::Error::custom("no moment"))
 }
 
 /// X-Ray's, out of the object that it stands in.

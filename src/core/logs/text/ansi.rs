@@ -1,4 +1,4 @@
-//! Colours of a terminal.
+//! Terminal colours.
 
 /// The text without its control sequences (ECMA-48 CSI: `ESC [`, parameters, a final letter).
 pub(super) fn stripped(text: &str) -> String {
@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_sequences_go_and_all_else_stays() {
+    fn only_control_sequences_are_stripped() {
         assert_eq!(stripped("\x1b[2m2026\x1b[0m \x1b[33m WARN\x1b[0m [x] ü"), "2026  WARN [x] ü");
         assert_eq!(stripped("a\x1b[38;5;12mb\x1b[0"), "ab");
         assert_eq!(stripped("plain"), "plain");

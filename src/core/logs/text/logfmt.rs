@@ -1,19 +1,19 @@
-//! `key=value` pairs all through: Go's slog and logrus for people.
+//! Lines made only of `key=value` pairs (logfmt): the text formats of Go's slog and logrus.
 
 use std::borrow::Cow;
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 
-use crate::logs::budget::{Budget, FIELD};
+use crate::logs::budget::{FIELD_OVERHEAD, RecordBudget};
 use crate::otlp::attribute::string;
 
-/// Reads a line of pairs. It is one only if every word of it is a pair, and if a level and a message are among them.
-pub(super) fn read(text: &str) -> Option<Vec<KeyValue>> {
+/// Parses a line of pairs. Every word must be a pair, and a level and a message must be among them.
+pub(super) fn parse(text: &str) -> Option<Vec<KeyValue>> {
     if !["time=", "level=", "timestamp=", "ts="].iter().any(|start| text.starts_with(start)) {
         return None;
     }
     let mut fields = Vec::new();
-    let mut budget = Budget::of(text.len());
+    let mut budget = RecordBudget::of(text.len());
     let (mut level, mut message) = (false, false);
     let mut rest = text.trim_end_matches(['\n', '\r']);
     while !rest.is_empty() {
@@ -24,8 +24,8 @@ pub(super) fn read(text: &str) -> Option<Vec<KeyValue>> {
         let (value, after) = value(after)?;
         level |= matches!(key, "level" | "lvl" | "severity");
         message |= matches!(key, "msg" | "message");
-        // A line of nothing but tiny pairs is worth no attributes.
-        if !budget.try_spend(FIELD + key.len() + value.len(), 1) {
+        // A line of nothing but tiny pairs is not worth attributes.
+        if !budget.try_spend(FIELD_OVERHEAD + key.len() + value.len(), 1) {
             return None;
         }
         fields.push(string(key, &value));
@@ -51,7 +51,8 @@ fn value(text: &str) -> Option<(Cow<'_, str>, &str)> {
     unescaped(quoted)
 }
 
-/// The rest of a text quoted as Go's `strconv.Quote` does, and what follows its quote.
+/// Unquotes text in the format of Go's `strconv.Quote`, from after its opening quote. Returns it and the text
+/// after the closing quote.
 fn unescaped(quoted: &str) -> Option<(Cow<'_, str>, &str)> {
     let mut value = String::new();
     let mut chars = quoted.chars();
@@ -68,7 +69,7 @@ fn unescaped(quoted: &str) -> Option<(Cow<'_, str>, &str)> {
                 'v' => '\u{b}',
                 'u' => code(&mut chars, 4)?,
                 'U' => code(&mut chars, 8)?,
-                // A byte that is no UTF-8 by itself has no character; the line stays as it is.
+                // A byte that is not UTF-8 by itself is not a character; the line stays unparsed.
                 'x' => code(&mut chars, 2).filter(char::is_ascii)?,
                 same @ ('"' | '\\' | '\'') => same,
                 _ => return None,
@@ -90,8 +91,8 @@ mod tests {
 
     #[test]
     fn quoted_values_are_unquoted() {
-        let fields =
-            read("time=x level=WARN msg=\"a \\\"b\\\"\\nc \\u00fc\\x01\" k=\"v v\" e= n=1\n").expect("pairs");
+        let fields = parse("time=x level=WARN msg=\"a \\\"b\\\"\\nc \\u00fc\\x01\" k=\"v v\" e= n=1\n")
+            .expect("pairs");
         let keys: Vec<_> = fields.iter().map(|field| field.key.as_str()).collect();
         assert_eq!(keys, ["time", "level", "msg", "k", "e", "n"]);
         assert_eq!(fields[2], string("msg", "a \"b\"\nc ü\u{1}"));
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_pairs_all_through_is_no_line_of_them() {
+    fn other_lines_are_not_logfmt() {
         for text in [
             "level=info",
             "time=1 msg=x",
@@ -110,7 +111,7 @@ mod tests {
             "level=info msg=\"\\xff\"",
             "total=1",
         ] {
-            assert_eq!(read(text), None, "{text}");
+            assert_eq!(parse(text), None, "{text}");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Lines of text: what stands before the message, by its shape.
+//! Lines of text: parses the prefix that runtimes and loggers put before the message.
 //!
-//! An extension does not know the runtime beside it, so each line is tried against the formats that begin like it. A line
-//! is taken apart only where its format is certain, since a message that merely looks like one must stay whole: `INFO:
-//! done` is a message, and so is `0 errors found`. Nothing is lost: what is removed and has no field of its own in OTLP
-//! becomes an attribute.
+//! An extension does not know the function's runtime, so each line is tried against the formats that begin like
+//! it. A line is parsed only if its format is certain, because a message that merely looks like one must stay
+//! whole: `INFO: done` is a message, and so is `0 errors found`. Nothing is lost: parts that are removed and
+//! have no field of their own in OTLP become attributes.
 
 mod ansi;
 mod bracketed;
@@ -20,27 +20,27 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 
 use super::exception;
 use super::severity::Severity;
-use crate::time::{self, Told};
+use crate::time::{self, LoggedTime};
 
-/// A line, taken apart.
+/// A line split into prefix fields and message.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Line<'a> {
-    /// When it was written.
-    pub(super) time: Option<Told>,
-    /// How severe it says it is.
+pub(super) struct ParsedLine<'a> {
+    /// The timestamp.
+    pub(super) time: Option<LoggedTime>,
+    /// The severity of its level.
     pub(super) severity: Option<Severity>,
-    /// The invocation that it names.
+    /// The request id of its invocation.
     pub(super) request_id: Option<&'a str>,
-    /// What else stood before the message, as attributes.
+    /// Other fields of the prefix, as attributes.
     pub(super) attributes: Vec<(&'static str, &'a str)>,
-    /// The rest.
+    /// The rest of the line.
     pub(super) message: &'a str,
-    /// Line breaks within the message came as carriage returns.
+    /// ParsedLine breaks within the message are written as carriage returns.
     pub(super) carriage_returns: bool,
 }
 
-impl<'a> Line<'a> {
-    /// The message with its line breaks, and without those at its end.
+impl<'a> ParsedLine<'a> {
+    /// The message with proper line breaks, without those at its end.
     pub(super) fn message(&self) -> Cow<'a, str> {
         let message = self.message.trim_end_matches(['\n', '\r']);
         if self.carriage_returns && message.contains('\r') && !message.contains('\n') {
@@ -57,43 +57,46 @@ impl<'a> Line<'a> {
     }
 }
 
-/// What a text is.
+/// The result of parsing a line.
 #[derive(Debug, PartialEq)]
-pub(super) enum Reading<'a> {
-    /// A line with something before its message.
-    Line(Line<'a>),
-    /// `key=value` pairs all through.
+pub(super) enum ParsedText<'a> {
+    /// A line with a prefix before its message.
+    Line(ParsedLine<'a>),
+    /// A line made only of `key=value` pairs.
     Fields(Vec<KeyValue>),
-    /// A message and nothing else.
+    /// A message without a known prefix.
     Message,
 }
 
-/// The logger, the module or the target that wrote a line; ECS has the name.
+/// The attribute for the logger, module or target that wrote a line; the name is from ECS.
 const LOGGER: &str = "log.logger";
-/// A level that means no severity.
+/// The attribute for a level that maps to no severity.
 const LEVEL: &str = "log.level";
 
-/// Takes a line apart. `platform` is the platform's time of it.
-pub(super) fn read(text: &str, platform: u64) -> Reading<'_> {
+/// Parses a line. `platform` is the platform's timestamp of it, in nanoseconds since the epoch.
+pub(super) fn parse(text: &str, platform: u64) -> ParsedText<'_> {
     let line = match text.as_bytes().first() {
-        Some(b'0'..=b'9') => match time::split(text) {
-            Some((time, rest)) => dated::read(text, rest).map(|line| Line { time: Some(time), ..line }),
+        Some(b'0'..=b'9') => match time::split_date_time(text) {
+            Some((time, rest)) => {
+                dated::parse(text, rest).map(|line| ParsedLine { time: Some(time), ..line })
+            }
             None => dated::of_day(text, platform),
         },
-        Some(b'[') => bracketed::read(text),
+        Some(b'[') => bracketed::parse(text),
         Some(b' ') => tracing::of_lambda(text),
-        Some(b'T') => platform::read(text).or_else(|| tracing::of_lambda(text)),
-        Some(b'R') => platform::read(text),
+        Some(b'T') => platform::parse(text).or_else(|| tracing::of_lambda(text)),
+        Some(b'R') => platform::parse(text),
         Some(b'D' | b'I' | b'W' | b'E' | b'F' | b'A' | b'U') => {
-            ruby::read(text).or_else(|| tracing::of_lambda(text))
+            ruby::parse(text).or_else(|| tracing::of_lambda(text))
         }
-        Some(b't' | b'l') => return logfmt::read(text).map_or(Reading::Message, Reading::Fields),
+        Some(b't' | b'l') => return logfmt::parse(text).map_or(ParsedText::Message, ParsedText::Fields),
         _ => None,
     };
-    line.map_or(Reading::Message, Reading::Line)
+    line.map_or(ParsedText::Message, ParsedText::Line)
 }
 
-/// A line without the colours that Rust's loggers give it; `None` where it has none, or where it is no such line.
+/// Strips the colours that Rust's loggers give a line. Returns `None` for a line without colours or in another
+/// format.
 pub(super) fn without_colours(text: &str) -> Option<String> {
     if text.as_bytes().first() != Some(&0x1b) {
         return None;
@@ -106,16 +109,16 @@ pub(super) fn without_colours(text: &str) -> Option<String> {
     known.then_some(plain)
 }
 
-/// A line whose colours have been removed.
-pub(super) fn read_stripped(text: &str, platform: u64) -> Reading<'_> {
+/// Parses a line whose colours have been stripped.
+pub(super) fn parse_stripped(text: &str, platform: u64) -> ParsedText<'_> {
     match tracing::of_lambda_in_colour(text) {
-        Some(line) => Reading::Line(line),
-        None => read(text, platform),
+        Some(line) => ParsedText::Line(line),
+        None => parse(text, platform),
     }
 }
 
-/// A request id where something else may stand as well.
-fn uuid(text: &str) -> bool {
+/// Returns true if a word that may be a request id is one.
+fn is_uuid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(at, byte)| match at {
             8 | 13 | 18 | 23 => byte == b'-',
@@ -123,21 +126,21 @@ fn uuid(text: &str) -> bool {
         })
 }
 
-/// A level as the formats here write it: a word in upper case.
-fn upper(word: &str) -> Option<Severity> {
+/// Parses a level in upper_case_level case, the form in which these formats write it.
+fn upper_case_level(word: &str) -> Option<Severity> {
     let known = word.bytes().all(|byte| byte.is_ascii_uppercase());
     known.then(|| Severity::from_word(word)).flatten()
 }
 
-/// The same with spaces behind it, up to five letters and one more.
-fn padded(text: &str) -> Option<(Severity, &str)> {
+/// Parses an upper_case_level-case level padded_level with spaces. Returns it and the rest.
+fn padded_level(text: &str) -> Option<(Severity, &str)> {
     let (word, rest) = text.split_once(' ')?;
-    let severity = upper(word)?;
+    let severity = upper_case_level(word)?;
     Some((severity, rest.trim_start_matches(' ')))
 }
 
-/// Something that a logger may be called by: letters, digits and what joins them.
-fn name(text: &str) -> bool {
+/// Returns true for a plausible logger name: letters, digits and the characters that join them.
+fn is_logger_name(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.:-$<>/[]@*".contains(&byte))
 }

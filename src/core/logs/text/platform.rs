@@ -1,38 +1,40 @@
-//! Lines that Lambda itself writes among the function's, and what a language prints at an uncaught exception.
+//! Lines that Lambda itself writes among the function's, and tracebacks that Python prints for an uncaught
+//! exception.
 
-use super::{Line, exception, uuid};
+use super::{ParsedLine, exception, is_uuid};
 use crate::logs::severity::Severity;
 
-/// Reads a line that begins with `T` or `R`.
-pub(super) fn read(text: &str) -> Option<Line<'_>> {
+/// Parses a line that begins with `T` or `R`.
+pub(super) fn parse(text: &str) -> Option<ParsedLine<'_>> {
     if let Some(rest) = text.strip_prefix("RequestId: ") {
-        return ended(rest);
+        return process_exited(rest);
     }
     if exception::is_traceback(text) {
-        return Some(Line { severity: Some(Severity::Error), message: text, ..Line::default() });
+        return Some(ParsedLine { severity: Some(Severity::Error), message: text, ..ParsedLine::default() });
     }
     timed_out(text)
 }
 
-/// `Task timed out after 3.00 seconds`, and nothing more.
-pub(super) fn timed_out(text: &str) -> Option<Line<'_>> {
+/// Parses exactly `Task timed out after 3.00 seconds`.
+pub(super) fn timed_out(text: &str) -> Option<ParsedLine<'_>> {
     let seconds = text.trim_end().strip_prefix("Task timed out after ")?.strip_suffix(" seconds")?;
-    seconds.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.').then(|| Line {
+    seconds.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.').then(|| ParsedLine {
         severity: Some(Severity::Error),
         message: text,
-        ..Line::default()
+        ..ParsedLine::default()
     })
 }
 
-/// `RequestId: <id> Error: Runtime exited with error: exit status 1`, and the like.
-fn ended(rest: &str) -> Option<Line<'_>> {
+/// Parses the text after `RequestId: ` in `RequestId: <id> Error: Runtime exited with error: exit status 1` and
+/// the like.
+fn process_exited(rest: &str) -> Option<ParsedLine<'_>> {
     let (id, message) = rest.split_once(' ')?;
     let known =
         message.starts_with("Error: ") || message.starts_with("Process exited before completing request");
-    (uuid(id) && known).then(|| Line {
+    (is_uuid(id) && known).then(|| ParsedLine {
         severity: Some(Severity::Error),
         request_id: Some(id),
         message,
-        ..Line::default()
+        ..ParsedLine::default()
     })
 }

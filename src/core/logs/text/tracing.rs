@@ -1,44 +1,45 @@
-//! Rust's `tracing` as its subscriber formats it for people.
+//! The text formats of Rust's `tracing-subscriber`.
 
-use super::{LOGGER, Line, name, padded, uuid};
+use super::{LOGGER, ParsedLine, is_logger_name, is_uuid, padded_level};
 use crate::logs::severity::Severity;
 
-/// The span that AWS's Rust runtime lays around an invocation.
+/// The span that AWS's Rust runtime opens for an invocation.
 const INVOCATION: &str = "Lambda runtime invoke{";
 
-/// Reads what follows time and level: `<span>{<fields>}:<span>{…}: <target>: <message and fields>`.
-pub(super) fn read(severity: Severity, rest: &str) -> Line<'_> {
+/// Parses the text after time and level: `<span>{<fields>}:<span>{…}: <target>: <message and fields>`.
+pub(super) fn parse(severity: Severity, rest: &str) -> ParsedLine<'_> {
     let (spans, rest) = spans(rest);
     let target = rest.split_once(' ').and_then(|(word, message)| Some((word.strip_suffix(':')?, message)));
-    let (target, message) = target.filter(|(target, _)| target_like(target)).unwrap_or(("", rest));
+    let (target, message) = target.filter(|(target, _)| is_target(target)).unwrap_or(("", rest));
     line(severity, spans, message).with(LOGGER, target)
 }
 
-/// Reads a line of AWS's Rust runtime, which leaves time and target out. What tells it from a message that begins with a
-/// word in capitals is the runtime's span.
-pub(super) fn of_lambda(text: &str) -> Option<Line<'_>> {
-    let (severity, rest) = padded(text.strip_prefix(' ').unwrap_or(text))?;
+/// Parses a line of AWS's Rust runtime, which omits time and target. The runtime's span distinguishes it from a
+/// message that begins with a word in capitals.
+pub(super) fn of_lambda(text: &str) -> Option<ParsedLine<'_>> {
+    let (severity, rest) = padded_level(text.strip_prefix(' ').unwrap_or(text))?;
     rest.starts_with(INVOCATION).then(|| untimed(severity, rest))
 }
 
-/// The same of a line whose level was in colour, which tells it from a message by itself.
-pub(super) fn of_lambda_in_colour(text: &str) -> Option<Line<'_>> {
-    let (severity, rest) = padded(text.strip_prefix(' ').unwrap_or(text))?;
+/// Parses such a line whose level was coloured. The colour alone distinguishes it from a message.
+pub(super) fn of_lambda_in_colour(text: &str) -> Option<ParsedLine<'_>> {
+    let (severity, rest) = padded_level(text.strip_prefix(' ').unwrap_or(text))?;
     Some(untimed(severity, rest))
 }
 
-fn untimed(severity: Severity, rest: &str) -> Line<'_> {
+fn untimed(severity: Severity, rest: &str) -> ParsedLine<'_> {
     let (spans, message) = spans(rest);
     line(severity, spans, message)
 }
 
-fn line<'a>(severity: Severity, spans: &'a str, message: &'a str) -> Line<'a> {
-    // The compact format puts the fields of spans behind the message's.
+fn line<'a>(severity: Severity, spans: &'a str, message: &'a str) -> ParsedLine<'a> {
+    // The compact format puts the fields of spans after the message's fields.
     let request_id = request_id(if spans.is_empty() { message } else { spans });
-    Line { severity: Some(severity), request_id, message, ..Line::default() }.with("log.spans", spans)
+    ParsedLine { severity: Some(severity), request_id, message, ..ParsedLine::default() }
+        .with("log.spans", spans)
 }
 
-/// The spans at the start, and what follows them. Each has fields in braces; within their quotes anything may stand.
+/// Splits off the spans at the start. Each has fields in braces; quoted values may contain anything.
 fn spans(text: &str) -> (&str, &str) {
     let mut quoted = false;
     let mut escaped = false;
@@ -55,7 +56,7 @@ fn spans(text: &str) -> (&str, &str) {
                     return (text.get(..=at).unwrap_or_default(), rest);
                 }
             }
-            // Before its braces a span has a name, and a colon there ends a target.
+            // Before its braces a span has only a name. A colon there ends a target.
             b':' if open == 0 && text.get(at..).is_some_and(|rest| rest.starts_with(": ")) => break,
             _ => {}
         }
@@ -63,11 +64,11 @@ fn spans(text: &str) -> (&str, &str) {
     ("", text)
 }
 
-fn target_like(target: &str) -> bool {
-    name(target) && target.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+fn is_target(target: &str) -> bool {
+    is_logger_name(target) && target.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
 }
 
 fn request_id(fields: &str) -> Option<&str> {
     let (_, after) = fields.split_once("requestId=\"")?;
-    after.split_once('"').map(|(id, _)| id).filter(|id| uuid(id))
+    after.split_once('"').map(|(id, _)| id).filter(|id| is_uuid(id))
 }
