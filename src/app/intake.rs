@@ -21,7 +21,7 @@ use crate::core::lambda::telemetry_api::{Change, Deliveries, Delivery, Event, Ki
 use crate::core::lambda::xray::Header;
 use crate::core::logs::filter::Filtered;
 use crate::core::logs::{self, Filter, Source, Timeline};
-use crate::core::otlp::request::{self, Envelope, Items};
+use crate::core::otlp::request::{self, EncodedItems, RequestEnvelope};
 use crate::core::signal::Signal;
 use crate::edge::clock;
 use crate::edge::telemetry_listener::IntakeFull;
@@ -118,14 +118,14 @@ pub struct Intake {
 /// What stands around what is sent.
 #[derive(Debug)]
 struct Envelopes {
-    of_records: Envelope,
+    of_records: RequestEnvelope,
     /// What was made of the platform's events.
-    of_made: Envelope,
+    of_made: RequestEnvelope,
 }
 
 impl Envelopes {
     fn of(rules: &ResourceRules) -> Self {
-        let of = |scope| Envelope::new(&rules.own(), &request::scope(scope));
+        let of = |scope| RequestEnvelope::new(&rules.own(), &request::scope(scope));
         Self { of_records: of(request::SCOPE), of_made: of(platform::SCOPE) }
     }
 }
@@ -195,14 +195,14 @@ impl Odd {
 
 /// Log records by the invocation whose span they are to name, those of each in their order. Most deliveries hold one.
 #[derive(Default)]
-struct ByInvocation(Vec<(Option<Arc<str>>, Items)>);
+struct ByInvocation(Vec<(Option<Arc<str>>, EncodedItems)>);
 
 impl ByInvocation {
-    fn of(&mut self, invocation: Option<&str>) -> &mut Items {
+    fn of(&mut self, invocation: Option<&str>) -> &mut EncodedItems {
         let known = self.0.iter().position(|(known, _)| known.as_deref() == invocation);
         let found = known.map(|at| self.0.remove(at));
         let (_, records) =
-            self.0.push_mut(found.unwrap_or_else(|| (invocation.map(Arc::from), Items::default())));
+            self.0.push_mut(found.unwrap_or_else(|| (invocation.map(Arc::from), EncodedItems::default())));
         records
     }
 }
@@ -305,7 +305,9 @@ impl Intake {
         }
         // Those before the last ones would be forgotten again.
         let starts: Vec<_> = delivery.events.iter().filter_map(started).collect();
-        for (request_id, record) in starts.iter().skip(starts.len().saturating_sub(logs::REMEMBERED_INVOCATIONS)) {
+        for (request_id, record) in
+            starts.iter().skip(starts.len().saturating_sub(logs::REMEMBERED_INVOCATIONS))
+        {
             self.tell_of_start(request_id, record).await;
         }
         let mut records = ByInvocation::default();
@@ -399,7 +401,8 @@ impl Intake {
             return work;
         }
         let made_at = event.time.unwrap_or(observed);
-        let of_then = self.timeline.invocation_before_starts(|request_id| starts.contains(request_id), made_at);
+        let of_then =
+            self.timeline.invocation_before_starts(|request_id| starts.contains(request_id), made_at);
         match of_then {
             _ if log.has_own_request_id => {}
             Some(request_id) => logs::set_request_id(&mut log, request_id),
@@ -414,9 +417,9 @@ impl Intake {
         work
     }
 
-    async fn send(&mut self, invocation: Option<Arc<str>>, records: Items) {
+    async fn send(&mut self, invocation: Option<Arc<str>>, records: EncodedItems) {
         let items = records.count();
-        let bytes = self.envelopes().of_records.around_items(&records);
+        let bytes = self.envelopes().of_records.wrap_items(&records);
         drop(records);
         let chunk = Chunk { signal: Signal::Logs, bytes, items, origin: Origin::Platform, invocation };
         // A pipeline that is gone has been told of already.
@@ -528,6 +531,10 @@ mod tests {
         }
         assert_eq!(offer(&intake, Bytes::new()), Ok(()));
         drop(queue);
-        assert_eq!(offer(&intake, Bytes::new()), Err(IntakeFull), "a delivery that nobody takes is not accepted");
+        assert_eq!(
+            offer(&intake, Bytes::new()),
+            Err(IntakeFull),
+            "a delivery that nobody takes is not accepted"
+        );
     }
 }

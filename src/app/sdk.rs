@@ -46,7 +46,7 @@ impl SdkIntake {
         if added > thrice.saturating_add(RESOURCE_SLACK) {
             return Err(Refusal::Amplified("it has too many resource groups for its size"));
         }
-        let repeated = otlp::most_repeated(signal, body, contents.items, *self.batch_items.of(signal));
+        let repeated = otlp::max_repeated_bytes(signal, body, contents.items, *self.batch_items.of(signal));
         if repeated > thrice.saturating_add(GROWTH_SLACK) {
             return Err(Refusal::Amplified("its resource is too large for so many items"));
         }

@@ -30,7 +30,7 @@ pub struct Chunk {
 impl Chunk {
     /// The largest size it can reach, in bytes. Log records without a trace id may still be stamped with one.
     pub fn size(&self) -> usize {
-        let stamps = if self.pending_invocation().is_some() { self.items * otlp::STAMP_MAX } else { 0 };
+        let stamps = if self.pending_invocation().is_some() { self.items * otlp::MAX_STAMP_LEN } else { 0 };
         self.bytes.len() + stamps
     }
 

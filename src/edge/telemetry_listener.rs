@@ -125,7 +125,9 @@ mod tests {
     }
 
     impl Posts {
-        async fn to(receive: impl Fn(Bytes) -> Result<(), IntakeFull> + Clone + Send + Sync + 'static) -> Self {
+        async fn to(
+            receive: impl Fn(Bytes) -> Result<(), IntakeFull> + Clone + Send + Sync + 'static,
+        ) -> Self {
             let listeners = bind("127.0.0.1", 0).await.unwrap();
             let address = listeners[0].local_addr().unwrap();
             let refused = Refused::default();

@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use rotel_core::lambda::telemetry_api::{self, Kind};
 use rotel_core::logs::{self, Source};
-use rotel_core::otlp::request::{self, Envelope};
+use rotel_core::otlp::request::{self, RequestEnvelope};
 use serde_json::{Value, json};
 
 const LINES: usize = 1000;
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         |record: &Value| json!({"time": "2026-11-21T12:16:50.000Z", "type": "function", "record": record});
     let events: Vec<Value> = records().iter().cycle().take(LINES).map(event).collect();
     let body = serde_json::to_vec(&events).expect("JSON");
-    let envelope = Envelope::new(&Resource::default(), &request::scope(request::SCOPE));
+    let envelope = RequestEnvelope::new(&Resource::default(), &request::scope(request::SCOPE));
     let ours = || {
         let delivery = telemetry_api::read(&body);
         let record = |event: &telemetry_api::Event<'_>| match &event.kind {
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
             other => unreachable!("{other:?}"),
         };
         let records: Vec<LogRecord> = delivery.events.iter().map(record).collect();
-        envelope.around(&records).len()
+        envelope.wrap(&records).len()
     };
     let plain = || serde_json::from_slice::<Value>(&body).expect("JSON").as_array().map_or(0, Vec::len);
     let (ours, plain) = (fastest(ours), fastest(plain));

@@ -21,8 +21,8 @@ use rotel_core::delivery::budget::Budget;
 use rotel_core::delivery::buffer::Buffer;
 use rotel_core::lambda::telemetry_api::{self, Kind};
 use rotel_core::logs::{self, Source};
-use rotel_core::otlp::request::{self, Envelope};
-use rotel_core::otlp::{self, LastEdit, Limits, Part};
+use rotel_core::otlp::request::{self, RequestEnvelope};
+use rotel_core::otlp::{self, LastEdit, Limits, RequestPart};
 use rotel_core::signal::Signal;
 use serde_json::{Value, json};
 
@@ -85,7 +85,7 @@ fn splice() -> Path {
 fn find() -> Path {
     let root =
         Span { trace_id: vec![7; 16], span_id: vec![9; 8], kind: SpanKind::Server.into(), ..Span::default() };
-    let root = envelope(&rules()).around(&[root]);
+    let root = envelope(&rules()).wrap(&[root]);
     let body = [root, spans(MANY)].concat();
     Box::new(move || otlp::invocation_spans(&body).count())
 }
@@ -99,13 +99,15 @@ fn find_none() -> Path {
 /// A request that is too large becomes several.
 fn cut() -> Path {
     let body = spans(MANY);
-    Box::new(move || otlp::split(Signal::Traces, Part { bytes: body.clone(), items: MANY }, CUT).count())
+    Box::new(move || {
+        otlp::split(Signal::Traces, RequestPart { bytes: body.clone(), items: MANY }, CUT).count()
+    })
 }
 
 /// Log records become the bytes of a request.
 fn encode() -> Path {
     let (records, envelope) = (records(&delivery(MANY)), envelope(&rules()));
-    Box::new(move || envelope.around(&records).len())
+    Box::new(move || envelope.wrap(&records).len())
 }
 
 /// All that an invocation with a few lines and spans goes through, up to the chunks of the requests.
@@ -116,7 +118,7 @@ fn invocation() -> Path {
     Box::new(move || {
         buffer.invocation_begins();
         let spliced = spliced(&spans, &mut last, &rules);
-        for part in otlp::split(Signal::Traces, Part { bytes: spliced, items: FEW }, UNCUT) {
+        for part in otlp::split(Signal::Traces, RequestPart { bytes: spliced, items: FEW }, UNCUT) {
             let origin = Origin::Sdk;
             buffer.push(Chunk {
                 signal: Signal::Traces,
@@ -128,7 +130,7 @@ fn invocation() -> Path {
         }
         let records = records(&lines);
         let items = records.len();
-        let bytes = envelope.around(&records);
+        let bytes = envelope.wrap(&records);
         let invocation = Some(REQUEST_ID.into());
         buffer.push(Chunk { signal: Signal::Logs, bytes, items, origin: Origin::Platform, invocation });
         let mut sent = 0;
@@ -151,8 +153,8 @@ fn records(body: &[u8]) -> Vec<LogRecord> {
     delivery.events.iter().filter_map(record).collect()
 }
 
-fn envelope(rules: &ResourceRules) -> Envelope {
-    Envelope::new(&rules.own(), &request::scope(request::SCOPE))
+fn envelope(rules: &ResourceRules) -> RequestEnvelope {
+    RequestEnvelope::new(&rules.own(), &request::scope(request::SCOPE))
 }
 
 fn spliced(body: &Bytes, last: &mut LastEdit, rules: &ResourceRules) -> Bytes {
@@ -222,7 +224,7 @@ fn spans(count: usize) -> Bytes {
         attribute("service.name", "unknown_service:node"),
     ];
     let resource = Resource { attributes, ..Resource::default() };
-    Envelope::new(&resource, &request::scope("sdk")).around(&spans.collect::<Vec<_>>())
+    RequestEnvelope::new(&resource, &request::scope("sdk")).wrap(&spans.collect::<Vec<_>>())
 }
 
 fn attribute(key: &str, value: &str) -> KeyValue {

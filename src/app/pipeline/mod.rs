@@ -36,8 +36,8 @@ use crate::core::echo;
 use crate::core::lambda::correlation::Correlation;
 use crate::core::lambda::lifecycle::FlushReason;
 use crate::core::lambda::platform::{self, Adopted};
-use crate::core::otlp::request::{self, Envelope};
-use crate::core::otlp::{self, LastEdit, Limits, Part};
+use crate::core::otlp::request::{self, RequestEnvelope};
+use crate::core::otlp::{self, LastEdit, Limits, RequestPart};
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::{clock, pages};
 
@@ -298,7 +298,9 @@ impl<E: Export> Pipeline<E> {
             Origin::Platform => bytes,
         };
         let bytes = if self.budget.held() > BACKLOG { pages::own(bytes) } else { bytes };
-        for (nth, Part { bytes, items }) in otlp::split(signal, Part { bytes, items }, limits).enumerate() {
+        for (nth, RequestPart { bytes, items }) in
+            otlp::split(signal, RequestPart { bytes, items }, limits).enumerate()
+        {
             // A large request must not hold the thread for all of its parts.
             if nth > 0 {
                 tokio::task::yield_now().await;
@@ -341,7 +343,7 @@ fn context(spans: &Correlation) -> Context<'_> {
 /// Encodes the extension's own telemetry; `None` where there is nothing in it.
 fn chunk_of(own: Own, rules: &ResourceRules) -> Option<Chunk> {
     fn encoded<T: prost::Message>(telemetry: &[T], rules: &ResourceRules) -> bytes::Bytes {
-        Envelope::new(&rules.own(), &request::scope(request::SCOPE)).around(telemetry)
+        RequestEnvelope::new(&rules.own(), &request::scope(request::SCOPE)).wrap(telemetry)
     }
     let (signal, bytes, items) = match own {
         Own::Log(record) => (Signal::Logs, encoded(&[*record], rules), 1),

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use crate::chunk::{Chunk, Origin};
 use crate::delivery::budget::{Budget, Share};
-use crate::otlp::{self, Limits, Part};
+use crate::otlp::{self, Limits, RequestPart};
 use crate::signal::{PerSignal, Signal};
 use crate::trace_context::TraceContext;
 
@@ -318,8 +318,8 @@ impl Buffer {
             self.discharge(&held);
             let Held { age, chunk, cut_off, .. } = held;
             let Chunk { signal, bytes, items, origin, invocation } = chunk;
-            let parts: Vec<_> = otlp::split(signal, Part { bytes, items }, limits).collect();
-            for Part { bytes, items } in parts.into_iter().rev() {
+            let parts: Vec<_> = otlp::split(signal, RequestPart { bytes, items }, limits).collect();
+            for RequestPart { bytes, items } in parts.into_iter().rev() {
                 // Each part repeats the resource, and is this buffer's alone.
                 let chunk = Chunk { signal, bytes, items, origin, invocation: invocation.clone() };
                 let part = Held { age, chunk, share: None, cut_off };

@@ -204,7 +204,7 @@ impl Correlation {
     /// An SDK sent this logs request, which has been validated: records that name a trace are of an SDK that makes spans,
     /// though it may send them later, or none of this trace.
     pub fn learn_of_logs(&mut self, body: &[u8]) {
-        self.sdk_traces = self.sdk_traces || otlp::names_a_trace(body);
+        self.sdk_traces = self.sdk_traces || otlp::has_trace_ids(body);
     }
 
     /// This trace request was made here to stand for an invocation; says whether it is to, since no SDK sends a span of

@@ -1,4 +1,4 @@
-//! Arbitrary OTLP requests of every signal, for property tests, and what such tests ask of a decoded request.
+//! Arbitrary OTLP requests of every signal for property tests, and helpers to compare decoded requests.
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -35,7 +35,7 @@ pub(crate) enum Request {
     Traces(ExportTraceServiceRequest),
 }
 
-/// An item with the messages it lies in, outermost first, each encoded without its other items.
+/// An item and the messages around it, outermost first, each encoded without its other items.
 pub(crate) type Flat = Vec<Vec<u8>>;
 
 impl Request {
@@ -86,7 +86,7 @@ impl Request {
         }
     }
 
-    /// Every item in order. Two requests that flatten to the same say the same.
+    /// All items in order. Requests with equal results are equivalent.
     pub(crate) fn flatten(&self) -> Vec<Flat> {
         match self {
             Self::Logs(request) => request.resource_logs.iter().flat_map(flatten_logs).collect(),
@@ -151,7 +151,7 @@ fn take_points(metric: &mut Metric) -> Vec<Vec<u8>> {
     }
 }
 
-/// A request of any signal, empty groups and unset fields among it.
+/// A request of any signal, with some empty groups and unset fields.
 pub(crate) fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         vec(resource_logs(), 0..4)
@@ -445,7 +445,7 @@ fn text() -> impl Strategy<Value = String> {
     vec(any::<char>(), 0..6).prop_map(String::from_iter)
 }
 
-/// Any number but NaN, which is not equal to itself, and the infinities, for which JSON has no numbers.
+/// Any number but NaN, which does not equal itself, and the infinities, which are not JSON numbers.
 fn double() -> impl Strategy<Value = f64> {
     use proptest::num::f64::{NEGATIVE, NORMAL, POSITIVE, SUBNORMAL, ZERO};
     POSITIVE | NEGATIVE | NORMAL | SUBNORMAL | ZERO

@@ -1,30 +1,30 @@
-//! Values and attributes of telemetry that is made here, as OTLP has them.
+//! Constructors for OTLP values and attributes.
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 
-/// A text.
+/// A string value.
 pub fn text(text: &str) -> AnyValue {
     AnyValue { value: Some(Value::StringValue(text.to_owned())) }
 }
 
-/// An attribute that is a text.
+/// A string attribute.
 pub fn string(key: &str, text: &str) -> KeyValue {
     attribute(key, Value::StringValue(text.to_owned()))
 }
 
-/// An attribute that is a whole number.
+/// An integer attribute.
 pub fn int(key: &str, number: i64) -> KeyValue {
     attribute(key, Value::IntValue(number))
 }
 
-/// An attribute that is a number.
+/// A floating-point attribute.
 pub fn double(key: &str, number: f64) -> KeyValue {
     attribute(key, Value::DoubleValue(number))
 }
 
-/// An attribute that holds or does not.
-pub fn boolean(key: &str, holds: bool) -> KeyValue {
-    attribute(key, Value::BoolValue(holds))
+/// A boolean attribute.
+pub fn boolean(key: &str, value: bool) -> KeyValue {
+    attribute(key, Value::BoolValue(value))
 }
 
 fn attribute(key: &str, value: Value) -> KeyValue {

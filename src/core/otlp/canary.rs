@@ -9,24 +9,24 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use crate::otlp::attribute::{string, text};
-use crate::otlp::request::Envelope;
+use crate::otlp::request::RequestEnvelope;
 use crate::signal::Signal;
 
-/// The service that it is of where no function is known.
+/// The service name if no function is known.
 pub const SERVICE: &str = "rotel-extension-check";
 const SERVICE_NAME: &str = "service.name";
 const BODY: &str = "a test from rotel-extension --check";
 const NAME: &str = "rotel-extension.check";
 
-/// A whole request with one item, of the time that is given in nanoseconds since the epoch.
+/// Creates a request with one item. `epoch_nanos` is its time in nanoseconds since the epoch.
 pub fn request(signal: Signal, service_name: &str, epoch_nanos: u64) -> Bytes {
     let resource = Resource { attributes: vec![string(SERVICE_NAME, service_name)], ..Resource::default() };
     let scope = InstrumentationScope { name: NAME.to_owned(), ..InstrumentationScope::default() };
-    // Zeros would be no ids. The log record and the span belong together.
+    // Ids must not be zero. The log record and the span belong together.
     let id = epoch_nanos.max(1);
     let trace_id = u128::from(id).rotate_left(64).to_be_bytes().to_vec();
     let span_id = id.to_be_bytes().to_vec();
-    let envelope = Envelope::new(&resource, &scope);
+    let envelope = RequestEnvelope::new(&resource, &scope);
     match signal {
         Signal::Logs => {
             let record = LogRecord {
@@ -39,7 +39,7 @@ pub fn request(signal: Signal, service_name: &str, epoch_nanos: u64) -> Bytes {
                 span_id,
                 ..LogRecord::default()
             };
-            envelope.around(&[record])
+            envelope.wrap(&[record])
         }
         Signal::Metrics => {
             let point = NumberDataPoint {
@@ -54,7 +54,7 @@ pub fn request(signal: Signal, service_name: &str, epoch_nanos: u64) -> Bytes {
                 data: Some(metric::Data::Gauge(Gauge { data_points: vec![point] })),
                 ..Metric::default()
             };
-            envelope.around(&[metric])
+            envelope.wrap(&[metric])
         }
         Signal::Traces => {
             let span = Span {
@@ -66,7 +66,7 @@ pub fn request(signal: Signal, service_name: &str, epoch_nanos: u64) -> Bytes {
                 span_id,
                 ..Span::default()
             };
-            envelope.around(&[span])
+            envelope.wrap(&[span])
         }
     }
 }
@@ -77,7 +77,7 @@ mod tests {
     use crate::otlp;
 
     #[test]
-    fn each_request_is_valid_and_holds_one_item() {
+    fn each_request_is_valid_and_has_one_item() {
         for signal in Signal::ALL {
             for epoch_nanos in [0, 1_700_000_000_000_000_000] {
                 let request = request(signal, "service", epoch_nanos);

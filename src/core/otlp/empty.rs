@@ -1,12 +1,12 @@
-//! The dropping of what holds no items: resource groups, scope groups and metrics.
+//! Drops resource groups, scope groups and metrics without items.
 //!
-//! They mean nothing to a backend, and each costs more than its two bytes wherever it goes: a resource of ours here, a
-//! struct in whatever decodes it. The output is never larger than the input, and takes one pass.
+//! They mean nothing to a backend, and each costs more than its two bytes at every step: resource attributes
+//! here, a struct in every decoder. The output is never larger than the input and takes one pass.
 
 use bytes::Bytes;
 
 use crate::otlp::schema::METRIC_DATA;
-use crate::otlp::wire::{Field, fields, put_delimited_head};
+use crate::otlp::wire::{RawField, fields, put_delimited_head};
 use crate::signal::Signal;
 
 /// The tag of the groups in a request, and of the items in a metric's data.
@@ -37,13 +37,13 @@ pub fn drop_empty(signal: Signal, body: &[u8]) -> Bytes {
             put_message(&mut out, &field, &group);
         }
     }
-    // A chunk is accounted for by its length.
+    // A chunk is counted by its length, so spare capacity must go.
     out.shrink_to_fit();
     Bytes::from(out)
 }
 
-/// Writes a scope group, if it holds items; says whether it does. `scope` is a place to work in.
-fn put_scope(signal: Signal, out: &mut Vec<u8>, field: &Field<'_>, scope: &mut Vec<u8>) -> bool {
+/// Writes a scope group if it has items. Returns true if it has. `scope` is a scratch buffer.
+fn put_scope(signal: Signal, out: &mut Vec<u8>, field: &RawField<'_>, scope: &mut Vec<u8>) -> bool {
     if signal != Signal::Metrics {
         let has_items = fields(field.content).any(|inner| inner.tag == INNER);
         if has_items {
@@ -66,8 +66,8 @@ fn put_scope(signal: Signal, out: &mut Vec<u8>, field: &Field<'_>, scope: &mut V
     has_items
 }
 
-/// Writes the field with this content; as it came, if nothing was dropped from it.
-fn put_message(out: &mut Vec<u8>, field: &Field<'_>, content: &[u8]) {
+/// Writes a field with this content, or its original bytes if nothing was dropped from it.
+fn put_message(out: &mut Vec<u8>, field: &RawField<'_>, content: &[u8]) {
     if content.len() == field.content.len() {
         out.extend_from_slice(field.raw);
     } else {
@@ -76,7 +76,7 @@ fn put_message(out: &mut Vec<u8>, field: &Field<'_>, content: &[u8]) {
     }
 }
 
-/// Says whether a metric has points: in the last member of its oneof that is set.
+/// Returns true if a metric has data points in the last member of its oneof that is set.
 fn has_points(metric: &[u8]) -> bool {
     let (mut member, mut has_points) = (None, false);
     for data in fields(metric).filter(|field| METRIC_DATA.contains(&field.tag)) {
@@ -97,8 +97,8 @@ mod tests {
     use crate::otlp::arbitrary::{Request, request};
     use crate::otlp::{Contents, inspect};
 
-    /// One group with an item, and beside it, and within it, so many that are empty.
-    fn hollow(signal: Signal, count: usize) -> Vec<u8> {
+    /// One group with one item, with `count` empty groups at each level.
+    fn mostly_empty(signal: Signal, count: usize) -> Vec<u8> {
         let item: &[u8] = match signal {
             // A metric with a gauge of one point.
             Signal::Metrics => &[0x12, 0x04, 0x2a, 0x02, 0x0a, 0x00],
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn empty_groups_are_dropped() {
         for signal in Signal::ALL {
-            let body = hollow(signal, 100_000);
+            let body = mostly_empty(signal, 100_000);
             let before = inspect(signal, &body).unwrap();
             assert_eq!(before, Contents { items: 1, groups: 1, has_empty: true });
             let out = drop_empty(signal, &body);
@@ -130,7 +130,7 @@ mod tests {
     fn metrics_without_points_are_dropped() {
         let metric = |content: &[u8]| [&[0x12, u8::try_from(content.len()).unwrap()], content].concat();
         let point = [0x2a, 0x02, 0x0a, 0x00];
-        // A sum without points takes the place of the gauge.
+        // A sum without points replaces the gauge.
         let replaced = [&point[..], &[0x3a, 0x00]].concat();
         let scope = [metric(&[]), metric(&point), metric(&replaced), metric(&[0x2a, 0x00])].concat();
         let group = metric(&scope);
@@ -153,7 +153,7 @@ mod tests {
         }
 
         #[test]
-        fn random_bytes_do_no_harm(signal in select(&Signal::ALL), bytes: Vec<u8>) {
+        fn random_bytes_do_not_panic(signal in select(&Signal::ALL), bytes: Vec<u8>) {
             prop_assert!(drop_empty(signal, &bytes).len() <= bytes.len());
         }
     }

@@ -1,8 +1,7 @@
-//! The messages of `google.rpc` in which OTLP carries an error over gRPC and over HTTP.
+//! The `google.rpc` messages that carry an error in OTLP over gRPC and HTTP.
 
-#![expect(missing_docs, reason = "the fields are those of the .proto files")]
-
-/// `google.rpc.Status`. Its message is bytes, so that one that is not UTF-8 does not hide the details.
+/// `google.rpc.Status`. Its message is declared as bytes, so a message that is not UTF-8 does not hide the
+/// details.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Status {
     #[prost(int32, tag = "1")]

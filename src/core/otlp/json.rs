@@ -1,20 +1,20 @@
-//! OTLP/JSON into protobuf, along the same table as validation, without a tree of the text in between.
+//! Converts OTLP/JSON to protobuf, following the same table as validation, without building a tree of the JSON.
 //!
-//! Accepted is what the OTLP specification allows, and what protobuf's JSON mapping lets a sender choose:
-//! - field names in lower camel case or as the `.proto` files spell them; unknown ones are passed over with all they hold;
-//!   `null` is a field not set;
+//! Accepts what the OTLP specification allows, and what protobuf's JSON mapping leaves to the sender:
+//! - field names in lower camel case or as spelled in the `.proto` files; unknown fields are skipped with all
+//!   their content; `null` is an unset field;
 //! - trace and span ids in hex of either case, other bytes in base64 of either alphabet, padded or not;
-//! - whole numbers as numbers or as decimal text, also with a fraction of zero or an exponent;
-//! - other numbers as numbers, as text, or as `NaN`, `Infinity` and `-Infinity`;
-//! - enum values as numbers or, beyond OTLP, by their name.
+//! - integers as numbers or decimal strings, also with a fraction of zero or an exponent;
+//! - other numbers as numbers, as strings, or as `NaN`, `Infinity` and `-Infinity`;
+//! - enum values as numbers or, beyond OTLP, by name.
 //!
-//! An `intValue` beyond 64 bits becomes a `doubleValue`. JavaScript's SDK writes every number without a fraction as
-//! `intValue`, 1e21 too, and one attribute is no reason to refuse a request.
+//! An `intValue` beyond 64 bits becomes a `doubleValue`. The JavaScript SDK writes every number without a
+//! fraction as `intValue`, even 1e21, and one attribute is no reason to refuse a request.
 //!
-//! A text that is not Unicode, by a lone surrogate or bytes that are not UTF-8, gets U+FFFD in their place.
+//! Lone surrogates and bytes that are not UTF-8 are replaced by U+FFFD.
 //!
-//! The tempting way is the serde support of the generated types. It lost: it takes no number in text but where it has
-//! been told of one, and where a metric's data or a point's value is not to its liking, it leaves it out in silence.
+//! The alternative was the serde support of the generated types. It accepts numbers in strings only for some
+//! fields, and silently drops a metric's data or a point's value that it cannot parse.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,25 +22,27 @@ use std::fmt;
 use memchr::memchr;
 use serde::de::{DeserializeSeed, Deserializer as _, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::otlp::schema::{Field, Kind, Message};
+use crate::otlp::schema::{FieldKind, FieldSchema, MessageSchema};
 use crate::otlp::wire::{WireType, put_key, put_varint};
 use crate::signal::Signal;
 
-/// The reason that JSON is no request.
+/// The reason that JSON cannot be converted.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
-    /// Found at which line and column, and what is due there.
-    #[error("not an OTLP request in JSON: {0}")]
+    /// Not valid JSON, or not a request; the error names line, column and the expected type.
+    #[error("not an OTLP/JSON request: {0}")]
     Invalid(serde_json::Error),
-    /// Numbers in an array can take four times the bytes that they take as text.
-    #[error("converted to protobuf, the request is larger than the limit of {limit} bytes")]
+    /// The protobuf is too large. Numbers in an array can take four times the bytes of their text.
+    #[error(
+        "the request is larger than the limit of {limit} bytes once converted to protobuf; send smaller batches"
+    )]
     TooLarge {
         /// The limit, in bytes.
         limit: usize,
     },
 }
 
-/// Turns an OTLP/JSON request into a protobuf one of at most `limit` bytes, which is still to be validated.
+/// Converts an OTLP/JSON request to a protobuf request of at most `limit` bytes, which is not validated yet.
 pub fn json_to_protobuf(signal: Signal, body: &[u8], limit: usize) -> Result<Vec<u8>, JsonError> {
     match convert(signal, body, limit) {
         Err(JsonError::Invalid(error)) => match replace_invalid_unicode(body) {
@@ -55,7 +57,7 @@ fn convert(signal: Signal, body: &[u8], limit: usize) -> Result<Vec<u8>, JsonErr
     let mut out = Vec::new();
     let mut json = serde_json::Deserializer::from_slice(body);
     let read = json
-        .deserialize_map(MessageVisitor { schema: Message::of(signal), limit, out: &mut out })
+        .deserialize_map(MessageVisitor { schema: MessageSchema::of(signal), limit, out: &mut out })
         .and_then(|()| json.end());
     match read {
         _ if out.len() > limit => Err(JsonError::TooLarge { limit }),
@@ -64,9 +66,9 @@ fn convert(signal: Signal, body: &[u8], limit: usize) -> Result<Vec<u8>, JsonErr
     }
 }
 
-/// The text with U+FFFD in place of lone surrogates and of bytes that are not UTF-8; `None` where there are none.
+/// Replaces lone surrogates and bytes that are not UTF-8 by U+FFFD. Returns `None` if there are none.
 ///
-/// Without knowing what is a string: outside of one a backslash is an error in any case.
+/// It does not track strings: outside a string, a backslash is an error anyway.
 fn replace_invalid_unicode(body: &[u8]) -> Option<Vec<u8>> {
     let mut text = match String::from_utf8_lossy(body) {
         Cow::Owned(text) => Some(text.into_bytes()),
@@ -90,16 +92,16 @@ fn replace_invalid_unicode(body: &[u8]) -> Option<Vec<u8>> {
     text
 }
 
-/// The surrogate that is escaped at the start of the text.
+/// The escaped surrogate at the start of the text.
 fn surrogate(text: &[u8]) -> Option<u16> {
     let digits = text.get(..6)?.strip_prefix(br"\u")?;
     let unit = u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
     matches!(unit, 0xd800..=0xdfff).then_some(unit)
 }
 
-/// Reads an object as a message and writes its fields.
+/// Parses an object as a message and writes its fields.
 struct MessageVisitor<'a> {
-    schema: &'static Message,
+    schema: &'static MessageSchema,
     limit: usize,
     out: &'a mut Vec<u8>,
 }
@@ -116,7 +118,13 @@ impl<'de> Visitor<'de> for MessageVisitor<'_> {
             match field {
                 Some((tag, field)) => {
                     let (limit, out) = (self.limit, &mut *self.out);
-                    map.next_value_seed(Value { tag, field, within: Within::Message, limit, out })?;
+                    map.next_value_seed(FieldValue {
+                        tag,
+                        field,
+                        container: Container::Message,
+                        limit,
+                        out,
+                    })?;
                 }
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
@@ -125,13 +133,13 @@ impl<'de> Visitor<'de> for MessageVisitor<'_> {
     }
 }
 
-/// Reads a key as a field of the message, if it has such a one.
+/// Parses a key to a field of the message, if it has one.
 struct KeySeed {
-    schema: &'static Message,
+    schema: &'static MessageSchema,
 }
 
 impl<'de> DeserializeSeed<'de> for KeySeed {
-    type Value = Option<(u32, &'static Field)>;
+    type Value = Option<(u32, &'static FieldSchema)>;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_identifier(self)
@@ -139,7 +147,7 @@ impl<'de> DeserializeSeed<'de> for KeySeed {
 }
 
 impl Visitor<'_> for KeySeed {
-    type Value = Option<(u32, &'static Field)>;
+    type Value = Option<(u32, &'static FieldSchema)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a field name")
@@ -150,28 +158,28 @@ impl Visitor<'_> for KeySeed {
     }
 }
 
-/// Reads a field's value and writes it.
-struct Value<'a> {
+/// Parses a field's value and writes it.
+struct FieldValue<'a> {
     tag: u32,
-    field: &'static Field,
-    within: Within,
-    /// The most bytes of all that is written.
+    field: &'static FieldSchema,
+    container: Container,
+    /// The maximum size of `out`, in bytes.
     limit: usize,
     out: &'a mut Vec<u8>,
 }
 
-/// What a value lies in, which decides how it is written.
+/// The JSON container of a value, which decides how the value is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Within {
-    /// The message: key and value, or an array of values.
+enum Container {
+    /// An object: written as key and value; may itself be an array of values.
     Message,
-    /// An array: key and value.
+    /// An array: written as key and value.
     Array,
-    /// An array of numbers: the value only, since the key stands before them all.
+    /// An array of numbers: only the value is written, after one key for all.
     Packed,
 }
 
-impl<'de> DeserializeSeed<'de> for Value<'_> {
+impl<'de> DeserializeSeed<'de> for FieldValue<'_> {
     type Value = ();
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -179,28 +187,28 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Value<'_> {
+impl<'de> Visitor<'de> for FieldValue<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let due = match self.field.kind {
-            _ if self.lacks_array() => "an array",
-            Kind::Message(_) => "an object",
-            Kind::String => "text",
-            Kind::Bytes => "base64",
-            Kind::Id(_) => "hex digits",
-            Kind::Bool => "true or false",
-            Kind::Double => "a number",
+        let expected = match self.field.kind {
+            _ if self.expects_array() => "an array",
+            FieldKind::Message(_) => "an object",
+            FieldKind::String => "text",
+            FieldKind::Bytes => "base64",
+            FieldKind::Id(_) => "hex digits",
+            FieldKind::Bool => "true or false",
+            FieldKind::Double => "a number",
             _ => "a whole number",
         };
-        write!(f, "{due} for {}", self.field.name)
+        write!(f, "{expected} for {}", self.field.name)
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
-        // In an array there is a place to fill, and an attribute that is null is one without a value.
-        match self.within {
-            Within::Message => Ok(()),
-            Within::Array if matches!(self.field.kind, Kind::Message(_)) => {
+        // An array element must be written, and an attribute that is null is one without a value.
+        match self.container {
+            Container::Message => Ok(()),
+            Container::Array if matches!(self.field.kind, FieldKind::Message(_)) => {
                 let mut value = self;
                 value.delimited(&[]);
                 Ok(())
@@ -210,7 +218,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_bool<E: Error>(mut self, value: bool) -> Result<(), E> {
-        if !matches!(self.field.kind, Kind::Bool) || self.lacks_array() {
+        if !matches!(self.field.kind, FieldKind::Bool) || self.expects_array() {
             return Err(E::invalid_type(serde::de::Unexpected::Bool(value), &self));
         }
         self.varint(u64::from(value));
@@ -218,38 +226,38 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        if self.lacks_array() {
+        if self.expects_array() {
             return Err(E::invalid_type(serde::de::Unexpected::Unsigned(value), &self));
         }
         self.integer(i128::from(value))
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        if self.lacks_array() {
+        if self.expects_array() {
             return Err(E::invalid_type(serde::de::Unexpected::Signed(value), &self));
         }
         self.integer(i128::from(value))
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        if self.lacks_array() {
+        if self.expects_array() {
             return Err(E::invalid_type(serde::de::Unexpected::Float(value), &self));
         }
         self.number(value)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        if self.lacks_array() {
+        if self.expects_array() {
             return Err(E::invalid_type(serde::de::Unexpected::Str(text), &self));
         }
         self.text(text)
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, map: A) -> Result<(), A::Error> {
-        let Kind::Message(schema) = self.field.kind else {
+        let FieldKind::Message(schema) = self.field.kind else {
             return Err(A::Error::invalid_type(serde::de::Unexpected::Map, &self));
         };
-        if self.lacks_array() {
+        if self.expects_array() {
             return Err(A::Error::invalid_type(serde::de::Unexpected::Map, &self));
         }
         self.key(WireType::Delimited);
@@ -260,18 +268,18 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Self { tag, field, within, limit, out } = self;
-        if !field.repeated || within != Within::Message {
-            let value = Value { tag, field, within, limit, out };
+        let Self { tag, field, container, limit, out } = self;
+        if !field.repeated || container != Container::Message {
+            let value = FieldValue { tag, field, container, limit, out };
             return Err(A::Error::invalid_type(serde::de::Unexpected::Seq, &value));
         }
-        let is_packed = !matches!(field.kind, Kind::Message(_) | Kind::String);
-        let within = if is_packed { Within::Packed } else { Within::Array };
+        let is_packed = !matches!(field.kind, FieldKind::Message(_) | FieldKind::String);
+        let container = if is_packed { Container::Packed } else { Container::Array };
         if is_packed {
             put_key(out, tag, WireType::Delimited);
         }
         let start = out.len();
-        while seq.next_element_seed(Value { tag, field, within, limit, out })?.is_some() {
+        while seq.next_element_seed(FieldValue { tag, field, container, limit, out })?.is_some() {
             if out.len() > limit {
                 return Err(A::Error::custom("larger than the limit"));
             }
@@ -283,14 +291,14 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 }
 
-impl Value<'_> {
-    /// Whether only an array will do here.
-    fn lacks_array(&self) -> bool {
-        self.field.repeated && self.within == Within::Message
+impl FieldValue<'_> {
+    /// Returns true if only an array is valid here.
+    fn expects_array(&self) -> bool {
+        self.field.repeated && self.container == Container::Message
     }
 
     fn key(&mut self, wire_type: WireType) {
-        if self.within != Within::Packed {
+        if self.container != Container::Packed {
             put_key(self.out, self.tag, wire_type);
         }
     }
@@ -313,26 +321,26 @@ impl Value<'_> {
 
     fn integer<E: Error>(mut self, value: i128) -> Result<(), E> {
         match self.field.kind {
-            Kind::Double => self.fixed64(nearest(value).to_bits()),
-            Kind::Fixed64 => self.fixed64(in_range(value)?),
-            Kind::Sfixed64 => self.fixed64(in_range::<i64, E>(value)?.cast_unsigned()),
-            Kind::Fixed32 => {
+            FieldKind::Double => self.fixed64(to_double(value).to_bits()),
+            FieldKind::Fixed64 => self.fixed64(in_range(value)?),
+            FieldKind::Sfixed64 => self.fixed64(in_range::<i64, E>(value)?.cast_unsigned()),
+            FieldKind::Fixed32 => {
                 let value: u32 = in_range(value)?;
                 self.key(WireType::Fixed32);
                 self.out.extend_from_slice(&value.to_le_bytes());
             }
-            Kind::Uint32 => self.varint(u64::from(in_range::<u32, E>(value)?)),
-            Kind::Uint64 => self.varint(in_range(value)?),
-            Kind::Int32 | Kind::Enum(_) => {
+            FieldKind::Uint32 => self.varint(u64::from(in_range::<u32, E>(value)?)),
+            FieldKind::Uint64 => self.varint(in_range(value)?),
+            FieldKind::Int32 | FieldKind::Enum(_) => {
                 self.varint(i64::from(in_range::<i32, E>(value)?).cast_unsigned());
             }
-            Kind::Sint32 => {
+            FieldKind::Sint32 => {
                 let value: i32 = in_range(value)?;
                 self.varint(u64::from(((value << 1) ^ (value >> 31)).cast_unsigned()));
             }
-            Kind::Int64 => match i64::try_from(value) {
+            FieldKind::Int64 => match i64::try_from(value) {
                 Ok(value) => self.varint(value.cast_unsigned()),
-                Err(_) => self.double_value(nearest(value)),
+                Err(_) => self.double_value(to_double(value)),
             },
             _ => return Err(E::invalid_type(serde::de::Unexpected::Other("number"), &self)),
         }
@@ -340,10 +348,10 @@ impl Value<'_> {
     }
 
     fn number<E: Error>(mut self, value: f64) -> Result<(), E> {
-        match (self.field.kind, whole(value)) {
-            (Kind::Double, _) => self.fixed64(value.to_bits()),
+        match (self.field.kind, as_integer(value)) {
+            (FieldKind::Double, _) => self.fixed64(value.to_bits()),
             (_, Some(value)) => return self.integer(value),
-            (Kind::Int64, None) if value.is_finite() && value.fract() == 0.0 => self.double_value(value),
+            (FieldKind::Int64, None) if value.is_finite() && value.fract() == 0.0 => self.double_value(value),
             _ => return Err(E::invalid_value(serde::de::Unexpected::Float(value), &self)),
         }
         Ok(())
@@ -358,17 +366,21 @@ impl Value<'_> {
     fn text<E: Error>(mut self, text: &str) -> Result<(), E> {
         let unexpected = serde::de::Unexpected::Str(text);
         match self.field.kind {
-            Kind::String => self.delimited(text.as_bytes()),
-            Kind::Bytes => match base64(text) {
+            FieldKind::String => self.delimited(text.as_bytes()),
+            FieldKind::Bytes => match base64(text) {
                 Some(bytes) => self.delimited(&bytes),
                 None => return Err(E::invalid_value(unexpected, &self)),
             },
-            Kind::Id(_) => match hex(text) {
+            FieldKind::Id(_) => match hex(text) {
                 Some(bytes) => self.delimited(&bytes),
                 None => return Err(E::invalid_value(unexpected, &self)),
             },
-            Kind::Bool | Kind::Message(_) | Kind::Unknown => return Err(E::invalid_type(unexpected, &self)),
-            Kind::Enum(by_name) if let Some(value) = by_name(text) => return self.integer(i128::from(value)),
+            FieldKind::Bool | FieldKind::Message(_) | FieldKind::Unknown => {
+                return Err(E::invalid_type(unexpected, &self));
+            }
+            FieldKind::Enum(by_name) if let Some(value) = by_name(text) => {
+                return self.integer(i128::from(value));
+            }
             _ => {
                 return match (text.parse(), text) {
                     (Ok(value), _) => self.integer(value),
@@ -376,7 +388,7 @@ impl Value<'_> {
                     (_, "Infinity") => self.number(f64::INFINITY),
                     (_, "-Infinity") => self.number(f64::NEG_INFINITY),
                     _ => match text.parse::<f64>() {
-                        // Rust reads `inf` and `nan`, too, which are not in the mapping.
+                        // Rust also parses `inf` and `nan`, which are not in the mapping.
                         Ok(value) if value.is_finite() => self.number(value),
                         _ => Err(E::invalid_value(unexpected, &self)),
                     },
@@ -387,16 +399,13 @@ impl Value<'_> {
     }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a double is what the sender asked for, or all that can hold it"
-)]
-fn nearest(value: i128) -> f64 {
+#[expect(clippy::cast_precision_loss, reason = "the field is a double, or nothing else can hold the number")]
+fn to_double(value: i128) -> f64 {
     value as f64
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "it is whole, and below the limit it fits")]
-fn whole(value: f64) -> Option<i128> {
+#[expect(clippy::cast_possible_truncation, reason = "it is an integer, and below the limit it fits")]
+fn as_integer(value: f64) -> Option<i128> {
     const LIMIT: f64 = 1e38;
     (value.fract() == 0.0 && value.abs() < LIMIT).then_some(value as i128)
 }
@@ -405,7 +414,7 @@ fn in_range<T: TryFrom<i128>, E: Error>(value: i128) -> Result<T, E> {
     T::try_from(value).map_err(|_| E::custom(format_args!("the number {value} is out of range")))
 }
 
-/// Writes the length of what has been written since `start`, before it.
+/// Inserts the length of everything written since `start` before it.
 fn put_len_before(out: &mut Vec<u8>, start: usize) {
     let mut len = Vec::new();
     put_varint(&mut len, (out.len() - start) as u64);
@@ -422,7 +431,7 @@ fn hex(text: &str) -> Option<Vec<u8>> {
 fn base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.strip_suffix("==").or_else(|| text.strip_suffix('=')).unwrap_or(text);
     let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
-    // Bits of earlier digits leave at the top.
+    // Bits of earlier digits are shifted out at the top.
     let (mut bits, mut width) = (0_u32, 0);
     for digit in digits.bytes() {
         let value = match digit {
@@ -441,7 +450,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
             bytes.push(byte);
         }
     }
-    // Of a last group of one digit no byte can be made.
+    // A last group of one digit is not a whole byte.
     (width < 6).then_some(bytes)
 }
 
@@ -462,7 +471,7 @@ mod tests {
 
     const LIMIT: usize = 20 << 20;
 
-    fn read(signal: Signal, json: &str) -> Request {
+    fn convert_and_decode(signal: Signal, json: &str) -> Request {
         let bytes = json_to_protobuf(signal, json.as_bytes(), LIMIT).unwrap();
         let request = Request::decode(signal, &bytes).unwrap();
         assert_eq!(validate(signal, &bytes), Ok(request.flatten().len()));
@@ -470,7 +479,7 @@ mod tests {
     }
 
     fn log_record(json: &str) -> LogRecord {
-        let Request::Logs(request) = read(
+        let Request::Logs(request) = convert_and_decode(
             Signal::Logs,
             &format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{json}]}}]}}]}}"#),
         ) else {
@@ -480,7 +489,7 @@ mod tests {
     }
 
     fn span(json: &str) -> Span {
-        let Request::Traces(request) = read(
+        let Request::Traces(request) = convert_and_decode(
             Signal::Traces,
             &format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{json}]}}]}}]}}"#),
         ) else {
@@ -490,7 +499,7 @@ mod tests {
     }
 
     fn metric(json: &str) -> Metric {
-        let Request::Metrics(request) = read(
+        let Request::Metrics(request) = convert_and_decode(
             Signal::Metrics,
             &format!(r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{json}]}}]}}]}}"#),
         ) else {
@@ -518,18 +527,18 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(256))]
 
         #[test]
-        fn what_the_generated_types_write_is_read_back(request in request()) {
+        fn json_of_generated_types_is_converted(request in request()) {
             let bytes = json_to_protobuf(request.signal(), &request.to_json(), LIMIT).unwrap();
             prop_assert_eq!(Request::decode(request.signal(), &bytes).unwrap(), request);
         }
 
         #[test]
-        fn random_bytes_do_no_harm(signal in select(&Signal::ALL), bytes: Vec<u8>) {
+        fn random_bytes_do_not_panic(signal in select(&Signal::ALL), bytes: Vec<u8>) {
             let _ = json_to_protobuf(signal, &bytes, LIMIT);
         }
 
         #[test]
-        fn bytes_in_base64_are_read_in_either_alphabet_padded_or_not(bytes: Vec<u8>) {
+        fn base64_of_either_alphabet_is_decoded(bytes: Vec<u8>) {
             let AnyValue { value } = AnyValue { value: Some(Any::BytesValue(bytes.clone())) };
             let json = serde_json::to_value(AnyValue { value }).unwrap();
             let padded = json["bytesValue"].as_str().unwrap();
@@ -541,8 +550,8 @@ mod tests {
     }
 
     #[test]
-    fn spans_of_the_javascript_sdk_are_read() {
-        let Request::Traces(request) = read(
+    fn spans_of_the_javascript_sdk_are_converted() {
+        let Request::Traces(request) = convert_and_decode(
             Signal::Traces,
             r#"{"resourceSpans":[{"resource":{"attributes":[
                     {"key":"service.name","value":{"stringValue":"checkout"}},
@@ -600,7 +609,7 @@ mod tests {
     }
 
     #[test]
-    fn log_records_of_the_javascript_sdk_are_read() {
+    fn log_records_of_the_javascript_sdk_are_converted() {
         let record = log_record(
             r#"{"timeUnixNano":"1680253513123241635","observedTimeUnixNano":"1680253513123241635",
                 "severityNumber":9,"severityText":"INFO","body":{"stringValue":"ordered"},"eventName":"order",
@@ -615,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_of_the_javascript_sdk_are_read() {
+    fn metrics_of_the_javascript_sdk_are_converted() {
         let point = r#""attributes":[{"key":"route","value":{"stringValue":"/"}}],
             "startTimeUnixNano":"1592402861748000000","timeUnixNano":"1592402861748000001""#;
         let sum = metric(&format!(
@@ -666,7 +675,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_sender_may_choose_is_accepted() {
+    fn optional_encodings_are_accepted() {
         assert_eq!(value(r#"{"intValue":"-9223372036854775808"}"#), Some(Any::IntValue(i64::MIN)));
         assert_eq!(value(r#"{"intValue":1e3}"#), Some(Any::IntValue(1000)));
         assert_eq!(value(r#"{"intValue":"1.5e1"}"#), Some(Any::IntValue(15)));
@@ -684,12 +693,12 @@ mod tests {
         assert_eq!(span(r#"{"attributes":[{"value":{}}],"events":null}"#).attributes[0].key, "");
         assert_eq!(span(r#"{"kind":"SPAN_KIND_SERVER","startTimeUnixNano":12}"#).kind, 2);
         assert_eq!(span(r#"{"traceId":"","parentSpanId":""}"#).parent_span_id, b"");
-        assert_eq!(read(Signal::Traces, "{}").flatten().len(), 0);
+        assert_eq!(convert_and_decode(Signal::Traces, "{}").flatten().len(), 0);
     }
 
     #[test]
-    fn names_of_the_proto_files_are_read() {
-        let Request::Traces(request) = read(
+    fn proto_file_names_are_accepted() {
+        let Request::Traces(request) = convert_and_decode(
             Signal::Traces,
             r#"{"resource_spans":[{"scope_spans":[{"spans":[{"trace_id":"5b8efff798038103d269b633813fc60c",
                 "start_time_unix_nano":"12","kind":2,"attributes":[{"key":"a","value":{"int_value":"5"}}]}]}]}]}"#,
@@ -734,7 +743,7 @@ mod tests {
     }
 
     #[test]
-    fn an_int_value_beyond_64_bits_becomes_a_double_value() {
+    fn int_value_beyond_64_bits_becomes_double() {
         assert_eq!(value(r#"{"intValue":1e+21}"#), Some(Any::DoubleValue(1e21)));
         assert_eq!(
             value(r#"{"intValue":18446744073709552000}"#),
@@ -744,7 +753,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_otlp_json_is_refused_with_its_place() {
+    fn invalid_json_is_refused_with_its_position() {
         assert_eq!(refusal(""), "EOF while parsing a value at line 1 column 0");
         assert_eq!(refusal("[]"), "invalid type: sequence, expected an object at line 1 column 0");
         assert_eq!(refusal("{} {}"), "trailing characters at line 1 column 4");

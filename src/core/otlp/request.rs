@@ -1,4 +1,4 @@
-//! Requests of telemetry that is made here: items of one resource and one scope.
+//! Encodes requests with telemetry that is created here: items of one resource and one scope.
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
@@ -7,29 +7,31 @@ use prost::Message;
 
 use crate::otlp::wire::{WireType, delimited_len, put_delimited_head, put_key};
 
-/// The scope of what is made of the function's and the extensions' records, and of what the extension tells of itself.
+/// The scope of telemetry that is derived from the function's and extensions' records, and of the extension's
+/// own.
 pub const SCOPE: &str = "rotel-lambda-extension";
 
 /// The tag of `resource_logs`, `resource_metrics` and `resource_spans` in their requests.
-const OF_RESOURCE: u32 = 1;
-/// The tag of `scope_logs`, `scope_metrics` and `scope_spans` in those.
-const OF_SCOPE: u32 = 2;
-/// The tag of `log_records`, `metrics` and `spans` in those.
+const RESOURCE_GROUPS: u32 = 1;
+/// The tag of `scope_logs`, `scope_metrics` and `scope_spans` in a resource group.
+const SCOPE_GROUPS: u32 = 2;
+/// The tag of `log_records`, `metrics` and `spans` in a scope group.
 const ITEMS: u32 = 2;
-/// The tag of `resource` beside the one and of `scope` beside the other.
+/// The tag of `resource` in a resource group, and of `scope` in a scope group.
 const HEADER: u32 = 1;
 
-/// What stands around the items of a request, encoded apart from them, so that a source can keep it for all its requests.
+/// The encoded resource and scope around the items of a request. A source of telemetry keeps one for all its
+/// requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Envelope {
+pub struct RequestEnvelope {
     /// The field `resource`.
     resource: Vec<u8>,
     /// The field `scope`.
     scope: Vec<u8>,
 }
 
-impl Envelope {
-    /// For items of this resource and this scope.
+impl RequestEnvelope {
+    /// Encodes the resource and the scope.
     pub fn new(resource: &Resource, scope: &InstrumentationScope) -> Self {
         let mut envelope = Self { resource: Vec::new(), scope: Vec::new() };
         put(&mut envelope.resource, HEADER, resource);
@@ -37,50 +39,50 @@ impl Envelope {
         envelope
     }
 
-    /// The encoding of a request of log records, of metrics or of spans. The three have the same fields around them.
-    pub fn around<T: Message>(&self, items: &[T]) -> Bytes {
-        let mut encoded = Items::default();
+    /// Encodes a request of log records, metrics or spans. The fields around the items are the same for all
+    /// three.
+    pub fn wrap<T: Message>(&self, items: &[T]) -> Bytes {
+        let mut encoded = EncodedItems::default();
         for item in items {
             encoded.push(item);
         }
-        self.around_items(&encoded)
+        self.wrap_items(&encoded)
     }
 
-    /// The same of items that are encoded already.
-    pub fn around_items(&self, Items { encoded, .. }: &Items) -> Bytes {
-        let of_scope = self.scope.len() + encoded.len();
-        let of_resource = self.resource.len() + delimited_len(OF_SCOPE, of_scope);
-        let mut request = Vec::with_capacity(delimited_len(OF_RESOURCE, of_resource));
-        put_delimited_head(&mut request, OF_RESOURCE, of_resource);
+    /// Encodes a request of items that are already encoded.
+    pub fn wrap_items(&self, EncodedItems { encoded, .. }: &EncodedItems) -> Bytes {
+        let scope_len = self.scope.len() + encoded.len();
+        let of_resource = self.resource.len() + delimited_len(SCOPE_GROUPS, scope_len);
+        let mut request = Vec::with_capacity(delimited_len(RESOURCE_GROUPS, of_resource));
+        put_delimited_head(&mut request, RESOURCE_GROUPS, of_resource);
         request.extend_from_slice(&self.resource);
-        put_delimited_head(&mut request, OF_SCOPE, of_scope);
+        put_delimited_head(&mut request, SCOPE_GROUPS, scope_len);
         request.extend_from_slice(&self.scope);
         request.extend_from_slice(encoded);
         request.into()
     }
 }
 
-/// Items of a request, encoded one by one: that takes a fraction of the memory that the items themselves would.
+/// The items of a request, each encoded at once: this takes a fraction of the memory of the items themselves.
 #[derive(Debug, Default)]
-pub struct Items {
+pub struct EncodedItems {
     encoded: Vec<u8>,
     count: usize,
 }
 
-impl Items {
-    /// Encodes one more.
+impl EncodedItems {
+    /// Encodes an item and appends it.
     pub fn push(&mut self, item: &impl Message) {
         put(&mut self.encoded, ITEMS, item);
         self.count += 1;
     }
 
-    /// Returns their number.
     pub fn count(&self) -> usize {
         self.count
     }
 }
 
-/// A scope of this version's.
+/// A scope with the version of this extension.
 pub fn scope(name: &str) -> InstrumentationScope {
     InstrumentationScope {
         name: name.to_owned(),
@@ -92,7 +94,7 @@ pub fn scope(name: &str) -> InstrumentationScope {
 /// Writes a message as a field.
 fn put(out: &mut Vec<u8>, tag: u32, message: &impl Message) {
     put_key(out, tag, WireType::Delimited);
-    // It would fail where there is no room, and a vector makes some.
+    // Encoding fails only without capacity, and a vector grows.
     let _ = message.encode_length_delimited(out);
 }
 
@@ -105,7 +107,7 @@ mod tests {
     use crate::otlp::attribute::{string, text};
 
     #[test]
-    fn what_is_put_into_an_envelope_is_what_encoding_the_whole_gives() {
+    fn wrapped_items_equal_the_encoded_request() {
         let record = |body: &str| LogRecord { body: Some(text(body)), ..LogRecord::default() };
         let resource = Resource { attributes: vec![string("service.name", "orders")], ..Resource::default() };
         for (resource, scope) in
@@ -113,7 +115,7 @@ mod tests {
         {
             for log_records in [vec![], vec![record("one")], vec![record("one"), record(&"two".repeat(100))]]
             {
-                let made = Envelope::new(&resource, &scope).around(&log_records);
+                let encoded = RequestEnvelope::new(&resource, &scope).wrap(&log_records);
                 let scope_logs =
                     ScopeLogs { scope: Some(scope.clone()), log_records, ..ScopeLogs::default() };
                 let of_resource = ResourceLogs {
@@ -122,7 +124,7 @@ mod tests {
                     ..ResourceLogs::default()
                 };
                 let whole = ExportLogsServiceRequest { resource_logs: vec![of_resource] };
-                assert_eq!(made, whole.encode_to_vec());
+                assert_eq!(encoded, whole.encode_to_vec());
             }
         }
     }

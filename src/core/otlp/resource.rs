@@ -1,101 +1,102 @@
-//! The replacing of resources in an encoded request.
+//! Edits the resources of an encoded request.
 //!
-//! Only the resources are decoded; scopes and items are copied as they are, and not even that if nothing changes. Of a
-//! large resource only the attributes are decoded that an edit is about: decoded, an attribute of two bytes takes eighty.
+//! Only the resources are decoded. Scopes and items are copied as they are; if nothing changes, nothing
+//! is copied. In a large resource only the attributes that an edit affects are decoded: an attribute of two bytes takes eighty
+//! bytes once decoded.
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::{DecodeError, Message as _};
 
-use crate::otlp::wire::{Field, delimited_len, fields, put_delimited_head};
+use crate::otlp::wire::{RawField, delimited_len, fields, put_delimited_head};
 use crate::signal::Signal;
 
 /// The tag of `resource_logs`, `resource_metrics` and `resource_spans` in their requests.
-const RESOURCE_ITEMS: u32 = 1;
+const RESOURCE_GROUPS: u32 = 1;
 /// The tag of `resource` in each of those.
 const RESOURCE: u32 = 1;
-/// The tags that [`Resource`] knows: attributes, dropped attributes count, entity refs.
-const KNOWN: std::ops::RangeInclusive<u32> = 1..=3;
+/// The tags that [`Resource`] decodes: attributes, dropped attributes count, entity refs.
+const KNOWN_TAGS: std::ops::RangeInclusive<u32> = 1..=3;
 
-/// Bytes; a resource that came in more is not remembered beyond its request.
-const REMEMBERED_MOST: usize = 4096;
+/// A longer encoded resource, in bytes, is not remembered beyond its request.
+const MAX_REMEMBERED_BYTES: usize = 4096;
 
-/// Bytes; a resource that came in more is not decoded whole.
-const DECODED_MOST: usize = 64 << 10;
+/// A longer encoded resource, in bytes, is not decoded whole.
+const MAX_DECODED_BYTES: usize = 64 << 10;
 /// The tag of `attributes` in a resource, and of `key` in each of those.
 const ATTRIBUTES: u32 = 1;
 const KEY: u32 = 1;
 
-/// What became of a resource: an SDK sends the same one with every request, and to decode and edit it takes an allocation for
-/// each of its keys and values. Whoever changes what an edit does starts with a new one.
+/// The result of the last edit. An SDK sends the same resource with every request, and decoding and editing it
+/// takes an allocation per key and value. Start with a new one whenever the edit function changes.
 #[derive(Clone, Debug, Default)]
 pub struct LastEdit(Option<Edit>);
 
 #[derive(Clone, Debug)]
 struct Edit {
-    /// As it came, in all its pieces.
+    /// The resource as received, with all its fragments.
     before: Vec<u8>,
-    /// The encoding after the edit, if the edit has changed it.
+    /// The encoding after the edit, if the edit changed it.
     after: Option<Vec<u8>>,
 }
 
-/// Shows every resource of a validated request to `edit`, which says whether it has changed it, and puts the changed
-/// ones in place of the old. A group of items without a resource counts as one with an empty resource. One like the last
-/// is not shown again.
+/// Passes every resource of a validated request to `edit`, which returns whether it changed it, and replaces
+/// the changed ones. A group without a resource counts as one with an empty resource. A resource equal to the
+/// last one is not passed again.
 ///
-/// All else stays byte for byte, fields of a resource that we do not know among it. If nothing is changed, the answer is
-/// the request itself, not copied.
+/// All else stays byte for byte, including unknown fields of a resource. If nothing changes, returns the
+/// request itself, not a copy.
 pub fn edit_resources(
-    // The three requests hold their resources alike, but that is for this module to know.
+    // Resources have the same tags in all three requests, but callers need not know that.
     _signal: Signal,
     body: &Bytes,
     last: &mut LastEdit,
     mut edit: impl FnMut(&mut Resource) -> bool,
 ) -> Bytes {
-    // Nothing is copied before the first change, and then all that was passed over.
+    // Nothing is copied before the first change; then everything skipped so far is.
     let mut edited: Option<Vec<u8>> = None;
-    let mut passed = 0;
+    let mut skipped = 0;
     for field in fields(body) {
-        let changed = if field.tag == RESOURCE_ITEMS { last.of(field.content, &mut edit) } else { None };
+        let changed = if field.tag == RESOURCE_GROUPS { last.of(field.content, &mut edit) } else { None };
         if let Some(resource) = changed {
             let out = edited.get_or_insert_with(|| {
                 let mut out = Vec::with_capacity(body.len() + resource.len());
-                out.extend(body.iter().take(passed));
+                out.extend(body.iter().take(skipped));
                 out
             });
             put_with_resource(out, field.content, resource);
         } else if let Some(out) = &mut edited {
             out.extend_from_slice(field.raw);
         }
-        passed += field.raw.len();
+        skipped += field.raw.len();
     }
-    last.0.take_if(|edit| edit.before.len() > REMEMBERED_MOST);
+    last.0.take_if(|edit| edit.before.len() > MAX_REMEMBERED_BYTES);
     match edited {
-        // A chunk is accounted for by its length, so it is to hold no more than that.
+        // A chunk is counted by its length, so it must not have spare capacity.
         Some(out) => Bytes::from(out.into_boxed_slice()),
         None => body.clone(),
     }
 }
 
 impl LastEdit {
-    /// The encoding of the group's resource after the edit, if the edit has changed it.
+    /// The encoding of the group's resource after the edit, if the edit changed it.
     fn of(&mut self, group: &[u8], edit: impl FnMut(&mut Resource) -> bool) -> Option<&[u8]> {
-        let last = match self.0.take().filter(|last| last.is_of(group)) {
+        let last = match self.0.take().filter(|last| last.applies_to(group)) {
             Some(last) => last,
-            None => Edit::make(group, edit)?,
+            None => Edit::new(group, edit)?,
         };
         self.0.insert(last).after.as_deref()
     }
 }
 
 impl Edit {
-    fn make(group: &[u8], edit: impl FnMut(&mut Resource) -> bool) -> Option<Self> {
+    fn new(group: &[u8], edit: impl FnMut(&mut Resource) -> bool) -> Option<Self> {
         let mut before = Vec::new();
         for field in resource_fields(group) {
             before.extend_from_slice(field.raw);
         }
-        let after = if before.len() > DECODED_MOST {
+        let after = if before.len() > MAX_DECODED_BYTES {
             edit_large(group, edit)
         } else {
             edit_small(group, edit).ok()?
@@ -103,22 +104,22 @@ impl Edit {
         Some(Self { before, after })
     }
 
-    /// Whether it is the edit of the group's resource.
-    fn is_of(&self, group: &[u8]) -> bool {
+    /// Returns true if this is the edit of the group's resource.
+    fn applies_to(&self, group: &[u8]) -> bool {
         let mut pieces = resource_fields(group);
         let rest = pieces.try_fold(self.before.as_slice(), |rest, piece| rest.strip_prefix(piece.raw));
         rest.is_some_and(<[u8]>::is_empty)
     }
 }
 
-/// The encoding of the group's resource after the edit, if that has changed it.
+/// Decodes and edits the group's resource. Returns its encoding if the edit changed it.
 fn edit_small(
     group: &[u8],
     mut edit: impl FnMut(&mut Resource) -> bool,
 ) -> Result<Option<Vec<u8>>, DecodeError> {
     let mut resource = Resource::default();
     for field in resource_fields(group) {
-        // A message that comes in several pieces is their merger.
+        // Fragments of a message merge.
         resource.merge(field.content)?;
     }
     if !edit(&mut resource) {
@@ -126,26 +127,26 @@ fn edit_small(
     }
     let mut after = resource.encode_to_vec();
     for piece in resource_fields(group) {
-        for field in fields(piece.content).filter(|field| !KNOWN.contains(&field.tag)) {
+        for field in fields(piece.content).filter(|field| !KNOWN_TAGS.contains(&field.tag)) {
             after.extend_from_slice(field.raw);
         }
     }
     Ok(Some(after))
 }
 
-/// The same of a resource that is not to be decoded whole. The edit is shown the attributes that it would give to an empty
-/// resource, the first of each key; all others stay as they are.
+/// Edits a resource without decoding it whole. The edit gets the first attribute of each key that it would add
+/// to an empty resource; all others stay as they are.
 fn edit_large(group: &[u8], mut edit: impl FnMut(&mut Resource) -> bool) -> Option<Vec<u8>> {
-    let mut given = Resource::default();
-    edit(&mut given);
-    let mut pending: Vec<_> = given.attributes.into_iter().map(|attribute| attribute.key).collect();
+    let mut added = Resource::default();
+    edit(&mut added);
+    let mut pending: Vec<_> = added.attributes.into_iter().map(|attribute| attribute.key).collect();
     let (mut shown, mut kept) = (Resource::default(), Vec::new());
     for field in resource_fields(group).flat_map(|piece| fields(piece.content)) {
-        let is_decoded = field.tag == ATTRIBUTES && field.content.len() <= DECODED_MOST;
-        let place = if is_decoded { place_of_key(&pending, field.content) } else { None };
-        match place.and_then(|place| Some((place, KeyValue::decode(field.content).ok()?))) {
-            Some((place, attribute)) => {
-                pending.swap_remove(place);
+        let is_decoded = field.tag == ATTRIBUTES && field.content.len() <= MAX_DECODED_BYTES;
+        let index = if is_decoded { key_index(&pending, field.content) } else { None };
+        match index.and_then(|index| Some((index, KeyValue::decode(field.content).ok()?))) {
+            Some((index, attribute)) => {
+                pending.swap_remove(index);
                 shown.attributes.push(attribute);
             }
             _ => kept.extend_from_slice(field.raw),
@@ -154,19 +155,19 @@ fn edit_large(group: &[u8], mut edit: impl FnMut(&mut Resource) -> bool) -> Opti
     edit(&mut shown).then(|| [kept, shown.encode_to_vec()].concat())
 }
 
-/// Which of the keys the attribute has.
-fn place_of_key(keys: &[String], attribute: &[u8]) -> Option<usize> {
+/// The index of the attribute's key among the keys.
+fn key_index(keys: &[String], attribute: &[u8]) -> Option<usize> {
     let key = fields(attribute).filter(|field| field.tag == KEY).last()?.content;
     keys.iter().position(|pending| pending.as_bytes() == key)
 }
 
-/// Writes a group of items with this resource at the place of its first one; at the start, if it had none.
+/// Writes a group with this resource at the position of its first one, or at the start if it had none.
 fn put_with_resource(out: &mut Vec<u8>, group: &[u8], resource: &[u8]) {
     let old: usize = resource_fields(group).map(|field| field.raw.len()).sum();
-    put_delimited_head(out, RESOURCE_ITEMS, group.len() - old + delimited_len(RESOURCE, resource.len()));
-    let mut due = true;
+    put_delimited_head(out, RESOURCE_GROUPS, group.len() - old + delimited_len(RESOURCE, resource.len()));
+    let mut is_pending = true;
     let mut put_resource = |out: &mut Vec<u8>| {
-        if std::mem::take(&mut due) {
+        if std::mem::take(&mut is_pending) {
             put_delimited_head(out, RESOURCE, resource.len());
             out.extend_from_slice(resource);
         }
@@ -183,7 +184,7 @@ fn put_with_resource(out: &mut Vec<u8>, group: &[u8], resource: &[u8]) {
     }
 }
 
-fn resource_fields(group: &[u8]) -> impl Iterator<Item = Field<'_>> {
+fn resource_fields(group: &[u8]) -> impl Iterator<Item = RawField<'_>> {
     fields(group).filter(|field| field.tag == RESOURCE)
 }
 
@@ -208,7 +209,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
         #[test]
-        fn an_edit_does_what_decoding_editing_and_encoding_does(request in request(), which in [any::<bool>(); 3]) {
+        fn edit_equals_decode_edit_encode(request in request(), which in [any::<bool>(); 3]) {
             let body = request.encode();
             let edit = |resource: &mut Resource| {
                 let change = which[resource.attributes.len() % 3];
@@ -231,7 +232,7 @@ mod tests {
         }
 
         #[test]
-        fn what_was_edited_before_makes_no_difference(first in request(), second in request()) {
+        fn earlier_edits_make_no_difference(first in request(), second in request()) {
             let edit = |resource: &mut Resource| {
                 add(resource, "cloud.provider");
                 true
@@ -244,7 +245,7 @@ mod tests {
         }
 
         #[test]
-        fn no_change_costs_no_copy(request in request()) {
+        fn unchanged_request_is_not_copied(request in request()) {
             let body = request.encode();
             let same = edit_resources(request.signal(), &body, &mut LastEdit::default(), |_| false);
             prop_assert_eq!(same.as_ptr(), body.as_ptr());
@@ -252,7 +253,7 @@ mod tests {
         }
 
         #[test]
-        fn random_bytes_do_no_harm(signal in select(&Signal::ALL), bytes: Vec<u8>) {
+        fn random_bytes_do_not_panic(signal in select(&Signal::ALL), bytes: Vec<u8>) {
             edit_resources(signal, &Bytes::from(bytes), &mut LastEdit::default(), |resource| {
                 add(resource, "cloud.provider");
                 true
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn one_like_the_last_is_not_shown_again_unless_it_is_large() {
+    fn repeated_resource_is_edited_once_unless_large() {
         let body = |size: usize| {
             let mut resource = Resource::default();
             add(&mut resource, &"k".repeat(size));
@@ -269,11 +270,13 @@ mod tests {
             put_delimited_head(&mut group, RESOURCE, resource.encoded_len());
             group.extend(resource.encode_to_vec());
             let mut body = Vec::new();
-            put_delimited_head(&mut body, RESOURCE_ITEMS, group.len());
+            put_delimited_head(&mut body, RESOURCE_GROUPS, group.len());
             Bytes::from([body, group].concat())
         };
         let mut last = LastEdit::default();
-        for (size, shown) in [(1, 1), (1, 0), (2, 1), (1, 1), (REMEMBERED_MOST, 1), (REMEMBERED_MOST, 1)] {
+        for (size, shown) in
+            [(1, 1), (1, 0), (2, 1), (1, 1), (MAX_REMEMBERED_BYTES, 1), (MAX_REMEMBERED_BYTES, 1)]
+        {
             let mut count = 0;
             edit_resources(Signal::Traces, &body(size), &mut last, |_| {
                 count += 1;
@@ -294,7 +297,7 @@ mod tests {
         put_delimited_head(&mut group, RESOURCE, resource.encoded_len());
         group.extend(resource.encode_to_vec());
         let mut body = Vec::new();
-        put_delimited_head(&mut body, RESOURCE_ITEMS, group.len());
+        put_delimited_head(&mut body, RESOURCE_GROUPS, group.len());
         let body = Bytes::from([body, group].concat());
         let mut seen = Vec::new();
         let edit = |resource: &mut Resource| {
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_in_pieces_is_one_and_unknown_fields_stay() {
+    fn fragmented_resource_merges_and_keeps_unknown_fields() {
         // Tag 15, a number: of the request, of the group and of both pieces of the resource.
         let unknown = [0x78, 0x07];
         let mut pieces = [Resource::default(), Resource::default()];
@@ -334,7 +337,7 @@ mod tests {
         }
         group.extend([0x1a, 0x01, b's']);
         let mut body = unknown.to_vec();
-        put_delimited_head(&mut body, RESOURCE_ITEMS, group.len());
+        put_delimited_head(&mut body, RESOURCE_GROUPS, group.len());
         body.extend(group);
 
         let mut seen = Vec::new();
@@ -355,7 +358,7 @@ mod tests {
         group.extend(content);
         group.extend([0x1a, 0x01, b's']);
         let mut expected = unknown.to_vec();
-        put_delimited_head(&mut expected, RESOURCE_ITEMS, group.len());
+        put_delimited_head(&mut expected, RESOURCE_GROUPS, group.len());
         expected.extend(group);
         assert_eq!(edited, expected);
     }

@@ -1,14 +1,14 @@
-//! The finding of the spans in an encoded request that may stand for an invocation.
+//! Finds the spans in an encoded request that may represent an invocation.
 
 use memchr::memmem;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message as _;
 
-use crate::otlp::wire::{Field, Reader, WireType, fields};
+use crate::otlp::wire::{RawField, WireReader, WireType, fields};
 use crate::trace_context::TraceContext;
 
-/// The tag of `resource_spans` in the request, of `scope_spans` in it, and of `spans` in that.
+/// The tags of `resource_spans` in the request, of `scope_spans` in it, and of `spans` in that.
 const RESOURCE_SPANS: u32 = 1;
 const SCOPE_SPANS: u32 = 2;
 const SPANS: u32 = 2;
@@ -22,52 +22,53 @@ const ATTRIBUTES: u32 = 9;
 const FLAGS: u32 = 16;
 /// The tag of `key` in an attribute.
 const KEY: u32 = 1;
-/// Of a span's flags: whether it is known where the parent is, and whether it is elsewhere.
+/// The span flags that say whether `is_remote` of the parent is known, and its value.
 const HAS_IS_REMOTE: u32 = 0x100;
 const IS_REMOTE: u32 = 0x200;
-/// Under which an instrumentation of Lambda tells the request id: today, and before version 1.19 of the semantic
-/// conventions. Not `aws.request_id`, by which the AWS SDK's client spans name the requests that they make.
-const REQUEST_ID: [&[u8]; 2] = [b"faas.invocation_id", b"faas.execution"];
-/// What both begin with.
-const REQUEST_ID_START: &[u8] = b"faas.";
-/// The field [`KIND`] that says SERVER, in as few bytes as it takes, which is how all encoders write it.
+/// The attributes in which Lambda instrumentations record the request id: the current one, and the one before
+/// version 1.19 of the semantic conventions. `aws.request_id` is not among them: the AWS SDK's client spans use
+/// it for the requests that they send.
+const REQUEST_ID_KEYS: [&[u8]; 2] = [b"faas.invocation_id", b"faas.execution"];
+/// Their common prefix.
+const REQUEST_ID_PREFIX: &[u8] = b"faas.";
+/// The encoded field [`KIND`] with the value SERVER, in the shortest form, which all encoders write.
 const SERVER: [u8; 2] = [0x30, SpanKind::Server as u8];
-/// A longer text is no request id, which are UUIDs, and is not worth the memory.
-const REQUEST_ID_MOST: usize = 128;
+/// The longest text accepted as a request id. Request ids are UUIDs; longer texts are not worth the memory.
+const MAX_REQUEST_ID_LEN: usize = 128;
 
-/// A span that may stand for an invocation.
+/// A span that may represent an invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvocationSpan {
-    /// Its name.
+    /// Its trace and span id.
     pub context: TraceContext,
-    /// The request id that it tells.
+    /// The request id in its attributes.
     pub request_id: Option<String>,
-    /// It is what a service did for a request from elsewhere: of the kind SERVER, and its parent, if it has one, not
-    /// known to be of the same process.
+    /// It handles a request from another process: its kind is SERVER, and its parent, if any, is not known to
+    /// be in the same process.
     pub is_server_root: bool,
-    /// When it started, in nanoseconds since the epoch.
+    /// The start time in nanoseconds since the epoch.
     pub start: u64,
 }
 
-/// The spans of a validated trace request that tell a request id or are the root of what a server did, in their order.
+/// The spans of a validated trace request that have a request id or are a server's root span, in their order.
 pub fn invocation_spans(body: &[u8]) -> impl Iterator<Item = InvocationSpan> {
-    // Where an instrumentation of Lambda is at work, one request of an invocation tells one, and elsewhere none does: then
-    // no attribute need be looked at, and where nothing is a server's, no span.
-    let may_tell = memmem::find_iter(body, REQUEST_ID_START)
-        .any(|at| body.get(at..).is_some_and(|rest| REQUEST_ID.iter().any(|key| rest.starts_with(key))));
-    let may_hold_one = may_tell || memmem::find(body, &SERVER).is_some();
-    within(if may_hold_one { body } else { &[] }, RESOURCE_SPANS)
-        .flat_map(|group| within(group.content, SCOPE_SPANS))
-        .flat_map(|scope| within(scope.content, SPANS))
-        .filter_map(move |span| read(span.content, may_tell))
+    // With a Lambda instrumentation, one request per invocation contains a request id; without one, none does.
+    // Then attributes can be skipped, and in a request without a server span, all spans.
+    let may_have_request_id = memmem::find_iter(body, REQUEST_ID_PREFIX)
+        .any(|at| body.get(at..).is_some_and(|rest| REQUEST_ID_KEYS.iter().any(|key| rest.starts_with(key))));
+    let may_have_match = may_have_request_id || memmem::find(body, &SERVER).is_some();
+    fields_with_tag(if may_have_match { body } else { &[] }, RESOURCE_SPANS)
+        .flat_map(|group| fields_with_tag(group.content, SCOPE_SPANS))
+        .flat_map(|scope| fields_with_tag(scope.content, SPANS))
+        .filter_map(move |span| read(span.content, may_have_request_id))
 }
 
-fn within(message: &[u8], tag: u32) -> impl Iterator<Item = Field<'_>> {
+fn fields_with_tag(message: &[u8], tag: u32) -> impl Iterator<Item = RawField<'_>> {
     fields(message).filter(move |field| field.tag == tag)
 }
 
-/// `may_tell` is whether there may be a request id in it.
-fn read(span: &[u8], may_tell: bool) -> Option<InvocationSpan> {
+/// Parses a span. `may_have_request_id` is false if no attribute needs to be read.
+fn read(span: &[u8], may_have_request_id: bool) -> Option<InvocationSpan> {
     let (mut trace_id, mut span_id, mut has_parent) = (&[][..], &[][..], false);
     let (mut kind, mut flags, mut start) = (0, 0, 0);
     let mut request_id = None;
@@ -79,7 +80,9 @@ fn read(span: &[u8], may_tell: bool) -> Option<InvocationSpan> {
             KIND => kind = number(&field),
             FLAGS => flags = number(&field),
             START_TIME => start = number(&field),
-            ATTRIBUTES if may_tell && request_id.is_none() => request_id = has_own_request_id(field.content),
+            ATTRIBUTES if may_have_request_id && request_id.is_none() => {
+                request_id = request_id_in(field.content);
+            }
             _ => {}
         }
     }
@@ -91,15 +94,15 @@ fn read(span: &[u8], may_tell: bool) -> Option<InvocationSpan> {
     }
     let trace_id: [u8; 16] = trace_id.try_into().ok()?;
     let span_id: [u8; 8] = span_id.try_into().ok()?;
-    // What is exported was recorded.
+    // Only sampled spans are exported.
     let context = TraceContext { trace_id, span_id, sampled: true };
     let has_ids = trace_id != [0; 16] && span_id != [0; 8];
     has_ids.then_some(InvocationSpan { context, request_id, is_server_root, start })
 }
 
-/// The value of a field that holds a number.
-fn number(field: &Field<'_>) -> u64 {
-    let mut reader = Reader::new(field.raw);
+/// The value of a numeric field.
+fn number(field: &RawField<'_>) -> u64 {
+    let mut reader = WireReader::new(field.raw);
     let read = reader.key().and_then(|(_, wire_type)| match wire_type {
         WireType::Varint => reader.varint(),
         _ => reader
@@ -109,13 +112,13 @@ fn number(field: &Field<'_>) -> u64 {
     read.unwrap_or_default()
 }
 
-fn has_own_request_id(attribute: &[u8]) -> Option<String> {
-    let key = within(attribute, KEY).last()?.content;
-    if !REQUEST_ID.contains(&key) {
+fn request_id_in(attribute: &[u8]) -> Option<String> {
+    let key = fields_with_tag(attribute, KEY).last()?.content;
+    if !REQUEST_ID_KEYS.contains(&key) {
         return None;
     }
     match KeyValue::decode(attribute).ok()?.value?.value? {
-        Value::StringValue(request_id) if (1..=REQUEST_ID_MOST).contains(&request_id.len()) => {
+        Value::StringValue(request_id) if (1..=MAX_REQUEST_ID_LEN).contains(&request_id.len()) => {
             Some(request_id)
         }
         _ => None,
@@ -132,9 +135,9 @@ mod tests {
     use crate::otlp::arbitrary::{Request, request};
     use crate::signal::Signal;
 
-    /// The same of a decoded span.
+    /// The same for a decoded span.
     fn reference(span: &Span) -> Option<InvocationSpan> {
-        let mut told = span
+        let mut keys = span
             .attributes
             .iter()
             .filter(|attribute| ["faas.invocation_id", "faas.execution"].contains(&attribute.key.as_str()));
@@ -142,9 +145,9 @@ mod tests {
             Value::StringValue(text) => Some(text.clone()).filter(|text| !text.is_empty()),
             _ => None,
         };
-        let request_id = told.find_map(text);
-        let parent_is_here = !span.parent_span_id.is_empty() && span.flags & 0x300 == 0x100;
-        let is_server_root = span.kind() == SpanKind::Server && !parent_is_here;
+        let request_id = keys.find_map(text);
+        let has_local_parent = !span.parent_span_id.is_empty() && span.flags & 0x300 == 0x100;
+        let is_server_root = span.kind() == SpanKind::Server && !has_local_parent;
         let context = TraceContext {
             trace_id: span.trace_id.as_slice().try_into().ok().filter(|id| *id != [0; 16])?,
             span_id: span.span_id.as_slice().try_into().ok().filter(|id| *id != [0; 8])?,
@@ -165,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_found_is_what_decoding_finds(
+        fn same_spans_are_found_as_by_decoding(
             request in request().prop_filter("spans", |request| request.signal() == Signal::Traces),
             keys in prop::collection::vec(
                 prop::sample::select(vec!["faas.invocation_id", "faas.execution", "faas.trigger", "aws.request_id"]), 0..12
@@ -187,15 +190,15 @@ mod tests {
         }
 
         #[test]
-        fn a_text_too_long_for_a_request_id_is_none(len in 0_usize..1_000) {
+        fn overlong_text_is_no_request_id(len in 0_usize..1_000) {
             let attributes = vec![attribute("faas.invocation_id", &"x".repeat(len))];
             let span = Span { trace_id: vec![1; 16], span_id: vec![1; 8], attributes, ..Span::default() };
-            let is_told = (1..=REQUEST_ID_MOST).contains(&len);
-            prop_assert_eq!(read(&span.encode_to_vec(), true).is_some(), is_told);
+            let is_found = (1..=MAX_REQUEST_ID_LEN).contains(&len);
+            prop_assert_eq!(read(&span.encode_to_vec(), true).is_some(), is_found);
         }
 
         #[test]
-        fn random_bytes_do_no_harm(bytes: Vec<u8>) {
+        fn random_bytes_do_not_panic(bytes: Vec<u8>) {
             invocation_spans(&bytes).for_each(drop);
         }
     }

@@ -1,11 +1,11 @@
-//! The cutting of a request that is too large for one export.
+//! Splits a request that is too large for one export.
 //!
-//! Every part is a whole request: it repeats what the items it holds lie in, which is the resource, the scope and, of a
-//! metric, all but its data points. Data points are items, so a metric is cut within, too.
+//! Each part is a whole request: it repeats the headers of its items, which are the resource, the scope and,
+//! for a metric, everything but its data points. Data points are items, so a metric can be split, too.
 //!
-//! Parts are made when they are asked for, so that only the part at hand takes memory. All together they have at most four times the
-//! bytes of the request and [`GROWTH_SLACK`]: the headers that may be repeated are counted, and where they are used up, what
-//! is left is not cut.
+//! Parts are created lazily, so only the current part takes memory. All parts together have at most four times
+//! the bytes of the request plus [`GROWTH_SLACK`]: repeated headers are counted, and once that allowance is
+//! used up, the rest is not split.
 
 use std::borrow::Cow;
 
@@ -15,53 +15,54 @@ use crate::otlp::schema::METRIC_DATA;
 use crate::otlp::wire::{delimited_len, fields, put_delimited_head};
 use crate::signal::Signal;
 
-/// Bytes that an output may have beyond four times its input, for inputs that are small.
+/// Bytes that the output may have beyond four times the input, for small inputs.
 pub const GROWTH_SLACK: usize = 64 << 10;
 
-/// How large a part may be.
+/// The size limits of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Log records, data points or spans.
+    /// The maximum number of log records, data points or spans.
     pub items: usize,
-    /// Bytes, encoded and not compressed.
+    /// The maximum number of bytes, encoded and uncompressed.
     pub bytes: usize,
 }
 
-/// A validated request, or one that holds some of the items of another.
+/// A validated request, or a request with some of its items.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct RequestPart {
     /// The request, encoded.
     pub bytes: Bytes,
-    /// Log records, data points or spans within.
+    /// The number of log records, data points or spans.
     pub items: usize,
 }
 
-/// Cuts a validated request into parts within the limits, its items in their order. A request within the limits is the
-/// only part, not copied; one without items has no parts. How many there are is what validation has counted.
+/// Splits a validated request into parts within the limits, keeping the order of items. A request within the
+/// limits is returned as the only part, not copied. A request without items has no parts. `whole.items` must be
+/// the count that validation returned.
 ///
-/// An item that is larger than the limit by itself goes alone. Where resource and scope fill more than three quarters of
-/// the limit, a part exceeds it: at the price of a resource for each few items, the parts of one request would hold
-/// thousands of times what the request does. For the same reason a part exceeds either limit where the parts before it have
-/// repeated three times the size of the request.
-pub fn split(signal: Signal, whole: Part, limits: Limits) -> impl Iterator<Item = Part> {
+/// An item that exceeds the byte limit by itself becomes a part of its own. If resource and scope fill more
+/// than three quarters of the limit, a part exceeds it. Otherwise a resource would be repeated for every few
+/// items, and the parts of one request would take thousands of times its size. For the same reason a part
+/// exceeds either limit once the parts before it have repeated three times the size of the request.
+pub fn split(signal: Signal, whole: RequestPart, limits: Limits) -> impl Iterator<Item = RequestPart> {
     let fits = whole.items <= limits.items && whole.bytes.len() <= limits.bytes;
-    let (mut uncut, mut splitter) = match whole.items {
+    let (mut unsplit, mut splitter) = match whole.items {
         0 => (None, None),
         _ if fits => (Some(whole), None),
         _ => (None, Some(Splitter::new(signal, whole.bytes, limits))),
     };
-    std::iter::from_fn(move || uncut.take().or_else(|| splitter.as_mut()?.next_part()))
+    std::iter::from_fn(move || unsplit.take().or_else(|| splitter.as_mut()?.next_part()))
 }
 
-/// The most bytes that parts of at most so many items can repeat of a validated request; more than three times its size and
-/// [`GROWTH_SLACK`] are never repeated.
-pub fn most_repeated(signal: Signal, body: &[u8], items: usize, limit: usize) -> usize {
-    let cuts = items.saturating_sub(1) / limit.max(1);
-    if cuts == 0 { 0 } else { longest_headers(body, levels(signal)).saturating_mul(cuts) }
+/// The most bytes that parts of at most `limit` items would repeat of a validated request. [`split`] itself
+/// never repeats more than three times the size of the request plus [`GROWTH_SLACK`].
+pub fn max_repeated_bytes(signal: Signal, body: &[u8], items: usize, limit: usize) -> usize {
+    let splits = items.saturating_sub(1) / limit.max(1);
+    if splits == 0 { 0 } else { longest_headers(body, levels(signal)).saturating_mul(splits) }
 }
 
-/// The headers around an item that has the longest.
-fn longest_headers(message: &[u8], levels: &[Level]) -> usize {
+/// The size of the longest headers around an item.
+fn longest_headers(message: &[u8], levels: &[ChildLevel]) -> usize {
     let Some((level, inner)) = levels.split_first() else { return 0 };
     let (mut own, mut longest) = (0, 0);
     for field in fields(message) {
@@ -74,16 +75,16 @@ fn longest_headers(message: &[u8], levels: &[Level]) -> usize {
     own + longest
 }
 
-/// Where in a message that holds items the next level of them lies.
+/// The position of the next level of messages in a message that contains items.
 #[derive(Clone, Copy, Debug)]
-enum Level {
-    /// In the repeated field of this tag.
+enum ChildLevel {
+    /// The repeated field with this tag.
     Field(u32),
-    /// In the data of a metric, whichever is set.
+    /// The data of a metric, in any of its types.
     MetricData,
 }
 
-impl Level {
+impl ChildLevel {
     fn holds(self, tag: u32) -> bool {
         match self {
             Self::Field(child) => tag == child,
@@ -92,17 +93,21 @@ impl Level {
     }
 }
 
-fn levels(signal: Signal) -> &'static [Level] {
+fn levels(signal: Signal) -> &'static [ChildLevel] {
     match signal {
-        Signal::Logs | Signal::Traces => &[Level::Field(1), Level::Field(2), Level::Field(2)],
-        Signal::Metrics => {
-            &[Level::Field(1), Level::Field(2), Level::Field(2), Level::MetricData, Level::Field(1)]
-        }
+        Signal::Logs | Signal::Traces => &[ChildLevel::Field(1), ChildLevel::Field(2), ChildLevel::Field(2)],
+        Signal::Metrics => &[
+            ChildLevel::Field(1),
+            ChildLevel::Field(2),
+            ChildLevel::Field(2),
+            ChildLevel::MetricData,
+            ChildLevel::Field(1),
+        ],
     }
 }
 
-/// The data of a metric with its tag, as decoders read a oneof: the last member that is set, merged with itself where
-/// nothing else was set between.
+/// The data of a metric and its tag, as decoders read a oneof: the last member that is set, merged with earlier
+/// values of the same member unless another member is set between them.
 fn metric_data(metric: &Bytes) -> Option<(u32, Bytes)> {
     let mut data: Option<(u32, Cow<'_, [u8]>)> = None;
     for field in fields(metric).filter(|field| METRIC_DATA.contains(&field.tag)) {
@@ -117,27 +122,27 @@ fn metric_data(metric: &Bytes) -> Option<(u32, Bytes)> {
     })
 }
 
-/// Takes items in their order and closes a part whenever the next does not fit.
+/// Takes items in order and closes a part whenever the next item does not fit.
 struct Splitter {
     limits: Limits,
-    /// Of each message that can be open, where its children are.
-    levels: &'static [Level],
-    /// The messages that the next item lies in, outermost first.
-    open: Vec<Open>,
-    /// In the part at hand.
+    /// The position of the children, for each level of open messages.
+    levels: &'static [ChildLevel],
+    /// The messages around the next item, outermost first.
+    open: Vec<OpenMessage>,
+    /// The items in the current part.
     items: usize,
-    /// Bytes of headers that further parts may repeat.
+    /// The bytes of headers that further parts may repeat.
     repeatable: usize,
 }
 
-/// A message that is being written.
-struct Open {
+/// A message being written.
+struct OpenMessage {
     tag: u32,
-    /// All but the next level, which every part repeats.
+    /// All fields but the next level; every part repeats them.
     header: Vec<u8>,
-    /// The next level, as far as it is in the part at hand.
+    /// The part of the next level that is in the current part.
     children: Vec<u8>,
-    /// The message as it came, and how far it was read.
+    /// The original message, and the number of bytes read.
     message: Bytes,
     read: usize,
 }
@@ -150,18 +155,18 @@ impl Splitter {
         splitter
     }
 
-    /// Opens a message at its start.
+    /// Opens a message.
     fn enter(&mut self, tag: u32, message: Bytes) {
         let Some(level) = self.levels.get(self.open.len()) else { return };
         let mut header = Vec::new();
         for field in fields(&message).filter(|field| !level.holds(field.tag)) {
             header.extend_from_slice(field.raw);
         }
-        self.open.push(Open { tag, header, children: Vec::new(), message, read: 0 });
+        self.open.push(OpenMessage { tag, header, children: Vec::new(), message, read: 0 });
     }
 
-    /// The next part, if items are left.
-    fn next_part(&mut self) -> Option<Part> {
+    /// Returns the next part, if items are left.
+    fn next_part(&mut self) -> Option<RequestPart> {
         loop {
             let level = *self.levels.get(self.open.len().checked_sub(1)?)?;
             if self.open.len() == self.levels.len() {
@@ -169,28 +174,29 @@ impl Splitter {
                     return Some(part);
                 }
                 self.close();
-            } else if let Some((tag, message)) = self.open.last_mut().and_then(|open| open.next(level)) {
+            } else if let Some((tag, message)) = self.open.last_mut().and_then(|open| open.next_child(level))
+            {
                 self.enter(tag, message);
             } else if self.open.len() > 1 {
                 self.close();
             } else {
-                let last = self.cut();
+                let last = self.end_part();
                 self.open.clear();
                 return last;
             }
         }
     }
 
-    /// Takes the items of the innermost message, until a part is full.
-    fn fill(&mut self, level: Level) -> Option<Part> {
+    /// Takes items of the innermost message until a part is full.
+    fn fill(&mut self, level: ChildLevel) -> Option<RequestPart> {
         let innermost = self.open.last()?;
         let (message, mut read) = (innermost.message.clone(), innermost.read);
         for field in fields(message.get(read..)?) {
             let is_item = level.holds(field.tag);
-            if is_item && self.must_cut(field.raw.len()) {
-                // To be read again, for the next part.
+            if is_item && self.must_end(field.raw.len()) {
+                // This item is read again for the next part.
                 self.open.last_mut()?.read = read;
-                return self.cut();
+                return self.end_part();
             }
             read += field.raw.len();
             if is_item && let Some(innermost) = self.open.last_mut() {
@@ -201,14 +207,14 @@ impl Splitter {
         None
     }
 
-    /// Says whether the part at hand must end before an item of so many bytes.
-    fn must_cut(&self, len: usize) -> bool {
+    /// Returns true if the current part must end before an item of `len` bytes.
+    fn must_end(&self, len: usize) -> bool {
         self.items > 0
             && (self.items >= self.limits.items || self.len_with(len) > self.byte_limit())
             && self.headers() <= self.repeatable
     }
 
-    /// The length of the part, were it closed after another so many bytes.
+    /// The length of the current part if it were closed after `more` bytes.
     fn len_with(&self, more: usize) -> usize {
         let mut child = None;
         for open in self.open.iter().rev() {
@@ -223,30 +229,30 @@ impl Splitter {
         if outer.iter().any(|open| !open.children.is_empty()) {
             return self.limits.bytes;
         }
-        // Where headers fill the limit, items get a quarter of the part at least.
+        // If headers fill the limit, items get at least a quarter of the part.
         self.limits.bytes.max(self.headers() / 3 * 4)
     }
 
-    /// Bytes that the next part repeats, if this one ends here.
+    /// The bytes that the next part repeats if the current one ends here.
     fn headers(&self) -> usize {
         self.open.iter().map(|open| open.header.len()).sum()
     }
 
-    /// Leaves the innermost message.
+    /// Closes the innermost message.
     fn close(&mut self) {
         if self.open.len() > 1
             && let Some(done) = self.open.pop()
             && let Some(outer) = self.open.last_mut()
         {
-            // One without items in this part is not repeated in it.
+            // A message without items in this part is left out of it.
             if !done.children.is_empty() {
                 put_child(&mut outer.children, done.tag, &[&done.header, &done.children]);
             }
         }
     }
 
-    /// Ends the part at hand. The messages that are open stay so, for the next one.
-    fn cut(&mut self) -> Option<Part> {
+    /// Ends the current part. Open messages stay open for the next part.
+    fn end_part(&mut self) -> Option<RequestPart> {
         self.repeatable = self.repeatable.saturating_sub(self.headers());
         let mut part: Option<(u32, Vec<u8>)> = None;
         for open in self.open.iter_mut().rev() {
@@ -254,27 +260,27 @@ impl Splitter {
                 put_child(&mut open.children, tag, &[&bytes]);
             }
             if !open.children.is_empty() {
-                // A part is accounted for by its length, so it is to hold no more than that.
+                // A part is counted by its length, so it must not have spare capacity.
                 part = Some((open.tag, [open.header.as_slice(), &open.children].concat()));
                 open.children.clear();
             }
         }
         let items = std::mem::take(&mut self.items);
-        part.map(|(_, bytes)| Part { bytes: Bytes::from(bytes), items })
+        part.map(|(_, bytes)| RequestPart { bytes: Bytes::from(bytes), items })
     }
 }
 
-impl Open {
-    /// The next message within that holds items.
-    fn next(&mut self, level: Level) -> Option<(u32, Bytes)> {
+impl OpenMessage {
+    /// Returns the next message of the level below.
+    fn next_child(&mut self, level: ChildLevel) -> Option<(u32, Bytes)> {
         let message = &self.message;
         match level {
-            Level::MetricData if self.read > 0 => None,
-            Level::MetricData => {
+            ChildLevel::MetricData if self.read > 0 => None,
+            ChildLevel::MetricData => {
                 self.read = message.len();
                 metric_data(message)
             }
-            Level::Field(_) => {
+            ChildLevel::Field(_) => {
                 for field in fields(message.get(self.read..)?) {
                     self.read += field.raw.len();
                     if level.holds(field.tag) {
@@ -287,7 +293,7 @@ impl Open {
     }
 }
 
-/// Writes a message of these pieces as a field.
+/// Writes a message made of these pieces as a field.
 fn put_child(out: &mut Vec<u8>, tag: u32, pieces: &[&[u8]]) {
     put_delimited_head(out, tag, pieces.iter().map(|piece| piece.len()).sum());
     for piece in pieces {
@@ -309,13 +315,13 @@ mod tests {
     use crate::otlp::arbitrary::{Request, request};
     use crate::otlp::validate;
 
-    /// With as many items as validation counts; with more than there are, if it is no request.
-    fn parts(signal: Signal, bytes: &Bytes, limits: Limits) -> Vec<Part> {
+    /// Splits a request with the item count of validation, or too high a count for invalid bytes.
+    fn parts(signal: Signal, bytes: &Bytes, limits: Limits) -> Vec<RequestPart> {
         let items = validate(signal, bytes).unwrap_or(usize::MAX);
-        split(signal, Part { bytes: bytes.clone(), items }, limits).collect()
+        split(signal, RequestPart { bytes: bytes.clone(), items }, limits).collect()
     }
 
-    /// The bytes of an item's headers in the request, without keys and lengths.
+    /// The size of an item's headers in the request, without keys and lengths.
     fn headers(request: &Request) -> usize {
         let flat = request.flatten();
         flat.first().map_or(0, |item| item[..item.len() - 1].iter().map(Vec::len).sum())
@@ -325,7 +331,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(256))]
 
         #[test]
-        fn parts_hold_every_item_once_and_keep_the_limits(
+        fn parts_keep_every_item_and_the_limits(
             request in request(),
             items in 1..6_usize,
             bytes in 1..3000_usize,
@@ -337,7 +343,7 @@ mod tests {
             for part in &parts {
                 prop_assert_eq!(validate(signal, &part.bytes), Ok(part.items));
                 let decoded = Request::decode(signal, &part.bytes).unwrap();
-                // Beyond, there is as much repeated as may be.
+                // Above that, the allowance for repeated headers may be used up.
                 prop_assert!(part.items <= items || body.len() > GROWTH_SLACK / 8);
                 prop_assert!(part.items > 0);
                 prop_assert!(
@@ -352,7 +358,7 @@ mod tests {
         }
 
         #[test]
-        fn a_request_within_the_limits_is_not_copied(request in request()) {
+        fn request_within_limits_is_not_copied(request in request()) {
             let body = request.encode();
             let items = request.flatten().len();
             let parts = parts(request.signal(), &body, Limits { items, bytes: body.len() });
@@ -366,7 +372,7 @@ mod tests {
         }
 
         #[test]
-        fn random_bytes_do_no_harm(signal in select(&Signal::ALL), bytes: Vec<u8>) {
+        fn random_bytes_do_not_panic(signal in select(&Signal::ALL), bytes: Vec<u8>) {
             parts(signal, &Bytes::from(bytes), Limits { items: 1, bytes: 8 });
         }
     }
@@ -386,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn twenty_thousand_spans_leave_in_three_parts() {
+    fn many_spans_are_split_by_item_count() {
         let parts = parts(Signal::Traces, &spans(20_000, 10), Limits { items: 8192, bytes: 4 << 20 });
         let items: Vec<usize> = parts.iter().map(|part| part.items).collect();
         assert_eq!(items, [8192, 8192, 3616]);
@@ -401,16 +407,16 @@ mod tests {
     }
 
     #[test]
-    fn an_enormous_resource_is_not_repeated_for_every_item() {
+    fn huge_resource_is_not_repeated_per_item() {
         let body = spans(10_000, 9000);
         let parts = parts(Signal::Traces, &body, Limits { items: 8192, bytes: 10_000 });
         let total: usize = parts.iter().map(|part| part.bytes.len()).sum();
-        assert!(total <= 4 * body.len() + GROWTH_SLACK, "{total} bytes made of {}", body.len());
+        assert!(total <= 4 * body.len() + GROWTH_SLACK, "{total} bytes from {}", body.len());
     }
 
     #[test]
-    fn parts_repeat_three_times_the_request() {
-        // A resource of 1 MB, and so many empty spans that each part is full of them at once.
+    fn parts_repeat_at_most_three_times_the_request() {
+        // A resource of 1 MiB, and so many empty spans that the item limit fills each part at once.
         let (whole, limits) = (spans(1, 1 << 20), Limits { items: 10, bytes: 4 << 20 });
         let mut body = whole.to_vec();
         let mut group = Vec::new();
@@ -419,16 +425,16 @@ mod tests {
         let body = Bytes::from(body);
         let parts = parts(Signal::Traces, &body, limits);
         let total: usize = parts.iter().map(|part| part.bytes.len()).sum();
-        assert!(total <= 4 * body.len() + GROWTH_SLACK, "{total} bytes made of {}", body.len());
+        assert!(total <= 4 * body.len() + GROWTH_SLACK, "{total} bytes from {}", body.len());
         assert_eq!(parts.iter().map(|part| part.items).sum::<usize>(), 100_002);
-        let repeated = most_repeated(Signal::Traces, &body, 100_002, 10);
+        let repeated = max_repeated_bytes(Signal::Traces, &body, 100_002, 10);
         assert!(repeated > 10_000 << 20, "{repeated}");
-        assert!(most_repeated(Signal::Traces, &spans(20_000, 10), 20_000, 8192) < 200);
-        assert_eq!(most_repeated(Signal::Traces, &spans(20, 10), 20, 20), 0);
+        assert!(max_repeated_bytes(Signal::Traces, &spans(20_000, 10), 20_000, 8192) < 200);
+        assert_eq!(max_repeated_bytes(Signal::Traces, &spans(20, 10), 20, 20), 0);
     }
 
     #[test]
-    fn a_metric_in_pieces_is_cut_in_linear_time() {
+    fn fragmented_metric_is_split_in_linear_time() {
         let mut metric = Vec::new();
         (0..200_000).for_each(|_| metric.extend([0x2a, 0x02, 0x0a, 0x00]));
         let (mut scope, mut group, mut body) = (Vec::new(), Vec::new(), Vec::new());
@@ -440,14 +446,14 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_go_into_every_part() {
-        // Tag 15, a number, beside each level of two spans.
+    fn unknown_fields_are_in_every_part() {
+        // Tag 15, a number, at each level of two spans.
         let unknown = [0x78, 0x07];
         let scope = [&[0x12, 0x00, 0x12, 0x00][..], &unknown].concat();
         let group = [&[0x12, 0x06][..], &scope, &unknown].concat();
         let body = [&[0x0a, 0x0a][..], &group, &unknown].concat();
         let part = [&[0x78, 0x07, 0x0a, 0x08, 0x78, 0x07, 0x12, 0x04, 0x78, 0x07, 0x12, 0x00][..]].concat();
         let parts = parts(Signal::Traces, &Bytes::from(body), Limits { items: 1, bytes: 100 });
-        assert_eq!(parts, vec![Part { bytes: Bytes::from(part), items: 1 }; 2]);
+        assert_eq!(parts, vec![RequestPart { bytes: Bytes::from(part), items: 1 }; 2]);
     }
 }

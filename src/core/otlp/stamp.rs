@@ -1,25 +1,25 @@
-//! The naming of a span in encoded log records that name no trace.
+//! Writes a trace context into encoded log records that have none.
 
 use bytes::Bytes;
 
-use crate::otlp::wire::{Field, WireType, delimited_len, fields, put_delimited_head, put_key};
+use crate::otlp::wire::{RawField, WireType, delimited_len, fields, put_delimited_head, put_key};
 use crate::trace_context::TraceContext;
 
-/// The tag of `resource_logs` in the request, then that of `scope_logs` in it, then that of `log_records`.
+/// The tags of `resource_logs` in the request, of `scope_logs` in it, and of `log_records` in that.
 const LEVELS: [u32; 3] = [1, 2, 2];
 /// The tags of a log record's fields.
 const FLAGS: u32 = 8;
 const TRACE_ID: u32 = 9;
 const SPAN_ID: u32 = 10;
-/// The encoding of the three fields.
+/// The encoded length of the three fields.
 const STAMP_LEN: usize = (1 + 4) + (2 + 16) + (2 + 8);
 
-/// By so many bytes a request grows at most for each of its records: by the fields, and by a byte of the length of each
-/// of the messages that they lie in.
-pub const STAMP_MAX: usize = STAMP_LEN + LEVELS.len();
+/// The most bytes by which a request grows per record: the fields, and one byte in the length of each message
+/// around them.
+pub const MAX_STAMP_LEN: usize = STAMP_LEN + LEVELS.len();
 
-/// Names `context` in every record of a validated logs request that has no trace id; all else stays byte for byte. If
-/// there is none, the answer is the request itself, not copied.
+/// Writes `context` into every record of a validated logs request that has no trace id. All else stays byte for
+/// byte. If there is no such record, returns the request itself, not a copy.
 pub fn stamp(body: &Bytes, context: &TraceContext) -> Bytes {
     let len = stamped_len(body, &LEVELS);
     if len == body.len() {
@@ -30,15 +30,15 @@ pub fn stamp(body: &Bytes, context: &TraceContext) -> Bytes {
     Bytes::from(out)
 }
 
-/// Whether a record of a validated logs request names a trace.
-pub fn names_a_trace(body: &[u8]) -> bool {
-    any_names_a_trace(body, &LEVELS)
+/// Returns true if any record of a validated logs request has a trace id.
+pub fn has_trace_ids(body: &[u8]) -> bool {
+    any_has_trace_id(body, &LEVELS)
 }
 
-fn any_names_a_trace(message: &[u8], levels: &[u32]) -> bool {
+fn any_has_trace_id(message: &[u8], levels: &[u32]) -> bool {
     match levels.split_first() {
         Some((tag, inner)) => {
-            fields(message).any(|field| field.tag == *tag && any_names_a_trace(field.content, inner))
+            fields(message).any(|field| field.tag == *tag && any_has_trace_id(field.content, inner))
         }
         None => has_trace_id(message),
     }
@@ -56,27 +56,27 @@ fn encoded(context: &TraceContext) -> Vec<u8> {
     stamp
 }
 
-/// The length that a message will have; without levels below it, it is a record.
+/// The length of a message after stamping. Without levels, the message is a record.
 fn stamped_len(message: &[u8], levels: &[u32]) -> usize {
     let Some((tag, inner)) = levels.split_first() else {
         return message.len() + if has_trace_id(message) { 0 } else { STAMP_LEN };
     };
-    let len = |field: Field<'_>| {
-        if field.tag == *tag { grown_len(&field, stamped_len(field.content, inner)) } else { field.raw.len() }
+    let len = |field: RawField<'_>| {
+        if field.tag == *tag { field_len(&field, stamped_len(field.content, inner)) } else { field.raw.len() }
     };
     fields(message).map(len).sum()
 }
 
-/// The length of a field once what it holds is so long. What has not grown is copied, whatever its length is written
-/// like.
-fn grown_len(field: &Field<'_>, len: usize) -> usize {
+/// The length of a field with content of `len` bytes. Unchanged content is copied along with its length, even
+/// if the length is not encoded in the shortest form.
+fn field_len(field: &RawField<'_>, len: usize) -> usize {
     if len == field.content.len() { field.raw.len() } else { delimited_len(field.tag, len) }
 }
 
 fn put_stamped(out: &mut Vec<u8>, message: &[u8], levels: &[u32], stamp: &[u8]) {
     let Some((tag, inner)) = levels.split_first() else {
         out.extend_from_slice(message);
-        // The last of a field that stands twice counts, so that an empty id may stay where it is.
+        // Of a repeated field the last one counts, so an empty id may stay.
         out.extend_from_slice(stamp);
         return;
     };
@@ -114,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_stamp_does_what_decoding_naming_and_encoding_does(
+        fn stamp_equals_decode_edit_encode(
             request in request().prop_filter("logs", |request| request.signal() == Signal::Logs),
             sampled: bool,
         ) {
@@ -122,36 +122,36 @@ mod tests {
             let context = TraceContext { sampled, ..CONTEXT };
             let stamped = stamp(&body, &context);
             let mut reference = request;
-            let mut bare = 0;
+            let mut without_trace = 0;
             let records = records(&mut reference);
             let all = records.len();
             for record in records.into_iter().filter(|record| record.trace_id.is_empty()) {
                 record.trace_id = context.trace_id.to_vec();
                 record.span_id = context.span_id.to_vec();
                 record.flags = u32::from(sampled);
-                bare += 1;
+                without_trace += 1;
             }
             prop_assert_eq!(Request::decode(Signal::Logs, &stamped).unwrap(), reference);
-            prop_assert!(stamped.len() <= body.len() + all * STAMP_MAX);
-            prop_assert_eq!(stamped.as_ptr() == body.as_ptr(), bare == 0);
+            prop_assert!(stamped.len() <= body.len() + all * MAX_STAMP_LEN);
+            prop_assert_eq!(stamped.as_ptr() == body.as_ptr(), without_trace == 0);
             prop_assert_eq!(stamp(&stamped, &CONTEXT).as_ptr(), stamped.as_ptr(), "stamped twice");
         }
 
         #[test]
-        fn random_bytes_do_no_harm(bytes: Vec<u8>) {
+        fn random_bytes_do_not_panic(bytes: Vec<u8>) {
             stamp(&Bytes::from(bytes), &CONTEXT);
         }
     }
 
     #[test]
-    fn unknown_fields_and_odd_lengths_stay_as_they_are() {
-        // Tag 15, a number, beside each level; the length of the second group, which holds no record, in two bytes.
+    fn unknown_fields_and_long_lengths_stay() {
+        // Tag 15, a number, at each level; the length of the second group, which has no record, in two bytes.
         let unknown = [0x78, 0x07];
         let record = [&[0x12, 0x04][..], &unknown, &unknown].concat();
         let scope = [&[0x12, 0x08][..], &record, &unknown].concat();
         let group = [&[0x0a, 0x0a][..], &scope].concat();
-        let odd = [0x0a, 0x82, 0x00, 0x78, 0x07];
-        let body = [&group[..], &odd, &unknown].concat();
+        let long = [0x0a, 0x82, 0x00, 0x78, 0x07];
+        let body = [&group[..], &long, &unknown].concat();
         let len = u8::try_from(STAMP_LEN).expect("short");
         let expected = [
             &[0x0a, 10 + len, 0x12, 8 + len, 0x12, 4 + len][..],
@@ -159,7 +159,7 @@ mod tests {
             &unknown,
             &encoded(&CONTEXT),
             &unknown,
-            &odd,
+            &long,
             &unknown,
         ]
         .concat();

@@ -1,27 +1,28 @@
-//! The replacing of what is not UTF-8 in the texts of a request, by U+FFFD, as the OTLP specification advises.
+//! Replaces invalid UTF-8 in the texts of a request by U+FFFD, as the OTLP specification advises.
 //!
-//! One byte of a text cut in the middle, or in Latin-1, is no reason to lose the batch around it. Only the texts that need
-//! it change, and the lengths of the messages around them. Two passes: one finds the lengths, the other writes.
+//! One text that was cut within a character, or is in Latin-1, is no reason to lose the batch around it. Only
+//! such texts change, and the lengths of the messages around them. Two passes: one finds the lengths, the other
+//! writes.
 
 use std::iter::Peekable;
 
-use crate::otlp::schema::{Kind, Message};
-use crate::otlp::wire::{DEPTH_LIMIT, Reader, WireType, delimited_len, put_delimited_head};
+use crate::otlp::schema::{FieldKind, MessageSchema};
+use crate::otlp::wire::{DEPTH_LIMIT, WireReader, WireType, delimited_len, put_delimited_head};
 use crate::signal::Signal;
 
-/// U+FFFD takes three bytes, and so a request can grow to three times its size. Beyond this it is no text with a fault
-/// but something else.
-fn most(len: usize) -> usize {
+/// The largest output. U+FFFD takes three bytes, so a request could grow to three times its size; beyond this
+/// limit it is not damaged text but other data.
+fn max_len(len: usize) -> usize {
     len + len / 2 + (1 << 20)
 }
 
-/// The request with every invalid sequence in its texts replaced. `None` where there is none, or too many to be a text.
-/// All else stays byte for byte, and is not checked.
+/// Returns the request with every invalid sequence in its texts replaced, or `None` if there is none, or too
+/// many to be text. All else stays byte for byte and is not checked.
 pub fn replace_invalid_utf8(signal: Signal, body: &[u8]) -> Option<Vec<u8>> {
-    let schema = Message::of(signal);
+    let schema = MessageSchema::of(signal);
     let mut changed = Vec::new();
     let len = measure(schema, body, 0, body, &mut changed);
-    if changed.is_empty() || len > most(body.len()) {
+    if changed.is_empty() || len > max_len(body.len()) {
         return None;
     }
     let mut writer = Writer { body, changed: changed.into_iter().peekable(), out: Vec::with_capacity(len) };
@@ -29,25 +30,29 @@ pub fn replace_invalid_utf8(signal: Signal, body: &[u8]) -> Option<Vec<u8>> {
     Some(writer.out)
 }
 
-/// A message that changes: where its content begins in the request, and its length afterwards.
-struct Changed {
+/// A message that changes: the offset of its content in the request, and its new length.
+struct ChangedMessage {
     at: usize,
     len: usize,
 }
 
-/// A field, by what becomes of it.
+/// A field, by how it is written.
 enum Piece<'a> {
-    /// It stays.
+    /// Bytes that stay.
     Raw(&'a [u8]),
-    /// A text that is not UTF-8.
+    /// The tag and content of a text that is not UTF-8.
     Text(u32, &'a [u8]),
-    /// A message, with all of the field.
-    Message(u32, &'static Message, &'a [u8], &'a [u8]),
+    /// A message: its tag, its schema, its content, and the bytes of the whole field.
+    Message(u32, &'static MessageSchema, &'a [u8], &'a [u8]),
 }
 
-/// The fields of a message, and what is no field behind them.
-fn pieces<'a>(schema: &'static Message, message: &'a [u8], depth: u32) -> impl Iterator<Item = Piece<'a>> {
-    let mut reader = Reader::new(message);
+/// The fields of a message, and trailing bytes that are not a field.
+fn pieces<'a>(
+    schema: &'static MessageSchema,
+    message: &'a [u8],
+    depth: u32,
+) -> impl Iterator<Item = Piece<'a>> {
+    let mut reader = WireReader::new(message);
     let mut at = 0;
     std::iter::from_fn(move || {
         let rest = message.get(at..).filter(|rest| !rest.is_empty())?;
@@ -56,10 +61,10 @@ fn pieces<'a>(schema: &'static Message, message: &'a [u8], depth: u32) -> impl I
         let raw = rest.get(..end - at)?;
         at = end;
         Some(match read {
-            Some((tag, Some(Kind::Message(inner)), content)) if depth < DEPTH_LIMIT => {
+            Some((tag, Some(FieldKind::Message(inner)), content)) if depth < DEPTH_LIMIT => {
                 Piece::Message(tag, inner, content, raw)
             }
-            Some((tag, Some(Kind::String), content)) if std::str::from_utf8(content).is_err() => {
+            Some((tag, Some(FieldKind::String), content)) if std::str::from_utf8(content).is_err() => {
                 Piece::Text(tag, content)
             }
             _ => Piece::Raw(raw),
@@ -67,12 +72,12 @@ fn pieces<'a>(schema: &'static Message, message: &'a [u8], depth: u32) -> impl I
     })
 }
 
-/// The next field: its tag, and of one that is encoded as the schema has it the kind and the content.
+/// Reads the next field: its tag and, if it is length-delimited, its kind in the schema and its content.
 fn read<'a>(
-    schema: &'static Message,
-    reader: &mut Reader<'a>,
+    schema: &'static MessageSchema,
+    reader: &mut WireReader<'a>,
     depth: u32,
-) -> Option<(u32, Option<Kind>, &'a [u8])> {
+) -> Option<(u32, Option<FieldKind>, &'a [u8])> {
     let (tag, wire_type) = reader.key().ok()?;
     if wire_type != WireType::Delimited {
         reader.skip(tag, wire_type, DEPTH_LIMIT.saturating_sub(depth)).ok()?;
@@ -82,28 +87,28 @@ fn read<'a>(
     Some((tag, schema.field(tag).map(|field| field.kind), content))
 }
 
-fn place(body: &[u8], content: &[u8]) -> usize {
+fn offset_in(body: &[u8], content: &[u8]) -> usize {
     content.as_ptr().addr() - body.as_ptr().addr()
 }
 
-/// The length of a message afterwards. Notes every message within that changes, the outer before the inner.
+/// The new length of a message. Records every nested message that changes, the outer one before the inner.
 fn measure(
-    schema: &'static Message,
+    schema: &'static MessageSchema,
     message: &[u8],
     depth: u32,
     body: &[u8],
-    changed: &mut Vec<Changed>,
+    changed: &mut Vec<ChangedMessage>,
 ) -> usize {
     let piece_len = |piece| match piece {
         Piece::Raw(raw) => raw.len(),
         Piece::Text(tag, text) => delimited_len(tag, replaced(text).map(str::len).sum()),
         Piece::Message(tag, inner, content, raw) => {
             let slot = changed.len();
-            changed.push(Changed { at: place(body, content), len: 0 });
+            changed.push(ChangedMessage { at: offset_in(body, content), len: 0 });
             let len = measure(inner, content, depth + 1, body, changed);
             if len == content.len()
                 && changed.len() == slot + 1
-                && !has_faulty_text(inner, content, depth + 1)
+                && !has_invalid_text(inner, content, depth + 1)
             {
                 changed.truncate(slot);
                 return raw.len();
@@ -117,20 +122,21 @@ fn measure(
     pieces(schema, message, depth).map(piece_len).sum()
 }
 
-/// Says whether a text of the message itself changes. Its length may not: three bytes can become one U+FFFD, which has three.
-fn has_faulty_text(schema: &'static Message, message: &[u8], depth: u32) -> bool {
+/// Returns true if a text of the message itself changes. Its length may stay: three bytes can become one
+/// U+FFFD, which has three.
+fn has_invalid_text(schema: &'static MessageSchema, message: &[u8], depth: u32) -> bool {
     pieces(schema, message, depth).any(|piece| matches!(piece, Piece::Text(..)))
 }
 
 /// Writes the request.
 struct Writer<'a> {
     body: &'a [u8],
-    changed: Peekable<std::vec::IntoIter<Changed>>,
+    changed: Peekable<std::vec::IntoIter<ChangedMessage>>,
     out: Vec<u8>,
 }
 
 impl Writer<'_> {
-    fn put(&mut self, schema: &'static Message, message: &[u8], depth: u32) {
+    fn put(&mut self, schema: &'static MessageSchema, message: &[u8], depth: u32) {
         for piece in pieces(schema, message, depth) {
             match piece {
                 Piece::Raw(raw) => self.out.extend_from_slice(raw),
@@ -139,9 +145,9 @@ impl Writer<'_> {
                     replaced(text).for_each(|text| self.out.extend_from_slice(text.as_bytes()));
                 }
                 Piece::Message(tag, inner, content, raw) => {
-                    let at = place(self.body, content);
+                    let at = offset_in(self.body, content);
                     match self.changed.next_if(|changed| changed.at == at) {
-                        Some(Changed { len, .. }) => {
+                        Some(ChangedMessage { len, .. }) => {
                             put_delimited_head(&mut self.out, tag, len);
                             self.put(inner, content, depth + 1);
                         }
@@ -153,7 +159,7 @@ impl Writer<'_> {
     }
 }
 
-/// The text in pieces, with U+FFFD for each sequence that is not UTF-8.
+/// The text in pieces, with U+FFFD for each invalid sequence.
 fn replaced(text: &[u8]) -> impl Iterator<Item = &str> {
     text.utf8_chunks().flat_map(|chunk| {
         let replacement = if chunk.invalid().is_empty() { "" } else { "\u{fffd}" };
@@ -172,10 +178,10 @@ mod tests {
 
     use super::*;
     use crate::otlp::arbitrary::request;
-    use crate::otlp::{Fault, Malformed, validate};
+    use crate::otlp::{Malformed, WireError, validate};
 
-    /// A text to spoil.
-    const MARK: &str = "to be spoilt";
+    /// A text to corrupt.
+    const MARK: &str = "to be corrupted";
 
     fn spans(count: usize, text: &str) -> Vec<u8> {
         let value = |value| Some(AnyValue { value: Some(value) });
@@ -191,7 +197,7 @@ mod tests {
         ExportTraceServiceRequest { resource_spans }.encode_to_vec()
     }
 
-    fn spoil(body: &mut [u8], with: &[u8]) {
+    fn corrupt(body: &mut [u8], with: &[u8]) {
         let at = body.windows(MARK.len()).position(|window| window == MARK.as_bytes()).unwrap();
         body[at..at + with.len()].copy_from_slice(with);
     }
@@ -199,16 +205,16 @@ mod tests {
     #[test]
     fn invalid_text_is_replaced_alone() {
         for (with, text) in [
-            (&b"\xff"[..], "\u{fffd}o be spoilt"),
-            (b"\xe2\x82", "\u{fffd} be spoilt"),
-            // As long as before.
-            (b"\xf0\x9f\x98", "\u{fffd}be spoilt"),
-            (b"\xed\xa0\x80", "\u{fffd}\u{fffd}\u{fffd}be spoilt"),
+            (&b"\xff"[..], "\u{fffd}o be corrupted"),
+            (b"\xe2\x82", "\u{fffd} be corrupted"),
+            // The length stays.
+            (b"\xf0\x9f\x98", "\u{fffd}be corrupted"),
+            (b"\xed\xa0\x80", "\u{fffd}\u{fffd}\u{fffd}be corrupted"),
         ] {
-            // Enough for the lengths around them to need another byte, before or after the repair.
+            // Some counts make the lengths around them need another byte, before or after the repair.
             for count in [1, 6, 9, 10, 11, 200, 1_600] {
                 let mut body = spans(count, MARK);
-                spoil(&mut body, with);
+                corrupt(&mut body, with);
                 assert!(validate(Signal::Traces, &body).is_err());
                 let fixed = replace_invalid_utf8(Signal::Traces, &body).unwrap();
                 assert_eq!(validate(Signal::Traces, &fixed), Ok(count));
@@ -218,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binary_flood_is_not_replaced() {
+    fn mostly_binary_text_is_not_replaced() {
         let mut body = spans(1, &format!("{MARK}{}", "x".repeat(4 << 20)));
         let at = body.iter().rposition(|byte| *byte == b'x').unwrap();
         body[at - (4 << 20) + 1..=at].fill(0xff);
@@ -232,14 +238,14 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(512))]
 
         #[test]
-        fn valid_requests_stay(request in request()) {
+        fn valid_requests_stay_unchanged(request in request()) {
             prop_assert_eq!(replace_invalid_utf8(request.signal(), &request.encode()), None);
         }
 
         #[test]
-        fn no_text_is_invalid_afterwards(request in request(), spoilt in prop::collection::vec(any::<Index>(), 1..8)) {
+        fn no_text_is_invalid_afterwards(request in request(), corrupted in prop::collection::vec(any::<Index>(), 1..8)) {
             let (signal, mut body) = (request.signal(), request.encode().to_vec());
-            for at in spoilt {
+            for at in corrupted {
                 if !body.is_empty() {
                     body[at.index(request.encode().len())] |= 0x80;
                 }
@@ -251,16 +257,16 @@ mod tests {
             }
             match before {
                 Ok(_) => prop_assert_eq!(fixed, None),
-                Err(Malformed { fault: Fault::NotUtf8, .. }) => {
+                Err(Malformed { cause: WireError::NotUtf8, .. }) => {
                     let after = validate(signal, &fixed.unwrap());
-                    prop_assert!(!matches!(after, Err(Malformed { fault: Fault::NotUtf8, .. })), "{:?}", after);
+                    prop_assert!(!matches!(after, Err(Malformed { cause: WireError::NotUtf8, .. })), "{:?}", after);
                 }
                 Err(_) => {}
             }
         }
 
         #[test]
-        fn random_bytes_do_no_harm(signal in select(&Signal::ALL), bytes: Vec<u8>) {
+        fn random_bytes_do_not_panic(signal in select(&Signal::ALL), bytes: Vec<u8>) {
             if let Some(fixed) = replace_invalid_utf8(signal, &bytes) {
                 prop_assert!(fixed.len() <= bytes.len() * 3 + 16);
             }

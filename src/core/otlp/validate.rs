@@ -1,34 +1,34 @@
-//! The check at the door: are these bytes an OTLP export request, and how many items does it hold.
+//! Validates a received OTLP export request and counts its items.
 //!
-//! A batch is requests laid end to end, so one that cannot be decoded would spoil its neighbours. Accepted is what prost
-//! decodes as the request's type, but for one thing: trace and span ids have the length that OTLP gives them, or none.
-//! Prost takes any bytes for an id. The OpenTelemetry Collector does not, and refuses the whole request for one bad id.
+//! A batch is requests laid end to end, so one that cannot be decoded would spoil its neighbours. It accepts
+//! what prost decodes as the request's type, with one exception: trace and span ids must have the length that
+//! OTLP defines, or be empty. Prost accepts any bytes as an id. The OpenTelemetry Collector does not, and
+//! refuses the whole request for one bad id.
 //!
-//! One pass in steps, no allocation unless something is wrong.
-
-use crate::otlp::schema::{Field, Kind, Message, Role};
-use crate::otlp::wire::{DEPTH_LIMIT, Fault, Reader, WireType};
+//! One pass in steps, without allocation unless there is an error.
+use crate::otlp::schema::{FieldKind, FieldSchema, MessageRole, MessageSchema};
+use crate::otlp::wire::{DEPTH_LIMIT, WireError, WireReader, WireType};
 use crate::signal::Signal;
 
-/// Why bytes are not the OTLP request they should be.
+/// The reason that bytes are not a valid OTLP request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {fault}, at byte {offset}")]
+#[error("{path}: {cause} at byte {offset}")]
 pub struct Malformed {
-    /// Where in the message, as field names: `resource_spans.scope_spans.spans.name`. `request` if at the very top.
+    /// The path of field names in the message: `resource_spans.scope_spans.spans.name`; `request` at the very
+    /// top.
     pub path: String,
-    /// Where in the bytes.
+    /// The offset in the bytes.
     pub offset: usize,
-    /// What is wrong there.
-    pub fault: Fault,
+    pub cause: WireError,
 }
 
-/// Checks that the bytes are an export request of that signal, whole and to full depth, and counts its items: log
+/// Checks that the bytes are an export request of this signal, to full depth. Returns the number of items: log
 /// records, metric data points, spans.
 pub fn validate(signal: Signal, body: &[u8]) -> Result<usize, Malformed> {
     inspect(signal, body).map(|contents| contents.items)
 }
 
-/// Checks like [`validate`], and says more of what the request holds.
+/// Checks like [`validate`] and returns more about the request.
 pub fn inspect(signal: Signal, body: &[u8]) -> Result<Contents, Malformed> {
     let mut inspection = Inspection::new(signal, body);
     loop {
@@ -41,96 +41,98 @@ pub fn inspect(signal: Signal, body: &[u8]) -> Result<Contents, Malformed> {
 /// The contents of a valid request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// Log records, metric data points, spans.
+    /// The number of log records, metric data points or spans.
     pub items: usize,
-    /// Resource groups that hold items.
+    /// The number of resource groups with items.
     pub groups: usize,
-    /// There are resource groups, scope groups or metrics without items as well.
+    /// Some resource groups, scope groups or metrics have no items.
     pub has_empty: bool,
 }
 
-/// Groups, metrics and items that one step passes over: a few milliseconds of work.
+/// The number of groups, metrics and items in one step: a few milliseconds of work.
 const STEP: usize = 16 * 1024;
 
-/// The check of a request in steps, between which others can have the thread.
+/// A validation in steps; between steps other tasks can use the thread.
 pub struct Inspection<'a> {
     body: &'a [u8],
-    /// The message that is being read, and what is left of it.
-    schema: &'static Message,
-    reader: Reader<'a>,
+    /// The message being read, and its unread rest.
+    schema: &'static MessageSchema,
+    reader: WireReader<'a>,
     depth: usize,
-    around: [Option<Outer<'a>>; DEPTH_LIMIT as usize],
-    count: Count,
+    suspended: [Option<SuspendedMessage<'a>>; DEPTH_LIMIT as usize],
+    count: ItemCounts,
 }
 
 impl<'a> Inspection<'a> {
-    /// The check of these bytes as an export request of that signal.
+    /// Starts to validate these bytes as an export request of this signal.
     pub fn new(signal: Signal, body: &'a [u8]) -> Self {
         Self {
             body,
-            schema: Message::of(signal),
-            reader: Reader::new(body),
+            schema: MessageSchema::of(signal),
+            reader: WireReader::new(body),
             depth: 0,
-            around: [None; DEPTH_LIMIT as usize],
-            count: Count::default(),
+            suspended: [None; DEPTH_LIMIT as usize],
+            count: ItemCounts::default(),
         }
     }
 
-    /// Works for some milliseconds. Returns `None` where more is left; must not be called again after an answer.
+    /// Works for a few milliseconds. Returns `None` if there is more to do. Must not be called after it has
+    /// returned a result.
     pub fn step(&mut self) -> Option<Result<Contents, Malformed>> {
         match walk(self, STEP) {
             Ok(false) => None,
             Ok(true) => Some(Ok(self.count.contents())),
-            Err(Stop { fault, at, depth, field }) => {
-                let around = self.around.iter().take(depth).flatten().map(|outer| outer.field);
-                let path: Vec<_> = around.chain(field).map(|field| field.name).collect();
+            Err(LocatedError { cause, at, depth, field }) => {
+                let suspended = self.suspended.iter().take(depth).flatten().map(|outer| outer.field);
+                let path: Vec<_> = suspended.chain(field).map(|field| field.name).collect();
                 let path = if path.is_empty() { "request".to_owned() } else { path.join(".") };
-                Some(Err(Malformed { path, offset: at.addr() - self.body.as_ptr().addr(), fault }))
+                Some(Err(Malformed { path, offset: at.addr() - self.body.as_ptr().addr(), cause }))
             }
         }
     }
 }
 
-/// No message of the kind is open.
-const NONE: usize = usize::MAX;
+/// Marks that no message of the kind is open.
+const NOT_OPEN: usize = usize::MAX;
 
-/// The counts so far, and those at the beginning of each open group and metric: unchanged at its end, it is empty.
+/// The counts so far, and the item count at the start of each open group and metric: if it is the same at the
+/// end, the group or metric is empty.
 #[derive(Clone, Copy)]
-struct Count {
+struct ItemCounts {
     items: usize,
     groups: usize,
     has_empty: bool,
     at_group: usize,
     at_scope: usize,
     at_metric: usize,
-    /// The key of the metric's data. As decoders read a oneof, a member takes the place of another one, but merges with
+    /// The key of the metric's data. As in decoders, one member of a oneof replaces another but merges with
     /// itself.
     member: u64,
 }
 
-impl Default for Count {
+impl Default for ItemCounts {
     fn default() -> Self {
         Self {
             items: 0,
             groups: 0,
             has_empty: false,
-            at_group: NONE,
-            at_scope: NONE,
-            at_metric: NONE,
+            at_group: NOT_OPEN,
+            at_scope: NOT_OPEN,
+            at_metric: NOT_OPEN,
             member: 0,
         }
     }
 }
 
-impl Count {
+impl ItemCounts {
     fn begin_group(&mut self) {
         self.end_group();
-        (self.at_group, self.at_scope, self.at_metric) = (self.items, NONE, NONE);
+        (self.at_group, self.at_scope, self.at_metric) = (self.items, NOT_OPEN, NOT_OPEN);
     }
 
     fn begin_scope(&mut self) {
         self.has_empty |= self.items == self.at_scope || self.items == self.at_metric;
-        (self.at_scope, self.at_metric) = (self.items, NONE);
+        (self.at_scope, self.at_metric) = (self.items, NOT_OPEN);
     }
 
     fn begin_metric(&mut self) {
@@ -140,7 +142,7 @@ impl Count {
 
     fn end_group(&mut self) {
         self.has_empty |= [self.at_group, self.at_scope, self.at_metric].contains(&self.items);
-        self.groups += usize::from(self.at_group != NONE && self.at_group != self.items);
+        self.groups += usize::from(self.at_group != NOT_OPEN && self.at_group != self.items);
     }
 
     fn contents(mut self) -> Contents {
@@ -149,37 +151,37 @@ impl Count {
     }
 }
 
-/// A message that is left for one that lies in it.
+/// A message that is suspended while a nested one is read.
 #[derive(Clone, Copy)]
-struct Outer<'a> {
-    schema: &'static Message,
-    /// The one that holds it.
-    field: &'static Field,
-    /// What comes after it.
-    rest: Reader<'a>,
+struct SuspendedMessage<'a> {
+    schema: &'static MessageSchema,
+    /// The field of the nested message.
+    field: &'static FieldSchema,
+    /// The bytes after that field.
+    rest: WireReader<'a>,
 }
 
-/// A fault, and where it was found.
-struct Stop {
-    fault: Fault,
+/// An error and its position.
+struct LocatedError {
+    cause: WireError,
     at: *const u8,
-    /// How many messages are around.
+    /// The number of messages around it.
     depth: usize,
-    field: Option<&'static Field>,
+    field: Option<&'static FieldSchema>,
 }
 
-/// Checks a message's bytes and counts the items in it, until so many groups, metrics and items were passed; says whether
-/// that is all. Goes down and up by itself, since a call for each message would be half of what it takes.
+/// Checks bytes and counts items until `fuel` groups, metrics and items have passed. Returns true at the end.
+/// It keeps its own stack: recursion would take half of the time.
 ///
-/// Within a caller that is optimized for size, so would it be.
+/// It is not inlined, because within a caller that is optimized for size it would be optimized for size, too.
 #[inline(never)]
-fn walk<'a>(inspection: &mut Inspection<'a>, mut fuel: usize) -> Result<bool, Stop> {
-    let around: &mut [Option<Outer<'a>>] = &mut inspection.around;
+fn walk<'a>(inspection: &mut Inspection<'a>, mut fuel: usize) -> Result<bool, LocatedError> {
+    let suspended: &mut [Option<SuspendedMessage<'a>>] = &mut inspection.suspended;
     let (mut schema, mut reader, mut depth) = (inspection.schema, inspection.reader, inspection.depth);
     let mut count = inspection.count;
     loop {
         if reader.is_empty() {
-            let Some(Some(outer)) = around.get(depth.wrapping_sub(1)) else {
+            let Some(Some(outer)) = suspended.get(depth.wrapping_sub(1)) else {
                 inspection.count = count;
                 return Ok(true);
             };
@@ -188,34 +190,37 @@ fn walk<'a>(inspection: &mut Inspection<'a>, mut fuel: usize) -> Result<bool, St
             continue;
         }
         let start = reader;
-        let stop = |fault| Stop { fault, at: start.place(), depth, field: None };
+        let stop = |cause| LocatedError { cause, at: start.position(), depth, field: None };
         let key = reader.varint().map_err(stop)?;
         let Some(field) = schema.field_of_key(key) else {
-            reader = unusual(schema, start, depth)?;
+            reader = check_unusual_field(schema, start, depth)?;
             continue;
         };
         let start = reader;
-        let stop = |fault| Stop { fault, at: start.place(), depth, field: Some(field) };
-        let Kind::Message(inner) = field.kind else {
-            value(field.kind, &mut reader).map_err(stop)?;
+        let stop = |cause| LocatedError { cause, at: start.position(), depth, field: Some(field) };
+        let FieldKind::Message(inner) = field.kind else {
+            check_value(field.kind, &mut reader).map_err(stop)?;
             continue;
         };
         let content = reader.delimited().map_err(stop)?;
-        if inner.role == Role::KeyValue && depth + 2 <= around.len() && is_plain_attribute(content) {
+        if inner.role == MessageRole::KeyValue && depth + 2 <= suspended.len() && is_plain_attribute(content)
+        {
             continue;
         }
-        let Some(outer) = around.get_mut(depth) else { return Err(stop(Fault::TooDeep)) };
-        *outer = Some(Outer { schema, field, rest: reader });
-        (schema, reader) = (inner, Reader::new(content));
+        let Some(outer) = suspended.get_mut(depth) else { return Err(stop(WireError::TooDeep)) };
+        *outer = Some(SuspendedMessage { schema, field, rest: reader });
+        (schema, reader) = (inner, WireReader::new(content));
         depth += 1;
         match inner.role {
-            Role::KeyValue | Role::Other => continue,
-            Role::Item => count.items += 1,
-            Role::Group => count.begin_group(),
-            Role::ScopeGroup => count.begin_scope(),
-            Role::Metric => count.begin_metric(),
-            Role::MetricData if key != count.member => (count.items, count.member) = (count.at_metric, key),
-            Role::MetricData => {}
+            MessageRole::KeyValue | MessageRole::Other => continue,
+            MessageRole::Item => count.items += 1,
+            MessageRole::Group => count.begin_group(),
+            MessageRole::ScopeGroup => count.begin_scope(),
+            MessageRole::Metric => count.begin_metric(),
+            MessageRole::MetricData if key != count.member => {
+                (count.items, count.member) = (count.at_metric, key);
+            }
+            MessageRole::MetricData => {}
         }
         fuel -= 1;
         if fuel == 0 {
@@ -226,60 +231,60 @@ fn walk<'a>(inspection: &mut Inspection<'a>, mut fuel: usize) -> Result<bool, St
     }
 }
 
-/// Checks the value of a field that is no message.
+/// Checks the value of a field that is not a message.
 #[inline]
-fn value(kind: Kind, reader: &mut Reader<'_>) -> Result<(), Fault> {
+fn check_value(kind: FieldKind, reader: &mut WireReader<'_>) -> Result<(), WireError> {
     match kind {
-        Kind::String => {
+        FieldKind::String => {
             if !is_text(reader.delimited()?) {
-                return Err(Fault::NotUtf8);
+                return Err(WireError::NotUtf8);
             }
         }
-        Kind::Id(expected) => {
+        FieldKind::Id(expected) => {
             let actual = reader.delimited()?.len();
             if actual != expected && actual != 0 {
-                return Err(Fault::IdLength { actual, expected });
+                return Err(WireError::IdLength { actual, expected });
             }
         }
-        Kind::Bytes => drop(reader.delimited()?),
-        _ => number(kind, reader)?,
+        FieldKind::Bytes => drop(reader.delimited()?),
+        _ => check_number(kind, reader)?,
     }
     Ok(())
 }
 
 #[inline]
-fn number(kind: Kind, reader: &mut Reader<'_>) -> Result<(), Fault> {
+fn check_number(kind: FieldKind, reader: &mut WireReader<'_>) -> Result<(), WireError> {
     match kind {
-        Kind::Fixed32 => reader.take(4).map(drop),
-        Kind::Fixed64 | Kind::Sfixed64 | Kind::Double => reader.take(8).map(drop),
+        FieldKind::Fixed32 => reader.take(4).map(drop),
+        FieldKind::Fixed64 | FieldKind::Sfixed64 | FieldKind::Double => reader.take(8).map(drop),
         _ => reader.varint().map(drop),
     }
 }
 
-/// Whether it is an attribute as most are: a key and a text, in this order, both short and ASCII. To see that takes a third of
-/// what it takes to read the messages that it is made of.
+/// Returns true for the most common kind of attribute: a key and a string, in this order, both short and ASCII.
+/// This check takes a third of the time of reading its messages.
 #[inline]
 fn is_plain_attribute(content: &[u8]) -> bool {
-    // The tags and wire types of `key`, of `value`, and of `string_value` in it, each before a length.
+    // The keys of `key`, of `value`, and of `string_value` in it, each before a length.
     let [0x0a, key_len @ ..0x80, rest @ ..] = content else { return false };
     let Some(value) = rest.get(usize::from(*key_len)..) else { return false };
     let [0x12, value_len @ ..0x80, 0x0a, text_len @ ..0x80, text @ ..] = value else { return false };
     usize::from(*text_len) == text.len() && *value_len == *text_len + 2 && is_ascii(content)
 }
 
-/// Whether the bytes are UTF-8. Nearly every text is ASCII and short, and to see that takes less.
+/// Returns true for UTF-8. Nearly every text is short ASCII, which is faster to check.
 #[inline]
 fn is_text(bytes: &[u8]) -> bool {
     is_ascii(bytes) || std::str::from_utf8(bytes).is_ok()
 }
 
-/// A call for each text would be a twentieth of the whole check.
+/// Inlined, because a call for each text would take a twentieth of the whole validation.
 #[inline(always)]
 fn is_ascii(bytes: &[u8]) -> bool {
     const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
     let (eights, rest) = bytes.as_chunks();
     let of_eights = eights.iter().fold(0, |bits, eight| bits | u64::from_ne_bytes(*eight));
-    // The last ones once more, rather than one by one.
+    // The last eight bytes overlap, instead of the rest one by one.
     let of_rest = match bytes.last_chunk() {
         Some(last) => u64::from_ne_bytes(*last),
         None => rest.iter().fold(0, |bits, byte| bits | u64::from(*byte)),
@@ -287,11 +292,15 @@ fn is_ascii(bytes: &[u8]) -> bool {
     (of_eights | of_rest) & HIGH_BITS == 0
 }
 
-/// Checks a field that is not of the schema, or not encoded as it has it, and answers where the next one starts.
+/// Checks a field that is not in the schema, or not encoded as expected. Returns a reader at the next field.
 #[cold]
-fn unusual<'a>(schema: &'static Message, mut reader: Reader<'a>, depth: usize) -> Result<Reader<'a>, Stop> {
+fn check_unusual_field<'a>(
+    schema: &'static MessageSchema,
+    mut reader: WireReader<'a>,
+    depth: usize,
+) -> Result<WireReader<'a>, LocatedError> {
     let start = reader;
-    let stop = |fault| Stop { fault, at: start.place(), depth, field: None };
+    let stop = |cause| LocatedError { cause, at: start.position(), depth, field: None };
     let (tag, wire_type) = reader.key().map_err(stop)?;
     let Some(field) = schema.field(tag) else {
         let may_open = DEPTH_LIMIT.saturating_sub(u32::try_from(depth).unwrap_or(DEPTH_LIMIT));
@@ -299,14 +308,14 @@ fn unusual<'a>(schema: &'static Message, mut reader: Reader<'a>, depth: usize) -
         return Ok(reader);
     };
     let start = reader;
-    let stop = |fault| Stop { fault, at: start.place(), depth, field: Some(field) };
+    let stop = |cause| LocatedError { cause, at: start.position(), depth, field: Some(field) };
     if !field.repeated || wire_type != WireType::Delimited {
-        return Err(stop(Fault::WrongWireType));
+        return Err(stop(WireError::WrongWireType));
     }
-    // Numbers of one field, one after the other.
-    let mut numbers = Reader::new(reader.delimited().map_err(stop)?);
+    // Packed numbers.
+    let mut numbers = WireReader::new(reader.delimited().map_err(stop)?);
     while !numbers.is_empty() {
-        number(field.kind, &mut numbers).map_err(stop)?;
+        check_number(field.kind, &mut numbers).map_err(stop)?;
     }
     Ok(reader)
 }
@@ -323,7 +332,7 @@ mod tests {
     use super::*;
     use crate::otlp::arbitrary::{Request, request};
 
-    /// A way to spoil bytes.
+    /// A random change to bytes.
     #[derive(Clone, Debug)]
     enum Mutation {
         FlipBit(Index, u32),
@@ -362,15 +371,15 @@ mod tests {
         ]
     }
 
-    /// What prost says of the bytes, told as we tell it.
+    /// The item count of the bytes as decoded by prost.
     fn reference(signal: Signal, bytes: &[u8]) -> Option<usize> {
         Request::decode(signal, bytes).ok().map(|request| request.flatten().len())
     }
 
     fn agrees(signal: Signal, bytes: &[u8]) -> Result<(), TestCaseError> {
         match validate(signal, bytes) {
-            // Prost has no opinion on ids.
-            Err(Malformed { fault: Fault::IdLength { .. }, .. }) => {}
+            // Prost does not check ids.
+            Err(Malformed { cause: WireError::IdLength { .. }, .. }) => {}
             answer => prop_assert_eq!(answer.ok(), reference(signal, bytes)),
         }
         Ok(())
@@ -380,12 +389,12 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
         #[test]
-        fn every_encoded_request_is_accepted_and_counted(request in request()) {
+        fn encoded_requests_are_accepted_and_counted(request in request()) {
             prop_assert_eq!(validate(request.signal(), &request.encode()), Ok(request.flatten().len()));
         }
 
         #[test]
-        fn requests_end_to_end_are_one_request(first in request(), second in request()) {
+        fn concatenated_requests_are_one_request(first in request(), second in request()) {
             prop_assume!(first.signal() == second.signal());
             let both = [first.encode(), second.encode()].concat();
             let items = [first.flatten(), second.flatten()].concat();
@@ -398,7 +407,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4096))]
 
         #[test]
-        fn of_spoilt_bytes_what_prost_decodes_is_accepted(request in request(), mutations in vec(mutation(), 1..3)) {
+        fn agrees_with_prost_on_mutated_requests(request in request(), mutations in vec(mutation(), 1..3)) {
             let mut bytes = request.encode().to_vec();
             for mutation in mutations {
                 mutation.apply(&mut bytes);
@@ -407,9 +416,9 @@ mod tests {
         }
 
         #[test]
-        fn of_random_bytes_what_prost_decodes_is_accepted(
+        fn agrees_with_prost_on_random_bytes(
             signal in select(&Signal::ALL),
-            // Most random bytes are no message at all. Keys of low tags make them look like some.
+            // Most random bytes are not a message. Keys of low tags make them more like one.
             bytes in vec(prop_oneof![0..32_u8, select(&[0x0a_u8, 0x12, 0x22, 0x2a, 0x32][..]), any::<u8>()], 0..64),
         ) {
             agrees(signal, &bytes)?;
@@ -417,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_find_what_one_pass_finds() {
+    fn steps_agree_with_one_pass() {
         let spans = vec![Span { name: "checkout".to_owned(), ..Span::default() }; STEP];
         let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }; 2];
         let group = ResourceSpans { scope_spans, ..ResourceSpans::default() };
@@ -433,7 +442,7 @@ mod tests {
         assert_eq!(malformed.path, "resource_spans.scope_spans.spans.name");
     }
 
-    /// `levels` fields of tag 1 within each other, around `core`.
+    /// `core` within `levels` nested fields of tag 1.
     fn nested(levels: usize, core: &[u8]) -> Vec<u8> {
         (0..levels).fold(core.to_vec(), |inner, _| {
             let mut outer = Vec::new();
@@ -443,8 +452,8 @@ mod tests {
     }
 
     #[test]
-    fn nesting_ends_where_prost_ends_it() {
-        // A resource, its attribute, that one's value, and arrays within arrays.
+    fn nesting_limit_is_that_of_prost() {
+        // A resource, its attribute, the value of that, and nested arrays.
         let attribute = |levels: usize, innermost: &[u8]| {
             let mut value = innermost.to_vec();
             for level in 0..levels {
@@ -472,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_told_with_its_place() {
+    fn error_names_its_position() {
         let span = Span { name: "checkout".to_owned(), ..Span::default() };
         let scope_spans = ScopeSpans { spans: vec![Span::default(), span], ..ScopeSpans::default() };
         let resource_spans =
@@ -481,23 +490,23 @@ mod tests {
         let at = bytes.windows(8).position(|window| window == b"checkout").unwrap();
         bytes[at] = 0xff;
         let malformed = validate(Signal::Traces, &bytes).unwrap_err();
-        assert_eq!(malformed.offset, at - 1, "the length before the text is where the value starts");
+        assert_eq!(malformed.offset, at - 1, "the value starts at the length before the text");
         assert_eq!(
             malformed.to_string(),
-            "resource_spans.scope_spans.spans.name: the text is not UTF-8, at byte 9"
+            "resource_spans.scope_spans.spans.name: text is not UTF-8 at byte 9"
         );
         assert_eq!(
             validate(Signal::Logs, &[0x08]).unwrap_err().to_string(),
-            "resource_logs: it is not encoded as this field is, at byte 1"
+            "resource_logs: wrong wire type for this field at byte 1"
         );
         assert_eq!(
             validate(Signal::Logs, &[0xff]).unwrap_err().to_string(),
-            "request: it ends too early, at byte 0"
+            "request: message ends too early at byte 0"
         );
     }
 
     #[test]
-    fn an_id_of_a_length_that_collectors_refuse_is_refused() {
+    fn id_of_wrong_length_is_refused() {
         let request = |trace_id: Vec<u8>| {
             let spans = vec![Span { trace_id, ..Span::default() }];
             let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
@@ -507,13 +516,13 @@ mod tests {
         assert_eq!(validate(Signal::Traces, &request(vec![1; 16])), Ok(1));
         assert_eq!(validate(Signal::Traces, &request(Vec::new())), Ok(1));
         assert_eq!(
-            validate(Signal::Traces, &request(vec![1; 15])).unwrap_err().fault,
-            Fault::IdLength { actual: 15, expected: 16 }
+            validate(Signal::Traces, &request(vec![1; 15])).unwrap_err().cause,
+            WireError::IdLength { actual: 15, expected: 16 }
         );
     }
 
     #[test]
-    fn of_a_metric_with_two_kinds_of_data_the_last_counts() {
+    fn last_kind_of_data_of_a_metric_counts() {
         // A metric with one gauge point, two sum points, then another gauge point.
         let (gauge, sums) = ([0x2a, 0x02, 0x0a, 0x00], [0x3a, 0x04, 0x0a, 0x00, 0x0a, 0x00]);
         let request = |pieces: &[&[u8]]| {

@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 use rotel_lambda_extension::core::otlp::{
-    self, Contents, Fault, GROWTH_SLACK, LastEdit, Limits, Malformed, Part,
+    self, Contents, GROWTH_SLACK, LastEdit, Limits, Malformed, RequestPart, WireError,
 };
 use rotel_lambda_extension::core::signal::Signal;
 use rotel_lambda_extension::core::trace_context::TraceContext;
@@ -49,7 +49,7 @@ pub fn wire_splicing(input: &[u8]) {
     });
     let limits = Limits { items: usize::from(kind >> 4) + 1, bytes: 16 << ((kind >> 3) & 7) };
     let items = otlp::validate(signal, &body).unwrap_or(usize::MAX);
-    let parts: Vec<_> = otlp::split(signal, Part { bytes: body.clone(), items }, limits).collect();
+    let parts: Vec<_> = otlp::split(signal, RequestPart { bytes: body.clone(), items }, limits).collect();
     let cut: usize = parts.iter().map(|part| part.bytes.len()).sum();
     assert!(cut <= 4 * body.len() + GROWTH_SLACK, "{cut} bytes cut of {}", body.len());
     let kept = otlp::drop_empty(signal, &body);
@@ -65,7 +65,7 @@ pub fn wire_splicing(input: &[u8]) {
     if signal == Signal::Logs {
         assert_eq!(otlp::validate(signal, &stamped), Ok(items), "stamped, it is another request");
         assert!(
-            stamped.len() <= body.len() + items * otlp::STAMP_MAX,
+            stamped.len() <= body.len() + items * otlp::MAX_STAMP_LEN,
             "it has grown by more than a stamp each"
         );
         assert_eq!(otlp::stamp(&stamped, &context), stamped, "stamped twice");
@@ -80,7 +80,7 @@ pub fn wire_splicing(input: &[u8]) {
     for part in &parts {
         assert_eq!(otlp::validate(signal, &part.bytes), Ok(part.items), "a part that is no request");
         let may_exceed =
-            || otlp::most_repeated(signal, &body, items, limits.items) > 3 * body.len() + GROWTH_SLACK;
+            || otlp::max_repeated_bytes(signal, &body, items, limits.items) > 3 * body.len() + GROWTH_SLACK;
         assert!(
             part.items <= limits.items || may_exceed(),
             "{} items in a part of {}",
@@ -104,7 +104,7 @@ fn replaced_is_utf8(signal: Signal, body: &[u8]) {
         assert_eq!(otlp::replace_invalid_utf8(signal, replaced), None, "not all of it was replaced");
     }
     let is_other =
-        |bytes| !matches!(otlp::validate(signal, bytes), Err(Malformed { fault: Fault::NotUtf8, .. }));
+        |bytes| !matches!(otlp::validate(signal, bytes), Err(Malformed { cause: WireError::NotUtf8, .. }));
     assert!(replaced.as_deref().map_or_else(|| is_other(body), is_other), "a text that is not UTF-8");
 }
 
@@ -114,8 +114,8 @@ fn accepted_is_what_decodes(signal: Signal, body: &[u8]) {
     let decoded = count(signal, body);
     match otlp::validate(signal, body) {
         Ok(items) => assert_eq!(decoded, Some((items, true)), "a decoder finds something else"),
-        Err(Malformed { fault: Fault::IdLength { .. }, .. }) => {}
-        Err(fault) => assert_eq!(decoded, None, "a decoder takes it: {fault}"),
+        Err(Malformed { cause: WireError::IdLength { .. }, .. }) => {}
+        Err(error) => assert_eq!(decoded, None, "a decoder accepts it: {error}"),
     }
 }
 

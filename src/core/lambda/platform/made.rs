@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
 use crate::chunk::{Chunk, Origin};
-use crate::otlp::request::Envelope;
+use crate::otlp::request::RequestEnvelope;
 use crate::signal::Signal;
 
 /// The scope of all that is made of the platform's events, by which it can be told from what the function sent.
@@ -45,7 +45,7 @@ impl Made {
     }
 
     /// Encodes it, all in one envelope, the scope of which is [`SCOPE`].
-    pub fn into_chunks(self, envelope: &Envelope) -> Vec<Chunk> {
+    pub fn into_chunks(self, envelope: &RequestEnvelope) -> Vec<Chunk> {
         let mut chunks = Vec::new();
         let mut logs = self.logs.into_iter().peekable();
         while let Some((invocation, record)) = logs.next() {
@@ -66,11 +66,11 @@ impl Made {
 }
 
 fn chunk<T: Message>(
-    envelope: &Envelope,
+    envelope: &RequestEnvelope,
     signal: Signal,
     items: &[T],
     invocation: Option<Arc<str>>,
 ) -> Chunk {
-    let bytes = envelope.around(items);
+    let bytes = envelope.wrap(items);
     Chunk { signal, bytes, items: items.len(), origin: Origin::Platform, invocation }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::lambda::telemetry_api;
 use crate::otlp::attribute::string;
-use crate::otlp::request::{Envelope, scope};
+use crate::otlp::request::{RequestEnvelope, scope};
 use crate::signal::Signal;
 
 const MS: u64 = 1_000_000;
@@ -443,8 +443,8 @@ fn an_init_that_nobody_waited_for_has_a_trace_of_its_own() {
     );
 }
 
-fn envelope(resource: &Resource) -> Envelope {
-    Envelope::new(resource, &scope(SCOPE))
+fn envelope(resource: &Resource) -> RequestEnvelope {
+    RequestEnvelope::new(resource, &scope(SCOPE))
 }
 
 #[test]
