@@ -530,8 +530,8 @@ async fn refused_requests_are_logged_once_per_kind() {
     end(&sandbox).await;
     let output = sandbox.extension_output();
     for start in [
-        "port 4318: request refused: there is nothing at /v1/spans, only at /v1/logs, /v1/metrics, /v1/traces",
-        "port 4318: nothing received: a request to /v1/traces held no traces",
+        "port 4318: request refused: no OTLP endpoint at /v1/spans, only at /v1/logs, /v1/metrics, /v1/traces",
+        "port 4318: received no items: a request to /v1/traces contained no traces",
     ] {
         let lines: Vec<_> = output.iter().filter(|line| line.contains(start)).collect();
         assert_eq!(lines.len(), 2, "{output:#?}");

@@ -119,8 +119,8 @@ async fn broken_tls_of_one_signal_costs_the_others_nothing() {
         assert_eq!(
             sandbox.extension_output(),
             [
-                "ERROR ROTEL_OTLP_EXPORTER_LOGS_TLS_CA_FILE: \"/nowhere/ca.pem\" is not there; put the file into the \
-                 bundle, whose files are in /var/task, or correct the path"
+                "ERROR ROTEL_OTLP_EXPORTER_LOGS_TLS_CA_FILE: \"/nowhere/ca.pem\" does not exist; add it to the \
+                 deployment package (its files are in /var/task), or fix the path"
             ]
         );
     }

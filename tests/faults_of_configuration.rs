@@ -250,7 +250,7 @@ async fn with_any_fault_the_function_runs_unharmed_and_unslowed_and_each_fault_i
     });
     assert!(!told.contains("hunter2"), "{told}");
     insta::assert_snapshot!(told, @r##"
-    ERROR ROTEL_ENV_FILE: "{dir}/absent.env" is not there; put the file into the bundle, whose files are in /var/task, or correct the path
+    ERROR ROTEL_ENV_FILE: "{dir}/absent.env" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
     ERROR ROTEL_ENV_FILE: "{dir}" is a directory; write the path of the file in it
     ERROR ROTEL_ENV_FILE: line 2 has no "="; write NAME=value, or # before a comment
     ERROR ROTEL_ENV_FILE: "{dir}/bytes.env" is not UTF-8; save it as UTF-8
@@ -282,9 +282,9 @@ async fn with_any_fault_the_function_runs_unharmed_and_unslowed_and_each_fault_i
     ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:text-abc123: the secret is not a JSON object, so it has no key "key"; store it as JSON, or leave "#key" away to take the whole
     ERROR arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123: ResourceNotFoundException; it is not there; check the ARN's region, account and name
     ERROR ROTEL_OTEL_RESOURCE_ATTRIBUTES: arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123 has not been fetched; its own message says why
-    ERROR ROTEL_OTLP_EXPORTER_TLS_CA_FILE: "{dir}/absent.pem" is not there; put the file into the bundle, whose files are in /var/task, or correct the path
-    ERROR ROTEL_OTLP_EXPORTER_TLS_CA_PEM: no usable certificate in it: it holds no PEM certificate; give one or more PEM blocks -----BEGIN CERTIFICATE-----
-    ERROR ROTEL_OTLP_EXPORTER_TRACES_TLS_CA_PEM: no usable certificate in it: it holds no PEM certificate; give one or more PEM blocks -----BEGIN CERTIFICATE-----
+    ERROR ROTEL_OTLP_EXPORTER_TLS_CA_FILE: "{dir}/absent.pem" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
+    ERROR ROTEL_OTLP_EXPORTER_TLS_CA_PEM: no usable certificate: no PEM certificate found; set one or more PEM blocks -----BEGIN CERTIFICATE-----
+    ERROR ROTEL_OTLP_EXPORTER_TRACES_TLS_CA_PEM: no usable certificate: no PEM certificate found; set one or more PEM blocks -----BEGIN CERTIFICATE-----
     ERROR ROTEL_OTLP_EXPORTER_TLS_CERT_FILE: a certificate and its key go together; set ROTEL_OTLP_EXPORTER_TLS_KEY_FILE as well
     ERROR ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY: "yes" is neither true nor false; write true or false
     ERROR ROTEL_OTLP_EXPORTER_AUTHENTICATOR: sigv4auth is not in this extension; write basic, or send to an endpoint that takes a header
@@ -368,14 +368,14 @@ async fn a_fault_of_any_kind_fails_the_init_with_its_text_where_the_user_asked_f
     assert!(!told.contains("hunter2"), "{told}");
     insta::assert_snapshot!(told, @r##"
     ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; write http://clickstack.example.com:4317 or https://clickstack.example.com:4317; ROTEL_BATCH_MAX_SIZE: "0" is not a count; write a whole number of 1 or more
-    ROTEL_ENV_FILE: "{dir}/absent.env" is not there; put the file into the bundle, whose files are in /var/task, or correct the path
+    ROTEL_ENV_FILE: "{dir}/absent.env" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
     ROTEL_ENV_FILE: line 2 has no "="; write NAME=value, or # before a comment
     arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123: ResourceNotFoundException; it is not there; check the ARN's region, account and name; ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123 has not been fetched; its own message says why
     ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:text-abc123: the secret is not a JSON object, so it has no key "key"; store it as JSON, or leave "#key" away to take the whole
     arn:aws:ssm:us-east-1:123456789012:parameter/denied: AccessDeniedException; allow the function's role ssm:GetParameters on it, and kms:Decrypt on its key if that is not the account's default; ROTEL_OTEL_RESOURCE_ATTRIBUTES: arn:aws:ssm:us-east-1:123456789012:parameter/denied has not been fetched; its own message says why
     ROTEL_OTLP_GRPC_ENDPOINT: cannot listen on {taken}: Address already in use (os error 98); nothing is received there, set it to a free address and point OTEL_EXPORTER_OTLP_ENDPOINT at it
     ROTEL_TELEMETRY_ENDPOINT: cannot listen on 192.0.2.1:8990: Cannot assign requested address (os error 99); logs are not forwarded, set it to an address of this machine
-    ROTEL_OTLP_EXPORTER_TLS_CA_FILE: "{dir}/absent.pem" is not there; put the file into the bundle, whose files are in /var/task, or correct the path
+    ROTEL_OTLP_EXPORTER_TLS_CA_FILE: "{dir}/absent.pem" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
     ROTEL_LAMBDA_LOG_EXCLUDE: not a regular expression: found open group without closing ')'; write one in the syntax of the Rust crate regex-lite, several joined by |
     "##);
 }

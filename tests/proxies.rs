@@ -132,12 +132,12 @@ async fn a_proxy_is_shown_its_credentials_and_turns_others_away_without_their_be
         }
     }
     insta::assert_snapshot!(told.join("\n"), @"
-    WARN export: the endpoint could not be reached: tunnel error: proxy authorization required, on the way through the proxy of HTTPS_PROXY; check its address, its credentials and what it lets through; telemetry is kept and sent with a later flush
-    WARN export: the endpoint could not be reached: tunnel error: proxy authorization required, on the way through the proxy of HTTPS_PROXY; check its address, its credentials and what it lets through; telemetry is kept and sent with a later flush
-    WARN export: the endpoint could not be reached: tunnel error: proxy authorization required, on the way through the proxy of HTTPS_PROXY; check its address, its credentials and what it lets through; telemetry is kept and sent with a later flush
-    WARN export: the endpoint could not be reached: tunnel error: proxy authorization required, on the way through the proxy of HTTPS_PROXY; check its address, its credentials and what it lets through; telemetry is kept and sent with a later flush
-    WARN export: the endpoint could not be reached: proxy authorization required, on the way through the proxy of HTTP_PROXY; check its address, its credentials and what it lets through; telemetry is kept and sent with a later flush
-    WARN export: the endpoint could not be reached: proxy authorization required, on the way through the proxy of HTTP_PROXY; check its address, its credentials and what it lets through; telemetry is kept and sent with a later flush
+    WARN export: the endpoint could not be reached: tunnel error: proxy authorization required (via the proxy in HTTPS_PROXY); check the proxy's address, credentials and allowed hosts; telemetry is kept and sent with a later flush
+    WARN export: the endpoint could not be reached: tunnel error: proxy authorization required (via the proxy in HTTPS_PROXY); check the proxy's address, credentials and allowed hosts; telemetry is kept and sent with a later flush
+    WARN export: the endpoint could not be reached: tunnel error: proxy authorization required (via the proxy in HTTPS_PROXY); check the proxy's address, credentials and allowed hosts; telemetry is kept and sent with a later flush
+    WARN export: the endpoint could not be reached: tunnel error: proxy authorization required (via the proxy in HTTPS_PROXY); check the proxy's address, credentials and allowed hosts; telemetry is kept and sent with a later flush
+    WARN export: the endpoint could not be reached: proxy authorization required (via the proxy in HTTP_PROXY); check the proxy's address, credentials and allowed hosts; telemetry is kept and sent with a later flush
+    WARN export: the endpoint could not be reached: proxy authorization required (via the proxy in HTTP_PROXY); check the proxy's address, credentials and allowed hosts; telemetry is kept and sent with a later flush
     ");
 }
 

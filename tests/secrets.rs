@@ -765,7 +765,7 @@ async fn no_value_is_written_at_any_level() {
         ] {
             let captured = Captured::default();
             let log = Log { level: level.to_owned(), json };
-            let resolution = resolved_with(logging::lines(&log, captured.writer()), variables).await;
+            let resolution = resolved_with(logging::subscriber(&log, captured.writer()), variables).await;
             assert_eq!((resolution.values.len(), resolution.faults.len()), (6, 2), "{resolution:?}");
             let lines = captured.text();
             assert_eq!(lines.contains("a dependency is heard"), level != "trace", "{lines}");

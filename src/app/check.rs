@@ -71,7 +71,7 @@ async fn send(exporter: &Exporter, service_name: &str) -> PerSignal<Verdict> {
     let now = clock::epoch_nanos();
     let PerSignal { logs, metrics, traces } = PerSignal::from_fn(|signal| {
         let request = canary::request(signal, service_name, now);
-        let exporter = exporter.afresh();
+        let exporter = exporter.with_new_connections();
         async move { exporter.attempt(signal, vec![request]).await }
     });
     let (logs, metrics, traces) = tokio::join!(logs, metrics, traces);

@@ -155,7 +155,7 @@ impl Driver {
             }
             // SIGTERM flushes as SHUTDOWN does. Below `/next`, so that the first poll sends that before it installs a handler.
             () = self.termination.received() => {
-                Some(Event::Shutdown { deadline: clock::instant_of(None, SHUTDOWN_MOST) })
+                Some(Event::Shutdown { deadline: clock::instant_of_deadline(None, SHUTDOWN_MOST) })
             }
             // A flush that ended in time was not called off.
             _ = pending_or(self.flush_done.as_mut()), if self.flush_done.is_some() => {
@@ -186,7 +186,7 @@ impl Driver {
                 let told =
                     IntakeMessage::Invoked { request_id: request_id.clone(), invoked_arn, xray, deadline_ms };
                 let _ = self.telemetry.try_send(told);
-                let deadline = clock::instant_of(deadline_ms, FUNCTION_TIMEOUT_MOST);
+                let deadline = clock::instant_of_deadline(deadline_ms, FUNCTION_TIMEOUT_MOST);
                 Event::Invoke { request_id, deadline, held: plan.held }
             }
             Ok(NextEvent::Shutdown { reason, deadline_ms }) => {
@@ -194,7 +194,7 @@ impl Driver {
                 if let Some(Running { request_id, .. }) = self.running.take() {
                     self.pipeline.control(Control::Over { request_id, at: clock::epoch_nanos() });
                 }
-                Event::Shutdown { deadline: clock::instant_of(deadline_ms, SHUTDOWN_MOST) }
+                Event::Shutdown { deadline: clock::instant_of_deadline(deadline_ms, SHUTDOWN_MOST) }
             }
             Err(error) => {
                 if !self.told_next_failed {

@@ -19,7 +19,7 @@ use crate::core::config::resource::ResourceRules;
 use crate::core::lambda::platform::{self, Happening, Invoke, Platform, ShutdownReason};
 use crate::core::lambda::telemetry_api::{Change, Deliveries, Delivery, Event, Kind, Moment, Record};
 use crate::core::lambda::xray::Header;
-use crate::core::logs::filter::Filtered;
+use crate::core::logs::filter::FilterCounts;
 use crate::core::logs::{self, Filter, Source, Timeline};
 use crate::core::otlp::request::{self, EncodedItems, RequestEnvelope};
 use crate::core::signal::Signal;
@@ -110,7 +110,7 @@ pub struct Intake {
     deliveries: Deliveries,
     untaken: Arc<Untaken>,
     odd: Odd,
-    filtered: Filtered,
+    filtered: FilterCounts,
     /// The filter's counts at the last report.
     filtered_told: u64,
 }
@@ -245,7 +245,7 @@ impl Intake {
             deliveries: Deliveries::default(),
             untaken,
             odd: Odd::default(),
-            filtered: Filtered::default(),
+            filtered: FilterCounts::default(),
             filtered_told: 0,
         };
         (intake, sender)

@@ -12,9 +12,9 @@ use crate::app::pipeline::{Handle, Refused};
 use crate::core::chunk::{Chunk, Origin};
 use crate::core::config::resource::ResourceRules;
 use crate::core::delivery::budget::Unreserved;
-use crate::core::otlp::{self, Contents, Fault, GROWTH_SLACK, Inspection, Malformed};
+use crate::core::otlp::{self, Contents, GROWTH_SLACK, Inspection, Malformed, WireError};
 use crate::core::signal::{PerSignal, Signal};
-use crate::edge::receiver::{Intake, Refusal};
+use crate::edge::receiver::{OtlpIntake, RequestRefusal};
 
 /// Bytes of resource attributes that a request may get beyond three times its size.
 const RESOURCE_SLACK: usize = 1 << 20;
@@ -40,24 +40,24 @@ impl SdkIntake {
     }
 
     /// The most bytes that the pipeline adds to a request.
-    fn growth(&self, signal: Signal, body: &[u8], contents: &Contents) -> Result<usize, Refusal> {
+    fn growth(&self, signal: Signal, body: &[u8], contents: &Contents) -> Result<usize, RequestRefusal> {
         let thrice = body.len().saturating_mul(3);
         let added = contents.groups.saturating_mul(self.group_growth);
         if added > thrice.saturating_add(RESOURCE_SLACK) {
-            return Err(Refusal::Amplified("it has too many resource groups for its size"));
+            return Err(RequestRefusal::Amplified("it has too many resource groups for its size"));
         }
         let repeated = otlp::max_repeated_bytes(signal, body, contents.items, *self.batch_items.of(signal));
         if repeated > thrice.saturating_add(GROWTH_SLACK) {
-            return Err(Refusal::Amplified("its resource is too large for so many items"));
+            return Err(RequestRefusal::Amplified("its resource is too large for so many items"));
         }
         Ok(added + repeated)
     }
 }
 
-impl Intake for SdkIntake {
-    async fn accept(&self, signal: Signal, body: Bytes) -> Result<usize, Refusal> {
+impl OtlpIntake for SdkIntake {
+    async fn accept(&self, signal: Signal, body: Bytes) -> Result<usize, RequestRefusal> {
         let (body, contents) = match inspect(signal, &body).await {
-            Err(malformed @ Malformed { fault: Fault::NotUtf8, .. }) => {
+            Err(malformed @ Malformed { cause: WireError::NotUtf8, .. }) => {
                 let Some(fixed) = otlp::replace_invalid_utf8(signal, &body) else {
                     return Err(malformed.into());
                 };
@@ -73,13 +73,13 @@ impl Intake for SdkIntake {
         let growth = self.growth(signal, &bytes, &contents)?;
         let reservation =
             self.pipeline.reserve(bytes.len() + growth).map_err(|unreserved| match unreserved {
-                Unreserved::Full => Refusal::Busy,
-                Unreserved::TooLarge { limit } => Refusal::LargerThanBuffer { limit },
+                Unreserved::Full => RequestRefusal::Busy,
+                Unreserved::TooLarge { limit } => RequestRefusal::LargerThanBuffer { limit },
             })?;
         let items = contents.items;
         let chunk = Chunk { signal, bytes, items, origin: Origin::Sdk, invocation: None };
         match self.pipeline.offer(chunk, Some(reservation)) {
-            Err(Refused::Full) => Err(Refusal::Busy),
+            Err(Refused::Full) => Err(RequestRefusal::Busy),
             // Without a pipeline telemetry goes nowhere, and an SDK that repeats it would only take the function's time.
             Ok(()) | Err(Refused::Gone) => Ok(items),
         }
@@ -150,12 +150,12 @@ mod tests {
         let (intake, _pipeline) = intake();
         let groups = field(1, &spans(1)).repeat(100_000);
         let refused = intake.accept(Signal::Traces, Bytes::from(groups)).await;
-        assert_eq!(refused, Err(Refusal::Amplified("it has too many resource groups for its size")));
+        assert_eq!(refused, Err(RequestRefusal::Amplified("it has too many resource groups for its size")));
 
         let resource = field(1, &field(1, &field(1, &vec![b'k'; MIB])));
         let group = |count| Bytes::from(field(1, &[resource.clone(), spans(count)].concat()));
         let refused = intake.accept(Signal::Traces, group(100_000)).await;
-        assert_eq!(refused, Err(Refusal::Amplified("its resource is too large for so many items")));
+        assert_eq!(refused, Err(RequestRefusal::Amplified("its resource is too large for so many items")));
         assert_eq!(intake.accept(Signal::Traces, group(100)).await, Ok(100));
     }
 
@@ -164,11 +164,11 @@ mod tests {
         let (intake, _pipeline) = intake();
         let refused = intake.accept(Signal::Traces, named(8 * MIB)).await;
         assert!(
-            matches!(refused, Err(Refusal::LargerThanBuffer { limit }) if limit < 7 * MIB),
+            matches!(refused, Err(RequestRefusal::LargerThanBuffer { limit }) if limit < 7 * MIB),
             "{refused:?}"
         );
         assert_eq!(intake.accept(Signal::Traces, named(4 * MIB)).await, Ok(1));
-        assert_eq!(intake.accept(Signal::Traces, named(4 * MIB)).await, Err(Refusal::Busy));
+        assert_eq!(intake.accept(Signal::Traces, named(4 * MIB)).await, Err(RequestRefusal::Busy));
         assert_eq!(intake.accept(Signal::Traces, named(2 * MIB)).await, Ok(1));
     }
 
@@ -181,6 +181,6 @@ mod tests {
         assert_eq!(intake.accept(Signal::Traces, Bytes::from(body.clone())).await, Ok(1));
         body.push(0xff);
         let refused = intake.accept(Signal::Traces, Bytes::from(body)).await;
-        assert!(matches!(refused, Err(Refusal::Malformed(_))), "{refused:?}");
+        assert!(matches!(refused, Err(RequestRefusal::Malformed(_))), "{refused:?}");
     }
 }

@@ -31,7 +31,7 @@ use crate::core::logs::Timeline;
 use crate::core::signal::PerSignal;
 use crate::edge::exporter::Exporter;
 use crate::edge::extensions_api::{ApiError, ExtensionsApi, Subscription};
-use crate::edge::receiver::{self, Endpoint, Served};
+use crate::edge::receiver::{self, ReceiverOptions, SignalEndpoint};
 use crate::edge::secrets::CredentialSources;
 use crate::edge::{http, logging, telemetry_listener};
 
@@ -285,20 +285,26 @@ async fn bind_telemetry(address: &ListenAddress, faults: &mut Faults) -> Option<
     None
 }
 
-fn served(config: &Config) -> Served {
-    let endpoint = |signal| Endpoint {
+fn served(config: &Config) -> ReceiverOptions {
+    let endpoint = |signal| SignalEndpoint {
         enabled: *config.receiver.enabled.of(signal),
         http_path: config.receiver.http_paths.of(signal).clone(),
     };
-    Served {
+    ReceiverOptions {
         endpoints: PerSignal::from_fn(endpoint),
         grpc_message_limit: config.receiver.grpc_max_bytes,
-        ..Served::default()
+        ..ReceiverOptions::default()
     }
 }
 
 /// Both protocols are served on both ports.
-async fn serve_otlp(grpc: Listening, http: Listening, served: Served, bodies: BodyBudget, intake: SdkIntake) {
+async fn serve_otlp(
+    grpc: Listening,
+    http: Listening,
+    served: ReceiverOptions,
+    bodies: BodyBudget,
+    intake: SdkIntake,
+) {
     let (mut listeners, http) = tokio::join!(grpc.listeners(), http.listeners());
     listeners.extend(http);
     match receiver::serve(listeners, served, bodies, intake).await {}
@@ -309,7 +315,7 @@ async fn serve_telemetry(
     intake: mpsc::Sender<IntakeMessage>,
     untaken: Arc<Untaken>,
 ) {
-    let refused = telemetry_listener::Refused {
+    let refused = telemetry_listener::RefusedDeliveries {
         too_large: Arc::clone(&untaken.too_large),
         no_room: Arc::clone(&untaken.no_room),
     };

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::core::elapsed::Now;
 
-/// The monotonic time, which everything here is timed by. It is the runtime's, which a test can pause.
+/// The monotonic time. It is the runtime's clock, which a test can pause.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn now() -> Instant {
     tokio::time::Instant::now().into_std()
@@ -15,20 +15,20 @@ pub fn reading() -> Now {
     Now { monotonic: now(), wall: since_epoch() }
 }
 
-/// The wall time in nanoseconds since the epoch, as OTLP stamps records.
+/// The wall time in nanoseconds since the epoch, as in OTLP timestamps.
 pub fn epoch_nanos() -> u64 {
     u64::try_from(since_epoch().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The instant of a deadline that the platform gives in milliseconds since the epoch: a past one is now, and none at all
-/// or one further than `most` away, as a wall clock that is off makes it, is `most` from now.
-pub fn instant_of(epoch_ms: Option<u64>, most: Duration) -> Instant {
+/// Converts a platform deadline in milliseconds since the epoch to an instant. A past deadline is now. A
+/// missing deadline, or one further than `limit` away because the wall clock is wrong, is `limit` from now.
+pub fn instant_of_deadline(epoch_ms: Option<u64>, limit: Duration) -> Instant {
     let left =
-        epoch_ms.map_or(most, |epoch_ms| Duration::from_millis(epoch_ms).saturating_sub(since_epoch()));
-    now() + left.min(most)
+        epoch_ms.map_or(limit, |epoch_ms| Duration::from_millis(epoch_ms).saturating_sub(since_epoch()));
+    now() + left.min(limit)
 }
 
-/// Waits until `instant`; for ever, where there is none.
+/// Waits until `instant`, or forever if there is none.
 pub async fn until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant.into()).await,
@@ -49,7 +49,7 @@ pub fn since_epoch() -> Duration {
     wall + ahead
 }
 
-/// Has the wall clock of a test build go wrong by the seconds that a test writes into a file.
+/// Skews the wall clock of a test build by the number of seconds in a file that the test writes.
 #[cfg(debug_assertions)]
 pub fn skew_by(file: &str) {
     let _ = SKEW.set(file.into());
@@ -76,25 +76,25 @@ pub(crate) mod tests {
         static FROZEN: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     }
 
-    /// Lets the wall clock of this thread go on while the monotonic one stands still, as a freeze does.
+    /// Advances this thread's wall clock while the monotonic clock stands still, as in a freeze.
     pub(crate) fn freeze(duration: Duration) {
         FROZEN.set(FROZEN.get() + duration);
     }
 
-    /// How far the wall clock is ahead of the real one: by freezes, and by as much as paused time has moved on.
+    /// The time by which the wall clock is ahead of the real one: freezes, and the progress of paused time.
     pub(super) fn ahead() -> Duration {
-        #[expect(clippy::disallowed_methods, reason = "how far the two have come apart")]
-        let moved_on = now().saturating_duration_since(Instant::now());
-        FROZEN.get() + moved_on
+        #[expect(clippy::disallowed_methods, reason = "the difference between the two clocks")]
+        let advanced = now().saturating_duration_since(Instant::now());
+        FROZEN.get() + advanced
     }
 
     #[test]
-    fn a_deadline_is_never_further_away_than_the_platform_allows() {
-        let most = Duration::from_secs(2);
-        assert!(instant_of(Some(0), most) <= now());
+    fn deadline_is_within_the_platform_limit() {
+        let limit = Duration::from_secs(2);
+        assert!(instant_of_deadline(Some(0), limit) <= now());
         for far in [Some(u64::MAX), None] {
-            assert!(instant_of(far, most) <= now() + most);
-            assert!(instant_of(far, most) > now());
+            assert!(instant_of_deadline(far, limit) <= now() + limit);
+            assert!(instant_of_deadline(far, limit) > now());
         }
     }
 }

@@ -1,9 +1,9 @@
-//! The Extensions API and the Telemetry API's subscription: our side of Lambda.
+//! A client for the Extensions API and for the subscription to the Telemetry API.
 //!
-//! One HTTP/1.1 connection, driven by the very call that waits on it: when a call has been polled once, its request is
-//! with the kernel, and what comes after it in the same task runs beside the platform's work. That is how the first
-//! `/next` gets out before anything else is set up. Paths and shapes: AWS's "Lambda Extensions API" and "Telemetry API
-//! reference".
+//! It uses one HTTP/1.1 connection, which is driven by the call that waits on it: after the first poll of a
+//! call, its request is with the kernel, and later work in the same task runs in parallel with the platform.
+//! That is how the first `/next` is sent before anything else is set up. Paths and formats: AWS's "Lambda
+//! Extensions API" and "Telemetry API reference".
 
 use std::pin::pin;
 use std::time::Duration;
@@ -22,9 +22,9 @@ use crate::core::echo;
 use crate::core::lambda::platform::ShutdownReason;
 use crate::core::lambda::xray::Header;
 
-/// The largest answer read; an event is below 2 KiB.
+/// The maximum response size, in bytes. An event is smaller than 2 KiB.
 const ANSWER_LIMIT: usize = 256 * 1024;
-// Platform: an init has 10 s in all, for the runtime and every extension.
+// Platform: init may take 10 s in total, for the runtime and all extensions.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
 const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -35,13 +35,13 @@ const EXTENSION_ID: &str = "lambda-extension-identifier";
 pub struct ExtensionsApi {
     address: String,
     extension_id: String,
-    connection: Option<Open>,
+    connection: Option<OpenConnection>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenConnection {
     sender: SendRequest<Full<Bytes>>,
-    /// `None` once it has ended.
+    /// `None` once it has closed.
     connection: Option<Connection<TokioIo<TcpStream>, Full<Bytes>>>,
 }
 
@@ -50,60 +50,55 @@ struct Open {
 pub enum NextEvent {
     /// An invocation starts.
     Invoke {
-        /// Of the invocation.
         request_id: String,
-        /// When the function times out, in milliseconds since the epoch, if the platform says.
+        /// The function's deadline in milliseconds since the epoch, if known.
         deadline_ms: Option<u64>,
-        /// The ARN that was invoked, with the version or alias.
+        /// The invoked ARN, with version or alias.
         invoked_arn: Option<String>,
-        /// The trace that it is part of, if the platform says.
+        /// The X-Ray trace header, if present.
         xray: Option<Header>,
     },
-    /// The environment ends.
+    /// The environment shuts down.
     Shutdown {
-        /// Why.
         reason: ShutdownReason,
-        /// When SIGKILL comes, in milliseconds since the epoch, if the platform says.
+        /// The time of SIGKILL in milliseconds since the epoch, if known.
         deadline_ms: Option<u64>,
     },
 }
 
-/// Whether the Telemetry API will deliver.
+/// The state of the Telemetry API subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subscription {
-    /// It will.
+    /// The Telemetry API delivers.
     Active,
-    /// This platform has no Telemetry API (202, as emulators answer).
+    /// The platform has no Telemetry API: emulators respond 202.
     Unsupported,
 }
 
-/// Why a call failed.
+/// The reason that a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// The API could not be reached, or the connection broke.
+    /// The API could not be reached, or the connection was lost.
     #[error("the Lambda Extensions API at {address} {cause}")]
     Connection {
         /// `AWS_LAMBDA_RUNTIME_API`.
         address: String,
-        /// What happened.
+        /// The cause, as a predicate.
         cause: String,
     },
-    /// It refused.
-    #[error("the Lambda Extensions API answered {call} with HTTP {status}: {answer}")]
+    /// The API responded with an error status.
+    #[error("the Lambda Extensions API responded to {call} with HTTP {status}: {answer}")]
     Status {
-        /// The call.
         call: &'static str,
-        /// The status.
         status: u16,
-        /// The platform's own words.
+        /// The platform's message.
         answer: String,
     },
-    /// Its answer could not be understood.
-    #[error("the Lambda Extensions API answered {call} with something else than documented: {cause}")]
+    /// The response is not as documented.
+    #[error("the Lambda Extensions API responded to {call} unexpectedly: {cause}")]
     Answer {
-        /// The call.
         call: &'static str,
-        /// What is wrong with it.
+        /// The problem with it.
         cause: String,
     },
 }
@@ -126,7 +121,7 @@ struct RawEvent {
     request_id: Option<String>,
     invoked_function_arn: Option<String>,
     shutdown_reason: Option<String>,
-    // Whatever it is, an invocation is one without it.
+    // Any value is accepted, because an invocation is valid without it.
     tracing: Option<serde_json::Value>,
 }
 
@@ -155,7 +150,7 @@ struct Destination<'a> {
 }
 
 impl ExtensionsApi {
-    /// A client of the API at `address` (`AWS_LAMBDA_RUNTIME_API`).
+    /// Creates a client of the API at `address` (`AWS_LAMBDA_RUNTIME_API`).
     pub fn new(address: &str) -> Self {
         Self { address: address.to_owned(), extension_id: String::new(), connection: None }
     }
@@ -172,7 +167,7 @@ impl ExtensionsApi {
         let answer = expect_success(CALL, answer)?;
         let id = answer.headers().get(EXTENSION_ID).and_then(|id| id.to_str().ok());
         let Some(id) = id else {
-            return Err(ApiError::Answer { call: CALL, cause: format!("no header {EXTENSION_ID}") });
+            return Err(ApiError::Answer { call: CALL, cause: format!("header {EXTENSION_ID} is missing") });
         };
         id.clone_into(&mut self.extension_id);
         let registered: Registered = parse(CALL, answer.body())?;
@@ -183,9 +178,9 @@ impl ExtensionsApi {
         })
     }
 
-    /// Subscribes to events of the `types`, which the Telemetry API delivers to `uri` from now on.
+    /// Subscribes to events of the `types`, which the Telemetry API then delivers to `uri`.
     pub async fn subscribe(&mut self, uri: &str, types: &[&str]) -> Result<Subscription, ApiError> {
-        // Platform: the newest schema is refused with 400 by some runtimes that know the one before.
+        // Platform: some runtimes refuse the newest schema with 400 but know the previous one.
         match self.subscribe_as(uri, types, "2025-01-29").await {
             Err(ApiError::Status { status: 400, .. }) => self.subscribe_as(uri, types, "2022-12-13").await,
             result => result,
@@ -202,8 +197,8 @@ impl ExtensionsApi {
         let subscription = TelemetrySubscription {
             schema_version,
             types,
-            // Platform: 25 ms is the least allowed, and what an invocation waits for its last logs.
-            // A record larger than `maxBytes` is cut, so that is as large as it may be.
+            // Platform: 25 ms is the minimum, and the time that an invocation waits for its last logs. A record
+            // larger than `maxBytes` is cut, so it is set to the maximum.
             buffering: Buffering { max_items: 1000, max_bytes: 1_048_576, timeout_ms: 25 },
             destination: Destination { protocol: "HTTP", uri },
         };
@@ -219,8 +214,8 @@ impl ExtensionsApi {
         })
     }
 
-    /// Waits for the next event, for hours if need be: the environment may be frozen meanwhile. To call it is to say that
-    /// the extension is done with what came before.
+    /// Waits for the next event, possibly for hours: the environment may be frozen meanwhile. Calling it tells
+    /// Lambda that the extension has finished its work for the previous event.
     pub async fn next(&mut self) -> Result<NextEvent, ApiError> {
         const CALL: &str = "next";
         let request = self.request(Method::GET, "/2020-01-01/extension/event/next");
@@ -234,22 +229,24 @@ impl ExtensionsApi {
                 let invoked_arn = event.invoked_function_arn;
                 Ok(NextEvent::Invoke { request_id, deadline_ms, invoked_arn, xray })
             }
-            ("SHUTDOWN", _) => {
-                Ok(NextEvent::Shutdown { reason: reason(event.shutdown_reason.as_deref()), deadline_ms })
-            }
+            ("SHUTDOWN", _) => Ok(NextEvent::Shutdown {
+                reason: shutdown_reason(event.shutdown_reason.as_deref()),
+                deadline_ms,
+            }),
             (other, _) => {
-                let cause = format!("an event of type \"{}\"", echo::untrusted(other, echo::UNTRUSTED_LIMIT));
+                let cause =
+                    format!("unknown event type \"{}\"", echo::untrusted(other, echo::UNTRUSTED_LIMIT));
                 Err(ApiError::Answer { call: CALL, cause })
             }
         }
     }
 
-    /// Tells Lambda why the function's init fails, before the first `/next`.
+    /// Reports to Lambda why init fails, before the first `/next`.
     pub async fn init_error(&mut self, error_type: &str, message: &str) -> Result<(), ApiError> {
         self.report("init/error", error_type, message).await
     }
 
-    /// Tells Lambda why the extension ends, after the first `/next`.
+    /// Reports to Lambda why the extension exits, after the first `/next`.
     pub async fn exit_error(&mut self, error_type: &str, message: &str) -> Result<(), ApiError> {
         self.report("exit/error", error_type, message).await
     }
@@ -277,11 +274,11 @@ impl ExtensionsApi {
     ) -> Result<Response<Bytes>, ApiError> {
         match timeout(limit, self.exchange(call, request, body)).await {
             Ok(answer) => answer,
-            Err(_) => Err(self.broken(&format!("did not answer {call} within {} ms", limit.as_millis()))),
+            Err(_) => Err(self.broken(&format!("did not respond to {call} within {} ms", limit.as_millis()))),
         }
     }
 
-    /// Sends a request and reads its answer whole, on a new connection where the old one is gone.
+    /// Sends a request and reads the whole response, on a new connection if the old one is closed.
     async fn exchange(
         &mut self,
         call: &'static str,
@@ -293,19 +290,19 @@ impl ExtensionsApi {
             .map_err(|cause| ApiError::Answer { call, cause: cause.to_string() })?;
         let answer = match self.connection.take() {
             Some(open) => match self.exchange_over(open, request.clone()).await {
-                // Nobody drives the connection between two calls, so that its end is noticed only now.
+                // Nothing drives the connection between two calls, so a close is noticed only now.
                 Err(_) => self.exchange_over(self.connect().await?, request).await,
                 answer => answer,
             },
             None => self.exchange_over(self.connect().await?, request).await,
         };
-        answer.map_err(|cause| self.broken(&format!("broke the connection: {cause}")))
+        answer.map_err(|cause| self.broken(&format!("dropped the connection: {cause}")))
     }
 
-    /// Keeps the connection for the next call if it is still good.
+    /// Sends over this connection, and keeps it for the next call if it is still open.
     async fn exchange_over(
         &mut self,
-        mut open: Open,
+        mut open: OpenConnection,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Bytes>, String> {
         let answer = open.exchange(request).await;
@@ -315,16 +312,17 @@ impl ExtensionsApi {
         answer
     }
 
-    async fn connect(&self) -> Result<Open, ApiError> {
+    async fn connect(&self) -> Result<OpenConnection, ApiError> {
         let stream = TcpStream::connect(&self.address)
             .await
             .map_err(|cause| self.broken(&format!("cannot be reached: {cause}")))?;
-        // Without it a request in two packets waits for an acknowledgement; where it cannot be set, it only waits.
+        // Without it, a request in two packets waits for an acknowledgement. If it cannot be set, requests are
+        // only slower.
         let _ = stream.set_nodelay(true);
         let (sender, connection) = handshake(TokioIo::new(stream))
             .await
             .map_err(|cause| self.broken(&format!("does not speak HTTP: {cause}")))?;
-        Ok(Open { sender, connection: Some(connection) })
+        Ok(OpenConnection { sender, connection: Some(connection) })
     }
 
     fn broken(&self, cause: &str) -> ApiError {
@@ -333,7 +331,7 @@ impl ExtensionsApi {
     }
 }
 
-impl Open {
+impl OpenConnection {
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, String> {
         let Self { sender, connection } = self;
         let exchange = async {
@@ -345,28 +343,29 @@ impl Open {
         let mut exchange = pin!(exchange);
         tokio::select! {
             biased;
-            // First the request, so that one poll hands it to the connection and the connection writes it.
+            // The request first, so one poll passes it to the connection and the connection writes it.
             answer = &mut exchange => return answer,
-            () = ended(connection.as_mut()) => {}
+            () = closed(connection.as_mut()) => {}
         }
-        // The platform may close after its answer, which is then in memory. A request that is still queued in the
-        // connection is answered only by its being dropped.
+        // The platform may close after its response, which is then in memory. A request still queued in the
+        // connection ends only when the connection is dropped.
         *connection = None;
         exchange.await
     }
 }
 
-/// The end of the connection, well or badly.
-async fn ended(connection: Option<&mut Connection<TokioIo<TcpStream>, Full<Bytes>>>) {
+/// Completes when the connection has closed, with or without an error.
+async fn closed(connection: Option<&mut Connection<TokioIo<TcpStream>, Full<Bytes>>>) {
     match connection {
-        // How it ended shows in the exchange, too.
+        // The exchange shows the error, too.
         Some(connection) => drop(connection.await),
         None => std::future::pending().await,
     }
 }
 
-/// Platform: AWS's page prints the reasons in upper case, its emulator sends them in lower.
-fn reason(text: Option<&str>) -> ShutdownReason {
+/// Parses a shutdown reason. Platform: AWS's documentation has the reasons in upper case, its emulator sends
+/// them in lower case.
+fn shutdown_reason(text: Option<&str>) -> ShutdownReason {
     match text {
         Some(text) if text.eq_ignore_ascii_case("timeout") => ShutdownReason::Timeout,
         Some(text) if text.eq_ignore_ascii_case("failure") => ShutdownReason::Failure,
@@ -385,7 +384,7 @@ fn expect_success(call: &'static str, answer: Response<Bytes>) -> Result<Respons
 
 fn parse<'a, T: Deserialize<'a>>(call: &'static str, body: &'a [u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|cause| {
-        // It may repeat a part of the body.
+        // The error may repeat a part of the body.
         let cause = echo::untrusted(&cause.to_string(), echo::UNTRUSTED_LIMIT);
         ApiError::Answer { call, cause }
     })
@@ -404,7 +403,7 @@ mod tests {
 
     const INVOKE: &str = r#"{"eventType":"INVOKE","deadlineMs":1,"requestId":"a","tracing":{"value":"Root=1-5f35ae12-0c0fec141ab77a00bc047aa2;Parent=2be948a625588e32;Sampled=1"}}"#;
 
-    /// An API that answers one request on each connection and then closes it, at once or when the test says so.
+    /// An API that serves one request per connection and then closes it, at once or when the test says so.
     async fn api(closes: mpsc::Receiver<()>) -> ExtensionsApi {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
@@ -426,7 +425,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_the_platform_closes_between_two_calls_is_followed_by_a_new_one() {
+    async fn connection_closed_between_calls_is_replaced() {
         let (close, closes) = mpsc::channel(1);
         let mut api = api(closes).await;
         let xray = Header::read("Root=1-5f35ae12-0c0fec141ab77a00bc047aa2;Parent=2be948a625588e32;Sampled=1");
@@ -440,7 +439,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_the_platform_closes_with_its_answer_is_followed_by_a_new_one() {
+    async fn connection_closed_with_a_response_is_replaced() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let mut api = ExtensionsApi::new(&listener.local_addr().expect("an address").to_string());
         tokio::spawn(async move {
@@ -461,7 +460,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_api_that_is_not_there_is_told_by_its_address() {
+    async fn unreachable_api_is_named_by_address() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         drop(listener);
@@ -473,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_the_platform_stay_on_their_line() {
+    fn platform_text_stays_on_one_line() {
         let forged = "no\nERROR forged\u{1b}[31m\u{2028}".to_owned() + &"x".repeat(1000);
         let answer = Response::builder().status(403).body(Bytes::from(forged.clone())).expect("an answer");
         let refused = expect_success("register", answer).expect_err("a refusal").to_string();
@@ -487,12 +486,13 @@ mod tests {
     }
 
     #[test]
-    fn why_the_environment_ends_is_read_in_either_case() {
-        let read =
-            ["timeout", "TIMEOUT", "failure", "Failure", "spindown", "something new"].map(Some).map(reason);
+    fn shutdown_reason_is_case_insensitive() {
+        let read = ["timeout", "TIMEOUT", "failure", "Failure", "spindown", "something new"]
+            .map(Some)
+            .map(shutdown_reason);
         let [timeout, failure, spindown] =
             [ShutdownReason::Timeout, ShutdownReason::Failure, ShutdownReason::Spindown];
         assert_eq!(read, [timeout, timeout, failure, failure, spindown, spindown]);
-        assert_eq!(reason(None), spindown);
+        assert_eq!(shutdown_reason(None), spindown);
     }
 }

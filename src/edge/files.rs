@@ -1,38 +1,39 @@
-//! The one reader of files that users name: settings, certificates and keys.
+//! Reads files whose paths users set: settings, certificates and keys.
 //!
-//! A path may lead anywhere, and the function's init must not wait for where it leads. So only regular files are read, up to a
-//! limit, and no step waits for another process: a pipe without a writer, a device without an end and a file that grows
-//! are each one clear error. The system's own files, such as `/etc/hosts`, are left to what needs them.
+//! A path may lead anywhere, and the function's init must not wait for the target. So only regular files are
+//! read, up to a limit, and no step waits for another process: a pipe without a writer, a device without an end
+//! and a growing file each give a clear error. System files, such as `/etc/hosts`, are read by the libraries
+//! that need them.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 
-/// The limit for a file of PEM blocks. All public authorities together are a quarter of it.
+/// The size limit of a PEM file, in bytes. All public certificate authorities together take a quarter of it.
 pub const PEM_LIMIT: usize = 1024 * 1024;
 
-/// The reason why a file is not read, to stand behind its path: cause and remedy.
+/// The reason that a file cannot be read: cause and remedy, to be printed after the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// No file has this path.
-    #[error("is not there; put the file into the bundle, whose files are in /var/task, or correct the path")]
+    /// No file exists at this path.
+    #[error("does not exist; add it to the deployment package (its files are in /var/task), or fix the path")]
     Missing,
     /// The path leads to a directory.
-    #[error("is a directory; write the path of the file in it")]
+    #[error("is a directory; set the path of a file in it")]
     Directory,
     /// The path leads to a pipe, a socket or a device.
-    #[error("is not a regular file; write the path of one")]
+    #[error("is not a regular file; set the path of one")]
     Irregular,
-    /// The extension lacks the permission.
-    #[error("may not be read; make it readable for everyone (chmod 644) in the bundle")]
+    /// Permission denied.
+    #[error("is not readable; make it readable for everyone (chmod 644) in the deployment package")]
     Denied,
-    /// The file is longer than the limit, in bytes.
+    /// The file is larger than the limit, whose bytes this is.
     #[error("is larger than {0} bytes; check the path")]
     TooLarge(usize),
-    /// The file holds other bytes than UTF-8.
+    /// The file is not UTF-8.
     #[error("is not UTF-8; save it as UTF-8")]
     NotText,
-    /// Another error of the system.
+    /// Another system error.
     #[error("cannot be read: {0}; check the path")]
     Failed(io::ErrorKind),
 }
@@ -45,39 +46,39 @@ pub fn read(path: &str, limit: usize) -> Result<Vec<u8>, Unreadable> {
         io::ErrorKind::PermissionDenied => Unreadable::Denied,
         kind => Unreadable::Failed(kind),
     };
-    // To open a device may already have an effect, so the path is looked at first.
-    regular(&std::fs::metadata(path).map_err(refusal)?, limit)?;
-    // Since then another file may have taken the path. To open a pipe would wait for its other end, but for the flag; so
-    // would to read from some files of /proc, which call themselves regular.
+    // Opening a device may already have an effect, so the path is checked first.
+    check_regular(&std::fs::metadata(path).map_err(refusal)?, limit)?;
+    // The path may have been replaced since. Without the flag, opening a pipe would wait for its other end, and
+    // so would reading some files of /proc, which claim to be regular.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(refusal)?;
-    regular(&file.metadata().map_err(refusal)?, limit)?;
-    contents(file, limit).map_err(refusal)?.ok_or(Unreadable::TooLarge(limit))
+    check_regular(&file.metadata().map_err(refusal)?, limit)?;
+    read_to_limit(file, limit).map_err(refusal)?.ok_or(Unreadable::TooLarge(limit))
 }
 
-/// Reads a regular file of at most `limit` bytes, which are UTF-8.
+/// Reads a regular UTF-8 file of at most `limit` bytes.
 pub fn read_text(path: &str, limit: usize) -> Result<String, Unreadable> {
     String::from_utf8(read(path, limit)?).map_err(|_| Unreadable::NotText)
 }
 
-fn regular(about: &Metadata, limit: usize) -> Result<(), Unreadable> {
-    if about.is_dir() {
+fn check_regular(metadata: &Metadata, limit: usize) -> Result<(), Unreadable> {
+    if metadata.is_dir() {
         return Err(Unreadable::Directory);
     }
-    if !about.is_file() {
+    if !metadata.is_file() {
         return Err(Unreadable::Irregular);
     }
-    if usize::try_from(about.len()).is_ok_and(|length| length <= limit) {
+    if usize::try_from(metadata.len()).is_ok_and(|length| length <= limit) {
         Ok(())
     } else {
         Err(Unreadable::TooLarge(limit))
     }
 }
 
-/// `None` where the file turns out longer than its metadata says, and longer than the limit.
-fn contents(file: File, limit: usize) -> io::Result<Option<Vec<u8>>> {
+/// Reads an open file. Returns `None` if it is longer than the limit, even if its metadata says otherwise.
+fn read_to_limit(file: File, limit: usize) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
-    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(most).read_to_end(&mut bytes)?;
+    let max = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(max).read_to_end(&mut bytes)?;
     Ok((bytes.len() <= limit).then_some(bytes))
 }
 
@@ -112,14 +113,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let pipe = folder.path().join("pipe");
         assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
-        // As if the pipe had taken the path of a file that was looked at.
+        // As if the pipe had replaced a file after the first check.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&pipe).expect("a file");
-        let about = file.metadata().expect("its metadata");
-        assert_eq!(regular(&about, 10), Err(Unreadable::Irregular));
+        let metadata = file.metadata().expect("its metadata");
+        assert_eq!(check_regular(&metadata, 10), Err(Unreadable::Irregular));
     }
 
     #[test]
-    fn limit_holds_whatever_the_size() {
+    fn limit_holds_for_any_size() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file");
         let path = path.to_str().expect("a path");
@@ -129,7 +130,7 @@ mod tests {
             assert_eq!(bytes.as_ref().map(Vec::len).ok(), read_back.then_some(length), "{bytes:?}");
             assert_eq!(bytes.err(), (!read_back).then_some(Unreadable::TooLarge(10)));
         }
-        // Files of /proc say that they hold nothing.
+        // Files of /proc claim to be empty.
         assert_eq!(read("/proc/self/maps", 10), Err(Unreadable::TooLarge(10)));
     }
 
@@ -149,14 +150,14 @@ mod tests {
         let path = folder.path().join("file");
         fs::write(&path, "x").expect("a file");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("a mode");
-        // Root reads it all the same.
+        // Root can read it anyway.
         let read = read(path.to_str().expect("a path"), 10);
         assert!(matches!(read, Err(Unreadable::Denied) | Ok(_)), "{read:?}");
     }
 
     #[test]
-    fn each_refusal_names_cause_and_remedy() {
-        let refusals = [
+    fn each_error_names_cause_and_remedy() {
+        let errors = [
             Unreadable::Missing,
             Unreadable::Directory,
             Unreadable::Irregular,
@@ -166,11 +167,11 @@ mod tests {
             Unreadable::Failed(io::ErrorKind::NotADirectory),
         ]
         .map(|unreadable| format!("{:?} {unreadable}", "/var/task/rotel.env"));
-        insta::assert_snapshot!(refusals.join("\n"), @r#"
-        "/var/task/rotel.env" is not there; put the file into the bundle, whose files are in /var/task, or correct the path
-        "/var/task/rotel.env" is a directory; write the path of the file in it
-        "/var/task/rotel.env" is not a regular file; write the path of one
-        "/var/task/rotel.env" may not be read; make it readable for everyone (chmod 644) in the bundle
+        insta::assert_snapshot!(errors.join("\n"), @r#"
+        "/var/task/rotel.env" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
+        "/var/task/rotel.env" is a directory; set the path of a file in it
+        "/var/task/rotel.env" is not a regular file; set the path of one
+        "/var/task/rotel.env" is not readable; make it readable for everyone (chmod 644) in the deployment package
         "/var/task/rotel.env" is larger than 262144 bytes; check the path
         "/var/task/rotel.env" is not UTF-8; save it as UTF-8
         "/var/task/rotel.env" cannot be read: not a directory; check the path

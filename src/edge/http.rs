@@ -1,9 +1,10 @@
-//! What the files that speak HTTP share: listeners, the accept loop, and bodies with a limit.
+//! Shared HTTP server code: listeners, the accept loop, and bodies with a limit.
 //!
-//! Promises that one connection costs no other one anything, whatever is sent over it: a panic ends its task only, a
-//! client that says nothing is dropped in time, and a body is never held beyond its limit, nor all of them beyond the budget.
-//! There are never more connections than [`CONNECTIONS_MOST`] for each set of listeners: beyond, a new one waits until the
-//! oldest has finished its request and is closed. So one flooded port leaves file descriptors for the others.
+//! Promises that no connection can harm another one, whatever is sent over it: a panic ends only its task, a
+//! silent client is disconnected in time, and a body never exceeds its limit, nor all of them together the
+//! budget. A set of listeners never has more than [`MAX_CONNECTIONS`] connections: above that, a new connection
+//! waits until the oldest one has finished its request and is closed. So a flooded port leaves file descriptors
+//! for the others.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -30,80 +31,80 @@ use tokio::task::JoinSet;
 
 use crate::core::body_budget::{BodyBudget, HeldBytes, NoRoom};
 
-/// The most connections of a set of listeners.
+/// The maximum number of connections of a set of listeners.
 ///
-/// Platform: a process may have 1,024 file descriptors, and exports and the Telemetry API need some.
-pub const CONNECTIONS_MOST: usize = 256;
+/// Platform: a process may have 1,024 file descriptors, and exports and the Telemetry API need some of them.
+pub const MAX_CONNECTIONS: usize = 256;
 
-/// The most requests under way on one HTTP/2 connection.
-const STREAMS_MOST: u32 = 64;
+/// The maximum number of concurrent requests on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 64;
 
-/// Bytes of one HTTP/2 request that a client may send before they are read.
+/// The bytes of one HTTP/2 request that a client may send before they are read.
 const STREAM_WINDOW: u32 = 256 << 10;
 
-/// The most bytes of the head of a request, and of what is read from a connection ahead.
-const HEAD_MOST: usize = 64 << 10;
+/// The maximum size of a request head, and of the read buffer of a connection, in bytes.
+const MAX_HEAD: usize = 64 << 10;
 
-/// How long a client may take for the head of a request, the wait for the next one on its connection included.
+/// The time allowed for the head of a request, including the wait for the next request on a connection.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How long a client may take for the body of a request. All clients are in this environment.
+/// The time allowed for the body of a request. All clients are in this environment.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The time between two pieces of a body.
+/// The maximum time between two pieces of a body.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The time that a connection without a request under way has to close.
+/// The time allowed for a connection without an active request to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The wait for a connection to close before the next one is asked to.
+/// The wait for a connection to close before the next one is asked to close.
 const EVICTION_PAUSE: Duration = Duration::from_secs(1);
 
-/// How many bytes of a refused body are read, so that the client is ready to read the answer.
+/// The maximum size of a refused body that is read, in bytes, so that the client is ready to read the response.
 const DISCARD_LIMIT: usize = 64 << 20;
 
-/// How long to wait after a connection could not be accepted.
+/// The pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The time for the system's resolver to find the address of a host to listen on.
+/// The time allowed for the system's resolver to resolve the host to listen on.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often to look for a port that is free on IPv4 and on IPv6.
+/// The number of attempts to find a port that is free on both IPv4 and IPv6.
 const PORT_ATTEMPTS: usize = 16;
 
-/// Why there is no body.
+/// The reason that a body cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// It has more bytes than this.
+    /// The body is larger than the limit.
     #[error("the body is larger than the limit of {limit} bytes; send smaller batches")]
     TooLarge {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// It did not come in time.
-    #[error("the body did not come within {} seconds, or paused for {}", BODY_TIMEOUT.as_secs(), PIECE_TIMEOUT.as_secs())]
+    /// The body did not arrive in time.
+    #[error("the body did not arrive within {} s, or stalled for {} s", BODY_TIMEOUT.as_secs(), PIECE_TIMEOUT.as_secs())]
     TooSlow,
-    /// Other bodies take the memory there is for them.
+    /// Other bodies use all of the shared budget.
     #[error(
-        "other bodies take all the memory for receiving, retry in a second; if this goes on, increase the function's memory"
+        "no memory left to receive this request; retry in a second; if this persists, increase the function's memory"
     )]
     NoRoom,
-    /// The connection broke, or what came is no HTTP body.
-    #[error("the body broke off")]
+    /// The connection was lost, or the body is not valid HTTP.
+    #[error("the body ended early")]
     Broken,
 }
 
-/// Listens on a host and a port; on any free port if that is 0. A host name other than `localhost` is looked up, for
-/// `LOOKUP_TIMEOUT` at most.
+/// Listens on a host and a port, or on any free port if `port` is 0. A host name other than `localhost` is
+/// resolved, for at most `LOOKUP_TIMEOUT`.
 ///
-/// `localhost` is the loopback of IPv4 and, on the same port, that of IPv6, since which of them a client means by it is
-/// the client's choice. A machine without IPv6 is fine.
+/// For `localhost` it listens on the IPv4 loopback and, on the same port, on the IPv6 loopback, because clients
+/// differ in which one they use. A machine without IPv6 is fine.
 pub async fn bind(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![TcpListener::bind((ip, port)).await?]);
     }
     if host != "localhost" {
-        return bind_found(tokio::net::lookup_host((host, port))).await;
+        return bind_resolved(tokio::net::lookup_host((host, port))).await;
     }
     let mut attempts = 0;
     loop {
@@ -118,24 +119,24 @@ pub async fn bind(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
     }
 }
 
-/// Returns true if [`bind`] must resolve the host name, which may take the system's resolver any time.
+/// Returns true if [`bind`] must resolve the host name, which may take the system's resolver any amount of
+/// time.
 pub fn needs_lookup(host: &str) -> bool {
     host != "localhost" && host.parse::<IpAddr>().is_err()
 }
 
-/// Listens on the first address found that is this machine's.
-async fn bind_found<A>(lookup: impl Future<Output = io::Result<A>>) -> io::Result<Vec<TcpListener>>
+/// Listens on the first resolved address that belongs to this machine.
+async fn bind_resolved<A>(lookup: impl Future<Output = io::Result<A>>) -> io::Result<Vec<TcpListener>>
 where
     A: Iterator<Item = SocketAddr>,
 {
     let found = tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await;
-    let addresses: Vec<_> = found
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the host name was not resolved in time"))??
-        .collect();
+    let addresses: Vec<_> =
+        found.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "host name lookup timed out"))??.collect();
     Ok(vec![TcpListener::bind(addresses.as_slice()).await?])
 }
 
-/// Serves HTTP/1.1 on all the listeners, for as long as the future is polled. Every connection has a task of its own.
+/// Serves HTTP/1.1 on all listeners for as long as the future is polled. Every connection has its own task.
 pub async fn serve_http1<H, F, B>(listeners: Vec<TcpListener>, handler: H) -> Infallible
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
@@ -143,15 +144,15 @@ where
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MOST);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
     accept(listeners, |stream, evicted| {
         let (handler, activity) = (handler.clone(), Arc::new(Activity::default()));
         let requests = Arc::clone(&activity);
         let service = service_fn(move |request| {
-            let (under_way, response) = (UnderWay::begin(&requests), handler(request));
+            let (active, response) = (ActiveRequest::begin(&requests), handler(request));
             async move {
                 let response = response.await;
-                drop(under_way);
+                drop(active);
                 Ok::<_, Infallible>(response)
             }
         });
@@ -160,8 +161,8 @@ where
     .await
 }
 
-/// Serves HTTP/1.1, and HTTP/2 by prior knowledge, without TLS on all the listeners, for as long as the future is polled.
-/// The handler gets the port as well. Every connection has a task of its own, and so has every request over HTTP/2.
+/// Serves HTTP/1.1, and HTTP/2 with prior knowledge, without TLS on all listeners for as long as the future is
+/// polled. The handler also gets the port. Every connection has its own task, and so has every HTTP/2 request.
 pub async fn serve<H, F, B>(listeners: Vec<TcpListener>, handler: H) -> Infallible
 where
     H: Fn(Request<Incoming>, u16) -> F + Clone + Send + 'static,
@@ -169,20 +170,20 @@ where
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MOST);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
     http.http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MOST)
+        .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW);
     accept(listeners, |stream, evicted| {
         let (handler, activity) = (handler.clone(), Arc::new(Activity::default()));
         let requests = Arc::clone(&activity);
         let port = stream.local_addr().map_or(0, |address| address.port());
         let service = service_fn(move |request| {
-            let (under_way, response) = (UnderWay::begin(&requests), handler(request, port));
+            let (active, response) = (ActiveRequest::begin(&requests), handler(request, port));
             async move {
                 let response = response.await;
-                drop(under_way);
+                drop(active);
                 Ok::<_, Infallible>(response)
             }
         });
@@ -195,27 +196,27 @@ where
 #[derive(Debug, Default)]
 struct Activity {
     begun: AtomicU64,
-    under_way: AtomicUsize,
+    active: AtomicUsize,
 }
 
-/// A request that is under way.
-struct UnderWay(Arc<Activity>);
+/// A request being handled.
+struct ActiveRequest(Arc<Activity>);
 
-impl UnderWay {
+impl ActiveRequest {
     fn begin(activity: &Arc<Activity>) -> Self {
         activity.begun.fetch_add(1, Ordering::Relaxed);
-        activity.under_way.fetch_add(1, Ordering::Relaxed);
+        activity.active.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(activity))
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A connection that can be asked to end after the requests that are under way.
+/// A connection that can be asked to close after its active requests.
 trait Closable: Future {
     fn close(self: Pin<&mut Self>);
 }
@@ -242,11 +243,12 @@ where
     }
 }
 
-/// Drives a connection to its end: its client's, that of its patience, or its eviction. How it ends is its client's business.
+/// Drives a connection until the client closes it, it is idle for too long, or it is evicted. Its errors
+/// concern only the client.
 async fn drive<C: Closable>(connection: C, activity: Arc<Activity>, evicted: Arc<Notify>) {
     let mut connection = pin!(connection);
-    // HTTP/1.1 has its own limit, but a client of HTTP/2 could be silent for ever, and so could one that has not yet shown
-    // which of both it speaks.
+    // HTTP/1.1 has its own timeout. An HTTP/2 client could be silent forever, and so could a client that has
+    // not yet shown which of the two it speaks.
     let mut begun = activity.begun.load(Ordering::Relaxed);
     loop {
         tokio::select! {
@@ -255,7 +257,7 @@ async fn drive<C: Closable>(connection: C, activity: Arc<Activity>, evicted: Arc
             () = evicted.notified() => break,
             () = tokio::time::sleep(HEAD_TIMEOUT) => {
                 let before = std::mem::replace(&mut begun, activity.begun.load(Ordering::Relaxed));
-                if before == begun && activity.under_way.load(Ordering::Relaxed) == 0 {
+                if before == begun && activity.active.load(Ordering::Relaxed) == 0 {
                     break;
                 }
             }
@@ -267,8 +269,8 @@ async fn drive<C: Closable>(connection: C, activity: Arc<Activity>, evicted: Arc
             biased;
             _ = &mut connection => return,
             () = tokio::time::sleep(CLOSE_TIMEOUT) => {
-                // Bodies have a limit of their own.
-                if activity.under_way.load(Ordering::Relaxed) == 0 {
+                // Bodies have their own timeout.
+                if activity.active.load(Ordering::Relaxed) == 0 {
                     return;
                 }
             }
@@ -276,49 +278,50 @@ async fn drive<C: Closable>(connection: C, activity: Arc<Activity>, evicted: Arc
     }
 }
 
-/// Accepts connections and gives each to a task that `serve` makes.
+/// Accepts connections and spawns `serve` for each.
 async fn accept<S, F>(listeners: Vec<TcpListener>, serve: S) -> Infallible
 where
     S: Fn(TcpStream, Arc<Notify>) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
     let mut connections = JoinSet::new();
-    // Oldest first, those that have ended among them.
+    // Oldest first, including some that have ended.
     let mut evictions: VecDeque<Weak<Notify>> = VecDeque::new();
     loop {
         tokio::select! {
             biased;
-            // Ended ones first: there are never more of them than there were connections. How they ended, and be it by
-            // a panic, is nobody else's business.
+            // Ended ones first: there are never more of them than there were connections. Their result, even a
+            // panic, concerns nobody else.
             Some(_) = connections.join_next() => {}
             accepted = accept_any(&listeners) => match accepted {
                 Ok(stream) => {
                     make_room(&mut connections, &mut evictions).await;
-                    // Without it an answer can wait 40 ms for the client's acknowledgement. It fails only on a socket
-                    // that is dead already.
+                    // Without it a response can wait 40 ms for the client's acknowledgement. It fails only on a
+                    // dead socket.
                     let _ = stream.set_nodelay(true);
                     let evicted = Arc::new(Notify::new());
                     evictions.push_back(Arc::downgrade(&evicted));
                     connections.spawn(serve(stream, evicted));
                 }
-                // Out of file descriptors, most likely: the connection is still there and the next attempt would fail
-                // at once, so a loop without a pause would take the CPU from those that could free some.
+                // Most likely out of file descriptors: the connection is still pending and the next attempt
+                // would fail at once. A loop without a pause would take the CPU from tasks that could free
+                // some.
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
         }
     }
 }
 
-/// Waits until there is room for another connection, at the price of the oldest where there is none.
+/// Waits until there is room for another connection; evicts the oldest one if there is none.
 async fn make_room(connections: &mut JoinSet<()>, evictions: &mut VecDeque<Weak<Notify>>) {
-    while connections.len() >= CONNECTIONS_MOST {
+    while connections.len() >= MAX_CONNECTIONS {
         if let Some(oldest) = std::iter::from_fn(|| evictions.pop_front()).find_map(|oldest| oldest.upgrade())
         {
             oldest.notify_one();
         }
         let _ = tokio::time::timeout(EVICTION_PAUSE, connections.join_next()).await;
     }
-    if evictions.len() >= 2 * CONNECTIONS_MOST {
+    if evictions.len() >= 2 * MAX_CONNECTIONS {
         evictions.retain(|connection| connection.strong_count() > 0);
     }
 }
@@ -335,22 +338,22 @@ async fn accept_any(listeners: &[TcpListener]) -> io::Result<TcpStream> {
     .await
 }
 
-/// A body that was received.
+/// A received body.
 #[derive(Debug)]
-pub struct Received {
-    /// All of it.
+pub struct ReceivedBody {
+    /// The whole body.
     pub bytes: Bytes,
-    /// Its part of the budget.
+    /// Its share of the budget.
     pub held: HeldBytes,
 }
 
-impl AsRef<[u8]> for Received {
+impl AsRef<[u8]> for ReceivedBody {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-/// Reads a whole body of at most `limit` bytes. One that says beforehand that it is larger is not read at all.
+/// Reads a whole body of at most `limit` bytes. A body that announces a larger size is not read at all.
 pub async fn read_body<B>(body: &mut B, limit: usize) -> Result<Vec<u8>, BodyError>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -358,35 +361,39 @@ where
     read(body, limit, |_| Ok(())).await
 }
 
-/// The same within a budget that bodies share.
-pub async fn receive_body<B>(body: &mut B, limit: usize, budget: &BodyBudget) -> Result<Received, BodyError>
+/// Reads a whole body within a shared budget.
+pub async fn receive_body<B>(
+    body: &mut B,
+    limit: usize,
+    budget: &BodyBudget,
+) -> Result<ReceivedBody, BodyError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let mut held = budget.hold();
     let bytes = read(body, limit.min(budget.limit()), |more| Ok(held.try_grow(more)?)).await?;
-    Ok(Received { bytes: Bytes::from(bytes), held })
+    Ok(ReceivedBody { bytes: Bytes::from(bytes), held })
 }
 
-/// Reads a body, and asks for room before it is kept: for all of it, or piece by piece where its length is not announced.
+/// Reads a body. Reserves room first: for all of it, or piece by piece if its length is not announced.
 async fn read<B>(
     body: &mut B,
     limit: usize,
-    mut make_room: impl FnMut(usize) -> Result<(), BodyError>,
+    mut reserve: impl FnMut(usize) -> Result<(), BodyError>,
 ) -> Result<Vec<u8>, BodyError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let announced = body.size_hint();
-    if announced.lower() > limit as u64 {
+    let length = body.size_hint();
+    if length.lower() > limit as u64 {
         return Err(BodyError::TooLarge { limit });
     }
-    // For all that is announced at once: a body that is begun is not to fail for others that come after it, and what is
-    // allocated for bodies that fail stays with the allocator.
-    let announced = announced.exact().and_then(|len| usize::try_from(len).ok()).unwrap_or(0);
-    make_room(announced)?;
+    // Room for the whole announced length at once: a started body must not fail because of later ones, and
+    // memory that was allocated for failed bodies stays with the allocator.
+    let length = length.exact().and_then(|len| usize::try_from(len).ok()).unwrap_or(0);
+    reserve(length)?;
     let read = async {
-        let mut pieces = Pieces::new(announced);
+        let mut pieces = Pieces::new(length);
         loop {
             let frame = tokio::time::timeout(PIECE_TIMEOUT, body.frame());
             let Some(frame) = frame.await.map_err(|_| BodyError::TooSlow)? else { break };
@@ -394,30 +401,31 @@ where
             if data.len() > limit - pieces.len {
                 return Err(BodyError::TooLarge { limit });
             }
-            if pieces.len + data.len() > announced {
-                make_room(data.len())?;
+            if pieces.len + data.len() > length {
+                reserve(data.len())?;
             }
             pieces.push(&data);
         }
-        Ok(pieces.into_whole())
+        Ok(pieces.into_body())
     };
     tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or(Err(BodyError::TooSlow))
 }
 
-/// A body as it comes: in one piece if its length is announced, otherwise in pieces of one size. A buffer that doubles would
-/// leave gaps of all sizes behind it, which an allocator keeps: of a hundred bodies, several times the budget.
+/// A body being received: one piece if its length is announced, otherwise pieces of equal size. A buffer that
+/// doubles would leave gaps of all sizes, which an allocator keeps: after a hundred bodies, several times the
+/// budget.
 struct Pieces {
     list: Vec<Vec<u8>>,
     first_len: usize,
     len: usize,
 }
 
-/// Bytes of a piece.
+/// The size of a piece, in bytes.
 const PIECE: usize = 64 << 10;
 
 impl Pieces {
-    fn new(announced: usize) -> Self {
-        Self { list: vec![Vec::with_capacity(announced)], first_len: announced.max(PIECE), len: 0 }
+    fn new(length: usize) -> Self {
+        Self { list: vec![Vec::with_capacity(length)], first_len: length.max(PIECE), len: 0 }
     }
 
     fn push(&mut self, mut data: &[u8]) {
@@ -434,8 +442,8 @@ impl Pieces {
         }
     }
 
-    /// All of it, in no more memory than it has bytes: it is accounted for by its length.
-    fn into_whole(mut self) -> Vec<u8> {
+    /// Returns the whole body without spare capacity: it is counted by its length.
+    fn into_body(mut self) -> Vec<u8> {
         match self.list.as_mut_slice() {
             [only] => {
                 only.shrink_to_fit();
@@ -455,10 +463,11 @@ impl From<NoRoom> for BodyError {
     }
 }
 
-/// Reads the rest of the body of an HTTP/1.1 request that is to be refused, and forgets it.
+/// Reads and discards the rest of the body of a refused HTTP/1.1 request.
 ///
-/// Most clients read nothing before they have sent everything. Answered with the rest unread, they find a connection
-/// that is closed and never see why. A client that waits to be told `100 Continue` has not sent anything yet.
+/// Most clients read nothing before they have sent everything. If the rest were left unread, they would find a
+/// closed connection and never see the reason. A client that waits for `100 Continue` has not sent anything
+/// yet.
 pub async fn discard_body<B>(head: &HeaderMap, body: &mut B)
 where
     B: Body<Data = Bytes> + Unpin,
@@ -475,7 +484,7 @@ where
             }
         }
     };
-    // Too slow or too large, the client is answered all the same.
+    // If it is too slow or too large, the client gets the response anyway.
     let _ = tokio::time::timeout(BODY_TIMEOUT, discard).await;
 }
 
@@ -492,7 +501,7 @@ mod tests {
 
     use super::*;
 
-    /// A body of a length that is not known before.
+    /// A body of unknown length.
     struct Chunks {
         chunks: std::vec::IntoIter<Result<&'static [u8], ()>>,
         ends: bool,
@@ -529,29 +538,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_host_that_is_no_localhost_is_bound_as_it_is() {
+    async fn other_hosts_are_bound_to_one_address() {
         let listeners = bind("127.0.0.1", 0).await.unwrap();
         assert_eq!(listeners.len(), 1);
         assert_eq!(listeners[0].local_addr().unwrap().ip(), Ipv4Addr::LOCALHOST);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn hanging_lookup_is_given_up() {
+    async fn hanging_lookup_times_out() {
         let lookup = std::future::pending::<io::Result<std::vec::IntoIter<SocketAddr>>>();
-        assert_eq!(bind_found(lookup).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(bind_resolved(lookup).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]
     async fn first_address_of_this_machine_is_bound() {
-        // The first one is kept for documentation, and no machine has it.
+        // The first address is reserved for documentation, so no machine has it.
         let found = [SocketAddr::from(([192, 0, 2, 1], 0)), SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-        let listeners = bind_found(async { Ok(found.into_iter()) }).await.unwrap();
+        let listeners = bind_resolved(async { Ok(found.into_iter()) }).await.unwrap();
         assert_eq!(listeners[0].local_addr().unwrap().ip(), Ipv4Addr::LOCALHOST);
         assert!(needs_lookup("collector") && !needs_lookup("localhost") && !needs_lookup("::1"));
     }
 
     #[tokio::test]
-    async fn a_panic_costs_only_its_connection() {
+    async fn panic_ends_only_its_connection() {
         let listeners = bind("127.0.0.1", 0).await.unwrap();
         let address = listeners[0].local_addr().unwrap();
         tokio::spawn(serve_http1(listeners, |request| async move {
@@ -566,7 +575,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_is_read_up_to_its_limit() {
+    async fn body_is_read_up_to_its_limit() {
         let body = || Full::new(Bytes::from_static(b"12345"));
         assert_eq!(read_body(&mut body(), 5).await.unwrap(), b"12345");
         let too_large = Err(BodyError::TooLarge { limit: 4 });
@@ -595,26 +604,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_never_ends_is_given_up() {
+    async fn endless_body_times_out() {
         let mut body = Chunks { chunks: vec![Ok(&b"123"[..])].into_iter(), ends: false };
         assert_eq!(read_body(&mut body, 5).await, Err(BodyError::TooSlow));
     }
 
     #[tokio::test]
-    async fn the_oldest_connection_makes_room() {
+    async fn oldest_connection_is_evicted() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
         let listeners = bind("127.0.0.1", 0).await.unwrap();
         let address = listeners[0].local_addr().unwrap();
         tokio::spawn(serve(listeners, |_, _| async { Response::new(Empty::<Bytes>::new()) }));
         let mut idle = Vec::new();
-        for _ in 0..CONNECTIONS_MOST {
+        for _ in 0..MAX_CONNECTIONS {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
             stream.read_exact(&mut [0; 15]).await.unwrap();
             idle.push(stream);
         }
-        // Two more, so that two are closed and no others.
+        // Two more connections, so exactly two are closed.
         for _ in 0..2 {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();

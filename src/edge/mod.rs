@@ -1,4 +1,4 @@
-//! The floor that touches the world: one file per neighbour.
+//! Everything that does IO: one file or folder per neighbour.
 
 pub mod clock;
 pub mod exporter;

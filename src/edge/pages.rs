@@ -1,22 +1,22 @@
-//! Memory for what waits, which goes back to the system as soon as it is freed.
+//! Memory for pending telemetry that returns to the system as soon as it is freed.
 //!
-//! The allocator gives memory back from the high end of its heap only, and on Linux the heap grows at its low end. So what an
-//! outage took would stay with the process for good, at the cost of the function. Telemetry that waits is therefore kept in
-//! pages of its own; the allocator is left with small pieces and with what lives for a moment.
+//! The allocator returns memory only from the high end of its heap, and on Linux the heap grows at its low end.
+//! So the memory of an outage would stay with the process for good, at the function's expense. Pending
+//! telemetry is therefore kept in pages of its own. The allocator keeps small pieces and short-lived memory.
 
 use bytes::Bytes;
 use memmap2::MmapOptions;
 
-/// Smaller pieces stay where they are: most of their page would be lost. The allocator loses no less on pieces of a few
-/// pages, because it takes memory in steps of 64 kB.
-const LEAST: usize = 4 * 1024;
+/// The smallest piece to move, in bytes. A smaller one would waste most of its page. The allocator wastes no
+/// less on pieces of a few pages, because it takes memory in steps of 64 kB.
+const MIN_LEN: usize = 4 * 1024;
 
-/// Moves a piece of a page or more into pages of its own. Where the system gives none, the piece stays where it is.
-pub fn own(bytes: Bytes) -> Bytes {
-    if bytes.len() < LEAST {
+/// Moves a piece of a page or more into pages of its own. If the system has none, the piece stays where it is.
+pub fn move_to_pages(bytes: Bytes) -> Bytes {
+    if bytes.len() < MIN_LEN {
         return bytes;
     }
-    // All pages at once, for a fault at each would cost more than the copy.
+    // All pages are populated at once, because a page fault for each would cost more than the copy.
     match MmapOptions::new().len(bytes.len()).populate().map_anon() {
         Ok(mut pages) => {
             pages.copy_from_slice(&bytes);
@@ -31,12 +31,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_keep_their_bytes() {
-        for length in [0, 1, LEAST - 1, LEAST, LEAST + 1, 5_000_000] {
+    fn moved_pieces_keep_their_bytes() {
+        for length in [0, 1, MIN_LEN - 1, MIN_LEN, MIN_LEN + 1, 5_000_000] {
             let bytes: Vec<_> = (0_u8..=250).cycle().take(length).collect();
-            let owned = own(Bytes::from(bytes.clone()));
-            assert_eq!(owned, bytes);
-            assert_eq!(owned.slice(length / 2..), bytes[length / 2..]);
+            let moved = move_to_pages(Bytes::from(bytes.clone()));
+            assert_eq!(moved, bytes);
+            assert_eq!(moved.slice(length / 2..), bytes[length / 2..]);
         }
     }
 }

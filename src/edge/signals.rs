@@ -8,7 +8,7 @@ use signal_hook::low_level::pipe;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 
-/// SIGTERM, by which container platforms and some paths of Lambda end a process.
+/// SIGTERM, with which container platforms, and Lambda in some cases, end a process.
 #[derive(Debug, Default)]
 pub struct Termination(Handler);
 
@@ -16,16 +16,16 @@ pub struct Termination(Handler);
 enum Handler {
     #[default]
     NotInstalled,
-    /// The signal writes a byte into the other end. tokio's own signals would make a channel for each signal there is at
+    /// The signal handler writes a byte to the other end. tokio's signals would create a channel per signal at
     /// every cold start.
     Installed(UnixStream),
-    /// The signal has come, or the system gives no handler.
+    /// The signal was received, or no handler could be installed.
     Spent,
 }
 
 impl Termination {
-    /// Waits for the first SIGTERM; any further one is ignored. The first poll installs the handler, so that a start pays
-    /// nothing for it; before that poll SIGTERM ends the process, as ever.
+    /// Waits for the first SIGTERM; later ones are ignored. The first poll installs the handler, so startup
+    /// does not pay for it. Until then, SIGTERM ends the process as usual.
     pub async fn received(&mut self) {
         loop {
             match &mut self.0 {
@@ -33,9 +33,9 @@ impl Termination {
                     self.0 = install().map_or(Handler::Spent, Handler::Installed);
                 }
                 Handler::Installed(signals) => {
-                    let came = signals.read_u8().await.is_ok();
+                    let was_received = signals.read_u8().await.is_ok();
                     self.0 = Handler::Spent;
-                    if came {
+                    if was_received {
                         return;
                     }
                 }

@@ -1,7 +1,8 @@
-//! The listener for the Telemetry API: the platform posts what the function and the extensions wrote.
+//! The listener for the Telemetry API: the platform posts logs of the function and extensions, and its own
+//! events.
 //!
-//! Answers 200 as soon as a body is in the intake's queue, and looks into none. Where there is no room for one, the answer
-//! is 503: Lambda repeats the delivery, and nothing is lost.
+//! Responds 200 as soon as a body is in the intake's queue, without parsing it. If there is no room, it
+//! responds 503: Lambda then repeats the delivery, and nothing is lost.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,31 +17,32 @@ use tokio::net::TcpListener;
 use crate::core::body_budget::BodyBudget;
 use crate::edge::http::{BodyError, discard_body, receive_body, serve_http1};
 
-/// The most bytes of a post.
+/// The maximum size of a delivery, in bytes.
 ///
-/// Platform: one may carry twice the `maxBytes` of the subscription, which is 1 MiB at most, and metadata.
+/// Platform: a delivery may have twice the `maxBytes` of the subscription, which is at most 1 MiB, plus
+/// metadata.
 const BODY_LIMIT: usize = 16 << 20;
 
-/// The most bytes of all bodies together that are on their way in or wait for the intake. What floods the receiver takes
-/// nothing of it.
+/// The most bytes of all bodies that are being received or wait for the intake. The OTLP receiver has a budget
+/// of its own, so a flood there does not use up this one.
 const BODIES_LIMIT: usize = 2 * BODY_LIMIT;
 
-/// Deliveries that were refused.
+/// The numbers of refused deliveries.
 #[derive(Clone, Debug, Default)]
-pub struct Refused {
-    /// Larger than the listener takes.
+pub struct RefusedDeliveries {
+    /// Deliveries larger than the limit.
     pub too_large: Arc<AtomicU64>,
-    /// There was no room for them.
+    /// Deliveries for which there was no room.
     pub no_room: Arc<AtomicU64>,
 }
 
-/// The answer of a receiver that did not take a body.
+/// The intake's queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IntakeFull;
 
-/// Serves the listeners for as long as the future is polled: hands the body of every POST, whatever its path, to
-/// `receive`, and counts those that were `refused`.
-pub async fn serve<R>(listeners: Vec<TcpListener>, receive: R, refused: Refused) -> Infallible
+/// Serves the listeners for as long as the future is polled. Passes the body of every POST, on any path, to
+/// `receive`, and counts refused ones in `refused`.
+pub async fn serve<R>(listeners: Vec<TcpListener>, receive: R, refused: RefusedDeliveries) -> Infallible
 where
     R: Fn(Bytes) -> Result<(), IntakeFull> + Clone + Send + Sync + 'static,
 {
@@ -53,7 +55,7 @@ async fn answer<R>(
     request: Request<Incoming>,
     receive: R,
     budget: BodyBudget,
-    refused: Refused,
+    refused: RefusedDeliveries,
 ) -> Response<Empty<Bytes>>
 where
     R: Fn(Bytes) -> Result<(), IntakeFull>,
@@ -66,19 +68,19 @@ where
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
-    *response.status_mut() = match take(&mut body, &receive, &budget).await {
+    *response.status_mut() = match enqueue(&mut body, &receive, &budget).await {
         Ok(()) => StatusCode::OK,
         Err(refusal) => {
             let (status, count) = match refusal {
-                // Platform: a delivery that is refused so comes again.
-                Refusal::NoRoom | Refusal::Body(BodyError::NoRoom) => {
+                // Platform: a delivery refused with this status is repeated.
+                DeliveryError::NoRoom | DeliveryError::Body(BodyError::NoRoom) => {
                     (StatusCode::SERVICE_UNAVAILABLE, Some(refused.no_room))
                 }
-                Refusal::Body(BodyError::TooLarge { .. }) => {
+                DeliveryError::Body(BodyError::TooLarge { .. }) => {
                     (StatusCode::PAYLOAD_TOO_LARGE, Some(refused.too_large))
                 }
-                Refusal::Body(BodyError::TooSlow) => (StatusCode::REQUEST_TIMEOUT, None),
-                Refusal::Body(BodyError::Broken) => (StatusCode::BAD_REQUEST, None),
+                DeliveryError::Body(BodyError::TooSlow) => (StatusCode::REQUEST_TIMEOUT, None),
+                DeliveryError::Body(BodyError::Broken) => (StatusCode::BAD_REQUEST, None),
             };
             if let Some(count) = count {
                 count.fetch_add(1, Ordering::Relaxed);
@@ -90,19 +92,19 @@ where
     response
 }
 
-/// The reason why a body was not taken.
-enum Refusal {
+/// The reason that a delivery was refused.
+enum DeliveryError {
     NoRoom,
     Body(BodyError),
 }
 
-async fn take<R>(body: &mut Incoming, receive: &R, budget: &BodyBudget) -> Result<(), Refusal>
+async fn enqueue<R>(body: &mut Incoming, receive: &R, budget: &BodyBudget) -> Result<(), DeliveryError>
 where
     R: Fn(Bytes) -> Result<(), IntakeFull>,
 {
-    let body = receive_body(body, BODY_LIMIT, budget).await.map_err(Refusal::Body)?;
-    // Its part of the budget is held for as long as it waits to be read.
-    receive(Bytes::from_owner(body)).map_err(|IntakeFull| Refusal::NoRoom)
+    let body = receive_body(body, BODY_LIMIT, budget).await.map_err(DeliveryError::Body)?;
+    // The body keeps its share of the budget until it is read.
+    receive(Bytes::from_owner(body)).map_err(|IntakeFull| DeliveryError::NoRoom)
 }
 
 #[cfg(test)]
@@ -117,11 +119,11 @@ mod tests {
     use super::*;
     use crate::edge::http::bind;
 
-    /// Serves `receive`, and posts to it.
+    /// A listener that calls `receive`, and a client that posts to it.
     struct Posts {
         address: std::net::SocketAddr,
         client: Client<HttpConnector, Full<Bytes>>,
-        refused: Refused,
+        refused: RefusedDeliveries,
     }
 
     impl Posts {
@@ -130,7 +132,7 @@ mod tests {
         ) -> Self {
             let listeners = bind("127.0.0.1", 0).await.unwrap();
             let address = listeners[0].local_addr().unwrap();
-            let refused = Refused::default();
+            let refused = RefusedDeliveries::default();
             tokio::spawn(serve(listeners, receive, refused.clone()));
             Self { address, client: Client::builder(TokioExecutor::new()).build_http(), refused }
         }
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn posts_are_handed_on_and_all_else_is_refused() {
+    async fn posts_are_accepted_and_all_else_is_refused() {
         let received: Arc<Mutex<Vec<Bytes>>> = Arc::default();
         let receive = {
             let received = Arc::clone(&received);
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn delivery_without_room_is_repeated() {
+    async fn refused_delivery_can_be_repeated() {
         let (queue, mut received) = tokio::sync::mpsc::channel(1);
         let posts = Posts::to(move |body| queue.try_send(body).map_err(|_| IntakeFull)).await;
         let bodies = [Bytes::from_static(b"[1]"), Bytes::from_static(b"[2]")];
@@ -179,19 +181,19 @@ mod tests {
         assert_eq!(received.recv().await.unwrap(), bodies[0]);
         assert_eq!(posts.ask(Method::POST, "/", bodies[1].clone()).await, StatusCode::OK);
         assert_eq!(received.recv().await.unwrap(), bodies[1]);
-        assert!(received.try_recv().is_err(), "none comes twice");
+        assert!(received.try_recv().is_err(), "none is received twice");
         assert_eq!(posts.refused.no_room.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
-    async fn bodies_that_wait_are_bounded() {
+    async fn pending_bodies_are_bounded() {
         let (queue, mut received) = tokio::sync::mpsc::channel(10);
         let posts = Posts::to(move |body| queue.try_send(body).map_err(|_| IntakeFull)).await;
         let large = Bytes::from(vec![b' '; BODY_LIMIT]);
         for status in [StatusCode::OK, StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE] {
             assert_eq!(posts.ask(Method::POST, "/", large.clone()).await, status);
         }
-        // Small ones get through beside them.
+        // Small bodies still get through.
         let small = Bytes::from_static(b"[]");
         assert_eq!(posts.ask(Method::POST, "/", small).await, StatusCode::OK);
         drop(received.recv().await);

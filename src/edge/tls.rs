@@ -1,7 +1,7 @@
-//! The one TLS configuration, and the one crypto provider.
+//! The only TLS configuration and crypto provider.
 //!
-//! The roots are compiled in: loading the system's store costs milliseconds at every cold start, and images differ in
-//! whether they have one.
+//! The root certificates are compiled in: loading the system's store would take milliseconds at every cold
+//! start, and not all images have one.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,50 +16,50 @@ use crate::core::config::{Identity, Pem, PemSource, Tls};
 use crate::core::echo::{self, Echo};
 use crate::edge::files::{self, PEM_LIMIT, Unreadable};
 
-/// Why there is no TLS configuration. Each names the variable.
+/// The reason that TLS cannot be set up. Each error names the variable.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The file is not read.
+    /// The file cannot be read.
     #[error("{variable}: {path} {cause}")]
     Unreadable {
-        /// Where the path was given.
+        /// The variable with the path.
         variable: String,
-        /// The file, as a message may repeat it.
+        /// The path, as a message may repeat it.
         path: Echo,
         /// The reason.
         cause: Unreadable,
     },
-    /// What was given holds no certificate, or a broken one.
+    /// The PEM text contains no certificate, or an invalid one.
     #[error(
-        "{variable}: no usable certificate in it: {cause}; give one or more PEM blocks -----BEGIN CERTIFICATE-----"
+        "{variable}: no usable certificate: {cause}; set one or more PEM blocks -----BEGIN CERTIFICATE-----"
     )]
     Certificate {
-        /// Where it was given.
+        /// The variable.
         variable: String,
-        /// What is wrong with it.
+        /// The cause.
         cause: String,
     },
-    /// What was given holds no private key, a broken one, or one of another certificate.
+    /// The PEM text contains no private key, an invalid one, or one of another certificate.
     #[error(
-        "{variable}: no usable private key in it: {cause}; give the PEM block -----BEGIN PRIVATE KEY----- of the certificate"
+        "{variable}: no usable private key: {cause}; set the PEM block -----BEGIN PRIVATE KEY----- of the certificate"
     )]
     Key {
-        /// Where it was given.
+        /// The variable.
         variable: String,
-        /// What is wrong with it.
+        /// The cause.
         cause: String,
     },
-    /// The crypto provider does not support what is asked of it.
-    #[error("TLS cannot be set up: {0}; please report this as a bug")]
+    /// The crypto provider does not support the configuration.
+    #[error("TLS setup failed: {0}; please report this as a bug")]
     Provider(rustls::Error),
 }
 
-/// Builds the client side, with the compiled-in roots and what the user adds to them.
+/// Builds a client configuration with the compiled-in roots and the user's own.
 pub fn client_config(tls: &Tls, alpn: &[&str]) -> Result<ClientConfig, TlsError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(ca) = &tls.ca {
         for certificate in certificates(ca)? {
-            roots.add(certificate).map_err(|cause| wrong_certificate(ca, foreign(&cause)))?;
+            roots.add(certificate).map_err(|cause| certificate_error(ca, described(&cause)))?;
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -74,7 +74,7 @@ pub fn client_config(tls: &Tls, alpn: &[&str]) -> Result<ClientConfig, TlsError>
         None => builder.with_no_client_auth(),
         Some(Identity { certificate, key }) => builder
             .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
-            .map_err(|cause| wrong_key(key, foreign(&cause)))?,
+            .map_err(|cause| key_error(key, described(&cause)))?,
     };
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     Ok(config)
@@ -83,26 +83,27 @@ pub fn client_config(tls: &Tls, alpn: &[&str]) -> Result<ClientConfig, TlsError>
 fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&read(pem)?)
         .collect::<Result<_, _>>()
-        .map_err(|cause| wrong_certificate(pem, of_pem(&cause).to_owned()))?;
+        .map_err(|cause| certificate_error(pem, describe_pem_error(&cause).to_owned()))?;
     if certificates.is_empty() {
-        return Err(wrong_certificate(pem, "it holds no PEM certificate".to_owned()));
+        return Err(certificate_error(pem, "no PEM certificate found".to_owned()));
     }
     Ok(certificates)
 }
 
 fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(&read(pem)?).map_err(|cause| wrong_key(pem, of_pem(&cause).to_owned()))
+    PrivateKeyDer::from_pem_slice(&read(pem)?)
+        .map_err(|cause| key_error(pem, describe_pem_error(&cause).to_owned()))
 }
 
-/// An error's own words may repeat a line of the key.
-fn of_pem(error: &pem::Error) -> &'static str {
+/// Describes a PEM error. Its own text is not used, because it may repeat a line of the key.
+fn describe_pem_error(error: &pem::Error) -> &'static str {
     match error {
-        pem::Error::MissingSectionEnd { .. } => "a PEM block has no end",
-        pem::Error::IllegalSectionStart { .. } => "a PEM block does not begin as one does",
+        pem::Error::MissingSectionEnd { .. } => "a PEM block has no END line",
+        pem::Error::IllegalSectionStart { .. } => "a PEM block has an invalid BEGIN line",
         pem::Error::Base64Decode(_) => "a PEM block is not base64",
         pem::Error::SectionTooLarge => "a PEM block is too large",
-        pem::Error::NoItemsFound => "no items found",
-        _ => "it is not PEM",
+        pem::Error::NoItemsFound => "no PEM private key found",
+        _ => "not PEM",
     }
 }
 
@@ -120,20 +121,20 @@ fn read(pem: &Pem) -> Result<Cow<'_, [u8]>, TlsError> {
     }
 }
 
-fn foreign(cause: &rustls::Error) -> String {
+fn described(cause: &rustls::Error) -> String {
     echo::untrusted(&cause.to_string(), echo::UNTRUSTED_LIMIT)
 }
 
-fn wrong_certificate(pem: &Pem, cause: String) -> TlsError {
+fn certificate_error(pem: &Pem, cause: String) -> TlsError {
     TlsError::Certificate { variable: pem.variable.clone(), cause }
 }
 
-fn wrong_key(pem: &Pem, cause: String) -> TlsError {
+fn key_error(pem: &Pem, cause: String) -> TlsError {
     TlsError::Key { variable: pem.variable.clone(), cause }
 }
 
-/// Takes whatever certificate a server shows, because the user has said so. That the server holds its key is checked all
-/// the same.
+/// Accepts any server certificate, because the user has disabled verification. It still checks that the server
+/// has the certificate's key.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 
@@ -190,25 +191,25 @@ mod tests {
     }
 
     #[test]
-    fn a_faulty_authority_is_told_with_its_variable() {
-        let told = [
+    fn invalid_authority_is_reported_with_its_variable() {
+        let errors = [
             pem("ROTEL_OTLP_EXPORTER_TLS_CA_FILE", PemSource::File("/nowhere/ca.pem".to_owned())),
             text("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", "nothing"),
             text("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", BROKEN),
         ]
         .map(|ca| {
             let tls = Tls { ca: Some(ca), ..Tls::default() };
-            client_config(&tls, &[]).expect_err("a fault").to_string()
+            client_config(&tls, &[]).expect_err("an error").to_string()
         });
-        insta::assert_snapshot!(told.join("\n"), @r#"
-        ROTEL_OTLP_EXPORTER_TLS_CA_FILE: "/nowhere/ca.pem" is not there; put the file into the bundle, whose files are in /var/task, or correct the path
-        ROTEL_OTLP_EXPORTER_TLS_CA_PEM: no usable certificate in it: it holds no PEM certificate; give one or more PEM blocks -----BEGIN CERTIFICATE-----
-        ROTEL_OTLP_EXPORTER_TLS_CA_PEM: no usable certificate in it: invalid peer certificate: BadEncoding; give one or more PEM blocks -----BEGIN CERTIFICATE-----
+        insta::assert_snapshot!(errors.join("\n"), @r#"
+        ROTEL_OTLP_EXPORTER_TLS_CA_FILE: "/nowhere/ca.pem" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
+        ROTEL_OTLP_EXPORTER_TLS_CA_PEM: no usable certificate: no PEM certificate found; set one or more PEM blocks -----BEGIN CERTIFICATE-----
+        ROTEL_OTLP_EXPORTER_TLS_CA_PEM: no usable certificate: invalid peer certificate: BadEncoding; set one or more PEM blocks -----BEGIN CERTIFICATE-----
         "#);
     }
 
     #[test]
-    fn a_faulty_client_certificate_is_told_with_its_variable() {
+    fn invalid_client_certificate_is_reported() {
         let [own, other] = [(); 2].map(|()| rcgen::generate_simple_self_signed([]).expect("a certificate"));
         let identity = |certificate: &str, key: &str| Tls {
             identity: Some(Identity {
@@ -219,16 +220,16 @@ mod tests {
         };
         let (certificate, key) = (own.cert.pem(), own.signing_key.serialize_pem());
         assert!(client_config(&identity(&certificate, &key), &[]).is_ok());
-        let told = [
+        let errors = [
             identity("nothing", &key),
             identity(&certificate, "nothing"),
             identity(&certificate, &other.signing_key.serialize_pem()),
         ]
-        .map(|tls| client_config(&tls, &[]).expect_err("a fault").to_string());
-        insta::assert_snapshot!(told.join("\n"), @"
-        ROTEL_OTLP_EXPORTER_TLS_CERT_PEM: no usable certificate in it: it holds no PEM certificate; give one or more PEM blocks -----BEGIN CERTIFICATE-----
-        ROTEL_OTLP_EXPORTER_TLS_KEY_PEM: no usable private key in it: no items found; give the PEM block -----BEGIN PRIVATE KEY----- of the certificate
-        ROTEL_OTLP_EXPORTER_TLS_KEY_PEM: no usable private key in it: keys may not be consistent: KeyMismatch; give the PEM block -----BEGIN PRIVATE KEY----- of the certificate
+        .map(|tls| client_config(&tls, &[]).expect_err("an error").to_string());
+        insta::assert_snapshot!(errors.join("\n"), @"
+        ROTEL_OTLP_EXPORTER_TLS_CERT_PEM: no usable certificate: no PEM certificate found; set one or more PEM blocks -----BEGIN CERTIFICATE-----
+        ROTEL_OTLP_EXPORTER_TLS_KEY_PEM: no usable private key: no PEM private key found; set the PEM block -----BEGIN PRIVATE KEY----- of the certificate
+        ROTEL_OTLP_EXPORTER_TLS_KEY_PEM: no usable private key: keys may not be consistent: KeyMismatch; set the PEM block -----BEGIN PRIVATE KEY----- of the certificate
         ");
     }
 }

@@ -83,7 +83,7 @@ async fn a_file_that_is_not_there_is_told() {
         .offline();
     insta::assert_snapshot!(check.account().await, @r#"
     Faults
-      ROTEL_ENV_FILE: "/nowhere/rotel.env" is not there; put the file into the bundle, whose files are in /var/task, or correct the path
+      ROTEL_ENV_FILE: "/nowhere/rotel.env" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
 
     FAILED: 1 fault
     exit code 1

@@ -95,7 +95,7 @@ async fn the_wrong_protocol_over_tls_is_told() {
         causes(|protocol| Check::of(&collector.url(other(protocol)), protocol).with(CA, &*certificate));
     insta::assert_snapshot!(causes.await, @"
     grpc: [host]: HTTP 404: that is HTTP without gRPC; write the gRPC port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4317, or set ROTEL_OTLP_EXPORTER_PROTOCOL=http
-    http: [host]: its answer is not OTLP: it is gRPC, but HTTP was asked for; write the HTTP port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4318, or set ROTEL_OTLP_EXPORTER_PROTOCOL=grpc
+    http: [host]: its answer is not OTLP: gRPC instead of HTTP; write the HTTP port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4318, or set ROTEL_OTLP_EXPORTER_PROTOCOL=grpc
     ");
 }
 
@@ -123,5 +123,5 @@ async fn a_web_page_is_told() {
         "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 13\r\n\r\n<html></html>",
     );
     let cause = Check::of(&serve(server).await, Protocol::Http).cause().await;
-    insta::assert_snapshot!(cause, @"[host]: its answer is not OTLP: HTTP 200 with another content type than asked for; write the HTTP port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4318, or set ROTEL_OTLP_EXPORTER_PROTOCOL=grpc");
+    insta::assert_snapshot!(cause, @"[host]: its answer is not OTLP: HTTP 200 with an unexpected content type; write the HTTP port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4318, or set ROTEL_OTLP_EXPORTER_PROTOCOL=grpc");
 }

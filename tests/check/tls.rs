@@ -24,8 +24,8 @@ async fn tls_to_a_plain_port_is_told() {
     let collector = collector().await;
     let causes = causes(|protocol| Check::of(&to_https(&collector.url(protocol)), protocol));
     insta::assert_snapshot!(causes.await, @"
-    grpc: [host]: no TLS is spoken on this port; write http:// in place of https:// in ROTEL_OTLP_EXPORTER_ENDPOINT
-    http: [host]: no TLS is spoken on this port; write http:// in place of https:// in ROTEL_OTLP_EXPORTER_ENDPOINT
+    grpc: [host]: the server does not use TLS on this port; write http:// instead of https:// in ROTEL_OTLP_EXPORTER_ENDPOINT
+    http: [host]: the server does not use TLS on this port; write http:// instead of https:// in ROTEL_OTLP_EXPORTER_ENDPOINT
     ");
 }
 
@@ -137,7 +137,7 @@ async fn a_private_key_that_cannot_be_used_is_told_without_itself() {
         .offline();
     insta::assert_snapshot!(check.account().await, @"
     Faults of TLS
-      ROTEL_OTLP_EXPORTER_TLS_KEY_PEM: no usable private key in it: keys may not be consistent: KeyMismatch; give the PEM block -----BEGIN PRIVATE KEY----- of the certificate
+      ROTEL_OTLP_EXPORTER_TLS_KEY_PEM: no usable private key: keys may not be consistent: KeyMismatch; set the PEM block -----BEGIN PRIVATE KEY----- of the certificate
 
     FAILED: 1 fault
     exit code 1

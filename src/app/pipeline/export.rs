@@ -19,7 +19,7 @@ pub trait Export: Clone + Send + 'static {
     fn warm(&self) -> impl Future<Output = Verdict> + Send;
     /// The same without its connections.
     #[must_use]
-    fn afresh(&self) -> Self;
+    fn with_new_connections(&self) -> Self;
     /// The signal's way to the backend, if it has one.
     fn route(&self, signal: Signal) -> Option<Route>;
     /// Explains a failure by the settings and names the remedy, if they show it.
@@ -37,8 +37,8 @@ impl Export for Exporter {
         Self::warm(self).await
     }
 
-    fn afresh(&self) -> Self {
-        Self::afresh(self)
+    fn with_new_connections(&self) -> Self {
+        Self::with_new_connections(self)
     }
 
     fn route(&self, signal: Signal) -> Option<Route> {

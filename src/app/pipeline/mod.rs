@@ -297,7 +297,7 @@ impl<E: Export> Pipeline<E> {
             }
             Origin::Platform => bytes,
         };
-        let bytes = if self.budget.held() > BACKLOG { pages::own(bytes) } else { bytes };
+        let bytes = if self.budget.held() > BACKLOG { pages::move_to_pages(bytes) } else { bytes };
         for (nth, RequestPart { bytes, items }) in
             otlp::split(signal, RequestPart { bytes, items }, limits).enumerate()
         {

@@ -84,7 +84,7 @@ impl<E: Export> Requests<E> {
     fn exporter(&mut self, fresh: bool) -> Option<E> {
         let exporter = self.exporter.as_mut()?;
         if fresh {
-            *exporter = exporter.afresh();
+            *exporter = exporter.with_new_connections();
         }
         Some(exporter.clone())
     }

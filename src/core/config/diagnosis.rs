@@ -134,7 +134,9 @@ impl<'a> Way<'a> {
                 "there is no way to it: {words}; correct the host in {endpoint}, or see routes and firewalls"
             ),
             Cause::NotTls => {
-                format!("no TLS is spoken on this port; write http:// in place of https:// in {endpoint}")
+                format!(
+                    "the server does not use TLS on this port; write http:// instead of https:// in {endpoint}"
+                )
             }
             Cause::UnknownAuthority => match &self.export.tls.ca {
                 None => format!(

@@ -402,7 +402,7 @@ mod tests {
             Report::Refusing(Signal::Logs, Failure::Http(401)),
             Report::Refusing(Signal::Traces, Failure::Grpc(16)),
             Report::Refusing(Signal::Metrics, Failure::Http(404)),
-            Report::Refusing(Signal::Logs, Failure::Answer("it is HTTP, but not gRPC")),
+            Report::Refusing(Signal::Logs, Failure::Answer("HTTP instead of gRPC")),
             Report::Rejecting(Signal::Traces, 3, None),
             Report::Rejecting(Signal::Traces, 3, BackendWords::new("too old\n", [])),
             BackendWords::new("use v2", []).map(|words| Report::Warning(Signal::Logs, words)).expect("words"),
@@ -416,7 +416,7 @@ mod tests {
         export of logs: the endpoint answered HTTP 401; rejected items are dropped and counted
         export of traces: the endpoint answered gRPC UNAUTHENTICATED; rejected items are dropped and counted
         export of metrics: the endpoint answered HTTP 404; rejected items are dropped and counted
-        export of logs: the endpoint gave an answer that is not OTLP: it is HTTP, but not gRPC; check host, port and protocol; rejected items are dropped and counted
+        export of logs: the endpoint gave an answer that is not OTLP: HTTP instead of gRPC; check host, port and protocol; rejected items are dropped and counted
         export of traces: the endpoint took a request but rejected 3 of its items
         export of traces: the endpoint took a request but rejected 3 of its items; it says: too old
         export of logs: the endpoint took a request with a warning; it says: use v2

@@ -1,8 +1,8 @@
-//! OTLP/gRPC, unary: a frame out, a frame and a status back.
+//! Unary OTLP/gRPC: sends a frame, receives a frame and a status.
 //!
-//! The framing is done here and not by tonic's client, because that would compress at a level of its own, for each
-//! attempt anew, and copy every body. The status is read here as well: tonic's reader panics over details that are not
-//! base64, and takes a message that is not UTF-8 for another status.
+//! The framing is done here because tonic's client would compress at its own level, again for each attempt, and
+//! copy every body. The status is parsed here, too: tonic's parser panics on details that are not base64, and
+//! replaces the status if its message is not UTF-8.
 
 use std::time::Duration;
 
@@ -13,24 +13,24 @@ use prost::Message;
 use tonic::metadata::MetadataMap;
 
 use super::Target;
-use super::body::Encoded;
+use super::body::EncodedBody;
 use crate::core::delivery::verdict::{Failure, Verdict};
 use crate::core::otlp::google_rpc::{self, Any, Delay, RetryInfo};
 use crate::edge::http_client::{Client, Error};
 
 pub(super) const CONTENT_TYPE: &str = "application/grpc";
-/// A frame's head: whether it is compressed, and its length in four bytes.
-const HEAD_LENGTH: usize = 5;
+/// The length of a frame's head: a compression flag, and the message length in four bytes.
+const FRAME_HEAD_LEN: usize = 5;
 const DETAILS: &str = "grpc-status-details-bin";
-/// What an answer's message may be compressed with. No answer is worth it, but many servers, Go's among them, compress each
-/// as its request was, whatever is asked for.
+/// The accepted compressions of a response. No response is worth compressing, but many servers, such as Go's,
+/// use the compression of the request regardless of this header.
 const ACCEPTED_ENCODINGS: &str = "identity,gzip,zstd";
 
-pub(super) async fn send(client: &Client, target: &Target, body: &Encoded) -> Result<Verdict, Error> {
+pub(super) async fn send(client: &Client, target: &Target, body: &EncodedBody) -> Result<Verdict, Error> {
     let Ok(length) = u32::try_from(body.len()) else {
         return Ok(Verdict::Refused(Failure::Answer("the request exceeds gRPC's 4 GiB")));
     };
-    let mut head = BytesMut::with_capacity(HEAD_LENGTH);
+    let mut head = BytesMut::with_capacity(FRAME_HEAD_LEN);
     head.put_u8(body.encoding.is_some().into());
     head.put_u32(length);
     let mut request = target.request();
@@ -46,31 +46,31 @@ pub(super) async fn send(client: &Client, target: &Target, body: &Encoded) -> Re
         return Ok(target.refusal(status, answer.headers()));
     }
     let (head, answer) = answer.into_parts();
-    let grpc = head
+    let is_grpc = head
         .headers
         .get(CONTENT_TYPE_HEADER)
         .is_some_and(|value| value.as_bytes().starts_with(CONTENT_TYPE.as_bytes()));
-    if !grpc {
-        return Ok(Verdict::Refused(Failure::Answer("it is HTTP, but not gRPC")));
+    if !is_grpc {
+        return Ok(Verdict::Refused(Failure::Answer("HTTP instead of gRPC")));
     }
-    // Without a message the status may stand in the head.
-    if let Some(verdict) = of_status(&head.headers) {
+    // Without a message the status may be in the head.
+    if let Some(verdict) = verdict_of_status(&head.headers) {
         return Ok(verdict);
     }
     let answer = match super::read(answer).await {
         Ok(answer) => answer,
         Err(verdict) => return Ok(verdict),
     };
-    Ok(match answer.trailers().and_then(of_status) {
+    Ok(match answer.trailers().and_then(verdict_of_status) {
         Some(Verdict::Accepted { .. }) => message(target, &head.headers, &answer.to_bytes()),
         Some(verdict) => verdict,
-        None => super::broken_off("the answer broke off before its status"),
+        None => super::incomplete("response ended before its status"),
     })
 }
 
-/// The verdict of the status, which stands in the trailers, or in the head where there is no message. Its code alone decides:
-/// details that cannot be read are none.
-fn of_status(headers: &HeaderMap) -> Option<Verdict> {
+/// The verdict of the status, which is in the trailers, or in the head if there is no message. Only its code
+/// decides; invalid details are ignored.
+fn verdict_of_status(headers: &HeaderMap) -> Option<Verdict> {
     const UNKNOWN: i32 = 2;
     let code = headers.get("grpc-status")?.to_str().ok().and_then(|code| code.trim().parse().ok());
     let details = headers.get(DETAILS).and_then(|details| {
@@ -80,9 +80,9 @@ fn of_status(headers: &HeaderMap) -> Option<Verdict> {
     Some(Verdict::of_grpc(code.unwrap_or(UNKNOWN), retry_info(&details.unwrap_or_default())))
 }
 
-/// The verdict of the one frame of a good answer; none at all is an empty message.
+/// The verdict of the single frame of a successful response; no frame is an empty message.
 fn message(target: &Target, headers: &HeaderMap, frames: &[u8]) -> Verdict {
-    let Some((head, message)) = frames.split_at_checked(HEAD_LENGTH) else {
+    let Some((head, message)) = frames.split_at_checked(FRAME_HEAD_LEN) else {
         return Verdict::ACCEPTED;
     };
     let compressed = head.first() == Some(&1);
@@ -90,11 +90,11 @@ fn message(target: &Target, headers: &HeaderMap, frames: &[u8]) -> Verdict {
         headers.get("grpc-encoding").filter(|_| compressed).map_or(&b""[..], |name| name.as_bytes());
     match super::decompressed(encoding, message) {
         Some(Ok(message)) => target.verdict(&message),
-        Some(Err(_)) | None => Verdict::Refused(Failure::Answer("its message cannot be decompressed")),
+        Some(Err(_)) | None => Verdict::Refused(Failure::Answer("message cannot be decompressed")),
     }
 }
 
-/// The wait that a status asks for; zero if its `RetryInfo` names none.
+/// The wait requested by a status; zero if its `RetryInfo` has no delay.
 fn retry_info(details: &[u8]) -> Option<Duration> {
     let status = google_rpc::Status::decode(details).unwrap_or_default();
     let is_retry_info = |detail: &&Any| detail.type_url.ends_with("/google.rpc.RetryInfo");
@@ -112,13 +112,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_read_in_each_encoding_that_is_accepted() {
+    fn response_is_decoded_in_each_accepted_encoding() {
         // partial_success { rejected: 3 }
         let plain = [0x0a, 0x02, 0x08, 0x03];
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        gzip.write_all(&plain).expect("it goes to memory");
-        let gzip = gzip.finish().expect("it goes to memory");
-        let zstd = zstd::encode_all(&plain[..], 1).expect("it goes to memory");
+        gzip.write_all(&plain).expect("memory does not fail");
+        let gzip = gzip.finish().expect("memory does not fail");
+        let zstd = zstd::encode_all(&plain[..], 1).expect("memory does not fail");
         let targets = super::super::tests::target(&[]);
         let target = targets.logs.as_ref().expect("a target");
         let verdict = |encoding: &'static str, compressed: u8, message: &[u8]| {
@@ -133,18 +133,18 @@ mod tests {
             assert!(ACCEPTED_ENCODINGS.split(',').any(|accepted| accepted == encoding), "{encoding}");
             assert_eq!(verdict(encoding, u8::from(encoding != "identity"), message), rejected, "{encoding}");
         }
-        // A message need not be compressed where others are.
+        // A message may be uncompressed despite the header.
         assert_eq!(verdict("gzip", 0, &plain), rejected);
         assert!(matches!(verdict("gzip", 1, &plain), Verdict::Refused(Failure::Answer(_))));
     }
 
     #[test]
-    fn the_code_of_a_status_alone_decides() {
+    fn only_the_status_code_decides() {
         let verdict = |pairs: &[(&'static str, &[u8])]| {
             let pair = |(name, value): &(&'static str, &[u8])| {
                 (HeaderName::from_static(name), HeaderValue::from_bytes(value).expect("a value"))
             };
-            of_status(&pairs.iter().map(pair).collect())
+            verdict_of_status(&pairs.iter().map(pair).collect())
         };
         let retry = |after| Some(Verdict::Retry { failure: Failure::Grpc(14), after });
         for details in [&b"!"[..], b"a", b"\xff", b"////", b""] {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_info_is_found_among_a_statuss_details() {
+    fn retry_info_is_found_among_status_details() {
         let detail =
             |kind: &str, value| Any { type_url: format!("type.googleapis.com/google.rpc.{kind}"), value };
         let wait = |seconds, nanos| RetryInfo { retry_delay: Some(Delay { seconds, nanos }) }.encode_to_vec();

@@ -1,23 +1,23 @@
-//! OTLP/HTTP with protobuf bodies, as the OTLP specification has it.
+//! OTLP/HTTP with protobuf bodies.
 
 use ::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE as CONTENT_TYPE_HEADER, HeaderValue};
 use bytes::Bytes;
 
 use super::Target;
-use super::body::Encoded;
+use super::body::EncodedBody;
 use crate::core::delivery::verdict::{Failure, Verdict};
 use crate::edge::http_client::{Client, Error};
 
 pub(super) const CONTENT_TYPE: &str = "application/x-protobuf";
 pub(super) const JSON: &str = "application/json";
 
-pub(super) async fn send(client: &Client, target: &Target, body: &Encoded) -> Result<Verdict, Error> {
+pub(super) async fn send(client: &Client, target: &Target, body: &EncodedBody) -> Result<Verdict, Error> {
     let mut request = target.request();
     if let Some(encoding) = body.encoding {
         request.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
     }
     if body.len() == 0 {
-        // By itself the HTTP client says nothing of a body that is empty, and some proxies answer 411 to that.
+        // The HTTP client omits the length of an empty body, and some proxies respond 411 to that.
         request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     let answer = client.send(request.map(|()| body.body(Bytes::new()))).await?;
@@ -27,10 +27,10 @@ pub(super) async fn send(client: &Client, target: &Target, body: &Encoded) -> Re
     let (head, answer) = answer.into_parts();
     let header = |name| head.headers.get(name).map(|value: &HeaderValue| value.as_bytes());
     let content_type = header(CONTENT_TYPE_HEADER).unwrap_or(CONTENT_TYPE.as_bytes());
-    // Over TLS a gRPC server is reached with HTTP/2, and says with status 200 and no message that it knows no such
-    // method.
+    // Over TLS, HTTP/2 can reach a gRPC server, which responds to an unknown method with status 200 and no
+    // message.
     if content_type.starts_with(super::grpc::CONTENT_TYPE.as_bytes()) {
-        return Ok(Verdict::Refused(Failure::Answer("it is gRPC, but HTTP was asked for")));
+        return Ok(Verdict::Refused(Failure::Answer("gRPC instead of HTTP")));
     }
     let message = match super::read(answer).await {
         Ok(message) => message.to_bytes(),
@@ -41,16 +41,16 @@ pub(super) async fn send(client: &Client, target: &Target, body: &Encoded) -> Re
     }
     let is_json = content_type.starts_with(JSON.as_bytes());
     if !is_json && !content_type.starts_with(CONTENT_TYPE.as_bytes()) {
-        // A web page answers 200 to anything, and takes nothing.
-        return Ok(Verdict::Refused(Failure::Answer("HTTP 200 with another content type than asked for")));
+        // A web page responds 200 to anything and stores nothing.
+        return Ok(Verdict::Refused(Failure::Answer("HTTP 200 with an unexpected content type")));
     }
-    // No encoding was asked for, but some proxies compress all the same.
+    // No encoding was requested, but some proxies compress anyway.
     let encoding = header(CONTENT_ENCODING).unwrap_or_default().to_ascii_lowercase();
     Ok(match super::decompressed(&encoding, &message) {
         Some(Ok(message)) if is_json => target.verdict_of_json(&message),
         Some(Ok(message)) => target.verdict(&message),
-        Some(Err(_)) => Verdict::Refused(Failure::Answer("its message cannot be decompressed")),
-        // Its status says that the batch is there.
+        Some(Err(_)) => Verdict::Refused(Failure::Answer("message cannot be decompressed")),
+        // The status says that the batch was accepted.
         None => Verdict::ACCEPTED,
     })
 }

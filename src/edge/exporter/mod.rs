@@ -1,9 +1,9 @@
-//! OTLP out: one attempt to hand a batch to the backend, and the verdict of it.
+//! The OTLP exporter: makes one attempt to send a batch to the backend and returns its verdict.
 //!
-//! Promises: an attempt ends within the request timeout; a request that a pooled connection did not survive is sent
-//! again at once on a new one, because a freeze kills connections unnoticed, but not one whose answer had begun;
-//! of all that the backend writes our log repeats the message of a partial success alone, without the credentials in it.
-//! When to try again is left to `app::pipeline`.
+//! Promises: an attempt ends within the request timeout. A request whose pooled connection was dead is sent
+//! again at once on a new one, because a freeze kills connections unnoticed; a request whose response had begun
+//! is not. Of all text that the backend sends, our log repeats only the message of a partial success, without
+//! the credentials in it. `app::pipeline` decides when to retry.
 
 mod body;
 mod failure;
@@ -41,43 +41,44 @@ use crate::edge::clock;
 use crate::edge::http_client::{self, Client};
 use crate::edge::tls::{self, TlsError};
 
-/// What of an answer is read at most: a well-behaved one is a few bytes.
+/// The maximum response size, in bytes. Normal responses take a few.
 const ANSWER_LIMIT: usize = 64 * 1024;
 const PROXY_WANTS_CREDENTIALS: u16 = StatusCode::PROXY_AUTHENTICATION_REQUIRED.as_u16();
 
-/// A client of the backend, with the way of each signal that has one. Cheap to clone; all clones share their connections.
+/// A client of the backend, with the target of each signal that has one. Cheap to clone; clones share their
+/// connections.
 #[derive(Clone)]
 pub struct Exporter {
-    stacks: Vec<Stack>,
+    clients: Vec<SharedClient>,
     targets: Arc<PerSignal<Option<Target>>>,
-    idle: body::Idle,
+    idle: body::IdleCompressor,
     explain: Option<Explain>,
 }
 
-/// Says what a failure means in the light of the settings, and what to do about it.
+/// Explains what a failure means given the settings, and how to fix it.
 pub type Explain = Arc<dyn Fn(Signal, &Failure) -> Option<String> + Send + Sync>;
 
-/// An HTTP client and what it was made of. Signals with the same protocol, TLS and proxy share one.
+/// An HTTP client and its configuration. Signals with the same protocol, TLS and proxy share one.
 #[derive(Clone, Debug)]
-struct Stack {
+struct SharedClient {
     protocol: Protocol,
     tls: ClientConfig,
     proxy: Option<Proxy>,
     client: Client,
 }
 
-/// The way of one signal.
+/// The target of one signal.
 struct Target {
-    /// Its place among the stacks.
-    stack: usize,
+    /// The index of its client.
+    client_index: usize,
     url: Url,
-    /// The same as requests have it.
+    /// The same URL in the form that requests use.
     uri: Uri,
     headers: HeaderMap,
     compression: Compression,
     request_timeout: Duration,
     route: Route,
-    /// Values that a message of the backend must not repeat in our log.
+    /// Values that must not appear in our log as part of a backend's message.
     credentials: Vec<Secret>,
 }
 
@@ -87,7 +88,7 @@ impl fmt::Debug for Exporter {
     }
 }
 
-/// Without the path and the query of the URL, which may hold a token.
+/// Prints neither path nor query of the URL, which may contain a token.
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Target")
@@ -97,61 +98,61 @@ impl fmt::Debug for Target {
     }
 }
 
-/// Why signals have no way to the backend.
+/// The reason that signals cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// TLS.
+    /// The TLS settings are invalid.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The URL.
-    #[error(
-        "the exporter cannot make a request of the endpoint's URL: {0}; write its path and query otherwise"
-    )]
+    /// The URL is not usable in a request.
+    #[error("the endpoint's URL cannot be used in a request: {0}; fix its path and query")]
     Uri(#[from] InvalidUri),
 }
 
 impl Exporter {
-    /// Sets up the clients. Opens no connection. Where a client cannot be set up, the signals that would use it have no
-    /// way, and the others go theirs; why is told once for each client.
+    /// Sets up the clients without opening connections. If a client cannot be set up, the signals that would
+    /// use it have no target and the others are not affected. Each client's error is returned once.
     pub fn new(exports: &PerSignal<Option<Export>>) -> (Self, Vec<BuildError>) {
         let mut setups = Vec::new();
-        let (mut stacks, mut faults) = (Vec::new(), Vec::new());
+        let (mut clients, mut errors) = (Vec::new(), Vec::new());
         let mut targets = PerSignal::default();
-        // What two signals must have in common to share a connection.
+        // Signals with an equal entry share a connection.
         let mut endpoints: Vec<(usize, Origin)> = Vec::new();
         for signal in Signal::ALL {
             let Some(export) = exports.of(signal) else { continue };
             let setup = (export.protocol, &export.tls, &export.proxy);
-            let known = setups.iter().find(|(known, _)| *known == setup).map(|(_, stack)| *stack);
-            let stack = known.unwrap_or_else(|| {
-                let stack = match Stack::new(export) {
-                    Ok(stack) => {
-                        stacks.push(stack);
-                        Some(stacks.len() - 1)
+            let known =
+                setups.iter().find(|(known, _)| *known == setup).map(|(_, client_index)| *client_index);
+            let client_index = known.unwrap_or_else(|| {
+                let client_index = match SharedClient::new(export) {
+                    Ok(client_index) => {
+                        clients.push(client_index);
+                        Some(clients.len() - 1)
                     }
-                    Err(fault) => {
-                        faults.push(fault);
+                    Err(error) => {
+                        errors.push(error);
                         None
                     }
                 };
-                setups.push((setup, stack));
-                stack
+                setups.push((setup, client_index));
+                client_index
             });
-            let Some(stack) = stack else { continue };
+            let Some(client_index) = client_index else { continue };
             let uri = match export.url.as_str().parse() {
                 Ok(uri) => uri,
-                Err(fault) => {
-                    faults.push(BuildError::Uri(fault));
+                Err(error) => {
+                    errors.push(BuildError::Uri(error));
                     continue;
                 }
             };
-            let common = (stack, export.url.origin());
-            let endpoint = endpoints.iter().position(|known| *known == common).unwrap_or(endpoints.len());
+            let connection_key = (client_index, export.url.origin());
+            let endpoint =
+                endpoints.iter().position(|known| *known == connection_key).unwrap_or(endpoints.len());
             if endpoint == endpoints.len() {
-                endpoints.push(common);
+                endpoints.push(connection_key);
             }
             *targets.of_mut(signal) = Some(Target {
-                stack,
+                client_index,
                 url: export.url.clone(),
                 uri,
                 headers: headers(export),
@@ -161,11 +162,11 @@ impl Exporter {
                 credentials: export.credentials(),
             });
         }
-        let idle = body::Idle::default();
-        (Self { stacks, targets: Arc::new(targets), idle, explain: None }, faults)
+        let idle = body::IdleCompressor::default();
+        (Self { clients, targets: Arc::new(targets), idle, explain: None }, errors)
     }
 
-    /// The same exporter, whose failures are explained.
+    /// Returns the same exporter with an explanation for its failures.
     #[must_use]
     pub fn explained_by(self, explain: Explain) -> Self {
         Self { explain: Some(explain), ..self }
@@ -176,16 +177,16 @@ impl Exporter {
         self.explain.as_ref()?(signal, failure)
     }
 
-    /// The way of a signal to the backend, if it has one.
+    /// The route of a signal to the backend, if it has one.
     pub fn route(&self, signal: Signal) -> Option<Route> {
         self.targets.of(signal).as_ref().map(|target| target.route)
     }
 
-    /// Opens the connections, by requests without telemetry, which OTLP allows and every collector answers. What keeps
-    /// telemetry from getting through shows here already; the verdict is the first that is not good.
+    /// Opens the connections with requests without telemetry, which OTLP allows and every collector accepts.
+    /// Problems that would stop telemetry show here already. Returns the first verdict that is not accepted.
     pub async fn warm(&self) -> Verdict {
         let PerSignal { logs, metrics, traces } = PerSignal::from_fn(|signal| async move {
-            // Signals that go the same way share the connection.
+            // Signals with the same endpoint share the connection.
             let endpoint = |signal| self.route(signal).map(|route| route.endpoint);
             let first = Signal::ALL.into_iter().find(|other| endpoint(*other) == endpoint(signal));
             if first != Some(signal) {
@@ -199,38 +200,42 @@ impl Exporter {
         failed.unwrap_or(Verdict::ACCEPTED)
     }
 
-    /// The same exporter without its connections, for when they may be dead unnoticed. TLS sessions are resumed.
+    /// Returns the same exporter without its connections, which may be dead unnoticed. TLS sessions are
+    /// resumed.
     #[must_use]
-    pub fn afresh(&self) -> Self {
-        Self { stacks: self.stacks.iter().map(Stack::afresh).collect(), ..self.clone() }
+    pub fn with_new_connections(&self) -> Self {
+        Self {
+            clients: self.clients.iter().map(SharedClient::with_new_connections).collect(),
+            ..self.clone()
+        }
     }
 
-    /// Sends the chunks as one request. Those of a signal that has no way are dropped.
+    /// Sends the chunks as one request. Chunks of a signal without a target are dropped.
     pub async fn attempt(&self, signal: Signal, chunks: Vec<Bytes>) -> Verdict {
         let target = self.targets.of(signal).as_ref();
-        let target = target.and_then(|target| Some((self.stacks.get(target.stack)?, target)));
-        let Some((stack, target)) = target else { return Verdict::ACCEPTED };
+        let target = target.and_then(|target| Some((self.clients.get(target.client_index)?, target)));
+        let Some((client, target)) = target else { return Verdict::ACCEPTED };
         let attempt = async {
             let body = body::encode(chunks, target.compression, &self.idle).await;
-            let mut sent = stack.send(target, &body).await;
+            let mut sent = client.send(target, &body).await;
             if sent.as_ref().is_err_and(|error| !error.is_connect()) {
-                sent = stack.send(target, &body).await;
+                sent = client.send(target, &body).await;
             }
-            // Each time at least one of the signals that wait for each other learns the cause, and ends.
+            // Each time, at least one of the signals waiting for each other learns the cause and stops.
             while sent.as_ref().is_err_and(waited_for_another) {
-                sent = stack.send(target, &body).await;
+                sent = client.send(target, &body).await;
             }
             sent
         };
         match timeout(target.request_timeout, attempt).await {
             Ok(Ok(verdict)) => verdict,
-            Ok(Err(error)) => Verdict::retry(stack.failure(&error)),
+            Ok(Err(error)) => Verdict::retry(client.failure(&error)),
             Err(_) => Verdict::retry(Failure::Timeout),
         }
     }
 }
 
-impl Stack {
+impl SharedClient {
     fn new(export: &Export) -> Result<Self, BuildError> {
         let (protocol, proxy) = (export.protocol, export.proxy.clone());
         let alpn: &[&str] = match protocol {
@@ -242,43 +247,44 @@ impl Stack {
         Ok(Self { protocol, tls, proxy, client })
     }
 
-    fn afresh(&self) -> Self {
+    fn with_new_connections(&self) -> Self {
         Self { client: client(&self.tls, self.protocol, self.proxy.as_ref()), ..self.clone() }
     }
 
-    /// An error is that of a request that was not answered.
-    async fn send(&self, target: &Target, body: &body::Encoded) -> Result<Verdict, http_client::Error> {
+    /// Returns an error if there was no response.
+    async fn send(&self, target: &Target, body: &body::EncodedBody) -> Result<Verdict, http_client::Error> {
         let verdict = match self.protocol {
             Protocol::Grpc => grpc::send(&self.client, target, body).await,
             Protocol::Http => http::send(&self.client, target, body).await,
         }?;
         Ok(match (verdict, &self.proxy) {
-            // It is the proxy that says this, and the backend has not seen the batch.
+            // This status is from the proxy; the backend has not seen the batch.
             (Verdict::Refused(Failure::Http(status)), Some(proxy)) if status == PROXY_WANTS_CREDENTIALS => {
-                let words = through(proxy, "proxy authorization required");
+                let words = via_proxy(proxy, "proxy authorization required");
                 Verdict::retry(Failure::Connection(ConnectionFailure { cause: Cause::Other, words }))
             }
             (verdict, _) => verdict,
         })
     }
 
-    /// Why a request was not answered.
+    /// The failure behind a request without a response.
     fn failure(&self, error: &http_client::Error) -> Failure {
         match (failure::of(error), &self.proxy) {
             (Failure::Connection(ConnectionFailure { cause, words }), Some(proxy)) if error.is_connect() => {
-                Failure::Connection(ConnectionFailure { cause, words: through(proxy, &words) })
+                Failure::Connection(ConnectionFailure { cause, words: via_proxy(proxy, &words) })
             }
             (failure, _) => failure,
         }
     }
 }
 
-/// A client with no connections yet. It sends plaintext gRPC by prior knowledge, as gRPC has it.
+/// Creates a client without connections. It sends plaintext gRPC over HTTP/2 with prior knowledge, as gRPC
+/// requires.
 fn client(tls: &ClientConfig, protocol: Protocol, proxy: Option<&Proxy>) -> Client {
     Client::new(tls, protocol == Protocol::Grpc, proxy.and_then(Proxy::target))
 }
 
-/// What goes with every request. The user's headers come last and win.
+/// The headers of every request. The user's headers come last and win.
 fn headers(export: &Export) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let user_agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
@@ -293,15 +299,15 @@ fn headers(export: &Export) -> HeaderMap {
     for (name, value) in &export.headers {
         user.append(name.clone(), value.clone());
     }
-    // Of ours, those that the user sets too are replaced; of the user's, one name may stand twice.
+    // The user's headers replace ours; among the user's, a name may be repeated.
     headers.extend(user);
     headers
 }
 
-/// The answers of all three signals, which have the same fields. The message is bytes here, so that one that is not UTF-8
-/// spoils nothing.
+/// The response message. All three signals have the same fields. The text is declared as bytes, so text that is
+/// not UTF-8 does no harm.
 #[derive(Clone, PartialEq, Message)]
-struct Answer {
+struct ExportResponse {
     #[prost(message, optional, tag = "1")]
     partial_success: Option<PartialSuccess>,
 }
@@ -315,7 +321,7 @@ struct PartialSuccess {
 }
 
 impl Target {
-    /// A request without a body.
+    /// Creates a request without a body.
     fn request(&self) -> Request<()> {
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
@@ -324,19 +330,19 @@ impl Target {
         request
     }
 
-    /// The verdict of an answer's message in protobuf.
+    /// The verdict of a protobuf response.
     fn verdict(&self, message: &[u8]) -> Verdict {
-        match Answer::decode(message) {
-            Ok(Answer { partial_success: Some(PartialSuccess { rejected, error_message }) }) => {
+        match ExportResponse::decode(message) {
+            Ok(ExportResponse { partial_success: Some(PartialSuccess { rejected, error_message }) }) => {
                 self.accepted(rejected, &String::from_utf8_lossy(&error_message))
             }
             Ok(_) => Verdict::ACCEPTED,
-            Err(_) => Verdict::Refused(Failure::Answer("its message cannot be read")),
+            Err(_) => Verdict::Refused(Failure::Answer("message cannot be decoded")),
         }
     }
 
-    /// The verdict of an answer's message in JSON. It is not what was asked for, but some collectors answer in nothing else.
-    /// A field that is missing counts as its default.
+    /// The verdict of a JSON response. It was not asked for, but some collectors send nothing else. A missing
+    /// field has its default value.
     fn verdict_of_json(&self, message: &[u8]) -> Verdict {
         let answer: Value = serde_json::from_slice(message).unwrap_or_default();
         let field = |names: &[&str]| {
@@ -351,7 +357,7 @@ impl Target {
             "rejected_data_points",
             "rejected_spans",
         ]);
-        // In JSON, 64 bits are a string, but not for everyone.
+        // In OTLP/JSON a 64-bit integer is a string, but not all senders follow that.
         let rejected = match rejected {
             Some(Value::String(digits)) => digits.parse().unwrap_or(0),
             Some(number) => number.as_i64().unwrap_or(0),
@@ -361,25 +367,25 @@ impl Target {
         self.accepted(rejected, words.unwrap_or_default())
     }
 
-    /// The verdict of a batch of which some items may be rejected; a count that is none is 0.
+    /// The verdict of an accepted batch with possibly some rejected items; an invalid count becomes 0.
     fn accepted(&self, rejected: i64, words: &str) -> Verdict {
         let words = BackendWords::new(words, self.credentials.iter().map(Secret::expose));
         Verdict::Accepted { rejected: usize::try_from(rejected).unwrap_or(0), words }
     }
 
-    /// The verdict of an HTTP answer that is no success.
+    /// The verdict of an HTTP response with an error status.
     fn refusal(&self, status: StatusCode, headers: &HeaderMap) -> Verdict {
         let code = status.as_u16();
         if status.is_redirection() {
             return Verdict::Refused(Failure::Redirect { status: code, to: self.location(headers) });
         }
-        if status == StatusCode::FORBIDDEN && !is_of_otlp(headers) {
+        if status == StatusCode::FORBIDDEN && !has_otlp_content_type(headers) {
             return Verdict::Refused(Failure::Firewall(code));
         }
         Verdict::of_http(code, retry_after(headers))
     }
 
-    /// Scheme, host and port of where a redirect leads.
+    /// Scheme, host and port of a redirect's target.
     fn location(&self, headers: &HeaderMap) -> Option<String> {
         let location = self.url.join(headers.get(LOCATION)?.to_str().ok()?).ok()?;
         let is_http = matches!(location.scheme(), "http" | "https");
@@ -388,15 +394,15 @@ impl Target {
     }
 }
 
-/// Returns true if an answer has one of OTLP's content types.
-fn is_of_otlp(headers: &HeaderMap) -> bool {
+/// Returns true if a response has one of OTLP's content types.
+fn has_otlp_content_type(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     [grpc::CONTENT_TYPE, http::CONTENT_TYPE, http::JSON]
         .iter()
         .any(|of| content_type.starts_with(of.as_bytes()))
 }
 
-/// A message, as far as one may be long. `None` for an encoding that is not known here.
+/// Decompresses a message up to the size limit. Returns `None` for an unknown encoding.
 fn decompressed<'a>(encoding: &[u8], message: &'a [u8]) -> Option<io::Result<Cow<'a, [u8]>>> {
     let read = |decoder: &mut dyn Read| {
         let mut bytes = Vec::new();
@@ -410,31 +416,29 @@ fn decompressed<'a>(encoding: &[u8], message: &'a [u8]) -> Option<io::Result<Cow
     })
 }
 
-/// The answer's message, whole, or the verdict that there is none.
+/// Reads the whole response message, or returns the verdict of its failure.
 async fn read(answer: Incoming) -> Result<Collected<Bytes>, Verdict> {
     match Limited::new(answer, ANSWER_LIMIT).collect().await {
         Ok(message) => Ok(message),
         Err(error) if error.is::<LengthLimitError>() => {
-            Err(Verdict::Refused(Failure::Answer("it is larger than an OTLP answer")))
+            Err(Verdict::Refused(Failure::Answer("larger than any OTLP response")))
         }
-        // The backend may have taken the batch, but it has not said so.
-        Err(_) => Err(broken_off("the answer broke off")),
+        // The backend may have accepted the batch, but has not said so.
+        Err(_) => Err(incomplete("response ended early")),
     }
 }
 
-fn broken_off(words: &str) -> Verdict {
+fn incomplete(words: &str) -> Verdict {
     Verdict::retry(Failure::Connection(ConnectionFailure::new(Cause::Closed, words)))
 }
 
-/// What is said of a failure on the way to a proxy or behind it.
-fn through(Proxy { variable, .. }: &Proxy, cause: &str) -> String {
-    format!(
-        "{cause}, on the way through the proxy of {variable}; check its address, its credentials and what it lets through"
-    )
+/// Describes a failure to connect to a proxy or beyond it.
+fn via_proxy(Proxy { variable, .. }: &Proxy, cause: &str) -> String {
+    format!("{cause} (via the proxy in {variable}); check the proxy's address, credentials and allowed hosts")
 }
 
-/// Whether the request waited for a connection that another request was about to open and could not. Why is known to the
-/// other one alone.
+/// Returns true if the request waited for a connection that another request failed to open. Only the other
+/// request knows the reason.
 fn waited_for_another(error: &http_client::Error) -> bool {
     matches!(deepest(error).downcast_ref(), Some(pool::Error::CheckoutNoLongerWanted))
 }
@@ -447,7 +451,7 @@ fn deepest(error: &http_client::Error) -> &(dyn std::error::Error + 'static) {
     cause
 }
 
-/// How long an answer asks to wait: seconds, or until a date.
+/// The wait requested by a response: seconds, or until a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
@@ -463,8 +467,8 @@ pub(crate) mod tests {
     use crate::core::config::{self, Destination, Exports};
 
     pub(super) fn target(pairs: &[(&str, &str)]) -> Arc<PerSignal<Option<Target>>> {
-        let common = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4318");
-        exporter(&[&[common], pairs].concat()).targets
+        let connection_key = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4318");
+        exporter(&[&[connection_key], pairs].concat()).targets
     }
 
     fn verdict(message: &[u8]) -> Verdict {
@@ -480,7 +484,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn partial_success_is_read_for_every_signal() {
+    fn partial_success_is_decoded() {
         // partial_success { rejected: 3, error_message: "x" }, the same bytes for the three messages.
         let message = [0x0a, 0x05, 0x08, 0x03, 0x12, 0x01, b'x'];
         assert_eq!(verdict(&message), rejected(3, "x"));
@@ -490,17 +494,17 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn counts_of_rejected_items_are_never_negative() {
+    fn rejected_count_is_never_negative() {
         let message = |count: i64| {
             let partial_success = Some(PartialSuccess { rejected: count, error_message: Vec::new() });
-            Answer { partial_success }.encode_to_vec()
+            ExportResponse { partial_success }.encode_to_vec()
         };
         assert_eq!(verdict(&message(-1)), Verdict::ACCEPTED);
         assert_eq!(verdict(&message(i64::MAX)), rejected(usize::try_from(i64::MAX).expect("64 bits"), ""));
     }
 
     #[test]
-    fn partial_success_in_json_is_read_like_protobuf() {
+    fn json_partial_success_equals_protobuf() {
         for message in [
             r#"{"partialSuccess": {"rejectedSpans": "3", "errorMessage": "x"}}"#,
             r#"{"partialSuccess": {"rejectedLogRecords": 3, "errorMessage": "x"}}"#,
@@ -521,7 +525,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn words_of_the_backend_come_without_credentials() {
+    fn backend_message_has_no_credentials() {
         let targets = target(&[
             ("ROTEL_OTLP_EXPORTER_PROTOCOL", "http"),
             (
@@ -539,7 +543,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn redirects_show_scheme_host_and_port_alone() {
+    fn redirect_shows_only_scheme_host_and_port() {
         let targets = target(&[]);
         let target = targets.logs.as_ref().expect("a target");
         let to = |location: &'static str| {
@@ -558,7 +562,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_firewalls_refusal_is_none_of_the_key() {
+    fn firewall_refusal_is_not_blamed_on_the_key() {
         let targets = target(&[]);
         let target = targets.logs.as_ref().expect("a target");
         let refusal = |content_type: &'static str| {
@@ -574,7 +578,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_wait_is_read_in_seconds_and_as_a_date() {
+    fn retry_after_is_seconds_or_a_date() {
         let after = |text: &str| {
             retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(text).expect("a value"))]))
         };
@@ -585,7 +589,7 @@ pub(crate) mod tests {
         assert_eq!(retry_after(&HeaderMap::new()), None);
     }
 
-    fn made_of(pairs: &[(&str, &str)]) -> (Exporter, Vec<BuildError>) {
+    fn exporter_with_errors(pairs: &[(&str, &str)]) -> (Exporter, Vec<BuildError>) {
         let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let destinations = config::read(&variables).config.destinations;
         match destinations.as_slice() {
@@ -595,27 +599,31 @@ pub(crate) mod tests {
     }
 
     fn exporter(pairs: &[(&str, &str)]) -> Exporter {
-        let (exporter, faults) = made_of(pairs);
-        assert!(faults.is_empty(), "{faults:?}");
+        let (exporter, errors) = exporter_with_errors(pairs);
+        assert!(errors.is_empty(), "{errors:?}");
         exporter
     }
 
     #[test]
-    fn broken_tls_costs_the_signals_that_use_it_and_is_told_once_for_all_of_them() {
-        let common = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://host:4317");
+    fn tls_error_affects_only_its_signals_and_is_reported_once() {
+        let connection_key = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://host:4317");
         let of_all = ("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", "nothing");
-        let (exporter, faults) =
-            made_of(&[common, of_all, ("ROTEL_OTLP_EXPORTER_LOGS_TLS_CA_FILE", "/nowhere")]);
+        let (exporter, errors) = exporter_with_errors(&[
+            connection_key,
+            of_all,
+            ("ROTEL_OTLP_EXPORTER_LOGS_TLS_CA_FILE", "/nowhere"),
+        ]);
         assert_eq!(Signal::ALL.map(|signal| exporter.route(signal).is_some()), [false; 3]);
-        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert_eq!(errors.len(), 2, "{errors:?}");
 
-        let (exporter, faults) = made_of(&[common, ("ROTEL_OTLP_EXPORTER_METRICS_TLS_CA_PEM", "nothing")]);
+        let (exporter, errors) =
+            exporter_with_errors(&[connection_key, ("ROTEL_OTLP_EXPORTER_METRICS_TLS_CA_PEM", "nothing")]);
         assert_eq!(Signal::ALL.map(|signal| exporter.route(signal).is_some()), [true, false, true]);
-        assert_eq!((faults.len(), exporter.stacks.len()), (1, 1), "{faults:?}");
+        assert_eq!((errors.len(), exporter.clients.len()), (1, 1), "{errors:?}");
     }
 
     #[test]
-    fn a_debug_print_shows_no_credential() {
+    fn debug_print_shows_no_credential() {
         let exporter = exporter(&[
             ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4317"),
             ("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "Authorization=hunter2"),
@@ -624,24 +632,24 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn signals_with_one_protocol_and_one_tls_share_a_client() {
-        let common = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4317");
-        assert_eq!(exporter(&[common]).stacks.len(), 1);
+    fn signals_with_equal_settings_share_a_client() {
+        let connection_key = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4317");
+        assert_eq!(exporter(&[connection_key]).clients.len(), 1);
         let other = ("ROTEL_OTLP_EXPORTER_LOGS_PROTOCOL", "http");
-        assert_eq!(exporter(&[common, other]).stacks.len(), 2);
+        assert_eq!(exporter(&[connection_key, other]).clients.len(), 2);
         let traces = exporter(&[("ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT", "http://host:4317")]);
         assert_eq!(Signal::ALL.map(|signal| traces.route(signal).is_some()), [false, false, true]);
     }
 
     #[test]
-    fn signals_share_an_endpoint_where_they_share_a_client_a_host_and_a_port() {
-        let common = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4317");
+    fn signals_with_equal_client_and_host_share_an_endpoint() {
+        let connection_key = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4317");
         let endpoints = |variables: &[(&str, &str)]| {
             let exporter = exporter(variables);
             Signal::ALL.map(|signal| exporter.route(signal).map(|route| route.endpoint))
         };
-        assert_eq!(endpoints(&[common]), [Some(0), Some(0), Some(0)]);
-        let of_metrics = |name: &'static str, value| endpoints(&[common, (name, value)]);
+        assert_eq!(endpoints(&[connection_key]), [Some(0), Some(0), Some(0)]);
+        let of_metrics = |name: &'static str, value| endpoints(&[connection_key, (name, value)]);
         let elsewhere = [Some(0), Some(1), Some(0)];
         assert_eq!(of_metrics("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://host:4318"), elsewhere);
         assert_eq!(of_metrics("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://other:4317"), elsewhere);

@@ -1,8 +1,8 @@
-//! Connections to the backend: direct, forwarded by a proxy, or through a tunnel; plaintext or TLS.
+//! Connections to the backend: direct, via a forwarding proxy, or through a tunnel; plaintext or TLS.
 //!
-//! Promises that no peer can hold the thread: after a few reads in a row a connection yields, and one that sends far more
-//! than an answer fails. hyper skips `100 Continue` in a loop of its own, so a peer that repeats it would otherwise be read
-//! for seconds.
+//! Promises that no peer can occupy the thread: a connection yields after a few reads in a row, and a peer that
+//! sends far more than a response gets an error. hyper skips `100 Continue` in a loop of its own, so a peer
+//! that repeats it would otherwise be read for seconds.
 
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -26,7 +26,7 @@ use crate::core::config::ProxyTarget;
 
 /// Reads in a row before the connection yields to other tasks and to timers.
 const READS_IN_A_ROW: usize = 8;
-/// The most bytes read since the last write.
+/// The maximum number of bytes read since the last write.
 const READ_LIMIT: usize = 1024 * 1024;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -35,39 +35,39 @@ type Connecting = Pin<Box<dyn Future<Output = Result<Stream, BoxError>> + Send>>
 /// Opens connections.
 #[derive(Clone)]
 pub(super) struct Connector {
-    direct: Direct,
+    direct: DirectConnector,
     tls: Arc<ClientConfig>,
     proxy: Option<ProxyTarget>,
 }
 
 /// Opens connections to the first hop: the backend, or its proxy.
 #[derive(Clone)]
-struct Direct {
+struct DirectConnector {
     tcp: HttpConnector<Resolver>,
     tls: Arc<ClientConfig>,
 }
 
-/// The peer sent more than [`READ_LIMIT`] without an answer.
+/// The peer sent more than [`READ_LIMIT`] without a response.
 #[derive(Debug, thiserror::Error)]
-#[error("the backend sent 1 MiB without an answer")]
+#[error("the backend sent 1 MiB without a response")]
 struct Flood;
 
-/// The host of a URL cannot be the name in a certificate.
+/// The host of a URL is not a valid name in a certificate.
 #[derive(Debug, thiserror::Error)]
-#[error("the host is not a valid name for TLS")]
-struct NotAName(#[source] InvalidDnsNameError);
+#[error("the host is not a valid TLS server name")]
+struct InvalidServerName(#[source] InvalidDnsNameError);
 
 impl Connector {
     pub(super) fn new(tls: &ClientConfig, proxy: Option<ProxyTarget>) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(Resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        // A proxy's answer to CONNECT is HTTP/1.1.
-        let mut of_proxy = tls.clone();
-        of_proxy.alpn_protocols.clear();
+        // A proxy responds to CONNECT with HTTP/1.1.
+        let mut proxy_tls = tls.clone();
+        proxy_tls.alpn_protocols.clear();
         let tls = Arc::new(tls.clone());
-        let of_direct = if proxy.is_some() { Arc::new(of_proxy) } else { Arc::clone(&tls) };
-        Self { direct: Direct { tcp, tls: of_direct }, tls, proxy }
+        let first_hop_tls = if proxy.is_some() { Arc::new(proxy_tls) } else { Arc::clone(&tls) };
+        Self { direct: DirectConnector { tcp, tls: first_hop_tls }, tls, proxy }
     }
 }
 
@@ -86,7 +86,7 @@ impl Service<Uri> for Connector {
         };
         if uri.scheme() != Some(&Scheme::HTTPS) {
             let connecting = self.direct.call(proxy);
-            return Box::pin(async move { Ok(Stream { is_forwarded: true, ..connecting.await? }) });
+            return Box::pin(async move { Ok(Stream { uses_forward_proxy: true, ..connecting.await? }) });
         }
         let mut tunnel = Tunnel::new(proxy, self.direct.clone());
         if let Some(authorization) = authorization {
@@ -100,7 +100,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-impl Service<Uri> for Direct {
+impl Service<Uri> for DirectConnector {
     type Response = Stream;
     type Error = BoxError;
     type Future = Connecting;
@@ -130,19 +130,19 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 pub(super) struct Stream {
     io: TokioIo<Paced>,
     /// The peer is a proxy that forwards requests.
-    is_forwarded: bool,
-    /// HTTP/2 was agreed on.
+    uses_forward_proxy: bool,
+    /// HTTP/2 was negotiated.
     is_http2: bool,
 }
 
 impl Stream {
     fn new(io: Box<dyn Io>) -> Self {
-        Self { io: TokioIo::new(Paced::new(io)), is_forwarded: false, is_http2: false }
+        Self { io: TokioIo::new(Paced::new(io)), uses_forward_proxy: false, is_http2: false }
     }
 
     async fn with_tls(self, uri: &Uri, tls: Arc<ClientConfig>) -> Result<Self, BoxError> {
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(host.to_owned()).map_err(NotAName)?;
+        let name = ServerName::try_from(host.to_owned()).map_err(InvalidServerName)?;
         // Only plaintext is paced.
         let stream = TlsConnector::from(tls).connect(name, self.io.into_inner().io).await?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -152,7 +152,7 @@ impl Stream {
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        let connected = Connected::new().proxy(self.is_forwarded);
+        let connected = Connected::new().proxy(self.uses_forward_proxy);
         if self.is_http2 { connected.negotiated_h2() } else { connected }
     }
 }
@@ -197,7 +197,7 @@ impl hyper::rt::Write for Stream {
     }
 }
 
-/// A connection that yields, and that fails a flood.
+/// A connection that yields after a few reads and fails on a flood.
 struct Paced {
     io: Box<dyn Io>,
     reads_in_a_row: usize,
@@ -210,7 +210,7 @@ impl Paced {
         Self { io, reads_in_a_row: 0, read: 0 }
     }
 
-    fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn reset_after_write(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if matches!(written, Poll::Ready(Ok(1..))) {
             self.read = 0;
         }
@@ -248,7 +248,7 @@ impl AsyncWrite for Paced {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(context, bytes);
-        self.wrote(written)
+        self.reset_after_write(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -269,7 +269,7 @@ impl AsyncWrite for Paced {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(context, slices);
-        self.wrote(written)
+        self.reset_after_write(written)
     }
 }
 
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn flood_without_a_write_is_an_error() {
+    async fn flood_without_write_is_an_error() {
         let mut paced = Paced::new(Box::new(Endless));
         assert!(matches!(read(&mut paced, READ_LIMIT).await, Poll::Ready(Ok(()))));
         poll_fn(|context| Pin::new(&mut paced).poll_write(context, b"request")).await.expect("it is written");

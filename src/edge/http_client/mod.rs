@@ -1,7 +1,7 @@
 //! The HTTP client for backends: a connection pool over HTTP/1.1 and HTTP/2.
 //!
-//! It is hyper-util's, not reqwest's, because reqwest gives no access to its connections, and these must be paced
-//! (`connector`).
+//! It is built on hyper-util, not reqwest, because reqwest gives no access to its connections, and these must
+//! yield (`connector`).
 
 mod connector;
 mod name;
@@ -26,19 +26,20 @@ use self::connector::Connector;
 pub use self::name::NameError;
 use crate::core::config::ProxyTarget;
 
-/// The most bytes of an HTTP/1.1 answer's head, and of one read.
+/// The maximum size of an HTTP/1.1 response head, and of one read, in bytes.
 const HEAD_LIMIT: usize = 64 * 1024;
 
-/// A client with connections of its own. Cheap to clone; all clones share the connections.
+/// A client with its own connections. Cheap to clone; clones share the connections.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pool: legacy::Client<Connector, Parts>,
-    /// Shown to a proxy that forwards requests.
+    pool: legacy::Client<Connector, BodyParts>,
+    /// The credentials for a forwarding proxy.
     proxy_authorization: Option<HeaderValue>,
 }
 
 impl Client {
-    /// A client with no connections yet. Without `http2_only` it speaks HTTP/2 where TLS agrees on that, else HTTP/1.1.
+    /// Creates a client without connections. Unless `http2_only`, it uses HTTP/2 if TLS negotiates it, and
+    /// HTTP/1.1 otherwise.
     pub fn new(tls: &ClientConfig, http2_only: bool, proxy: Option<ProxyTarget>) -> Self {
         let proxy_authorization = proxy.as_ref().and_then(|proxy| proxy.authorization.clone());
         let pool = legacy::Client::builder(TokioExecutor::new())
@@ -49,30 +50,30 @@ impl Client {
         Self { pool, proxy_authorization }
     }
 
-    /// Sends a request. An error is that of a request that was not answered.
-    pub async fn send(&self, mut request: Request<Parts>) -> Result<Response<Incoming>, Error> {
-        // Through a tunnel, CONNECT has shown it to the proxy, and the backend must not see it.
+    /// Sends a request. Returns an error if there was no response.
+    pub async fn send(&self, mut request: Request<BodyParts>) -> Result<Response<Incoming>, Error> {
+        // For a tunnel, CONNECT has sent it to the proxy, and the backend must not see it.
         if let Some(authorization) = &self.proxy_authorization
             && request.uri().scheme() == Some(&Scheme::HTTP)
         {
-            // The user's own wins.
+            // A header set by the user wins.
             request.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| authorization.clone());
         }
         self.pool.request(request).await
     }
 }
 
-/// A request's body, in parts of a known length.
+/// A request body in parts of known length.
 #[derive(Debug)]
-pub struct Parts(VecDeque<Bytes>);
+pub struct BodyParts(VecDeque<Bytes>);
 
-impl FromIterator<Bytes> for Parts {
+impl FromIterator<Bytes> for BodyParts {
     fn from_iter<I: IntoIterator<Item = Bytes>>(parts: I) -> Self {
         Self(parts.into_iter().filter(|part| !part.is_empty()).collect())
     }
 }
 
-impl Body for Parts {
+impl Body for BodyParts {
     type Data = Bytes;
     type Error = Infallible;
 

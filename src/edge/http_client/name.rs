@@ -1,4 +1,5 @@
-//! Resolves host names with the C library; in the layer that is musl's, which reads `/etc/hosts` and `/etc/resolv.conf`.
+//! Resolves host names with the C library. In the layer that is musl, which reads `/etc/hosts` and
+//! `/etc/resolv.conf`.
 //!
 //! The HTTP client's own resolver does the same, but its error has no type.
 
@@ -14,7 +15,7 @@ use tower_service::Service;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resolver;
 
-/// A host name does not resolve.
+/// The host name does not resolve.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct NameError(#[from] io::Error);
@@ -30,7 +31,7 @@ impl Service<Name> for Resolver {
 
     fn call(&mut self, name: Name) -> Self::Future {
         Box::pin(async move {
-            // The client puts the port in.
+            // The client sets the port.
             let addresses = tokio::net::lookup_host((name.as_str(), 0)).await?;
             // `lookup_host` borrows the name.
             let addresses: Vec<_> = addresses.collect();

@@ -1,49 +1,49 @@
-//! Standard output that never holds the extension up: a pipe that nobody reads costs lines, not `/next`.
+//! Standard output that never blocks the extension: a pipe that nobody reads costs lines, not `/next`.
 //!
-//! A thread writes; it starts with the first line, since most cold starts write none. A line waits for it for a moment, so
-//! that it is out before the environment is frozen, and those moments are counted: a pipe that is full costs
-//! [`WAIT`] times [`WAITS_MOST`] in the whole life of the process. Beyond the queue lines are dropped, counted, and their
-//! number is logged once the pipe is read again.
+//! A thread writes the lines. It starts with the first line, because most cold starts write none. The caller of
+//! each line waits briefly for the thread, so the line is out before the environment is frozen. These waits are
+//! limited: a full pipe costs [`WAIT`] times [`MAX_WAITS`] in the whole life of the process. Lines that do not
+//! fit in the queue are dropped and counted, and their number is logged once the pipe is read again.
 //!
-//! O_NONBLOCK would change the pipe for the runtime as well if both share it. To poll the pipe before each write would be
-//! simpler than a thread, but another process may fill the pipe between poll and write, and then the write blocks.
-
+//! O_NONBLOCK would also change the pipe for the runtime if both share it. Polling the pipe before each write
+//! would be simpler than a thread, but another process may fill the pipe between poll and write, and then the
+//! write blocks.
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Builder, ThreadId};
 use std::time::Duration;
 
-/// The most lines and bytes that wait for the thread.
-const LINES_MOST: usize = 64;
-const BYTES_MOST: usize = 64 << 10;
-/// The time for a line to be written before the extension goes on.
+/// The maximum number of queued lines and bytes.
+const MAX_LINES: usize = 64;
+const MAX_BYTES: usize = 64 << 10;
+/// The maximum wait for a line to be written.
 const WAIT: Duration = Duration::from_millis(20);
-/// The number of times that wait may pass in vain. More than one, since a small function's share of the CPU pauses for as
-/// long.
-const WAITS_MOST: u32 = 5;
-/// Enough to write, and to format the one line of its own.
-const STACK: usize = 64 << 10;
+/// The number of waits that may time out. More than one, because a small function may be without CPU for as
+/// long as one wait.
+const MAX_WAITS: u32 = 5;
+/// Enough to write lines, and to format the thread's own one.
+const STACK_SIZE: usize = 64 << 10;
 
 /// The process's standard output.
 static STANDARD: Output = Output::new(|| Box::new(io::stdout()));
 
-/// A queue of lines and the thread behind it.
+/// A queue of lines and the thread that writes them.
 pub(super) struct Output {
     open: fn() -> Box<dyn Write>,
-    state: Mutex<State>,
-    /// There is a line to write.
+    state: Mutex<QueueState>,
+    /// Signals that there is a line to write.
     pending: Condvar,
-    /// All lines are written.
+    /// Signals that all lines are written.
     written: Condvar,
 }
 
-struct State {
+struct QueueState {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// The thread, once it runs.
+    /// The writing thread, once it runs.
     writer: Option<ThreadId>,
-    /// The thread has a line in its hands.
+    /// The thread is writing a line.
     is_writing: bool,
     /// A line was not written in time, and the queue has not been empty since.
     is_stalled: bool,
@@ -51,17 +51,17 @@ struct State {
     dropped: u64,
 }
 
-impl State {
+impl QueueState {
     fn is_drained(&self) -> bool {
         self.lines.is_empty() && !self.is_writing
     }
 }
 
-/// Takes lines for standard output.
-pub(super) struct Line;
+/// Queues lines for standard output.
+pub(super) struct LineWriter;
 
-impl Write for Line {
-    /// Takes a whole line. It never fails: a line that is lost is counted.
+impl Write for LineWriter {
+    /// Queues a whole line. It never fails: lost lines are counted.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         STANDARD.push(line);
         Ok(line.len())
@@ -79,13 +79,13 @@ pub(super) fn drain(limit: Duration) {
 
 impl Output {
     const fn new(open: fn() -> Box<dyn Write>) -> Self {
-        let state = State {
+        let state = QueueState {
             lines: VecDeque::new(),
             bytes: 0,
             writer: None,
             is_writing: false,
             is_stalled: false,
-            waits_left: WAITS_MOST,
+            waits_left: MAX_WAITS,
             dropped: 0,
         };
         Self { open, state: Mutex::new(state), pending: Condvar::new(), written: Condvar::new() }
@@ -94,15 +94,15 @@ impl Output {
     fn push(&'static self, line: &[u8]) {
         let mut state = self.lock();
         if state.writer.is_none() {
-            let thread = Builder::new().name("log".to_owned()).stack_size(STACK);
+            let thread = Builder::new().name("log".to_owned()).stack_size(STACK_SIZE);
             let Ok(thread) = thread.spawn(move || self.write_all((self.open)())) else {
-                // The system has no thread to spare now; the next line tries again.
+                // The system cannot start a thread now; the next line tries again.
                 state.dropped += 1;
                 return;
             };
             state.writer = Some(thread.thread().id());
         }
-        if state.lines.len() == LINES_MOST || state.bytes + line.len() > BYTES_MOST {
+        if state.lines.len() == MAX_LINES || state.bytes + line.len() > MAX_BYTES {
             state.dropped += 1;
             return;
         }
@@ -125,20 +125,20 @@ impl Output {
 
     fn wait_until_drained<'a>(
         &'a self,
-        state: MutexGuard<'a, State>,
+        state: MutexGuard<'a, QueueState>,
         limit: Duration,
-    ) -> MutexGuard<'a, State> {
+    ) -> MutexGuard<'a, QueueState> {
         let waited = self.written.wait_timeout_while(state, limit, |state| !state.is_drained());
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// The thread: writes line after line to the end of the process.
+    /// The thread's loop: writes lines until the process ends.
     fn write_all(&self, mut out: Box<dyn Write>) {
         loop {
             let line = self.next_line();
-            // An output that fails for good would fail for a line about it, too.
+            // If the output fails for good, so would a line about it.
             let _ = out.write_all(&line).and_then(|()| out.flush());
-            if let Some(dropped) = self.line_written() {
+            if let Some(dropped) = self.mark_written() {
                 let lines = if dropped == 1 { "line" } else { "lines" };
                 tracing::warn!("dropped {dropped} log {lines}: standard output was not being read");
             }
@@ -154,8 +154,8 @@ impl Output {
         line
     }
 
-    /// Takes note of it; returns the number of dropped lines, if there are any and the queue is empty.
-    fn line_written(&self) -> Option<u64> {
+    /// Marks a line as written. Returns the number of dropped lines, if there are any and the queue is empty.
+    fn mark_written(&self) -> Option<u64> {
         let mut state = self.lock();
         state.is_writing = false;
         if !state.lines.is_empty() {
@@ -163,13 +163,13 @@ impl Output {
         }
         state.is_stalled = false;
         let dropped = std::mem::take(&mut state.dropped);
-        // Woken earlier, they would wait for the lock.
+        // Waiters that are woken before this would wait for the lock.
         drop(state);
         self.written.notify_all();
         (dropped > 0).then_some(dropped)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -180,11 +180,11 @@ mod tests {
 
     use super::*;
     use crate::core::config::Log;
-    use crate::edge::logging::lines;
+    use crate::edge::logging::subscriber;
 
-    struct LineOf(&'static Output);
+    struct WriterTo(&'static Output);
 
-    impl Write for LineOf {
+    impl Write for WriterTo {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
             self.0.push(line);
             Ok(line.len())
@@ -195,7 +195,7 @@ mod tests {
         }
     }
 
-    /// Whoever writes to it waits for ever.
+    /// Blocks every writer forever.
     struct Blocked;
 
     impl Write for Blocked {
@@ -210,20 +210,20 @@ mod tests {
         }
     }
 
-    /// An output with its thread, which writes there.
+    /// An output whose thread writes to `out`.
     fn output(out: impl Write + Send + 'static) -> &'static Output {
         let output: &Output = Box::leak(Box::new(Output::new(|| Box::new(io::sink()))));
         let thread = thread::spawn(move || {
             let log = Log { level: "info".to_owned(), json: false };
-            let lines = lines(&log, || LineOf(output));
-            tracing::dispatcher::with_default(&lines, || output.write_all(Box::new(out)));
+            let subscriber = subscriber(&log, || WriterTo(output));
+            tracing::dispatcher::with_default(&subscriber, || output.write_all(Box::new(out)));
         });
         output.lock().writer = Some(thread.thread().id());
         output
     }
 
     #[test]
-    fn line_is_out_when_push_returns() {
+    fn line_is_written_before_push_returns() {
         let (mut reader, writer) = pipe().unwrap();
         let output = output(writer);
         output.push(b"a line\n");
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_find_no_room_are_counted() {
+    fn dropped_lines_are_counted() {
         const LINES: usize = 200;
         let (reader, writer) = pipe().unwrap();
         let output = output(writer);
@@ -244,7 +244,7 @@ mod tests {
         }
         let (mut whole, mut dropped) = (0, 0);
         let mut lines = BufReader::new(reader).lines();
-        // The last line is logged once all others are read.
+        // The line about dropped lines is logged once all others are read.
         while whole + dropped < LINES || dropped == 0 {
             let read = lines.next().unwrap().unwrap();
             match read.strip_prefix(" WARN dropped ").and_then(|rest| rest.split_once(' ')) {
@@ -259,15 +259,15 @@ mod tests {
     }
 
     #[test]
-    fn full_pipe_is_waited_for_a_few_times_only() {
+    fn full_pipe_delays_only_a_few_lines() {
         let output = output(Blocked);
-        for _ in 0..2 * LINES_MOST {
+        for _ in 0..2 * MAX_LINES {
             output.push(b"a line\n");
-            // As if all had been written meanwhile.
+            // As if all lines had been written meanwhile.
             output.lock().is_stalled = false;
         }
         output.drain(Duration::ZERO);
         let state = output.lock();
-        assert_eq!((state.waits_left, state.lines.len()), (0, LINES_MOST));
+        assert_eq!((state.waits_left, state.lines.len()), (0, MAX_LINES));
     }
 }

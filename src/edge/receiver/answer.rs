@@ -1,4 +1,4 @@
-//! The body of an answer, whatever the protocol.
+//! The response body for both protocols.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -7,23 +7,23 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-/// A body that is known whole: data, and over gRPC trailers.
+/// A body that is known as a whole: data and, over gRPC, trailers.
 #[derive(Default)]
-pub(super) struct Answer {
+pub(super) struct ResponseBody {
     frames: std::vec::IntoIter<Frame<Bytes>>,
-    /// Of all data.
+    /// The number of data bytes left.
     len: u64,
 }
 
-impl Answer {
-    /// The data, and the trailers if there are any.
+impl ResponseBody {
+    /// Creates a body of data frames and optional trailers.
     pub(super) fn of(frames: Vec<Frame<Bytes>>) -> Self {
         let len = frames.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
         Self { frames: frames.into_iter(), len }
     }
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -1,7 +1,8 @@
-//! The decompression of requests, within a limit and the body budget.
+//! Decompresses requests, within a limit and the body budget.
 //!
-//! A few kilobytes can hold gigabytes, so the limit is on what comes out, and nothing is decompressed beyond it. It comes out
-//! in steps, between which others have the thread; so the caller sees to it that there is only one decoder at a time.
+//! A few kilobytes can expand to gigabytes, so the limit applies to the output, and nothing is decompressed
+//! beyond it. Decompression yields to other tasks between steps, so the caller must ensure that there is only
+//! one decoder at a time.
 
 use std::io::Read;
 
@@ -10,38 +11,39 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use crate::core::body_budget::{HeldBytes, NoRoom};
 
-/// The largest window of zstd that is taken, as a power of two: 8 MiB, the most that RFC 9659 allows over HTTP. The
-/// window is allocated on the word of the sender, and zstd's own limit of 128 MiB is all the memory there may be.
+/// The largest zstd window accepted, as a power of two: 8 MiB, the maximum that RFC 9659 allows over HTTP. The
+/// sender decides how much is allocated for the window, and zstd's own limit of 128 MiB may be all of the
+/// function's memory.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// How a body or message is compressed.
+/// The compression of a body or message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compression {
+pub(super) enum ContentEncoding {
     Identity,
     Gzip,
     Deflate,
     Zstd,
 }
 
-/// Why there is nothing decompressed.
+/// The reason that decompression failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum DecompressError {
-    #[error("decompressed, the body is larger than the limit of {limit} bytes; send smaller batches")]
+    #[error("the decompressed body is larger than the limit of {limit} bytes; send smaller batches")]
     TooLarge { limit: usize },
-    #[error("the body is not what its encoding says: its {0} is broken or cut short")]
+    #[error("the body is not valid {0}, or was cut short")]
     Corrupt(&'static str),
     #[error(
-        "other bodies take all the memory for receiving, retry in a second; if this goes on, increase the function's memory"
+        "no memory left to receive this request; retry in a second; if this persists, increase the function's memory"
     )]
     NoRoom,
 }
 
-impl Compression {
-    /// The names of them all, as `Accept-Encoding` and `grpc-accept-encoding` have them.
+impl ContentEncoding {
+    /// All names, in the format of `Accept-Encoding` and `grpc-accept-encoding`.
     pub(super) const NAMES: &'static str = "gzip, deflate, zstd, identity";
 
-    /// The compression of that name in `Content-Encoding` or `grpc-encoding`.
-    pub(super) fn named(name: &[u8]) -> Option<Self> {
+    /// Parses the value of `Content-Encoding` or `grpc-encoding`.
+    pub(super) fn parse(name: &[u8]) -> Option<Self> {
         match name.trim_ascii().to_ascii_lowercase().as_slice() {
             b"" | b"identity" => Some(Self::Identity),
             b"gzip" | b"x-gzip" => Some(Self::Gzip),
@@ -51,15 +53,15 @@ impl Compression {
         }
     }
 
-    /// Decompresses all of it, if that makes no more than `limit` bytes and `held` has room for them. Afterwards `held` holds
-    /// what came out.
+    /// Decompresses the body, if the output has at most `limit` bytes and `held` has room for it. Afterwards
+    /// `held` holds the output.
     pub(super) async fn decompress(
         self,
         compressed: Bytes,
         limit: usize,
         held: &mut HeldBytes,
     ) -> Result<Bytes, DecompressError> {
-        let mut out = Out { bytes: Vec::new(), limit, held };
+        let mut out = Output { bytes: Vec::new(), limit, held };
         match self {
             Self::Identity if compressed.len() > limit => return Err(DecompressError::TooLarge { limit }),
             Self::Identity => return Ok(compressed),
@@ -67,30 +69,31 @@ impl Compression {
             Self::Deflate => deflate(&compressed, &mut out).await?,
             Self::Zstd => zstd(&compressed, &mut out).await?,
         }
-        let Out { mut bytes, held, .. } = out;
+        let Output { mut bytes, held, .. } = out;
         drop(compressed);
-        // What is kept of it is accounted for by its length.
+        // The output is counted by its length, so spare capacity must go.
         bytes.shrink_to_fit();
         held.shrink_to(bytes.len());
         Ok(Bytes::from(bytes))
     }
 }
 
-/// Bytes that come out in the first step, and at most in one: a few milliseconds of work.
-const STEP_FIRST: usize = 8 << 10;
-const STEP_MOST: usize = 1 << 20;
+/// The output of the first step and the maximum output of one step, in bytes: a few milliseconds of work.
+const FIRST_STEP: usize = 8 << 10;
+const MAX_STEP: usize = 1 << 20;
 
-/// The bytes so far.
-struct Out<'a> {
+/// The output so far.
+struct Output<'a> {
     bytes: Vec<u8>,
     limit: usize,
     held: &'a mut HeldBytes,
 }
 
-impl Out<'_> {
-    /// Makes room for the next step: as many bytes as there are. One byte beyond the limit shows that there is more.
+impl Output<'_> {
+    /// Reserves room for the next step, which doubles the output. One byte beyond the limit shows that there is
+    /// more.
     fn step(&mut self) -> Result<usize, DecompressError> {
-        let step = self.bytes.len().clamp(STEP_FIRST, STEP_MOST).min(self.limit + 1 - self.bytes.len());
+        let step = self.bytes.len().clamp(FIRST_STEP, MAX_STEP).min(self.limit + 1 - self.bytes.len());
         self.held.try_grow(step).map_err(|no_room| match no_room {
             NoRoom::Full => DecompressError::NoRoom,
             NoRoom::TooLarge(limit) => DecompressError::TooLarge { limit },
@@ -107,7 +110,11 @@ impl Out<'_> {
     }
 }
 
-async fn read(name: &'static str, mut decoder: impl Read, out: &mut Out<'_>) -> Result<(), DecompressError> {
+async fn read(
+    name: &'static str,
+    mut decoder: impl Read,
+    out: &mut Output<'_>,
+) -> Result<(), DecompressError> {
     loop {
         let step = out.step()?;
         let mut decoder = (&mut decoder).take(step as u64);
@@ -120,15 +127,15 @@ async fn read(name: &'static str, mut decoder: impl Read, out: &mut Out<'_>) -> 
     }
 }
 
-async fn zstd(compressed: &[u8], out: &mut Out<'_>) -> Result<(), DecompressError> {
+async fn zstd(compressed: &[u8], out: &mut Output<'_>) -> Result<(), DecompressError> {
     let corrupt = |_| DecompressError::Corrupt("zstd");
     let mut decoder = zstd::stream::read::Decoder::with_buffer(compressed).map_err(corrupt)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(corrupt)?;
     read("zstd", decoder, out).await
 }
 
-/// HTTP's deflate is a zlib stream. Some clients have read its name as that of the format within, and send that.
-async fn deflate(compressed: &[u8], out: &mut Out<'_>) -> Result<(), DecompressError> {
+/// HTTP's deflate is a zlib stream. Some clients take the name literally and send raw deflate.
+async fn deflate(compressed: &[u8], out: &mut Output<'_>) -> Result<(), DecompressError> {
     match inflate(compressed, true, out).await {
         Err(DecompressError::Corrupt(_)) => {
             out.bytes.clear();
@@ -138,8 +145,8 @@ async fn deflate(compressed: &[u8], out: &mut Out<'_>) -> Result<(), DecompressE
     }
 }
 
-/// Not by flate2's reader, which takes a stream that is cut short for one that has ended.
-async fn inflate(compressed: &[u8], zlib_header: bool, out: &mut Out<'_>) -> Result<(), DecompressError> {
+/// Inflates a stream. flate2's reader is not used because it takes a truncated stream for a complete one.
+async fn inflate(compressed: &[u8], zlib_header: bool, out: &mut Output<'_>) -> Result<(), DecompressError> {
     let mut stream = Decompress::new(zlib_header);
     let mut rest = compressed;
     loop {
@@ -168,30 +175,30 @@ async fn inflate(compressed: &[u8], zlib_header: bool, out: &mut Out<'_>) -> Res
 mod tests {
     use std::io::Write;
 
-    use flate2::Compression as Level;
+    use flate2::Compression as CompressionLevel;
     use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
     use proptest::prelude::*;
 
     use super::*;
     use crate::core::body_budget::BodyBudget;
 
-    fn all(bytes: &[u8]) -> Vec<(Compression, Vec<u8>)> {
-        let mut gzip = GzEncoder::new(Vec::new(), Level::fast());
-        let mut zlib = ZlibEncoder::new(Vec::new(), Level::fast());
-        let mut raw = DeflateEncoder::new(Vec::new(), Level::fast());
+    fn compressed_forms(bytes: &[u8]) -> Vec<(ContentEncoding, Vec<u8>)> {
+        let mut gzip = GzEncoder::new(Vec::new(), CompressionLevel::fast());
+        let mut zlib = ZlibEncoder::new(Vec::new(), CompressionLevel::fast());
+        let mut raw = DeflateEncoder::new(Vec::new(), CompressionLevel::fast());
         gzip.write_all(bytes).unwrap();
         zlib.write_all(bytes).unwrap();
         raw.write_all(bytes).unwrap();
         vec![
-            (Compression::Gzip, gzip.finish().unwrap()),
-            (Compression::Deflate, zlib.finish().unwrap()),
-            (Compression::Deflate, raw.finish().unwrap()),
-            (Compression::Zstd, ::zstd::encode_all(bytes, 1).unwrap()),
+            (ContentEncoding::Gzip, gzip.finish().unwrap()),
+            (ContentEncoding::Deflate, zlib.finish().unwrap()),
+            (ContentEncoding::Deflate, raw.finish().unwrap()),
+            (ContentEncoding::Zstd, ::zstd::encode_all(bytes, 1).unwrap()),
         ]
     }
 
     fn decompress(
-        compression: Compression,
+        compression: ContentEncoding,
         compressed: Bytes,
         limit: usize,
     ) -> Result<Bytes, DecompressError> {
@@ -204,10 +211,10 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
-        fn what_was_compressed_comes_back_within_the_limit_and_not_beyond(
+        fn output_is_complete_up_to_the_limit(
             bytes in proptest::collection::vec(0..4_u8, 0..100_000),
         ) {
-            for (compression, compressed) in all(&bytes) {
+            for (compression, compressed) in compressed_forms(&bytes) {
                 let compressed = Bytes::from(compressed);
                 prop_assert_eq!(decompress(compression, compressed.clone(), bytes.len()).unwrap(), &bytes);
                 if let Some(limit) = bytes.len().checked_sub(1) {
@@ -218,19 +225,19 @@ mod tests {
         }
 
         #[test]
-        fn random_bytes_do_no_harm(bytes: Vec<u8>) {
-            for compression in [Compression::Gzip, Compression::Deflate, Compression::Zstd] {
+        fn random_bytes_do_not_panic(bytes: Vec<u8>) {
+            for compression in [ContentEncoding::Gzip, ContentEncoding::Deflate, ContentEncoding::Zstd] {
                 let _ = decompress(compression, Bytes::from(bytes.clone()), 1000);
             }
         }
     }
 
     #[test]
-    fn what_is_cut_short_is_refused() {
+    fn truncated_streams_are_refused() {
         let bytes: Vec<u8> = (0..10_000_u32).flat_map(u32::to_le_bytes).collect();
-        for (compression, compressed) in all(&bytes) {
+        for (compression, compressed) in compressed_forms(&bytes) {
             for len in [compressed.len() - 1, compressed.len() / 2, 1] {
-                // A zlib stream without its checksum is whole but for that, and refused all the same.
+                // A zlib stream that lacks only its checksum is refused, too.
                 let cut = Bytes::copy_from_slice(&compressed[..len]);
                 let refused = decompress(compression, cut, 1 << 20);
                 assert!(
@@ -242,18 +249,18 @@ mod tests {
     }
 
     #[test]
-    fn a_zstd_window_that_would_take_all_the_memory_is_refused() {
+    fn huge_zstd_window_is_refused() {
         let mut encoder = ::zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
         encoder.window_log(27).unwrap();
         encoder.write_all(&[7; 1000]).unwrap();
         let frame = Bytes::from(encoder.finish().unwrap());
-        assert_eq!(decompress(Compression::Zstd, frame, 2000), Err(DecompressError::Corrupt("zstd")));
+        assert_eq!(decompress(ContentEncoding::Zstd, frame, 2000), Err(DecompressError::Corrupt("zstd")));
     }
 
     #[tokio::test]
-    async fn what_comes_out_is_held_to_the_budget() {
+    async fn output_counts_against_the_budget() {
         let bytes = vec![0; 3 << 20];
-        for (compression, compressed) in all(&bytes) {
+        for (compression, compressed) in compressed_forms(&bytes) {
             let budget = BodyBudget::new(5 << 20);
             let compressed = Bytes::from(compressed);
             let mut first = budget.hold();
@@ -264,9 +271,9 @@ mod tests {
             drop(first);
             compression.decompress(compressed, 20 << 20, &mut budget.hold()).await.unwrap();
             let budget = BodyBudget::new(2 << 20);
-            let (_, beyond) = all(&bytes).remove(0);
+            let (_, beyond) = compressed_forms(&bytes).remove(0);
             let refused =
-                Compression::Gzip.decompress(Bytes::from(beyond), 20 << 20, &mut budget.hold()).await;
+                ContentEncoding::Gzip.decompress(Bytes::from(beyond), 20 << 20, &mut budget.hold()).await;
             assert_eq!(refused, Err(DecompressError::TooLarge { limit: 2 << 20 }));
         }
     }

@@ -10,65 +10,67 @@ use tonic::Code;
 use crate::core::otlp::google_rpc;
 use crate::core::otlp::{JsonError, json_to_protobuf};
 use crate::core::signal::Signal;
-use crate::edge::http::{BodyError, Received, discard_body, receive_body};
-use crate::edge::receiver::answer::Answer;
-use crate::edge::receiver::compression::{Compression, DecompressError};
-use crate::edge::receiver::refusals::Kind;
-use crate::edge::receiver::{Arrival, Intake, Receiver, Refusal, Served, disabled};
+use crate::edge::http::{BodyError, ReceivedBody, discard_body, receive_body};
+use crate::edge::receiver::answer::ResponseBody;
+use crate::edge::receiver::compression::{ContentEncoding, DecompressError};
+use crate::edge::receiver::refusals::RefusalKind;
+use crate::edge::receiver::{
+    OtlpIntake, ReceiverOptions, ReceiverState, RequestRefusal, RequestTarget, disabled,
+};
 
-/// The longest JSON of a request that is empty for good: `{"resourceMetrics":[]}`.
-const EMPTY_JSON_MOST: usize = 22;
+/// The longest JSON of a deliberately empty request: `{"resourceMetrics":[]}`.
+const MAX_EMPTY_JSON_LEN: usize = 22;
 
-/// How requests and answers are written.
+/// The format of a request and its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     Protobuf,
     Json,
 }
 
-/// An answer that is not 200.
+/// A response with an error status.
 #[derive(Debug)]
 struct Rejection {
-    kind: Kind,
+    kind: RefusalKind,
     status: StatusCode,
     code: Code,
     message: String,
-    /// What this status has beside its body.
+    /// The additional header of this status.
     header: Option<(HeaderName, &'static str)>,
 }
 
-pub(super) async fn answer<I: Intake>(
+pub(super) async fn answer<I: OtlpIntake>(
     request: Request<Incoming>,
     port: u16,
-    receiver: &Receiver<I>,
-) -> Response<Answer> {
+    receiver: &ReceiverState<I>,
+) -> Response<ResponseBody> {
     let format = Format::of(request.headers());
-    let answered_in = format.unwrap_or(Format::Json);
+    let response_format = format.unwrap_or(Format::Json);
     match export(request, format, port, receiver).await {
-        Ok(()) => answered_in.exported(),
+        Ok(()) => response_format.success(),
         Err(rejection) => {
-            receiver.refusals.note(rejection.kind, port, || rejection.message.clone());
-            answered_in.rejected(&rejection)
+            receiver.refusals.record(rejection.kind, port, || rejection.message.clone());
+            response_format.failure(&rejection)
         }
     }
 }
 
-async fn export<I: Intake>(
+async fn export<I: OtlpIntake>(
     request: Request<Incoming>,
     format: Option<Format>,
     port: u16,
-    receiver: &Receiver<I>,
+    receiver: &ReceiverState<I>,
 ) -> Result<(), Rejection> {
     let (head, mut body) = request.into_parts();
-    let expected = match check_head(&head, format, &receiver.served) {
-        Ok(expected) => expected,
+    let parsed = match check_head(&head, format, &receiver.options) {
+        Ok(parsed) => parsed,
         Err(rejection) => {
             discard_body(&head.headers, &mut body).await;
             return Err(rejection);
         }
     };
-    let limit = receiver.served.http_body_limit;
-    let Received { bytes, mut held } = match receive_body(&mut body, limit, &receiver.budget).await {
+    let limit = receiver.options.http_body_limit;
+    let ReceivedBody { bytes, mut held } = match receive_body(&mut body, limit, &receiver.budget).await {
         Ok(body) => body,
         Err(error) => {
             if matches!(error, BodyError::TooLarge { .. } | BodyError::NoRoom) {
@@ -77,85 +79,82 @@ async fn export<I: Intake>(
             return Err(error.into());
         }
     };
-    let _turn = receiver.turn.lock().await;
-    let bytes = expected.compression.decompress(bytes, limit, &mut held).await?;
-    let (bytes, is_empty) = match expected.format {
+    let _conversion = receiver.conversion.lock().await;
+    let bytes = parsed.encoding.decompress(bytes, limit, &mut held).await?;
+    let (bytes, is_empty) = match parsed.format {
         Format::Protobuf => {
             let is_empty = bytes.is_empty();
             (bytes, is_empty)
         }
         Format::Json => {
-            let is_empty = bytes.trim_ascii().len() <= EMPTY_JSON_MOST;
-            let converted = json_to_protobuf(expected.signal, &bytes, limit.min(receiver.budget.limit()))?;
+            let is_empty = bytes.trim_ascii().len() <= MAX_EMPTY_JSON_LEN;
+            let converted = json_to_protobuf(parsed.signal, &bytes, limit.min(receiver.budget.limit()))?;
             drop(bytes);
             let converted = Bytes::from(converted.into_boxed_slice());
             held.shrink_to(converted.len());
             (converted, is_empty)
         }
     };
-    let arrival = Arrival { port, path: head.uri.path(), is_empty };
-    Ok(receiver.accept(expected.signal, bytes, arrival).await?)
+    let target = RequestTarget { port, path: head.uri.path(), is_empty };
+    Ok(receiver.accept(parsed.signal, bytes, target).await?)
 }
 
-/// What a request is, by its head.
-struct Expected {
+/// The facts about a request in its head.
+struct RequestHead {
     signal: Signal,
     format: Format,
-    compression: Compression,
+    encoding: ContentEncoding,
 }
 
 fn check_head(
     head: &http::request::Parts,
     format: Option<Format>,
-    served: &Served,
-) -> Result<Expected, Rejection> {
+    options: &ReceiverOptions,
+) -> Result<RequestHead, Rejection> {
     let path = head.uri.path();
-    let Some(signal) = signal_of(path, served) else {
-        let paths = Signal::ALL.map(|signal| served.endpoints.of(signal).http_path.as_str()).join(", ");
+    let Some(signal) = signal_of(path, options) else {
+        let paths = Signal::ALL.map(|signal| options.endpoints.of(signal).http_path.as_str()).join(", ");
         return Err(Rejection::new(
-            Kind::Path,
+            RefusalKind::Path,
             StatusCode::NOT_FOUND,
             Code::NotFound,
-            format!("there is nothing at {path}, only at {paths}; correct the exporter's endpoint"),
+            format!("no OTLP endpoint at {path}, only at {paths}; fix the exporter's endpoint"),
         ));
     };
-    if !served.endpoints.of(signal).enabled {
+    if !options.endpoints.of(signal).enabled {
         let status = StatusCode::NOT_FOUND;
-        return Err(Rejection::new(Kind::Disabled, status, Code::Unimplemented, disabled(signal)));
+        return Err(Rejection::new(RefusalKind::Disabled, status, Code::Unimplemented, disabled(signal)));
     }
     if head.method != Method::POST {
-        let message = format!("{} is not what {path} is for, only POST", head.method);
+        let message = format!("method {} is not allowed at {path}; use POST", head.method);
         let status = StatusCode::METHOD_NOT_ALLOWED;
-        return Err(
-            Rejection::new(Kind::Method, status, Code::Unimplemented, message).with(header::ALLOW, "POST")
-        );
+        return Err(Rejection::new(RefusalKind::Method, status, Code::Unimplemented, message)
+            .with(header::ALLOW, "POST"));
     }
     let Some(format) = format else {
         let message = format!(
-            "{path} takes application/x-protobuf or application/json; set the exporter's protocol to http/protobuf or grpc"
+            "unsupported content type at {path}; send application/x-protobuf or application/json, or set the exporter's protocol to http/protobuf or grpc"
         );
-        return Err(
-            Rejection::unsupported(Kind::ContentType, message).with(header::ACCEPT, Format::CONTENT_TYPES)
-        );
+        return Err(Rejection::unsupported(RefusalKind::ContentType, message)
+            .with(header::ACCEPT, Format::CONTENT_TYPES));
     };
     let name = head.headers.get(header::CONTENT_ENCODING).map_or(&b""[..], HeaderValue::as_bytes);
-    let Some(compression) = Compression::named(name) else {
+    let Some(encoding) = ContentEncoding::parse(name) else {
         let message = format!(
-            "the content encoding {} is not known here, only one of {}",
+            "unsupported content encoding {}; use one of {}",
             String::from_utf8_lossy(name),
-            Compression::NAMES
+            ContentEncoding::NAMES
         );
-        return Err(
-            Rejection::unsupported(Kind::Encoding, message).with(header::ACCEPT_ENCODING, Compression::NAMES)
-        );
+        return Err(Rejection::unsupported(RefusalKind::Encoding, message)
+            .with(header::ACCEPT_ENCODING, ContentEncoding::NAMES));
     };
-    Ok(Expected { signal, format, compression })
+    Ok(RequestHead { signal, format, encoding })
 }
 
-/// The signal of a path. Slashes too many are overlooked, and so is the path of a signal before it, which exporters make of
-/// an `OTEL_EXPORTER_OTLP_ENDPOINT` that has one already.
-fn signal_of(path: &str, served: &Served) -> Option<Signal> {
-    let path_of = |signal: Signal| served.endpoints.of(signal).http_path.as_str();
+/// The signal of a path. Extra slashes are ignored, and so is another signal's path before it, which exporters
+/// produce from an `OTEL_EXPORTER_OTLP_ENDPOINT` that already has a signal's path.
+fn signal_of(path: &str, options: &ReceiverOptions) -> Option<Signal> {
+    let path_of = |signal: Signal| options.endpoints.of(signal).http_path.as_str();
     if let Some(signal) = Signal::ALL.into_iter().find(|signal| path_of(*signal) == path) {
         return Some(signal);
     }
@@ -189,15 +188,15 @@ impl Format {
         }
     }
 
-    /// With an empty `Export…ServiceResponse`, which is written alike for every signal.
-    fn exported(self) -> Response<Answer> {
+    /// A success with an empty `Export…ServiceResponse`, which is the same for every signal.
+    fn success(self) -> Response<ResponseBody> {
         self.response(match self {
             Self::Protobuf => Bytes::new(),
             Self::Json => Bytes::from_static(b"{}"),
         })
     }
 
-    fn rejected(self, rejection: &Rejection) -> Response<Answer> {
+    fn failure(self, rejection: &Rejection) -> Response<ResponseBody> {
         let (code, message) = (i32::from(rejection.code), rejection.message.clone());
         let mut response = self.response(match self {
             Self::Protobuf => {
@@ -213,31 +212,31 @@ impl Format {
         response
     }
 
-    fn response(self, body: Bytes) -> Response<Answer> {
-        let mut response = Response::new(Answer::of(vec![Frame::data(body)]));
+    fn response(self, body: Bytes) -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::of(vec![Frame::data(body)]));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type()));
         response
     }
 }
 
 impl Rejection {
-    fn new(kind: Kind, status: StatusCode, code: Code, message: String) -> Self {
+    fn new(kind: RefusalKind, status: StatusCode, code: Code, message: String) -> Self {
         Self { kind, status, code, message, header: None }
     }
 
-    fn malformed(kind: Kind, message: String) -> Self {
+    fn malformed(kind: RefusalKind, message: String) -> Self {
         Self::new(kind, StatusCode::BAD_REQUEST, Code::InvalidArgument, message)
     }
 
-    fn unsupported(kind: Kind, message: String) -> Self {
+    fn unsupported(kind: RefusalKind, message: String) -> Self {
         Self::new(kind, StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, message)
     }
 
-    fn too_large(kind: Kind, message: String) -> Self {
+    fn too_large(kind: RefusalKind, message: String) -> Self {
         Self::new(kind, StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, message)
     }
 
-    fn try_again(kind: Kind, message: String) -> Self {
+    fn try_again(kind: RefusalKind, message: String) -> Self {
         Self::new(kind, StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message)
             .with(header::RETRY_AFTER, "1")
     }
@@ -252,12 +251,12 @@ impl From<BodyError> for Rejection {
     fn from(error: BodyError) -> Self {
         let message = error.to_string();
         let (status, code) = match error {
-            BodyError::TooLarge { .. } => return Self::too_large(Kind::TooLarge, message),
-            BodyError::NoRoom => return Self::try_again(Kind::NoRoom, message),
+            BodyError::TooLarge { .. } => return Self::too_large(RefusalKind::TooLarge, message),
+            BodyError::NoRoom => return Self::try_again(RefusalKind::NoRoom, message),
             BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded),
             BodyError::Broken => (StatusCode::BAD_REQUEST, Code::Cancelled),
         };
-        Self::new(Kind::Incomplete, status, code, message)
+        Self::new(RefusalKind::Incomplete, status, code, message)
     }
 }
 
@@ -265,9 +264,9 @@ impl From<DecompressError> for Rejection {
     fn from(error: DecompressError) -> Self {
         let message = error.to_string();
         match error {
-            DecompressError::TooLarge { .. } => Self::too_large(Kind::TooLarge, message),
-            DecompressError::Corrupt(_) => Self::malformed(Kind::Corrupt, message),
-            DecompressError::NoRoom => Self::try_again(Kind::NoRoom, message),
+            DecompressError::TooLarge { .. } => Self::too_large(RefusalKind::TooLarge, message),
+            DecompressError::Corrupt(_) => Self::malformed(RefusalKind::Corrupt, message),
+            DecompressError::NoRoom => Self::try_again(RefusalKind::NoRoom, message),
         }
     }
 }
@@ -276,19 +275,21 @@ impl From<JsonError> for Rejection {
     fn from(error: JsonError) -> Self {
         let message = error.to_string();
         match error {
-            JsonError::Invalid(_) => Self::malformed(Kind::Malformed, message),
-            JsonError::TooLarge { .. } => Self::too_large(Kind::TooLarge, message),
+            JsonError::Invalid(_) => Self::malformed(RefusalKind::Malformed, message),
+            JsonError::TooLarge { .. } => Self::too_large(RefusalKind::TooLarge, message),
         }
     }
 }
 
-impl From<Refusal> for Rejection {
-    fn from(refusal: Refusal) -> Self {
+impl From<RequestRefusal> for Rejection {
+    fn from(refusal: RequestRefusal) -> Self {
         let (kind, message) = (refusal.kind(), refusal.to_string());
         match refusal {
-            Refusal::Malformed(_) => Self::malformed(kind, message),
-            Refusal::Busy => Self::try_again(kind, message),
-            Refusal::LargerThanBuffer { .. } | Refusal::Amplified(_) => Self::too_large(kind, message),
+            RequestRefusal::Malformed(_) => Self::malformed(kind, message),
+            RequestRefusal::Busy => Self::try_again(kind, message),
+            RequestRefusal::LargerThanBuffer { .. } | RequestRefusal::Amplified(_) => {
+                Self::too_large(kind, message)
+            }
         }
     }
 }

@@ -1,11 +1,11 @@
-//! OTLP in: what the SDK within the function sends.
+//! The OTLP receiver for the function's SDK.
 //!
-//! Both protocols are served on every port, since the wrong one of the two is the most frequent mistake there is. Both do
-//! the same: take the limit and the compression off a request, hand it on as protobuf bytes, and answer as soon as it has
-//! been taken. Neither looks into it, and neither waits for the backend: the function would wait with them.
+//! Both protocols are served on every port, because using the wrong one is the most common mistake. Both do the
+//! same: they enforce the limit, decompress the request, pass it on as protobuf, and respond as soon as it has
+//! been accepted. Neither parses it nor waits for the backend: the function would wait with them.
 //!
-//! Promises that all requests together take no more than the body budget, whatever comes, and that what is refused is
-//! logged, once for each kind.
+//! Promises that all requests together never exceed the body budget, and that refused requests are logged, a
+//! few lines per reason.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
-use self::answer::Answer;
-use self::refusals::{Kind, Refusals};
+use self::answer::ResponseBody;
+use self::refusals::{RefusalKind, Refusals};
 use crate::core::body_budget::BodyBudget;
 use crate::core::otlp::Malformed;
 use crate::core::signal::{PerSignal, Signal};
@@ -31,60 +31,64 @@ mod refusals;
 #[cfg(test)]
 mod tests;
 
-/// Where requests go.
-pub trait Intake: Clone + Send + Sync + 'static {
-    /// Takes an export request, protobuf and without compression, or refuses it at once. What is taken is answered for:
-    /// the sender forgets it. Returns how many items it held.
-    fn accept(&self, signal: Signal, body: Bytes) -> impl Future<Output = Result<usize, Refusal>> + Send;
+/// The destination of requests.
+pub trait OtlpIntake: Clone + Send + Sync + 'static {
+    /// Accepts an uncompressed protobuf export request, or refuses it at once. Accepting it is final: the
+    /// sender forgets it. Returns the number of items in it.
+    fn accept(
+        &self,
+        signal: Signal,
+        body: Bytes,
+    ) -> impl Future<Output = Result<usize, RequestRefusal>> + Send;
 }
 
-/// Why a request is not taken.
+/// The reason that a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// It is not what it should be, and will not be the next time: the sender is to give it up.
+pub enum RequestRefusal {
+    /// The request is invalid: the sender must not retry.
     #[error("not an OTLP request: {0}")]
     Malformed(#[from] Malformed),
-    /// There is no room for it now: the sender is to try again.
-    #[error("the buffer is full, retry in a second; if this goes on, increase ROTEL_BUFFER_MAX_BYTES")]
+    /// There is no room at the moment: the sender should retry.
+    #[error("the buffer is full; retry in a second; if this persists, increase ROTEL_BUFFER_MAX_BYTES")]
     Busy,
-    /// There is never room for it.
+    /// The request can never fit.
     #[error(
         "the request does not fit into the buffer, which has room for {limit} bytes; send smaller batches, or increase \
-         ROTEL_BUFFER_MAX_BYTES"
+        ROTEL_BUFFER_MAX_BYTES"
     )]
     LargerThanBuffer {
-        /// The most bytes of a request.
+        /// The maximum size of a request, in bytes.
         limit: usize,
     },
-    /// Sent on, it would be several times what it is.
+    /// The export would be several times the size of the request.
     #[error("the request would grow to several times its size, because {0}; send smaller batches")]
     Amplified(&'static str),
 }
 
-/// What is served and how.
+/// The options of the receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Served {
-    /// How each signal is.
-    pub endpoints: PerSignal<Endpoint>,
-    /// The most bytes of a gRPC message, after decompression.
+pub struct ReceiverOptions {
+    /// The endpoint of each signal.
+    pub endpoints: PerSignal<SignalEndpoint>,
+    /// The maximum size of a decompressed gRPC message, in bytes.
     pub grpc_message_limit: usize,
-    /// The most bytes of an HTTP body, before decompression and after.
+    /// The maximum size of an HTTP body, in bytes, both compressed and decompressed.
     pub http_body_limit: usize,
 }
 
-/// How a signal is served.
+/// The endpoint of a signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Whether it is.
+pub struct SignalEndpoint {
+    /// The signal is served.
     pub enabled: bool,
-    /// Where, over HTTP. OTLP/gRPC allows no choice.
+    /// The path in OTLP/HTTP. In OTLP/gRPC it is fixed.
     pub http_path: String,
 }
 
-/// Every signal, on the paths and within the limits that the OpenTelemetry Collector has by default.
-impl Default for Served {
+/// Serves every signal, on the default paths and with the default limits of the OpenTelemetry Collector.
+impl Default for ReceiverOptions {
     fn default() -> Self {
-        let endpoint = |signal| Endpoint { enabled: true, http_path: format!("/v1/{signal}") };
+        let endpoint = |signal| SignalEndpoint { enabled: true, http_path: format!("/v1/{signal}") };
         Self {
             endpoints: PerSignal::from_fn(endpoint),
             grpc_message_limit: 4 << 20,
@@ -94,72 +98,80 @@ impl Default for Served {
 }
 
 /// The state that all requests share.
-struct Receiver<I> {
-    served: Served,
+struct ReceiverState<I> {
+    options: ReceiverOptions,
     intake: I,
     budget: BodyBudget,
-    /// Requests are decompressed, converted and checked one at a time, since that may take several times what they hold.
-    turn: Mutex<()>,
+    /// Serializes decompression, conversion and validation, which may take several times the memory of a
+    /// request.
+    conversion: Mutex<()>,
     refusals: Refusals,
 }
 
-/// Serves OTLP/gRPC and OTLP/HTTP on all the listeners for as long as the future is polled. All bodies together are held to
-/// the budget.
-pub async fn serve<I: Intake>(
+/// Serves OTLP/gRPC and OTLP/HTTP on all listeners for as long as the future is polled. All bodies share the
+/// budget.
+pub async fn serve<I: OtlpIntake>(
     listeners: Vec<TcpListener>,
-    served: Served,
+    options: ReceiverOptions,
     budget: BodyBudget,
     intake: I,
 ) -> Infallible {
-    let (turn, refusals) = (Mutex::new(()), Refusals::default());
-    let receiver = Arc::new(Receiver { served, intake, budget, turn, refusals });
+    let (conversion, refusals) = (Mutex::new(()), Refusals::default());
+    let receiver = Arc::new(ReceiverState { options, intake, budget, conversion, refusals });
     serve_connections(listeners, move |request, port| answer(request, port, Arc::clone(&receiver))).await
 }
 
-async fn answer<I: Intake>(
+async fn answer<I: OtlpIntake>(
     request: Request<Incoming>,
     port: u16,
-    receiver: Arc<Receiver<I>>,
-) -> Response<Answer> {
-    if grpc::is_meant(request.headers()) {
+    receiver: Arc<ReceiverState<I>>,
+) -> Response<ResponseBody> {
+    if grpc::claims_grpc(request.headers()) {
         grpc::answer(request, port, &receiver).await
     } else {
         http::answer(request, port, &receiver).await
     }
 }
 
-impl<I: Intake> Receiver<I> {
-    async fn accept(&self, signal: Signal, body: Bytes, arrival: Arrival<'_>) -> Result<(), Refusal> {
-        if self.intake.accept(signal, body).await? == 0 && !arrival.is_empty {
-            let Arrival { port, path, .. } = arrival;
-            self.refusals.note(Kind::NoItems, port, || {
-                format!("a request to {path} held no {signal}; check the exporter's endpoint for each signal")
+impl<I: OtlpIntake> ReceiverState<I> {
+    async fn accept(
+        &self,
+        signal: Signal,
+        body: Bytes,
+        target: RequestTarget<'_>,
+    ) -> Result<(), RequestRefusal> {
+        if self.intake.accept(signal, body).await? == 0 && !target.is_empty {
+            let RequestTarget { port, path, .. } = target;
+            self.refusals.record(RefusalKind::NoItems, port, || {
+                format!(
+                    "a request to {path} contained no {signal}; check the exporter's endpoint for each signal"
+                )
             });
         }
         Ok(())
     }
 }
 
-/// The place that a request came to. Clients test a connection with an empty one.
-struct Arrival<'a> {
+/// The port and path of a request. Clients test a connection with an empty request.
+struct RequestTarget<'a> {
     port: u16,
     path: &'a str,
     is_empty: bool,
 }
 
-impl Refusal {
-    fn kind(&self) -> Kind {
+impl RequestRefusal {
+    fn kind(&self) -> RefusalKind {
         match self {
-            Self::Malformed(_) => Kind::Malformed,
-            Self::Busy => Kind::Busy,
-            Self::LargerThanBuffer { .. } => Kind::TooLarge,
-            Self::Amplified(_) => Kind::Amplified,
+            Self::Malformed(_) => RefusalKind::Malformed,
+            Self::Busy => RefusalKind::Busy,
+            Self::LargerThanBuffer { .. } => RefusalKind::TooLarge,
+            Self::Amplified(_) => RefusalKind::Amplified,
         }
     }
 }
 
-/// What to say of a signal that is not served.
+/// The message for a signal that is not served.
 fn disabled(signal: Signal) -> String {
     let variable = signal.as_str().to_ascii_uppercase();
-    format!("{signal} are not received here, because ROTEL_OTLP_RECEIVER_{variable}_DISABLED is set")
+    format!("{signal} are not accepted: ROTEL_OTLP_RECEIVER_{variable}_DISABLED is set")
 }

@@ -1,15 +1,15 @@
-//! The log of what was refused: a line for the first request of a kind, for the tenth, the hundredth and so on.
+//! Logs refused requests: one line for the first request of each kind, the tenth, the hundredth and so on.
 //!
-//! Our own lines come back to us as log records, so that a line for each request would be a loop.
+//! Our own lines come back to us as log records, so a line per request would be a loop.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The most characters of a line that come from a client.
-const SHOWN_MOST: usize = 200;
+/// The maximum number of characters from a client in a line.
+const MAX_SHOWN: usize = 200;
 
-/// The reasons for which requests are refused, or hold nothing.
+/// The reasons to refuse a request, or to warn about one without items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RefusalKind {
     Path,
     Disabled,
     Method,
@@ -27,16 +27,16 @@ pub(super) enum Kind {
 
 /// The number of requests of each kind.
 #[derive(Debug, Default)]
-pub(super) struct Refusals([AtomicU64; Kind::NoItems as usize + 1]);
+pub(super) struct Refusals([AtomicU64; RefusalKind::NoItems as usize + 1]);
 
 impl Refusals {
-    /// Counts a request, and logs it if it is the first of its kind, the tenth, or the next power of ten.
-    pub(super) fn note(&self, kind: Kind, port: u16, message: impl FnOnce() -> String) {
+    /// Counts a request, and logs it if its number within the kind is a power of ten.
+    pub(super) fn record(&self, kind: RefusalKind, port: u16, message: impl FnOnce() -> String) {
         let Some(count) = self.0.get(kind as usize) else { return };
         let count = count.fetch_add(1, Ordering::Relaxed) + 1;
         if is_power_of_ten(count) {
-            let verb = if kind == Kind::NoItems { "nothing received" } else { "request refused" };
-            tracing::warn!("OTLP receiver, port {port}: {verb}: {}; {count} so far", shown(&message()));
+            let verb = if kind == RefusalKind::NoItems { "received no items" } else { "request refused" };
+            tracing::warn!("OTLP receiver, port {port}: {verb}: {}; {count} so far", to_line(&message()));
         }
     }
 }
@@ -45,8 +45,8 @@ fn is_power_of_ten(count: u64) -> bool {
     count.checked_ilog10().is_some_and(|exponent| 10_u64.pow(exponent) == count)
 }
 
-/// One line of bounded length: a client must not write lines of ours.
-fn shown(message: &str) -> String {
+/// Escapes and truncates a message to one line, so a client cannot forge lines of our log.
+fn to_line(message: &str) -> String {
     let escape = |character: char| {
         let is_plain = !character.is_control();
         is_plain
@@ -54,7 +54,7 @@ fn shown(message: &str) -> String {
             .into_iter()
             .chain((!is_plain).then(|| character.escape_default()).into_iter().flatten())
     };
-    message.chars().flat_map(escape).take(SHOWN_MOST).collect()
+    message.chars().flat_map(escape).take(MAX_SHOWN).collect()
 }
 
 #[cfg(test)]
@@ -68,16 +68,16 @@ mod tests {
     }
 
     #[test]
-    fn a_client_writes_no_line() {
-        assert_eq!(shown("/v1\n2026 ERROR forged\u{1b}[0m"), "/v1\\n2026 ERROR forged\\u{1b}[0m");
-        assert_eq!(shown(&"x".repeat(1_000)).len(), SHOWN_MOST);
+    fn client_cannot_forge_a_line() {
+        assert_eq!(to_line("/v1\n2026 ERROR forged\u{1b}[0m"), "/v1\\n2026 ERROR forged\\u{1b}[0m");
+        assert_eq!(to_line(&"x".repeat(1_000)).len(), MAX_SHOWN);
     }
 
     #[test]
-    fn each_kind_is_counted_alone() {
+    fn kinds_are_counted_separately() {
         let refusals = Refusals::default();
-        for kind in [Kind::Path, Kind::NoItems, Kind::NoItems] {
-            refusals.note(kind, 4318, String::new);
+        for kind in [RefusalKind::Path, RefusalKind::NoItems, RefusalKind::NoItems] {
+            refusals.record(kind, 4318, String::new);
         }
         let counts: Vec<_> = refusals.0.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         assert_eq!((counts[0], counts[12], counts.iter().sum::<u64>()), (1, 2, 3));

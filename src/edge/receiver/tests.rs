@@ -1,6 +1,6 @@
-//! Both receivers, asked by real clients over sockets.
+//! Tests both protocols with real clients over sockets.
 //!
-//! The gRPC clients are the generated ones, which the sandbox turns on for the build of the tests.
+//! The gRPC clients are generated; the sandbox enables them for test builds.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -27,23 +27,23 @@ use tokio::net::TcpStream;
 use tonic::Code;
 use tonic::codec::CompressionEncoding;
 
-use super::{Intake, Refusal, Served, serve};
+use super::{OtlpIntake, ReceiverOptions, RequestRefusal, serve};
 use crate::core::body_budget::BodyBudget;
 use crate::core::otlp::validate;
 use crate::core::signal::Signal;
 use crate::edge::http::bind;
 
-/// Keeps what it takes.
+/// Keeps accepted requests.
 #[derive(Clone, Default)]
 struct Keep {
     taken: Arc<Mutex<Vec<(Signal, Bytes)>>>,
     full: Arc<AtomicBool>,
 }
 
-impl Intake for Keep {
-    async fn accept(&self, signal: Signal, body: Bytes) -> Result<usize, Refusal> {
+impl OtlpIntake for Keep {
+    async fn accept(&self, signal: Signal, body: Bytes) -> Result<usize, RequestRefusal> {
         if self.full.load(Ordering::Relaxed) {
-            return Err(Refusal::Busy);
+            return Err(RequestRefusal::Busy);
         }
         let items = validate(signal, &body)?;
         self.taken.lock().unwrap().push((signal, body));
@@ -57,15 +57,15 @@ impl Keep {
     }
 }
 
-async fn start(served: Served) -> (Vec<SocketAddr>, Keep) {
-    start_within(served, BodyBudget::new(64 << 20)).await
+async fn start(options: ReceiverOptions) -> (Vec<SocketAddr>, Keep) {
+    start_within(options, BodyBudget::new(64 << 20)).await
 }
 
-async fn start_within(served: Served, budget: BodyBudget) -> (Vec<SocketAddr>, Keep) {
+async fn start_within(options: ReceiverOptions, budget: BodyBudget) -> (Vec<SocketAddr>, Keep) {
     let listeners = bind("localhost", 0).await.unwrap();
     let addresses = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
     let keep = Keep::default();
-    tokio::spawn(serve(listeners, served, budget, keep.clone()));
+    tokio::spawn(serve(listeners, options, budget, keep.clone()));
     (addresses, keep)
 }
 
@@ -84,7 +84,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A connection that takes one request after the other.
+/// A connection that sends one request after the other.
 struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
 }
@@ -123,8 +123,8 @@ const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
 
 #[tokio::test]
-async fn every_format_in_every_encoding_is_taken_over_one_connection() {
-    let (addresses, keep) = start(Served::default()).await;
+async fn all_formats_and_encodings_are_accepted() {
+    let (addresses, keep) = start(ReceiverOptions::default()).await;
     let protobuf = request().encode_to_vec();
     let json = serde_json::to_vec(&request()).unwrap();
     let mut connection = Connection::open(addresses[0]).await;
@@ -160,10 +160,10 @@ async fn every_format_in_every_encoding_is_taken_over_one_connection() {
 }
 
 #[tokio::test]
-async fn each_signal_has_its_path_on_both_loopbacks() {
-    let mut served = Served::default();
-    served.endpoints.metrics.http_path = "/otlp/metrics".to_owned();
-    let (addresses, keep) = start(served).await;
+async fn each_signal_is_served_on_both_loopbacks() {
+    let mut options = ReceiverOptions::default();
+    options.endpoints.metrics.http_path = "/otlp/metrics".to_owned();
+    let (addresses, keep) = start(options).await;
     for address in addresses {
         let mut connection = Connection::open(address).await;
         for (path, signal) in
@@ -176,10 +176,10 @@ async fn each_signal_has_its_path_on_both_loopbacks() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_taken_over_http_is_refused_alone_and_with_a_reason() {
-    let mut served = Served { http_body_limit: 1000, ..Served::default() };
-    served.endpoints.logs.enabled = false;
-    let (addresses, keep) = start(served).await;
+async fn invalid_http_requests_are_refused_with_a_reason() {
+    let mut options = ReceiverOptions { http_body_limit: 1000, ..ReceiverOptions::default() };
+    options.endpoints.logs.enabled = false;
+    let (addresses, keep) = start(options).await;
     let good = request().encode_to_vec();
     let mut malformed = good.clone();
     malformed.pop();
@@ -193,14 +193,14 @@ async fn what_cannot_be_taken_over_http_is_refused_alone_and_with_a_reason() {
             post("/v1/traces", PROTOBUF, "", malformed.clone()),
             400,
             3,
-            "not an OTLP request: resource_spans: it ends",
+            "not an OTLP request: resource_spans: message ends too early",
         ),
-        (post("/v1/traces", JSON, "", "{"), 400, 3, "not an OTLP request in JSON: EOF"),
-        (post("/v1/traces", PROTOBUF, "gzip", good.clone()), 400, 3, "its gzip is broken or cut short"),
-        (post("/v1/traces", PROTOBUF, "gzip", truncated), 400, 3, "its gzip is broken or cut short"),
-        (post("/v1/spans", PROTOBUF, "", good.clone()), 404, 5, "there is nothing at /v1/spans"),
+        (post("/v1/traces", JSON, "", "{"), 400, 3, "not an OTLP/JSON request: EOF"),
+        (post("/v1/traces", PROTOBUF, "gzip", good.clone()), 400, 3, "not valid gzip, or was cut short"),
+        (post("/v1/traces", PROTOBUF, "gzip", truncated), 400, 3, "not valid gzip, or was cut short"),
+        (post("/v1/spans", PROTOBUF, "", good.clone()), 404, 5, "no OTLP endpoint at /v1/spans"),
         (post("/v1/logs", PROTOBUF, "", ""), 404, 12, "ROTEL_OTLP_RECEIVER_LOGS_DISABLED"),
-        (get("/v1/traces"), 405, 12, "GET is not what /v1/traces is for, only POST"),
+        (get("/v1/traces"), 405, 12, "method GET is not allowed at /v1/traces; use POST"),
         (post("/v1/traces", PROTOBUF, "", vec![0; 1001]), 413, 8, "larger than the limit of 1000 bytes"),
         (
             post("/v1/traces", PROTOBUF, "gzip", gzip(&[0; 1001])),
@@ -215,8 +215,13 @@ async fn what_cannot_be_taken_over_http_is_refused_alone_and_with_a_reason() {
             "application/x-protobuf or application/json",
         ),
         (post("/v1/traces", "", "", good.clone()), 415, 3, "application/x-protobuf or application/json"),
-        (post("/v1/traces", PROTOBUF, "br", good.clone()), 415, 3, "br is not known here, only one of gzip"),
-        (post("/v1/traces", PROTOBUF, "gzip, gzip", good.clone()), 415, 3, "is not known here"),
+        (
+            post("/v1/traces", PROTOBUF, "br", good.clone()),
+            415,
+            3,
+            "unsupported content encoding br; use one of gzip",
+        ),
+        (post("/v1/traces", PROTOBUF, "gzip, gzip", good.clone()), 415, 3, "unsupported content encoding"),
     ] {
         let in_protobuf = refused.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROTOBUF);
         let response = connection.ask(refused).await;
@@ -259,8 +264,8 @@ struct RpcStatus {
 }
 
 #[tokio::test]
-async fn a_bomb_is_refused_and_a_large_body_that_is_refused_is_read_to_its_end() {
-    let (addresses, keep) = start(Served::default()).await;
+async fn decompression_bomb_and_large_body_are_refused() {
+    let (addresses, keep) = start(ReceiverOptions::default()).await;
     let mut connection = Connection::open(addresses[0]).await;
     let mut bomb = GzEncoder::new(Vec::new(), Level::best());
     for _ in 0..200 {
@@ -268,7 +273,7 @@ async fn a_bomb_is_refused_and_a_large_body_that_is_refused_is_read_to_its_end()
     }
     let response = connection.post(PROTOBUF, "gzip", bomb.finish().unwrap()).await;
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
-    // The client writes all of it before it reads, and is to see the answer.
+    // The client writes everything before it reads, and must still get the response.
     let response = connection.post(PROTOBUF, "", vec![0; 30 << 20]).await;
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     let response = connection.post("text/plain", "", vec![0; 10 << 20]).await;
@@ -278,8 +283,8 @@ async fn a_bomb_is_refused_and_a_large_body_that_is_refused_is_read_to_its_end()
 }
 
 #[tokio::test]
-async fn a_client_that_asks_before_it_sends_is_answered_before_it_sends() {
-    let (addresses, keep) = start(Served::default()).await;
+async fn expect_100_continue_is_answered_before_the_body() {
+    let (addresses, keep) = start(ReceiverOptions::default()).await;
     let head = |len: usize| {
         format!(
             "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {len}\r\n\
@@ -306,9 +311,9 @@ async fn a_client_that_asks_before_it_sends_is_answered_before_it_sends() {
 }
 
 #[tokio::test]
-async fn garbage_and_silence_on_some_connections_leave_others_alone() {
-    let (http, http_keep) = start(Served::default()).await;
-    let (grpc, grpc_keep) = start(Served::default()).await;
+async fn bad_connections_do_not_affect_others() {
+    let (http, http_keep) = start(ReceiverOptions::default()).await;
+    let (grpc, grpc_keep) = start(ReceiverOptions::default()).await;
     let mut open = Vec::new();
     for address in [http[0], grpc[0]] {
         for bytes in [
@@ -320,7 +325,7 @@ async fn garbage_and_silence_on_some_connections_leave_others_alone() {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(bytes).await.unwrap();
             open.push(stream);
-            // And one that breaks at once.
+            // And a connection that closes at once.
             TcpStream::connect(address).await.unwrap().write_all(bytes).await.unwrap();
         }
     }
@@ -333,8 +338,8 @@ async fn garbage_and_silence_on_some_connections_leave_others_alone() {
 }
 
 #[tokio::test]
-async fn each_export_call_is_taken_plain_and_compressed_on_both_loopbacks() {
-    let (addresses, keep) = start(Served::default()).await;
+async fn grpc_calls_are_accepted_plain_and_compressed() {
+    let (addresses, keep) = start(ReceiverOptions::default()).await;
     for address in addresses {
         let url = format!("http://{address}");
         let mut traces = TraceServiceClient::connect(url.clone()).await.unwrap();
@@ -361,10 +366,10 @@ async fn each_export_call_is_taken_plain_and_compressed_on_both_loopbacks() {
 }
 
 #[tokio::test]
-async fn a_generated_client_understands_every_refusal() {
-    let mut served = Served { grpc_message_limit: 1000, ..Served::default() };
-    served.endpoints.logs.enabled = false;
-    let (addresses, keep) = start(served).await;
+async fn generated_client_understands_refusals() {
+    let mut options = ReceiverOptions { grpc_message_limit: 1000, ..ReceiverOptions::default() };
+    options.endpoints.logs.enabled = false;
+    let (addresses, keep) = start(options).await;
     let url = format!("http://{}", addresses[0]);
     let mut traces = TraceServiceClient::connect(url.clone()).await.unwrap();
     let mut logs = LogsServiceClient::connect(url).await.unwrap();
@@ -398,7 +403,7 @@ async fn a_generated_client_understands_every_refusal() {
     assert_eq!(keep.take().len(), 1);
 }
 
-/// The head and the trailers of the answer to a call of these bytes.
+/// Makes a call with these bytes. Returns the head and trailers of the response.
 async fn call(
     sender: &mut http2::SendRequest<Full<Bytes>>,
     path: &str,
@@ -422,8 +427,8 @@ fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_no_generated_client_sends_over_grpc_is_refused_alone() {
-    let (addresses, keep) = start(Served::default()).await;
+async fn invalid_grpc_requests_are_refused() {
+    let (addresses, keep) = start(ReceiverOptions::default()).await;
     let stream = TcpStream::connect(addresses[0]).await.unwrap();
     let (mut sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -467,7 +472,7 @@ async fn what_no_generated_client_sends_over_grpc_is_refused_alone() {
 
 #[tokio::test]
 async fn both_protocols_are_served_on_one_port() {
-    let (addresses, keep) = start(Served::default()).await;
+    let (addresses, keep) = start(ReceiverOptions::default()).await;
     let mut http = Connection::open(addresses[0]).await;
     assert_eq!(http.post(PROTOBUF, "", request().encode_to_vec()).await.status(), StatusCode::OK);
     let mut grpc = TraceServiceClient::connect(format!("http://{}", addresses[0])).await.unwrap();
@@ -480,16 +485,16 @@ async fn both_protocols_are_served_on_one_port() {
         call(&mut http2, "/v1/traces", &[("content-type", PROTOBUF)], request().encode_to_vec()).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(keep.take().len(), 3);
-    // gRPC needs HTTP/2, and a client is not left without an answer.
+    // gRPC requires HTTP/2; a client without it still gets a response.
     let response = http.ask(post("/x", "application/grpc", "", vec![0; 100_000])).await;
     assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
 }
 
 #[tokio::test]
-async fn paths_are_taken_for_what_they_mean() {
-    let mut served = Served::default();
-    served.endpoints.metrics.http_path = "/otlp/metrics/".to_owned();
-    let (addresses, keep) = start(served).await;
+async fn misspelled_paths_are_understood() {
+    let mut options = ReceiverOptions::default();
+    options.endpoints.metrics.http_path = "/otlp/metrics/".to_owned();
+    let (addresses, keep) = start(options).await;
     let mut connection = Connection::open(addresses[0]).await;
     for (path, signal) in [
         ("/v1/traces/", Some(Signal::Traces)),
@@ -511,9 +516,9 @@ async fn paths_are_taken_for_what_they_mean() {
 }
 
 #[tokio::test]
-async fn bodies_beyond_the_budget_are_to_come_again() {
-    let (addresses, keep) = start_within(Served::default(), BodyBudget::new(2 << 20)).await;
-    // It holds nearly all there is, and never ends.
+async fn bodies_beyond_the_budget_can_be_retried() {
+    let (addresses, keep) = start_within(ReceiverOptions::default(), BodyBudget::new(2 << 20)).await;
+    // This request holds nearly the whole budget and never ends.
     let mut unfinished = TcpStream::connect(addresses[0]).await.unwrap();
     let head = format!(
         "POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: {PROTOBUF}\r\ncontent-length: 2000000\r\n\r\n"
@@ -524,7 +529,7 @@ async fn bodies_beyond_the_budget_are_to_come_again() {
     large.resource_spans[0].schema_url = "x".repeat(1 << 20);
     let mut http = Connection::open(addresses[0]).await;
     let mut grpc = TraceServiceClient::connect(format!("http://{}", addresses[0])).await.unwrap();
-    // Until it has been read.
+    // Until the receiver has read it.
     let refused = loop {
         let response = http.post(PROTOBUF, "", large.encode_to_vec()).await;
         if response.status() != StatusCode::OK {
@@ -536,11 +541,11 @@ async fn bodies_beyond_the_budget_are_to_come_again() {
     let status = grpc.export(large.clone()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert!(!status.details().is_empty());
-    // Decompressed it would not fit either.
+    // The decompressed body would not fit either.
     let response = http.post(PROTOBUF, "gzip", gzip(&large.encode_to_vec())).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     keep.take();
-    // Small ones have room of their own.
+    // Small bodies have a budget of their own.
     assert_eq!(http.post(PROTOBUF, "gzip", gzip(&request().encode_to_vec())).await.status(), StatusCode::OK);
     assert_eq!(keep.take().len(), 1);
     drop(unfinished);

@@ -8,7 +8,7 @@ use std::thread;
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The error of such a backend.
-pub const WORDS: &str = "the backend sent 1 MiB without an answer";
+pub const WORDS: &str = "the backend sent 1 MiB without a response";
 
 /// Starts a backend that answers each connection with `greeting`, then with `storm` again and again. Returns its endpoint.
 pub fn storming(greeting: &'static [u8], storm: &'static [u8]) -> String {

@@ -98,7 +98,7 @@ impl Export for Fake {
         ACCEPTED
     }
 
-    fn afresh(&self) -> Self {
+    fn with_new_connections(&self) -> Self {
         Self { generation: self.generation + 1, ..self.clone() }
     }
 }
