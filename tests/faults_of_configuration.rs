@@ -251,7 +251,7 @@ async fn with_any_fault_the_function_runs_unharmed_and_unslowed_and_each_fault_i
     assert!(!told.contains("hunter2"), "{told}");
     insta::assert_snapshot!(told, @r##"
     ERROR ROTEL_ENV_FILE: "{dir}/absent.env" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
-    ERROR ROTEL_ENV_FILE: "{dir}" is a directory; write the path of the file in it
+    ERROR ROTEL_ENV_FILE: "{dir}" is a directory; set the path of a file in it
     ERROR ROTEL_ENV_FILE: line 2 has no "="; write NAME=value, or # before a comment
     ERROR ROTEL_ENV_FILE: "{dir}/bytes.env" is not UTF-8; save it as UTF-8
     ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; write http://clickstack.example.com:4317 or https://clickstack.example.com:4317

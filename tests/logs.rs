@@ -10,7 +10,7 @@ use std::fs;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use rotel_lambda_extension::core::lambda::telemetry_api;
-use rotel_lambda_extension::core::logs::{self, Source};
+use rotel_lambda_extension::core::logs::{self, RecordSource};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -83,7 +83,7 @@ impl Case {
 
     fn log(&self) -> LogRecord {
         let raw = RawValue::from_string(self.input().to_string()).expect("JSON");
-        logs::to_log(Source::Function, &raw, Some(PLATFORM), PLATFORM).record
+        logs::to_log(RecordSource::Function, &raw, Some(PLATFORM), PLATFORM).record
     }
 }
 

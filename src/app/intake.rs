@@ -20,7 +20,7 @@ use crate::core::lambda::platform::{self, Happening, Invoke, Platform, ShutdownR
 use crate::core::lambda::telemetry_api::{Change, Deliveries, Delivery, Event, Kind, Moment, Record};
 use crate::core::lambda::xray::Header;
 use crate::core::logs::filter::FilterCounts;
-use crate::core::logs::{self, Filter, Source, Timeline};
+use crate::core::logs::{self, Filter, RecordSource, Timeline};
 use crate::core::otlp::request::{self, EncodedItems, RequestEnvelope};
 use crate::core::signal::Signal;
 use crate::edge::clock;
@@ -380,13 +380,13 @@ impl Intake {
         records: &mut ByInvocation,
     ) -> usize {
         let (source, raw) = match &event.kind {
-            Kind::Function(raw) => (Source::Function, Ok(raw)),
-            Kind::Extension(raw) => (Source::Extension, Ok(raw)),
+            Kind::Function(raw) => (RecordSource::Function, Ok(raw)),
+            Kind::Extension(raw) => (RecordSource::Extension, Ok(raw)),
             Kind::Unknown { name, record } => {
                 self.odd.unknown += 1;
-                (Source::Unknown(name), Ok(record))
+                (RecordSource::Unknown(name), Ok(record))
             }
-            Kind::Text { name, text } => (Source::of(name), Err(text)),
+            Kind::Text { name, text } => (RecordSource::of(name), Err(text)),
             Kind::Invocation { .. } | Kind::Environment { .. } => return 0,
         };
         let bytes = EVENT + raw.map_or_else(|text| text.len(), |raw| raw.get().len());
@@ -394,7 +394,7 @@ impl Intake {
             Ok(raw) => logs::to_log(source, raw, event.time, observed),
             Err(text) => logs::text_to_log(source, text, event.time, observed),
         };
-        let keeps = if source == Source::Function { Filter::apply_to_function } else { Filter::apply };
+        let keeps = if source == RecordSource::Function { Filter::apply_to_function } else { Filter::apply };
         let filter = self.filter.get_or_insert_with(|| compile(&self.log_filter));
         let work = if filter.needs_search() { bytes.saturating_mul(SEARCH) } else { bytes };
         if !keeps(filter, &mut log.record, &mut self.filtered) {

@@ -12,7 +12,7 @@ use crate::app::pipeline::{Handle, Refused};
 use crate::core::chunk::{Chunk, Origin};
 use crate::core::config::resource::ResourceRules;
 use crate::core::delivery::budget::Unreserved;
-use crate::core::otlp::{self, Contents, GROWTH_SLACK, Inspection, Malformed, WireError};
+use crate::core::otlp::{self, Contents, GROWTH_SLACK, Inspection, MalformedRequest, WireError};
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::receiver::{OtlpIntake, RequestRefusal};
 
@@ -57,7 +57,7 @@ impl SdkIntake {
 impl OtlpIntake for SdkIntake {
     async fn accept(&self, signal: Signal, body: Bytes) -> Result<usize, RequestRefusal> {
         let (body, contents) = match inspect(signal, &body).await {
-            Err(malformed @ Malformed { cause: WireError::NotUtf8, .. }) => {
+            Err(malformed @ MalformedRequest { cause: WireError::NotUtf8, .. }) => {
                 let Some(fixed) = otlp::replace_invalid_utf8(signal, &body) else {
                     return Err(malformed.into());
                 };
@@ -87,7 +87,7 @@ impl OtlpIntake for SdkIntake {
 }
 
 /// Checks a request, and lets others have the thread between the steps of that.
-async fn inspect(signal: Signal, body: &[u8]) -> Result<Contents, Malformed> {
+async fn inspect(signal: Signal, body: &[u8]) -> Result<Contents, MalformedRequest> {
     let mut inspection = Inspection::new(signal, body);
     loop {
         if let Some(contents) = inspection.step() {

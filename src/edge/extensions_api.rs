@@ -131,7 +131,7 @@ struct TelemetrySubscription<'a> {
     schema_version: &'a str,
     types: &'a [&'a str],
     buffering: Buffering,
-    destination: Destination<'a>,
+    destination: SubscriptionDestination<'a>,
 }
 
 #[derive(Serialize)]
@@ -143,7 +143,7 @@ struct Buffering {
 }
 
 #[derive(Serialize)]
-struct Destination<'a> {
+struct SubscriptionDestination<'a> {
     protocol: &'a str,
     #[serde(rename = "URI")]
     uri: &'a str,
@@ -200,7 +200,7 @@ impl ExtensionsApi {
             // Platform: 25 ms is the minimum, and the time that an invocation waits for its last logs. A record
             // larger than `maxBytes` is cut, so it is set to the maximum.
             buffering: Buffering { max_items: 1000, max_bytes: 1_048_576, timeout_ms: 25 },
-            destination: Destination { protocol: "HTTP", uri },
+            destination: SubscriptionDestination { protocol: "HTTP", uri },
         };
         let body = serde_json::to_string(&subscription)
             .map_err(|cause| ApiError::Answer { call: CALL, cause: cause.to_string() })?;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use rotel_core::lambda::telemetry_api::{self, Kind};
-use rotel_core::logs::{self, Source};
+use rotel_core::logs::{self, RecordSource};
 use rotel_core::otlp::request::{self, RequestEnvelope};
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     let ours = || {
         let delivery = telemetry_api::read(&body);
         let record = |event: &telemetry_api::Event<'_>| match &event.kind {
-            Kind::Function(raw) => logs::to_log(Source::Function, raw, event.time, PLATFORM).record,
+            Kind::Function(raw) => logs::to_log(RecordSource::Function, raw, event.time, PLATFORM).record,
             other => unreachable!("{other:?}"),
         };
         let records: Vec<LogRecord> = delivery.events.iter().map(record).collect();

@@ -20,7 +20,7 @@ use rotel_core::config::resource::{Registration, ResourceRules};
 use rotel_core::delivery::budget::Budget;
 use rotel_core::delivery::buffer::Buffer;
 use rotel_core::lambda::telemetry_api::{self, Kind};
-use rotel_core::logs::{self, Source};
+use rotel_core::logs::{self, RecordSource};
 use rotel_core::otlp::request::{self, RequestEnvelope};
 use rotel_core::otlp::{self, LastEdit, Limits, RequestPart};
 use rotel_core::signal::Signal;
@@ -147,7 +147,7 @@ fn invocation() -> Path {
 fn records(body: &[u8]) -> Vec<LogRecord> {
     let delivery = telemetry_api::read(body);
     let record = |event: &telemetry_api::Event<'_>| match &event.kind {
-        Kind::Function(raw) => Some(logs::to_log(Source::Function, raw, event.time, PLATFORM).record),
+        Kind::Function(raw) => Some(logs::to_log(RecordSource::Function, raw, event.time, PLATFORM).record),
         _ => None,
     };
     delivery.events.iter().filter_map(record).collect()

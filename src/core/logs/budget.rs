@@ -4,7 +4,6 @@
 //! OTLP, so a record of a few kilobytes could take all memory. Promises that the encoded record takes at most
 //! four times its text plus a constant, and that its values take nearly as little in memory: see [`RecordBudget`].
 //! Ordinary records use a fraction of it; a record that uses it up is converted by [`super::large`].
-//! fraction of theirs; a record that uses it up is read by [`super::large`].
 
 /// The longest dotted path, in bytes. The key of a top-level field may be longer: it is not repeated.
 pub(super) const MAX_PATH_LEN: usize = 256;

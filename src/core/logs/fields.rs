@@ -1,6 +1,6 @@
 //! Assigns the fields of a JSON record to the parts of a log record.
 //!
-//! Each part of a log record is assigned from the first field that loggers use for it and that has a valid value.
+//! Each part of a log record is taken from the first field that loggers use for it and that has a valid value.
 //! Every other field becomes an attribute. Nested objects are flattened with dots (`{"http":{"status":200}}` →
 //! `http.status`), as in ClickStack's own JSON parsing, and arrays become OTLP arrays. A record that would grow
 //! to several times its length this way keeps a part of it as JSON text: [`large`].
@@ -13,7 +13,7 @@ use super::flat::{Fields, value};
 use super::json::{self, OverBudget};
 use super::roles::{LAST_RANK, Role, WEAK_RANK, role};
 use super::severity::Severity;
-use super::{Log, REQUEST_ID, large};
+use super::{ConvertedLog, REQUEST_ID, large};
 use crate::otlp::attribute::{string, text};
 use crate::time::{self, LoggedTime};
 use crate::trace_context;
@@ -136,7 +136,7 @@ pub(super) fn read(text: &str) -> Option<Fields> {
 
 /// Adds the fields of a record to its log record. `whole` is the record's text, which becomes the body if no
 /// field does. `is_timed` means that a more accurate time than the fields' is set.
-pub(super) fn apply_fields(log: &mut Log, fields: Fields, whole: &str, is_timed: bool) {
+pub(super) fn apply_fields(log: &mut ConvertedLog, fields: Fields, whole: &str, is_timed: bool) {
     let Fields { flat: mut fields, message: nested, is_emf } = fields;
     if is_emf {
         log.record.body = Some(text(whole));

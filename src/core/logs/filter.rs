@@ -112,7 +112,7 @@ pub enum Mask {
     Nothing,
     /// Everything that matches.
     Matches(Expression),
-    /// Everything, because the expression could not be compiled.
+    /// Everything, because the expression is invalid or not known yet.
     Everything,
 }
 

@@ -38,7 +38,7 @@ use crate::otlp::attribute::{self, string};
 
 /// The writer of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source<'a> {
+pub enum RecordSource<'a> {
     /// The function.
     Function,
     /// An extension, including this one.
@@ -47,7 +47,7 @@ pub enum Source<'a> {
     Unknown(&'a str),
 }
 
-impl<'a> Source<'a> {
+impl<'a> RecordSource<'a> {
     /// The source of events of the type `name`.
     pub fn of(name: &'a str) -> Self {
         match name {
@@ -68,7 +68,7 @@ impl<'a> Source<'a> {
 
 /// A log record, ready to be encoded.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Log {
+pub struct ConvertedLog {
     /// The OTLP record. It lacks the request id if the original does not contain it.
     pub record: LogRecord,
     /// The request id was found in the record itself.
@@ -79,7 +79,7 @@ pub(crate) const REQUEST_ID: &str = "faas.invocation_id";
 pub(crate) const SOURCE: &str = "aws.lambda.telemetry.type";
 const PHASE: &str = "aws.lambda.phase";
 
-impl Log {
+impl ConvertedLog {
     /// The request id in the record's attributes.
     pub fn request_id(&self) -> Option<&str> {
         let named = self.record.attributes.iter().find(|attribute| attribute.key == REQUEST_ID)?;
@@ -98,7 +98,7 @@ impl Log {
 /// Converts a record to a log record.
 ///
 /// `time` and `observed` are in nanoseconds since the epoch: the platform's timestamp, and the time of receipt.
-pub fn to_log(source: Source<'_>, raw: &RawValue, time: Option<u64>, observed: u64) -> Log {
+pub fn to_log(source: RecordSource<'_>, raw: &RawValue, time: Option<u64>, observed: u64) -> ConvertedLog {
     let mut log = without_body(source, time, observed);
     if let Some(line) = json::decode_line(raw.get()) {
         apply_text(&mut log, &line);
@@ -117,34 +117,34 @@ pub fn to_log(source: Source<'_>, raw: &RawValue, time: Option<u64>, observed: u
 }
 
 /// Converts a record that cannot be parsed: its text becomes the body, unchanged.
-pub fn text_to_log(source: Source<'_>, text: &str, time: Option<u64>, observed: u64) -> Log {
+pub fn text_to_log(source: RecordSource<'_>, text: &str, time: Option<u64>, observed: u64) -> ConvertedLog {
     let mut log = without_body(source, time, observed);
     log.record.body = Some(attribute::text(text));
     log
 }
 
 /// Creates a log record without a body.
-fn without_body(source: Source<'_>, time: Option<u64>, observed: u64) -> Log {
+fn without_body(source: RecordSource<'_>, time: Option<u64>, observed: u64) -> ConvertedLog {
     let mut record = LogRecord {
         time_unix_nano: time.unwrap_or(observed),
         observed_time_unix_nano: observed,
         ..LogRecord::default()
     };
     record.attributes.push(string(SOURCE, source.name()));
-    Log { record, has_own_request_id: false }
+    ConvertedLog { record, has_own_request_id: false }
 }
 
 /// Adds the request id of the invocation that a record belongs to.
-pub fn set_request_id(log: &mut Log, request_id: &str) {
+pub fn set_request_id(log: &mut ConvertedLog, request_id: &str) {
     log.record.attributes.push(string(REQUEST_ID, request_id));
 }
 
 /// Marks a record of the init phase, which belongs to no invocation.
-pub fn set_init_phase(log: &mut Log) {
+pub fn set_init_phase(log: &mut ConvertedLog) {
     log.record.attributes.push(string(PHASE, "init"));
 }
 
-fn apply_text(log: &mut Log, line: &str) {
+fn apply_text(log: &mut ConvertedLog, line: &str) {
     if line.starts_with('{')
         && let Some(fields) = fields::read(line)
     {
@@ -163,7 +163,7 @@ fn apply_text(log: &mut Log, line: &str) {
     }
 }
 
-fn apply_line(log: &mut Log, line: &ParsedLine<'_>) {
+fn apply_line(log: &mut ConvertedLog, line: &ParsedLine<'_>) {
     if let Some(severity) = line.severity {
         log.set_severity(severity);
     }
@@ -211,9 +211,9 @@ mod tests {
     const TIME: u64 = 1_665_532_800_000_000_000;
     const OBSERVED: u64 = TIME + 25_000_000;
 
-    fn log(record: &str) -> Log {
+    fn log(record: &str) -> ConvertedLog {
         let raw: Box<RawValue> = serde_json::from_str(record).expect("JSON");
-        to_log(Source::Function, &raw, Some(TIME), OBSERVED)
+        to_log(RecordSource::Function, &raw, Some(TIME), OBSERVED)
     }
 
     /// Renders the converted record for a snapshot.

@@ -16,7 +16,7 @@ pub(super) enum Role {
     Stacktrace,
 }
 
-/// The rank of a name that is often not a message. It counts only in a record with a level or a better message.
+/// The rank of a name that is often not a message. It counts only in a record with a level.
 pub(super) const WEAK_RANK: u8 = 10;
 /// The rank of an exception's message, which replaces a missing message.
 pub(super) const LAST_RANK: u8 = 20;

@@ -3,17 +3,11 @@
 /// A severity, with the number of OpenTelemetry's logs data model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// 1
     Trace,
-    /// 5
     Debug,
-    /// 9
     Info,
-    /// 13
     Warn,
-    /// 17
     Error,
-    /// 21
     Fatal,
 }
 

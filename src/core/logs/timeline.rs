@@ -6,9 +6,8 @@
 //! because of the invocation before. As long as the start of the running invocation has not been delivered,
 //! INVOKE replaces it, or a time shortly before INVOKE if the end of the previous invocation is known. The
 //! start may be delivered one or two invocations late. If several invocations run at once, a record belongs to
-//! the only one that was running; if more than one was running, there is no estimate_start. There is none before the
-//! first start either: a record written then, and before the runtime had initialised, belongs to the init
-//! phase.
+//! the only one that was running; if more than one was running, none is guessed. None is guessed before the first start
+//! either: a record written then, and before the runtime had initialised, belongs to the init phase.
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -205,7 +204,7 @@ impl Timeline {
     fn insert(&mut self, interval: InvocationInterval) {
         if self.invocations.len() == REMEMBERED_INVOCATIONS {
             // Forgetting a running invocation would attribute its records to another one that then seems to run
-            // without_start.
+            // alone.
             let has_ended = |interval: &InvocationInterval| !self.concurrent || interval.end.is_some();
             let oldest = self.invocations.iter().position(has_ended);
             self.invocations.remove(oldest.unwrap_or(0));
@@ -349,7 +348,7 @@ mod tests {
         assert_eq!(
             (with_both.is_init(105 * MS), with_both.invocation_at(105 * MS)),
             (false, None),
-            "no estimate_start between the two"
+            "no guess between the two"
         );
 
         let mut without_start = Timeline::new(false);

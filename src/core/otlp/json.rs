@@ -121,7 +121,7 @@ impl<'de> Visitor<'de> for MessageVisitor<'_> {
                     map.next_value_seed(FieldValue {
                         tag,
                         field,
-                        container: Container::Message,
+                        container: JsonContainer::Message,
                         limit,
                         out,
                     })?;
@@ -162,7 +162,7 @@ impl Visitor<'_> for KeySeed {
 struct FieldValue<'a> {
     tag: u32,
     field: &'static FieldSchema,
-    container: Container,
+    container: JsonContainer,
     /// The maximum size of `out`, in bytes.
     limit: usize,
     out: &'a mut Vec<u8>,
@@ -170,7 +170,7 @@ struct FieldValue<'a> {
 
 /// The JSON container of a value, which decides how the value is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Container {
+enum JsonContainer {
     /// An object: written as key and value; may itself be an array of values.
     Message,
     /// An array: written as key and value.
@@ -207,8 +207,8 @@ impl<'de> Visitor<'de> for FieldValue<'_> {
     fn visit_unit<E: Error>(self) -> Result<(), E> {
         // An array element must be written, and an attribute that is null is one without a value.
         match self.container {
-            Container::Message => Ok(()),
-            Container::Array if matches!(self.field.kind, FieldKind::Message(_)) => {
+            JsonContainer::Message => Ok(()),
+            JsonContainer::Array if matches!(self.field.kind, FieldKind::Message(_)) => {
                 let mut value = self;
                 value.delimited(&[]);
                 Ok(())
@@ -269,12 +269,12 @@ impl<'de> Visitor<'de> for FieldValue<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let Self { tag, field, container, limit, out } = self;
-        if !field.repeated || container != Container::Message {
+        if !field.repeated || container != JsonContainer::Message {
             let value = FieldValue { tag, field, container, limit, out };
             return Err(A::Error::invalid_type(serde::de::Unexpected::Seq, &value));
         }
         let is_packed = !matches!(field.kind, FieldKind::Message(_) | FieldKind::String);
-        let container = if is_packed { Container::Packed } else { Container::Array };
+        let container = if is_packed { JsonContainer::Packed } else { JsonContainer::Array };
         if is_packed {
             put_key(out, tag, WireType::Delimited);
         }
@@ -294,11 +294,11 @@ impl<'de> Visitor<'de> for FieldValue<'_> {
 impl FieldValue<'_> {
     /// Returns true if only an array is valid here.
     fn expects_array(&self) -> bool {
-        self.field.repeated && self.container == Container::Message
+        self.field.repeated && self.container == JsonContainer::Message
     }
 
     fn key(&mut self, wire_type: WireType) {
-        if self.container != Container::Packed {
+        if self.container != JsonContainer::Packed {
             put_key(self.out, self.tag, wire_type);
         }
     }

@@ -39,5 +39,5 @@ pub use spans::{InvocationSpan, invocation_spans};
 pub use split::{GROWTH_SLACK, Limits, RequestPart, max_repeated_bytes, split};
 pub use stamp::{MAX_STAMP_LEN, has_trace_ids, stamp};
 pub use utf8::replace_invalid_utf8;
-pub use validate::{Contents, Inspection, Malformed, inspect, validate};
+pub use validate::{Contents, Inspection, MalformedRequest, inspect, validate};
 pub use wire::WireError;

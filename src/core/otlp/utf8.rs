@@ -178,7 +178,7 @@ mod tests {
 
     use super::*;
     use crate::otlp::arbitrary::request;
-    use crate::otlp::{Malformed, WireError, validate};
+    use crate::otlp::{MalformedRequest, WireError, validate};
 
     /// A text to corrupt.
     const MARK: &str = "to be corrupted";
@@ -257,9 +257,9 @@ mod tests {
             }
             match before {
                 Ok(_) => prop_assert_eq!(fixed, None),
-                Err(Malformed { cause: WireError::NotUtf8, .. }) => {
+                Err(MalformedRequest { cause: WireError::NotUtf8, .. }) => {
                     let after = validate(signal, &fixed.unwrap());
-                    prop_assert!(!matches!(after, Err(Malformed { cause: WireError::NotUtf8, .. })), "{:?}", after);
+                    prop_assert!(!matches!(after, Err(MalformedRequest { cause: WireError::NotUtf8, .. })), "{:?}", after);
                 }
                 Err(_) => {}
             }

@@ -13,7 +13,7 @@ use crate::signal::Signal;
 /// The reason that bytes are not a valid OTLP request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {cause} at byte {offset}")]
-pub struct Malformed {
+pub struct MalformedRequest {
     /// The path of field names in the message: `resource_spans.scope_spans.spans.name`; `request` at the very
     /// top.
     pub path: String,
@@ -24,12 +24,12 @@ pub struct Malformed {
 
 /// Checks that the bytes are an export request of this signal, to full depth. Returns the number of items: log
 /// records, metric data points, spans.
-pub fn validate(signal: Signal, body: &[u8]) -> Result<usize, Malformed> {
+pub fn validate(signal: Signal, body: &[u8]) -> Result<usize, MalformedRequest> {
     inspect(signal, body).map(|contents| contents.items)
 }
 
 /// Checks like [`validate`] and returns more about the request.
-pub fn inspect(signal: Signal, body: &[u8]) -> Result<Contents, Malformed> {
+pub fn inspect(signal: Signal, body: &[u8]) -> Result<Contents, MalformedRequest> {
     let mut inspection = Inspection::new(signal, body);
     loop {
         if let Some(contents) = inspection.step() {
@@ -78,7 +78,7 @@ impl<'a> Inspection<'a> {
 
     /// Works for a few milliseconds. Returns `None` if there is more to do. Must not be called after it has
     /// returned a result.
-    pub fn step(&mut self) -> Option<Result<Contents, Malformed>> {
+    pub fn step(&mut self) -> Option<Result<Contents, MalformedRequest>> {
         match walk(self, STEP) {
             Ok(false) => None,
             Ok(true) => Some(Ok(self.count.contents())),
@@ -86,7 +86,7 @@ impl<'a> Inspection<'a> {
                 let suspended = self.suspended.iter().take(depth).flatten().map(|outer| outer.field);
                 let path: Vec<_> = suspended.chain(field).map(|field| field.name).collect();
                 let path = if path.is_empty() { "request".to_owned() } else { path.join(".") };
-                Some(Err(Malformed { path, offset: at.addr() - self.body.as_ptr().addr(), cause }))
+                Some(Err(MalformedRequest { path, offset: at.addr() - self.body.as_ptr().addr(), cause }))
             }
         }
     }
@@ -379,7 +379,7 @@ mod tests {
     fn agrees(signal: Signal, bytes: &[u8]) -> Result<(), TestCaseError> {
         match validate(signal, bytes) {
             // Prost does not check ids.
-            Err(Malformed { cause: WireError::IdLength { .. }, .. }) => {}
+            Err(MalformedRequest { cause: WireError::IdLength { .. }, .. }) => {}
             answer => prop_assert_eq!(answer.ok(), reference(signal, bytes)),
         }
         Ok(())

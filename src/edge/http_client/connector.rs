@@ -34,7 +34,7 @@ type Connecting = Pin<Box<dyn Future<Output = Result<Stream, BoxError>> + Send>>
 
 /// Opens connections.
 #[derive(Clone)]
-pub(super) struct Connector {
+pub(super) struct BackendConnector {
     direct: DirectConnector,
     tls: Arc<ClientConfig>,
     proxy: Option<ProxyTarget>,
@@ -57,7 +57,7 @@ struct Flood;
 #[error("the host is not a valid TLS server name")]
 struct InvalidServerName(#[source] InvalidDnsNameError);
 
-impl Connector {
+impl BackendConnector {
     pub(super) fn new(tls: &ClientConfig, proxy: Option<ProxyTarget>) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(Resolver);
         tcp.enforce_http(false);
@@ -71,7 +71,7 @@ impl Connector {
     }
 }
 
-impl Service<Uri> for Connector {
+impl Service<Uri> for BackendConnector {
     type Response = Stream;
     type Error = BoxError;
     type Future = Connecting;

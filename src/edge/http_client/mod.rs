@@ -22,7 +22,7 @@ pub use hyper_util::client::legacy::Error;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 
-use self::connector::Connector;
+use self::connector::BackendConnector;
 pub use self::name::NameError;
 use crate::core::config::ProxyTarget;
 
@@ -32,7 +32,7 @@ const HEAD_LIMIT: usize = 64 * 1024;
 /// A client with its own connections. Cheap to clone; clones share the connections.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pool: legacy::Client<Connector, BodyParts>,
+    pool: legacy::Client<BackendConnector, BodyParts>,
     /// The credentials for a forwarding proxy.
     proxy_authorization: Option<HeaderValue>,
 }
@@ -46,7 +46,7 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .http1_max_buf_size(HEAD_LIMIT)
             .http2_only(http2_only)
-            .build(Connector::new(tls, proxy));
+            .build(BackendConnector::new(tls, proxy));
         Self { pool, proxy_authorization }
     }
 

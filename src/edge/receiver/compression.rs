@@ -61,7 +61,7 @@ impl ContentEncoding {
         limit: usize,
         held: &mut HeldBytes,
     ) -> Result<Bytes, DecompressError> {
-        let mut out = Output { bytes: Vec::new(), limit, held };
+        let mut out = DecompressedOutput { bytes: Vec::new(), limit, held };
         match self {
             Self::Identity if compressed.len() > limit => return Err(DecompressError::TooLarge { limit }),
             Self::Identity => return Ok(compressed),
@@ -69,7 +69,7 @@ impl ContentEncoding {
             Self::Deflate => deflate(&compressed, &mut out).await?,
             Self::Zstd => zstd(&compressed, &mut out).await?,
         }
-        let Output { mut bytes, held, .. } = out;
+        let DecompressedOutput { mut bytes, held, .. } = out;
         drop(compressed);
         // The output is counted by its length, so spare capacity must go.
         bytes.shrink_to_fit();
@@ -83,13 +83,13 @@ const FIRST_STEP: usize = 8 << 10;
 const MAX_STEP: usize = 1 << 20;
 
 /// The output so far.
-struct Output<'a> {
+struct DecompressedOutput<'a> {
     bytes: Vec<u8>,
     limit: usize,
     held: &'a mut HeldBytes,
 }
 
-impl Output<'_> {
+impl DecompressedOutput<'_> {
     /// Reserves room for the next step, which doubles the output. One byte beyond the limit shows that there is
     /// more.
     fn step(&mut self) -> Result<usize, DecompressError> {
@@ -113,7 +113,7 @@ impl Output<'_> {
 async fn read(
     name: &'static str,
     mut decoder: impl Read,
-    out: &mut Output<'_>,
+    out: &mut DecompressedOutput<'_>,
 ) -> Result<(), DecompressError> {
     loop {
         let step = out.step()?;
@@ -127,7 +127,7 @@ async fn read(
     }
 }
 
-async fn zstd(compressed: &[u8], out: &mut Output<'_>) -> Result<(), DecompressError> {
+async fn zstd(compressed: &[u8], out: &mut DecompressedOutput<'_>) -> Result<(), DecompressError> {
     let corrupt = |_| DecompressError::Corrupt("zstd");
     let mut decoder = zstd::stream::read::Decoder::with_buffer(compressed).map_err(corrupt)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(corrupt)?;
@@ -135,7 +135,7 @@ async fn zstd(compressed: &[u8], out: &mut Output<'_>) -> Result<(), DecompressE
 }
 
 /// HTTP's deflate is a zlib stream. Some clients take the name literally and send raw deflate.
-async fn deflate(compressed: &[u8], out: &mut Output<'_>) -> Result<(), DecompressError> {
+async fn deflate(compressed: &[u8], out: &mut DecompressedOutput<'_>) -> Result<(), DecompressError> {
     match inflate(compressed, true, out).await {
         Err(DecompressError::Corrupt(_)) => {
             out.bytes.clear();
@@ -146,7 +146,11 @@ async fn deflate(compressed: &[u8], out: &mut Output<'_>) -> Result<(), Decompre
 }
 
 /// Inflates a stream. flate2's reader is not used because it takes a truncated stream for a complete one.
-async fn inflate(compressed: &[u8], zlib_header: bool, out: &mut Output<'_>) -> Result<(), DecompressError> {
+async fn inflate(
+    compressed: &[u8],
+    zlib_header: bool,
+    out: &mut DecompressedOutput<'_>,
+) -> Result<(), DecompressError> {
     let mut stream = Decompress::new(zlib_header);
     let mut rest = compressed;
     loop {

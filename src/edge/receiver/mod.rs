@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 use self::answer::ResponseBody;
 use self::refusals::{RefusalKind, Refusals};
 use crate::core::body_budget::BodyBudget;
-use crate::core::otlp::Malformed;
+use crate::core::otlp::MalformedRequest;
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::http::serve as serve_connections;
 
@@ -47,7 +47,7 @@ pub trait OtlpIntake: Clone + Send + Sync + 'static {
 pub enum RequestRefusal {
     /// The request is invalid: the sender must not retry.
     #[error("not an OTLP request: {0}")]
-    Malformed(#[from] Malformed),
+    Malformed(#[from] MalformedRequest),
     /// There is no room at the moment: the sender should retry.
     #[error("the buffer is full; retry in a second; if this persists, increase ROTEL_BUFFER_MAX_BYTES")]
     Busy,

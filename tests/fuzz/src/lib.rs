@@ -11,7 +11,7 @@ use prost::Message as _;
 use rotel_lambda_extension::core::config::secret_ref::{self, BATCH_LIMIT, fill, find};
 use rotel_lambda_extension::core::config::{self, Exports, Variables, collector_yaml, env_file};
 use rotel_lambda_extension::core::lambda::telemetry_api::{self, Deliveries, Delivery, Kind};
-use rotel_lambda_extension::core::logs::{self, Source};
+use rotel_lambda_extension::core::logs::{self, RecordSource};
 use serde_json::value::RawValue;
 
 pub use self::lifecycle::lifecycle;
@@ -102,7 +102,7 @@ pub fn log_record(text: &str) {
     let record = RawValue::from_string(text.to_owned());
     for raw in [line, record].into_iter().flatten() {
         for platform in [0, 1_795_263_410_000_000_000, u64::MAX] {
-            let record = logs::to_log(Source::Function, &raw, Some(platform), platform).record;
+            let record = logs::to_log(RecordSource::Function, &raw, Some(platform), platform).record;
             assert!(record.body.is_some(), "a record without a body");
             let keys: HashSet<_> = record.attributes.iter().map(|attribute| &attribute.key).collect();
             assert_eq!(keys.len(), record.attributes.len(), "a key stands twice");
@@ -150,9 +150,9 @@ fn taken(delivery: &Delivery<'_>, bytes: usize) {
     let mut kept = 0;
     for event in &delivery.events {
         let (source, name, raw) = match &event.kind {
-            Kind::Function(raw) => (Source::Function, "", raw),
-            Kind::Extension(raw) => (Source::Extension, "", raw),
-            Kind::Unknown { name, record } => (Source::Unknown(name), name.as_str(), record),
+            Kind::Function(raw) => (RecordSource::Function, "", raw),
+            Kind::Extension(raw) => (RecordSource::Extension, "", raw),
+            Kind::Unknown { name, record } => (RecordSource::Unknown(name), name.as_str(), record),
             Kind::Text { text, .. } => {
                 assert!(!text.is_empty(), "an empty text");
                 kept += text.len();

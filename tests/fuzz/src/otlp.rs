@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 use rotel_lambda_extension::core::otlp::{
-    self, Contents, GROWTH_SLACK, LastEdit, Limits, Malformed, RequestPart, WireError,
+    self, Contents, GROWTH_SLACK, LastEdit, Limits, MalformedRequest, RequestPart, WireError,
 };
 use rotel_lambda_extension::core::signal::Signal;
 use rotel_lambda_extension::core::trace_context::TraceContext;
@@ -103,8 +103,9 @@ fn replaced_is_utf8(signal: Signal, body: &[u8]) {
         assert_is_bounded(replaced, body);
         assert_eq!(otlp::replace_invalid_utf8(signal, replaced), None, "not all of it was replaced");
     }
-    let is_other =
-        |bytes| !matches!(otlp::validate(signal, bytes), Err(Malformed { cause: WireError::NotUtf8, .. }));
+    let is_other = |bytes| {
+        !matches!(otlp::validate(signal, bytes), Err(MalformedRequest { cause: WireError::NotUtf8, .. }))
+    };
     assert!(replaced.as_deref().map_or_else(|| is_other(body), is_other), "a text that is not UTF-8");
 }
 
@@ -114,7 +115,7 @@ fn accepted_is_what_decodes(signal: Signal, body: &[u8]) {
     let decoded = count(signal, body);
     match otlp::validate(signal, body) {
         Ok(items) => assert_eq!(decoded, Some((items, true)), "a decoder finds something else"),
-        Err(Malformed { cause: WireError::IdLength { .. }, .. }) => {}
+        Err(MalformedRequest { cause: WireError::IdLength { .. }, .. }) => {}
         Err(error) => assert_eq!(decoded, None, "a decoder accepts it: {error}"),
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct ParsedLine<'a> {
     pub(super) attributes: Vec<(&'static str, &'a str)>,
     /// The rest of the line.
     pub(super) message: &'a str,
-    /// ParsedLine breaks within the message are written as carriage returns.
+    /// Line breaks within the message are written as carriage returns.
     pub(super) carriage_returns: bool,
 }
 
@@ -126,13 +126,13 @@ fn is_uuid(text: &str) -> bool {
         })
 }
 
-/// Parses a level in upper_case_level case, the form in which these formats write it.
+/// Parses a level in upper case, the form in which these formats write it.
 fn upper_case_level(word: &str) -> Option<Severity> {
     let known = word.bytes().all(|byte| byte.is_ascii_uppercase());
     known.then(|| Severity::from_word(word)).flatten()
 }
 
-/// Parses an upper_case_level-case level padded_level with spaces. Returns it and the rest.
+/// Parses an upper-case level and the spaces after it. Returns the severity and the rest.
 fn padded_level(text: &str) -> Option<(Severity, &str)> {
     let (word, rest) = text.split_once(' ')?;
     let severity = upper_case_level(word)?;
