@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use lambda_sandbox::Sandbox;
 use lambda_sandbox::collector::Protocol;
 use rotel_lambda_extension::core::config::{self, Destination, Exports};
-use rotel_lambda_extension::core::delivery::verdict::{BackendWords, Failure, Verdict};
+use rotel_lambda_extension::core::delivery::verdict::{BackendMessage, Failure, Verdict};
 use rotel_lambda_extension::core::signal::Signal;
 use rotel_lambda_extension::edge::exporter::Exporter;
 use serde_json::Value;
@@ -148,7 +148,7 @@ async fn verdict(protocol: Protocol, answer: Answer) -> Verdict {
 }
 
 fn rejected(rejected: usize, words: &str) -> Verdict {
-    Verdict::Accepted { rejected, words: BackendWords::new(words, []) }
+    Verdict::Accepted { rejected, message: BackendMessage::new(words, []) }
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn partial_success_is_read_in_json_and_compressed() {
 async fn words_of_a_partial_success_are_bounded_and_redacted() {
     for protocol in PROTOCOLS {
         let long = format!("{KEY} is stale\nERROR forged {}", "x".repeat(1000));
-        let Verdict::Accepted { rejected: 1, words: Some(words) } =
+        let Verdict::Accepted { rejected: 1, message: Some(words) } =
             verdict(protocol, Answer::partial_success(protocol, 1, &long)).await
         else {
             panic!("no words")
@@ -247,7 +247,7 @@ async fn storm_of_informational_answers_is_cut_off() {
         let Verdict::Retry { failure: Failure::Connection(failure), .. } = attempt else {
             panic!("{attempt:?}")
         };
-        assert_eq!(failure.words, storm::WORDS, "{protocol:?}");
+        assert_eq!(failure.detail, storm::WORDS, "{protocol:?}");
     }
 }
 

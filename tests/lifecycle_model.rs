@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use rotel_lambda_extension::core::lambda::lifecycle::{
-    Action, Event, FlushReason, Lifecycle, Settings, Task, Warning,
+    FlushReason, Lifecycle, LifecycleAction, LifecycleEvent, LifecycleSettings, Task, Warning,
 };
 
 const SCHEDULES: u64 = 1_000_000;
@@ -165,45 +165,46 @@ struct Machine {
 }
 
 impl Machine {
-    fn on(&mut self, mut event: Event, now: Instant) -> Vec<Action> {
+    fn on(&mut self, mut event: LifecycleEvent, now: Instant) -> Vec<LifecycleAction> {
         if self.broken == Broken::FirstShutdownIgnored
             && self.events == 1
-            && matches!(event, Event::Shutdown { .. })
+            && matches!(event, LifecycleEvent::Shutdown { .. })
         {
             return Vec::new();
         }
         self.events += 1;
         match &mut event {
-            Event::Invoke { request_id, held, .. } => {
+            LifecycleEvent::Invoke { request_id, held, .. } => {
                 self.request_id.clone_from(request_id);
                 *held = *held || self.broken == Broken::AlwaysHeld;
                 if self.broken == Broken::MissedEndForgotten {
-                    let _ = self.inner.on(Event::RuntimeDone { request_id: "nobody".to_owned() }, now);
+                    let _ =
+                        self.inner.on(LifecycleEvent::RuntimeDone { request_id: "nobody".to_owned() }, now);
                 }
             }
-            Event::RuntimeDone { request_id }
+            LifecycleEvent::RuntimeDone { request_id }
                 if self.broken == Broken::RequestIdNotCompared
                     || (self.broken == Broken::LateEndTaken && *request_id != "foreign") =>
             {
                 request_id.clone_from(&self.request_id);
             }
-            Event::RuntimeDone { request_id }
+            LifecycleEvent::RuntimeDone { request_id }
                 if self.broken == Broken::UnheldEndIgnored
                     && self.unheld
                     && *request_id == self.request_id =>
             {
                 return Vec::new();
             }
-            Event::FlushDone => self.flushing = false,
+            LifecycleEvent::FlushDone => self.flushing = false,
             _ => {}
         }
-        let is_next_event = matches!(event, Event::Invoke { .. } | Event::Shutdown { .. });
+        let is_next_event = matches!(event, LifecycleEvent::Invoke { .. } | LifecycleEvent::Shutdown { .. });
         let mut actions = self.inner.on(event, now);
         if self.broken == Broken::FlushOutlivesEvent && is_next_event {
-            actions.retain(|action| *action != Action::CancelFlush);
+            actions.retain(|action| *action != LifecycleAction::CancelFlush);
         }
-        if self.broken == Broken::NextAtEachEnd && actions.last() == Some(&Action::Close) {
-            actions.push(Action::CallNext);
+        if self.broken == Broken::NextAtEachEnd && actions.last() == Some(&LifecycleAction::CloseWindow) {
+            actions.push(LifecycleAction::CallNext);
         }
         self.seen(actions, now)
     }
@@ -220,34 +221,36 @@ impl Machine {
         }
     }
 
-    fn on_timeout(&mut self, now: Instant) -> Vec<Action> {
+    fn on_timeout(&mut self, now: Instant) -> Vec<LifecycleAction> {
         let actions = self.inner.on_timeout(now);
         self.seen(actions, now)
     }
 
-    fn seen(&mut self, mut actions: Vec<Action>, now: Instant) -> Vec<Action> {
+    fn seen(&mut self, mut actions: Vec<LifecycleAction>, now: Instant) -> Vec<LifecycleAction> {
         for action in &mut actions {
             match action {
-                Action::Open { held } => self.unheld = !*held,
-                Action::Close => self.unheld = false,
-                Action::StartFlush { reason, deadline } => {
+                LifecycleAction::OpenWindow { held } => self.unheld = !*held,
+                LifecycleAction::CloseWindow => self.unheld = false,
+                LifecycleAction::StartFlush { reason, deadline } => {
                     self.flushing = true;
                     if self.broken == Broken::ShutdownBelieved && *reason == FlushReason::Shutdown {
                         *deadline = now;
                     }
                 }
-                Action::CancelFlush => self.flushing = false,
+                LifecycleAction::CancelFlush => self.flushing = false,
                 _ => {}
             }
         }
-        let starts = |action: &Action| {
-            matches!(action, Action::StartFlush { reason: FlushReason::EndOfInvocation, .. })
+        let starts = |action: &LifecycleAction| {
+            matches!(action, LifecycleAction::StartFlush { reason: FlushReason::EndOfInvocation, .. })
         };
         if self.broken == Broken::NextDuringFlush && actions.iter().any(starts) {
-            actions.push(Action::CallNext);
+            actions.push(LifecycleAction::CallNext);
         }
-        if self.broken == Broken::WarnsAlways && actions.contains(&Action::Open { held: false }) {
-            actions.insert(0, Action::Warn(Warning::NoRuntimeDone));
+        if self.broken == Broken::WarnsAlways
+            && actions.contains(&LifecycleAction::OpenWindow { held: false })
+        {
+            actions.insert(0, LifecycleAction::Warn(Warning::NoRuntimeDone));
         }
         actions
     }
@@ -334,7 +337,7 @@ impl World {
             reason = "an origin for virtual time; the clock is not read again"
         )]
         let origin = Instant::now();
-        let settings = Settings {
+        let settings = LifecycleSettings {
             flush_timeout: Duration::from_millis(flush_timeout),
             margin: Duration::from_millis(MARGIN),
             exit_margin: Duration::from_millis(EXIT_MARGIN),
@@ -378,7 +381,7 @@ impl World {
 
     fn run(mut self, seen: &mut Seen) -> Result<(), String> {
         self.rarely_lose_a_task();
-        let actions = self.machine.on(Event::InitDone, self.instant(self.now));
+        let actions = self.machine.on(LifecycleEvent::InitDone, self.instant(self.now));
         self.carry_out(&actions, seen)?;
         while !self.exited {
             self.expect_nothing_of_a_spurious_timeout()?;
@@ -411,7 +414,7 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, coming: Coming, seen: &mut Seen) -> Result<Vec<Action>, String> {
+    fn deliver(&mut self, coming: Coming, seen: &mut Seen) -> Result<Vec<LifecycleAction>, String> {
         let now = self.instant(self.now);
         Ok(match coming {
             Coming::Invoke => self.invoke(seen)?,
@@ -421,7 +424,7 @@ impl World {
                     return Ok(Vec::new());
                 }
                 self.flush = None;
-                self.machine.on(Event::FlushDone, now)
+                self.machine.on(LifecycleEvent::FlushDone, now)
             }
             Coming::Shutdown => {
                 self.next_outstanding = false;
@@ -434,13 +437,13 @@ impl World {
                 self.shutdown_deadline = Some(self.now + left.max(SHUTDOWN_LEAST));
                 self.end_unheld();
                 let deadline = self.instant(self.now + left);
-                let actions = self.machine.on(Event::Shutdown { deadline }, now);
+                let actions = self.machine.on(LifecycleEvent::Shutdown { deadline }, now);
                 self.is_cancelled_first(&actions, seen)?;
                 actions
             }
             Coming::NextFailed => {
                 self.next_outstanding = false;
-                self.machine.on(Event::NextFailed, now)
+                self.machine.on(LifecycleEvent::NextFailed, now)
             }
             Coming::TaskExited(task) => {
                 match task {
@@ -451,12 +454,12 @@ impl World {
                     }
                     Task::Receiver => {}
                 }
-                self.machine.on(Event::TaskExited(task), now)
+                self.machine.on(LifecycleEvent::TaskExited(task), now)
             }
         })
     }
 
-    fn invoke(&mut self, seen: &mut Seen) -> Result<Vec<Action>, String> {
+    fn invoke(&mut self, seen: &mut Seen) -> Result<Vec<LifecycleAction>, String> {
         self.next_outstanding = false;
         seen.invocations += 1;
         let request_id = self.upcoming_id.clone();
@@ -484,27 +487,27 @@ impl World {
             flushed_since: false,
         });
         let deadline = self.instant(self.now + left);
-        let event = Event::Invoke { request_id, deadline, held: asked };
+        let event = LifecycleEvent::Invoke { request_id, deadline, held: asked };
         let actions = self.machine.on(event, self.instant(self.now));
         self.is_cancelled_first(&actions, seen)?;
-        if !actions.contains(&Action::Open { held }) {
+        if !actions.contains(&LifecycleAction::OpenWindow { held }) {
             let though = if held { "not held though it is to be" } else { "held though it is not to be" };
             return Err(format!("r{} {though}", self.invocations));
         }
-        let warns = actions.contains(&Action::Warn(Warning::NoRuntimeDone));
+        let warns = actions.contains(&LifecycleAction::Warn(Warning::NoRuntimeDone));
         if self.end_missed && !self.warned && !warns {
             return Err("no warning of an end that did not come".to_owned());
         }
         Ok(actions)
     }
 
-    fn runtime_done(&mut self, request_id: String, seen: &mut Seen) -> Result<Vec<Action>, String> {
+    fn runtime_done(&mut self, request_id: String, seen: &mut Seen) -> Result<Vec<LifecycleAction>, String> {
         self.end_missed = false;
         let now = self.instant(self.now);
         if let Some(late) = self.awaited.iter().position(|awaited| *awaited == request_id) {
             self.awaited.swap_remove(late);
             seen.late += 1;
-            let actions = self.machine.on(Event::RuntimeDone { request_id }, now);
+            let actions = self.machine.on(LifecycleEvent::RuntimeDone { request_id }, now);
             return if actions.is_empty() {
                 Ok(actions)
             } else {
@@ -523,8 +526,8 @@ impl World {
             Some(invocation) if invocation.held || invocation.request_id == request_id => {}
             _ => self.overtaken_by.push(request_id.clone()),
         }
-        let actions = self.machine.on(Event::RuntimeDone { request_id }, now);
-        if closes && !actions.contains(&Action::Close) {
+        let actions = self.machine.on(LifecycleEvent::RuntimeDone { request_id }, now);
+        if closes && !actions.contains(&LifecycleAction::CloseWindow) {
             return Err("an invocation that is not held was not closed at its end".to_owned());
         }
         Ok(actions)
@@ -539,12 +542,12 @@ impl World {
     }
 
     /// A flush in progress is cancelled before anything else when an event comes.
-    fn is_cancelled_first(&self, actions: &[Action], seen: &mut Seen) -> Result<(), String> {
+    fn is_cancelled_first(&self, actions: &[LifecycleAction], seen: &mut Seen) -> Result<(), String> {
         if self.flush.is_none() {
             return Ok(());
         }
         seen.cancelled_by_event += 1;
-        if actions.first() == Some(&Action::CancelFlush) {
+        if actions.first() == Some(&LifecycleAction::CancelFlush) {
             Ok(())
         } else {
             Err("a flush goes on beyond the next event".to_owned())
@@ -572,22 +575,22 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, actions: &[Action], seen: &mut Seen) -> Result<(), String> {
+    fn carry_out(&mut self, actions: &[LifecycleAction], seen: &mut Seen) -> Result<(), String> {
         for action in actions {
             match *action {
-                Action::Open { .. } => self.is_open = true,
-                Action::Close => {
+                LifecycleAction::OpenWindow { .. } => self.is_open = true,
+                LifecycleAction::CloseWindow => {
                     if !std::mem::take(&mut self.is_open) {
                         return Err("a Close without an Open".to_owned());
                     }
                 }
-                Action::Warn(Warning::NoRuntimeDone) => {
+                LifecycleAction::Warn(Warning::NoRuntimeDone) => {
                     if std::mem::replace(&mut self.warned, true) {
                         return Err("a second warning".to_owned());
                     }
                 }
-                Action::CallNext => self.called_next(seen)?,
-                Action::StartFlush { reason, deadline } => {
+                LifecycleAction::CallNext => self.called_next(seen)?,
+                LifecycleAction::StartFlush { reason, deadline } => {
                     if self.flush.is_some() {
                         return Err("a second flush while one is in flight".to_owned());
                     }
@@ -622,13 +625,13 @@ impl World {
                         self.coming.push((at, Coming::FlushDone { flush: self.flushes }));
                     }
                 }
-                Action::CancelFlush => {
+                LifecycleAction::CancelFlush => {
                     seen.cancelled += 1;
                     self.flush = None;
                 }
-                Action::StopIntake => {}
-                Action::ReportError => seen.errors += 1,
-                Action::Exit => {
+                LifecycleAction::StopIntake => {}
+                LifecycleAction::ReportError => seen.errors += 1,
+                LifecycleAction::Exit => {
                     self.exited = true;
                     if self.shutdown_deadline.is_some() {
                         seen.exits += 1;

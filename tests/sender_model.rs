@@ -17,16 +17,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point::Value};
 use rotel_lambda_extension::core::chunk::{Chunk, Origin};
-use rotel_lambda_extension::core::delivery::breaker::Retry;
-use rotel_lambda_extension::core::delivery::budget::Budget;
+use rotel_lambda_extension::core::delivery::breaker::RetryPolicy;
+use rotel_lambda_extension::core::delivery::budget::ByteBudget;
 use rotel_lambda_extension::core::delivery::cadence::DuringInvocation;
 use rotel_lambda_extension::core::delivery::event::{
-    Action, Context, Event, Own, RequestId, Route, RouteState, SetUp, Settings,
+    OwnTelemetry, RequestId, Route, RouteState, SenderAction, SenderContext, SenderEvent, SenderSettings,
+    SetupResult,
 };
 use rotel_lambda_extension::core::delivery::sender::BackendSender;
 use rotel_lambda_extension::core::delivery::verdict::{Failure, Verdict};
 use rotel_lambda_extension::core::elapsed::{Elapsed, Now};
-use rotel_lambda_extension::core::lambda::correlation::{Correlation, StandIns};
+use rotel_lambda_extension::core::lambda::correlation::{Correlation, FallbackSpans};
 use rotel_lambda_extension::core::lambda::lifecycle::FlushReason;
 use rotel_lambda_extension::core::otlp::Limits;
 use rotel_lambda_extension::core::signal::{PerSignal, Signal};
@@ -337,7 +338,7 @@ impl World {
         )]
         let origin = Instant::now();
         let wall = 1_800_000_000_000;
-        let settings = Settings {
+        let settings = SenderSettings {
             name: None,
             takes: PerSignal::from_fn(|_| true),
             limits: PerSignal::from_fn(|_| Limits { items: 100, bytes: BATCH_BYTES }),
@@ -348,7 +349,7 @@ impl World {
         let now = Now { monotonic: origin, wall: Duration::from_millis(wall) };
         let mut elapsed = Elapsed::new();
         elapsed.advance_to(now);
-        let inner = BackendSender::new(settings, Budget::new(BUDGET, 1), now);
+        let inner = BackendSender::new(settings, ByteBudget::new(BUDGET, 1), now);
         Self {
             origin,
             monotonic: 0,
@@ -362,7 +363,7 @@ impl World {
                 latest_wall: now.wall,
                 wall: now.wall,
             },
-            correlation: Correlation::new(StandIns { made_here: false, xray: false }),
+            correlation: Correlation::new(FallbackSpans { platform: false, xray: false }),
             random: Random(schedule.seed ^ 0x5bd1_e995),
             strategy,
             is_healthy: schedule.is_healthy,
@@ -396,7 +397,7 @@ impl World {
     /// Runs a schedule; returns the bytes that were sent.
     fn run(&mut self, schedule: &Schedule, seen: &mut Seen) -> Result<u64, String> {
         self.secrets_fail = schedule.invocations.first().is_some_and(|first| first.secrets_fail);
-        self.on(Event::Start, seen)?;
+        self.on(SenderEvent::Start, seen)?;
         self.freeze(schedule.frozen_at_first, false);
         for invocation in &schedule.invocations {
             self.condition = invocation.backend;
@@ -465,11 +466,11 @@ impl World {
         if self.flushing {
             // The driver cancels it when the next event comes.
             self.flushing = false;
-            self.on(Event::CancelFlush, seen)?;
+            self.on(SenderEvent::CancelFlush, seen)?;
         }
         (self.held, self.is_open, self.began) = (held, true, at);
         seen.unheld += u64::from(!held);
-        self.on(Event::InvocationBegins { during, held }, seen)?;
+        self.on(SenderEvent::InvocationBegins { during, held }, seen)?;
         let start = self.monotonic;
         let mut near_deadline_at = invocation.near_deadline_at;
         for (offset, load) in &invocation.chunks {
@@ -492,12 +493,12 @@ impl World {
             // The deadline has come, and the environment is reset.
             self.is_timed_out = true;
             self.flushing = false;
-            self.on(Event::CancelFlush, seen)?;
+            self.on(SenderEvent::CancelFlush, seen)?;
         } else {
             self.flush(FlushReason::EndOfInvocation, FLUSH_TIMEOUT, seen)?;
         }
         self.is_open = false;
-        self.on(Event::InvocationEnds, seen)?;
+        self.on(SenderEvent::InvocationEnds, seen)?;
         if !self.requests.is_empty() {
             return Err("a request is in flight while the environment may be frozen".to_owned());
         }
@@ -510,18 +511,21 @@ impl World {
         }
         self.flushing = true;
         let deadline = self.instant(most);
-        self.on(Event::Flush { reason: FlushReason::NearDeadline, deadline, waits_for_probes: true }, seen)
+        self.on(
+            SenderEvent::Flush { reason: FlushReason::NearDeadline, deadline, waits_for_probes: true },
+            seen,
+        )
     }
 
     fn flush(&mut self, reason: FlushReason, most: u64, seen: &mut Seen) -> Result<(), String> {
         let deadline = self.monotonic + most;
         self.flushing = true;
         let waits_for_probes = self.random.below(2) == 0;
-        self.on(Event::Flush { reason, deadline: self.instant(deadline), waits_for_probes }, seen)?;
+        self.on(SenderEvent::Flush { reason, deadline: self.instant(deadline), waits_for_probes }, seen)?;
         while self.flushing && self.step(deadline, seen)? {}
         if self.flushing {
             self.flushing = false;
-            self.on(Event::CancelFlush, seen)?;
+            self.on(SenderEvent::CancelFlush, seen)?;
         }
         Ok(())
     }
@@ -529,11 +533,11 @@ impl World {
     fn shut_down(&mut self, seen: &mut Seen) -> Result<(), String> {
         if self.flushing {
             self.flushing = false;
-            self.on(Event::CancelFlush, seen)?;
+            self.on(SenderEvent::CancelFlush, seen)?;
         }
         self.is_last = true;
         self.flush(FlushReason::Shutdown, 1_700, seen)?;
-        self.on(Event::Ends, seen)?;
+        self.on(SenderEvent::Ends, seen)?;
         self.account()
     }
 
@@ -547,7 +551,7 @@ impl World {
         let mut bytes = (number as u64).to_le_bytes().to_vec();
         bytes.resize(size, 0);
         let chunk = Chunk { signal, bytes: Bytes::from(bytes), items: 1, origin, invocation: None };
-        self.on(Event::Enqueued(chunk, None), seen)
+        self.on(SenderEvent::Enqueued(chunk, None), seen)
     }
 
     /// Every item is delivered, kept, or counted as dropped.
@@ -626,10 +630,10 @@ impl World {
             if let Verdict::Accepted { .. } = verdict {
                 self.last_answer = Some(self.at());
             }
-            self.on(Event::Answered(request.id, verdict), seen)?;
+            self.on(SenderEvent::Answered(request.id, verdict), seen)?;
         } else if setup == Some(next) {
             let outcome = self.setup.take().and_then(|(_, outcome)| outcome);
-            let retry = Retry {
+            let retry = RetryPolicy {
                 initial_backoff: Duration::from_secs(5),
                 max_backoff: Duration::from_secs(30),
                 max_elapsed_time: Duration::from_mins(5),
@@ -644,9 +648,9 @@ impl World {
             };
             self.has_forgotten &= outcome.is_none();
             seen.failed_setups += u64::from(outcome.is_none());
-            self.on(Event::SetUp(SetUp { routes, has_secret: true }), seen)?;
+            self.on(SenderEvent::SetupDone(SetupResult { routes, has_secret: true }), seen)?;
         } else {
-            self.on(Event::Tick, seen)?;
+            self.on(SenderEvent::Tick, seen)?;
             let late = self.machine.timeout().is_some_and(|at| at <= self.instant(self.monotonic));
             if late {
                 return Err("a timer that was due is due again".to_owned());
@@ -674,11 +678,11 @@ impl World {
         self.elapsed.advance_to(now)
     }
 
-    fn on(&mut self, event: Event, seen: &mut Seen) -> Result<(), String> {
+    fn on(&mut self, event: SenderEvent, seen: &mut Seen) -> Result<(), String> {
         let at = self.at();
         let now = self.now();
         let jitter = self.random.below(100) as f64 / 100.0;
-        let context = Context { now, jitter, spans: &self.correlation };
+        let context = SenderContext { now, jitter, spans: &self.correlation };
         let actions = self.machine.on(event, &context);
         for action in actions {
             self.carry_out(action, at, seen)?;
@@ -692,9 +696,9 @@ impl World {
         Ok(())
     }
 
-    fn carry_out(&mut self, action: Action, at: Duration, seen: &mut Seen) -> Result<(), String> {
+    fn carry_out(&mut self, action: SenderAction, at: Duration, seen: &mut Seen) -> Result<(), String> {
         match action {
-            Action::Setup { refresh } => {
+            SenderAction::Setup { refresh } => {
                 if refresh {
                     seen.refreshes += 1;
                     let since = self.refreshed_at.map(|since| at.saturating_sub(since));
@@ -716,23 +720,23 @@ impl World {
                 }
                 self.setup = Some((self.monotonic + self.setup_takes, outcome));
             }
-            Action::AbortSetup => self.setup = None,
-            Action::Send { request, chunks, fresh, .. } => self.send(request, &chunks, fresh, seen)?,
-            Action::Warm { request, fresh } => {
+            SenderAction::AbortSetup => self.setup = None,
+            SenderAction::Send { request, chunks, fresh, .. } => self.send(request, &chunks, fresh, seen)?,
+            SenderAction::Warm { request, fresh } => {
                 if fresh {
                     self.last_answer = Some(at);
                 }
                 self.request(request, Vec::new());
             }
-            Action::Abort(id) => {
+            SenderAction::Abort(id) => {
                 if let Some(found) = self.requests.iter().position(|request| request.id == id) {
                     let request = self.requests.swap_remove(found);
                     seen.cut_off += u64::from(!request.chunks.is_empty());
                     seen.frozen += u64::from(!request.chunks.is_empty() && !self.held);
                 }
             }
-            Action::FlushDone => self.flushing = false,
-            Action::Enqueue(Own::Metrics(metrics)) => {
+            SenderAction::FlushDone => self.flushing = false,
+            SenderAction::Enqueue(OwnTelemetry::Metrics(metrics)) => {
                 let sums = metrics.iter().filter_map(|metric| match &metric.data {
                     Some(Data::Sum(sum)) => Some(&sum.data_points),
                     _ => None,
@@ -744,7 +748,7 @@ impl World {
                     }
                 }
             }
-            Action::Enqueue(Own::Log(_)) | Action::Log(_) => {}
+            SenderAction::Enqueue(OwnTelemetry::Log(_)) | SenderAction::Log(_) => {}
         }
         Ok(())
     }
@@ -772,7 +776,7 @@ impl World {
         if self.is_open && !self.held && !self.flushing {
             seen.unheld_requests += 1;
             let ran = at.saturating_sub(self.began);
-            let is_pressed = self.machine.inner.weight() >= BUDGET / 8 * 7;
+            let is_pressed = self.machine.inner.total_bytes() >= BUDGET / 8 * 7;
             if ran < Duration::from_secs(1) && !is_pressed {
                 return Err(format!("a request after {ran:?} in an invocation that is not held"));
             }
@@ -817,38 +821,40 @@ impl World {
 }
 
 impl Machine {
-    fn on(&mut self, mut event: Event, context: &Context<'_>) -> Vec<Action> {
+    fn on(&mut self, mut event: SenderEvent, context: &SenderContext<'_>) -> Vec<SenderAction> {
         self.wall = context.now.wall;
         self.latest_wall = self.latest_wall.max(self.wall);
         let mut actions = Vec::new();
         match &mut event {
-            Event::InvocationBegins { during, held } if self.broken == Broken::TakesAllForHeld => {
+            SenderEvent::InvocationBegins { during, held } if self.broken == Broken::TakesAllForHeld => {
                 (*during, *held) = (DuringInvocation::AtOnce, true);
             }
-            Event::CancelFlush | Event::InvocationEnds if self.broken == Broken::ForgetsCutOffs => {
+            SenderEvent::CancelFlush | SenderEvent::InvocationEnds
+                if self.broken == Broken::ForgetsCutOffs =>
+            {
                 for request in self.in_flight.drain(..) {
-                    actions.push(Action::Abort(request));
-                    let forgotten = Event::Answered(request, Verdict::retry(Failure::Http(503)));
+                    actions.push(SenderAction::Abort(request));
+                    let forgotten = SenderEvent::Answered(request, Verdict::retry(Failure::Http(503)));
                     actions.extend(self.inner.on(forgotten, context));
                 }
             }
-            Event::Answered(answered, _) => self.in_flight.retain(|request| request != answered),
+            SenderEvent::Answered(answered, _) => self.in_flight.retain(|request| request != answered),
             _ => {}
         }
         actions.extend(self.inner.on(event, context));
         actions.retain_mut(|action| match action {
-            Action::Setup { refresh } => {
+            SenderAction::Setup { refresh } => {
                 self.setups += 1;
                 *refresh &= self.broken != Broken::NeverRefreshes;
                 *refresh |= self.broken == Broken::RefreshesAtOnce;
                 self.broken != Broken::SetsUpOnce || self.setups == 1
             }
-            Action::Send { request, fresh, .. } => {
+            SenderAction::Send { request, fresh, .. } => {
                 self.in_flight.push(*request);
                 *fresh &= self.broken != Broken::KeepsConnections;
                 true
             }
-            Action::Abort(_) => self.broken != Broken::NeverAborts,
+            SenderAction::Abort(_) => self.broken != Broken::NeverAborts,
             _ => true,
         });
         actions

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::OnceCell;
 
 use crate::app::faults::Faults;
-use crate::app::pipeline::{Backend, Made, Setup};
+use crate::app::pipeline::{Backend, SetupFn, SetupOutcome};
 use crate::app::settings::{Resolved, SECRETS_BUDGET};
 use crate::core::config::diagnosis::Way;
 use crate::core::config::secret_ref::{self, SecretRef};
@@ -15,25 +15,25 @@ use crate::core::signal::{PerSignal, Signal};
 use crate::edge::exporter::Exporter;
 use crate::edge::secrets::Fetcher;
 
-/// The backend of each destination. `hang_on_secrets` says of each whether its settings hold secret references.
+/// The backend of each destination. `need_secrets` says of each whether its settings hold secret references.
 pub(super) fn of(
     destinations: &[Destination],
-    hang_on_secrets: &[bool],
-    unresolved: &Arc<Unresolved>,
+    need_secrets: &[bool],
+    resolver: &Arc<SecretResolver>,
 ) -> Vec<Backend<Exporter>> {
     let is_alone = destinations.len() == 1;
-    let backend = |(at, destination): (usize, &Destination)| Backend {
+    let backend = |(index, destination): (usize, &Destination)| Backend {
         name: destination.exporter.name().filter(|_| !is_alone).cloned(),
         takes: destination.takes,
         setup: BackendSetup {
-            at,
+            index,
             known: match &destination.exports {
                 Exports::Known(exports) => Some((**exports).clone()),
                 Exports::Pending => None,
             },
-            has_secret: hang_on_secrets.get(at).copied().unwrap_or(false),
+            has_secret: need_secrets.get(index).copied().unwrap_or(false),
             last: Arc::default(),
-            unresolved: Arc::clone(unresolved),
+            resolver: Arc::clone(resolver),
         }
         .into_setup(),
     };
@@ -41,25 +41,25 @@ pub(super) fn of(
 }
 
 /// The settings, and the secrets that they refer to.
-pub(super) struct Unresolved {
+pub(super) struct SecretResolver {
     variables: Variables,
     places: Places,
     references: Vec<SecretRef>,
-    /// Made by the first round, for most have no secrets to fetch.
+    /// SetupOutcome by the first round, for most have no secrets to fetch.
     fetcher: tokio::sync::Mutex<Option<Fetcher>>,
     faults: Mutex<Faults>,
     /// The result for those that are set up at the same time.
-    round: Mutex<Weak<OnceCell<Round>>>,
+    round: Mutex<Weak<OnceCell<FetchRound>>>,
 }
 
 /// The result of a round of fetching secrets.
-struct Round {
+struct FetchRound {
     destinations: Vec<Destination>,
     /// Set if a later round may fetch more secrets.
     may_improve: bool,
 }
 
-impl Unresolved {
+impl SecretResolver {
     /// Nothing is fetched yet. `places` are those of [`crate::app::settings::Settings`]; `faults` are logged already.
     pub(super) fn new(
         variables: Variables,
@@ -78,7 +78,7 @@ impl Unresolved {
     }
 
     /// The cell of those that are set up at this time.
-    fn shared_round(&self) -> Arc<OnceCell<Round>> {
+    fn shared_round(&self) -> Arc<OnceCell<FetchRound>> {
         let mut round = self.round.lock().unwrap_or_else(PoisonError::into_inner);
         round.upgrade().unwrap_or_else(|| {
             let cell = Arc::default();
@@ -88,7 +88,7 @@ impl Unresolved {
     }
 
     /// Fetches what is missing, or everything again.
-    async fn fetch(&self, refresh: bool) -> Round {
+    async fn fetch(&self, refresh: bool) -> FetchRound {
         let resolution = {
             let mut fetcher = self.fetcher.lock().await;
             let fetcher = fetcher.get_or_insert_with(|| {
@@ -103,7 +103,7 @@ impl Unresolved {
         let may_improve = resolution.faults.is_empty() || resolution.may_improve();
         let resolved = Resolved::new(&self.variables, &self.places, &self.references, resolution);
         let config = resolved.told(&mut self.faults());
-        Round { destinations: config.destinations, may_improve }
+        FetchRound { destinations: config.destinations, may_improve }
     }
 
     fn faults(&self) -> std::sync::MutexGuard<'_, Faults> {
@@ -115,24 +115,24 @@ impl Unresolved {
 #[derive(Clone)]
 struct BackendSetup {
     /// Its place among the destinations.
-    at: usize,
+    index: usize,
     /// The exports that are known without another call for secrets.
     known: Option<PerSignal<Option<Export>>>,
     has_secret: bool,
-    last: Arc<Mutex<Option<Outcome>>>,
-    unresolved: Arc<Unresolved>,
+    last: Arc<Mutex<Option<KnownExports>>>,
+    resolver: Arc<SecretResolver>,
 }
 
-/// The settings that the last exporter was made of, and whether what they lack may still come.
+/// The settings that the last exporter was result of, and whether what they lack may still come.
 #[derive(PartialEq)]
-struct Outcome {
+struct KnownExports {
     exports: PerSignal<Option<Export>>,
     is_pending: bool,
 }
 
 impl BackendSetup {
     /// `None` where no signal has a way to the backend, and none will have.
-    fn into_setup(self) -> Option<Setup<Exporter>> {
+    fn into_setup(self) -> Option<SetupFn<Exporter>> {
         let leads_nowhere = self.known.as_ref().is_some_and(|known| routes(known) == 0);
         if leads_nowhere && !self.has_secret {
             return None;
@@ -140,52 +140,52 @@ impl BackendSetup {
         Some(Box::new(move |refresh| {
             let setup = self.clone();
             // Here and not in the future, so that all that are set up now have the same.
-            let round = self.unresolved.shared_round();
+            let round = self.resolver.shared_round();
             Box::pin(async move { setup.make(refresh, &round).await })
         }))
     }
 
-    async fn make(self, refresh: bool, round: &OnceCell<Round>) -> Made<Exporter> {
+    async fn make(self, refresh: bool, round: &OnceCell<FetchRound>) -> SetupOutcome<Exporter> {
         let has_secret = self.has_secret;
         let is_first = self.last().is_none();
         let known =
             self.known.clone().filter(|known| !has_secret || is_first && !refresh && routes(known) > 0);
         let outcome = if let Some(exports) = known {
-            Outcome { exports, is_pending: false }
+            KnownExports { exports, is_pending: false }
         } else {
             // Where all secrets are there, and one does not do, only another value can.
             let refresh = refresh || self.last().as_ref().is_some_and(|last| last.is_pending);
-            let round = round.get_or_init(|| self.unresolved.fetch(refresh)).await;
-            let destination = round.destinations.get(self.at);
+            let round = round.get_or_init(|| self.resolver.fetch(refresh)).await;
+            let destination = round.destinations.get(self.index);
             let exports = match destination.map(|destination| &destination.exports) {
                 Some(Exports::Known(exports)) => (**exports).clone(),
                 Some(Exports::Pending) | None => PerSignal::default(),
             };
-            Outcome { exports, is_pending: round.may_improve }
+            KnownExports { exports, is_pending: round.may_improve }
         };
         let is_news = match &*self.last() {
             // A secret that cannot be fetched again is no reason to give up the one that is there.
             Some(last) => routes(&outcome.exports) >= routes(&last.exports) && outcome != *last,
             None => true,
         };
-        let made = |exporter| Made { exporter, has_secret, is_pending: outcome.is_pending };
+        let result = |exporter| SetupOutcome { exporter, has_secret, is_pending: outcome.is_pending };
         if !is_news {
-            return made(None);
+            return result(None);
         }
         let (exporter, unusable) = Exporter::new(&outcome.exports);
-        let (exports, unresolved) = (outcome.exports.clone(), Arc::clone(&self.unresolved));
+        let (exports, resolver) = (outcome.exports.clone(), Arc::clone(&self.resolver));
         let exporter = exporter.explained_by(Arc::new(move |signal, failure| {
-            let Unresolved { variables, places, .. } = &*unresolved;
+            let SecretResolver { variables, places, .. } = &*resolver;
             let export = exports.of(signal).as_ref()?;
             Some(Way::new(signal, export, variables, places).explanation(failure))
         }));
-        self.unresolved.faults().tell(unusable);
-        let made = made(Some(exporter));
+        self.resolver.faults().tell(unusable);
+        let result = result(Some(exporter));
         *self.last() = Some(outcome);
-        made
+        result
     }
 
-    fn last(&self) -> std::sync::MutexGuard<'_, Option<Outcome>> {
+    fn last(&self) -> std::sync::MutexGuard<'_, Option<KnownExports>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

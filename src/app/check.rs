@@ -221,7 +221,7 @@ impl<W: Write> Account<'_, W> {
             let way = Way::new(signal, export, given.variables, given.places);
             let failure = match verdicts.of(signal) {
                 Verdict::Accepted { rejected: 0, .. } => None,
-                Verdict::Accepted { words, .. } => Some(way.rejected(words.as_ref())),
+                Verdict::Accepted { message, .. } => Some(way.rejected(message.as_ref())),
                 Verdict::Retry { failure, .. } | Verdict::TooLarge(failure) | Verdict::Refused(failure) => {
                     Some(way.diagnosis(failure))
                 }

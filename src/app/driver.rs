@@ -9,25 +9,27 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::app::intake::{IntakeMessage, RuntimeDone};
-use crate::app::pipeline::{Control, Handle, Invocation};
+use crate::app::pipeline::{Control, Handle, InvocationStart};
 use crate::app::tasks::Tasks;
-use crate::core::delivery::cadence::{self, Cadence, DuringInvocation, Plan, Strategy};
+use crate::core::delivery::cadence::{self, Cadence, DuringInvocation, SendPlan, Strategy};
 use crate::core::elapsed::Elapsed;
-use crate::core::lambda::correlation::Invoked;
-use crate::core::lambda::lifecycle::{Action, Event, FlushReason, Lifecycle, Task, Warning};
+use crate::core::lambda::correlation::InvokeTimes;
+use crate::core::lambda::lifecycle::{
+    FlushReason, Lifecycle, LifecycleAction, LifecycleEvent, Task, Warning,
+};
 use crate::core::lambda::platform::ShutdownReason;
 use crate::edge::clock;
 use crate::edge::extensions_api::{ApiError, ExtensionsApi, NextEvent};
 use crate::edge::signals::Termination;
 
 /// Platform: no function may run longer.
-const FUNCTION_TIMEOUT_MOST: Duration = Duration::from_mins(15);
+const MAX_FUNCTION_TIMEOUT: Duration = Duration::from_mins(15);
 /// Platform: SIGKILL comes two seconds after SHUTDOWN.
-const SHUTDOWN_MOST: Duration = Duration::from_secs(2);
+const MAX_SHUTDOWN_TIME: Duration = Duration::from_secs(2);
 /// The other tasks answer at once, if they still do.
 const END_TIMEOUT: Duration = Duration::from_millis(50);
 /// The intake may have a backlog to go through, on the smallest share of a core. What it takes of this, the last flush lacks.
-const LAST_CALL_TIMEOUT: Duration = Duration::from_millis(300);
+const SHUTDOWN_NOTICE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// A task that has not answered for so many invocations has a backlog: one is held, so that the task has its turn.
 const BACKLOG_AFTER: u32 = 20;
@@ -45,25 +47,25 @@ pub struct Driver {
     telemetry: mpsc::Sender<IntakeMessage>,
     runtime_done: mpsc::Receiver<RuntimeDone>,
     flush_done: Option<oneshot::Receiver<()>>,
-    home: Home,
+    settings: DriverSettings,
     cadence: Cadence,
     elapsed: Elapsed,
     /// INVOKE announced it, and the pipeline is still to know.
-    opening: Option<(Invocation, Plan)>,
-    running: Option<Running>,
+    starting: Option<(InvocationStart, SendPlan)>,
+    running: Option<RunningInvocation>,
     /// The last invocation was to be held.
     last_held: bool,
     probes: Vec<LivenessProbe>,
     tasks: Tasks,
     termination: Termination,
-    /// Whether the failure of `/next` was told.
-    told_next_failed: bool,
+    /// Whether the failure of `/next` was message.
+    next_failure_logged: bool,
     shutdown_reason: ShutdownReason,
 }
 
 /// Where the function lives.
 #[derive(Clone, Copy, Debug)]
-pub struct Home {
+pub struct DriverSettings {
     /// When telemetry is to leave.
     pub strategy: Strategy,
     /// The environment is never frozen, and nobody tells when an invocation begins or ends.
@@ -83,7 +85,7 @@ struct LivenessProbe {
 
 /// An invocation whose end the pipeline is still to know.
 #[derive(Debug)]
-struct Running {
+struct RunningInvocation {
     request_id: String,
     held: bool,
 }
@@ -91,7 +93,7 @@ struct Running {
 type NextCall = Pin<Box<dyn Future<Output = (ExtensionsApi, Result<NextEvent, ApiError>)>>>;
 
 /// What the loop is connected to.
-pub struct Links {
+pub struct Channels {
     /// The way to the pipeline.
     pub pipeline: Handle,
     /// The way to the intake.
@@ -102,8 +104,14 @@ pub struct Links {
 
 impl Driver {
     /// A loop that is about to call the first `/next`.
-    pub fn new(api: ExtensionsApi, lifecycle: Lifecycle, links: Links, tasks: Tasks, home: Home) -> Self {
-        let Links { pipeline, telemetry, runtime_done } = links;
+    pub fn new(
+        api: ExtensionsApi,
+        lifecycle: Lifecycle,
+        channels: Channels,
+        tasks: Tasks,
+        settings: DriverSettings,
+    ) -> Self {
+        let Channels { pipeline, telemetry, runtime_done } = channels;
         Self {
             api: Some(api),
             next: None,
@@ -112,26 +120,26 @@ impl Driver {
             telemetry,
             runtime_done,
             flush_done: None,
-            home,
-            cadence: Cadence::new(home.strategy),
+            settings,
+            cadence: Cadence::new(settings.strategy),
             elapsed: Elapsed::new(),
-            opening: None,
+            starting: None,
             running: None,
             last_held: true,
             probes: Vec::new(),
             tasks,
             termination: Termination::default(),
-            told_next_failed: false,
+            next_failure_logged: false,
             shutdown_reason: ShutdownReason::Spindown,
         }
     }
 
     /// Runs until SHUTDOWN, or until the environment is broken.
     pub async fn run(mut self) -> ExitCode {
-        let actions = self.lifecycle.on(Event::InitDone, clock::now());
+        let actions = self.lifecycle.on(LifecycleEvent::InitDone, clock::now());
         let mut exit = self.carry_out(actions).await;
         // The first poll of the loop sends `/next`, and only then comes the pipeline's turn to set the exporter up.
-        self.pipeline.control(Control::Prepare);
+        self.pipeline.control(Control::SetUp);
         while exit.is_none() {
             let actions = match self.wait().await {
                 Some(event) => self.lifecycle.on(event, clock::now()),
@@ -143,131 +151,131 @@ impl Driver {
     }
 
     /// The next event; `None` when the lifecycle's timeout is due.
-    async fn wait(&mut self) -> Option<Event> {
+    async fn wait(&mut self) -> Option<LifecycleEvent> {
         let timeout = self.lifecycle.timeout();
         tokio::select! {
             biased;
             // The platform's word first: SHUTDOWN has the hardest deadline.
-            (api, answer) = pending_or(self.next.as_mut()), if self.next.is_some() => {
+            (api, answer) = or_pending(self.next.as_mut()), if self.next.is_some() => {
                 self.next = None;
                 self.api = Some(api);
                 Some(self.next_event(answer))
             }
             // SIGTERM flushes as SHUTDOWN does. Below `/next`, so that the first poll sends that before it installs a handler.
             () = self.termination.received() => {
-                Some(Event::Shutdown { deadline: clock::instant_of_deadline(None, SHUTDOWN_MOST) })
+                Some(LifecycleEvent::Shutdown { deadline: clock::instant_of_deadline(None, MAX_SHUTDOWN_TIME) })
             }
             // A flush that ended in time was not called off.
-            _ = pending_or(self.flush_done.as_mut()), if self.flush_done.is_some() => {
+            _ = or_pending(self.flush_done.as_mut()), if self.flush_done.is_some() => {
                 self.flush_done = None;
-                Some(Event::FlushDone)
+                Some(LifecycleEvent::FlushDone)
             }
             Some(done) = self.runtime_done.recv() => Some(self.runtime_done(done)),
-            task = self.tasks.ended() => Some(Event::TaskExited(task)),
+            task = self.tasks.ended() => Some(LifecycleEvent::TaskExited(task)),
             () = clock::until(timeout) => None,
         }
     }
 
-    fn next_event(&mut self, answer: Result<NextEvent, ApiError>) -> Event {
+    fn next_event(&mut self, answer: Result<NextEvent, ApiError>) -> LifecycleEvent {
         match answer {
             Ok(NextEvent::Invoke { request_id, deadline_ms, invoked_arn, xray }) => {
-                self.told_next_failed = false;
-                if std::mem::take(&mut self.home.snap_start) {
+                self.next_failure_logged = false;
+                if std::mem::take(&mut self.settings.snap_start) {
                     self.pipeline.control(Control::Restored);
                 }
                 let elapsed = self.elapsed.advance_to(clock::reading());
                 let has_backlog = self.probes.iter().any(|probe| probe.unanswered >= BACKLOG_AFTER);
                 let urgent = has_backlog || self.pipeline.wants_flush();
                 let plan = self.cadence.on_invoke(elapsed, fastrand::f64(), urgent);
-                let invoked = Some(Invoked { at: clock::epoch_nanos(), deadline_ms });
-                let invocation = Invocation { request_id: request_id.clone(), xray, invoked };
-                self.opening = Some((invocation, plan));
+                let invoked = Some(InvokeTimes { at: clock::epoch_nanos(), deadline_ms });
+                let invocation = InvocationStart { request_id: request_id.clone(), xray, invoked };
+                self.starting = Some((invocation, plan));
                 // Without it lines of the invocation's first moments lack their request id, and nothing else.
-                let told =
+                let message =
                     IntakeMessage::Invoked { request_id: request_id.clone(), invoked_arn, xray, deadline_ms };
-                let _ = self.telemetry.try_send(told);
-                let deadline = clock::instant_of_deadline(deadline_ms, FUNCTION_TIMEOUT_MOST);
-                Event::Invoke { request_id, deadline, held: plan.held }
+                let _ = self.telemetry.try_send(message);
+                let deadline = clock::instant_of_deadline(deadline_ms, MAX_FUNCTION_TIMEOUT);
+                LifecycleEvent::Invoke { request_id, deadline, held: plan.held }
             }
             Ok(NextEvent::Shutdown { reason, deadline_ms }) => {
                 self.shutdown_reason = reason;
-                if let Some(Running { request_id, .. }) = self.running.take() {
-                    self.pipeline.control(Control::Over { request_id, at: clock::epoch_nanos() });
+                if let Some(RunningInvocation { request_id, .. }) = self.running.take() {
+                    self.pipeline.control(Control::InvocationEnded { request_id, at: clock::epoch_nanos() });
                 }
-                Event::Shutdown { deadline: clock::instant_of_deadline(deadline_ms, SHUTDOWN_MOST) }
+                LifecycleEvent::Shutdown { deadline: clock::instant_of_deadline(deadline_ms, MAX_SHUTDOWN_TIME) }
             }
             Err(error) => {
-                if !self.told_next_failed {
+                if !self.next_failure_logged {
                     tracing::warn!("{error}; trying again");
                 }
-                self.told_next_failed = true;
-                Event::NextFailed
+                self.next_failure_logged = true;
+                LifecycleEvent::NextFailed
             }
         }
     }
 
     /// The end of an invocation that is not held is that which the platform names, whenever it comes. The end of a held one
-    /// is that of the flush behind it: [`Action::Close`].
-    fn runtime_done(&mut self, RuntimeDone { request_id, time }: RuntimeDone) -> Event {
+    /// is that of the flush behind it: [`LifecycleAction::CloseWindow`].
+    fn runtime_done(&mut self, RuntimeDone { request_id, time }: RuntimeDone) -> LifecycleEvent {
         if self.running.as_ref().is_some_and(|running| running.held && running.request_id == request_id) {
-            return Event::RuntimeDone { request_id };
+            return LifecycleEvent::RuntimeDone { request_id };
         }
         self.running.take_if(|running| running.request_id == request_id);
         let now = clock::epoch_nanos();
         let at = time.map_or(now, |time| time.min(now));
-        self.pipeline.control(Control::Over { request_id: request_id.clone(), at });
-        Event::RuntimeDone { request_id }
+        self.pipeline.control(Control::InvocationEnded { request_id: request_id.clone(), at });
+        LifecycleEvent::RuntimeDone { request_id }
     }
 
     /// Carries actions out; answers with the exit code once there is nothing more to do.
-    async fn carry_out(&mut self, actions: Vec<Action>) -> Option<ExitCode> {
+    async fn carry_out(&mut self, actions: Vec<LifecycleAction>) -> Option<ExitCode> {
         let mut exit = ExitCode::SUCCESS;
         for action in actions {
             match action {
-                Action::Open { held } => self.open(held),
-                Action::Close => self.close(),
-                Action::CallNext => self.call_next(),
-                Action::StartFlush { reason, deadline } => {
+                LifecycleAction::OpenWindow { held } => self.open(held),
+                LifecycleAction::CloseWindow => self.close(),
+                LifecycleAction::CallNext => self.call_next(),
+                LifecycleAction::StartFlush { reason, deadline } => {
                     if reason == FlushReason::Shutdown {
-                        self.last_call().await;
+                        self.announce_shutdown().await;
                     }
                     let (done, flush_done) = oneshot::channel();
                     self.flush_done = Some(flush_done);
                     self.pipeline.control(Control::Flush { reason, deadline, done });
                 }
-                Action::CancelFlush => {
+                LifecycleAction::CancelFlush => {
                     self.flush_done = None;
-                    self.pipeline.control(Control::Cancel);
+                    self.pipeline.control(Control::CancelFlush);
                 }
-                Action::Warn(warning) => self.warn(warning),
-                Action::StopIntake => self.stop_intake().await,
-                Action::ReportError => {
+                LifecycleAction::Warn(warning) => self.warn(warning),
+                LifecycleAction::StopIntake => self.stop_intake().await,
+                LifecycleAction::ReportError => {
                     exit = ExitCode::FAILURE;
                     self.report_error().await;
                 }
-                Action::Exit => return Some(exit),
+                LifecycleAction::Exit => return Some(exit),
             }
         }
         None
     }
 
     fn open(&mut self, held: bool) {
-        let Some((invocation, plan)) = self.opening.take() else { return };
+        let Some((invocation, plan)) = self.starting.take() else { return };
         self.check_liveness();
         self.last_held = plan.held;
-        self.running = Some(Running { request_id: invocation.request_id.clone(), held });
-        self.pipeline.control(Control::Invocation(invocation));
+        self.running = Some(RunningInvocation { request_id: invocation.request_id.clone(), held });
+        self.pipeline.control(Control::InvocationStarted(invocation));
         // One that was to be held and is not has no flush at its end, so that telemetry is sent as it comes.
         let during = if held == plan.held { plan.during } else { DuringInvocation::AtOnce };
-        self.pipeline.control(Control::Open { during, held });
+        self.pipeline.control(Control::OpenWindow { during, held });
         self.probe_liveness();
     }
 
     fn close(&mut self) {
-        if let Some(Running { request_id, .. }) = self.running.take() {
-            self.pipeline.control(Control::Over { request_id, at: clock::epoch_nanos() });
+        if let Some(RunningInvocation { request_id, .. }) = self.running.take() {
+            self.pipeline.control(Control::InvocationEnded { request_id, at: clock::epoch_nanos() });
         }
-        self.pipeline.control(Control::Close);
+        self.pipeline.control(Control::CloseWindow);
     }
 
     fn warn(&self, Warning::NoRuntimeDone: Warning) {
@@ -281,9 +289,9 @@ impl Driver {
     }
 
     fn call_next(&mut self) {
-        if !self.lifecycle.ends_are_announced() {
-            self.pipeline.control(Control::StayOpen(if self.home.managed_instances {
-                cadence::unattended(self.home.strategy)
+        if !self.lifecycle.announces_ends() {
+            self.pipeline.control(Control::KeepOpen(if self.settings.managed_instances {
+                cadence::unattended(self.settings.strategy)
             } else {
                 // An emulator, or the intake is gone: who knows whether there is a next time.
                 DuringInvocation::AtOnce
@@ -331,10 +339,10 @@ impl Driver {
 
     /// Has the intake say what became of the last invocation, before the flush that is to cover it. Not as soon as
     /// SHUTDOWN comes, because what the platform says of it may be on its way still.
-    async fn last_call(&self) {
-        let (heard, said) = oneshot::channel();
-        let _ = self.telemetry.try_send(IntakeMessage::ShutDown { reason: self.shutdown_reason, heard });
-        let _ = tokio::time::timeout(LAST_CALL_TIMEOUT, said).await;
+    async fn announce_shutdown(&self) {
+        let (done, finished) = oneshot::channel();
+        let _ = self.telemetry.try_send(IntakeMessage::ShutDown { reason: self.shutdown_reason, done });
+        let _ = tokio::time::timeout(SHUTDOWN_NOTICE_TIMEOUT, finished).await;
     }
 
     async fn report_error(&mut self) {
@@ -346,16 +354,16 @@ impl Driver {
         }
     }
 
-    /// Ends the other tasks, once the pipeline has told of what it still holds.
+    /// Ends the other tasks, once the pipeline has message of what it still holds.
     async fn stop_intake(&mut self) {
-        let (done, told) = oneshot::channel();
-        self.pipeline.control(Control::End(done));
-        let _ = tokio::time::timeout(END_TIMEOUT, told).await;
+        let (done, message) = oneshot::channel();
+        self.pipeline.control(Control::Shutdown(done));
+        let _ = tokio::time::timeout(END_TIMEOUT, message).await;
         self.tasks.end_all();
     }
 }
 
-async fn pending_or<F: Future + Unpin>(future: Option<F>) -> F::Output {
+async fn or_pending<F: Future + Unpin>(future: Option<F>) -> F::Output {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,

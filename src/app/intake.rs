@@ -1,6 +1,6 @@
 //! What comes from the Telemetry API, on its way to the pipeline and to the driver.
 //!
-//! A delivery's log records, and what is made of its platform events, are enqueued before the driver is told of its
+//! A delivery's log records, and what is telemetry of its platform events, are enqueued before the driver is named of its
 //! `runtimeDone`, so that the flush which follows covers them. A task of its own: should a record make it panic, the
 //! exporter lives on.
 
@@ -12,12 +12,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::app::pipeline::{Control, Handle, Invocation};
+use crate::app::pipeline::{Control, Handle, InvocationStart};
 use crate::core::chunk::{Chunk, Origin};
 use crate::core::config::LogFilter;
 use crate::core::config::resource::ResourceRules;
-use crate::core::lambda::platform::{self, Happening, Invoke, Platform, ShutdownReason};
-use crate::core::lambda::telemetry_api::{Change, Deliveries, Delivery, Event, Kind, Moment, Record};
+use crate::core::lambda::platform::{self, Invoke, Platform, PlatformEvent, ShutdownReason};
+use crate::core::lambda::telemetry_api::{
+    Deliveries, Delivery, EnvironmentEvent, EventKind, InvocationEvent, PlatformRecord, TelemetryEvent,
+};
 use crate::core::lambda::xray::Header;
 use crate::core::logs::filter::FilterCounts;
 use crate::core::logs::{self, Filter, RecordSource, Timeline};
@@ -33,11 +35,11 @@ const DRIVER_RESERVE: usize = 8;
 
 /// The bytes of events that are read before other tasks have their turn, and what an event counts as at least. The
 /// driver's deadlines hold whatever a delivery is. To search a text takes as long as to read so many times as much.
-const TURN: usize = 64 << 10;
-const EVENT: usize = 256;
-const SEARCH: usize = 32;
-/// Events of the platform that are taken at once, so that what is made of them stays small.
-const PLATFORM_EVENTS: usize = 128;
+const TURN_BYTES: usize = 64 << 10;
+const MIN_EVENT_COST: usize = 256;
+const SEARCH_COST_FACTOR: usize = 32;
+/// Events of the platform that are taken at once, so that what is telemetry of them stays small.
+const MAX_PLATFORM_EVENTS: usize = 128;
 
 /// A message to the intake.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ pub enum IntakeMessage {
         /// Why it ends.
         reason: ShutdownReason,
         /// Dropped once what there is to say of that has been said.
-        heard: oneshot::Sender<()>,
+        done: oneshot::Sender<()>,
     },
     /// Drop this, to show that the intake has its turn still.
     LivenessProbe(oneshot::Sender<()>),
@@ -77,7 +79,7 @@ pub struct RuntimeDone {
 
 /// Deliveries that the listener refused and counted.
 #[derive(Debug, Default)]
-pub struct Untaken {
+pub struct RefusedDeliveries {
     /// Larger than the listener takes.
     pub too_large: Arc<AtomicU64>,
     /// There was no room for them, so that Lambda repeats them.
@@ -93,9 +95,9 @@ pub fn offer(intake: &mpsc::Sender<IntakeMessage>, body: Bytes) -> Result<(), In
     intake.try_send(IntakeMessage::Delivery(body)).map_err(|_| IntakeFull)
 }
 
-/// The intake's own state. [`Intake::run`] is its task.
+/// The intake's own state. [`TelemetryIntake::run`] is its task.
 #[derive(Debug)]
-pub struct Intake {
+pub struct TelemetryIntake {
     messages: mpsc::Receiver<IntakeMessage>,
     pipeline: Handle,
     runtime_done: mpsc::Sender<RuntimeDone>,
@@ -108,56 +110,56 @@ pub struct Intake {
     /// Compiled when the first record comes, when nobody waits for it.
     filter: Option<Filter>,
     deliveries: Deliveries,
-    untaken: Arc<Untaken>,
-    odd: Odd,
+    refused: Arc<RefusedDeliveries>,
+    anomalies: Anomalies,
     filtered: FilterCounts,
     /// The filter's counts at the last report.
-    filtered_told: u64,
+    filtered_logged: u64,
 }
 
 /// What stands around what is sent.
 #[derive(Debug)]
 struct Envelopes {
-    of_records: RequestEnvelope,
-    /// What was made of the platform's events.
-    of_made: RequestEnvelope,
+    records: RequestEnvelope,
+    /// What was telemetry of the platform's events.
+    platform: RequestEnvelope,
 }
 
 impl Envelopes {
     fn of(rules: &ResourceRules) -> Self {
         let of = |scope| RequestEnvelope::new(&rules.own(), &request::scope(scope));
-        Self { of_records: of(request::SCOPE), of_made: of(platform::SCOPE) }
+        Self { records: of(request::SCOPE), platform: of(platform::SCOPE) }
     }
 }
 
-/// What was odd so far.
+/// What was anomalies so far.
 #[derive(Debug, Default)]
-struct Odd {
+struct Anomalies {
     kept_as_text: usize,
     lost: usize,
     unknown: usize,
     spans_left_out: usize,
     /// The sum of all counts at the last summary.
-    summed_up: u64,
+    summarized: u64,
 }
 
-impl Odd {
+impl Anomalies {
     /// Returns the counts at the first and each time there are ten times as many: a line for each would come back as an
     /// event.
-    fn summary(&mut self, untaken: &Untaken) -> Option<String> {
-        let Self { kept_as_text, lost, unknown, spans_left_out, summed_up } = self;
-        let too_large = untaken.too_large.load(Ordering::Relaxed);
-        let no_room = untaken.no_room.load(Ordering::Relaxed);
+    fn summary(&mut self, refused: &RefusedDeliveries) -> Option<String> {
+        let Self { kept_as_text, lost, unknown, spans_left_out, summarized } = self;
+        let too_large = refused.too_large.load(Ordering::Relaxed);
+        let no_room = refused.no_room.load(Ordering::Relaxed);
         let all = *kept_as_text as u64
             + *lost as u64
             + *unknown as u64
             + *spans_left_out as u64
             + too_large
             + no_room;
-        if all < summed_up.saturating_mul(10).max(1) {
+        if all < summarized.saturating_mul(10).max(1) {
             return None;
         }
-        *summed_up = all;
+        *summarized = all;
         let counts = [
             (
                 *kept_as_text as u64,
@@ -209,25 +211,25 @@ impl ByInvocation {
 
 /// The work since other tasks had their turn, in bytes read.
 #[derive(Debug, Default)]
-struct Turn(usize);
+struct YieldBudget(usize);
 
-impl Turn {
+impl YieldBudget {
     /// Lets other tasks run if enough has been done since they last did.
-    async fn after(&mut self, work: usize) {
+    async fn spend(&mut self, work: usize) {
         self.0 = self.0.saturating_add(work);
-        if self.0 >= TURN {
+        if self.0 >= TURN_BYTES {
             self.0 = 0;
             tokio::task::yield_now().await;
         }
     }
 }
 
-impl Intake {
+impl TelemetryIntake {
     /// An intake and the way into it.
     pub fn new(
         rules: ResourceRules,
         timeline: Timeline,
-        untaken: Arc<Untaken>,
+        refused: Arc<RefusedDeliveries>,
         pipeline: Handle,
         runtime_done: mpsc::Sender<RuntimeDone>,
     ) -> (Self, mpsc::Sender<IntakeMessage>) {
@@ -243,24 +245,24 @@ impl Intake {
             log_filter: LogFilter::default(),
             filter: None,
             deliveries: Deliveries::default(),
-            untaken,
-            odd: Odd::default(),
+            refused,
+            anomalies: Anomalies::default(),
             filtered: FilterCounts::default(),
-            filtered_told: 0,
+            filtered_logged: 0,
         };
         (intake, sender)
     }
 
-    /// With a filter for the log records made here.
+    /// With a filter for the log records telemetry here.
     #[must_use]
-    pub fn filtering(mut self, log_filter: LogFilter) -> Self {
+    pub fn with_filter(mut self, log_filter: LogFilter) -> Self {
         self.log_filter = log_filter;
         self
     }
 
-    /// With what is to be made of the platform's events.
+    /// With what is to be telemetry of the platform's events.
     #[must_use]
-    pub fn telling_of(mut self, platform: Platform) -> Self {
+    pub fn with_platform(mut self, platform: Platform) -> Self {
         self.platform = platform;
         self
     }
@@ -274,14 +276,14 @@ impl Intake {
                     self.timeline.invoked(&request_id, now);
                     let arn = invoked_arn.as_deref();
                     self.platform.invoked(&Invoke { request_id: &request_id, arn, xray, deadline_ms }, now);
-                    self.send_made().await;
+                    self.send_platform_telemetry().await;
                 }
-                IntakeMessage::ShutDown { reason, heard } => {
+                IntakeMessage::ShutDown { reason, done } => {
                     let cut = self.deliveries.give_up();
                     self.forward(cut).await;
                     self.platform.shut_down(reason, clock::epoch_nanos());
-                    self.send_made().await;
-                    drop(heard);
+                    self.send_platform_telemetry().await;
+                    drop(done);
                 }
                 IntakeMessage::Delivery(body) => self.deliver(&body).await,
                 IntakeMessage::LivenessProbe(probe) => drop(probe),
@@ -297,18 +299,18 @@ impl Intake {
     async fn forward(&mut self, delivery: Delivery<'_>) {
         let observed = clock::epoch_nanos();
         // The platform's events first: they say to which invocation a line belongs, wherever in the array they stand.
-        let mut turn = Turn::default();
+        let mut turn = YieldBudget::default();
         let mut done = Vec::new();
         for event in &delivery.events {
             done.extend(self.learn(event).await);
-            turn.after(EVENT).await;
+            turn.spend(MIN_EVENT_COST).await;
         }
         // Those before the last ones would be forgotten again.
         let starts: Vec<_> = delivery.events.iter().filter_map(started).collect();
         for (request_id, record) in
             starts.iter().skip(starts.len().saturating_sub(logs::REMEMBERED_INVOCATIONS))
         {
-            self.tell_of_start(request_id, record).await;
+            self.announce_start(request_id, record).await;
         }
         let mut records = ByInvocation::default();
         let mut starts: HashSet<_> = starts.into_iter().map(|(request_id, _)| request_id).collect();
@@ -317,21 +319,21 @@ impl Intake {
                 starts.remove(request_id);
             }
             let work = self.log(event, observed, &starts, &mut records);
-            turn.after(work).await;
+            turn.spend(work).await;
         }
-        self.odd.kept_as_text += delivery.kept_as_text;
-        self.odd.lost += delivery.lost;
-        self.tell_odd();
-        self.tell_filtered();
+        self.anomalies.kept_as_text += delivery.kept_as_text;
+        self.anomalies.lost += delivery.lost;
+        self.log_anomalies();
+        self.log_filtered();
         for (invocation, records) in records.0 {
             self.send(invocation, records).await;
         }
-        for happenings in Happening::in_order(&delivery.events, observed).chunks(PLATFORM_EVENTS) {
-            self.platform.take_in(happenings, observed);
-            self.send_made().await;
-            turn.after(EVENT * happenings.len()).await;
+        for happenings in PlatformEvent::in_order(&delivery.events, observed).chunks(MAX_PLATFORM_EVENTS) {
+            self.platform.on_events(happenings, observed);
+            self.send_platform_telemetry().await;
+            turn.spend(MIN_EVENT_COST * happenings.len()).await;
         }
-        self.send_made().await;
+        self.send_platform_telemetry().await;
         for done in done {
             // The driver ends after us, and with it the need to tell.
             let _ = self.runtime_done.send(done).await;
@@ -340,27 +342,27 @@ impl Intake {
 
     /// Learns what an event says of the environment and its invocations; gives the invocation that the runtime is done
     /// with.
-    async fn learn(&mut self, event: &Event<'_>) -> Option<RuntimeDone> {
-        if let Kind::Environment { record, .. } | Kind::Invocation { record, .. } = &event.kind {
-            self.odd.spans_left_out += record.spans.left_out;
+    async fn learn(&mut self, event: &TelemetryEvent<'_>) -> Option<RuntimeDone> {
+        if let EventKind::Environment { record, .. } | EventKind::Invocation { record, .. } = &event.kind {
+            self.anomalies.spans_left_out += record.spans.left_out;
         }
         match &event.kind {
-            Kind::Environment { change: Change::InitStart, record } => {
+            EventKind::Environment { change: EnvironmentEvent::InitStart, record } => {
                 if let Some(id) = &record.instance_id {
                     self.learn_instance(id).await;
                 }
             }
-            Kind::Environment { change: Change::InitRuntimeDone, .. } => {
+            EventKind::Environment { change: EnvironmentEvent::InitRuntimeDone, .. } => {
                 self.timeline.initialised(event.time);
             }
-            Kind::Invocation { moment: Moment::Start, request_id, .. } => {
+            EventKind::Invocation { moment: InvocationEvent::Start, request_id, .. } => {
                 self.timeline.started(request_id, event.time);
             }
-            Kind::Invocation { moment: Moment::RuntimeDone, request_id, .. } => {
+            EventKind::Invocation { moment: InvocationEvent::RuntimeDone, request_id, .. } => {
                 self.timeline.ended(request_id, event.time);
                 return Some(RuntimeDone { request_id: request_id.clone(), time: event.time });
             }
-            Kind::Invocation { moment: Moment::Report, request_id, record } => {
+            EventKind::Invocation { moment: InvocationEvent::Report, request_id, record } => {
                 let took = record.metrics.duration;
                 let took = took.and_then(|took| Duration::try_from_secs_f64(took / 1e3).ok());
                 self.timeline.reported(request_id, took, event.time);
@@ -374,78 +376,79 @@ impl Intake {
     /// Returns the work that it took.
     fn log(
         &mut self,
-        event: &Event<'_>,
+        event: &TelemetryEvent<'_>,
         observed: u64,
         starts: &HashSet<&str>,
         records: &mut ByInvocation,
     ) -> usize {
         let (source, raw) = match &event.kind {
-            Kind::Function(raw) => (RecordSource::Function, Ok(raw)),
-            Kind::Extension(raw) => (RecordSource::Extension, Ok(raw)),
-            Kind::Unknown { name, record } => {
-                self.odd.unknown += 1;
+            EventKind::Function(raw) => (RecordSource::Function, Ok(raw)),
+            EventKind::Extension(raw) => (RecordSource::Extension, Ok(raw)),
+            EventKind::Unknown { name, record } => {
+                self.anomalies.unknown += 1;
                 (RecordSource::Unknown(name), Ok(record))
             }
-            Kind::Text { name, text } => (RecordSource::of(name), Err(text)),
-            Kind::Invocation { .. } | Kind::Environment { .. } => return 0,
+            EventKind::Text { name, text } => (RecordSource::of(name), Err(text)),
+            EventKind::Invocation { .. } | EventKind::Environment { .. } => return 0,
         };
-        let bytes = EVENT + raw.map_or_else(|text| text.len(), |raw| raw.get().len());
+        let bytes = MIN_EVENT_COST + raw.map_or_else(|text| text.len(), |raw| raw.get().len());
         let mut log = match raw {
             Ok(raw) => logs::to_log(source, raw, event.time, observed),
             Err(text) => logs::text_to_log(source, text, event.time, observed),
         };
         let keeps = if source == RecordSource::Function { Filter::apply_to_function } else { Filter::apply };
         let filter = self.filter.get_or_insert_with(|| compile(&self.log_filter));
-        let work = if filter.needs_search() { bytes.saturating_mul(SEARCH) } else { bytes };
+        let work = if filter.needs_search() { bytes.saturating_mul(SEARCH_COST_FACTOR) } else { bytes };
         if !keeps(filter, &mut log.record, &mut self.filtered) {
             return work;
         }
-        let made_at = event.time.unwrap_or(observed);
-        let of_then =
-            self.timeline.invocation_before_starts(|request_id| starts.contains(request_id), made_at);
-        match of_then {
+        let logged_at = event.time.unwrap_or(observed);
+        let running_then =
+            self.timeline.invocation_before_starts(|request_id| starts.contains(request_id), logged_at);
+        match running_then {
             _ if log.has_own_request_id => {}
             Some(request_id) => logs::set_request_id(&mut log, request_id),
-            None if self.timeline.is_init(made_at) => logs::set_init_phase(&mut log),
+            None if self.timeline.is_init(logged_at) => logs::set_init_phase(&mut log),
             None => {}
         }
         // Some loggers call by that name the id of another request, such as API Gateway's.
-        let told = log.request_id().filter(|told| self.timeline.contains(told));
+        let named = log.request_id().filter(|named| self.timeline.contains(named));
         let traced = !log.record.trace_id.is_empty();
-        let records = records.of(told.or(of_then).filter(|_| !traced));
+        let records = records.of(named.or(running_then).filter(|_| !traced));
         records.push(&log.record);
         work
     }
 
     async fn send(&mut self, invocation: Option<Arc<str>>, records: EncodedItems) {
         let items = records.count();
-        let bytes = self.envelopes().of_records.wrap_items(&records);
+        let bytes = self.envelopes().records.wrap_items(&records);
         drop(records);
         let chunk = Chunk { signal: Signal::Logs, bytes, items, origin: Origin::Platform, invocation };
-        // A pipeline that is gone has been told of already.
+        // A pipeline that is gone has been named of already.
         let _ = self.pipeline.ingest(chunk).await;
     }
 
     /// On managed instances there is no INVOKE that would tell of it.
-    async fn tell_of_start(&self, request_id: &str, record: &Record) {
+    async fn announce_start(&self, request_id: &str, record: &PlatformRecord) {
         let xray = record.tracing.as_deref().and_then(Header::read);
-        let told = Invocation { request_id: request_id.to_owned(), xray, invoked: None };
-        self.pipeline.tell(Control::Invocation(told)).await;
+        let named = InvocationStart { request_id: request_id.to_owned(), xray, invoked: None };
+        self.pipeline.send_from_intake(Control::InvocationStarted(named)).await;
     }
 
-    /// Sends what was made of the platform's events.
-    async fn send_made(&mut self) {
-        let mut made = self.platform.take();
+    /// Sends what was telemetry of the platform's events.
+    async fn send_platform_telemetry(&mut self) {
+        let mut telemetry = self.platform.take();
         let Self { log_filter, filter, filtered, .. } = self;
-        made.retain_logs(|record| filter.get_or_insert_with(|| compile(log_filter)).apply(record, filtered));
-        if made.is_empty() {
+        telemetry
+            .retain_logs(|record| filter.get_or_insert_with(|| compile(log_filter)).apply(record, filtered));
+        if telemetry.is_empty() {
             return;
         }
         // Before the span, and the record of the end, that are sent because of it.
-        for request_id in made.cut_off() {
-            self.pipeline.tell(Control::CutOff(request_id.to_owned())).await;
+        for request_id in telemetry.cut_off() {
+            self.pipeline.send_from_intake(Control::CutOff(request_id.to_owned())).await;
         }
-        for chunk in made.into_chunks(&self.envelopes().of_made) {
+        for chunk in telemetry.into_chunks(&self.envelopes().platform) {
             let _ = self.pipeline.ingest(chunk).await;
         }
     }
@@ -457,30 +460,32 @@ impl Intake {
     async fn learn_instance(&mut self, instance_id: &str) {
         self.rules.learn_instance(instance_id);
         self.envelopes = None;
-        self.pipeline.tell(Control::Instance(instance_id.to_owned())).await;
+        self.pipeline.send_from_intake(Control::InstanceId(instance_id.to_owned())).await;
     }
 
-    fn tell_odd(&mut self) {
-        if let Some(summary) = self.odd.summary(&self.untaken) {
+    fn log_anomalies(&mut self) {
+        if let Some(summary) = self.anomalies.summary(&self.refused) {
             tracing::warn!("Telemetry API so far: {summary}");
         }
     }
 
     /// As seldom, for the same reason.
-    fn tell_filtered(&mut self) {
-        let Self { filtered, filtered_told, .. } = self;
-        if filtered.total() < filtered_told.saturating_mul(10).max(1) {
+    fn log_filtered(&mut self) {
+        let Self { filtered, filtered_logged, .. } = self;
+        if filtered.total() < filtered_logged.saturating_mul(10).max(1) {
             return;
         }
-        *filtered_told = filtered.total();
+        *filtered_logged = filtered.total();
         tracing::info!("log records so far: {filtered}");
     }
 }
 
 /// The request id and the record of a `platform.start`.
-fn started<'a>(event: &'a Event<'_>) -> Option<(&'a str, &'a Record)> {
+fn started<'a>(event: &'a TelemetryEvent<'_>) -> Option<(&'a str, &'a PlatformRecord)> {
     match &event.kind {
-        Kind::Invocation { moment: Moment::Start, request_id, record } => Some((request_id, record)),
+        EventKind::Invocation { moment: InvocationEvent::Start, request_id, record } => {
+            Some((request_id, record))
+        }
         _ => None,
     }
 }
@@ -500,22 +505,22 @@ mod tests {
 
     #[test]
     fn summaries_come_at_growing_counts_only() {
-        let untaken = Untaken::default();
-        let mut odd = Odd::default();
-        assert_eq!(odd.summary(&untaken), None);
-        odd.lost = 1;
-        assert_eq!(odd.summary(&untaken).as_deref(), Some("1 record was lost"));
-        odd.kept_as_text = 8;
-        assert_eq!(odd.summary(&untaken), None);
-        untaken.no_room.store(2, Ordering::Relaxed);
+        let refused = RefusedDeliveries::default();
+        let mut anomalies = Anomalies::default();
+        assert_eq!(anomalies.summary(&refused), None);
+        anomalies.lost = 1;
+        assert_eq!(anomalies.summary(&refused).as_deref(), Some("1 record was lost"));
+        anomalies.kept_as_text = 8;
+        assert_eq!(anomalies.summary(&refused), None);
+        refused.no_room.store(2, Ordering::Relaxed);
         assert_eq!(
-            odd.summary(&untaken).as_deref(),
+            anomalies.summary(&refused).as_deref(),
             Some(
                 "8 records could not be read and were kept as text, 1 record was lost, 2 deliveries were refused for lack of \
                  room (Lambda repeats them)"
             )
         );
-        assert_eq!(odd.summary(&untaken), None);
+        assert_eq!(anomalies.summary(&refused), None);
     }
 
     #[test]

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
 
-use crate::app::pipeline::{Handle, Refused};
+use crate::app::pipeline::{EnqueueError, Handle};
 use crate::core::chunk::{Chunk, Origin};
 use crate::core::config::resource::ResourceRules;
-use crate::core::delivery::budget::Unreserved;
+use crate::core::delivery::budget::ReserveError;
 use crate::core::otlp::{self, Contents, GROWTH_SLACK, Inspection, MalformedRequest, WireError};
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::receiver::{OtlpIntake, RequestRefusal};
@@ -73,15 +73,15 @@ impl OtlpIntake for SdkIntake {
         let growth = self.growth(signal, &bytes, &contents)?;
         let reservation =
             self.pipeline.reserve(bytes.len() + growth).map_err(|unreserved| match unreserved {
-                Unreserved::Full => RequestRefusal::Busy,
-                Unreserved::TooLarge { limit } => RequestRefusal::LargerThanBuffer { limit },
+                ReserveError::Full => RequestRefusal::Busy,
+                ReserveError::TooLarge { limit } => RequestRefusal::LargerThanBuffer { limit },
             })?;
         let items = contents.items;
         let chunk = Chunk { signal, bytes, items, origin: Origin::Sdk, invocation: None };
         match self.pipeline.offer(chunk, Some(reservation)) {
-            Err(Refused::Full) => Err(RequestRefusal::Busy),
+            Err(EnqueueError::Full) => Err(RequestRefusal::Busy),
             // Without a pipeline telemetry goes nowhere, and an SDK that repeats it would only take the function's time.
-            Ok(()) | Err(Refused::Gone) => Ok(items),
+            Ok(()) | Err(EnqueueError::Gone) => Ok(items),
         }
     }
 }

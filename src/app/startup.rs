@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::app::backends::{self, Unresolved};
-use crate::app::driver::{Driver, Home, Links};
+use crate::app::backends::{self, SecretResolver};
+use crate::app::driver::{Channels, Driver, DriverSettings};
 use crate::app::faults::Faults;
-use crate::app::intake::{Intake, IntakeMessage, Untaken};
+use crate::app::intake::{IntakeMessage, RefusedDeliveries, TelemetryIntake};
 use crate::app::pipeline::Pipeline;
 use crate::app::sdk::SdkIntake;
 use crate::app::settings::{self, Settings};
@@ -26,7 +26,7 @@ use crate::core::config::{
 };
 use crate::core::echo;
 use crate::core::lambda::lifecycle::{self, Lifecycle, Task};
-use crate::core::lambda::platform::{self, Beginning, Platform};
+use crate::core::lambda::platform::{self, InitType, Platform};
 use crate::core::logs::Timeline;
 use crate::core::signal::PerSignal;
 use crate::edge::exporter::Exporter;
@@ -102,7 +102,7 @@ async fn start(
         if config.function.managed_instances { &["SHUTDOWN"] } else { &["INVOKE", "SHUTDOWN"] };
     let registration = api.register(name, events).await?;
 
-    let hang_on_secrets: Vec<_> =
+    let need_secrets: Vec<_> =
         config.destinations.iter().map(|destination| destination.exports == Exports::Pending).collect();
     // Secrets are fetched beside the init. Before its end only where nobody waits for that, where a fault is to fail it,
     // and where every record made meanwhile would lack them.
@@ -127,26 +127,26 @@ async fn start(
 
     let rules = ResourceRules::new(config, &registration);
     let mut tasks = Tasks::new(sabotage);
-    let unresolved = Unresolved::new(variables, places, references, faults);
-    let backends = backends::of(&config.destinations, &hang_on_secrets, &Arc::new(unresolved));
+    let resolver = SecretResolver::new(variables, places, references, faults);
+    let backends = backends::of(&config.destinations, &need_secrets, &Arc::new(resolver));
     let (pipeline, to_pipeline) = Pipeline::new(config, rules.clone(), backends);
     tasks.spawn(Task::Pipeline, pipeline.run());
     let (to_driver, runtime_done) = mpsc::channel(RUNTIME_DONE_LIMIT);
     let sdk = SdkIntake::new(to_pipeline.clone(), &rules, config.batch_max_items);
-    let untaken = Arc::new(Untaken::default());
+    let refused = Arc::new(RefusedDeliveries::default());
     let timeline = Timeline::new(config.function.managed_instances);
     let (intake, to_intake) =
-        Intake::new(rules, timeline, Arc::clone(&untaken), to_pipeline.clone(), to_driver);
+        TelemetryIntake::new(rules, timeline, Arc::clone(&refused), to_pipeline.clone(), to_driver);
     tasks.spawn(
         Task::Telemetry,
         intake
-            .filtering(config.log_filter.clone())
-            .telling_of(platform(config, registration.function_name))
+            .with_filter(config.log_filter.clone())
+            .with_platform(platform(config, registration.function_name))
             .run(),
     );
     let subscribed = match telemetry {
         Some((listener, port)) => {
-            tasks.spawn(Task::Telemetry, serve_telemetry(listener, to_intake.clone(), untaken));
+            tasks.spawn(Task::Telemetry, serve_telemetry(listener, to_intake.clone(), refused));
             subscribe(&mut api, port, config.telemetry_types).await
         }
         None => false,
@@ -156,33 +156,33 @@ async fn start(
     let bodies = BodyBudget::for_memory(config.function.memory_bytes);
     tasks.spawn(Task::Receiver, serve_otlp(grpc, http, served(config), bodies, sdk));
 
-    let limits = lifecycle::Settings {
+    let limits = lifecycle::LifecycleSettings {
         flush_timeout: config.flush_timeout,
         margin: MARGIN,
         exit_margin: EXIT_MARGIN,
         linger: LINGER,
         runtime_done_expected: subscribed && !config.function.managed_instances,
     };
-    let links = Links { pipeline: to_pipeline, telemetry: to_intake, runtime_done };
-    let home = Home {
+    let channels = Channels { pipeline: to_pipeline, telemetry: to_intake, runtime_done };
+    let driver_settings = DriverSettings {
         strategy: config.flush_strategy,
         managed_instances: config.function.managed_instances,
         snap_start: config.function.snap_start,
     };
-    Ok(Some(Driver::new(api, Lifecycle::new(limits), links, tasks, home)))
+    Ok(Some(Driver::new(api, Lifecycle::new(limits), channels, tasks, driver_settings)))
 }
 
 fn platform(config: &Config, function_name: String) -> Platform {
-    Platform::new(platform::Settings {
-        wanted: config.platform_events,
+    Platform::new(platform::PlatformSettings {
+        outputs: config.platform_events,
         function_name,
         concurrent: config.function.managed_instances,
-        beginning: match &config.function {
-            Function { on_demand: true, .. } => Beginning::OnDemand,
-            Function { snap_start: true, .. } => Beginning::Restored,
-            _ => Beginning::Ahead,
+        init_type: match &config.function {
+            Function { on_demand: true, .. } => InitType::OnDemand,
+            Function { snap_start: true, .. } => InitType::Restored,
+            _ => InitType::AheadOfTime,
         },
-        xray_parents: config.stand_ins.xray,
+        xray_parents: config.fallback_spans.xray,
     })
 }
 
@@ -313,11 +313,11 @@ async fn serve_otlp(
 async fn serve_telemetry(
     listeners: Vec<TcpListener>,
     intake: mpsc::Sender<IntakeMessage>,
-    untaken: Arc<Untaken>,
+    refused: Arc<RefusedDeliveries>,
 ) {
     let refused = telemetry_listener::RefusedDeliveries {
-        too_large: Arc::clone(&untaken.too_large),
-        no_room: Arc::clone(&untaken.no_room),
+        too_large: Arc::clone(&refused.too_large),
+        no_room: Arc::clone(&refused.no_room),
     };
     let receive = move |body| crate::app::intake::offer(&intake, body);
     match telemetry_listener::serve(listeners, receive, refused).await {}

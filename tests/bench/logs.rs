@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use rotel_core::lambda::telemetry_api::{self, Kind};
+use rotel_core::lambda::telemetry_api::{self, EventKind};
 use rotel_core::logs::{self, RecordSource};
 use rotel_core::otlp::request::{self, RequestEnvelope};
 use serde_json::{Value, json};
@@ -31,8 +31,8 @@ fn main() -> ExitCode {
     let envelope = RequestEnvelope::new(&Resource::default(), &request::scope(request::SCOPE));
     let ours = || {
         let delivery = telemetry_api::read(&body);
-        let record = |event: &telemetry_api::Event<'_>| match &event.kind {
-            Kind::Function(raw) => logs::to_log(RecordSource::Function, raw, event.time, PLATFORM).record,
+        let record = |event: &telemetry_api::TelemetryEvent<'_>| match &event.kind {
+            EventKind::Function(raw) => logs::to_log(RecordSource::Function, raw, event.time, PLATFORM).record,
             other => unreachable!("{other:?}"),
         };
         let records: Vec<LogRecord> = delivery.events.iter().map(record).collect();

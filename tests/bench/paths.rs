@@ -17,9 +17,9 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use rotel_core::chunk::{Chunk, Origin};
 use rotel_core::config;
 use rotel_core::config::resource::{Registration, ResourceRules};
-use rotel_core::delivery::budget::Budget;
+use rotel_core::delivery::budget::ByteBudget;
 use rotel_core::delivery::buffer::Buffer;
-use rotel_core::lambda::telemetry_api::{self, Kind};
+use rotel_core::lambda::telemetry_api::{self, EventKind};
 use rotel_core::logs::{self, RecordSource};
 use rotel_core::otlp::request::{self, RequestEnvelope};
 use rotel_core::otlp::{self, LastEdit, Limits, RequestPart};
@@ -114,7 +114,7 @@ fn encode() -> Path {
 fn invocation() -> Path {
     let (lines, spans, rules) = (delivery(FEW), spans(FEW), rules());
     let (mut last, envelope) = (LastEdit::default(), envelope(&rules));
-    let mut buffer = Buffer::new(Budget::new(8 * 1024 * 1024, 1));
+    let mut buffer = Buffer::new(ByteBudget::new(8 * 1024 * 1024, 1));
     Box::new(move || {
         buffer.invocation_begins();
         let spliced = spliced(&spans, &mut last, &rules);
@@ -146,8 +146,8 @@ fn invocation() -> Path {
 
 fn records(body: &[u8]) -> Vec<LogRecord> {
     let delivery = telemetry_api::read(body);
-    let record = |event: &telemetry_api::Event<'_>| match &event.kind {
-        Kind::Function(raw) => Some(logs::to_log(RecordSource::Function, raw, event.time, PLATFORM).record),
+    let record = |event: &telemetry_api::TelemetryEvent<'_>| match &event.kind {
+        EventKind::Function(raw) => Some(logs::to_log(RecordSource::Function, raw, event.time, PLATFORM).record),
         _ => None,
     };
     delivery.events.iter().filter_map(record).collect()

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::core::delivery::event::{Route, RouteState, SetUp};
+use crate::core::delivery::event::{Route, RouteState, SetupResult};
 use crate::core::delivery::verdict::{Failure, Verdict};
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::exporter::Exporter;
 
 /// Makes requests to one backend.
-pub trait Export: Clone + Send + 'static {
+pub trait BackendExporter: Clone + Send + 'static {
     /// Sends the chunks as one request.
     fn attempt(&self, signal: Signal, chunks: Vec<Bytes>) -> impl Future<Output = Verdict> + Send;
     /// Opens the connection.
@@ -28,7 +28,7 @@ pub trait Export: Clone + Send + 'static {
     }
 }
 
-impl Export for Exporter {
+impl BackendExporter for Exporter {
     async fn attempt(&self, signal: Signal, chunks: Vec<Bytes>) -> Verdict {
         Self::attempt(self, signal, chunks).await
     }
@@ -57,19 +57,19 @@ pub struct Backend<E> {
     /// The signals that it is to get.
     pub takes: PerSignal<bool>,
     /// Without it telemetry is received and dropped.
-    pub setup: Option<Setup<E>>,
+    pub setup: Option<SetupFn<E>>,
 }
 
 /// Makes the exporter: once the first `/next` is out, again where that failed, after a restore from a snapshot, and where
 /// the backend refused the key; then secrets are to be fetched again that are known.
-pub type Setup<E> = Box<dyn FnMut(bool) -> SettingUp<E> + Send>;
+pub type SetupFn<E> = Box<dyn FnMut(bool) -> SetupFuture<E> + Send>;
 
 /// An exporter in the making.
-pub type SettingUp<E> = Pin<Box<dyn Future<Output = Made<E>> + Send>>;
+pub type SetupFuture<E> = Pin<Box<dyn Future<Output = SetupOutcome<E>> + Send>>;
 
 /// The result of a setup.
 #[derive(Clone, Debug)]
-pub struct Made<E> {
+pub struct SetupOutcome<E> {
     /// The exporter; `None` where it is the same as before, or there is none yet.
     pub exporter: Option<E>,
     /// Set if the settings hold secret references.
@@ -78,16 +78,16 @@ pub struct Made<E> {
     pub is_pending: bool,
 }
 
-impl<E: Export> Made<E> {
+impl<E: BackendExporter> SetupOutcome<E> {
     /// The result of the setup, as the sender takes it.
-    pub(super) fn set_up(&self) -> SetUp {
+    pub(super) fn set_up(&self) -> SetupResult {
         let state = |exporter: &E, signal| match exporter.route(signal) {
             Some(route) => RouteState::Route(route),
             None if self.is_pending => RouteState::Pending,
-            None => RouteState::Nowhere,
+            None => RouteState::NoRoute,
         };
         let routes = self.exporter.as_ref();
         let routes = routes.map(|exporter| PerSignal::from_fn(|signal| state(exporter, signal)));
-        SetUp { routes, has_secret: self.has_secret }
+        SetupResult { routes, has_secret: self.has_secret }
     }
 }

@@ -19,23 +19,23 @@ use std::task::Poll;
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::export::{Backend, Export, Made, SettingUp, Setup};
-use self::handle::Message;
-pub use self::handle::{Control, Handle, Invocation, Refused};
+pub use self::export::{Backend, BackendExporter, SetupFn, SetupFuture, SetupOutcome};
+use self::handle::PipelineMessage;
+pub use self::handle::{Control, EnqueueError, Handle, InvocationStart};
 use self::requests::Requests;
 use crate::core::chunk::{Chunk, Origin};
 use crate::core::config::resource::ResourceRules;
 use crate::core::config::{BATCH_MAX_BYTES, Config};
-use crate::core::delivery::budget::Budget;
+use crate::core::delivery::budget::ByteBudget;
 use crate::core::delivery::cadence::DuringInvocation;
-use crate::core::delivery::event::{Action, Context, Event, Own, Settings};
-use crate::core::delivery::health::{Items, Report};
+use crate::core::delivery::event::{OwnTelemetry, SenderAction, SenderContext, SenderEvent, SenderSettings};
+use crate::core::delivery::health::{ItemCounts, Report};
 use crate::core::delivery::own_telemetry;
 use crate::core::delivery::senders::{Actions, Senders};
 use crate::core::echo;
 use crate::core::lambda::correlation::Correlation;
 use crate::core::lambda::lifecycle::FlushReason;
-use crate::core::lambda::platform::{self, Adopted};
+use crate::core::lambda::platform::{self, StageSpans};
 use crate::core::otlp::request::{self, RequestEnvelope};
 use crate::core::otlp::{self, LastEdit, Limits, RequestPart};
 use crate::core::signal::{PerSignal, Signal};
@@ -47,36 +47,36 @@ const BACKLOG: usize = 1024 * 1024;
 
 /// The pipeline's own state. [`Pipeline::run`] is its task.
 pub struct Pipeline<E> {
-    messages: mpsc::Receiver<Message>,
+    messages: mpsc::Receiver<PipelineMessage>,
     senders: Senders,
     /// The senders'.
-    budget: Budget,
+    budget: ByteBudget,
     /// Of each sender.
     requests: Vec<Requests<E>>,
-    flush: Option<Flush>,
+    flush: Option<PendingFlush>,
     wants_flush: Arc<AtomicBool>,
     reports_itself: bool,
     rules: ResourceRules,
     /// By these rules.
     last_edit: LastEdit,
     correlation: Correlation,
-    /// Of which signals the log counts what passes, and how much has passed since it last did.
-    counted: PerSignal<bool>,
-    passed: PerSignal<usize>,
+    /// Of which signals the log counts what passes, and how much has received since it last did.
+    logs_received: PerSignal<bool>,
+    received: PerSignal<usize>,
 }
 
 /// A flush that is going on.
-struct Flush {
+struct PendingFlush {
     /// The number of senders that have not finished it.
     pending: usize,
     done: oneshot::Sender<()>,
 }
 
-impl<E: Export> Pipeline<E> {
+impl<E: BackendExporter> Pipeline<E> {
     /// A pipeline and the way into it.
     pub fn new(config: &Config, rules: ResourceRules, backends: Vec<Backend<E>>) -> (Self, Handle) {
         let wants_flush = Arc::new(AtomicBool::new(false));
-        let budget = Budget::new(config.buffer_max_bytes, backends.len());
+        let budget = ByteBudget::new(config.buffer_max_bytes, backends.len());
         let (handle, messages) = Handle::new(Arc::clone(&wants_flush), budget.clone());
         let settings = backends.iter().map(|backend| settings(backend, config, &budget)).collect();
         let pipeline = Self {
@@ -89,9 +89,9 @@ impl<E: Export> Pipeline<E> {
             reports_itself: config.internal_telemetry,
             rules,
             last_edit: LastEdit::default(),
-            correlation: Correlation::new(config.stand_ins),
-            counted: config.debug_log,
-            passed: PerSignal::default(),
+            correlation: Correlation::new(config.fallback_spans),
+            logs_received: config.debug_log,
+            received: PerSignal::default(),
         };
         (pipeline, handle)
     }
@@ -105,58 +105,58 @@ impl<E: Export> Pipeline<E> {
                 // Answers first: they free bytes, and a flush may be waiting for them.
                 (sender, event) = ended(&mut self.requests) => self.on(sender, event),
                 message = self.messages.recv() => match message {
-                    Some(Message::Ingest(chunk, place, reservation)) => {
-                        drop(place);
+                    Some(PipelineMessage::Ingest(chunk, slot, reservation)) => {
+                        drop(slot);
                         self.ingest(chunk).await;
                         // Until the buffers hold it, its room is kept.
                         drop(reservation);
                     }
-                    Some(Message::FromIntake(control, place)) => {
-                        drop(place);
-                        self.obey(control);
+                    Some(PipelineMessage::FromIntake(control, slot)) => {
+                        drop(slot);
+                        self.handle_control(control);
                     }
-                    Some(Message::Control(control)) => self.obey(control),
+                    Some(PipelineMessage::Control(control)) => self.handle_control(control),
                     None => return,
                 },
-                () = clock::until(timeout) => self.on_all(|| Event::Tick),
+                () = clock::until(timeout) => self.on_all(|| SenderEvent::Tick),
             }
             self.stamp_forgotten();
             self.wants_flush.store(self.senders.wants_flush(), Ordering::Relaxed);
         }
     }
 
-    fn obey(&mut self, control: Control) {
+    fn handle_control(&mut self, control: Control) {
         match control {
-            Control::Prepare => self.on_all(|| Event::Start),
-            Control::Invocation(Invocation { request_id, xray, invoked }) => match invoked {
+            Control::SetUp => self.on_all(|| SenderEvent::Start),
+            Control::InvocationStarted(InvocationStart { request_id, xray, invoked }) => match invoked {
                 Some(invoked) => self.correlation.invoked(&request_id, xray, invoked),
                 None => self.correlation.started(&request_id, xray),
             },
             Control::CutOff(request_id) => self.correlation.cut_off(&request_id),
-            Control::Over { request_id, at } => self.correlation.ended(&request_id, at),
-            Control::Open { during, held } => self.begin_invocation(during, held),
-            Control::Close => {
+            Control::InvocationEnded { request_id, at } => self.correlation.ended(&request_id, at),
+            Control::OpenWindow { during, held } => self.begin_invocation(during, held),
+            Control::CloseWindow => {
                 self.take_answers();
-                self.on_all(|| Event::InvocationEnds);
+                self.on_all(|| SenderEvent::InvocationEnds);
             }
-            Control::StayOpen(during) => self.on_all(|| Event::Unattended(during)),
+            Control::KeepOpen(during) => self.on_all(|| SenderEvent::Unattended(during)),
             Control::Flush { reason, deadline, done } => self.start_flush(reason, deadline, done),
-            Control::Cancel => {
+            Control::CancelFlush => {
                 self.take_answers();
                 self.flush = None;
-                self.on_all(|| Event::CancelFlush);
+                self.on_all(|| SenderEvent::CancelFlush);
             }
             Control::Restored => {
                 // All environments of the snapshot would draw the same numbers.
                 fastrand::seed(clock::epoch_nanos());
-                self.on_all(|| Event::Restored);
+                self.on_all(|| SenderEvent::Restored);
             }
-            Control::End(done) => {
+            Control::Shutdown(done) => {
                 self.take_answers();
-                self.on_all(|| Event::Ends);
+                self.on_all(|| SenderEvent::Ends);
                 let _ = done.send(());
             }
-            Control::Instance(instance_id) => {
+            Control::InstanceId(instance_id) => {
                 self.rules.learn_instance(&instance_id);
                 self.last_edit = LastEdit::default();
             }
@@ -174,30 +174,30 @@ impl<E: Export> Pipeline<E> {
     /// Before the event that is to cover it.
     fn report_itself(&mut self, last: bool) {
         if self.reports_itself {
-            self.on_all(|| Event::ReportItself { last });
+            self.on_all(|| SenderEvent::ReportItself { last });
         }
     }
 
     fn start_flush(&mut self, reason: FlushReason, deadline: std::time::Instant, done: oneshot::Sender<()>) {
-        self.count_what_passed();
+        self.log_received();
         if reason == FlushReason::Shutdown {
             self.report_itself(true);
         }
-        self.flush = Some(Flush { pending: self.requests.len(), done });
+        self.flush = Some(PendingFlush { pending: self.requests.len(), done });
         let actions = self.senders.start_flush(reason, deadline, &context(&self.correlation));
         self.carry_out(actions);
         self.finish_flush();
     }
 
     /// Hands an event to one sender.
-    fn on(&mut self, sender: usize, event: Event) {
+    fn on(&mut self, sender: usize, event: SenderEvent) {
         let actions = self.senders.on(sender, event, &context(&self.correlation));
         self.carry_out(actions);
         self.finish_flush();
     }
 
     /// Hands an event to every sender.
-    fn on_all(&mut self, event: impl Fn() -> Event) {
+    fn on_all(&mut self, event: impl Fn() -> SenderEvent) {
         let actions = self.senders.on_all(event, &context(&self.correlation));
         self.carry_out(actions);
         self.finish_flush();
@@ -218,34 +218,34 @@ impl<E: Export> Pipeline<E> {
         while let Some((sender, action)) = actions.pop_front() {
             let Some(requests) = self.requests.get_mut(sender) else { continue };
             match action {
-                Action::Setup { refresh } => requests.set_up(refresh),
-                Action::AbortSetup => requests.abort_setup(),
-                Action::Send { request, signal, chunks, fresh } => {
+                SenderAction::Setup { refresh } => requests.set_up(refresh),
+                SenderAction::AbortSetup => requests.abort_setup(),
+                SenderAction::Send { request, signal, chunks, fresh } => {
                     requests.send(request, signal, chunks, fresh);
                 }
-                Action::Warm { request, fresh } => requests.warm(request, fresh),
-                Action::Abort(request) => requests.abort(request),
-                Action::FlushDone => {
+                SenderAction::Warm { request, fresh } => requests.warm(request, fresh),
+                SenderAction::Abort(request) => requests.abort(request),
+                SenderAction::FlushDone => {
                     if let Some(flush) = &mut self.flush {
                         flush.pending = flush.pending.saturating_sub(1);
                     }
                 }
-                Action::Enqueue(own) => {
+                SenderAction::Enqueue(own) => {
                     let takes = |signal| self.senders.get(sender).is_some_and(|sender| sender.takes(signal));
                     let chunk = chunk_of(own, &self.rules).filter(|chunk| takes(chunk.signal));
                     if let Some(chunk) = chunk {
-                        let event = Event::Enqueued(chunk, None);
+                        let event = SenderEvent::Enqueued(chunk, None);
                         actions.extend(self.senders.on(sender, event, &context(&self.correlation)));
                     }
                 }
-                Action::Log(report) => self.log(sender, &report),
+                SenderAction::Log(report) => self.log(sender, &report),
             }
         }
     }
 
     /// Answers a flush that is over for all senders.
     fn finish_flush(&mut self) {
-        if let Some(Flush { done, .. }) = self.flush.take_if(|flush| flush.pending == 0) {
+        if let Some(PendingFlush { done, .. }) = self.flush.take_if(|flush| flush.pending == 0) {
             // The driver may have stopped waiting.
             let _ = done.send(());
         }
@@ -264,30 +264,30 @@ impl<E: Export> Pipeline<E> {
         }
     }
 
-    /// One line a flush, and none where nothing passed: it comes back as a log record itself.
-    fn count_what_passed(&mut self) {
-        let passed = std::mem::take(&mut self.passed);
-        if passed != PerSignal::default() {
-            tracing::info!("received since the last flush: {}", Items(&passed));
+    /// One line a flush, and none where nothing received: it comes back as a log record itself.
+    fn log_received(&mut self) {
+        let received = std::mem::take(&mut self.received);
+        if received != PerSignal::default() {
+            tracing::info!("received since the last flush: {}", ItemCounts(&received));
         }
     }
 
     async fn ingest(&mut self, chunk: Chunk) {
         let Chunk { signal, mut bytes, mut items, origin, invocation } = chunk;
         match (signal, origin, &invocation) {
-            (Signal::Traces, Origin::Sdk, _) => self.correlation.learn(&bytes),
-            (Signal::Logs, Origin::Sdk, _) => self.correlation.learn_of_logs(&bytes),
-            (Signal::Traces, Origin::Platform, Some(stands_for))
-                if !self.correlation.may_stand(stands_for, &bytes) =>
+            (Signal::Traces, Origin::Sdk, _) => self.correlation.observe_traces(&bytes),
+            (Signal::Logs, Origin::Sdk, _) => self.correlation.observe_logs(&bytes),
+            (Signal::Traces, Origin::Platform, Some(request_id))
+                if !self.correlation.accept_fallback(request_id, &bytes) =>
             {
-                let rest = platform::adopted(&bytes, self.correlation.of(stands_for));
-                let Some(Adopted { bytes: of_stages, spans }) = rest else { return };
+                let rest = platform::reparent_stage_spans(&bytes, self.correlation.of(request_id));
+                let Some(StageSpans { bytes: of_stages, spans }) = rest else { return };
                 (bytes, items) = (of_stages, spans);
             }
             _ => {}
         }
-        if *self.counted.of(signal) {
-            *self.passed.of_mut(signal) += items;
+        if *self.logs_received.of(signal) {
+            *self.received.of_mut(signal) += items;
         }
         let Some(limits) = self.senders.limits(signal) else { return };
         let bytes = match origin {
@@ -314,19 +314,19 @@ impl<E: Export> Pipeline<E> {
     /// In an outage log records wait for longer than invocations are remembered.
     fn stamp_forgotten(&mut self) {
         for (invocation, span) in self.correlation.take_forgotten() {
-            self.senders.stamp_waiting(&invocation, &span);
+            self.senders.stamp_pending(&invocation, &span);
         }
     }
 }
 
-fn settings<E>(backend: &Backend<E>, config: &Config, budget: &Budget) -> Settings {
+fn settings<E>(backend: &Backend<E>, config: &Config, budget: &ByteBudget) -> SenderSettings {
     // Where there are several, what hangs in flight to one must leave room for what is new to the others: three requests, a
     // signal each, take three quarters of its part at most.
     let bytes = match backend.name {
         None => BATCH_MAX_BYTES,
-        Some(_) => BATCH_MAX_BYTES.min(budget.fair_part() / 4),
+        Some(_) => BATCH_MAX_BYTES.min(budget.fair_share() / 4),
     };
-    Settings {
+    SenderSettings {
         name: backend.name.clone(),
         takes: backend.takes,
         limits: PerSignal::from_fn(|signal| Limits { items: *config.batch_max_items.of(signal), bytes }),
@@ -336,18 +336,18 @@ fn settings<E>(backend: &Backend<E>, config: &Config, budget: &Budget) -> Settin
     }
 }
 
-fn context(spans: &Correlation) -> Context<'_> {
-    Context { now: clock::reading(), jitter: fastrand::f64(), spans }
+fn context(spans: &Correlation) -> SenderContext<'_> {
+    SenderContext { now: clock::reading(), jitter: fastrand::f64(), spans }
 }
 
 /// Encodes the extension's own telemetry; `None` where there is nothing in it.
-fn chunk_of(own: Own, rules: &ResourceRules) -> Option<Chunk> {
+fn chunk_of(own: OwnTelemetry, rules: &ResourceRules) -> Option<Chunk> {
     fn encoded<T: prost::Message>(telemetry: &[T], rules: &ResourceRules) -> bytes::Bytes {
         RequestEnvelope::new(&rules.own(), &request::scope(request::SCOPE)).wrap(telemetry)
     }
     let (signal, bytes, items) = match own {
-        Own::Log(record) => (Signal::Logs, encoded(&[*record], rules), 1),
-        Own::Metrics(metrics) => {
+        OwnTelemetry::Log(record) => (Signal::Logs, encoded(&[*record], rules), 1),
+        OwnTelemetry::Metrics(metrics) => {
             let points = metrics.iter().map(own_telemetry::points).sum();
             (Signal::Metrics, encoded(&metrics, rules), points)
         }
@@ -356,7 +356,7 @@ fn chunk_of(own: Own, rules: &ResourceRules) -> Option<Chunk> {
 }
 
 /// The next task of any sender that ends; never, where none is under way.
-async fn ended<E: Export>(requests: &mut [Requests<E>]) -> (usize, Event) {
+async fn ended<E: BackendExporter>(requests: &mut [Requests<E>]) -> (usize, SenderEvent) {
     std::future::poll_fn(|context| {
         for (sender, requests) in requests.iter_mut().enumerate() {
             if let Poll::Ready(event) = requests.poll_ended(context) {

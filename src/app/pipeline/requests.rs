@@ -1,46 +1,46 @@
-//! The tasks that carry out what one sender asks for: its setup and its requests.
+//! The tasks that carry out kind one sender asks for: its setup and its requests.
 
 use std::task::{Context, Poll};
 
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
-use super::export::{Export, Made, Setup};
-use crate::core::delivery::event::{Event, RequestId, SetUp};
+use super::export::{BackendExporter, SetupFn, SetupOutcome};
+use crate::core::delivery::event::{RequestId, SenderEvent, SetupResult};
 use crate::core::delivery::verdict::{Failure, Verdict};
 use crate::core::signal::Signal;
 
 /// The exporter of one backend and the tasks that use it.
 pub(super) struct Requests<E> {
-    setup: Option<Setup<E>>,
+    setup: Option<SetupFn<E>>,
     exporter: Option<E>,
-    tasks: JoinSet<Ended<E>>,
+    tasks: JoinSet<TaskResult<E>>,
     /// Those that were not aborted.
-    running: Vec<(What, AbortHandle)>,
+    running: Vec<(TaskKind, AbortHandle)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+enum TaskKind {
     Setup,
     Request(RequestId),
 }
 
 /// The result of a task.
 #[derive(Debug)]
-enum Ended<E> {
-    Setup(Made<E>),
+enum TaskResult<E> {
+    Setup(SetupOutcome<E>),
     Answer(Verdict),
 }
 
-impl<E: Export> Requests<E> {
-    pub(super) fn new(setup: Option<Setup<E>>) -> Self {
+impl<E: BackendExporter> Requests<E> {
+    pub(super) fn new(setup: Option<SetupFn<E>>) -> Self {
         Self { setup, exporter: None, tasks: JoinSet::new(), running: Vec::new() }
     }
 
     pub(super) fn set_up(&mut self, refresh: bool) {
         let Some(setup) = &mut self.setup else { return };
-        let making = setup(refresh);
-        let task = self.tasks.spawn(async { Ended::Setup(making.await) });
-        self.running.push((What::Setup, task));
+        let future = setup(refresh);
+        let task = self.tasks.spawn(async { TaskResult::Setup(future.await) });
+        self.running.push((TaskKind::Setup, task));
     }
 
     pub(super) fn send(
@@ -51,14 +51,15 @@ impl<E: Export> Requests<E> {
         fresh: bool,
     ) {
         let Some(exporter) = self.exporter(fresh) else { return };
-        let task = self.tasks.spawn(async move { Ended::Answer(exporter.attempt(signal, chunks).await) });
-        self.running.push((What::Request(request), task));
+        let task =
+            self.tasks.spawn(async move { TaskResult::Answer(exporter.attempt(signal, chunks).await) });
+        self.running.push((TaskKind::Request(request), task));
     }
 
     pub(super) fn warm(&mut self, request: RequestId, fresh: bool) {
         let Some(exporter) = self.exporter(fresh) else { return };
-        let task = self.tasks.spawn(async move { Ended::Answer(exporter.warm().await) });
-        self.running.push((What::Request(request), task));
+        let task = self.tasks.spawn(async move { TaskResult::Answer(exporter.warm().await) });
+        self.running.push((TaskKind::Request(request), task));
     }
 
     /// Explains a failure by the settings.
@@ -67,15 +68,15 @@ impl<E: Export> Requests<E> {
     }
 
     pub(super) fn abort_setup(&mut self) {
-        self.abort_what(What::Setup);
+        self.abort_kind(TaskKind::Setup);
     }
 
     pub(super) fn abort(&mut self, request: RequestId) {
-        self.abort_what(What::Request(request));
+        self.abort_kind(TaskKind::Request(request));
     }
 
-    fn abort_what(&mut self, what: What) {
-        for (_, task) in self.running.extract_if(.., |(running, _)| *running == what) {
+    fn abort_kind(&mut self, kind: TaskKind) {
+        for (_, task) in self.running.extract_if(.., |(running, _)| *running == kind) {
             task.abort();
         }
     }
@@ -90,7 +91,7 @@ impl<E: Export> Requests<E> {
     }
 
     /// The next task that ends; pending, where none does.
-    pub(super) fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+    pub(super) fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<SenderEvent> {
         while let Poll::Ready(Some(ended)) = self.tasks.poll_join_next_with_id(context) {
             if let Some(event) = self.event(ended) {
                 return Poll::Ready(event);
@@ -100,7 +101,7 @@ impl<E: Export> Requests<E> {
     }
 
     /// The next task that has ended, if there is one.
-    pub(super) fn try_ended(&mut self) -> Option<Event> {
+    pub(super) fn try_ended(&mut self) -> Option<SenderEvent> {
         while let Some(ended) = self.tasks.try_join_next_with_id() {
             if let Some(event) = self.event(ended) {
                 return Some(event);
@@ -110,21 +111,25 @@ impl<E: Export> Requests<E> {
     }
 
     /// The sender's event; none for a task that was aborted.
-    fn event(&mut self, ended: Result<(Id, Ended<E>), JoinError>) -> Option<Event> {
+    fn event(&mut self, ended: Result<(Id, TaskResult<E>), JoinError>) -> Option<SenderEvent> {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let at = self.running.iter().position(|(_, task)| task.id() == id)?;
-        let (what, _) = self.running.swap_remove(at);
-        Some(match (what, ended) {
-            (What::Setup, Ok((_, Ended::Setup(made)))) => {
-                let set_up = made.set_up();
-                self.exporter = made.exporter.or(self.exporter.take());
-                Event::SetUp(set_up)
+        let (kind, _) = self.running.swap_remove(at);
+        Some(match (kind, ended) {
+            (TaskKind::Setup, Ok((_, TaskResult::Setup(outcome)))) => {
+                let set_up = outcome.set_up();
+                self.exporter = outcome.exporter.or(self.exporter.take());
+                SenderEvent::SetupDone(set_up)
             }
-            (What::Request(request), Ok((_, Ended::Answer(verdict)))) => Event::Answered(request, verdict),
+            (TaskKind::Request(request), Ok((_, TaskResult::Answer(verdict)))) => {
+                SenderEvent::Answered(request, verdict)
+            }
             // A setup that panics is tried again like one that fails.
-            (What::Setup, _) => Event::SetUp(SetUp { routes: None, has_secret: true }),
+            (TaskKind::Setup, _) => SenderEvent::SetupDone(SetupResult { routes: None, has_secret: true }),
             // A batch on which the exporter panics would make it panic again.
-            (What::Request(request), _) => Event::Answered(request, Verdict::Refused(Failure::Panicked)),
+            (TaskKind::Request(request), _) => {
+                SenderEvent::Answered(request, Verdict::Refused(Failure::Panicked))
+            }
         })
     }
 }

@@ -12,7 +12,7 @@ use url::Url;
 use crate::config::secret_ref;
 use crate::config::{Export, Places, Protocol, Variables, exporter_variable};
 use crate::delivery::connection_failure::{Cause, ConnectionFailure};
-use crate::delivery::verdict::{BackendWords, Failure};
+use crate::delivery::verdict::{BackendMessage, Failure};
 use crate::echo;
 use crate::signal::Signal;
 
@@ -58,7 +58,7 @@ impl<'a> Way<'a> {
     }
 
     /// A request was answered, but its one item was rejected.
-    pub fn rejected(&self, words: Option<&BackendWords>) -> String {
+    pub fn rejected(&self, words: Option<&BackendMessage>) -> String {
         let why = words.map_or_else(|| "its own log says why".to_owned(), ToString::to_string);
         format!("{}: it took the request and rejected the item in it; {why}", self.place())
     }
@@ -113,7 +113,7 @@ impl<'a> Way<'a> {
         }
     }
 
-    fn of_connection(&self, ConnectionFailure { cause, words }: &ConnectionFailure) -> String {
+    fn of_connection(&self, ConnectionFailure { cause, detail: words }: &ConnectionFailure) -> String {
         let endpoint = self.variable("ENDPOINT");
         let is_tls = self.url().scheme() == "https";
         let words = match cause {

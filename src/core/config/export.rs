@@ -14,7 +14,7 @@ use super::exporter_name::ExporterName;
 use super::proxy::{Proxy, Ways};
 use super::reader::{Read, Reader};
 use super::value::{self, ListenAddress, Text};
-use crate::delivery::breaker::Retry;
+use crate::delivery::breaker::RetryPolicy;
 use crate::echo;
 use crate::secret::Secret;
 use crate::signal::{PerSignal, Signal};
@@ -44,7 +44,7 @@ pub struct Export {
     /// The most that one attempt may take.
     pub request_timeout: Duration,
     /// When to try again.
-    pub retry: Retry,
+    pub retry: RetryPolicy,
     /// Whom to trust, and as whom to appear.
     pub tls: Tls,
     /// What the requests go through.
@@ -189,7 +189,7 @@ struct Settings {
 struct Common<'a> {
     name: &'a ExporterName,
     authorization: Read<HeaderValue>,
-    retry: Read<Retry>,
+    retry: Read<RetryPolicy>,
     proxies: &'a Ways,
 }
 
@@ -437,7 +437,7 @@ impl Reader<'_> {
         username.and(password).and_then(|(username, password)| basic(&username, &password))
     }
 
-    fn retry(&mut self, prefix: &str) -> Read<Retry> {
+    fn retry(&mut self, prefix: &str) -> Read<RetryPolicy> {
         let mut either = |suffix: &str, default| {
             let all = self.resolved(&format!("ROTEL_EXPORTER_RETRY_{suffix}"), value::any_duration);
             let own = self.resolved(&format!("{prefix}RETRY_{suffix}"), value::any_duration);
@@ -447,7 +447,7 @@ impl Reader<'_> {
         let waits = backoff.and(either("MAX_ELAPSED_TIME", 300));
         waits.and_then(|((initial_backoff, max_backoff), max_elapsed_time)| {
             let initial_backoff = initial_backoff.min(max_backoff);
-            Read::Is(Retry { initial_backoff, max_backoff, max_elapsed_time })
+            Read::Is(RetryPolicy { initial_backoff, max_backoff, max_elapsed_time })
         })
     }
 

@@ -43,7 +43,7 @@ use self::value::Text;
 pub use self::variables::{SECTIONS, Section, Shown, Variable};
 use crate::config::secret_ref::{SecretRef, Secrets};
 use crate::delivery::cadence::Strategy;
-use crate::lambda::correlation::StandIns;
+use crate::lambda::correlation::FallbackSpans;
 use crate::lambda::platform;
 use crate::logs::Severity;
 use crate::signal::{PerSignal, Signal};
@@ -75,7 +75,7 @@ pub struct Config {
     /// What it is asked to deliver.
     pub telemetry_types: TelemetryTypes,
     /// What is made of the platform's events.
-    pub platform_events: platform::Wanted,
+    pub platform_events: platform::PlatformOutputs,
     /// `ROTEL_OTEL_RESOURCE_ATTRIBUTES`: set or replaced on every resource.
     pub resource_attributes: Vec<(String, String)>,
     /// `OTEL_RESOURCE_ATTRIBUTES` with `OTEL_SERVICE_NAME` over it: what the function's SDK will put on its own resource.
@@ -91,7 +91,7 @@ pub struct Config {
     /// Whether the extension sends metrics of itself.
     pub internal_telemetry: bool,
     /// What log records name where no span of the function's SDK is known.
-    pub stand_ins: StandIns,
+    pub fallback_spans: FallbackSpans,
     /// Of which signals the log counts what passes.
     pub debug_log: PerSignal<bool>,
     /// What is left out and masked of the log records that are made here.
@@ -266,7 +266,7 @@ fn read_with(mut reader: Reader<'_>) -> Outcome {
     }
     let traces_leave = destinations.iter().any(|destination| destination.may_take(Signal::Traces));
     let config = Config {
-        stand_ins: reader.stand_ins(platform_events.spans && traces_leave),
+        fallback_spans: reader.fallback_spans(platform_events.spans && traces_leave),
         destinations,
         receiver,
         telemetry_endpoint,
@@ -342,7 +342,7 @@ impl Reader<'_> {
         TelemetryTypes { function: wanted("function"), extension: wanted("extension") }
     }
 
-    fn platform_events(&mut self) -> platform::Wanted {
+    fn platform_events(&mut self) -> platform::PlatformOutputs {
         let forms = self.parsed("ROTEL_LAMBDA_PLATFORM_EVENTS", |text| {
             let all = ["metrics", "spans", "logs", "none"].map(|form| (form, form));
             let forms = value::words(text, "a form of platform events", &all)?;
@@ -352,7 +352,7 @@ impl Reader<'_> {
             Ok(forms)
         });
         let wanted = |form, default| forms.as_ref().map_or(default, |forms| forms.contains(&form));
-        platform::Wanted {
+        platform::PlatformOutputs {
             metrics: wanted("metrics", true),
             spans: wanted("spans", true),
             logs: wanted("logs", false),
@@ -451,9 +451,9 @@ impl Reader<'_> {
         told.unwrap_or(Strategy::End)
     }
 
-    fn stand_ins(&mut self, made_here: bool) -> StandIns {
+    fn fallback_spans(&mut self, platform: bool) -> FallbackSpans {
         let xray = self.parsed("ROTEL_LAMBDA_XRAY_TRACE_CONTEXT", value::boolean).unwrap_or(false);
-        StandIns { made_here, xray }
+        FallbackSpans { platform, xray }
     }
 
     /// A line for each record would come back as a record. So what passes is counted, however detailed that was asked for.

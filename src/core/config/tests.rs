@@ -531,7 +531,7 @@ fn retries_fall_back_to_those_of_every_exporter() {
     let seconds = Duration::from_secs;
     assert_eq!(
         export(&outcome, Signal::Logs).retry,
-        crate::delivery::breaker::Retry {
+        crate::delivery::breaker::RetryPolicy {
             initial_backoff: seconds(1),
             max_backoff: seconds(3),
             max_elapsed_time: seconds(300)

@@ -12,10 +12,10 @@ const RESERVED_COST: usize = 512;
 
 /// A budget of bytes. Clones are the same budget.
 #[derive(Clone, Debug)]
-pub struct Budget(Arc<Account>);
+pub struct ByteBudget(Arc<Counters>);
 
 #[derive(Debug)]
-struct Account {
+struct Counters {
     limit: usize,
     buffers: usize,
     held: AtomicUsize,
@@ -28,12 +28,12 @@ struct Account {
 #[derive(Debug)]
 pub struct Reservation {
     bytes: usize,
-    budget: Budget,
+    budget: ByteBudget,
 }
 
 /// The reason that nothing was reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unreserved {
+pub enum ReserveError {
     /// There is no room now.
     Full,
     /// There is never so much room.
@@ -45,18 +45,18 @@ pub enum Unreserved {
 
 /// Bytes that several buffers hold. Clones are the same bytes.
 #[derive(Clone, Debug)]
-pub struct Share(Arc<Shared>);
+pub struct SharedBytes(Arc<SharedCharge>);
 
 #[derive(Debug)]
-struct Shared {
+struct SharedCharge {
     bytes: usize,
-    budget: Budget,
+    budget: ByteBudget,
 }
 
-impl Budget {
+impl ByteBudget {
     /// A budget of `limit` bytes for so many buffers.
     pub fn new(limit: usize, buffers: usize) -> Self {
-        Self(Arc::new(Account {
+        Self(Arc::new(Counters {
             limit,
             buffers: buffers.max(1),
             held: AtomicUsize::new(0),
@@ -71,7 +71,7 @@ impl Budget {
     }
 
     /// The bytes that each buffer may always hold, even if the others are full.
-    pub fn fair_part(&self) -> usize {
+    pub fn fair_share(&self) -> usize {
         self.0.limit / self.0.buffers
     }
 
@@ -94,11 +94,11 @@ impl Budget {
     ///
     /// An eighth stays free for what cannot be refused, the platform's logs. While a backend is down, only what is reserved
     /// counts and not what is held.
-    pub fn reserve(&self, bytes: usize) -> Result<Reservation, Unreserved> {
+    pub fn reserve(&self, bytes: usize) -> Result<Reservation, ReserveError> {
         let most = self.0.limit - self.0.limit / 8;
         let limit = most.saturating_sub(RESERVED_COST);
         if bytes > limit {
-            return Err(Unreserved::TooLarge { limit });
+            return Err(ReserveError::TooLarge { limit });
         }
         let bytes = bytes + RESERVED_COST;
         let taken = if self.0.is_outage.load(Ordering::Relaxed) { 0 } else { self.held() };
@@ -107,7 +107,7 @@ impl Budget {
         };
         match self.0.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow) {
             Ok(_) => Ok(Reservation { bytes, budget: self.clone() }),
-            Err(_) => Err(Unreserved::Full),
+            Err(_) => Err(ReserveError::Full),
         }
     }
 
@@ -122,13 +122,13 @@ impl Budget {
     }
 
     /// Counts bytes that several buffers hold from now on, until all of them have dropped their clone.
-    pub fn share(&self, bytes: usize) -> Share {
+    pub fn share(&self, bytes: usize) -> SharedBytes {
         self.take(bytes);
-        Share(Arc::new(Shared { bytes, budget: self.clone() }))
+        SharedBytes(Arc::new(SharedCharge { bytes, budget: self.clone() }))
     }
 }
 
-impl Share {
+impl SharedBytes {
     /// The reserved bytes.
     pub fn bytes(&self) -> usize {
         self.0.bytes
@@ -141,7 +141,7 @@ impl Drop for Reservation {
     }
 }
 
-impl Drop for Shared {
+impl Drop for SharedCharge {
     fn drop(&mut self) {
         self.budget.give_back(self.bytes);
     }
@@ -153,12 +153,12 @@ mod tests {
 
     #[test]
     fn what_is_reserved_has_room() {
-        let budget = Budget::new(80_000, 1);
+        let budget = ByteBudget::new(80_000, 1);
         let limit = 70_000 - RESERVED_COST;
-        assert_eq!(budget.reserve(limit + 1).unwrap_err(), Unreserved::TooLarge { limit });
+        assert_eq!(budget.reserve(limit + 1).unwrap_err(), ReserveError::TooLarge { limit });
         let first = budget.reserve(30_000).unwrap();
         budget.take(30_000);
-        assert_eq!(budget.reserve(10_000).unwrap_err(), Unreserved::Full);
+        assert_eq!(budget.reserve(10_000).unwrap_err(), ReserveError::Full);
         let second = budget.reserve(8_000).unwrap();
         drop(first);
         budget.reserve(30_000).unwrap();
@@ -169,23 +169,23 @@ mod tests {
 
     #[test]
     fn in_an_outage_only_reservations_count() {
-        let budget = Budget::new(80_000, 1);
+        let budget = ByteBudget::new(80_000, 1);
         budget.take(80_000);
-        assert_eq!(budget.reserve(1).unwrap_err(), Unreserved::Full);
+        assert_eq!(budget.reserve(1).unwrap_err(), ReserveError::Full);
         budget.note_outage(true);
         let _first = budget.reserve(60_000).unwrap();
-        assert_eq!(budget.reserve(10_000).unwrap_err(), Unreserved::Full);
+        assert_eq!(budget.reserve(10_000).unwrap_err(), ReserveError::Full);
         budget.note_outage(false);
-        assert_eq!(budget.reserve(1).unwrap_err(), Unreserved::Full);
+        assert_eq!(budget.reserve(1).unwrap_err(), ReserveError::Full);
     }
 
     #[test]
     fn what_several_hold_counts_once_until_the_last_lets_go() {
-        let budget = Budget::new(10, 2);
+        let budget = ByteBudget::new(10, 2);
         let one = budget.share(6);
         let other = one.clone();
         budget.take(4);
-        assert_eq!((budget.held(), budget.fair_part()), (10, 5));
+        assert_eq!((budget.held(), budget.fair_share()), (10, 5));
         assert!(budget.has_room_for(0) && !budget.has_room_for(1));
         drop(one);
         assert!(!budget.has_room_for(1));

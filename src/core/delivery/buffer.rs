@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use crate::chunk::{Chunk, Origin};
-use crate::delivery::budget::{Budget, Share};
+use crate::delivery::budget::{ByteBudget, SharedBytes};
 use crate::otlp::{self, Limits, RequestPart};
 use crate::signal::{PerSignal, Signal};
 use crate::trace_context::TraceContext;
@@ -23,7 +23,7 @@ const CHUNK_COST: usize = 2 * size_of::<Held>() + 32;
 #[derive(Debug)]
 pub struct Buffer {
     lanes: PerSignal<Lanes>,
-    budget: Budget,
+    budget: ByteBudget,
     /// Of everything but what is shared, [`CHUNK_COST`] included, as are those in flight.
     held_bytes: usize,
     /// What other buffers may hold as well, and the budget counts once.
@@ -53,9 +53,9 @@ struct Held {
     age: u64,
     chunk: Chunk,
     /// The bytes are counted there.
-    share: Option<Share>,
+    share: Option<SharedBytes>,
     /// It was sent, and the request cut off before an answer: the backend may have it.
-    cut_off: bool,
+    interrupted: bool,
 }
 
 impl Held {
@@ -66,7 +66,7 @@ impl Held {
 
     /// What is charged to all that hold it.
     fn shared(&self) -> usize {
-        self.share.as_ref().map_or(0, Share::bytes)
+        self.share.as_ref().map_or(0, SharedBytes::bytes)
     }
 }
 
@@ -123,7 +123,7 @@ impl Barrier {
 
 impl Buffer {
     /// An empty buffer that holds at most what `budget` leaves it.
-    pub fn new(budget: Budget) -> Self {
+    pub fn new(budget: ByteBudget) -> Self {
         Self {
             lanes: PerSignal::default(),
             budget,
@@ -143,12 +143,12 @@ impl Buffer {
     }
 
     /// The same for a chunk that other buffers hold as well. No span may be named in it later, which would make a copy.
-    pub fn push_shared(&mut self, chunk: Chunk, share: Share) {
+    pub fn push_shared(&mut self, chunk: Chunk, share: SharedBytes) {
         self.take_in(chunk, Some(share));
     }
 
-    fn take_in(&mut self, chunk: Chunk, share: Option<Share>) {
-        let held = Held { age: self.next_age, chunk, share, cut_off: false };
+    fn take_in(&mut self, chunk: Chunk, share: Option<SharedBytes>) {
+        let held = Held { age: self.next_age, chunk, share, interrupted: false };
         let size = held.cost();
         while !self.budget.has_room_for(size) {
             let immovable = self.budget.held() - (self.held_bytes - self.in_flight_bytes);
@@ -186,21 +186,21 @@ impl Buffer {
 
     /// Returns true if half of this buffer's fair part is used.
     pub fn is_half_full(&self) -> bool {
-        self.weight() >= self.budget.fair_part() / 2
+        self.total_bytes() >= self.budget.fair_share() / 2
     }
 
     /// Returns true if seven eighths of this buffer's fair part are used.
     pub fn is_nearly_full(&self) -> bool {
-        self.weight() >= self.budget.fair_part() / 8 * 7
+        self.total_bytes() >= self.budget.fair_share() / 8 * 7
     }
 
     /// Whether something waits that is not in flight.
-    pub fn is_waiting(&self) -> bool {
-        self.waiting() != PerSignal::default()
+    pub fn has_pending(&self) -> bool {
+        self.pending() != PerSignal::default()
     }
 
     /// Bytes held, those that others hold as well included.
-    pub fn weight(&self) -> usize {
+    pub fn total_bytes(&self) -> usize {
         self.held_bytes + self.shared_bytes
     }
 
@@ -215,12 +215,12 @@ impl Buffer {
     }
 
     /// Whether something of `signal` waits that came before `barrier`.
-    pub fn waits_before(&self, signal: Signal, barrier: Barrier) -> bool {
-        self.waits_among(signal, Released { sdk: barrier, platform: barrier })
+    pub fn has_pending_before(&self, signal: Signal, barrier: Barrier) -> bool {
+        self.has_released(signal, Released { sdk: barrier, platform: barrier })
     }
 
     /// Whether something of `signal` waits that was released.
-    pub fn waits_among(&self, signal: Signal, released: Released) -> bool {
+    pub fn has_released(&self, signal: Signal, released: Released) -> bool {
         let lanes = self.lanes.of(signal);
         let before =
             |lane: &Lane, barrier: Barrier| lane.chunks.front().is_some_and(|held| held.age < barrier.0);
@@ -230,26 +230,26 @@ impl Buffer {
     /// The next batch of everything that waits, within `limits`; a chunk that exceeds them alone goes alone.
     pub fn take(&mut self, signal: Signal, limits: Limits) -> Option<Batch> {
         let lanes = self.lanes.of_mut(signal);
-        let mut cut = Cut { limits, held: Vec::new(), bytes: 0, items: 0 };
-        cut.fill_from(&mut lanes.sdk, Barrier::NONE);
-        cut.fill_from(&mut lanes.platform, Barrier::NONE);
-        self.depart(cut.into_batch(signal))
+        let mut builder = BatchBuilder { limits, held: Vec::new(), bytes: 0, items: 0 };
+        builder.fill_from(&mut lanes.sdk, Barrier::NONE);
+        builder.fill_from(&mut lanes.platform, Barrier::NONE);
+        self.depart(builder.into_batch(signal))
     }
 
     /// The next batch of what need not wait: what was released, and all where it fills a batch or the budget runs out.
     pub fn take_early(&mut self, signal: Signal, limits: Limits, released: Released) -> Option<Batch> {
         let pressed = self.is_half_full();
         let lanes = self.lanes.of_mut(signal);
-        let mut cut = Cut { limits, held: Vec::new(), bytes: 0, items: 0 };
+        let mut builder = BatchBuilder { limits, held: Vec::new(), bytes: 0, items: 0 };
         for (lane, released) in [(&mut lanes.sdk, released.sdk), (&mut lanes.platform, released.platform)] {
             let barrier = if pressed || lane.is_full(limits) { Barrier::NONE } else { released };
-            cut.fill_from(lane, barrier);
+            builder.fill_from(lane, barrier);
         }
-        self.depart(cut.into_batch(signal))
+        self.depart(builder.into_batch(signal))
     }
 
     /// Returns true if [`Self::take_early`] would take something.
-    pub fn leaves_early(&self, signal: Signal, limits: Limits, released: Released) -> bool {
+    pub fn would_take_early(&self, signal: Signal, limits: Limits, released: Released) -> bool {
         let pressed = self.is_half_full();
         let Lanes { sdk, platform } = self.lanes.of(signal);
         [(sdk, released.sdk), (platform, released.platform)].into_iter().any(|(lane, released)| {
@@ -277,7 +277,7 @@ impl Buffer {
     }
 
     /// Names the span of an invocation in all of its log records that wait.
-    pub fn stamp_waiting(&mut self, invocation: &str, span: &TraceContext) {
+    pub fn stamp_pending(&mut self, invocation: &str, span: &TraceContext) {
         let lane = &mut self.lanes.logs.platform;
         let of_it = |held: &&mut Held| held.chunk.pending_invocation() == Some(invocation);
         for Held { chunk, .. } in lane.chunks.iter_mut().filter(of_it) {
@@ -289,18 +289,18 @@ impl Buffer {
     }
 
     /// Takes back a batch whose request was cut off before an answer.
-    pub fn give_back_cut_off(&mut self, mut batch: Batch) {
+    pub fn give_back_interrupted(&mut self, mut batch: Batch) {
         for held in &mut batch.held {
-            held.cut_off = true;
+            held.interrupted = true;
         }
         self.give_back(batch);
     }
 
     /// Returns true if the next chunk was sent before and cut off.
-    pub fn next_was_cut_off(&self, signal: Signal) -> bool {
+    pub fn next_was_interrupted(&self, signal: Signal) -> bool {
         let Lanes { sdk, platform } = self.lanes.of(signal);
         // A chunk that is given back goes to the front.
-        [sdk, platform].into_iter().filter_map(|lane| lane.chunks.front()).any(|held| held.cut_off)
+        [sdk, platform].into_iter().filter_map(|lane| lane.chunks.front()).any(|held| held.interrupted)
     }
 
     /// Takes back a batch that did not get through.
@@ -312,17 +312,17 @@ impl Buffer {
     }
 
     /// Takes back a batch that was too large for the backend, cut to `limits`. What cannot be cut stays whole.
-    pub fn give_back_cut(&mut self, batch: Batch, limits: Limits) {
+    pub fn give_back_split(&mut self, batch: Batch, limits: Limits) {
         self.in_flight_bytes -= batch.cost();
         for held in batch.held.into_iter().rev() {
             self.discharge(&held);
-            let Held { age, chunk, cut_off, .. } = held;
+            let Held { age, chunk, interrupted, .. } = held;
             let Chunk { signal, bytes, items, origin, invocation } = chunk;
             let parts: Vec<_> = otlp::split(signal, RequestPart { bytes, items }, limits).collect();
             for RequestPart { bytes, items } in parts.into_iter().rev() {
                 // Each part repeats the resource, and is this buffer's alone.
                 let chunk = Chunk { signal, bytes, items, origin, invocation: invocation.clone() };
-                let part = Held { age, chunk, share: None, cut_off };
+                let part = Held { age, chunk, share: None, interrupted };
                 self.charge(&part);
                 self.lane(&part.chunk).push_front(part);
             }
@@ -358,7 +358,7 @@ impl Buffer {
     }
 
     /// Items that wait.
-    pub fn waiting(&self) -> PerSignal<usize> {
+    pub fn pending(&self) -> PerSignal<usize> {
         PerSignal::from_fn(|signal| self.lanes.of(signal).sdk.items + self.lanes.of(signal).platform.items)
     }
 
@@ -429,15 +429,15 @@ impl Lane {
     }
 }
 
-/// A batch being cut.
-struct Cut {
+/// A batch being builder.
+struct BatchBuilder {
     limits: Limits,
     held: Vec<Held>,
     bytes: usize,
     items: usize,
 }
 
-impl Cut {
+impl BatchBuilder {
     fn fill_from(&mut self, lane: &mut Lane, barrier: Barrier) {
         while let Some(next) = lane.chunks.front().filter(|next| next.age < barrier.0) {
             let fits = self.items + next.chunk.items <= self.limits.items
@@ -477,7 +477,7 @@ mod tests {
 
     /// A buffer with room for so many chunks of so many bytes in all.
     fn buffer(chunks: usize, bytes: usize) -> Buffer {
-        Buffer::new(Budget::new(chunks * CHUNK_COST + bytes, 1))
+        Buffer::new(ByteBudget::new(chunks * CHUNK_COST + bytes, 1))
     }
 
     fn sizes(batch: &Batch) -> Vec<usize> {
@@ -533,7 +533,7 @@ mod tests {
         let batch = buffer.take(Signal::Logs, WIDE).expect("a batch");
         buffer.push(chunk(Signal::Logs, Origin::Platform, 1));
         let halves = Limits { items: 100, bytes: size / 2 };
-        buffer.give_back_cut(batch, halves);
+        buffer.give_back_split(batch, halves);
         let mut items = 0;
         while let Some(batch) = buffer.take(Signal::Logs, halves) {
             assert!(batch.bytes <= size / 2, "{} bytes", batch.bytes);
@@ -655,9 +655,9 @@ mod tests {
         buffer.push(chunk(Signal::Traces, Origin::Sdk, 1));
         buffer.push(chunk(Signal::Logs, Origin::Sdk, 4));
         assert_eq!(buffer.take_dropped(), PerSignal { logs: 4, ..PerSignal::default() });
-        assert_eq!(buffer.waiting(), PerSignal { traces: 1, ..PerSignal::default() });
+        assert_eq!(buffer.pending(), PerSignal { traces: 1, ..PerSignal::default() });
         buffer.give_back(in_flight);
-        assert_eq!(buffer.waiting(), PerSignal { traces: 9, ..PerSignal::default() });
+        assert_eq!(buffer.pending(), PerSignal { traces: 9, ..PerSignal::default() });
     }
 
     #[test]
@@ -666,10 +666,10 @@ mod tests {
         buffer.push(chunk(Signal::Logs, Origin::Sdk, 1));
         let barrier = buffer.barrier();
         buffer.push(chunk(Signal::Traces, Origin::Sdk, 1));
-        assert!(buffer.waits_before(Signal::Logs, barrier));
-        assert!(!buffer.waits_before(Signal::Traces, barrier));
+        assert!(buffer.has_pending_before(Signal::Logs, barrier));
+        assert!(!buffer.has_pending_before(Signal::Traces, barrier));
         buffer.take(Signal::Logs, WIDE);
-        assert!(!buffer.waits_before(Signal::Logs, barrier));
+        assert!(!buffer.has_pending_before(Signal::Logs, barrier));
     }
 
     #[derive(Clone, Debug)]
@@ -728,11 +728,11 @@ mod tests {
                 prop_assert!(buffer.held_bytes <= budget.limit() && buffer.held_bytes == budget.held());
                 // Chunks here have as many bytes as items, so that one sum checks both.
                 let lanes = Signal::ALL.into_iter().map(|signal| buffer.lanes.of(signal));
-                let waiting: usize =
+                let pending: usize =
                     lanes.map(|lanes| lanes.sdk.chunks.len() + lanes.platform.chunks.len()).sum();
-                let away: usize = in_flight.iter().map(|batch| batch.held.len()).sum();
+                let in_flight_chunks: usize = in_flight.iter().map(|batch| batch.held.len()).sum();
                 let items = pushed - released - dropped;
-                prop_assert_eq!(buffer.held_bytes, items + (waiting + away) * CHUNK_COST);
+                prop_assert_eq!(buffer.held_bytes, items + (pending + in_flight_chunks) * CHUNK_COST);
             }
         }
     }

@@ -32,7 +32,7 @@ pub enum Strategy {
 
 /// When telemetry is sent during and after one invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct SendPlan {
     /// `/next` waits for the end of the function and a flush.
     pub held: bool,
     /// When pending telemetry is sent during the invocation.
@@ -53,7 +53,7 @@ pub enum DuringInvocation {
     },
 }
 
-impl Plan {
+impl SendPlan {
     /// As it comes, and the rest at the end.
     pub const AT_END: Self = Self { held: true, during: DuringInvocation::AtOnce };
 }
@@ -75,14 +75,14 @@ impl Cadence {
 
     /// Plans the invocation that begins now, `elapsed` into the environment's life. `jitter`, from 0 to 1, keeps a fleet
     /// from sending in step. An `urgent` invocation flushes although its time has not come.
-    pub fn on_invoke(&mut self, elapsed: Duration, jitter: f64, urgent: bool) -> Plan {
+    pub fn on_invoke(&mut self, elapsed: Duration, jitter: f64, urgent: bool) -> SendPlan {
         if self.invoked_at.len() == LOOK_BACK {
             self.invoked_at.pop_front();
         }
         self.invoked_at.push_back(elapsed);
         let interval = match self.strategy {
-            Strategy::End => return Plan::AT_END,
-            Strategy::Adaptive if !self.is_fast() => return Plan::AT_END,
+            Strategy::End => return SendPlan::AT_END,
+            Strategy::Adaptive if !self.is_fast() => return SendPlan::AT_END,
             Strategy::Adaptive => FAST_INTERVAL,
             Strategy::Periodic(interval) => interval,
         };
@@ -92,7 +92,7 @@ impl Cadence {
             self.due_at = elapsed + interval;
         }
         // Where it is due, a function shorter than a request must not cut it off time and again.
-        Plan { held: first.is_zero(), during: DuringInvocation::Every { first, interval } }
+        SendPlan { held: first.is_zero(), during: DuringInvocation::Every { first, interval } }
     }
 
     fn is_fast(&self) -> bool {
@@ -127,19 +127,19 @@ mod tests {
     }
 
     /// The plans of invocations that begin at these seconds.
-    fn plans(strategy: Strategy, at: impl IntoIterator<Item = u64>) -> Vec<Plan> {
+    fn plans(strategy: Strategy, at: impl IntoIterator<Item = u64>) -> Vec<SendPlan> {
         let mut cadence = Cadence::new(strategy);
         at.into_iter().map(|at| cadence.on_invoke(seconds(at), 0.0, false)).collect()
     }
 
-    fn during(first: u64) -> Plan {
+    fn during(first: u64) -> SendPlan {
         let during = DuringInvocation::Every { first: seconds(first), interval: FAST_INTERVAL };
-        Plan { held: first == 0, during }
+        SendPlan { held: first == 0, during }
     }
 
     #[test]
     fn the_plain_strategy_always_sends_at_the_end() {
-        assert!(plans(Strategy::End, 0..100).iter().all(|plan| *plan == Plan::AT_END));
+        assert!(plans(Strategy::End, 0..100).iter().all(|plan| *plan == SendPlan::AT_END));
     }
 
     #[test]
@@ -151,16 +151,16 @@ mod tests {
     #[test]
     fn adaptive_turns_to_sending_beside_once_invocations_follow_each_other_quickly() {
         let plans = plans(Strategy::Adaptive, 0..7);
-        assert_eq!(plans[..4], [Plan::AT_END; 4]);
+        assert_eq!(plans[..4], [SendPlan::AT_END; 4]);
         assert_eq!(plans[4..], [0, 19, 18].map(during));
     }
 
     #[test]
     fn adaptive_turns_back_after_a_silence_and_stays_with_the_end_where_invocations_are_rare() {
         let after_a_silence = plans(Strategy::Adaptive, (0..20).chain([1000, 1001]));
-        assert_eq!(after_a_silence[20..], [Plan::AT_END; 2]);
+        assert_eq!(after_a_silence[20..], [SendPlan::AT_END; 2]);
         let rare = plans(Strategy::Adaptive, (0..20).map(|nth| nth * 25));
-        assert!(rare.iter().all(|plan| *plan == Plan::AT_END));
+        assert!(rare.iter().all(|plan| *plan == SendPlan::AT_END));
     }
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
             assert_eq!(cadence.on_invoke(seconds(9), 0.0, false), during(19));
         }
         let mut end = Cadence::new(Strategy::End);
-        assert_eq!(end.on_invoke(seconds(1), 0.0, true), Plan::AT_END);
+        assert_eq!(end.on_invoke(seconds(1), 0.0, true), SendPlan::AT_END);
     }
 
     #[test]

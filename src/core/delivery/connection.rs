@@ -11,21 +11,21 @@ const IDLE_LIMIT: Duration = Duration::from_secs(20);
 const IDLE_LIMIT_AT_SHUTDOWN: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Connection {
+pub(super) struct ConnectionState {
     /// It may have been closed without notice.
-    is_suspect: bool,
+    is_stale: bool,
     last_answer: Option<Duration>,
     /// The request that opens it.
     warming: Option<RequestId>,
 }
 
-impl Connection {
-    /// Returns true if a new connection is to be made, which is as good as one that answered.
-    pub(super) fn renew(&mut self, at: Duration) -> bool {
-        if self.is_suspect {
+impl ConnectionState {
+    /// Returns true if a new connection is to be made, which is as good as one that record_answer.
+    pub(super) fn take_stale(&mut self, at: Duration) -> bool {
+        if self.is_stale {
             self.last_answer = Some(at);
         }
-        std::mem::take(&mut self.is_suspect)
+        std::mem::take(&mut self.is_stale)
     }
 
     pub(super) fn is_idle(&self, at: Duration) -> bool {
@@ -41,13 +41,13 @@ impl Connection {
     }
 
     /// Notes an answer over it.
-    pub(super) fn answered(&mut self, at: Duration) {
+    pub(super) fn record_answer(&mut self, at: Duration) {
         self.last_answer = Some(at);
     }
 
     /// Has the next request open a new one.
-    pub(super) fn suspect(&mut self) {
-        self.is_suspect = true;
+    pub(super) fn mark_stale(&mut self) {
+        self.is_stale = true;
     }
 
     pub(super) fn is_warming(&self) -> bool {
@@ -55,12 +55,12 @@ impl Connection {
     }
 
     /// Notes the request that opens it.
-    pub(super) fn warm(&mut self, request: RequestId) {
+    pub(super) fn start_warming(&mut self, request: RequestId) {
         self.warming = Some(request);
     }
 
     /// Returns true if it was this request that opened it, and is not any more.
-    pub(super) fn warmed(&mut self, request: RequestId) -> bool {
+    pub(super) fn take_warmed(&mut self, request: RequestId) -> bool {
         self.warming.take_if(|warming| *warming == request).is_some()
     }
 

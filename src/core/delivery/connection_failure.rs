@@ -7,8 +7,8 @@ use std::fmt;
 pub struct ConnectionFailure {
     /// The kind of cause, for decisions.
     pub cause: Cause,
-    /// The cause in the words of the system or of TLS, with nothing that the other side wrote.
-    pub words: String,
+    /// The cause in the detail of the system or of TLS, with nothing that the other side wrote.
+    pub detail: String,
 }
 
 /// Why a connection failed.
@@ -48,13 +48,13 @@ pub enum Cause {
 
 impl ConnectionFailure {
     /// A failure of a known kind.
-    pub fn new(cause: Cause, words: impl Into<String>) -> Self {
-        Self { cause, words: words.into() }
+    pub fn new(cause: Cause, detail: impl Into<String>) -> Self {
+        Self { cause, detail: detail.into() }
     }
 }
 
 impl fmt::Display for ConnectionFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words)
+        f.write_str(&self.detail)
     }
 }

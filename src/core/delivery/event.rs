@@ -7,8 +7,8 @@ use bytes::Bytes;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 
-use super::breaker::Retry;
-use super::budget::Share;
+use super::breaker::RetryPolicy;
+use super::budget::SharedBytes;
 use super::health::Report;
 use super::verdict::Verdict;
 use crate::chunk::Chunk;
@@ -21,7 +21,7 @@ use crate::signal::{PerSignal, Signal};
 
 /// The settings of one backend, fixed for its lifetime.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct SenderSettings {
     /// The user's name for it, where there are several.
     pub name: Option<Arc<str>>,
     /// The signals that it is to get.
@@ -46,7 +46,7 @@ pub struct Route {
     /// The same for signals whose requests go to the same host over the same connection.
     pub endpoint: usize,
     /// When failed requests are tried again.
-    pub retry: Retry,
+    pub retry: RetryPolicy,
 }
 
 /// The result of a setup for one signal.
@@ -57,12 +57,12 @@ pub enum RouteState {
     /// A secret is missing, or its value does not do: telemetry is kept, and the setup is tried again.
     Pending,
     /// The settings lead nowhere: telemetry is dropped.
-    Nowhere,
+    NoRoute,
 }
 
 /// The result of a setup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SetUp {
+pub struct SetupResult {
     /// The ways; `None` leaves them as they are.
     pub routes: Option<PerSignal<RouteState>>,
     /// Set if the key comes from a secret: if the backend refuses it, the secret is fetched again.
@@ -71,11 +71,11 @@ pub struct SetUp {
 
 /// An input of the sender.
 #[derive(Debug)]
-pub enum Event {
+pub enum SenderEvent {
     /// The first `/next` is out.
     Start,
     /// Telemetry came, within the limits of its signal. The share says that others keep it, too.
-    Enqueued(Chunk, Option<Share>),
+    Enqueued(Chunk, Option<SharedBytes>),
     /// Telemetry came for which the others leave no room.
     Refused(Chunk),
     /// The function runs from now on.
@@ -103,7 +103,7 @@ pub enum Event {
     /// A request ended.
     Answered(RequestId, Verdict),
     /// The setup ended.
-    SetUp(SetUp),
+    SetupDone(SetupResult),
     /// The environment was restored from a snapshot: connections, secrets and what was learnt of the backend are old.
     Restored,
     /// Report on the extension itself, where that was asked for: once a minute at most, and before the last flush.
@@ -119,15 +119,15 @@ pub enum Event {
 
 /// An output of the sender. The caller executes them in order.
 #[derive(Debug)]
-pub enum Action {
-    /// Set the backend up and answer with [`Event::SetUp`].
+pub enum SenderAction {
+    /// Set the backend up and answer with [`SenderEvent::SetupDone`].
     Setup {
         /// Fetch secrets again that are known.
         refresh: bool,
     },
-    /// End the setup under way. No [`Event::SetUp`] is awaited.
+    /// End the setup under way. No [`SenderEvent::SetupDone`] is awaited.
     AbortSetup,
-    /// Send a request and answer with [`Event::Answered`].
+    /// Send a request and answer with [`SenderEvent::Answered`].
     Send {
         /// Names it.
         request: RequestId,
@@ -138,26 +138,26 @@ pub enum Action {
         /// Over a new connection, because the old ones may be dead.
         fresh: bool,
     },
-    /// Open the connections by requests without telemetry, and answer with [`Event::Answered`].
+    /// Open the connections by requests without telemetry, and answer with [`SenderEvent::Answered`].
     Warm {
         /// Names it.
         request: RequestId,
         /// Over new connections.
         fresh: bool,
     },
-    /// End a request. No [`Event::Answered`] is awaited.
+    /// End a request. No [`SenderEvent::Answered`] is awaited.
     Abort(RequestId),
     /// The flush is over.
     FlushDone,
     /// Enqueue telemetry of the extension's own.
-    Enqueue(Own),
+    Enqueue(OwnTelemetry),
     /// Write a line of the log.
     Log(Report),
 }
 
 /// Telemetry of the extension's own.
 #[derive(Debug)]
-pub enum Own {
+pub enum OwnTelemetry {
     /// A log record.
     Log(Box<LogRecord>),
     /// Metrics.
@@ -166,7 +166,7 @@ pub enum Own {
 
 /// The circumstances of an event.
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
+pub struct SenderContext<'a> {
     /// The clocks.
     pub now: Now,
     /// A random number from 0 to 1.

@@ -19,12 +19,12 @@ pub(super) struct Flush {
     pub(super) barrier: Barrier,
     pub(super) deadline: Duration,
     started_at: Duration,
-    signals: PerSignal<OfSignal>,
+    signals: PerSignal<SignalFlush>,
 }
 
 /// When to try again what has failed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Again {
+pub(super) struct NextAttempt {
     /// By the backoff.
     pub(super) at: Duration,
     /// The wait that the backend asked for.
@@ -34,15 +34,15 @@ pub(super) struct Again {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct OfSignal {
-    left: bool,
+struct SignalFlush {
+    given_up: bool,
     progressed: bool,
     shutdown_backoff: Duration,
 }
 
 impl Flush {
     pub(super) fn new(reason: FlushReason, barrier: Barrier, deadline: Duration, now: Duration) -> Self {
-        let untried = OfSignal { left: false, progressed: false, shutdown_backoff: SHUTDOWN_BACKOFF };
+        let untried = SignalFlush { given_up: false, progressed: false, shutdown_backoff: SHUTDOWN_BACKOFF };
         Self { reason, barrier, deadline, started_at: now, signals: PerSignal::from_fn(|_| untried) }
     }
 
@@ -51,67 +51,67 @@ impl Flush {
     }
 
     /// Returns true if an attempt may be made now: the breaker is closed, and a wait that the backend asked for is over.
-    pub(super) fn is_due(
+    pub(super) fn try_attempt(
         &mut self,
         signal: Signal,
         breaker: &Breaker,
         timers: &mut TimerTable,
         now: Duration,
     ) -> bool {
-        if self.signals.of(signal).left || timers.get(Timer::Retry(signal)).is_some() {
+        if self.signals.of(signal).given_up || timers.get(Timer::Retry(signal)).is_some() {
             return false;
         }
-        // There is no later flush to leave anything to.
+        // There is no later flush to give_up anything to.
         if self.is_last() {
             return true;
         }
         if breaker.is_open() {
             return false;
         }
-        let Some(wait) = breaker.asked_to_wait(now) else { return true };
+        let Some(wait) = breaker.remaining_wait(now) else { return true };
         if now + wait < self.deadline {
             timers.set(Timer::Retry(signal), now + wait);
         } else {
-            self.leave(signal);
+            self.give_up(signal);
         }
         false
     }
 
     /// Leaves the rest of a signal to a later flush.
-    pub(super) fn leave(&mut self, signal: Signal) {
-        self.signals.of_mut(signal).left = true;
+    pub(super) fn give_up(&mut self, signal: Signal) {
+        self.signals.of_mut(signal).given_up = true;
     }
 
     /// Takes a failure of an attempt of this flush; returns whether there will be another.
-    pub(super) fn retries(
+    pub(super) fn schedule_retry(
         &mut self,
         signal: Signal,
-        again: Again,
+        next: NextAttempt,
         timers: &mut TimerTable,
         now: Duration,
     ) -> bool {
         let is_last = self.is_last();
-        let Again { at, after, within } = again;
-        let of_signal = self.signals.of_mut(signal);
-        let again_at = if is_last {
+        let NextAttempt { at, after, within } = next;
+        let signal_flush = self.signals.of_mut(signal);
+        let retry_at = if is_last {
             // A wish beyond the end would be the end of what is kept.
-            let wished = after.and_then(|after| now.checked_add(after)).filter(|at| *at < self.deadline);
-            let backoff = now + of_signal.shutdown_backoff;
-            of_signal.shutdown_backoff *= 2;
-            wished.map_or(backoff, |wished| wished.max(backoff))
+            let requested = after.and_then(|after| now.checked_add(after)).filter(|at| *at < self.deadline);
+            let backoff = now + signal_flush.shutdown_backoff;
+            signal_flush.shutdown_backoff *= 2;
+            requested.map_or(backoff, |requested| requested.max(backoff))
         } else {
             at
         };
         let given_up_at = self.started_at.checked_add(within).unwrap_or(self.deadline).min(self.deadline);
-        of_signal.left = again_at >= given_up_at;
-        if !of_signal.left {
-            timers.set(Timer::Retry(signal), again_at);
+        signal_flush.given_up = retry_at >= given_up_at;
+        if !signal_flush.given_up {
+            timers.set(Timer::Retry(signal), retry_at);
         }
-        !of_signal.left
+        !signal_flush.given_up
     }
 
-    /// Takes that the backend took something of the signal.
-    pub(super) fn progressed(&mut self, signal: Signal) {
+    /// Takes that the backend duration something of the signal.
+    pub(super) fn record_progress(&mut self, signal: Signal) {
         self.signals.of_mut(signal).progressed = true;
     }
 
@@ -120,7 +120,7 @@ impl Flush {
     }
 
     /// The time since its start.
-    pub(super) fn took(&self, now: Duration) -> Duration {
+    pub(super) fn duration(&self, now: Duration) -> Duration {
         now.saturating_sub(self.started_at)
     }
 }

@@ -1,20 +1,20 @@
-//! Which of the exporter's verdicts people are told of: changes of state, never each attempt, because our own log lines
+//! Which of the exporter's verdicts people are logged of: changes of state, never each attempt, because our own log lines
 //! come back to us as records to export.
 //!
-//! Promises: an outage that strikes all signals is told once, when it begins and when it is over; a signal that is
-//! refused for good is told beside others that are well; an endpoint whose state changes all the time is told of a few
+//! Promises: an outage that strikes all signals is logged once, when it begins and when it is over; a signal that is
+//! refused for good is logged beside others that are well; an endpoint whose state changes all the time is logged of a few
 //! times, and then every few minutes, with what is true by then.
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::delivery::verdict::{BackendWords, Failure, Verdict};
+use crate::delivery::verdict::{BackendMessage, Failure, Verdict};
 use crate::signal::{PerSignal, Signal};
 
 /// How many lines may follow each other.
-const LINES_AT_ONCE: u32 = 4;
+const MAX_BURST_LINES: u32 = 4;
 /// After so long one more line may be written.
-const LINE_EVERY: Duration = Duration::from_mins(5);
+const LINE_INTERVAL: Duration = Duration::from_mins(5);
 
 /// The exporter's health, signal by signal.
 #[derive(Debug)]
@@ -26,23 +26,23 @@ pub struct Health {
     warned: PerSignal<bool>,
     /// Lines that may still be written at once, and since when one more is earned.
     lines: u32,
-    earning_since: Duration,
+    refill_since: Duration,
 }
 
 #[derive(Debug, Default)]
 struct SignalHealth {
-    state: State,
+    state: SignalStatus,
     /// What people know.
-    told: State,
+    logged: SignalStatus,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum State {
+enum SignalStatus {
     #[default]
     Well,
     Failing(Failure),
     Refusing(Failure),
-    Rejecting(usize, Option<BackendWords>),
+    Rejecting(usize, Option<BackendMessage>),
     Dropping,
 }
 
@@ -54,20 +54,20 @@ pub enum Report {
     /// The endpoint refuses a signal for good; what it refused is lost.
     Refusing(Signal, Failure),
     /// The endpoint took a request, but not all of its items.
-    Rejecting(Signal, usize, Option<BackendWords>),
+    Rejecting(Signal, usize, Option<BackendMessage>),
     /// The endpoint took everything, and has something to say about it.
-    Warning(Signal, BackendWords),
+    Warning(Signal, BackendMessage),
     /// The buffer is full; the oldest go.
     Dropping(Signal),
     /// The settings lead to no backend; what was kept for one is lost.
     NoRoute(PerSignal<usize>),
     /// The process ends; this was not sent.
     Unsent(PerSignal<usize>),
-    /// What was told is over.
+    /// What was logged is over.
     Recovered {
         /// Attempts that failed meanwhile.
         failed_attempts: usize,
-        /// Items lost meanwhile.
+        /// ItemCounts lost meanwhile.
         lost: PerSignal<usize>,
     },
 }
@@ -79,8 +79,8 @@ impl Default for Health {
             failed_attempts: 0,
             lost: PerSignal::default(),
             warned: PerSignal::default(),
-            lines: LINES_AT_ONCE,
-            earning_since: Duration::ZERO,
+            lines: MAX_BURST_LINES,
+            refill_since: Duration::ZERO,
         }
     }
 }
@@ -95,24 +95,24 @@ impl Health {
         wall: Duration,
     ) -> Option<Report> {
         let state = match verdict {
-            Verdict::Accepted { rejected, words } => match (*rejected).min(items) {
+            Verdict::Accepted { rejected, message } => match (*rejected).min(items) {
                 0 => {
-                    let report = self.change(signal, State::Well, wall);
-                    return report.or_else(|| self.warn(signal, words.as_ref()?, wall));
+                    let report = self.change(signal, SignalStatus::Well, wall);
+                    return report.or_else(|| self.warn(signal, message.as_ref()?, wall));
                 }
                 rejected => {
-                    self.lose(signal, rejected);
-                    State::Rejecting(rejected, words.clone())
+                    self.count_lost(signal, rejected);
+                    SignalStatus::Rejecting(rejected, message.clone())
                 }
             },
             Verdict::Retry { failure, .. } => {
                 self.failed_attempts = self.failed_attempts.saturating_add(1);
-                State::Failing(failure.clone())
+                SignalStatus::Failing(failure.clone())
             }
             Verdict::Refused(failure) | Verdict::TooLarge(failure) => {
                 self.failed_attempts = self.failed_attempts.saturating_add(1);
-                self.lose(signal, items);
-                State::Refusing(failure.clone())
+                self.count_lost(signal, items);
+                SignalStatus::Refusing(failure.clone())
             }
         };
         self.change(signal, state, wall)
@@ -122,80 +122,80 @@ impl Health {
     pub fn on_dropped(&mut self, dropped: PerSignal<usize>, wall: Duration) -> Option<Report> {
         let mut report = None;
         for signal in Signal::ALL.into_iter().filter(|signal| *dropped.of(*signal) > 0) {
-            self.lose(signal, *dropped.of(signal));
+            self.count_lost(signal, *dropped.of(signal));
             // While the endpoint fails, a full buffer is what people expect; the count comes with the recovery.
-            if self.signals.of(signal).state == State::Well {
-                report = report.or(self.change(signal, State::Dropping, wall));
+            if self.signals.of(signal).state == SignalStatus::Well {
+                report = report.or(self.change(signal, SignalStatus::Dropping, wall));
             }
         }
         report
     }
 
     /// A warning is logged once for each signal: it may come with every answer.
-    fn warn(&mut self, signal: Signal, words: &BackendWords, wall: Duration) -> Option<Report> {
-        if *self.warned.of(signal) || !self.earn_line(wall) {
+    fn warn(&mut self, signal: Signal, message: &BackendMessage, wall: Duration) -> Option<Report> {
+        if *self.warned.of(signal) || !self.try_spend_line(wall) {
             return None;
         }
         *self.warned.of_mut(signal) = true;
-        Some(Report::Warning(signal, words.clone()))
+        Some(Report::Warning(signal, message.clone()))
     }
 
-    fn lose(&mut self, signal: Signal, items: usize) {
+    fn count_lost(&mut self, signal: Signal, items: usize) {
         let lost = self.lost.of_mut(signal);
         *lost = lost.saturating_add(items);
     }
 
-    fn change(&mut self, signal: Signal, state: State, wall: Duration) -> Option<Report> {
+    fn change(&mut self, signal: Signal, state: SignalStatus, wall: Duration) -> Option<Report> {
         let health = self.signals.of_mut(signal);
         health.state = state;
-        if same_kind(&health.told, &health.state) {
+        if is_same_kind(&health.logged, &health.state) {
             return None;
         }
-        if self.is_news(signal) && !self.earn_line(wall) {
+        if self.is_new(signal) && !self.try_spend_line(wall) {
             return None;
         }
-        let news = self.is_news(signal);
+        let is_new = self.is_new(signal);
         let health = self.signals.of_mut(signal);
-        health.told = health.state.clone();
-        news.then(|| self.report(signal))
+        health.logged = health.state.clone();
+        is_new.then(|| self.report(signal))
     }
 
     /// Whether the state of `signal` is not known from another signal already.
-    fn is_news(&self, signal: Signal) -> bool {
-        let SignalHealth { state, told } = self.signals.of(signal);
-        // What strikes several signals is told with the first, and is over when it is over for the last.
-        let shared = if *state == State::Well { told } else { state };
-        if !matches!(shared, State::Failing(_) | State::Refusing(_)) {
+    fn is_new(&self, signal: Signal) -> bool {
+        let SignalHealth { state, logged } = self.signals.of(signal);
+        // What strikes several signals is logged with the first, and is over when it is over for the last.
+        let shared = if *state == SignalStatus::Well { logged } else { state };
+        if !matches!(shared, SignalStatus::Failing(_) | SignalStatus::Refusing(_)) {
             return true;
         }
         let mut others = Signal::ALL.into_iter().filter(|other| *other != signal);
-        !others.any(|other| same_kind(&self.signals.of(other).told, shared))
+        !others.any(|other| is_same_kind(&self.signals.of(other).logged, shared))
     }
 
-    fn earn_line(&mut self, wall: Duration) -> bool {
-        let earned = wall.saturating_sub(self.earning_since).as_secs() / LINE_EVERY.as_secs();
+    fn try_spend_line(&mut self, wall: Duration) -> bool {
+        let earned = wall.saturating_sub(self.refill_since).as_secs() / LINE_INTERVAL.as_secs();
         if earned > 0 {
             self.lines =
-                self.lines.saturating_add(u32::try_from(earned).unwrap_or(u32::MAX)).min(LINES_AT_ONCE);
-            self.earning_since = wall;
+                self.lines.saturating_add(u32::try_from(earned).unwrap_or(u32::MAX)).min(MAX_BURST_LINES);
+            self.refill_since = wall;
         }
         if self.lines == 0 {
             return false;
         }
-        if self.lines == LINES_AT_ONCE {
-            self.earning_since = wall;
+        if self.lines == MAX_BURST_LINES {
+            self.refill_since = wall;
         }
         self.lines -= 1;
         true
     }
 
     fn report(&mut self, signal: Signal) -> Report {
-        match self.signals.of(signal).told.clone() {
-            State::Failing(failure) => Report::Failing(signal, failure),
-            State::Refusing(failure) => Report::Refusing(signal, failure),
-            State::Rejecting(items, words) => Report::Rejecting(signal, items, words),
-            State::Dropping => Report::Dropping(signal),
-            State::Well => Report::Recovered {
+        match self.signals.of(signal).logged.clone() {
+            SignalStatus::Failing(failure) => Report::Failing(signal, failure),
+            SignalStatus::Refusing(failure) => Report::Refusing(signal, failure),
+            SignalStatus::Rejecting(items, message) => Report::Rejecting(signal, items, message),
+            SignalStatus::Dropping => Report::Dropping(signal),
+            SignalStatus::Well => Report::Recovered {
                 failed_attempts: std::mem::take(&mut self.failed_attempts),
                 lost: std::mem::take(&mut self.lost),
             },
@@ -204,10 +204,10 @@ impl Health {
 }
 
 /// Whether the second state is nothing new to who knows the first: the same, but for how it fails or how much.
-fn same_kind(told: &State, state: &State) -> bool {
-    match (told, state) {
-        (State::Refusing(told), State::Refusing(failure)) => told == failure,
-        _ => std::mem::discriminant(told) == std::mem::discriminant(state),
+fn is_same_kind(logged: &SignalStatus, state: &SignalStatus) -> bool {
+    match (logged, state) {
+        (SignalStatus::Refusing(logged), SignalStatus::Refusing(failure)) => logged == failure,
+        _ => std::mem::discriminant(logged) == std::mem::discriminant(state),
     }
 }
 
@@ -235,31 +235,35 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failing(..) | Self::Refusing(..) => f.write_str(&self.explained(|_, _| None)),
-            Self::Rejecting(signal, items, words) => {
+            Self::Rejecting(signal, items, message) => {
                 write!(
                     f,
                     "export of {signal}: the endpoint took a request but rejected {items} of its items"
                 )?;
-                words.as_ref().map_or(Ok(()), |words| write!(f, "; {words}"))
+                message.as_ref().map_or(Ok(()), |message| write!(f, "; {message}"))
             }
-            Self::Warning(signal, words) => {
-                write!(f, "export of {signal}: the endpoint took a request with a warning; {words}")
+            Self::Warning(signal, message) => {
+                write!(f, "export of {signal}: the endpoint took a request with a warning; {message}")
             }
             Self::Dropping(signal) => write!(
                 f,
                 "export of {signal}: the buffer is full and the oldest is dropped; raise ROTEL_BUFFER_MAX_BYTES, or send less"
             ),
             Self::NoRoute(lost) => {
-                write!(f, "export: the settings lead to no backend; dropped: {}", Items(lost))
+                write!(f, "export: the settings lead to no backend; dropped: {}", ItemCounts(lost))
             }
             Self::Unsent(lost) => {
-                write!(f, "export: the environment ends before everything was sent; lost: {}", Items(lost))
+                write!(
+                    f,
+                    "export: the environment ends before everything was sent; lost: {}",
+                    ItemCounts(lost)
+                )
             }
             Self::Recovered { failed_attempts, lost } => {
                 write!(
                     f,
                     "export: working again after {failed_attempts} failed attempts; lost meanwhile: {}",
-                    Items(lost)
+                    ItemCounts(lost)
                 )
             }
         }
@@ -267,9 +271,9 @@ impl fmt::Display for Report {
 }
 
 /// Counts of items, for people.
-pub struct Items<'a>(pub &'a PerSignal<usize>);
+pub struct ItemCounts<'a>(pub &'a PerSignal<usize>);
 
-impl fmt::Display for Items<'_> {
+impl fmt::Display for ItemCounts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let PerSignal { logs, metrics, traces } = self.0;
         write!(f, "{logs} log records, {metrics} data points, {traces} spans")
@@ -334,7 +338,7 @@ mod tests {
         let mut lines = Signal::ALL
             .map(|signal| health.on_verdict(signal, 1, &refused, minutes(0)).is_some())
             .into_iter();
-        assert_eq!(lines.by_ref().filter(|told| *told).count(), 1);
+        assert_eq!(lines.by_ref().filter(|logged| *logged).count(), 1);
         let mut recovered =
             Signal::ALL.map(|signal| health.on_verdict(signal, 1, &WELL, minutes(0))).into_iter();
         assert_eq!(recovered.by_ref().flatten().count(), 1);
@@ -358,7 +362,7 @@ mod tests {
     #[test]
     fn rejected_items_are_at_most_those_sent() {
         let mut health = Health::default();
-        let rejected = Verdict::Accepted { rejected: usize::MAX, words: None };
+        let rejected = Verdict::Accepted { rejected: usize::MAX, message: None };
         for _ in 0..3 {
             health.on_verdict(Signal::Logs, 5, &rejected, minutes(0));
         }
@@ -376,10 +380,10 @@ mod tests {
     #[test]
     fn a_backends_warning_is_logged_once() {
         let mut health = Health::default();
-        let words = BackendWords::new("use v2", []);
-        let warning = Verdict::Accepted { rejected: 0, words: words.clone() };
+        let message = BackendMessage::new("use v2", []);
+        let warning = Verdict::Accepted { rejected: 0, message: message.clone() };
         let mut on = |verdict: &Verdict| health.on_verdict(Signal::Logs, 1, verdict, minutes(0));
-        assert_eq!(on(&warning), words.map(|words| Report::Warning(Signal::Logs, words)));
+        assert_eq!(on(&warning), message.map(|message| Report::Warning(Signal::Logs, message)));
         assert_eq!(on(&warning), None);
         assert_eq!(on(&DOWN), Some(Report::Failing(Signal::Logs, Failure::Timeout)));
         assert!(matches!(on(&warning), Some(Report::Recovered { .. })));
@@ -404,8 +408,10 @@ mod tests {
             Report::Refusing(Signal::Metrics, Failure::Http(404)),
             Report::Refusing(Signal::Logs, Failure::Answer("HTTP instead of gRPC")),
             Report::Rejecting(Signal::Traces, 3, None),
-            Report::Rejecting(Signal::Traces, 3, BackendWords::new("too old\n", [])),
-            BackendWords::new("use v2", []).map(|words| Report::Warning(Signal::Logs, words)).expect("words"),
+            Report::Rejecting(Signal::Traces, 3, BackendMessage::new("too old\n", [])),
+            BackendMessage::new("use v2", [])
+                .map(|message| Report::Warning(Signal::Logs, message))
+                .expect("message"),
             Report::Dropping(Signal::Logs),
             Report::Recovered { failed_attempts: 2, lost },
         ];

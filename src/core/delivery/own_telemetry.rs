@@ -10,15 +10,15 @@ use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, Sum,
 };
 
-use crate::delivery::tally::{Drops, Flushes, Tally};
+use crate::delivery::tally::{Drops, FlushHistogram, Tally};
 use crate::logs::Severity;
 use crate::otlp::attribute::{int, string, text};
 use crate::signal::{PerSignal, Signal};
 
 /// The time that points cover, since the epoch.
 #[derive(Clone, Copy, Debug)]
-pub struct Span {
-    /// When they were last told.
+pub struct TimeRange {
+    /// When they were last rendered.
     pub from: Duration,
     /// Now.
     pub to: Duration,
@@ -26,7 +26,7 @@ pub struct Span {
 
 /// What holds now, beside what was counted.
 #[derive(Clone, Copy, Debug)]
-pub struct Standing {
+pub struct CurrentState {
     /// Items that wait for the backend.
     pub kept: PerSignal<usize>,
     /// Whether the circuit breaker is open.
@@ -59,47 +59,47 @@ pub fn losses(dropped: &Drops, exporter: Option<&str>, at: Duration) -> LogRecor
 }
 
 /// The counter of what was dropped.
-pub fn drop_counter(dropped: &Drops, span: Span) -> Vec<Metric> {
-    with_points(vec![dropped_items(dropped, span)])
+pub fn drop_metrics(dropped: &Drops, range: TimeRange) -> Vec<Metric> {
+    with_points(vec![dropped_items(dropped, range)])
 }
 
 /// All that was counted, and what holds now.
-pub fn metrics(tally: &Tally, standing: &Standing, span: Span) -> Vec<Metric> {
+pub fn metrics(tally: &Tally, state: &CurrentState, range: TimeRange) -> Vec<Metric> {
     let per_signal = |counts: &PerSignal<usize>| {
         let points = Signal::ALL.into_iter().map(|signal| (signal, *counts.of(signal)));
         points.filter(|(_, items)| *items > 0).collect::<Vec<_>>()
     };
     let counter = |name: &str, about: &str, counts: &PerSignal<usize>| {
         let points = per_signal(counts).into_iter();
-        let points = points.map(|(signal, items)| point(vec![of(signal)], items, span)).collect();
+        let points = points.map(|(signal, items)| point(vec![of(signal)], items, range)).collect();
         counter(name, about, points)
     };
-    let standing_of = |value: &dyn Fn(Signal) -> usize| {
-        Signal::ALL.map(|signal| point(vec![of(signal)], value(signal), span)).to_vec()
+    let state_of = |value: &dyn Fn(Signal) -> usize| {
+        Signal::ALL.map(|signal| point(vec![of(signal)], value(signal), range)).to_vec()
     };
     let metrics = vec![
         counter("rotel.extension.received", "items taken from the SDK and the platform", &tally.received),
         counter("rotel.extension.sent", "items that the backend has taken", &tally.sent),
-        dropped_items(&tally.dropped, span),
+        dropped_items(&tally.dropped, range),
         gauge(
             "rotel.extension.kept",
             "items that wait for the backend",
             "{item}",
-            standing_of(&|signal| *standing.kept.of(signal)),
+            state_of(&|signal| *state.kept.of(signal)),
         ),
         gauge(
             "rotel.extension.breaker.open",
             "1 while the endpoint is given a rest",
             "1",
-            standing_of(&|signal| usize::from(*standing.breaker_open.of(signal))),
+            state_of(&|signal| usize::from(*state.breaker_open.of(signal))),
         ),
-        flushes(&tally.flushes, span),
+        flushes(&tally.flushes, range),
     ];
     with_points(metrics)
 }
 
 /// Names the exporter of which the points tell, where there are several.
-pub fn name_the_exporter(metrics: &mut [Metric], name: &str) {
+pub fn set_exporter_name(metrics: &mut [Metric], name: &str) {
     for metric in metrics {
         let attributes: Vec<_> = match &mut metric.data {
             Some(Data::Sum(Sum { data_points, .. }) | Data::Gauge(Gauge { data_points })) => {
@@ -116,9 +116,9 @@ pub fn name_the_exporter(metrics: &mut [Metric], name: &str) {
     }
 }
 
-fn dropped_items(dropped: &Drops, span: Span) -> Metric {
+fn dropped_items(dropped: &Drops, range: TimeRange) -> Metric {
     let points = dropped.iter().map(|(signal, reason, items)| {
-        point(vec![of(signal), string("reason", reason.as_str())], items, span)
+        point(vec![of(signal), string("reason", reason.as_str())], items, range)
     });
     counter("rotel.extension.dropped", "items thrown away", points.collect())
 }
@@ -151,15 +151,15 @@ fn gauge(name: &str, about: &str, unit: &str, data_points: Vec<NumberDataPoint>)
     metric(name, about, unit, Data::Gauge(Gauge { data_points }))
 }
 
-fn flushes(flushes: &Flushes, span: Span) -> Metric {
-    let Flushes { count, sum, range, buckets } = flushes;
+fn flushes(flushes: &FlushHistogram, time: TimeRange) -> Metric {
+    let FlushHistogram { count, sum, range, buckets } = flushes;
     let data_point = HistogramDataPoint {
-        start_time_unix_nano: nanos(span.from),
-        time_unix_nano: nanos(span.to),
+        start_time_unix_nano: nanos(time.from),
+        time_unix_nano: nanos(time.to),
         count: *count,
         sum: Some(sum.as_secs_f64()),
         bucket_counts: buckets.to_vec(),
-        explicit_bounds: Flushes::BOUNDS.map(|bound| bound.as_secs_f64()).to_vec(),
+        explicit_bounds: FlushHistogram::BOUNDS.map(|bound| bound.as_secs_f64()).to_vec(),
         min: range.map(|(shortest, _)| shortest.as_secs_f64()),
         max: range.map(|(_, longest)| longest.as_secs_f64()),
         ..HistogramDataPoint::default()
@@ -179,11 +179,11 @@ fn metric(name: &str, about: &str, unit: &str, data: Data) -> Metric {
     }
 }
 
-fn point(attributes: Vec<KeyValue>, items: usize, span: Span) -> NumberDataPoint {
+fn point(attributes: Vec<KeyValue>, items: usize, range: TimeRange) -> NumberDataPoint {
     NumberDataPoint {
         attributes,
-        start_time_unix_nano: nanos(span.from),
-        time_unix_nano: nanos(span.to),
+        start_time_unix_nano: nanos(range.from),
+        time_unix_nano: nanos(range.to),
         value: Some(Number::AsInt(number(items))),
         ..NumberDataPoint::default()
     }
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use crate::delivery::tally::DropReason;
 
-    const SPAN: Span = Span { from: Duration::from_secs(1), to: Duration::from_secs(2) };
+    const RANGE: TimeRange = TimeRange { from: Duration::from_secs(1), to: Duration::from_secs(2) };
 
     fn dropped() -> Drops {
         let mut dropped = Drops::default();
@@ -218,7 +218,7 @@ mod tests {
     }
 
     /// Name, attributes and value of each point.
-    fn told(metrics: &[Metric]) -> Vec<String> {
+    fn rendered(metrics: &[Metric]) -> Vec<String> {
         metrics
             .iter()
             .flat_map(|metric| {
@@ -264,10 +264,10 @@ mod tests {
                 "rotel.extension.exporter"
             ]
         );
-        let mut counter = drop_counter(&dropped(), SPAN);
+        let mut counter = drop_metrics(&dropped(), RANGE);
         assert_eq!(counter.iter().map(points).sum::<usize>(), 2);
-        name_the_exporter(&mut counter, "second");
-        insta::assert_snapshot!(told(&counter).join("\n"), @r"
+        set_exporter_name(&mut counter, "second");
+        insta::assert_snapshot!(rendered(&counter).join("\n"), @r"
         rotel.extension.dropped logs buffer_full second Some(AsInt(3))
         rotel.extension.dropped traces refused second Some(AsInt(4))
         ");
@@ -284,13 +284,13 @@ mod tests {
         for millis in [0, 3, 4000] {
             tally.flushes.add(Duration::from_millis(millis));
         }
-        let standing = Standing {
+        let state = CurrentState {
             kept: PerSignal { metrics: 5, ..PerSignal::default() },
             breaker_open: PerSignal { metrics: true, ..PerSignal::default() },
         };
-        let metrics = metrics(&tally, &standing, SPAN);
+        let metrics = metrics(&tally, &state, RANGE);
         assert_eq!(metrics.iter().map(points).sum::<usize>(), 11);
-        insta::assert_snapshot!(told(&metrics).join("\n"), @r"
+        insta::assert_snapshot!(rendered(&metrics).join("\n"), @r"
         rotel.extension.received logs Some(AsInt(10))
         rotel.extension.sent logs Some(AsInt(7))
         rotel.extension.dropped logs buffer_full Some(AsInt(3))

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 /// What each invocation earns. It is the mean that a long outage adds, and a probe that takes longest has its turn with
 /// every tenth invocation.
-const EARNED: Duration = Duration::from_millis(40);
+const EARNED_PER_INVOCATION: Duration = Duration::from_millis(40);
 /// What there is when an outage begins, so that the first probe has its time.
-const AT_FIRST: Duration = Duration::from_millis(100);
+const INITIAL_SAVINGS: Duration = Duration::from_millis(100);
 
 /// What was earned and not yet spent.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ pub struct ProbeBudget {
 
 impl Default for ProbeBudget {
     fn default() -> Self {
-        Self { saved: AT_FIRST }
+        Self { saved: INITIAL_SAVINGS }
     }
 }
 
@@ -30,7 +30,7 @@ impl ProbeBudget {
     pub fn invocation_begins(&mut self, probe: Option<Duration>) {
         *self = match probe {
             // More than one probe needs is not hoarded, or several in a row would cost what many invocations have saved.
-            Some(probe) => Self { saved: (self.saved + EARNED).min(probe) },
+            Some(probe) => Self { saved: (self.saved + EARNED_PER_INVOCATION).min(probe) },
             None => Self::default(),
         };
     }
@@ -46,31 +46,31 @@ impl ProbeBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::breaker::{Breaker, Retry};
+    use crate::delivery::breaker::{Breaker, RetryPolicy};
 
     /// What each of the invocations of a function adds that takes `length` and is called every `apart`, while the
     /// endpoint hangs.
     fn added(invocations: u32, length: Duration, apart: Duration) -> Vec<Duration> {
-        let retry = Retry {
+        let retry = RetryPolicy {
             initial_backoff: Duration::from_secs(5),
             max_backoff: Duration::from_secs(30),
             max_elapsed_time: Duration::from_mins(5),
         };
-        let (mut breaker, mut patience) = (Breaker::default(), ProbeBudget::default());
-        breaker.failed(retry, None, Duration::ZERO, 0.5);
+        let (mut breaker, mut budget) = (Breaker::default(), ProbeBudget::default());
+        breaker.record_failure(retry, None, Duration::ZERO, 0.5);
         breaker.trip();
         let one = |invocation| {
             let wall = apart * invocation;
-            patience.invocation_begins(breaker.probe_budget());
+            budget.invocation_begins(breaker.probe_budget());
             if !breaker.is_ready(wall) {
                 return Duration::ZERO;
             }
             let wait = breaker.probe_budget().expect("it is open").saturating_sub(length);
-            let waits = patience.try_spend(wait);
+            let waits = budget.try_spend(wait);
             if waits {
-                breaker.probe_hung();
+                breaker.extend_probe_budget();
             }
-            breaker.failed(retry, None, wall, 0.5);
+            breaker.record_failure(retry, None, wall, 0.5);
             if waits { wait } else { Duration::ZERO }
         };
         (1..=invocations).map(one).collect()
@@ -103,15 +103,15 @@ mod tests {
 
     #[test]
     fn what_is_not_needed_is_not_hoarded_and_a_new_outage_begins_as_the_first() {
-        let mut patience = ProbeBudget::default();
+        let mut budget = ProbeBudget::default();
         let probe = Duration::from_millis(200);
         for _ in 0..100 {
-            patience.invocation_begins(Some(probe));
+            budget.invocation_begins(Some(probe));
         }
-        assert!(patience.try_spend(probe));
-        assert!(!patience.try_spend(Duration::from_millis(1)));
-        assert!(patience.try_spend(Duration::ZERO), "no wait is always within");
-        patience.invocation_begins(None);
-        assert!(patience.try_spend(AT_FIRST));
+        assert!(budget.try_spend(probe));
+        assert!(!budget.try_spend(Duration::from_millis(1)));
+        assert!(budget.try_spend(Duration::ZERO), "no wait is always within");
+        budget.invocation_begins(None);
+        assert!(budget.try_spend(INITIAL_SAVINGS));
     }
 }

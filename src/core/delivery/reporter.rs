@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 
-use super::event::{Own, Settings};
+use super::event::{OwnTelemetry, SenderSettings};
 use super::health::{Health, Report};
 use super::tally::{DropReason, Tally};
 use super::verdict::Verdict;
-use crate::delivery::own_telemetry::{self, Span, Standing};
+use crate::delivery::own_telemetry::{self, CurrentState, TimeRange};
 use crate::signal::{PerSignal, Signal};
 
 /// The interval of the extension's own metrics, if they were asked for.
-const OWN_METRICS_EVERY: Duration = Duration::from_mins(1);
+const OWN_METRICS_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The counts since the last report, and the state that the log was last told of.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) struct Reporter {
 
 impl Reporter {
     /// A reporter that begins to count at `wall`, which is `at` in elapsed time.
-    pub(super) fn new(settings: &Settings, wall: Duration, at: Duration) -> Self {
+    pub(super) fn new(settings: &SenderSettings, wall: Duration, at: Duration) -> Self {
         Self {
             exporter: settings.name.clone(),
             reports_itself: settings.reports_itself,
@@ -82,11 +82,16 @@ impl Reporter {
 
     /// Returns true if the extension's own metrics are due.
     pub(super) fn is_due(&self, at: Duration) -> bool {
-        at.saturating_sub(self.since_at) >= OWN_METRICS_EVERY
+        at.saturating_sub(self.since_at) >= OWN_METRICS_INTERVAL
     }
 
     /// Returns the report to the backend on telemetry that was dropped, now that it answers; empty if nothing was.
-    pub(super) fn report_losses(&mut self, standing: &Standing, wall: Duration, at: Duration) -> Vec<Own> {
+    pub(super) fn report_losses(
+        &mut self,
+        state: &CurrentState,
+        wall: Duration,
+        at: Duration,
+    ) -> Vec<OwnTelemetry> {
         let dropped = self.tally.dropped;
         if dropped.is_empty() {
             return Vec::new();
@@ -94,34 +99,39 @@ impl Reporter {
         let record = own_telemetry::losses(&dropped, self.exporter.as_deref(), wall);
         let metrics = if self.reports_itself {
             // The counts are among these metrics.
-            own_telemetry::metrics(&self.tally, standing, self.span(wall))
+            own_telemetry::metrics(&self.tally, state, self.range(wall))
         } else {
-            own_telemetry::drop_counter(&dropped, self.span(wall))
+            own_telemetry::drop_metrics(&dropped, self.range(wall))
         };
-        vec![Own::Log(Box::new(record)), self.begin_tally(metrics, wall, at)]
+        vec![OwnTelemetry::Log(Box::new(record)), self.begin_tally(metrics, wall, at)]
     }
 
     /// Returns the extension's own metrics; `None` if they were not asked for.
-    pub(super) fn report_itself(&mut self, standing: &Standing, wall: Duration, at: Duration) -> Option<Own> {
+    pub(super) fn report_itself(
+        &mut self,
+        state: &CurrentState,
+        wall: Duration,
+        at: Duration,
+    ) -> Option<OwnTelemetry> {
         if !self.reports_itself {
             return None;
         }
-        let metrics = own_telemetry::metrics(&self.tally, standing, self.span(wall));
+        let metrics = own_telemetry::metrics(&self.tally, state, self.range(wall));
         Some(self.begin_tally(metrics, wall, at))
     }
 
-    fn span(&self, wall: Duration) -> Span {
-        Span { from: self.since, to: wall }
+    fn range(&self, wall: Duration) -> TimeRange {
+        TimeRange { from: self.since, to: wall }
     }
 
     /// Starts to count from zero, now that `metrics` hold the counts.
-    fn begin_tally(&mut self, mut metrics: Vec<Metric>, wall: Duration, at: Duration) -> Own {
+    fn begin_tally(&mut self, mut metrics: Vec<Metric>, wall: Duration, at: Duration) -> OwnTelemetry {
         if let Some(name) = &self.exporter {
-            own_telemetry::name_the_exporter(&mut metrics, name);
+            own_telemetry::set_exporter_name(&mut metrics, name);
         }
         self.tally = Tally::default();
         self.since = wall;
         self.since_at = at;
-        Own::Metrics(metrics)
+        OwnTelemetry::Metrics(metrics)
     }
 }

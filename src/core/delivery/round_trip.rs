@@ -7,13 +7,13 @@ use std::time::Duration;
 
 /// In an invocation that is not held, a request is started only once the function has run for so long: Lambda freezes the
 /// environment at its end without a word, and a function that has run for long is unlikely to end within a round trip.
-const LONG_RUN_LEAST: Duration = Duration::from_secs(1);
+const MIN_LONG_RUN: Duration = Duration::from_secs(1);
 /// The same as a multiple of the round trip.
 const LONG_RUN_TRIPS: u32 = 8;
 /// The round trip that is assumed where none was measured.
-const UNMEASURED: Duration = Duration::from_millis(250);
+const ASSUMED_ROUND_TRIP: Duration = Duration::from_millis(250);
 /// Each request that was cut off all the same doubles that time, to this multiple.
-const CAUTION_MOST: u32 = 64;
+const MAX_CAUTION: u32 = 64;
 
 /// The measured round trip.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,7 @@ impl RoundTrip {
     }
 
     /// Takes a measured time. A slower answer counts at once, a faster one by a quarter.
-    pub(super) fn answered(&mut self, took: Duration) {
+    pub(super) fn record_answer(&mut self, took: Duration) {
         self.last = took;
         self.measured = Some(match self.measured {
             Some(measured) if took < measured => (measured * 3 + took) / 4,
@@ -52,26 +52,26 @@ impl RoundTrip {
     }
 
     /// Takes that a request was cut off after this time without an answer.
-    pub(super) fn cut_off(&mut self, after: Duration) {
+    pub(super) fn record_cut_off(&mut self, after: Duration) {
         if self.measured.is_some_and(|measured| after >= measured) {
             self.measured = None;
         }
     }
 
     /// Takes that the freeze at the end of an invocation that was not held cut a request off.
-    pub(super) fn frozen(&mut self) {
-        self.caution = (self.caution * 2).min(CAUTION_MOST);
+    pub(super) fn record_freeze(&mut self) {
+        self.caution = (self.caution * 2).min(MAX_CAUTION);
     }
 
     /// The time that an unheld invocation must have run before a request is started.
-    pub(super) fn long_run(self) -> Duration {
-        let trips = self.measured.unwrap_or(UNMEASURED) * LONG_RUN_TRIPS;
-        trips.max(LONG_RUN_LEAST) * self.caution
+    pub(super) fn min_unheld_run(self) -> Duration {
+        let trips = self.measured.unwrap_or(ASSUMED_ROUND_TRIP) * LONG_RUN_TRIPS;
+        trips.max(MIN_LONG_RUN) * self.caution
     }
 
     /// The time that a held invocation must have run before a request is started. Its end waits for the answer for
     /// `flush_timeout`, and a function that has run so long can be expected to run as long again.
-    pub(super) fn held_run(self, flush_timeout: Duration) -> Duration {
+    pub(super) fn min_held_run(self, flush_timeout: Duration) -> Duration {
         self.measured.unwrap_or_default().saturating_sub(flush_timeout)
     }
 }
@@ -88,7 +88,7 @@ mod tests {
     fn slower_answers_count_at_once_and_faster_ones_slowly() {
         let mut round_trip = RoundTrip::default();
         let mut expected = |took| {
-            round_trip.answered(millis(took));
+            round_trip.record_answer(millis(took));
             round_trip.expected()
         };
         assert_eq!([100, 500, 100, 100].map(&mut expected), [100, 500, 400, 325].map(millis).map(Some));
@@ -97,35 +97,35 @@ mod tests {
     #[test]
     fn cut_off_beyond_the_expected_forgets_it() {
         let mut round_trip = RoundTrip::default();
-        round_trip.answered(millis(100));
-        round_trip.cut_off(millis(99));
+        round_trip.record_answer(millis(100));
+        round_trip.record_cut_off(millis(99));
         assert_eq!(round_trip.expected(), Some(millis(100)));
-        round_trip.cut_off(millis(100));
+        round_trip.record_cut_off(millis(100));
         assert_eq!(round_trip.expected(), None);
     }
 
     #[test]
     fn freezes_raise_the_long_run_and_answers_lower_it() {
         let mut round_trip = RoundTrip::default();
-        assert_eq!(round_trip.long_run(), millis(2_000));
-        round_trip.answered(millis(50));
-        assert_eq!(round_trip.long_run(), millis(1_000));
+        assert_eq!(round_trip.min_unheld_run(), millis(2_000));
+        round_trip.record_answer(millis(50));
+        assert_eq!(round_trip.min_unheld_run(), millis(1_000));
         for _ in 0..20 {
-            round_trip.frozen();
+            round_trip.record_freeze();
         }
-        assert_eq!(round_trip.long_run(), Duration::from_secs(64));
+        assert_eq!(round_trip.min_unheld_run(), Duration::from_secs(64));
         for _ in 0..20 {
-            round_trip.answered(millis(50));
+            round_trip.record_answer(millis(50));
         }
-        assert_eq!(round_trip.long_run(), millis(1_000));
+        assert_eq!(round_trip.min_unheld_run(), millis(1_000));
     }
 
     #[test]
     fn held_requests_start_once_their_answer_fits() {
         let mut round_trip = RoundTrip::default();
-        assert_eq!(round_trip.held_run(millis(1_000)), Duration::ZERO);
-        round_trip.answered(millis(1_500));
-        assert_eq!(round_trip.held_run(millis(1_000)), millis(500));
-        assert_eq!(round_trip.held_run(millis(2_000)), Duration::ZERO);
+        assert_eq!(round_trip.min_held_run(millis(1_000)), Duration::ZERO);
+        round_trip.record_answer(millis(1_500));
+        assert_eq!(round_trip.min_held_run(millis(1_000)), millis(500));
+        assert_eq!(round_trip.min_held_run(millis(2_000)), Duration::ZERO);
     }
 }

@@ -1,6 +1,6 @@
 //! The routes of one backend, signal by signal, as its setups found them.
 
-use super::event::{Route, RouteState, SetUp, Settings};
+use super::event::{Route, RouteState, SenderSettings, SetupResult};
 use crate::signal::{PerSignal, Signal};
 
 /// The routes, and the signals that need one.
@@ -13,13 +13,13 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    pub(super) fn new(settings: &Settings) -> Self {
-        let states = (!settings.has_setup).then(|| PerSignal::from_fn(|_| RouteState::Nowhere));
+    pub(super) fn new(settings: &SenderSettings) -> Self {
+        let states = (!settings.has_setup).then(|| PerSignal::from_fn(|_| RouteState::NoRoute));
         Self { takes: settings.takes, states, has_secret: false }
     }
 
     /// Takes the result of a setup. Returns false if it leaves the routes as they are.
-    pub(super) fn set_up(&mut self, set_up: SetUp) -> bool {
+    pub(super) fn set_up(&mut self, set_up: SetupResult) -> bool {
         if set_up.routes.is_some() {
             self.states = set_up.routes;
             self.has_secret = set_up.has_secret;
@@ -28,12 +28,12 @@ impl Routes {
     }
 
     /// Returns true once a setup has had a result.
-    pub(super) fn are_known(&self) -> bool {
+    pub(super) fn is_known(&self) -> bool {
         self.states.is_some()
     }
 
     /// Returns true if the key comes from a secret.
-    pub(super) fn have_secret(&self) -> bool {
+    pub(super) fn has_secret(&self) -> bool {
         self.has_secret
     }
 
@@ -44,22 +44,22 @@ impl Routes {
     pub(super) fn of(&self, signal: Signal) -> Option<Route> {
         match self.state(signal) {
             RouteState::Route(route) => Some(route),
-            RouteState::Pending | RouteState::Nowhere => None,
+            RouteState::Pending | RouteState::NoRoute => None,
         }
     }
 
     /// Returns true if the signal has a route, or may get one.
     pub(super) fn may_take(&self, signal: Signal) -> bool {
-        *self.takes.of(signal) && self.state(signal) != RouteState::Nowhere
+        *self.takes.of(signal) && self.state(signal) != RouteState::NoRoute
     }
 
     /// Returns true if no signal has a route.
-    pub(super) fn are_none(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         Signal::ALL.iter().all(|signal| self.of(*signal).is_none())
     }
 
     /// Returns true if a signal may still get a route.
-    pub(super) fn are_pending(&self) -> bool {
+    pub(super) fn has_pending(&self) -> bool {
         Signal::ALL.iter().any(|signal| *self.takes.of(*signal) && self.state(*signal) == RouteState::Pending)
     }
 

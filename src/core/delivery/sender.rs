@@ -17,17 +17,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::breaker::Retry;
-use super::budget::{Budget, Share};
+use super::breaker::RetryPolicy;
+use super::budget::{ByteBudget, SharedBytes};
 use super::buffer::{Barrier, Batch, Buffer, Released};
-use super::connection::Connection;
-use super::event::{Action, Context, Event, RequestId, Route, RouteState, SetUp, Settings};
-use super::flush::{Again, Flush};
+use super::connection::ConnectionState;
+use super::event::{
+    RequestId, Route, RouteState, SenderAction, SenderContext, SenderEvent, SenderSettings, SetupResult,
+};
+use super::flush::{Flush, NextAttempt};
 use super::health::Report;
 use super::reporter::Reporter;
 use super::round_trip::RoundTrip;
 use super::routes::Routes;
-use super::setup::Setup;
+use super::setup::SetupState;
 use super::signal_state::{InFlight, SignalState, was_frozen};
 use super::tally::{DropReason, Tally};
 use super::timers::{Timer, TimerTable};
@@ -35,7 +37,7 @@ use super::verdict::{Failure, Verdict};
 use super::window::{Window, WindowKind};
 use crate::chunk::Chunk;
 use crate::delivery::cadence::DuringInvocation;
-use crate::delivery::own_telemetry::Standing;
+use crate::delivery::own_telemetry::CurrentState;
 use crate::elapsed::{Elapsed, Now};
 use crate::lambda::correlation::Correlation;
 use crate::lambda::lifecycle::FlushReason;
@@ -44,18 +46,18 @@ use crate::signal::{PerSignal, Signal};
 
 /// The pause between two requests of a signal during the function, so that an SDK that exports each span by itself does not
 /// cause a request for each. A full batch, or a buffer that is half full, does not wait.
-const PACE: Duration = Duration::from_millis(100);
+const REQUEST_SPACING: Duration = Duration::from_millis(100);
 /// An attempt that had less time than this before it was cut off says nothing of the backend.
-const FAIR_TIME: Duration = Duration::from_millis(100);
+const MIN_ANSWER_TIME: Duration = Duration::from_millis(100);
 /// A timer that is later than this was kept by a freeze.
-const LATE: Duration = Duration::from_millis(100);
+const TIMER_LATENESS_LIMIT: Duration = Duration::from_millis(100);
 /// A probe with telemetry is given twice the time of an answer, and so much.
-const TRIAL_SLACK: Duration = Duration::from_millis(20);
+const PROBE_SLACK: Duration = Duration::from_millis(20);
 /// Sends what is kept for one backend.
 #[derive(Debug)]
 pub struct BackendSender {
-    settings: Settings,
-    setup: Setup,
+    settings: SenderSettings,
+    setup: SetupState,
     routes: Routes,
     signals: PerSignal<SignalState>,
     buffer: Buffer,
@@ -67,21 +69,21 @@ pub struct BackendSender {
     now: Now,
     at: Duration,
     jitter: f64,
-    connection: Connection,
+    connection: ConnectionState,
     round_trip: RoundTrip,
     requests: u64,
     reporter: Reporter,
-    actions: Vec<Action>,
+    actions: Vec<SenderAction>,
 }
 
 impl BackendSender {
     /// A sender that has not been started.
-    pub fn new(settings: Settings, budget: Budget, now: Now) -> Self {
+    pub fn new(settings: SenderSettings, budget: ByteBudget, now: Now) -> Self {
         let signals = PerSignal::from_fn(|signal| SignalState::new(*settings.limits.of(signal)));
         let mut elapsed = Elapsed::new();
         let at = elapsed.advance_to(now);
         Self {
-            setup: Setup::default(),
+            setup: SetupState::default(),
             routes: Routes::new(&settings),
             signals,
             buffer: Buffer::new(budget),
@@ -92,7 +94,7 @@ impl BackendSender {
             now,
             at,
             jitter: 0.0,
-            connection: Connection::default(),
+            connection: ConnectionState::default(),
             round_trip: RoundTrip::default(),
             requests: 0,
             reporter: Reporter::new(&settings, now.wall, at),
@@ -102,60 +104,60 @@ impl BackendSender {
     }
 
     /// Takes an event. Returns what is to be done, in this order.
-    pub fn on(&mut self, event: Event, context: &Context<'_>) -> Vec<Action> {
+    pub fn on(&mut self, event: SenderEvent, context: &SenderContext<'_>) -> Vec<SenderAction> {
         let (before, before_at) = (self.now, self.at);
         self.now = context.now;
         self.at = self.elapsed.advance_to(context.now);
         self.jitter = context.jitter;
         if self.is_unheld() && was_frozen(before, before_at, self.now, self.at) {
             // The function has ended in the meantime, or there would have been no freeze.
-            self.take_back_the_frozen();
+            self.take_back_frozen();
             self.window = None;
         }
         match event {
-            Event::Start => self.start_setup(true, false),
-            Event::Enqueued(chunk, share) => self.keep(chunk, share),
-            Event::Refused(chunk) => self.refuse(&chunk),
-            Event::InvocationBegins { during, held } => self.begin_invocation(during, held),
-            Event::InvocationEnds => {
+            SenderEvent::Start => self.start_setup(true, false),
+            SenderEvent::Enqueued(chunk, share) => self.keep(chunk, share),
+            SenderEvent::Refused(chunk) => self.refuse(&chunk),
+            SenderEvent::InvocationBegins { during, held } => self.begin_invocation(during, held),
+            SenderEvent::InvocationEnds => {
                 self.cut_off_all();
                 self.window = None;
             }
-            Event::Unattended(during) => {
+            SenderEvent::Unattended(during) => {
                 if !self.is_unattended() {
                     self.open(WindowKind::Unattended, during, Released::ALL);
                 }
             }
-            Event::Flush { reason, deadline, waits_for_probes } => {
+            SenderEvent::Flush { reason, deadline, waits_for_probes } => {
                 self.start_flush(reason, deadline, waits_for_probes);
             }
-            Event::CancelFlush => {
-                self.judge_the_unanswered();
+            SenderEvent::CancelFlush => {
+                self.fail_unanswered();
                 self.cut_off_all();
                 if !self.is_unattended() {
                     self.window = None;
                 }
             }
-            Event::Answered(request, verdict) => self.answered(request, verdict),
-            Event::SetUp(set_up) => self.set_up(set_up),
-            Event::Restored => self.restored(),
-            Event::ReportItself { last } => {
+            SenderEvent::Answered(request, verdict) => self.answered(request, verdict),
+            SenderEvent::SetupDone(set_up) => self.set_up(set_up),
+            SenderEvent::Restored => self.restored(),
+            SenderEvent::ReportItself { last } => {
                 if last || self.reporter.is_due(self.at) {
                     self.report_itself();
                 }
             }
-            Event::Ends => self.end(),
-            Event::Tick => {}
+            SenderEvent::Ends => self.end(),
+            SenderEvent::Tick => {}
         }
         // Afterwards, for what has been answered in this very moment is not to be cut off.
-        self.pass_time();
+        self.expire_timers();
         self.try_setup();
         self.dispatch(context.spans);
         self.finish_flush();
         std::mem::take(&mut self.actions)
     }
 
-    /// When [`Event::Tick`] is due.
+    /// When [`SenderEvent::Tick`] is due.
     pub fn timeout(&self) -> Option<Instant> {
         let next = self.timers.next()?;
         self.now.monotonic.checked_add(next.saturating_sub(self.at))
@@ -177,8 +179,8 @@ impl BackendSender {
     }
 
     /// Bytes held, those that other senders hold as well included.
-    pub fn weight(&self) -> usize {
-        self.buffer.weight()
+    pub fn total_bytes(&self) -> usize {
+        self.buffer.total_bytes()
     }
 
     /// Bytes of the batches in flight.
@@ -188,8 +190,8 @@ impl BackendSender {
 
     /// Items held, those in flight included.
     pub fn kept(&self) -> PerSignal<usize> {
-        let waiting = self.buffer.waiting();
-        PerSignal::from_fn(|signal| waiting.of(signal) + self.in_flight_items(signal))
+        let pending = self.buffer.pending();
+        PerSignal::from_fn(|signal| pending.of(signal) + self.in_flight_items(signal))
     }
 
     /// The counts since the extension last reported them.
@@ -198,8 +200,8 @@ impl BackendSender {
     }
 
     /// Returns true if it keeps telemetry that is not in flight.
-    pub fn is_waiting(&self) -> bool {
-        self.buffer.is_waiting()
+    pub fn has_pending(&self) -> bool {
+        self.buffer.has_pending()
     }
 
     /// Returns true if the next invocation must flush at its end under any strategy: the buffer is half full, or a request
@@ -215,7 +217,7 @@ impl BackendSender {
     pub fn probe_budget(&self) -> Option<Duration> {
         let budgets =
             Signal::ALL.into_iter().filter_map(|signal| self.signals.of(signal).breaker.probe_budget());
-        let probe = budgets.max().map(|budget| budget.max(self.least_probe()));
+        let probe = budgets.max().map(|budget| budget.max(self.min_probe_time()));
         probe.max(self.needs_setup().then_some(self.setup.wait()))
     }
 
@@ -223,18 +225,18 @@ impl BackendSender {
     pub fn probes_end_in(&self, now: Now) -> Option<Duration> {
         // A reading that is not kept.
         let at = self.elapsed.clone().advance_to(now);
-        let least = self.least_probe();
+        let least = self.min_probe_time();
         let ends = Signal::ALL.into_iter().filter_map(|signal| self.signals.of(signal).probe_ends_at(least));
         ends.max().max(self.setup_ends_at()).map(|end| end.saturating_sub(at))
     }
 
     fn setup_ends_at(&self) -> Option<Duration> {
-        let running = self.setup.running().filter(|_| self.needs_setup() && self.buffer.is_waiting())?;
+        let running = self.setup.running().filter(|_| self.needs_setup() && self.buffer.has_pending())?;
         Some(running.started_at + self.setup.wait())
     }
 
     /// Every probe is given as long as the last answer took, which a pause cannot have made shorter.
-    fn least_probe(&self) -> Duration {
+    fn min_probe_time(&self) -> Duration {
         self.round_trip.last().min(self.settings.flush_timeout)
     }
 
@@ -246,13 +248,13 @@ impl BackendSender {
     }
 
     /// Names the span of an invocation in all of its log records that are kept.
-    pub fn stamp_waiting(&mut self, invocation: &str, span: &crate::trace_context::TraceContext) {
-        self.buffer.stamp_waiting(invocation, span);
+    pub fn stamp_pending(&mut self, invocation: &str, span: &crate::trace_context::TraceContext) {
+        self.buffer.stamp_pending(invocation, span);
     }
 
     /// Returns true if a batch was cut off and may be sent again once a flush can wait for its answer.
     fn owes_flush(&self, signal: Signal) -> bool {
-        self.buffer.next_was_cut_off(signal)
+        self.buffer.next_was_interrupted(signal)
             && self.routes.of(signal).is_some()
             && self.signals.of(signal).breaker.is_ready(self.at)
     }
@@ -261,7 +263,7 @@ impl BackendSender {
         self.routes.of(signal).is_some()
             && !self.setup.blocks()
             && !self.signals.of(signal).breaker.is_open()
-            && self.buffer.waits_before(signal, Barrier::NONE)
+            && self.buffer.has_pending_before(signal, Barrier::NONE)
     }
 
     fn in_flight_items(&self, signal: Signal) -> usize {
@@ -284,7 +286,7 @@ impl BackendSender {
 
 /// Input.
 impl BackendSender {
-    fn keep(&mut self, chunk: Chunk, share: Option<Share>) {
+    fn keep(&mut self, chunk: Chunk, share: Option<SharedBytes>) {
         self.reporter.count_received(chunk.signal, chunk.items);
         match share {
             Some(share) => self.buffer.push_shared(chunk, share),
@@ -310,10 +312,10 @@ impl BackendSender {
 
     fn begin_invocation(&mut self, during: DuringInvocation, held: bool) {
         self.buffer.invocation_begins();
-        self.take_back_the_frozen();
+        self.take_back_frozen();
         for signal in Signal::ALL {
-            self.signals.of_mut(signal).gathers_until = None;
-            self.timers.stop(Timer::Gathered(signal));
+            self.signals.of_mut(signal).coalesces_until = None;
+            self.timers.stop(Timer::Coalesced(signal));
         }
         if !self.is_unattended() {
             // Logs of an invocation wait for its end, where nothing else releases them.
@@ -321,7 +323,7 @@ impl BackendSender {
             self.open(if held { WindowKind::Held } else { WindowKind::Unheld }, during, released);
         }
         if self.connection.is_idle(self.at) {
-            self.distrust_connections();
+            self.mark_connections_stale();
             // With an open breaker a probe opens the connection, and without a flush at the end none is needed.
             if held && Signal::ALL.iter().all(|signal| !self.signals.of(*signal).breaker.is_open()) {
                 self.warm();
@@ -342,9 +344,9 @@ impl BackendSender {
     }
 
     /// Handles the timers that have expired.
-    fn pass_time(&mut self) {
+    fn expire_timers(&mut self) {
         let Some(next) = self.timers.next().filter(|next| *next <= self.at) else { return };
-        if self.at.saturating_sub(next) > LATE
+        if self.at.saturating_sub(next) > TIMER_LATENESS_LIMIT
             && let Some(window) = self.window.as_mut().filter(|window| window.kind == WindowKind::Unheld)
         {
             // The tick was kept by a freeze, so the function is likely to have ended before it.
@@ -352,14 +354,14 @@ impl BackendSender {
         }
         self.release_if_due();
         for signal in Signal::ALL {
-            if self.timers.expire(Timer::Probe(signal), self.at) {
+            if self.timers.take_due(Timer::Probe(signal), self.at) {
                 self.cut_off_probe(signal);
             }
         }
-        if self.timers.expire(Timer::SetupWait, self.at) && self.setup.running().is_some() {
-            self.setup.hung(self.settings.flush_timeout);
+        if self.timers.take_due(Timer::SetupWait, self.at) && self.setup.running().is_some() {
+            self.setup.extend_wait(self.settings.flush_timeout);
         }
-        self.timers.expire_all(self.at);
+        self.timers.clear_due(self.at);
     }
 
     fn start_flush(&mut self, reason: FlushReason, deadline: Instant, waits_for_probes: bool) {
@@ -369,12 +371,12 @@ impl BackendSender {
         let barrier = if is_last { Barrier::NONE } else { self.buffer.barrier() };
         let flush = Flush::new(reason, barrier, deadline, self.at);
         if flush.is_last() {
-            self.take_back_the_frozen();
+            self.take_back_frozen();
             if self.connection.is_idle_at_shutdown(self.at) {
-                self.distrust_connections();
+                self.mark_connections_stale();
             }
             // There is no later invocation that it could be left to.
-            if !self.setup.key_refused() {
+            if !self.setup.is_key_refused() {
                 self.timers.stop(Timer::Setup);
             }
         } else {
@@ -391,20 +393,21 @@ impl BackendSender {
         }
         for signal in Signal::ALL {
             let state = self.signals.of(signal);
-            if let Some(ends_at) = state.probe_ends_at(self.least_probe()) {
-                let trial_ends_at = state.in_flight.as_ref().and_then(|in_flight| in_flight.trial_ends_at);
-                let at_once = trial_ends_at.unwrap_or(self.at).max(self.at);
+            if let Some(ends_at) = state.probe_ends_at(self.min_probe_time()) {
+                let earliest_probe_end =
+                    state.in_flight.as_ref().and_then(|in_flight| in_flight.earliest_probe_end);
+                let at_once = earliest_probe_end.unwrap_or(self.at).max(self.at);
                 self.timers.set(Timer::Probe(signal), if waits { ends_at.max(at_once) } else { at_once });
             }
         }
-        self.pass_time();
+        self.expire_timers();
     }
 
     fn end(&mut self) {
         self.cut_off_all();
-        let waiting = self.buffer.waiting();
-        if waiting != PerSignal::default() {
-            self.actions.push(Action::Log(Report::Unsent(waiting)));
+        let pending = self.buffer.pending();
+        if pending != PerSignal::default() {
+            self.actions.push(SenderAction::Log(Report::Unsent(pending)));
         }
     }
 }
@@ -413,20 +416,20 @@ impl BackendSender {
 impl BackendSender {
     /// Returns true if a setup may change a route.
     fn needs_setup(&self) -> bool {
-        self.setup.key_refused() || self.routes.are_pending()
+        self.setup.is_key_refused() || self.routes.has_pending()
     }
 
     /// Tries again what has failed, during an invocation and at SHUTDOWN.
     fn try_setup(&mut self) {
         let is_time = self.window.is_some() || self.is_last_flush();
-        let has_failed = self.routes.are_known() || self.setup.failed();
+        let has_failed = self.routes.is_known() || self.setup.has_failed();
         if is_time
             && has_failed
             && self.setup.running().is_none()
             && self.timers.get(Timer::Setup).is_none()
             && self.needs_setup()
         {
-            self.start_setup(false, self.setup.key_refused());
+            self.start_setup(false, self.setup.is_key_refused());
         }
     }
 
@@ -438,35 +441,35 @@ impl BackendSender {
         if blocks {
             self.timers.set(Timer::SetupWait, self.at + self.setup.wait());
         }
-        self.actions.push(Action::Setup { refresh });
+        self.actions.push(SenderAction::Setup { refresh });
     }
 
-    fn set_up(&mut self, set_up: SetUp) {
-        let is_first = !self.routes.are_known();
+    fn set_up(&mut self, set_up: SetupResult) {
+        let is_first = !self.routes.is_known();
         let is_new = self.routes.set_up(set_up);
         if is_new {
-            self.drop_what_leads_nowhere();
+            self.drop_unroutable();
             for signal in Signal::ALL {
                 // The failures seen so far were those of another route.
                 self.recover(signal);
             }
         }
-        let pause = self.setup.finish(!self.routes.are_pending(), self.jitter);
+        let pause = self.setup.finish(!self.routes.has_pending(), self.jitter);
         match pause {
             Some(pause) => self.timers.set(Timer::Setup, self.at + pause),
             None => self.timers.stop(Timer::Setup),
         }
         if is_new || is_first {
             // Its first connection is as good as answered, or the first invocation would make a second.
-            self.connection.answered(self.at);
+            self.connection.record_answer(self.at);
             self.warm();
         }
     }
 
-    fn drop_what_leads_nowhere(&mut self) {
+    fn drop_unroutable(&mut self) {
         let mut dropped = PerSignal::default();
         for signal in Signal::ALL {
-            if self.routes.state(signal) != RouteState::Nowhere {
+            if self.routes.state(signal) != RouteState::NoRoute {
                 continue;
             }
             let items = self.buffer.clear(signal);
@@ -474,7 +477,7 @@ impl BackendSender {
             *dropped.of_mut(signal) = items;
         }
         if dropped != PerSignal::default() {
-            self.actions.push(Action::Log(Report::NoRoute(dropped)));
+            self.actions.push(SenderAction::Log(Report::NoRoute(dropped)));
         }
     }
 
@@ -483,10 +486,10 @@ impl BackendSender {
         for signal in Signal::ALL {
             self.recover(signal);
         }
-        self.connection.suspect();
+        self.connection.mark_stale();
         if self.setup.running().is_some() {
             self.setup.abandon();
-            self.actions.push(Action::AbortSetup);
+            self.actions.push(SenderAction::AbortSetup);
         }
         self.start_setup(true, true);
     }
@@ -511,7 +514,7 @@ impl BackendSender {
     fn dispatch_signal(&mut self, signal: Signal, route: Route, spans: &Correlation) {
         let limits = self.signals.of(signal).limits();
         let batch = if self.flush.is_some() {
-            if !self.flush_sends(signal) {
+            if !self.try_flush_signal(signal) {
                 return;
             }
             self.buffer.take(signal, limits)
@@ -530,25 +533,27 @@ impl BackendSender {
     }
 
     /// Returns true if the flush may send the signal now; leaves the signal out of the flush if there is no time for it.
-    fn flush_sends(&mut self, signal: Signal) -> bool {
+    fn try_flush_signal(&mut self, signal: Signal) -> bool {
         let Self { flush: Some(flush), buffer, signals, timers, round_trip, at, .. } = self else {
             return false;
         };
         let breaker = &mut signals.of_mut(signal).breaker;
-        if !buffer.waits_before(signal, flush.barrier) || !flush.is_due(signal, breaker, timers, *at) {
+        if !buffer.has_pending_before(signal, flush.barrier)
+            || !flush.try_attempt(signal, breaker, timers, *at)
+        {
             return false;
         }
         let fits = flush.is_last()
             || match round_trip.expected() {
                 Some(expected) => *at + expected <= flush.deadline,
-                None => !buffer.next_was_cut_off(signal),
+                None => !buffer.next_was_interrupted(signal),
             };
         if !fits {
             // The next to go is a probe, which measures how long an answer takes by now.
             if flush.reason == FlushReason::EndOfInvocation && !flush.has_progressed(signal) {
                 breaker.trip();
             }
-            flush.leave(signal);
+            flush.give_up(signal);
         }
         fits
     }
@@ -560,29 +565,31 @@ impl BackendSender {
         if !state.breaker.is_ready(self.at) {
             return None;
         }
-        let gathers_until = state.gathers_past(self.at);
-        let released = if gathers_until.is_some() { Released::NOTHING } else { window.released };
+        let coalesces_until = state.coalescing_until(self.at);
+        let released = if coalesces_until.is_some() { Released::NOTHING } else { window.released };
         let least = match (window.kind, window.interval) {
             // A probe measures how long an answer takes by now.
             (WindowKind::Held, _) if state.breaker.is_open() => Duration::ZERO,
-            (WindowKind::Held, _) => self.round_trip.held_run(self.settings.flush_timeout),
-            (WindowKind::Unheld, Some(_)) if self.buffer.next_was_cut_off(signal) => return None,
+            (WindowKind::Held, _) => self.round_trip.min_held_run(self.settings.flush_timeout),
+            (WindowKind::Unheld, Some(_)) if self.buffer.next_was_interrupted(signal) => return None,
             // A nearly full buffer is sent at once: a batch sent twice is better than one lost.
-            (WindowKind::Unheld, Some(_)) if !self.buffer.is_nearly_full() => self.round_trip.long_run(),
+            (WindowKind::Unheld, Some(_)) if !self.buffer.is_nearly_full() => {
+                self.round_trip.min_unheld_run()
+            }
             // Nothing announces the end, so there is nothing to wait for.
             (WindowKind::Unheld | WindowKind::Unattended, _) => Duration::ZERO,
         };
         let may_start_at = window.began_at + least;
         if self.at < may_start_at {
-            if self.buffer.leaves_early(signal, state.limits(), released) {
+            if self.buffer.would_take_early(signal, state.limits(), released) {
                 self.timers.set(Timer::LongRun, may_start_at);
             }
             return None;
         }
-        if let Some(until) = gathers_until
-            && self.buffer.waits_among(signal, window.released)
+        if let Some(until) = coalesces_until
+            && self.buffer.has_released(signal, window.released)
         {
-            self.timers.set(Timer::Gathered(signal), until);
+            self.timers.set(Timer::Coalesced(signal), until);
         }
         Some(released)
     }
@@ -594,58 +601,58 @@ impl BackendSender {
             Some(expected) => {
                 self.signals.of(signal).breaker.is_open() && expected > self.settings.flush_timeout
             }
-            None => self.buffer.next_was_cut_off(signal),
+            None => self.buffer.next_was_interrupted(signal),
         };
         let is_attended = self.window.is_some_and(|window| window.kind != WindowKind::Unattended);
-        is_due && is_attended && self.buffer.leaves_early(signal, self.limits(signal), released)
+        is_due && is_attended && self.buffer.would_take_early(signal, self.limits(signal), released)
     }
 
     fn send(&mut self, signal: Signal, route: Route, batch: Option<Batch>) {
         let request = self.next_request();
         if !self.is_unattended() && self.connection.is_idle(self.at) {
-            self.distrust_connections();
+            self.mark_connections_stale();
         }
-        let fresh = self.connection.renew(self.at);
+        let fresh = self.connection.take_stale(self.at);
         let chunks = batch.iter().flat_map(Batch::chunks).map(|chunk| chunk.bytes.clone()).collect();
-        let of_flush = self.flush.is_some();
+        let by_flush = self.flush.is_some();
         // The rest of a release has waited already. And if nothing announces the function's end, it may end before the rest is
         // sent.
         let unheld = self.is_unheld();
-        let gathers = !of_flush
+        let coalesces = !by_flush
             && self.window.is_some_and(|window| {
-                window.kind != WindowKind::Unattended && !self.buffer.waits_among(signal, window.released)
+                window.kind != WindowKind::Unattended && !self.buffer.has_released(signal, window.released)
             });
         let state = self.signals.of_mut(signal);
         // A backend that hangs once it gets telemetry costs little more than one that answers.
         let trial = self
             .round_trip
             .expected()
-            .map(|expected| (2 * expected + TRIAL_SLACK).min(self.settings.flush_timeout));
-        let trial_ends_at =
+            .map(|expected| (2 * expected + PROBE_SLACK).min(self.settings.flush_timeout));
+        let earliest_probe_end =
             trial.filter(|_| batch.is_some() && state.breaker.is_open()).map(|trial| self.at + trial);
-        state.gathers_until = gathers.then(|| self.at + PACE);
+        state.coalesces_until = coalesces.then(|| self.at + REQUEST_SPACING);
         state.in_flight = Some(InFlight {
             request,
             batch,
             started: self.now,
             started_at: self.at,
-            of_flush,
+            by_flush,
             unheld,
             retry: route.retry,
-            trial_ends_at,
+            earliest_probe_end,
         });
-        self.actions.push(Action::Send { request, signal, chunks, fresh });
+        self.actions.push(SenderAction::Send { request, signal, chunks, fresh });
     }
 
     /// Opens the connection during the function, so that the flush at its end need not.
     fn warm(&mut self) {
-        if self.connection.is_warming() || self.is_in_flight() || self.routes.are_none() {
+        if self.connection.is_warming() || self.is_in_flight() || self.routes.is_empty() {
             return;
         }
         let request = self.next_request();
-        let fresh = self.connection.renew(self.at);
-        self.connection.warm(request);
-        self.actions.push(Action::Warm { request, fresh });
+        let fresh = self.connection.take_stale(self.at);
+        self.connection.start_warming(request);
+        self.actions.push(SenderAction::Warm { request, fresh });
     }
 
     fn next_request(&mut self) -> RequestId {
@@ -653,10 +660,10 @@ impl BackendSender {
         RequestId(self.requests)
     }
 
-    fn distrust_connections(&mut self) {
-        self.connection.suspect();
+    fn mark_connections_stale(&mut self) {
+        self.connection.mark_stale();
         if let Some(request) = self.connection.take_warming() {
-            self.actions.push(Action::Abort(request));
+            self.actions.push(SenderAction::Abort(request));
         }
     }
 
@@ -672,11 +679,11 @@ impl BackendSender {
             self.window = None;
         }
         self.close_flush();
-        self.actions.push(Action::FlushDone);
+        self.actions.push(SenderAction::FlushDone);
     }
 
     fn waits_for_setup(&self, flush: &Flush) -> bool {
-        if !self.buffer.is_waiting() {
+        if !self.buffer.has_pending() {
             return false;
         }
         let is_running = self.setup.running().is_some();
@@ -693,7 +700,7 @@ impl BackendSender {
 
     fn close_flush(&mut self) {
         if let Some(flush) = self.flush.take() {
-            self.reporter.count_flush(flush.took(self.at));
+            self.reporter.count_flush(flush.duration(self.at));
         }
         for signal in Signal::ALL {
             self.timers.stop(Timer::Retry(signal));
@@ -706,9 +713,9 @@ impl BackendSender {
 /// end.
 impl BackendSender {
     fn answered(&mut self, request: RequestId, verdict: Verdict) {
-        if self.connection.warmed(request) {
+        if self.connection.take_warmed(request) {
             // A failure here lost nothing; the next request will show it.
-            self.note_answer(&verdict);
+            self.record_answer(&verdict);
             return;
         }
         let is_it = |in_flight: &mut InFlight| in_flight.request == request;
@@ -717,33 +724,33 @@ impl BackendSender {
             .find_map(|signal| Some((signal, self.signals.of_mut(signal).in_flight.take_if(is_it)?)));
         let Some((signal, in_flight)) = found else { return };
         self.timers.stop(Timer::Probe(signal));
-        self.note_answer(&verdict);
+        self.record_answer(&verdict);
         let had = in_flight.had(self.now);
         match &verdict {
-            Verdict::Retry { failure: Failure::Timeout, .. } => self.round_trip.cut_off(had),
+            Verdict::Retry { failure: Failure::Timeout, .. } => self.round_trip.record_cut_off(had),
             // A proxy may answer for a backend that is down, and faster, so errors are not measured.
             Verdict::Accepted { .. } | Verdict::TooLarge(_) if in_flight.batch.is_some() => {
-                self.round_trip.answered(had);
+                self.round_trip.record_answer(had);
             }
             _ => {}
         }
-        self.judge(signal, in_flight, verdict);
+        self.apply_verdict(signal, in_flight, verdict);
     }
 
-    fn judge(&mut self, signal: Signal, in_flight: InFlight, verdict: Verdict) {
-        let InFlight { batch, started, of_flush, retry, .. } = in_flight;
+    fn apply_verdict(&mut self, signal: Signal, in_flight: InFlight, verdict: Verdict) {
+        let InFlight { batch, started, by_flush, retry, .. } = in_flight;
         let state = self.signals.of_mut(signal);
         if !matches!(verdict, Verdict::Accepted { .. }) {
             // A batch that is given back has waited long enough.
-            state.gathers_until = None;
+            state.coalesces_until = None;
         }
         let Some(batch) = batch else {
             let verdict = self.with_refused_key(verdict);
-            return self.judge_empty_probe(signal, &started, retry, verdict);
+            return self.apply_probe_verdict(signal, &started, retry, verdict);
         };
-        if matches!(verdict, Verdict::TooLarge(_)) && state.too_large(&batch) {
+        if matches!(verdict, Verdict::TooLarge(_)) && state.shrink_limits(&batch) {
             let limits = state.limits();
-            self.buffer.give_back_cut(batch, limits);
+            self.buffer.give_back_split(batch, limits);
             self.count_dropped();
             return;
         }
@@ -760,10 +767,10 @@ impl BackendSender {
             Verdict::Refused(_) => Some(DropReason::Refused),
             Verdict::Retry { failure, after } => {
                 match failure {
-                    Failure::FlushTimeout | Failure::Timeout => self.buffer.give_back_cut_off(batch),
+                    Failure::FlushTimeout | Failure::Timeout => self.buffer.give_back_interrupted(batch),
                     _ => self.buffer.give_back(batch),
                 }
-                self.failed(signal, &Failed { failure, after, retry, of_flush });
+                self.failed(signal, &FailedAttempt { failure, after, retry, by_flush });
                 self.log(report);
                 return;
             }
@@ -775,7 +782,7 @@ impl BackendSender {
         if let Some(reason) = reason {
             self.reporter.count_dropped(signal, reason, items);
         } else if let Some(flush) = &mut self.flush {
-            flush.progressed(signal);
+            flush.record_progress(signal);
         }
         if self.signals.of_mut(signal).answered(reason.is_none()) {
             self.recover_endpoint(signal);
@@ -786,8 +793,8 @@ impl BackendSender {
     /// A key that came from a secret may be accepted once it was fetched again.
     fn with_refused_key(&mut self, verdict: Verdict) -> Verdict {
         match verdict {
-            Verdict::Refused(failure) if self.routes.have_secret() && failure.is_unauthorized() => {
-                let again_at = self.setup.refuse_key(self.at);
+            Verdict::Refused(failure) if self.routes.has_secret() && failure.is_unauthorized() => {
+                let again_at = self.setup.on_key_refused(self.at);
                 self.timers.set(Timer::Setup, again_at);
                 Verdict::retry(failure)
             }
@@ -796,33 +803,33 @@ impl BackendSender {
     }
 
     /// A backend that answers a probe without telemetry is next asked with some.
-    fn judge_empty_probe(&mut self, signal: Signal, started: &Now, retry: Retry, verdict: Verdict) {
+    fn apply_probe_verdict(&mut self, signal: Signal, started: &Now, retry: RetryPolicy, verdict: Verdict) {
         match verdict {
             Verdict::Retry { failure, after } => {
-                self.failed(signal, &Failed { failure, after, retry, of_flush: false });
+                self.failed(signal, &FailedAttempt { failure, after, retry, by_flush: false });
             }
             Verdict::Refused(failure @ Failure::Panicked) => {
-                self.failed(signal, &Failed { failure, after: None, retry, of_flush: false });
+                self.failed(signal, &FailedAttempt { failure, after: None, retry, by_flush: false });
             }
             Verdict::Accepted { .. } | Verdict::TooLarge(_) | Verdict::Refused(_) => {
                 let took = self.now.monotonic.saturating_duration_since(started.monotonic);
-                self.round_trip.answered(took);
+                self.round_trip.record_answer(took);
             }
         }
     }
 
     /// Handles an attempt that failed and may succeed when made again.
-    fn failed(&mut self, signal: Signal, failed: &Failed) {
-        let Failed { failure, after, retry, of_flush } = failed;
+    fn failed(&mut self, signal: Signal, failed: &FailedAttempt) {
+        let FailedAttempt { failure, after, retry, by_flush } = failed;
         let state = self.signals.of_mut(signal);
-        state.breaker.failed(*retry, *after, self.at, self.jitter);
+        state.breaker.record_failure(*retry, *after, self.at, self.jitter);
         let again_at = state.breaker.resume_at().unwrap_or(self.at);
         self.timers.set(Timer::Pause(signal), again_at);
         // An attempt from before the flush leaves it one of its own, but not after one that took all of its time.
-        let trips = match self.flush.as_mut().filter(|_| *of_flush) {
+        let trips = match self.flush.as_mut().filter(|_| *by_flush) {
             Some(flush) => {
-                let again = Again { at: again_at, after: *after, within: retry.max_elapsed_time };
-                !flush.retries(signal, again, &mut self.timers, self.at)
+                let again = NextAttempt { at: again_at, after: *after, within: retry.max_elapsed_time };
+                !flush.schedule_retry(signal, again, &mut self.timers, self.at)
             }
             None => *failure == Failure::Timeout || failure.is_unauthorized(),
         };
@@ -841,26 +848,26 @@ impl BackendSender {
     }
 
     fn recover(&mut self, signal: Signal) {
-        self.signals.of_mut(signal).breaker.answered();
+        self.signals.of_mut(signal).breaker.record_answer();
         self.timers.stop(Timer::Pause(signal));
     }
 
-    fn note_answer(&mut self, verdict: &Verdict) {
+    fn record_answer(&mut self, verdict: &Verdict) {
         match verdict {
             // Silence says nothing of new connections.
-            Verdict::Retry { failure: Failure::Timeout, .. } => self.connection.suspect(),
+            Verdict::Retry { failure: Failure::Timeout, .. } => self.connection.mark_stale(),
             Verdict::Retry { .. } => {}
             Verdict::Accepted { .. } | Verdict::TooLarge(_) | Verdict::Refused(_) => {
-                self.connection.answered(self.at);
+                self.connection.record_answer(self.at);
             }
         }
     }
 
     /// Ends a request that has no answer, and with it trusts none of the connections.
     fn abort(&mut self, in_flight: InFlight) -> InFlight {
-        self.actions.push(Action::Abort(in_flight.request));
-        self.connection.suspect();
-        self.round_trip.cut_off(in_flight.had(self.now));
+        self.actions.push(SenderAction::Abort(in_flight.request));
+        self.connection.mark_stale();
+        self.round_trip.record_cut_off(in_flight.had(self.now));
         in_flight
     }
 
@@ -869,13 +876,13 @@ impl BackendSender {
         let probe = self.abort(probe);
         let breaker = &mut self.signals.of_mut(signal).breaker;
         if breaker.probe_budget().is_some_and(|budget| probe.had(self.now) >= budget) {
-            breaker.probe_hung();
+            breaker.extend_probe_budget();
         }
-        self.judge(signal, probe, Verdict::retry(Failure::FlushTimeout));
+        self.apply_verdict(signal, probe, Verdict::retry(Failure::FlushTimeout));
     }
 
     /// Counts a request without an answer as failed when its flush is cancelled: the backend hangs.
-    fn judge_the_unanswered(&mut self) {
+    fn fail_unanswered(&mut self) {
         // One whose own flush has ended is not the one that is cancelled.
         if self.flush.is_none() {
             return;
@@ -887,17 +894,18 @@ impl BackendSender {
         for signal in Signal::ALL {
             let progressed = self.flush.as_ref().is_some_and(|flush| flush.has_progressed(signal));
             let now = self.now;
-            let is_unanswered = |in_flight: &mut InFlight| in_flight.had(now) >= FAIR_TIME && !progressed;
+            let is_unanswered =
+                |in_flight: &mut InFlight| in_flight.had(now) >= MIN_ANSWER_TIME && !progressed;
             if let Some(in_flight) = self.signals.of_mut(signal).in_flight.take_if(is_unanswered) {
                 let in_flight = self.abort(in_flight);
-                self.judge(signal, in_flight, Verdict::retry(Failure::FlushTimeout));
+                self.apply_verdict(signal, in_flight, Verdict::retry(Failure::FlushTimeout));
                 self.signals.of_mut(signal).breaker.trip();
             }
         }
     }
 
     /// Ends requests that were in flight over a freeze, so that they are sent again over a new connection.
-    fn take_back_the_frozen(&mut self) {
+    fn take_back_frozen(&mut self) {
         let (now, at) = (self.now, self.at);
         for signal in Signal::ALL {
             let was_frozen = |in_flight: &mut InFlight| in_flight.was_frozen(now, at);
@@ -909,7 +917,7 @@ impl BackendSender {
             && was_frozen(running.started, running.started_at, now, at)
         {
             self.setup.abandon();
-            self.actions.push(Action::AbortSetup);
+            self.actions.push(SenderAction::AbortSetup);
             // The fetcher has dropped the old values already, so a refresh need not be asked for again.
             self.start_setup(running.blocks, false);
         }
@@ -918,17 +926,17 @@ impl BackendSender {
     fn take_back(&mut self, in_flight: InFlight) {
         let InFlight { batch, unheld, .. } = self.abort(in_flight);
         if unheld {
-            self.round_trip.frozen();
+            self.round_trip.record_freeze();
         }
         if let Some(batch) = batch {
-            self.buffer.give_back_cut_off(batch);
+            self.buffer.give_back_interrupted(batch);
         }
     }
 
     /// Ends what is in flight and keeps it.
     fn cut_off_all(&mut self) {
         if self.connection.is_warming() {
-            self.distrust_connections();
+            self.mark_connections_stale();
         }
         for signal in Signal::ALL {
             if let Some(in_flight) = self.signals.of_mut(signal).in_flight.take() {
@@ -944,22 +952,22 @@ impl BackendSender {
     fn log(&mut self, report: Option<Report>) {
         let Some(report) = report else { return };
         let recovered = matches!(report, Report::Recovered { .. });
-        self.actions.push(Action::Log(report));
+        self.actions.push(SenderAction::Log(report));
         if recovered {
-            let standing = self.standing();
-            let own = self.reporter.report_losses(&standing, self.now.wall, self.at);
-            self.actions.extend(own.into_iter().map(Action::Enqueue));
+            let current_state = self.current_state();
+            let own = self.reporter.report_losses(&current_state, self.now.wall, self.at);
+            self.actions.extend(own.into_iter().map(SenderAction::Enqueue));
         }
     }
 
     fn report_itself(&mut self) {
-        let standing = self.standing();
-        let own = self.reporter.report_itself(&standing, self.now.wall, self.at);
-        self.actions.extend(own.map(Action::Enqueue));
+        let current_state = self.current_state();
+        let own = self.reporter.report_itself(&current_state, self.now.wall, self.at);
+        self.actions.extend(own.map(SenderAction::Enqueue));
     }
 
-    fn standing(&self) -> Standing {
-        Standing {
+    fn current_state(&self) -> CurrentState {
+        CurrentState {
             kept: self.kept(),
             breaker_open: PerSignal::from_fn(|signal| self.signals.of(signal).breaker.is_open()),
         }
@@ -967,10 +975,10 @@ impl BackendSender {
 }
 
 /// A request that failed and may succeed when sent again.
-struct Failed {
+struct FailedAttempt {
     failure: Failure,
     /// The wait that the backend asked for.
     after: Option<Duration>,
-    retry: Retry,
-    of_flush: bool,
+    retry: RetryPolicy,
+    by_flush: bool,
 }

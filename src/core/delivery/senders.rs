@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::budget::Budget;
+use super::budget::ByteBudget;
 use super::buffer::Buffer;
-use super::event::{Action, Context, Event, Settings};
+use super::event::{SenderAction, SenderContext, SenderEvent, SenderSettings};
 use super::probe_budget::ProbeBudget;
 use super::sender::BackendSender;
 use crate::chunk::Chunk;
@@ -20,19 +20,19 @@ use crate::signal::Signal;
 use crate::trace_context::TraceContext;
 
 /// Actions, each with the index of its sender.
-pub type Actions = Vec<(usize, Action)>;
+pub type Actions = Vec<(usize, SenderAction)>;
 
 /// The senders of all backends.
 #[derive(Debug)]
 pub struct Senders {
     of_backends: Vec<BackendSender>,
-    budget: Budget,
+    budget: ByteBudget,
     probe_budget: ProbeBudget,
 }
 
 impl Senders {
     /// Senders that keep at most `budget` bytes together.
-    pub fn new(settings: Vec<Settings>, budget: Budget, now: Now) -> Self {
+    pub fn new(settings: Vec<SenderSettings>, budget: ByteBudget, now: Now) -> Self {
         let sender = |settings| BackendSender::new(settings, budget.clone(), now);
         let of_backends = settings.into_iter().map(sender).collect();
         Self { of_backends, budget, probe_budget: ProbeBudget::default() }
@@ -60,14 +60,14 @@ impl Senders {
     }
 
     /// Hands an event to the sender at this place.
-    pub fn on(&mut self, place: usize, event: Event, context: &Context<'_>) -> Actions {
+    pub fn on(&mut self, place: usize, event: SenderEvent, context: &SenderContext<'_>) -> Actions {
         let actions = self.of_backends.get_mut(place).map(|sender| sender.on(event, context));
         self.note_outage();
         actions.into_iter().flatten().map(|action| (place, action)).collect()
     }
 
     /// Hands an event to every sender.
-    pub fn on_all(&mut self, event: impl Fn() -> Event, context: &Context<'_>) -> Actions {
+    pub fn on_all(&mut self, event: impl Fn() -> SenderEvent, context: &SenderContext<'_>) -> Actions {
         let mut actions = Actions::new();
         for (place, sender) in self.of_backends.iter_mut().enumerate() {
             actions.extend(sender.on(event(), context).into_iter().map(|action| (place, action)));
@@ -86,17 +86,22 @@ impl Senders {
         &mut self,
         during: DuringInvocation,
         held: bool,
-        context: &Context<'_>,
+        context: &SenderContext<'_>,
     ) -> Actions {
         let probes = self.of_backends.iter().filter_map(BackendSender::probe_budget).max();
         self.probe_budget.invocation_begins(probes);
-        self.on_all(|| Event::InvocationBegins { during, held }, context)
+        self.on_all(|| SenderEvent::InvocationBegins { during, held }, context)
     }
 
     /// Starts a flush.
-    pub fn start_flush(&mut self, reason: FlushReason, deadline: Instant, context: &Context<'_>) -> Actions {
+    pub fn start_flush(
+        &mut self,
+        reason: FlushReason,
+        deadline: Instant,
+        context: &SenderContext<'_>,
+    ) -> Actions {
         let waits_for_probes = self.waits_for_probes(reason, context.now);
-        self.on_all(|| Event::Flush { reason, deadline, waits_for_probes }, context)
+        self.on_all(|| SenderEvent::Flush { reason, deadline, waits_for_probes }, context)
     }
 
     fn waits_for_probes(&mut self, reason: FlushReason, now: Now) -> bool {
@@ -109,7 +114,7 @@ impl Senders {
     }
 
     /// Has each sender of its signal keep a chunk.
-    pub fn enqueue(&mut self, chunk: &Chunk, context: &Context<'_>) -> Actions {
+    pub fn enqueue(&mut self, chunk: &Chunk, context: &SenderContext<'_>) -> Actions {
         let takers = self.of_backends.iter().filter(|sender| sender.takes(chunk.signal)).count();
         // In log records that await a span, each sender names it in a copy of its own.
         let is_shared = takers > 1 && chunk.pending_invocation().is_none();
@@ -119,9 +124,9 @@ impl Senders {
         for (place, sender) in self.of_backends.iter_mut().enumerate() {
             if sender.takes(chunk.signal) {
                 let event = if has_room {
-                    Event::Enqueued(chunk.clone(), share.clone())
+                    SenderEvent::Enqueued(chunk.clone(), share.clone())
                 } else {
-                    Event::Refused(chunk.clone())
+                    SenderEvent::Refused(chunk.clone())
                 };
                 actions.extend(sender.on(event, context).into_iter().map(|action| (place, action)));
             }
@@ -138,17 +143,17 @@ impl Senders {
             return false;
         }
         while !self.budget.has_room_for(needed) {
-            let waiting = self.of_backends.iter_mut().filter(|sender| sender.is_waiting());
-            let Some(largest) = waiting.max_by_key(|sender| sender.weight()) else { return false };
+            let with_pending = self.of_backends.iter_mut().filter(|sender| sender.has_pending());
+            let Some(largest) = with_pending.max_by_key(|sender| sender.total_bytes()) else { return false };
             largest.drop_oldest();
         }
         true
     }
 
     /// Names the span of an invocation in all of its log records that are kept.
-    pub fn stamp_waiting(&mut self, invocation: &str, span: &TraceContext) {
+    pub fn stamp_pending(&mut self, invocation: &str, span: &TraceContext) {
         for sender in &mut self.of_backends {
-            sender.stamp_waiting(invocation, span);
+            sender.stamp_pending(invocation, span);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::breaker::{Breaker, Retry};
+use super::breaker::{Breaker, RetryPolicy};
 use super::buffer::Batch;
 use super::event::RequestId;
 use crate::elapsed::Now;
@@ -10,12 +10,12 @@ use crate::otlp::Limits;
 
 /// A request that was too large is not cut any further than to so many bytes: no backend takes less, so that its size is
 /// not what is wrong with it.
-const CUT_LEAST: usize = 16 * 1024;
+const MIN_SPLIT_BYTES: usize = 16 * 1024;
 /// A probe carries so much at most, so that it is soon through.
-const PROBE_BYTES: usize = 64 * 1024;
+const MAX_PROBE_BYTES: usize = 64 * 1024;
 /// By so much the wall clock has to get ahead of the monotonic one for a freeze. The network time protocol sets it
 /// right by less.
-const FREEZE_LEAST: Duration = Duration::from_secs(1);
+const MIN_FREEZE: Duration = Duration::from_secs(1);
 
 /// The state of one signal's way to the backend.
 #[derive(Debug)]
@@ -25,11 +25,11 @@ pub(super) struct SignalState {
     /// What the backend takes, as far as it is known.
     limits: Limits,
     /// Cutting has not helped so far: the backend says "too large" to anything.
-    cutting_is_idle: bool,
+    splitting_is_futile: bool,
     pub(super) breaker: Breaker,
     pub(super) in_flight: Option<InFlight>,
     /// Until then, what comes during the function waits for more of its like.
-    pub(super) gathers_until: Option<Duration>,
+    pub(super) coalesces_until: Option<Duration>,
 }
 
 /// A request under way.
@@ -42,12 +42,12 @@ pub(super) struct InFlight {
     /// The same on the scale of [`crate::elapsed::Elapsed`].
     pub(super) started_at: Duration,
     /// Started by the flush that is going on, so that its failure is the flush's.
-    pub(super) of_flush: bool,
+    pub(super) by_flush: bool,
     /// Started in an invocation that is not held.
     pub(super) unheld: bool,
-    pub(super) retry: Retry,
+    pub(super) retry: RetryPolicy,
     /// A probe with telemetry is given so long at least, where it is known how long an answer takes.
-    pub(super) trial_ends_at: Option<Duration>,
+    pub(super) earliest_probe_end: Option<Duration>,
 }
 
 impl InFlight {
@@ -66,7 +66,7 @@ impl InFlight {
 /// Returns true if the environment was frozen since a moment.
 pub(super) fn was_frozen(since: Now, since_at: Duration, now: Now, at: Duration) -> bool {
     let ran = now.monotonic.saturating_duration_since(since.monotonic);
-    at.saturating_sub(since_at).saturating_sub(ran) > FREEZE_LEAST
+    at.saturating_sub(since_at).saturating_sub(ran) > MIN_FREEZE
 }
 
 impl SignalState {
@@ -74,22 +74,22 @@ impl SignalState {
         Self {
             configured: limits,
             limits,
-            cutting_is_idle: false,
+            splitting_is_futile: false,
             breaker: Breaker::default(),
             in_flight: None,
-            gathers_until: None,
+            coalesces_until: None,
         }
     }
 
     /// How large a request may be.
     pub(super) fn limits(&self) -> Limits {
         let Limits { items, bytes } = self.limits;
-        Limits { items, bytes: if self.breaker.is_open() { bytes.min(PROBE_BYTES) } else { bytes } }
+        Limits { items, bytes: if self.breaker.is_open() { bytes.min(MAX_PROBE_BYTES) } else { bytes } }
     }
 
     /// Until when what comes during the function still waits for more of its like.
-    pub(super) fn gathers_past(&self, now: Duration) -> Option<Duration> {
-        self.gathers_until.filter(|until| now < *until)
+    pub(super) fn coalescing_until(&self, now: Duration) -> Option<Duration> {
+        self.coalesces_until.filter(|until| now < *until)
     }
 
     /// When a probe that is under way has had its time. `least` is what any of them is given.
@@ -98,12 +98,12 @@ impl SignalState {
     }
 
     /// Takes that the backend found a batch too large; returns whether smaller ones are worth trying.
-    pub(super) fn too_large(&mut self, batch: &Batch) -> bool {
-        if self.cutting_is_idle || batch.items < 2 {
+    pub(super) fn shrink_limits(&mut self, batch: &Batch) -> bool {
+        if self.splitting_is_futile || batch.items < 2 {
             return false;
         }
-        if batch.bytes <= CUT_LEAST {
-            self.cutting_is_idle = true;
+        if batch.bytes <= MIN_SPLIT_BYTES {
+            self.splitting_is_futile = true;
             self.limits = self.configured;
             return false;
         }
@@ -114,8 +114,8 @@ impl SignalState {
     /// Takes an answer. Returns whether it ends an outage.
     pub(super) fn answered(&mut self, accepted: bool) -> bool {
         if accepted {
-            self.cutting_is_idle = false;
+            self.splitting_is_futile = false;
         }
-        self.breaker.answered()
+        self.breaker.record_answer()
     }
 }

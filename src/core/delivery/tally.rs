@@ -97,24 +97,24 @@ pub struct Tally {
     /// Items dropped.
     pub dropped: Drops,
     /// How long flushes took.
-    pub flushes: Flushes,
+    pub flushes: FlushHistogram,
 }
 
 /// How long flushes took: a histogram, since an environment may see millions of them before it is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flushes {
+pub struct FlushHistogram {
     /// How many there were.
     pub count: u64,
     /// How long all of them took.
     pub sum: Duration,
     /// How long the shortest and the longest took, once there was one.
     pub range: Option<(Duration, Duration)>,
-    /// How many took at most as long as the bound at the same place in [`Flushes::BOUNDS`], and longer than the one
+    /// How many took at most as long as the bound at the same place in [`FlushHistogram::BOUNDS`], and longer than the one
     /// before; at last those that took longer than all bounds.
     pub buckets: [u64; Self::BOUNDS.len() + 1],
 }
 
-impl Flushes {
+impl FlushHistogram {
     /// The bounds of the buckets.
     pub const BOUNDS: [Duration; 10] = {
         const fn millis(millis: u64) -> Duration {
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_flush_is_counted_in_the_first_bucket_whose_bound_it_does_not_exceed() {
-        let mut flushes = Flushes::default();
+        let mut flushes = FlushHistogram::default();
         for millis in [0, 1, 2, 2_500, 2_501] {
             flushes.add(Duration::from_millis(millis));
         }

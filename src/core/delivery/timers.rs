@@ -19,7 +19,7 @@ pub(super) enum Timer {
     /// The function has run for so long that a request can be expected to be answered before its end.
     LongRun,
     /// The pause after a request of the signal is over.
-    Gathered(Signal),
+    Coalesced(Signal),
     /// The pause after a failure is over.
     Pause(Signal),
     /// A flush tries again.
@@ -43,7 +43,7 @@ impl Timer {
             Self::SetupWait => 1,
             Self::Release => 2,
             Self::LongRun => 3,
-            Self::Gathered(signal) => 4 + signal as usize,
+            Self::Coalesced(signal) => 4 + signal as usize,
             Self::Pause(signal) => 7 + signal as usize,
             Self::Retry(signal) => 10 + signal as usize,
             Self::Probe(signal) => 13 + signal as usize,
@@ -65,12 +65,12 @@ impl TimerTable {
     }
 
     /// Stops a timer that is due; returns whether it was.
-    pub(super) fn expire(&mut self, timer: Timer, now: Duration) -> bool {
+    pub(super) fn take_due(&mut self, timer: Timer, now: Duration) -> bool {
         self.slot(timer).take_if(|at| *at <= now).is_some()
     }
 
     /// Stops all timers that are due.
-    pub(super) fn expire_all(&mut self, now: Duration) {
+    pub(super) fn clear_due(&mut self, now: Duration) {
         for slot in &mut self.at {
             slot.take_if(|at| *at <= now);
         }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn every_timer_has_a_place_of_its_own() {
-        let of_signal = [Timer::Gathered, Timer::Pause, Timer::Retry, Timer::Probe];
+        let of_signal = [Timer::Coalesced, Timer::Pause, Timer::Retry, Timer::Probe];
         let of_signal = of_signal.into_iter().flat_map(|timer| Signal::ALL.map(timer));
         let timers: Vec<_> = [Timer::Setup, Timer::SetupWait, Timer::Release, Timer::LongRun]
             .into_iter()
@@ -106,8 +106,8 @@ mod tests {
         for (second, timer) in (1..).zip(timers) {
             let (just_before, due) = (Duration::from_secs(second - 1), Duration::from_secs(second));
             assert_eq!((table.get(timer), table.next()), (Some(due), Some(due)));
-            assert!(!table.expire(timer, just_before));
-            assert!(table.expire(timer, due));
+            assert!(!table.take_due(timer, just_before));
+            assert!(table.take_due(timer, due));
         }
         assert_eq!(table.next(), None);
     }

@@ -1,8 +1,8 @@
 //! What an attempt to export came to, and whether the same batch is worth another.
 //!
 //! The rules are the OTLP specification's: which HTTP statuses and gRPC codes are worth another attempt, and that all
-//! others are final. A failure's words never hold anything the backend wrote, because its answer can echo the ingestion
-//! key; of a partial success the message is kept, as [`BackendWords`].
+//! others are final. A failure's message never hold anything the backend wrote, because its answer can echo the ingestion
+//! key; of a partial success the message is kept, as [`BackendMessage`].
 
 use std::fmt;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub enum Verdict {
         /// Items that the backend threw away. It may be more than were sent: that is the backend's word.
         rejected: usize,
         /// The reason, as the backend gives it.
-        words: Option<BackendWords>,
+        message: Option<BackendMessage>,
     },
     /// The same batch may go through later.
     Retry {
@@ -35,17 +35,17 @@ pub enum Verdict {
 
 /// Words of the backend that may stand in a line of our log: escaped, cut, and without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BackendWords(String);
+pub struct BackendMessage(String);
 
-impl BackendWords {
-    /// Takes the `secrets` out of the words; `None` where there are no words.
-    pub fn new<'s>(words: &str, secrets: impl IntoIterator<Item = &'s str>) -> Option<Self> {
-        let words = words.trim();
-        (!words.is_empty()).then(|| Self(echo::redacted(words, secrets)))
+impl BackendMessage {
+    /// Takes the `secrets` out of the message; `None` where there are no message.
+    pub fn new<'s>(message: &str, secrets: impl IntoIterator<Item = &'s str>) -> Option<Self> {
+        let message = message.trim();
+        (!message.is_empty()).then(|| Self(echo::redacted(message, secrets)))
     }
 }
 
-impl fmt::Display for BackendWords {
+impl fmt::Display for BackendMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "it says: {}", self.0)
     }
@@ -81,7 +81,7 @@ pub enum Failure {
 
 impl Verdict {
     /// The backend has the whole batch.
-    pub const ACCEPTED: Self = Self::Accepted { rejected: 0, words: None };
+    pub const ACCEPTED: Self = Self::Accepted { rejected: 0, message: None };
 
     /// A failure after which the same batch may go through, whenever.
     pub fn retry(failure: Failure) -> Self {

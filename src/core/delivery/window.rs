@@ -49,7 +49,7 @@ impl Window {
     /// Releases all up to `barrier` if the time of a release has come.
     pub(super) fn release_if_due(&mut self, barrier: Barrier, timers: &mut TimerTable, at: Duration) {
         if let Some(interval) = self.interval
-            && timers.expire(Timer::Release, at)
+            && timers.take_due(Timer::Release, at)
         {
             self.released = Released { sdk: barrier, platform: barrier };
             timers.set(Timer::Release, at + interval);

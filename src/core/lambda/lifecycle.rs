@@ -6,12 +6,12 @@
 //! It decides from events what is to be done and promises, whatever comes in whatever order:
 //! - one `/next` outstanding at most; none is *called* while a flush is in flight; none after SHUTDOWN;
 //! - a held invocation is held until its own `runtimeDone` and the flush behind it, and never past its deadline less
-//!   [`Settings::margin`]: a foreign, late, duplicate or missing `runtimeDone` neither holds it nor ends it;
+//!   [`LifecycleSettings::margin`]: a foreign, late, duplicate or missing `runtimeDone` neither holds it nor ends it;
 //! - once no `runtimeDone` came for a held invocation, none is held until one comes again, and that is logged once;
 //! - the only flush while `/next` is outstanding is that before the deadline of an invocation that is not held. It ends
 //!   with the `runtimeDone` of that invocation, and is cancelled before anything is done about the next event;
 //! - exit comes before the deadline of SHUTDOWN, which may be the first event of all. A deadline that a clock ahead of the
-//!   platform's makes too near is not believed: see `SHUTDOWN_LEAST` and `FUNCTION_TIMEOUT_LEAST`;
+//!   platform's makes too near is not believed: see `MIN_SHUTDOWN_TIME` and `MIN_FUNCTION_TIMEOUT`;
 //! - a timeout that is not due does nothing.
 //!
 //! Calling `/next`, flushing and keeping time are left to `app::driver`.
@@ -20,26 +20,26 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// How often `/next` may fail in a row before the environment is taken for broken.
-const NEXT_FAILURES_LIMIT: u32 = 10;
+const MAX_NEXT_FAILURES: u32 = 10;
 /// How many ids of foreign invocations are kept, should one of them prove to be the next.
 const EARLY_DONE_LIMIT: usize = 8;
 /// A timer that is later than this, though nothing holds the process up, was kept by a freeze: the function it was for is done.
-const TIMER_LATENESS_MOST: Duration = Duration::from_millis(100);
+const MAX_TIMER_LATENESS: Duration = Duration::from_millis(100);
 /// The number of unheld invocations remembered until their `runtimeDone` comes.
 const PENDING_LIMIT: usize = 8;
 /// Platform: SIGKILL comes two seconds after SHUTDOWN. A deadline nearer than this is a clock that is off.
-const SHUTDOWN_LEAST: Duration = Duration::from_millis(500);
+const MIN_SHUTDOWN_TIME: Duration = Duration::from_millis(500);
 /// Platform: no function can have a shorter timeout. A deadline nearer than this is a clock that is off.
-const FUNCTION_TIMEOUT_LEAST: Duration = Duration::from_secs(1);
-const NEXT_BACKOFF_FIRST: Duration = Duration::from_millis(10);
-const NEXT_BACKOFF_MOST: Duration = Duration::from_secs(1);
+const MIN_FUNCTION_TIMEOUT: Duration = Duration::from_secs(1);
+const INITIAL_NEXT_BACKOFF: Duration = Duration::from_millis(10);
+const MAX_NEXT_BACKOFF: Duration = Duration::from_secs(1);
 /// A flush is called off so long before its timeout: ending its requests and calling `/next` take a while as well, and
 /// timers are up to a millisecond late.
-const WIND_UP: Duration = Duration::from_millis(5);
+const FLUSH_WIND_DOWN: Duration = Duration::from_millis(5);
 
 /// What the user and the platform have fixed.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct LifecycleSettings {
     /// The most that a flush may add after the function, all that follows it up to `/next` included.
     pub flush_timeout: Duration,
     /// How long before the function's timeout `/next` is called at the latest.
@@ -53,16 +53,16 @@ pub struct Settings {
     pub runtime_done_expected: bool,
 }
 
-impl Settings {
+impl LifecycleSettings {
     /// How long a flush goes on.
     fn flush_budget(&self) -> Duration {
-        self.flush_timeout.saturating_sub(WIND_UP.min(self.flush_timeout / 2))
+        self.flush_timeout.saturating_sub(FLUSH_WIND_DOWN.min(self.flush_timeout / 2))
     }
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum LifecycleEvent {
     /// Registered and subscribed; the first `/next` may be called.
     InitDone,
     /// `/next` answered INVOKE.
@@ -105,24 +105,24 @@ pub enum Task {
 
 /// What is to be done, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum LifecycleAction {
     /// A function runs from now on: telemetry may be sent.
-    Open {
-        /// [`Action::CallNext`] follows at the end, and not at once.
+    OpenWindow {
+        /// [`LifecycleAction::CallNext`] follows at the end, and not at once.
         held: bool,
     },
     /// No function runs from now on: a freeze may cut off what is in flight.
-    Close,
+    CloseWindow,
     /// Call `/next`.
     CallNext,
-    /// Send what is held, and answer with [`Event::FlushDone`].
+    /// Send what is held, and answer with [`LifecycleEvent::FlushDone`].
     StartFlush {
         /// Why.
         reason: FlushReason,
         /// When it is called off at the latest.
         deadline: Instant,
     },
-    /// Call the flush off: requests in flight end, their batches are kept. No [`Event::FlushDone`] is awaited.
+    /// Call the flush off: requests in flight end, their batches are kept. No [`LifecycleEvent::FlushDone`] is awaited.
     CancelFlush,
     /// Log this.
     Warn(Warning),
@@ -155,16 +155,16 @@ pub enum Warning {
 /// The state machine.
 #[derive(Clone, Debug)]
 pub struct Lifecycle {
-    settings: Settings,
+    settings: LifecycleSettings,
     phase: Phase,
     next_outstanding: bool,
-    flush: Option<Flush>,
+    flush: Option<ActiveFlush>,
     /// Each `runtimeDone` since the last invocation: one may have overtaken its INVOKE, which comes over another
     /// connection.
     early_done: VecDeque<String>,
     last_request_id: Option<String>,
     /// The running invocation, where it is not held and not known to be over.
-    unheld: Option<Unheld>,
+    unheld: Option<UnheldInvocation>,
     /// Earlier ones that were not held, and whose `runtimeDone` is still to come.
     pending: VecDeque<String>,
     /// A held invocation reached its deadline, and no `runtimeDone` has come since.
@@ -173,7 +173,7 @@ pub struct Lifecycle {
     unlogged: Option<Warning>,
     next_failures: u32,
     /// When to call `/next` again after it failed.
-    next_again_at: Option<Instant>,
+    retry_next_at: Option<Instant>,
     pipeline_alive: bool,
 }
 
@@ -181,7 +181,7 @@ pub struct Lifecycle {
 enum Phase {
     Init,
     Ready,
-    Invoking(Invocation),
+    Invoking(HeldInvocation),
     /// SHUTDOWN has come.
     Draining {
         /// When the flush starts.
@@ -192,7 +192,7 @@ enum Phase {
 }
 
 #[derive(Clone, Debug)]
-struct Invocation {
+struct HeldInvocation {
     request_id: String,
     /// The function is done, and no flush since covers it.
     done: bool,
@@ -205,7 +205,7 @@ struct Invocation {
 }
 
 #[derive(Clone, Debug)]
-struct Unheld {
+struct UnheldInvocation {
     request_id: String,
     /// When to flush; `None` once that was done.
     flush_at: Option<Instant>,
@@ -214,14 +214,14 @@ struct Unheld {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Flush {
+struct ActiveFlush {
     reason: FlushReason,
     deadline: Instant,
 }
 
 impl Lifecycle {
-    /// The machine before [`Event::InitDone`].
-    pub fn new(settings: Settings) -> Self {
+    /// The machine before [`LifecycleEvent::InitDone`].
+    pub fn new(settings: LifecycleSettings) -> Self {
         Self {
             settings,
             phase: Phase::Init,
@@ -234,27 +234,29 @@ impl Lifecycle {
             end_missed: false,
             unlogged: Some(Warning::NoRuntimeDone),
             next_failures: 0,
-            next_again_at: None,
+            retry_next_at: None,
             pipeline_alive: true,
         }
     }
 
     /// Takes an event.
-    pub fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
+    pub fn on(&mut self, event: LifecycleEvent, now: Instant) -> Vec<LifecycleAction> {
         match event {
-            Event::InitDone => self.init_done(),
-            Event::Invoke { request_id, deadline, held } => self.invoke(request_id, deadline, held, now),
-            Event::RuntimeDone { request_id } => self.runtime_done(request_id, now),
-            Event::FlushDone => self.flush_done(now),
-            Event::Shutdown { deadline } => self.shutdown(deadline, now),
-            Event::NextFailed => self.next_failed(now),
-            Event::TaskExited(task) => self.task_exited(task, now),
+            LifecycleEvent::InitDone => self.init_done(),
+            LifecycleEvent::Invoke { request_id, deadline, held } => {
+                self.invoke(request_id, deadline, held, now)
+            }
+            LifecycleEvent::RuntimeDone { request_id } => self.runtime_done(request_id, now),
+            LifecycleEvent::FlushDone => self.flush_done(now),
+            LifecycleEvent::Shutdown { deadline } => self.shutdown(deadline, now),
+            LifecycleEvent::NextFailed => self.next_failed(now),
+            LifecycleEvent::TaskExited(task) => self.task_exited(task, now),
         }
     }
 
     /// Whether an invocation's end is told and the environment may be frozen after it. Where it is not, nothing says when
     /// sending would have to pause.
-    pub fn ends_are_announced(&self) -> bool {
+    pub fn announces_ends(&self) -> bool {
         self.settings.runtime_done_expected
     }
 
@@ -269,21 +271,21 @@ impl Lifecycle {
             (None, Phase::Draining { flush_at, .. }) => Some(*flush_at),
             (None, Phase::Init | Phase::Stopped) => None,
         };
-        due.into_iter().chain(self.next_again_at).min()
+        due.into_iter().chain(self.retry_next_at).min()
     }
 
     /// Takes the passing of time.
-    pub fn on_timeout(&mut self, now: Instant) -> Vec<Action> {
+    pub fn on_timeout(&mut self, now: Instant) -> Vec<LifecycleAction> {
         if self.timeout().is_none_or(|due| now < due) {
             return Vec::new();
         }
-        if self.next_again_at.is_some_and(|at| at <= now) {
+        if self.retry_next_at.is_some_and(|at| at <= now) {
             let mut actions = self.cancel_flush();
             actions.extend(self.call_next());
             return actions;
         }
         if self.flush.is_some() {
-            let mut actions = vec![Action::CancelFlush];
+            let mut actions = vec![LifecycleAction::CancelFlush];
             actions.extend(self.flush_done(now));
             return actions;
         }
@@ -305,7 +307,7 @@ impl Lifecycle {
         }
     }
 
-    fn init_done(&mut self) -> Vec<Action> {
+    fn init_done(&mut self) -> Vec<LifecycleAction> {
         if !matches!(self.phase, Phase::Init) {
             return Vec::new();
         }
@@ -313,13 +315,19 @@ impl Lifecycle {
         self.call_next()
     }
 
-    fn call_next(&mut self) -> Vec<Action> {
-        self.next_again_at = None;
+    fn call_next(&mut self) -> Vec<LifecycleAction> {
+        self.retry_next_at = None;
         self.next_outstanding = true;
-        vec![Action::CallNext]
+        vec![LifecycleAction::CallNext]
     }
 
-    fn invoke(&mut self, request_id: String, deadline: Instant, held: bool, now: Instant) -> Vec<Action> {
+    fn invoke(
+        &mut self,
+        request_id: String,
+        deadline: Instant,
+        held: bool,
+        now: Instant,
+    ) -> Vec<LifecycleAction> {
         if !self.next_outstanding {
             return Vec::new();
         }
@@ -330,15 +338,15 @@ impl Lifecycle {
         let done = self.early_done.drain(..).any(|early| early == request_id);
         self.last_request_id = Some(request_id.clone());
         let held = held && self.settings.runtime_done_expected && !self.end_missed;
-        actions.push(Action::Open { held });
-        let deadline = deadline.max(now + FUNCTION_TIMEOUT_LEAST);
-        let give_up_at = before(deadline, self.settings.margin, now);
+        actions.push(LifecycleAction::OpenWindow { held });
+        let deadline = deadline.max(now + MIN_FUNCTION_TIMEOUT);
+        let give_up_at = instant_before(deadline, self.settings.margin, now);
         let left = give_up_at.saturating_duration_since(now);
         // A function with a short timeout is given at least half of it before we use its CPU.
         let lead = self.settings.flush_budget().min(left / 2);
-        let flush_at = Some(before(give_up_at, lead, now));
+        let flush_at = Some(instant_before(give_up_at, lead, now));
         if held {
-            let invocation = Invocation { request_id, done, announced: done, flush_at, give_up_at };
+            let invocation = HeldInvocation { request_id, done, announced: done, flush_at, give_up_at };
             self.phase = Phase::Invoking(invocation);
             if done {
                 actions.extend(self.flush_invocation(now));
@@ -346,15 +354,15 @@ impl Lifecycle {
             return actions;
         }
         if done {
-            actions.push(Action::Close);
+            actions.push(LifecycleAction::CloseWindow);
         } else if self.settings.runtime_done_expected {
-            self.unheld = Some(Unheld { request_id, flush_at, give_up_at });
+            self.unheld = Some(UnheldInvocation { request_id, flush_at, give_up_at });
         }
         actions.extend(self.call_next());
         actions
     }
 
-    fn runtime_done(&mut self, request_id: String, now: Instant) -> Vec<Action> {
+    fn runtime_done(&mut self, request_id: String, now: Instant) -> Vec<LifecycleAction> {
         self.end_missed = false;
         // Lambda repeats a failed asynchronous invocation under its request id: the first end is that of the first attempt.
         if let Some(late) = self.pending.iter().position(|pending| *pending == request_id) {
@@ -363,7 +371,7 @@ impl Lifecycle {
         }
         if self.unheld.take_if(|unheld| unheld.request_id == request_id).is_some() {
             let mut actions = self.cancel_flush();
-            actions.push(Action::Close);
+            actions.push(LifecycleAction::CloseWindow);
             return actions;
         }
         match &mut self.phase {
@@ -386,9 +394,9 @@ impl Lifecycle {
     }
 
     /// The deadline of an invocation that is not held is near: what its function wrote is sent before it times out.
-    fn flush_unheld(&mut self, now: Instant) -> Vec<Action> {
+    fn flush_unheld(&mut self, now: Instant) -> Vec<LifecycleAction> {
         let Some(unheld) = &mut self.unheld else { return Vec::new() };
-        let late = unheld.flush_at.take().is_some_and(|at| now > at + TIMER_LATENESS_MOST);
+        let late = unheld.flush_at.take().is_some_and(|at| now > at + MAX_TIMER_LATENESS);
         let deadline = unheld.give_up_at;
         if late || deadline <= now {
             return Vec::new();
@@ -405,18 +413,18 @@ impl Lifecycle {
         self.pending.push_back(unheld.request_id);
     }
 
-    fn cancel_flush(&mut self) -> Vec<Action> {
-        self.flush.take().map(|_| Action::CancelFlush).into_iter().collect()
+    fn cancel_flush(&mut self) -> Vec<LifecycleAction> {
+        self.flush.take().map(|_| LifecycleAction::CancelFlush).into_iter().collect()
     }
 
     /// Only with the next event, because a function that times out has no `runtimeDone` before its deadline either.
-    fn warn_of_missed_end(&mut self) -> Vec<Action> {
+    fn warn_of_missed_end(&mut self) -> Vec<LifecycleAction> {
         let warning = if self.end_missed { self.unlogged.take() } else { None };
-        warning.map(Action::Warn).into_iter().collect()
+        warning.map(LifecycleAction::Warn).into_iter().collect()
     }
 
     /// Starts the flush that covers all of a held invocation whose function is done; where there is no time for it, ends it.
-    fn flush_invocation(&mut self, now: Instant) -> Vec<Action> {
+    fn flush_invocation(&mut self, now: Instant) -> Vec<LifecycleAction> {
         let Phase::Invoking(invocation) = &mut self.phase else { return Vec::new() };
         let deadline = (now + self.settings.flush_budget()).min(invocation.give_up_at);
         if deadline <= now {
@@ -427,22 +435,22 @@ impl Lifecycle {
         self.start_flush(FlushReason::EndOfInvocation, deadline, now)
     }
 
-    fn start_flush(&mut self, reason: FlushReason, deadline: Instant, now: Instant) -> Vec<Action> {
-        self.flush = Some(Flush { reason, deadline });
+    fn start_flush(&mut self, reason: FlushReason, deadline: Instant, now: Instant) -> Vec<LifecycleAction> {
+        self.flush = Some(ActiveFlush { reason, deadline });
         if self.pipeline_alive {
-            vec![Action::StartFlush { reason, deadline }]
+            vec![LifecycleAction::StartFlush { reason, deadline }]
         } else {
             // Nobody would answer; what follows a flush follows at once.
             self.flush_done(now)
         }
     }
 
-    fn flush_done(&mut self, now: Instant) -> Vec<Action> {
+    fn flush_done(&mut self, now: Instant) -> Vec<LifecycleAction> {
         let Some(flush) = self.flush.take() else { return Vec::new() };
         match (flush.reason, &self.phase) {
             (FlushReason::Shutdown, _) => {
                 self.phase = Phase::Stopped;
-                vec![Action::StopIntake, Action::Exit]
+                vec![LifecycleAction::StopIntake, LifecycleAction::Exit]
             }
             (FlushReason::NearDeadline, Phase::Invoking(invocation)) if now < invocation.give_up_at => {
                 if invocation.done {
@@ -456,25 +464,25 @@ impl Lifecycle {
         }
     }
 
-    fn end_invocation(&mut self) -> Vec<Action> {
+    fn end_invocation(&mut self) -> Vec<LifecycleAction> {
         let mut actions = Vec::new();
         let ended = std::mem::replace(&mut self.phase, Phase::Ready);
         if self.settings.runtime_done_expected {
-            self.end_missed = matches!(ended, Phase::Invoking(Invocation { announced: false, .. }));
-            actions.push(Action::Close);
+            self.end_missed = matches!(ended, Phase::Invoking(HeldInvocation { announced: false, .. }));
+            actions.push(LifecycleAction::CloseWindow);
         }
         actions.extend(self.call_next());
         actions
     }
 
-    fn shutdown(&mut self, deadline: Instant, now: Instant) -> Vec<Action> {
+    fn shutdown(&mut self, deadline: Instant, now: Instant) -> Vec<LifecycleAction> {
         if matches!(self.phase, Phase::Draining { .. } | Phase::Stopped) {
             return Vec::new();
         }
         self.next_answered();
         let actions = self.cancel_flush();
         self.await_unheld();
-        let deadline = before(deadline.max(now + SHUTDOWN_LEAST), self.settings.exit_margin, now);
+        let deadline = instant_before(deadline.max(now + MIN_SHUTDOWN_TIME), self.settings.exit_margin, now);
         // Platform: what the function wrote last may be on its way still, above all after a crash or a timeout.
         let flush_at = (now + self.settings.linger).min(deadline);
         self.phase = Phase::Draining { flush_at, deadline };
@@ -484,27 +492,31 @@ impl Lifecycle {
     fn next_answered(&mut self) {
         self.next_outstanding = false;
         self.next_failures = 0;
-        self.next_again_at = None;
+        self.retry_next_at = None;
     }
 
-    fn next_failed(&mut self, now: Instant) -> Vec<Action> {
+    fn next_failed(&mut self, now: Instant) -> Vec<LifecycleAction> {
         if !self.next_outstanding {
             return Vec::new();
         }
         self.next_outstanding = false;
         self.next_failures += 1;
-        if self.next_failures >= NEXT_FAILURES_LIMIT {
+        if self.next_failures >= MAX_NEXT_FAILURES {
             self.phase = Phase::Stopped;
             let mut actions = self.cancel_flush();
-            actions.extend([Action::StopIntake, Action::ReportError, Action::Exit]);
+            actions.extend([
+                LifecycleAction::StopIntake,
+                LifecycleAction::ReportError,
+                LifecycleAction::Exit,
+            ]);
             return actions;
         }
-        let backoff = NEXT_BACKOFF_FIRST.saturating_mul(1 << (self.next_failures - 1));
-        self.next_again_at = Some(now + backoff.min(NEXT_BACKOFF_MOST));
+        let backoff = INITIAL_NEXT_BACKOFF.saturating_mul(1 << (self.next_failures - 1));
+        self.retry_next_at = Some(now + backoff.min(MAX_NEXT_BACKOFF));
         Vec::new()
     }
 
-    fn task_exited(&mut self, task: Task, now: Instant) -> Vec<Action> {
+    fn task_exited(&mut self, task: Task, now: Instant) -> Vec<LifecycleAction> {
         match task {
             Task::Receiver => Vec::new(),
             Task::Pipeline => {
@@ -522,7 +534,7 @@ impl Lifecycle {
 }
 
 /// `lead` before `instant`, but not before `now`.
-fn before(instant: Instant, lead: Duration, now: Instant) -> Instant {
+fn instant_before(instant: Instant, lead: Duration, now: Instant) -> Instant {
     now + instant.saturating_duration_since(now).saturating_sub(lead)
 }
 
@@ -541,7 +553,7 @@ mod tests {
 
     /// A machine that waits for the first event.
     fn waiting(now: Instant) -> Lifecycle {
-        let settings = Settings {
+        let settings = LifecycleSettings {
             flush_timeout: millis(1_000),
             margin: millis(100),
             exit_margin: millis(200),
@@ -549,35 +561,35 @@ mod tests {
             runtime_done_expected: true,
         };
         let mut lifecycle = Lifecycle::new(settings);
-        assert_eq!(lifecycle.on(Event::InitDone, now), [Action::CallNext]);
+        assert_eq!(lifecycle.on(LifecycleEvent::InitDone, now), [LifecycleAction::CallNext]);
         lifecycle
     }
 
-    fn invoke(id: &str, deadline: Instant, held: bool) -> Event {
-        Event::Invoke { request_id: id.to_owned(), deadline, held }
+    fn invoke(id: &str, deadline: Instant, held: bool) -> LifecycleEvent {
+        LifecycleEvent::Invoke { request_id: id.to_owned(), deadline, held }
     }
 
-    fn done(id: &str) -> Event {
-        Event::RuntimeDone { request_id: id.to_owned() }
+    fn done(id: &str) -> LifecycleEvent {
+        LifecycleEvent::RuntimeDone { request_id: id.to_owned() }
     }
 
     #[test]
     fn one_that_flushes_nothing_is_not_held() {
         let now = origin();
         let mut lifecycle = waiting(now);
-        let at_once = [Action::Open { held: false }, Action::CallNext];
+        let at_once = [LifecycleAction::OpenWindow { held: false }, LifecycleAction::CallNext];
         assert_eq!(lifecycle.on(invoke("a", now + millis(3_000), false), now), at_once);
         // Near its deadline it is flushed all the same, unless the environment was frozen at that time.
         let due = now + millis(3_000 - 100 - 995);
         let flush = lifecycle.clone().on_timeout(due);
         let deadline = now + millis(2_900);
-        assert_eq!(flush, [Action::StartFlush { reason: FlushReason::NearDeadline, deadline }]);
+        assert_eq!(flush, [LifecycleAction::StartFlush { reason: FlushReason::NearDeadline, deadline }]);
         assert_eq!(lifecycle.clone().on_timeout(due + millis(101)), []);
-        assert_eq!(lifecycle.clone().on(done("a"), now), [Action::Close]);
+        assert_eq!(lifecycle.clone().on(done("a"), now), [LifecycleAction::CloseWindow]);
         assert_eq!(lifecycle.clone().on(done("b"), now), []);
         assert_eq!(lifecycle.on(invoke("b", now + millis(3_000), false), now), at_once);
         assert_eq!(lifecycle.on(done("a"), now), [], "a late one");
-        assert_eq!(lifecycle.on(done("b"), now), [Action::Close]);
+        assert_eq!(lifecycle.on(done("b"), now), [LifecycleAction::CloseWindow]);
         assert_eq!(lifecycle.on(done("b"), now), [], "a second one");
     }
 
@@ -589,8 +601,11 @@ mod tests {
         assert_eq!(lifecycle.on_timeout(now + millis(450)).len(), 1);
         let now = now + millis(500);
         let mut shut_down = lifecycle.clone();
-        assert_eq!(shut_down.on(Event::Shutdown { deadline: now }, now), [Action::CancelFlush]);
-        let held = [Action::CancelFlush, Action::Open { held: true }];
+        assert_eq!(
+            shut_down.on(LifecycleEvent::Shutdown { deadline: now }, now),
+            [LifecycleAction::CancelFlush]
+        );
+        let held = [LifecycleAction::CancelFlush, LifecycleAction::OpenWindow { held: true }];
         assert_eq!(lifecycle.on(invoke("b", now + millis(1_000), true), now), held);
     }
 
@@ -609,13 +624,23 @@ mod tests {
         let now = origin();
         let mut lifecycle = waiting(now);
         for turn in 0..2 {
-            assert_eq!(lifecycle.on(invoke("a", now, true), now), [Action::Open { held: true }]);
+            assert_eq!(
+                lifecycle.on(invoke("a", now, true), now),
+                [LifecycleAction::OpenWindow { held: true }]
+            );
             lifecycle.on_timeout(now + millis(450));
-            lifecycle.on(Event::FlushDone, now + millis(500));
-            assert_eq!(lifecycle.on_timeout(now + millis(900)), [Action::Close, Action::CallNext]);
-            let at_once = [Action::Open { held: false }, Action::CallNext];
+            lifecycle.on(LifecycleEvent::FlushDone, now + millis(500));
+            assert_eq!(
+                lifecycle.on_timeout(now + millis(900)),
+                [LifecycleAction::CloseWindow, LifecycleAction::CallNext]
+            );
+            let at_once = [LifecycleAction::OpenWindow { held: false }, LifecycleAction::CallNext];
             let first = lifecycle.on(invoke("b", now, true), now);
-            assert_eq!(first.starts_with(&[Action::Warn(Warning::NoRuntimeDone)]), turn == 0, "logged once");
+            assert_eq!(
+                first.starts_with(&[LifecycleAction::Warn(Warning::NoRuntimeDone)]),
+                turn == 0,
+                "logged once"
+            );
             assert!(first.ends_with(&at_once));
             assert_eq!(lifecycle.on(invoke("c", now, true), now), at_once);
             lifecycle.on(done("any"), now);
@@ -628,11 +653,15 @@ mod tests {
         let mut lifecycle = waiting(now);
         lifecycle.on(invoke("a", now, true), now);
         let deadline = now + millis(900);
-        let flush = Action::StartFlush { reason: FlushReason::EndOfInvocation, deadline };
+        let flush = LifecycleAction::StartFlush { reason: FlushReason::EndOfInvocation, deadline };
         assert_eq!(lifecycle.on(done("a"), now), [flush]);
-        assert_eq!(lifecycle.on(Event::FlushDone, now), [Action::Close, Action::CallNext]);
-        assert_eq!(lifecycle.on(Event::Shutdown { deadline: now }, now), []);
-        let flush = Action::StartFlush { reason: FlushReason::Shutdown, deadline: now + millis(300) };
+        assert_eq!(
+            lifecycle.on(LifecycleEvent::FlushDone, now),
+            [LifecycleAction::CloseWindow, LifecycleAction::CallNext]
+        );
+        assert_eq!(lifecycle.on(LifecycleEvent::Shutdown { deadline: now }, now), []);
+        let flush =
+            LifecycleAction::StartFlush { reason: FlushReason::Shutdown, deadline: now + millis(300) };
         assert_eq!(lifecycle.on_timeout(now + millis(100)), [flush]);
     }
 
@@ -640,7 +669,7 @@ mod tests {
     fn a_flush_ends_early_enough_for_next_to_be_called_within_its_timeout() {
         let origin = origin();
         for (flush_timeout, expected) in [(1_000, 995), (100, 95), (8, 4), (1, 0)] {
-            let settings = Settings {
+            let settings = LifecycleSettings {
                 flush_timeout: Duration::from_millis(flush_timeout),
                 margin: Duration::from_millis(100),
                 exit_margin: Duration::from_millis(200),
@@ -648,19 +677,20 @@ mod tests {
                 runtime_done_expected: true,
             };
             let mut lifecycle = Lifecycle::new(settings);
-            lifecycle.on(Event::InitDone, origin);
+            lifecycle.on(LifecycleEvent::InitDone, origin);
             let (request_id, deadline) = ("id".to_owned(), origin + Duration::from_mins(1));
-            let invoke = Event::Invoke { request_id: request_id.clone(), deadline, held: true };
+            let invoke = LifecycleEvent::Invoke { request_id: request_id.clone(), deadline, held: true };
             lifecycle.on(invoke, origin);
-            let actions = lifecycle.on(Event::RuntimeDone { request_id }, origin);
+            let actions = lifecycle.on(LifecycleEvent::RuntimeDone { request_id }, origin);
             let budget = origin + Duration::from_millis(expected);
-            let Some(Action::StartFlush { reason, deadline }) = actions.first().copied() else {
+            let Some(LifecycleAction::StartFlush { reason, deadline }) = actions.first().copied() else {
                 panic!("no flush with {flush_timeout} ms: {actions:?}")
             };
             assert_eq!(reason, FlushReason::EndOfInvocation);
             assert!(deadline.duration_since(budget) < Duration::from_millis(1), "{flush_timeout} ms");
             assert_eq!(lifecycle.timeout(), Some(deadline));
-            let ended = [Action::CancelFlush, Action::Close, Action::CallNext];
+            let ended =
+                [LifecycleAction::CancelFlush, LifecycleAction::CloseWindow, LifecycleAction::CallNext];
             assert_eq!(lifecycle.on_timeout(deadline), ended);
         }
     }

@@ -21,7 +21,7 @@ const CLOSED: &str = "connection closed before a response";
 pub(super) fn of(error: &http_client::Error) -> Failure {
     let links = || iter::successors(error.source(), |link| inner_error(*link));
     let cause = links().filter_map(cause).last().unwrap_or(Cause::Other);
-    let words = match (cause, links().last()) {
+    let detail = match (cause, links().last()) {
         (Cause::NotTls, _) => NOT_TLS.to_owned(),
         // The HTTP client describes its internal channels here, and which text comes is random.
         (Cause::Closed, _) => CLOSED.to_owned(),
@@ -29,7 +29,7 @@ pub(super) fn of(error: &http_client::Error) -> Failure {
         (_, Some(deepest)) => echo::untrusted(&text(deepest), echo::UNTRUSTED_LIMIT),
         (_, None) => "the request could not be sent".to_owned(),
     };
-    Failure::Connection(ConnectionFailure { cause, words })
+    Failure::Connection(ConnectionFailure { cause, detail })
 }
 
 /// The source of an error. `io::Error` hides its inner error from `source`.

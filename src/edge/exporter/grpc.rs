@@ -128,7 +128,7 @@ mod tests {
             )]);
             super::message(target, &headers, &[&[compressed, 0, 0, 0, 0], message].concat())
         };
-        let rejected = Verdict::Accepted { rejected: 3, words: None };
+        let rejected = Verdict::Accepted { rejected: 3, message: None };
         for (encoding, message) in [("identity", &plain[..]), ("gzip", &gzip), ("zstd", &zstd)] {
             assert!(ACCEPTED_ENCODINGS.split(',').any(|accepted| accepted == encoding), "{encoding}");
             assert_eq!(verdict(encoding, u8::from(encoding != "identity"), message), rejected, "{encoding}");

@@ -33,7 +33,7 @@ use url::{Origin, Url};
 use crate::core::config::{Compression, Export, Protocol, Proxy};
 use crate::core::delivery::connection_failure::{Cause, ConnectionFailure};
 use crate::core::delivery::event::Route;
-use crate::core::delivery::verdict::{BackendWords, Failure, Verdict};
+use crate::core::delivery::verdict::{BackendMessage, Failure, Verdict};
 use crate::core::echo;
 use crate::core::secret::Secret;
 use crate::core::signal::{PerSignal, Signal};
@@ -260,8 +260,8 @@ impl SharedClient {
         Ok(match (verdict, &self.proxy) {
             // This status is from the proxy; the backend has not seen the batch.
             (Verdict::Refused(Failure::Http(status)), Some(proxy)) if status == PROXY_WANTS_CREDENTIALS => {
-                let words = via_proxy(proxy, "proxy authorization required");
-                Verdict::retry(Failure::Connection(ConnectionFailure { cause: Cause::Other, words }))
+                let detail = via_proxy(proxy, "proxy authorization required");
+                Verdict::retry(Failure::Connection(ConnectionFailure { cause: Cause::Other, detail }))
             }
             (verdict, _) => verdict,
         })
@@ -270,8 +270,8 @@ impl SharedClient {
     /// The failure behind a request without a response.
     fn failure(&self, error: &http_client::Error) -> Failure {
         match (failure::of(error), &self.proxy) {
-            (Failure::Connection(ConnectionFailure { cause, words }), Some(proxy)) if error.is_connect() => {
-                Failure::Connection(ConnectionFailure { cause, words: via_proxy(proxy, &words) })
+            (Failure::Connection(ConnectionFailure { cause, detail }), Some(proxy)) if error.is_connect() => {
+                Failure::Connection(ConnectionFailure { cause, detail: via_proxy(proxy, &detail) })
             }
             (failure, _) => failure,
         }
@@ -368,9 +368,9 @@ impl Target {
     }
 
     /// The verdict of an accepted batch with possibly some rejected items; an invalid count becomes 0.
-    fn accepted(&self, rejected: i64, words: &str) -> Verdict {
-        let words = BackendWords::new(words, self.credentials.iter().map(Secret::expose));
-        Verdict::Accepted { rejected: usize::try_from(rejected).unwrap_or(0), words }
+    fn accepted(&self, rejected: i64, message: &str) -> Verdict {
+        let message = BackendMessage::new(message, self.credentials.iter().map(Secret::expose));
+        Verdict::Accepted { rejected: usize::try_from(rejected).unwrap_or(0), message }
     }
 
     /// The verdict of an HTTP response with an error status.
@@ -480,7 +480,7 @@ pub(crate) mod tests {
     }
 
     fn rejected(rejected: usize, words: &str) -> Verdict {
-        Verdict::Accepted { rejected, words: BackendWords::new(words, []) }
+        Verdict::Accepted { rejected, message: BackendMessage::new(words, []) }
     }
 
     #[test]
@@ -536,7 +536,7 @@ pub(crate) mod tests {
         ]);
         let target = targets.logs.as_ref().expect("a target");
         let words = "me sent bWU6aHVudGVyMg== (hunter2), swordfish, t0k3n-of-mine, qwertz: a\nstale record";
-        let Verdict::Accepted { words: Some(words), .. } = target.accepted(1, words) else {
+        let Verdict::Accepted { message: Some(words), .. } = target.accepted(1, words) else {
             panic!("no words")
         };
         insta::assert_snapshot!(words.to_string(), @r"it says: [redacted] sent [redacted] ([redacted]), [redacted], [redacted], [redacted]: [redacted]\nstale record");

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message as _;
 use rotel_lambda_extension::core::config::secret_ref::{self, BATCH_LIMIT, fill, find};
 use rotel_lambda_extension::core::config::{self, Exports, Variables, collector_yaml, env_file};
-use rotel_lambda_extension::core::lambda::telemetry_api::{self, Deliveries, Delivery, Kind};
+use rotel_lambda_extension::core::lambda::telemetry_api::{self, Deliveries, Delivery, EventKind};
 use rotel_lambda_extension::core::logs::{self, RecordSource};
 use serde_json::value::RawValue;
 
@@ -150,15 +150,15 @@ fn taken(delivery: &Delivery<'_>, bytes: usize) {
     let mut kept = 0;
     for event in &delivery.events {
         let (source, name, raw) = match &event.kind {
-            Kind::Function(raw) => (RecordSource::Function, "", raw),
-            Kind::Extension(raw) => (RecordSource::Extension, "", raw),
-            Kind::Unknown { name, record } => (RecordSource::Unknown(name), name.as_str(), record),
-            Kind::Text { text, .. } => {
+            EventKind::Function(raw) => (RecordSource::Function, "", raw),
+            EventKind::Extension(raw) => (RecordSource::Extension, "", raw),
+            EventKind::Unknown { name, record } => (RecordSource::Unknown(name), name.as_str(), record),
+            EventKind::Text { text, .. } => {
                 assert!(!text.is_empty(), "an empty text");
                 kept += text.len();
                 continue;
             }
-            Kind::Invocation { .. } | Kind::Environment { .. } => continue,
+            EventKind::Invocation { .. } | EventKind::Environment { .. } => continue,
         };
         let record = logs::to_log(source, raw, event.time, 1_795_263_410_000_000_000).record;
         assert!(record.body.is_some(), "a record without a body");

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use rotel_lambda_extension::core::lambda::lifecycle::{Action, Event, Lifecycle, Settings, Task};
+use rotel_lambda_extension::core::lambda::lifecycle::{
+    Lifecycle, LifecycleAction, LifecycleEvent, LifecycleSettings, Task,
+};
 
 const MARGIN: Duration = Duration::from_millis(100);
 const EXIT_MARGIN: Duration = Duration::from_millis(200);
@@ -18,7 +20,7 @@ pub fn lifecycle(input: &[u8]) {
     let Some((setup, operations)) = input.split_first() else { return };
     #[expect(clippy::disallowed_methods, reason = "an origin for virtual time; the clock is not read again")]
     let origin = Instant::now();
-    let settings = Settings {
+    let settings = LifecycleSettings {
         flush_timeout: Duration::from_millis(match setup & 3 {
             0 => 0,
             1 => 50,
@@ -31,7 +33,7 @@ pub fn lifecycle(input: &[u8]) {
         runtime_done_expected: setup & 8 == 0,
     };
     let mut world = World { now: origin, machine: Lifecycle::new(settings), state: State::default() };
-    world.happens(Event::InitDone);
+    world.happens(LifecycleEvent::InitDone);
     let mut operations = operations.chunks_exact(3);
     while let Some([what, which, time]) = operations.next() {
         world.passes(Duration::from_millis(u64::from(*time) * 20));
@@ -76,7 +78,7 @@ impl World {
                 let believed = timeout.max(FUNCTION_TIMEOUT_LEAST);
                 self.state.invocation_until = Some(self.now + believed.saturating_sub(MARGIN));
                 let held = what & 8 == 0;
-                self.happens(Event::Invoke { request_id, deadline, held });
+                self.happens(LifecycleEvent::Invoke { request_id, deadline, held });
                 let calls_at_once = self.state.next_outstanding;
                 assert!(held || calls_at_once, "an invocation is held that flushes nothing");
             }
@@ -85,18 +87,18 @@ impl World {
                 // A clock ahead of the platform's leaves nothing.
                 let left = if which & 8 == 0 { SHUTDOWN } else { Duration::ZERO };
                 self.state.exit_until = Some(self.now + left.max(SHUTDOWN_LEAST).saturating_sub(EXIT_MARGIN));
-                self.happens(Event::Shutdown { deadline: self.now + left });
+                self.happens(LifecycleEvent::Shutdown { deadline: self.now + left });
                 assert!(!self.state.flushing, "a flush goes on beyond the next event");
             }
             3 if self.state.next_outstanding => {
                 self.state.next_outstanding = false;
-                self.happens(Event::NextFailed);
+                self.happens(LifecycleEvent::NextFailed);
             }
             4 if self.state.flushing => {
                 self.state.flushing = false;
-                self.happens(Event::FlushDone);
+                self.happens(LifecycleEvent::FlushDone);
             }
-            5 | 6 => self.happens(Event::RuntimeDone { request_id }),
+            5 | 6 => self.happens(LifecycleEvent::RuntimeDone { request_id }),
             7 => {
                 let task = match which % 8 {
                     0 => Task::Telemetry,
@@ -114,48 +116,48 @@ impl World {
                     self.state.pipeline_gone = true;
                     self.state.flushing = false;
                 }
-                self.happens(Event::TaskExited(task));
+                self.happens(LifecycleEvent::TaskExited(task));
             }
             _ => {}
         }
     }
 
-    fn happens(&mut self, event: Event) {
+    fn happens(&mut self, event: LifecycleEvent) {
         let actions = self.machine.on(event, self.now);
         self.obeys(&actions);
     }
 
-    fn obeys(&mut self, actions: &[Action]) {
+    fn obeys(&mut self, actions: &[LifecycleAction]) {
         for action in actions {
             assert!(!self.state.exited, "{action:?} after the exit");
             match action {
-                Action::Open { .. } => {
+                LifecycleAction::OpenWindow { .. } => {
                     assert!(!self.state.flushing, "a flush goes on beyond the next event");
                     self.state.is_open = true;
                 }
-                Action::Close => {
+                LifecycleAction::CloseWindow => {
                     assert!(!self.state.flushing, "a flush while no function runs");
                     assert!(std::mem::take(&mut self.state.is_open), "a Close without an Open");
                 }
-                Action::Warn(_) => {
+                LifecycleAction::Warn(_) => {
                     assert!(!std::mem::replace(&mut self.state.warned, true), "a second warning");
                 }
-                Action::CallNext => {
+                LifecycleAction::CallNext => {
                     assert!(!self.state.next_outstanding, "a second /next while one is outstanding");
                     assert!(!self.state.flushing, "/next while a flush is in flight");
                     assert!(self.state.exit_until.is_none(), "/next after SHUTDOWN");
                     self.state.next_outstanding = true;
                     self.state.invocation_until = None;
                 }
-                Action::StartFlush { deadline, .. } => {
+                LifecycleAction::StartFlush { deadline, .. } => {
                     assert!(!self.state.flushing, "a second flush while one is in flight");
                     assert!(!self.state.pipeline_gone, "a flush with nobody to do it");
                     assert!(*deadline >= self.now, "a flush that is over when it begins");
                     self.state.flushing = true;
                 }
-                Action::CancelFlush => self.state.flushing = false,
-                Action::StopIntake | Action::ReportError => {}
-                Action::Exit => self.state.exited = true,
+                LifecycleAction::CancelFlush => self.state.flushing = false,
+                LifecycleAction::StopIntake | LifecycleAction::ReportError => {}
+                LifecycleAction::Exit => self.state.exited = true,
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The name of the environment, which the platform may tell after telemetry has been made and sent.
 
 use super::*;
-use crate::app::intake::{Intake, IntakeMessage};
+use crate::app::intake::{IntakeMessage, TelemetryIntake};
 use crate::core::logs::Timeline;
 
 const INSTANCE: &str = "82561ce0-53dd-47d1-90e0-c8f5e063e62e";
@@ -25,7 +25,7 @@ async fn an_sdks_resource_names_the_instance_once_it_is_known_though_it_is_the_s
     let mut test = Test::start().await;
     test.offer(Signal::Traces, Origin::Sdk, 1);
     assert_eq!(test.named().await, [false]);
-    test.handle.control(Control::Instance(INSTANCE.to_owned()));
+    test.handle.control(Control::InstanceId(INSTANCE.to_owned()));
     test.offer(Signal::Traces, Origin::Sdk, 1);
     assert_eq!(test.named().await, [true]);
 }
@@ -37,7 +37,7 @@ async fn records_name_the_instance_once_it_is_known() {
     let rules = ResourceRules::new(&config, &Registration::default());
     let (runtime_done, _ends) = mpsc::channel(1);
     let (intake, told) =
-        Intake::new(rules, Timeline::new(false), Arc::default(), test.handle.clone(), runtime_done);
+        TelemetryIntake::new(rules, Timeline::new(false), Arc::default(), test.handle.clone(), runtime_done);
     tokio::spawn(intake.run());
     let deliver = async |events: String| {
         told.send(IntakeMessage::Delivery(events.into())).await.expect("an intake");

@@ -16,17 +16,17 @@ use super::handle::{CONTROL_RESERVE, QUEUE_LIMIT};
 use super::*;
 use crate::core::config;
 use crate::core::config::resource::Registration;
-use crate::core::delivery::breaker::Retry;
+use crate::core::delivery::breaker::RetryPolicy;
 use crate::core::delivery::event::Route;
 use crate::core::delivery::verdict::{Failure, Verdict};
-use crate::core::lambda::correlation::{Invoked, StandIns};
+use crate::core::lambda::correlation::{FallbackSpans, InvokeTimes};
 use crate::core::lambda::xray::Header;
 use crate::edge::clock::tests::freeze;
 
+mod backends;
+mod coalescing;
+mod correlation;
 mod instance;
-mod naming;
-mod pace;
-mod several;
 
 const ACCEPTED: Verdict = Verdict::ACCEPTED;
 /// Of every invocation.
@@ -45,7 +45,7 @@ struct Attempt {
     items: Vec<usize>,
     chunks: Vec<Bytes>,
     verdict: oneshot::Sender<Verdict>,
-    /// How often the exporter had been made afresh by then.
+    /// How often the exporter had been outcome with_new_connections by then.
     generation: usize,
 }
 
@@ -67,13 +67,13 @@ impl Attempt {
 struct Fake {
     attempts: mpsc::Sender<Attempt>,
     generation: usize,
-    /// In place of the usual.
-    retry: Option<Retry>,
+    /// In slot of the usual.
+    retry: Option<RetryPolicy>,
     /// To which there is none.
     no_way: Option<Signal>,
 }
 
-impl Export for Fake {
+impl BackendExporter for Fake {
     async fn attempt(&self, signal: Signal, chunks: Vec<Bytes>) -> Verdict {
         let (verdict, answer) = oneshot::channel();
         let items = chunks.iter().map(|chunk| otlp::validate(signal, chunk).expect("a request")).collect();
@@ -86,7 +86,7 @@ impl Export for Fake {
         if self.no_way == Some(signal) {
             return None;
         }
-        let retry = Retry {
+        let retry = RetryPolicy {
             initial_backoff: Duration::from_secs(5),
             max_backoff: Duration::from_secs(30),
             max_elapsed_time: Duration::from_mins(5),
@@ -104,9 +104,9 @@ impl Export for Fake {
 }
 
 fn backend(name: Option<&str>, fake: Fake) -> Backend<Fake> {
-    let setup: Setup<Fake> = Box::new(move |_| {
-        let made = Made { exporter: Some(fake.clone()), has_secret: false, is_pending: false };
-        Box::pin(async { made })
+    let setup: SetupFn<Fake> = Box::new(move |_| {
+        let outcome = SetupOutcome { exporter: Some(fake.clone()), has_secret: false, is_pending: false };
+        Box::pin(async { outcome })
     });
     Backend { name: name.map(Arc::from), takes: PerSignal::from_fn(|_| true), setup: Some(setup) }
 }
@@ -122,12 +122,12 @@ impl Test {
         Self::with(&[], None).await
     }
 
-    async fn with(variables: &[(&str, &str)], retry: Option<Retry>) -> Self {
+    async fn with(variables: &[(&str, &str)], retry: Option<RetryPolicy>) -> Self {
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Self::configured(&config::read(&variables.collect()).config, retry).await
     }
 
-    async fn configured(config: &Config, retry: Option<Retry>) -> Self {
+    async fn configured(config: &Config, retry: Option<RetryPolicy>) -> Self {
         Self::leading_to(config, |attempts| Fake { attempts, generation: 0, retry, no_way: None }).await
     }
 
@@ -137,7 +137,7 @@ impl Test {
         let backend = backend(None, fake(sender));
         let (pipeline, handle) = Pipeline::new(config, rules, vec![backend]);
         tokio::spawn(pipeline.run());
-        handle.control(Control::Prepare);
+        handle.control(Control::SetUp);
         let mut test = Self { handle, attempts };
         test.nothing_starts().await;
         test
@@ -148,16 +148,16 @@ impl Test {
     }
 
     /// A pipeline for which these stand in.
-    async fn with_stand_ins(stand_ins: StandIns) -> Self {
+    async fn with_fallback_spans(fallback_spans: FallbackSpans) -> Self {
         let variables = BTreeMap::default();
-        Self::configured(&Config { stand_ins, ..config::read(&variables).config }, None).await
+        Self::configured(&Config { fallback_spans, ..config::read(&variables).config }, None).await
     }
 
     fn invoke(&self, request_id: &str) {
-        let invoked = Some(Invoked { at: clock::epoch_nanos(), deadline_ms: Some(DEADLINE_MS) });
+        let invoked = Some(InvokeTimes { at: clock::epoch_nanos(), deadline_ms: Some(DEADLINE_MS) });
         let xray = Header::read("Root=1-5f35ae12-0c0fec141ab77a00bc047aa2;Parent=2be948a625588e32;Sampled=1");
         let request_id = request_id.to_owned();
-        self.handle.control(Control::Invocation(Invocation { request_id, xray, invoked }));
+        self.handle.control(Control::InvocationStarted(InvocationStart { request_id, xray, invoked }));
         self.open();
     }
 
@@ -181,7 +181,7 @@ impl Test {
         self.handle.offer(chunk, None).expect("room");
     }
 
-    /// Flushes at the end of an invocation; says which spans the log records that leave by it name, and how many requests
+    /// FlushHistogram at the end of an invocation; says which spans the log records that leave by it name, and how many requests
     /// with spans left.
     async fn end(&mut self) -> (Vec<Option<u8>>, usize) {
         self.flushed(FlushReason::EndOfInvocation).await
@@ -202,7 +202,7 @@ impl Test {
             }
             attempt.answer(ACCEPTED);
         }
-        self.handle.control(Control::Close);
+        self.handle.control(Control::CloseWindow);
         (named, traces)
     }
 
@@ -215,8 +215,8 @@ impl Test {
 
     /// Calls a flush off, as the driver does when its time is over.
     async fn call_off(&self, flushed: oneshot::Receiver<()>) {
-        self.handle.control(Control::Cancel);
-        self.handle.control(Control::Close);
+        self.handle.control(Control::CancelFlush);
+        self.handle.control(Control::CloseWindow);
         flushed.await.expect_err("nobody waits for it any more");
     }
 
@@ -249,14 +249,14 @@ impl Test {
     }
 
     fn open(&self) {
-        self.handle.control(Control::Open { during: DuringInvocation::AtOnce, held: true });
+        self.handle.control(Control::OpenWindow { during: DuringInvocation::AtOnce, held: true });
     }
 
     /// An invocation's flush that fails, so that the breaker opens.
     async fn open_the_breaker(&mut self) {
         self.offer(Signal::Logs, Origin::Platform, 1);
         self.flush_answered(FlushReason::EndOfInvocation, [unavailable()]).await;
-        self.handle.control(Control::Close);
+        self.handle.control(Control::CloseWindow);
     }
 
     async fn attempt(&mut self) -> Attempt {
@@ -323,7 +323,7 @@ async fn the_sdks_data_leaves_while_a_function_runs_one_request_at_a_time() {
     test.nothing_starts().await;
     test.open();
     let first = test.attempt().await;
-    assert_eq!(first.generation, 0, "the connection made at the start was thrown away");
+    assert_eq!(first.generation, 0, "the connection outcome at the start was thrown away");
     test.offer(Signal::Traces, Origin::Sdk, 2);
     test.offer(Signal::Traces, Origin::Sdk, 3);
     test.offer(Signal::Logs, Origin::Platform, 4);
@@ -359,7 +359,7 @@ async fn what_got_through_in_the_moment_of_calling_off_is_not_sent_again() {
     // The verdict and the message are there before the pipeline has its turn again.
     attempt.answer(ACCEPTED);
     tokio::task::yield_now().await;
-    test.handle.control(Control::Cancel);
+    test.handle.control(Control::CancelFlush);
     test.open();
     test.nothing_starts().await;
 }
@@ -372,7 +372,7 @@ async fn an_endpoint_that_failed_a_flush_is_left_alone_after_functions_and_probe
         test.open();
         test.offer(Signal::Logs, Origin::Platform, 2);
         test.flush(FlushReason::EndOfInvocation).await.expect("flushed at once");
-        test.handle.control(Control::Close);
+        test.handle.control(Control::CloseWindow);
         test.nothing_starts().await;
     }
     // The pause is of wall time: the monotonic clock may stand still meanwhile.
@@ -397,7 +397,7 @@ async fn a_probe_that_hangs_delays_the_end_of_the_invocation_by_little() {
         test.flush(FlushReason::EndOfInvocation).await.expect("flushed");
         assert!(clock::now() - began <= Duration::from_millis(budget + 1), "longer than {budget} ms");
         assert!(probe.verdict.is_closed(), "the probe goes on over the freeze");
-        test.handle.control(Control::Close);
+        test.handle.control(Control::CloseWindow);
     }
 }
 
@@ -416,7 +416,7 @@ async fn an_endpoint_that_hangs_costs_a_function_that_is_called_once_a_minute_li
         let began = clock::now();
         test.flush(FlushReason::EndOfInvocation).await.expect("flushed");
         added.push(clock::now() - began);
-        test.handle.control(Control::Close);
+        test.handle.control(Control::CloseWindow);
     }
     let mean = added.iter().sum::<Duration>() / 20;
     assert!(mean <= Duration::from_millis(45), "{mean:?}: {added:?}");
@@ -449,7 +449,7 @@ async fn near_the_functions_deadline_a_probe_has_its_time_however_little_was_sav
     test.open();
     let _probe = test.attempt().await;
     test.flush(FlushReason::EndOfInvocation).await.expect("flushed");
-    test.handle.control(Control::Close);
+    test.handle.control(Control::CloseWindow);
     freeze(Duration::from_secs(31));
     test.open();
     let probe = test.attempt().await;
@@ -486,7 +486,7 @@ async fn what_one_signal_recovers_from_the_others_have_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_backoff_shorter_than_the_flush_is_waited_for() {
-    let retry = Retry {
+    let retry = RetryPolicy {
         initial_backoff: Duration::from_millis(100),
         max_backoff: Duration::from_millis(400),
         max_elapsed_time: Duration::from_mins(5),
@@ -503,11 +503,11 @@ async fn the_backends_own_wish_to_wait_is_honoured() {
     let mut test = Test::start().await;
     test.offer(Signal::Logs, Origin::Platform, 1);
     test.flush_answered(FlushReason::EndOfInvocation, [wish(60)]).await;
-    test.handle.control(Control::Close);
+    test.handle.control(Control::CloseWindow);
     freeze(Duration::from_secs(59));
     test.open();
     test.nothing_starts().await;
-    test.handle.control(Control::Close);
+    test.handle.control(Control::CloseWindow);
     freeze(Duration::from_secs(2));
     test.open();
     test.attempt().await.answer(ACCEPTED);
@@ -536,8 +536,8 @@ async fn an_endpoint_that_hangs_through_a_flush_opens_the_breaker() {
     test.flush(FlushReason::EndOfInvocation);
     let hanging = test.attempt().await;
     tokio::time::advance(FLUSH_TIMEOUT).await;
-    test.handle.control(Control::Cancel);
-    test.handle.control(Control::Close);
+    test.handle.control(Control::CancelFlush);
+    test.handle.control(Control::CloseWindow);
     test.flush(FlushReason::EndOfInvocation).await.expect("flushed at once");
     assert!(hanging.verdict.is_closed());
     test.nothing_starts().await;
@@ -599,7 +599,7 @@ async fn what_waits_leaves_at_intervals_where_that_was_chosen() {
         interval: Duration::from_secs(20),
     };
     test.offer(Signal::Logs, Origin::Platform, 1);
-    test.handle.control(Control::Open { during: every(5), held: true });
+    test.handle.control(Control::OpenWindow { during: every(5), held: true });
     test.offer(Signal::Traces, Origin::Sdk, 2);
     test.nothing_starts().await;
     let began = clock::now();
@@ -612,9 +612,9 @@ async fn what_waits_leaves_at_intervals_where_that_was_chosen() {
     test.nothing_starts().await;
     test.attempt().await.answer(ACCEPTED);
     assert!(clock::now() - began >= Duration::from_secs(25));
-    test.handle.control(Control::Close);
+    test.handle.control(Control::CloseWindow);
     test.offer(Signal::Traces, Origin::Sdk, 4);
-    test.handle.control(Control::Open { during: every(0), held: true });
+    test.handle.control(Control::OpenWindow { during: every(0), held: true });
     test.attempt().await.answer(ACCEPTED);
 }
 
@@ -648,7 +648,7 @@ async fn after_ten_minutes_of_freeze_connections_are_made_anew() {
 async fn what_ten_minutes_of_freeze_find_in_mid_export_goes_again_at_once_over_a_new_connection() {
     let mut test = Test::start().await;
     // Where nobody tells of ends, nothing says that a freeze is to come.
-    test.handle.control(Control::StayOpen(DuringInvocation::AtOnce));
+    test.handle.control(Control::KeepOpen(DuringInvocation::AtOnce));
     test.offer(Signal::Logs, Origin::Platform, 3);
     let before = test.attempt().await;
     test.open();
@@ -739,14 +739,14 @@ async fn at_shutdown_what_fails_is_tried_again_until_the_flush_is_called_off() {
 async fn a_flush_waits_for_the_exporter_but_not_for_ever() {
     let config = config::read(&config::Variables::new()).config;
     let rules = ResourceRules::new(&config, &Registration::default());
-    let setup: Setup<Fake> = Box::new(|_| Box::pin(std::future::pending()));
+    let setup: SetupFn<Fake> = Box::new(|_| Box::pin(std::future::pending()));
     let (pipeline, handle) = Pipeline::new(
         &config,
         rules,
         vec![Backend { name: None, takes: PerSignal::from_fn(|_| true), setup: Some(setup) }],
     );
     tokio::spawn(pipeline.run());
-    handle.control(Control::Prepare);
+    handle.control(Control::SetUp);
     handle.offer(request(Signal::Logs, Origin::Platform, 1), None).expect("room");
     for patience in [FIRST_SETUP_WAIT, Duration::ZERO] {
         let (done, flushed) = oneshot::channel();
@@ -791,7 +791,7 @@ async fn what_waits_for_room_never_takes_that_of_the_drivers_messages() {
     let told = tokio::spawn(async move {
         for number in 0..QUEUE_LIMIT {
             intake.ingest(request(Signal::Logs, Origin::Platform, 1)).await.expect("a pipeline");
-            intake.tell(Control::CutOff(number.to_string())).await;
+            intake.send_from_intake(Control::CutOff(number.to_string())).await;
         }
     });
     for _ in 0..20 {
@@ -820,8 +820,8 @@ async fn nobody_waits_for_room_in_a_pipeline_that_is_gone() {
         tokio::spawn(async move { intake.ingest(request(Signal::Logs, Origin::Platform, 1)).await });
     tokio::task::yield_now().await;
     drop(pipeline);
-    assert_eq!(refused.await.expect("an answer"), Err(Refused::Gone));
-    assert_eq!(handle.offer(request(Signal::Logs, Origin::Sdk, 1), None), Err(Refused::Gone));
+    assert_eq!(refused.await.expect("an answer"), Err(EnqueueError::Gone));
+    assert_eq!(handle.offer(request(Signal::Logs, Origin::Sdk, 1), None), Err(EnqueueError::Gone));
 }
 
 #[tokio::test(start_paused = true)]
@@ -838,6 +838,6 @@ async fn what_is_told_of_itself_takes_no_room_where_metrics_have_no_way() {
         test.offer(Signal::Logs, Origin::Platform, 1);
         let flushed = test.flush_all(FlushReason::EndOfInvocation, ACCEPTED).await;
         assert_eq!(flushed, [(Signal::Logs, 1)], "round {round}");
-        test.handle.control(Control::Close);
+        test.handle.control(Control::CloseWindow);
     }
 }

@@ -6,10 +6,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::outcome::Outcome;
+use super::outcome::InvocationOutcome;
 use super::spans::after;
 use crate::lambda::invocation_span;
-use crate::lambda::telemetry_api::Record;
+use crate::lambda::telemetry_api::PlatformRecord;
 use crate::lambda::xray;
 use crate::trace_context::TraceContext;
 
@@ -20,14 +20,14 @@ const REMEMBERED_INVOCATIONS: usize = 64;
 /// Invocations, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Invocations {
-    known: VecDeque<Invocation>,
+    known: VecDeque<KnownInvocation>,
     /// The first has begun.
     begun: bool,
 }
 
 /// One of them. Times are nanoseconds since the epoch.
 #[derive(Debug)]
-pub(super) struct Invocation {
+pub(super) struct KnownInvocation {
     pub(super) request_id: Arc<str>,
     pub(super) arn: Option<String>,
     pub(super) xray: Option<xray::Header>,
@@ -44,22 +44,22 @@ pub(super) struct Invocation {
     /// `platform.report`.
     pub(super) reported: Option<u64>,
     /// How it ended, once that is known.
-    pub(super) end: Option<End>,
+    pub(super) end: Option<InvocationEnd>,
 }
 
 /// How an invocation ended.
 #[derive(Clone, Debug)]
-pub(super) struct End {
-    pub(super) outcome: Outcome,
+pub(super) struct InvocationEnd {
+    pub(super) outcome: InvocationOutcome,
     pub(super) error_type: Option<String>,
     pub(super) time: u64,
     /// Milliseconds that the function took.
     pub(super) duration: Option<f64>,
     /// Its log record is yet to be made.
-    pub(super) untold: bool,
+    pub(super) is_unreported: bool,
 }
 
-impl Invocation {
+impl KnownInvocation {
     fn new(request_id: &str, first: bool) -> Self {
         Self {
             request_id: request_id.into(),
@@ -81,25 +81,25 @@ impl Invocation {
     }
 
     /// Takes the trace that an event names over, if none was named before.
-    pub(super) fn take_tracing(&mut self, record: &Record) {
+    pub(super) fn take_tracing(&mut self, record: &PlatformRecord) {
         self.xray = self.xray.or_else(|| xray::Header::read(record.tracing.as_deref()?));
     }
 
     /// Ends it as an event says, if it has not ended yet; says whether it did.
-    pub(super) fn end_by(&mut self, record: &Record, duration: Option<f64>, time: u64) -> bool {
+    pub(super) fn end_by(&mut self, record: &PlatformRecord, duration: Option<f64>, time: u64) -> bool {
         if self.end.is_some() {
             return false;
         }
         let error_type = record.error_type.clone();
-        let outcome = Outcome::of(record.status.as_deref(), error_type.as_deref());
-        self.end = Some(End { outcome, error_type, time, duration, untold: true });
+        let outcome = InvocationOutcome::of(record.status.as_deref(), error_type.as_deref());
+        self.end = Some(InvocationEnd { outcome, error_type, time, duration, is_unreported: true });
         true
     }
 }
 
 /// An invocation that has ended, apart from the others.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(super) struct EndedInvocation {
     pub(super) request_id: Arc<str>,
     pub(super) arn: Option<String>,
     pub(super) xray: Option<xray::Header>,
@@ -107,12 +107,12 @@ pub(super) struct Ended {
     pub(super) cold: bool,
     pub(super) reported: bool,
     pub(super) from: u64,
-    pub(super) end: End,
+    pub(super) end: InvocationEnd,
 }
 
-impl Ended {
+impl EndedInvocation {
     /// `None` while it has not ended. The first one is `cold` if somebody waited for what came before it.
-    pub(super) fn of(invocation: &Invocation, somebody_waits: bool) -> Option<Self> {
+    pub(super) fn of(invocation: &KnownInvocation, init_is_awaited: bool) -> Option<Self> {
         let end = invocation.end.as_ref()?;
         let long = end.duration.map_or(0, |duration| after(0, duration));
         let from = invocation.began().unwrap_or_else(|| end.time.saturating_sub(long));
@@ -121,7 +121,7 @@ impl Ended {
             arn: invocation.arn.clone(),
             xray: invocation.xray,
             deadline_ms: invocation.deadline_ms,
-            cold: invocation.first && somebody_waits,
+            cold: invocation.first && init_is_awaited,
             reported: invocation.reported.is_some(),
             from: from.min(end.time),
             end: end.clone(),
@@ -135,85 +135,86 @@ impl Ended {
 }
 
 impl Invocations {
-    pub(super) fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Invocation> {
+    pub(super) fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut KnownInvocation> {
         self.known.iter_mut()
     }
 
     /// That which INVOKE tells of.
-    pub(super) fn invoked(&mut self, request_id: &str) -> Option<&mut Invocation> {
+    pub(super) fn invoked(&mut self, request_id: &str) -> Option<&mut KnownInvocation> {
         // Platform: INVOKE and the events come over two connections, in no order.
         let known = self.last(request_id).filter(|(_, last)| last.invoked.is_none()).map(|(index, _)| index);
-        self.at_or_new(known, request_id)
+        self.get_or_insert(known, request_id)
     }
 
     /// That which `platform.start` tells of, if it is news.
-    pub(super) fn started(&mut self, request_id: &str, time: u64) -> Option<&mut Invocation> {
-        if self.any(request_id, |one| one.started == Some(time)) {
+    pub(super) fn started(&mut self, request_id: &str, time: u64) -> Option<&mut KnownInvocation> {
+        if self.has_any(request_id, |one| one.started == Some(time)) {
             return None;
         }
         // The event may come when the next attempt runs already.
-        let waits =
-            |one: &Invocation| &*one.request_id == request_id && one.started.is_none() && one.end.is_none();
+        let waits = |one: &KnownInvocation| {
+            &*one.request_id == request_id && one.started.is_none() && one.end.is_none()
+        };
         let index = match self.last(request_id) {
             _ if self.known.iter().any(waits) => self.known.iter().position(waits),
             // Platform: a failed asynchronous invocation is repeated under its request id.
-            Some((_, Invocation { end: Some(end), started: Some(_), .. })) if end.time < time => None,
-            Some((_, Invocation { started: Some(_), .. })) => return None,
+            Some((_, KnownInvocation { end: Some(end), started: Some(_), .. })) if end.time < time => None,
+            Some((_, KnownInvocation { started: Some(_), .. })) => return None,
             last => last.map(|(index, _)| index),
         };
-        let invocation = self.at_or_new(index, request_id)?;
+        let invocation = self.get_or_insert(index, request_id)?;
         invocation.started = Some(time);
         Some(invocation)
     }
 
     /// That which `platform.runtimeDone` tells of, if it is news.
-    pub(super) fn done(&mut self, request_id: &str, time: u64) -> Option<&mut Invocation> {
+    pub(super) fn done(&mut self, request_id: &str, time: u64) -> Option<&mut KnownInvocation> {
         // Of two attempts it is the older whose end comes first.
         let waits =
-            |one: &Invocation| &*one.request_id == request_id && one.done.is_none() && one.end.is_none();
+            |one: &KnownInvocation| &*one.request_id == request_id && one.done.is_none() && one.end.is_none();
         let last = self.last(request_id);
         if last.is_some_and(|(_, last)| last.done.is_some())
-            || self.any(request_id, |one| one.done == Some(time))
+            || self.has_any(request_id, |one| one.done == Some(time))
         {
             return None;
         }
         let first = self.known.iter().position(waits);
         let index = first.or(last.map(|(index, _)| index));
-        let invocation = self.at_or_new(index, request_id)?;
+        let invocation = self.get_or_insert(index, request_id)?;
         invocation.done = Some(time);
         Some(invocation)
     }
 
     /// That which `platform.report` tells of, if it is news.
-    pub(super) fn reported(&mut self, request_id: &str, time: u64) -> Option<&mut Invocation> {
+    pub(super) fn reported(&mut self, request_id: &str, time: u64) -> Option<&mut KnownInvocation> {
         // Of two with one request id it is the older that waits for its report.
-        let waits = |one: &Invocation| &*one.request_id == request_id && one.reported.is_none();
+        let waits = |one: &KnownInvocation| &*one.request_id == request_id && one.reported.is_none();
         let index = self.known.iter().position(waits);
         let known = index.is_none() && self.last(request_id).is_some();
-        if known || self.any(request_id, |one| one.reported == Some(time)) {
+        if known || self.has_any(request_id, |one| one.reported == Some(time)) {
             return None;
         }
-        let invocation = self.at_or_new(index, request_id)?;
+        let invocation = self.get_or_insert(index, request_id)?;
         invocation.reported = Some(time);
         Some(invocation)
     }
 
-    fn any(&self, request_id: &str, is_so: impl Fn(&Invocation) -> bool) -> bool {
+    fn has_any(&self, request_id: &str, is_so: impl Fn(&KnownInvocation) -> bool) -> bool {
         self.known.iter().any(|one| &*one.request_id == request_id && is_so(one))
     }
 
-    fn last(&self, request_id: &str) -> Option<(usize, &Invocation)> {
+    fn last(&self, request_id: &str) -> Option<(usize, &KnownInvocation)> {
         self.known.iter().enumerate().rfind(|(_, one)| &*one.request_id == request_id)
     }
 
     /// Those that have not ended: all of them, or the last where one follows another, so that one whose end was never
     /// told is not taken for running.
-    pub(super) fn open(&mut self, concurrent: bool) -> impl Iterator<Item = &mut Invocation> {
+    pub(super) fn iter_open(&mut self, concurrent: bool) -> impl Iterator<Item = &mut KnownInvocation> {
         let last = if concurrent { REMEMBERED_INVOCATIONS } else { 1 };
         self.known.iter_mut().rev().take(last).filter(|one| one.end.is_none())
     }
 
-    fn at_or_new(&mut self, index: Option<usize>, request_id: &str) -> Option<&mut Invocation> {
+    fn get_or_insert(&mut self, index: Option<usize>, request_id: &str) -> Option<&mut KnownInvocation> {
         if let Some(index) = index {
             return self.known.get_mut(index);
         }
@@ -221,7 +222,7 @@ impl Invocations {
             self.known.pop_front();
         }
         let first = !std::mem::replace(&mut self.begun, true);
-        self.known.push_back(Invocation::new(request_id, first));
+        self.known.push_back(KnownInvocation::new(request_id, first));
         self.known.back_mut()
     }
 }

@@ -7,17 +7,17 @@ use std::fmt::Write as _;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 
-use crate::lambda::telemetry_api::{Change, Moment, Record};
+use crate::lambda::telemetry_api::{EnvironmentEvent, InvocationEvent, PlatformRecord};
 use crate::logs::{REQUEST_ID, SOURCE, Severity};
 use crate::otlp::attribute::{double, string, text};
 
 /// A line while it is written, with what stands in it.
-struct Line {
+struct EventLine {
     body: String,
     attributes: Vec<KeyValue>,
 }
 
-impl Line {
+impl EventLine {
     fn new(kind: &str, body: String) -> Self {
         Self { body, attributes: vec![string(SOURCE, kind)] }
     }
@@ -39,7 +39,7 @@ impl Line {
         }
     }
 
-    fn ended(&mut self, record: &Record) {
+    fn ended(&mut self, record: &PlatformRecord) {
         let unhappy = record.status.as_deref().filter(|status| *status != "success");
         if let Some(status) = unhappy {
             let _ = write!(self.body, " Status: {status}");
@@ -63,22 +63,22 @@ impl Line {
 
 /// An event of an invocation. Times are nanoseconds since the epoch.
 pub(super) fn of_invocation(
-    moment: Moment,
+    moment: InvocationEvent,
     request_id: &str,
-    record: &Record,
+    record: &PlatformRecord,
     (time, observed): (u64, u64),
 ) -> LogRecord {
     let (word, kind) = match moment {
-        Moment::Start => ("START", "platform.start"),
-        Moment::RuntimeDone => ("END", "platform.runtimeDone"),
-        Moment::Report => ("REPORT", "platform.report"),
+        InvocationEvent::Start => ("START", "platform.start"),
+        InvocationEvent::RuntimeDone => ("END", "platform.runtimeDone"),
+        InvocationEvent::Report => ("REPORT", "platform.report"),
     };
-    let mut line = Line::new(kind, format!("{word} RequestId: {request_id}"));
+    let mut line = EventLine::new(kind, format!("{word} RequestId: {request_id}"));
     line.attributes.push(string(REQUEST_ID, request_id));
     let metrics = &record.metrics;
     match moment {
-        Moment::Start => line.text("Version", "faas.version", record.version.as_deref()),
-        Moment::RuntimeDone => {
+        InvocationEvent::Start => line.text("Version", "faas.version", record.version.as_deref()),
+        InvocationEvent::RuntimeDone => {
             let numbers = [
                 ("aws.lambda.duration_ms", metrics.duration),
                 ("aws.lambda.produced_bytes", metrics.produced_bytes),
@@ -86,7 +86,7 @@ pub(super) fn of_invocation(
             line.attributes.extend(numbers.iter().filter_map(|(key, number)| Some(double(key, (*number)?))));
             line.ended(record);
         }
-        Moment::Report => {
+        InvocationEvent::Report => {
             line.number("Duration", "ms", "aws.lambda.duration_ms", metrics.duration);
             line.number("Billed Duration", "ms", "aws.lambda.billed_duration_ms", metrics.billed_duration);
             line.number("Memory Size", "MB", "aws.lambda.memory_size_mb", metrics.memory_size);
@@ -101,58 +101,60 @@ pub(super) fn of_invocation(
 
 /// An event of the environment; `None` where it tells nothing that another does not.
 pub(super) fn of_environment(
-    change: Change,
-    record: &Record,
+    change: EnvironmentEvent,
+    record: &PlatformRecord,
     (time, observed): (u64, u64),
 ) -> Option<LogRecord> {
     let mut severity = Severity::Info;
     let line = match change {
-        Change::InitRuntimeDone | Change::RestoreRuntimeDone | Change::End => return None,
-        Change::InitStart | Change::RestoreStart => {
+        EnvironmentEvent::InitRuntimeDone | EnvironmentEvent::RestoreRuntimeDone | EnvironmentEvent::End => {
+            return None;
+        }
+        EnvironmentEvent::InitStart | EnvironmentEvent::RestoreStart => {
             let (word, kind) = match change {
-                Change::InitStart => ("INIT_START", "platform.initStart"),
+                EnvironmentEvent::InitStart => ("INIT_START", "platform.initStart"),
                 _ => ("RESTORE_START", "platform.restoreStart"),
             };
-            let mut line = Line::new(kind, word.to_owned());
+            let mut line = EventLine::new(kind, word.to_owned());
             line.text("Runtime Version", "aws.lambda.runtime_version", record.runtime_version.as_deref());
             of_init(&mut line, record);
             line
         }
-        Change::InitReport => {
-            let mut line = Line::new("platform.initReport", "INIT_REPORT".to_owned());
+        EnvironmentEvent::InitReport => {
+            let mut line = EventLine::new("platform.initReport", "INIT_REPORT".to_owned());
             line.number("Init Duration", "ms", "aws.lambda.init_duration_ms", record.metrics.duration);
             line.text("Phase", "aws.lambda.phase", record.phase.as_deref());
             line.ended(record);
             line
         }
-        Change::RestoreReport => {
-            let mut line = Line::new("platform.restoreReport", "RESTORE_REPORT".to_owned());
+        EnvironmentEvent::RestoreReport => {
+            let mut line = EventLine::new("platform.restoreReport", "RESTORE_REPORT".to_owned());
             line.number("Restore Duration", "ms", "aws.lambda.restore_duration_ms", record.metrics.duration);
             line.ended(record);
             line
         }
-        Change::Extension | Change::Subscription => {
+        EnvironmentEvent::Extension | EnvironmentEvent::Subscription => {
             let (word, kind) = match change {
-                Change::Extension => ("EXTENSION", "platform.extension"),
+                EnvironmentEvent::Extension => ("EXTENSION", "platform.extension"),
                 _ => ("TELEMETRY", "platform.telemetrySubscription"),
             };
-            let mut line = Line::new(kind, word.to_owned());
+            let mut line = EventLine::new(kind, word.to_owned());
             line.text("Name", "aws.lambda.extension.name", record.name.as_deref());
             line.text("State", "aws.lambda.extension.state", record.state.as_deref());
             line.text("Error Type", "error.type", record.error_type.as_deref());
             line
         }
-        Change::LogsDropped => {
+        EnvironmentEvent::LogsDropped => {
             severity = Severity::Warn;
-            let mut line = Line::new("platform.logsDropped", "LOGS_DROPPED".to_owned());
+            let mut line = EventLine::new("platform.logsDropped", "LOGS_DROPPED".to_owned());
             line.number("Records", "", "aws.lambda.dropped_records", record.dropped_records);
             line.number("Bytes", "", "aws.lambda.dropped_bytes", record.dropped_bytes);
             line.text("Reason", "aws.lambda.reason", record.reason.as_deref());
             line
         }
-        Change::Fault => {
+        EnvironmentEvent::Fault => {
             severity = Severity::Error;
-            let mut line = Line::new("platform.fault", "FAULT".to_owned());
+            let mut line = EventLine::new("platform.fault", "FAULT".to_owned());
             line.attributes.extend(record.request_id.as_deref().map(|id| string(REQUEST_ID, id)));
             line.text("Reason", "aws.lambda.reason", record.reason.as_deref());
             line.ended(record);
@@ -162,7 +164,7 @@ pub(super) fn of_environment(
     Some(line.finish(severity, time, observed))
 }
 
-fn of_init(line: &mut Line, record: &Record) {
+fn of_init(line: &mut EventLine, record: &PlatformRecord) {
     let texts = [
         ("aws.lambda.initialization_type", &record.initialization_type),
         ("aws.lambda.phase", &record.phase),

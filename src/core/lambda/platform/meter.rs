@@ -17,7 +17,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 /// Seconds.
 const DURATIONS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 /// Bytes of a function's memory, which is 128 to 10,240 MB.
-const MEMORIES: &[f64] = &[
+const MEMORY_SIZES: &[f64] = &[
     33_554_432.0,
     67_108_864.0,
     134_217_728.0,
@@ -48,18 +48,18 @@ pub(super) enum Instrument {
     LogBytesDropped,
 }
 
-enum Form {
+enum MetricKind {
     Counter,
     Histogram,
     Gauge,
 }
 
 impl Instrument {
-    fn form(self) -> Form {
+    fn kind(self) -> MetricKind {
         match self {
-            Self::MemorySize => Form::Gauge,
-            _ if self.bounds().is_empty() => Form::Counter,
-            _ => Form::Histogram,
+            Self::MemorySize => MetricKind::Gauge,
+            _ if self.bounds().is_empty() => MetricKind::Counter,
+            _ => MetricKind::Histogram,
         }
     }
 
@@ -69,7 +69,7 @@ impl Instrument {
             Self::InvokeDuration | Self::InitDuration | Self::PostRuntimeDuration | Self::RestoreDuration => {
                 DURATIONS
             }
-            Self::MemoryUsage => MEMORIES,
+            Self::MemoryUsage => MEMORY_SIZES,
             _ => &[],
         }
     }
@@ -84,7 +84,7 @@ impl Instrument {
     }
 
     /// Name, unit and description.
-    fn words(self) -> (&'static str, &'static str, &'static str) {
+    fn metadata(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Invocations => ("faas.invocations", "{invocation}", "Number of successful invocations"),
             Self::ColdStarts => ("faas.coldstarts", "{coldstart}", "Number of invocation cold starts"),
@@ -124,8 +124,8 @@ impl Instrument {
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     points: BTreeMap<Instrument, Point>,
-    /// Up to when each was told already.
-    told: BTreeMap<Instrument, u64>,
+    /// Up to when each was reported_until already.
+    reported_until: BTreeMap<Instrument, u64>,
 }
 
 #[derive(Debug)]
@@ -169,10 +169,10 @@ impl Meter {
     pub(super) fn take(&mut self) -> Vec<Metric> {
         let mut metrics = Vec::new();
         for (instrument, mut point) in std::mem::take(&mut self.points) {
-            let told = self.told.entry(instrument).or_default();
+            let reported_until = self.reported_until.entry(instrument).or_default();
             // Points of one stream must not overlap, as invocations side by side do.
-            point.from = point.from.max(*told).min(point.to);
-            *told = point.to.max(*told);
+            point.from = point.from.max(*reported_until).min(point.to);
+            *reported_until = point.to.max(*reported_until);
             metrics.push(metric(instrument, point));
         }
         metrics
@@ -195,21 +195,21 @@ impl Point {
 }
 
 fn metric(instrument: Instrument, point: Point) -> Metric {
-    let (name, unit, description) = instrument.words();
+    let (name, unit, description) = instrument.metadata();
     let number = |value| NumberDataPoint {
         start_time_unix_nano: point.from,
         time_unix_nano: point.to,
         value: Some(value),
         ..NumberDataPoint::default()
     };
-    let data = match instrument.form() {
-        Form::Counter => Data::Sum(Sum {
+    let data = match instrument.kind() {
+        MetricKind::Counter => Data::Sum(Sum {
             data_points: vec![number(instrument.value(point.sum))],
             aggregation_temporality: AggregationTemporality::Delta.into(),
             is_monotonic: true,
         }),
-        Form::Gauge => Data::Gauge(Gauge { data_points: vec![number(instrument.value(point.last))] }),
-        Form::Histogram => Data::Histogram(Histogram {
+        MetricKind::Gauge => Data::Gauge(Gauge { data_points: vec![number(instrument.value(point.last))] }),
+        MetricKind::Histogram => Data::Histogram(Histogram {
             data_points: vec![histogram(instrument.bounds(), point)],
             aggregation_temporality: AggregationTemporality::Delta.into(),
         }),

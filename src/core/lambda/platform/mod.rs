@@ -4,30 +4,32 @@
 //! once, whatever comes twice, out of order or not at all: its end is the first that tells of it, `platform.runtimeDone`,
 //! `platform.report` (managed instances have no other, and elsewhere it comes an invocation later) or SHUTDOWN with a reason.
 //! What only the report has goes with what leaves next. How the end of a function that cannot tell of it itself is told:
-//! [`Outcome`]. Which spans are sent is the pipeline's decision, which knows whether the SDK sent its own.
+//! [`InvocationOutcome`]. Which spans are sent is the pipeline's decision, which knows whether the SDK sent its own.
 
-mod adopted;
 mod invocations;
 mod logs;
-mod made;
 mod meter;
 mod outcome;
 mod spans;
 mod stage;
+mod stage_spans;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-pub use self::adopted::{Adopted, adopted};
-use self::invocations::{End, Ended, Invocations};
-pub use self::made::{Made, SCOPE};
+use self::invocations::{EndedInvocation, InvocationEnd, Invocations};
 use self::meter::{Instrument, Meter};
-pub use self::outcome::Outcome;
-use self::spans::{Invoked, Place, after};
+pub use self::outcome::InvocationOutcome;
+use self::spans::{InvocationSpan, SpanPlacement, after};
 use self::stage::Stage;
-use crate::lambda::telemetry_api::{Change, Event, Kind, Moment, Record};
+pub use self::stage_spans::{StageSpans, reparent_stage_spans};
+pub use self::telemetry::{PlatformTelemetry, SCOPE};
+use crate::lambda::telemetry_api::{
+    EnvironmentEvent, EventKind, InvocationEvent, PlatformRecord, TelemetryEvent,
+};
 use crate::lambda::xray;
 use crate::trace_context::TraceContext;
 
@@ -35,9 +37,9 @@ use crate::trace_context::TraceContext;
 const REMEMBERED_INVOCATIONS: usize = 32;
 const MEGABYTE: f64 = 1_048_576.0;
 
-/// What is made of the platform's events.
+/// What is telemetry of the platform's events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct PlatformOutputs {
     /// Counters and distributions.
     pub metrics: bool,
     /// Spans of invocations, of the init and of the restore.
@@ -48,15 +50,15 @@ pub struct Wanted {
 
 /// Where the function lives, as far as it matters here.
 #[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// What is made.
-    pub wanted: Wanted,
+pub struct PlatformSettings {
+    /// What is telemetry.
+    pub outputs: PlatformOutputs,
     /// The function's name, which its spans bear.
     pub function_name: String,
     /// Invocations run side by side.
     pub concurrent: bool,
     /// What comes before the first invocation.
-    pub beginning: Beginning,
+    pub init_type: InitType,
     /// The spans of X-Ray can be found where ours go, so that they can be parents.
     pub xray_parents: bool,
 }
@@ -76,10 +78,10 @@ pub struct Invoke<'a> {
 
 /// What comes before the first invocation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Beginning {
+pub enum InitType {
     /// An init that nobody waits for.
     #[default]
-    Ahead,
+    AheadOfTime,
     /// An init that the first invocation waits for, and so part of it.
     OnDemand,
     /// A restore from a snapshot, for which the same holds; the init was long ago.
@@ -99,67 +101,71 @@ pub enum ShutdownReason {
 
 /// An event of the platform, with its time in nanoseconds since the epoch.
 #[derive(Clone, Copy, Debug)]
-pub enum Happening<'e> {
+pub enum PlatformEvent<'e> {
     /// Of the environment.
-    Environment(Change, u64, &'e Record),
+    Environment(EnvironmentEvent, u64, &'e PlatformRecord),
     /// Of the invocation with this request id.
-    Invocation(Moment, u64, &'e str, &'e Record),
+    Invocation(InvocationEvent, u64, &'e str, &'e PlatformRecord),
 }
 
-impl<'e> Happening<'e> {
+impl<'e> PlatformEvent<'e> {
     /// The platform's events of a delivery, in their order; that of the array means nothing. So they can be taken part by
-    /// part: what is made of many of them at once would take more memory than they do.
-    pub fn in_order(events: &'e [Event<'_>], now: u64) -> Vec<Self> {
-        let mut happenings: Vec<_> = events
+    /// part: what is telemetry of many of them at once would take more memory than they do.
+    pub fn in_order(events: &'e [TelemetryEvent<'_>], now: u64) -> Vec<Self> {
+        let mut events: Vec<_> = events
             .iter()
             .filter_map(|event| {
                 let time = event.time.unwrap_or(now);
                 match &event.kind {
-                    Kind::Environment { change, record } => Some(Self::Environment(*change, time, record)),
-                    Kind::Invocation { moment, request_id, record } => {
+                    EventKind::Environment { change, record } => {
+                        Some(Self::Environment(*change, time, record))
+                    }
+                    EventKind::Invocation { moment, request_id, record } => {
                         Some(Self::Invocation(*moment, time, request_id, record))
                     }
-                    Kind::Function(_) | Kind::Extension(_) | Kind::Unknown { .. } | Kind::Text { .. } => None,
+                    EventKind::Function(_)
+                    | EventKind::Extension(_)
+                    | EventKind::Unknown { .. }
+                    | EventKind::Text { .. } => None,
                 }
             })
             .collect();
-        happenings.sort_unstable_by_key(|happening| match *happening {
+        events.sort_unstable_by_key(|event| match *event {
             Self::Environment(change, time, _) => (Some(change), None, time, ""),
             Self::Invocation(moment, time, request_id, _) => (None, Some(moment), time, request_id),
         });
         // Those of invocations would come first.
-        let of_environment =
-            happenings.partition_point(|happening| matches!(happening, Self::Invocation(..)));
-        happenings.rotate_left(of_environment);
-        happenings
+        let of_environment = events.partition_point(|event| matches!(event, Self::Invocation(..)));
+        events.rotate_left(of_environment);
+        events
     }
 }
 
 /// The state machine.
 #[derive(Debug, Default)]
 pub struct Platform {
-    settings: Settings,
+    settings: PlatformSettings,
     invocations: Invocations,
     init: Stage,
     restore: Stage,
     instance_id: Option<String>,
-    recent: VecDeque<(Change, u64, Option<String>)>,
+    recent: VecDeque<(EnvironmentEvent, u64, Option<String>)>,
     meter: Meter,
     /// What was measured is to leave with what leaves next.
     due: bool,
     stopping: bool,
-    made: Made,
+    telemetry: PlatformTelemetry,
 }
 
 impl Platform {
     /// Before anything has happened.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: PlatformSettings) -> Self {
         Self { settings, ..Self::default() }
     }
 
     /// INVOKE came, at `now` in nanoseconds since the epoch.
     pub fn invoked(&mut self, invoke: &Invoke<'_>, now: u64) {
-        self.tell_ends(now);
+        self.conclude_pending(now);
         if let Some(invocation) = self.invocations.invoked(invoke.request_id) {
             invocation.invoked = Some(now);
             invocation.arn = invoke.arn.map(str::to_owned);
@@ -173,98 +179,115 @@ impl Platform {
         self.stopping = true;
         let outcome = match reason {
             ShutdownReason::Spindown => None,
-            ShutdownReason::Timeout => Some(Outcome::Timeout),
-            ShutdownReason::Failure => Some(Outcome::Crash),
+            ShutdownReason::Timeout => Some(InvocationOutcome::Timeout),
+            ShutdownReason::Failure => Some(InvocationOutcome::Crash),
         };
         if let Some(outcome) = outcome {
             let mut ended = Vec::new();
-            for invocation in self.invocations.open(self.settings.concurrent) {
+            for invocation in self.invocations.iter_open(self.settings.concurrent) {
                 let began = invocation.began();
                 let duration = began.map(|began| milliseconds(now.saturating_sub(began)));
-                invocation.end = Some(End { outcome, error_type: None, time: now, duration, untold: true });
-                ended.extend(Ended::of(invocation, self.settings.beginning != Beginning::Ahead));
+                invocation.end = Some(InvocationEnd {
+                    outcome,
+                    error_type: None,
+                    time: now,
+                    duration,
+                    is_unreported: true,
+                });
+                ended.extend(EndedInvocation::of(
+                    invocation,
+                    self.settings.init_type != InitType::AheadOfTime,
+                ));
             }
             for ended in ended {
                 self.note_cut_off(&ended);
             }
         }
-        self.tell_ends(now);
-        self.show_stages_alone();
+        self.conclude_pending(now);
+        self.emit_stage_traces();
         self.due = true;
     }
 
     /// Takes events of a delivery, in their order, `now` being nanoseconds since the epoch.
-    pub fn take_in(&mut self, happenings: &[Happening<'_>], now: u64) {
-        for happening in happenings {
-            match *happening {
-                Happening::Environment(change, time, record) => self.changed(change, record, time, now),
-                Happening::Invocation(Moment::Start, time, id, record) => self.started(id, record, time, now),
-                Happening::Invocation(Moment::RuntimeDone, time, id, record) => {
+    pub fn on_events(&mut self, events: &[PlatformEvent<'_>], now: u64) {
+        for event in events {
+            match *event {
+                PlatformEvent::Environment(change, time, record) => self.changed(change, record, time, now),
+                PlatformEvent::Invocation(InvocationEvent::Start, time, id, record) => {
+                    self.started(id, record, time, now);
+                }
+                PlatformEvent::Invocation(InvocationEvent::RuntimeDone, time, id, record) => {
                     self.runtime_done(id, record, time, now);
                 }
-                Happening::Invocation(Moment::Report, time, id, record) => {
+                PlatformEvent::Invocation(InvocationEvent::Report, time, id, record) => {
                     self.reported(id, record, time, now);
                 }
             }
         }
         if self.stopping {
-            self.tell_ends(now);
+            self.conclude_pending(now);
         }
     }
 
     /// What there is to send.
-    pub fn take(&mut self) -> Made {
-        let mut made = std::mem::take(&mut self.made);
-        if self.settings.wanted.metrics && (self.due || self.stopping) {
-            made.metrics = self.meter.take();
+    pub fn take(&mut self) -> PlatformTelemetry {
+        let mut telemetry = std::mem::take(&mut self.telemetry);
+        if self.settings.outputs.metrics && (self.due || self.stopping) {
+            telemetry.metrics = self.meter.take();
             self.due = false;
         }
-        made
+        telemetry
     }
 
-    fn started(&mut self, request_id: &str, record: &Record, time: u64, now: u64) {
+    fn started(&mut self, request_id: &str, record: &PlatformRecord, time: u64, now: u64) {
         let Some(invocation) = self.invocations.started(request_id, time) else { return };
         invocation.take_tracing(record);
-        self.log_invocation(Moment::Start, request_id, record, (time, now));
+        self.log_invocation(InvocationEvent::Start, request_id, record, (time, now));
     }
 
-    fn runtime_done(&mut self, request_id: &str, record: &Record, time: u64, now: u64) {
+    fn runtime_done(&mut self, request_id: &str, record: &PlatformRecord, time: u64, now: u64) {
         let Some(invocation) = self.invocations.done(request_id, time) else { return };
         invocation.take_tracing(record);
-        let news = invocation.end_by(record, record.metrics.duration, time);
-        let Some(ended) = Ended::of(invocation, self.settings.beginning != Beginning::Ahead) else { return };
-        if news {
+        let is_new = invocation.end_by(record, record.metrics.duration, time);
+        let Some(ended) = EndedInvocation::of(invocation, self.settings.init_type != InitType::AheadOfTime)
+        else {
+            return;
+        };
+        if is_new {
             self.note_cut_off(&ended);
         }
-        self.tell_end(&ended, None, now);
+        self.conclude_once(&ended, None, now);
         if let Some(bytes) = record.metrics.produced_bytes {
             self.meter.record(Instrument::ProducedBytes, bytes, ended.from, time);
         }
-        self.show_phases(&ended, record);
-        self.log_invocation(Moment::RuntimeDone, request_id, record, (time, now));
+        self.emit_phases(&ended, record);
+        self.log_invocation(InvocationEvent::RuntimeDone, request_id, record, (time, now));
     }
 
-    fn reported(&mut self, request_id: &str, record: &Record, time: u64, now: u64) {
+    fn reported(&mut self, request_id: &str, record: &PlatformRecord, time: u64, now: u64) {
         let Some(invocation) = self.invocations.reported(request_id, time) else { return };
         invocation.take_tracing(record);
         let metrics = &record.metrics;
         let done = invocation.end.as_ref().and_then(|end| end.duration);
         // Platform: managed instances tell of no other end, and of this one later than it was.
         let end = invocation.began().zip(metrics.duration).map_or(time, |(began, took)| after(began, took));
-        let news = invocation.end_by(record, metrics.duration, end);
+        let is_new = invocation.end_by(record, metrics.duration, end);
         let memory = metrics.max_memory_used.zip(metrics.memory_size);
         // Platform: most runtimes are killed without a word of it when the memory is used up.
         if let Some(end) = &mut invocation.end
-            && end.outcome == Outcome::Crash
+            && end.outcome == InvocationOutcome::Crash
             && memory.is_some_and(|(used, size)| used >= size)
         {
-            end.outcome = Outcome::OutOfMemory;
+            end.outcome = InvocationOutcome::OutOfMemory;
         }
-        let Some(ended) = Ended::of(invocation, self.settings.beginning != Beginning::Ahead) else { return };
-        if news {
+        let Some(ended) = EndedInvocation::of(invocation, self.settings.init_type != InitType::AheadOfTime)
+        else {
+            return;
+        };
+        if is_new {
             self.note_cut_off(&ended);
         }
-        self.tell_end(&ended, memory, now);
+        self.conclude_once(&ended, memory, now);
         let overhead: f64 = record
             .spans
             .first
@@ -276,7 +299,7 @@ impl Platform {
             Some(overhead)
         } else {
             // Platform: the whole of it ends when the last extension asks for more.
-            metrics.duration.zip(done).map(|(all, done)| all - done).filter(|rest| !news && *rest >= 0.0)
+            metrics.duration.zip(done).map(|(all, done)| all - done).filter(|rest| !is_new && *rest >= 0.0)
         };
         let init = metrics.init_duration.filter(|_| !self.init.reported && ended.cold);
         self.init.reported |= init.is_some();
@@ -296,11 +319,11 @@ impl Platform {
                 self.meter.record(instrument, value, ended.from, time);
             }
         }
-        self.show_phases(&ended, record);
-        self.log_invocation(Moment::Report, request_id, record, (time, now));
+        self.emit_phases(&ended, record);
+        self.log_invocation(InvocationEvent::Report, request_id, record, (time, now));
     }
 
-    fn changed(&mut self, change: Change, record: &Record, time: u64, now: u64) {
+    fn changed(&mut self, change: EnvironmentEvent, record: &PlatformRecord, time: u64, now: u64) {
         let seen = (change, time, record.name.clone());
         if self.recent.contains(&seen) {
             return;
@@ -310,24 +333,24 @@ impl Platform {
         }
         self.recent.push_back(seen);
         match change {
-            Change::InitStart => {
+            EnvironmentEvent::InitStart => {
                 self.instance_id.clone_from(&record.instance_id);
                 self.init.start(time);
             }
-            Change::InitRuntimeDone => self.init.runtime_done(record, time),
-            Change::InitReport => {
+            EnvironmentEvent::InitRuntimeDone => self.init.runtime_done(record, time),
+            EnvironmentEvent::InitReport => {
                 if self.init.report(record, time) {
-                    self.measure_stage(Instrument::InitDuration, record, time);
+                    self.record_stage(Instrument::InitDuration, record, time);
                 }
             }
-            Change::RestoreStart => self.restore.start(time),
-            Change::RestoreRuntimeDone => self.restore.runtime_done(record, time),
-            Change::RestoreReport => {
+            EnvironmentEvent::RestoreStart => self.restore.start(time),
+            EnvironmentEvent::RestoreRuntimeDone => self.restore.runtime_done(record, time),
+            EnvironmentEvent::RestoreReport => {
                 if self.restore.report(record, time) {
-                    self.measure_stage(Instrument::RestoreDuration, record, time);
+                    self.record_stage(Instrument::RestoreDuration, record, time);
                 }
             }
-            Change::LogsDropped => {
+            EnvironmentEvent::LogsDropped => {
                 let from = time;
                 if let Some(records) = record.dropped_records {
                     self.meter.record(Instrument::LogsDropped, records, from, time);
@@ -336,47 +359,53 @@ impl Platform {
                     self.meter.record(Instrument::LogBytesDropped, bytes, from, time);
                 }
             }
-            Change::Extension | Change::Subscription | Change::End | Change::Fault => {}
+            EnvironmentEvent::Extension
+            | EnvironmentEvent::Subscription
+            | EnvironmentEvent::End
+            | EnvironmentEvent::Fault => {}
         }
-        if self.settings.wanted.logs
+        if self.settings.outputs.logs
             && let Some(log) = logs::of_environment(change, record, (time, now))
         {
-            self.made.logs.push((None, log));
+            self.telemetry.logs.push((None, log));
         }
         for stage in [&mut self.init, &mut self.restore] {
             if let Some((outcome, error_type, time, duration)) = stage.take_failure() {
-                let end = outcome::End { error_type: error_type.as_deref(), time, duration, memory: None };
-                self.made.logs.push((None, outcome::init_failed(outcome, &end, now)));
+                let end =
+                    outcome::EndDetails { error_type: error_type.as_deref(), time, duration, memory: None };
+                self.telemetry.logs.push((None, outcome::init_failed(outcome, &end, now)));
             }
         }
         if self.stopping {
-            self.show_stages_alone();
-        } else if self.init.reported && self.settings.beginning != Beginning::OnDemand {
-            self.show_init_alone();
+            self.emit_stage_traces();
+        } else if self.init.reported && self.settings.init_type != InitType::OnDemand {
+            self.emit_init_trace();
         }
     }
 
-    fn measure_stage(&mut self, instrument: Instrument, record: &Record, time: u64) {
+    fn record_stage(&mut self, instrument: Instrument, record: &PlatformRecord, time: u64) {
         if let Some(duration) = record.metrics.duration {
             self.meter.record(instrument, seconds(duration), time.saturating_sub(after(0, duration)), time);
         }
     }
 
-    /// Where an SDK makes spans, that of an invocation which was cut off will not come: its logs are to name the one made
+    /// Where an SDK makes spans, that of an invocation which was cut off will not come: its logs are to name the one telemetry
     /// here, however long that waits.
-    fn note_cut_off(&mut self, ended: &Ended) {
-        if self.settings.wanted.spans && ended.end.outcome.is_cut_off() {
-            self.made.cut_off.push(Arc::clone(&ended.request_id));
+    fn note_cut_off(&mut self, ended: &EndedInvocation) {
+        if self.settings.outputs.spans && ended.end.outcome.is_cut_off() {
+            self.telemetry.cut_off.push(Arc::clone(&ended.request_id));
         }
     }
 
     /// Counts an invocation and makes its span.
-    fn conclude(&mut self, ended: &Ended) {
+    fn conclude(&mut self, ended: &EndedInvocation) {
         let (from, to) = (ended.from, ended.end.time);
         let instrument = match ended.end.outcome {
-            Outcome::Success => Instrument::Invocations,
-            Outcome::Timeout => Instrument::Timeouts,
-            Outcome::Error | Outcome::Crash | Outcome::OutOfMemory => Instrument::Errors,
+            InvocationOutcome::Success => Instrument::Invocations,
+            InvocationOutcome::Timeout => Instrument::Timeouts,
+            InvocationOutcome::Error | InvocationOutcome::Crash | InvocationOutcome::OutOfMemory => {
+                Instrument::Errors
+            }
         };
         self.meter.count(instrument, from, to);
         if ended.cold {
@@ -386,15 +415,15 @@ impl Platform {
             self.meter.record(Instrument::InvokeDuration, seconds(duration), from, to);
         }
         self.due = true;
-        if !self.settings.wanted.spans {
+        if !self.settings.outputs.spans {
             return;
         }
         let context = ended.context();
-        // A parent that is nowhere to be found makes a trace look as if its beginning were missing.
+        // A parent that is nowhere to be found makes a trace look as if its init_type were missing.
         let parent = ended.xray.filter(|_| self.settings.xray_parents).and_then(|xray| xray.parent);
         let mut spans = vec![spans::invocation(
             context,
-            &Invoked {
+            &InvocationSpan {
                 request_id: &ended.request_id,
                 name: &self.settings.function_name,
                 arn: ended.arn.as_deref(),
@@ -407,108 +436,125 @@ impl Platform {
             },
         )];
         if ended.cold {
-            let place = Place::under(context, &ended.request_id);
+            let place = SpanPlacement::under(context, &ended.request_id);
             spans.extend(self.init.take_spans(spans::INIT, place));
             spans.extend(self.restore.take_spans(spans::RESTORE, place));
         }
-        self.made.spans.push((Some(Arc::clone(&ended.request_id)), spans));
+        self.telemetry.spans.push((Some(Arc::clone(&ended.request_id)), spans));
     }
 
     /// Makes spans of an invocation's phases, under its own.
-    fn show_phases(&mut self, ended: &Ended, record: &Record) {
-        if !self.settings.wanted.spans || record.spans.first.is_empty() {
+    fn emit_phases(&mut self, ended: &EndedInvocation, record: &PlatformRecord) {
+        if !self.settings.outputs.spans || record.spans.first.is_empty() {
             return;
         }
-        let phases = spans::phases(Place::under(ended.context(), &ended.request_id), &record.spans.first);
-        match self.made.spans.last_mut() {
+        let phases =
+            spans::phases(SpanPlacement::under(ended.context(), &ended.request_id), &record.spans.first);
+        match self.telemetry.spans.last_mut() {
             Some((invocation, spans)) if invocation.as_ref() == Some(&ended.request_id) => {
                 spans.extend(phases);
             }
-            _ => self.made.spans.push((Some(Arc::clone(&ended.request_id)), phases.collect())),
+            _ => self.telemetry.spans.push((Some(Arc::clone(&ended.request_id)), phases.collect())),
         }
     }
 
     /// What belongs to no invocation has a trace of its own.
-    fn show_stages_alone(&mut self) {
-        self.show_init_alone();
-        show_alone(
+    fn emit_stage_traces(&mut self) {
+        self.emit_init_trace();
+        emit_stage_trace(
             spans::RESTORE,
             &mut self.restore,
             self.instance_id.as_deref(),
-            self.settings.wanted,
-            &mut self.made,
+            self.settings.outputs,
+            &mut self.telemetry,
         );
     }
 
-    fn show_init_alone(&mut self) {
-        show_alone(
+    fn emit_init_trace(&mut self) {
+        emit_stage_trace(
             spans::INIT,
             &mut self.init,
             self.instance_id.as_deref(),
-            self.settings.wanted,
-            &mut self.made,
+            self.settings.outputs,
+            &mut self.telemetry,
         );
     }
 
-    fn log_invocation(&mut self, moment: Moment, request_id: &str, record: &Record, times: (u64, u64)) {
-        if self.settings.wanted.logs {
+    fn log_invocation(
+        &mut self,
+        moment: InvocationEvent,
+        request_id: &str,
+        record: &PlatformRecord,
+        times: (u64, u64),
+    ) {
+        if self.settings.outputs.logs {
             let log = logs::of_invocation(moment, request_id, record, times);
-            self.made.logs.push((Some(request_id.into()), log));
+            self.telemetry.logs.push((Some(request_id.into()), log));
         }
     }
 
     /// Tells of an invocation's end, once: counts it and makes its span, and the log record where the function cannot tell.
     /// A crash waits for what the report says of the memory.
-    fn tell_end(&mut self, ended: &Ended, memory: Option<(f64, f64)>, now: u64) {
-        let waits = ended.end.outcome == Outcome::Crash && !ended.reported;
-        if waits || !ended.end.untold {
+    fn conclude_once(&mut self, ended: &EndedInvocation, memory: Option<(f64, f64)>, now: u64) {
+        let waits = ended.end.outcome == InvocationOutcome::Crash && !ended.reported;
+        if waits || !ended.end.is_unreported {
             return;
         }
         for invocation in self.invocations.iter_mut().filter(|one| one.request_id == ended.request_id) {
             if let Some(end) = &mut invocation.end {
-                end.untold = false;
+                end.is_unreported = false;
             }
         }
         self.conclude(ended);
-        self.push_end(ended, memory, now);
+        self.log_end(ended, memory, now);
     }
 
     /// Tells of all ends that are not told yet, because nothing more will be known of them in time.
-    fn tell_ends(&mut self, now: u64) {
-        let mut untold = Vec::new();
+    fn conclude_pending(&mut self, now: u64) {
+        let mut is_unreported = Vec::new();
         for invocation in self.invocations.iter_mut() {
-            untold.extend(
-                Ended::of(invocation, self.settings.beginning != Beginning::Ahead)
-                    .filter(|ended| ended.end.untold),
+            is_unreported.extend(
+                EndedInvocation::of(invocation, self.settings.init_type != InitType::AheadOfTime)
+                    .filter(|ended| ended.end.is_unreported),
             );
             if let Some(end) = &mut invocation.end {
-                end.untold = false;
+                end.is_unreported = false;
             }
         }
-        for ended in untold {
+        for ended in is_unreported {
             self.conclude(&ended);
-            self.push_end(&ended, None, now);
+            self.log_end(&ended, None, now);
         }
     }
 
-    fn push_end(&mut self, ended: &Ended, memory: Option<(f64, f64)>, now: u64) {
-        let End { outcome, error_type, time, duration, .. } = &ended.end;
-        let end =
-            outcome::End { error_type: error_type.as_deref(), time: *time, duration: *duration, memory };
+    fn log_end(&mut self, ended: &EndedInvocation, memory: Option<(f64, f64)>, now: u64) {
+        let InvocationEnd { outcome, error_type, time, duration, .. } = &ended.end;
+        let end = outcome::EndDetails {
+            error_type: error_type.as_deref(),
+            time: *time,
+            duration: *duration,
+            memory,
+        };
         if let Some(record) = outcome::record(*outcome, &ended.request_id, &end, now) {
-            self.made.logs.push((Some(Arc::clone(&ended.request_id)), record));
+            self.telemetry.logs.push((Some(Arc::clone(&ended.request_id)), record));
         }
     }
 }
 
 /// Makes the spans of a stage that belongs to no invocation, in a trace of its own.
-fn show_alone(name: &str, stage: &mut Stage, instance_id: Option<&str>, wanted: Wanted, made: &mut Made) {
-    let Some((from, _)) = stage.interval().filter(|_| wanted.spans) else { return };
+fn emit_stage_trace(
+    name: &str,
+    stage: &mut Stage,
+    instance_id: Option<&str>,
+    outputs: PlatformOutputs,
+    telemetry: &mut PlatformTelemetry,
+) {
+    let Some((from, _)) = stage.interval().filter(|_| outputs.spans) else { return };
     let seed = format!("{name} {from} {}", instance_id.unwrap_or_default());
     let trace_id = TraceContext::of_text(&seed).trace_id;
-    let spans = stage.take_spans(name, Place { trace_id, parent: None, seed: &seed });
+    let spans = stage.take_spans(name, SpanPlacement { trace_id, parent: None, seed: &seed });
     if !spans.is_empty() {
-        made.spans.push((None, spans));
+        telemetry.spans.push((None, spans));
     }
 }
 

@@ -14,7 +14,7 @@ use crate::otlp::attribute::{double, string, text};
 
 /// How an invocation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum InvocationOutcome {
     /// The function answered.
     Success,
     /// It answered with an error.
@@ -27,7 +27,7 @@ pub enum Outcome {
     OutOfMemory,
 }
 
-impl Outcome {
+impl InvocationOutcome {
     /// What `status` and `errorType` of the platform's events come to. A status that nobody knows yet is no error unless
     /// an error type stands beside it.
     pub(super) fn of(status: Option<&str>, error_type: Option<&str>) -> Self {
@@ -63,7 +63,7 @@ impl Outcome {
     }
 
     /// What happened, to follow the name of the invocation; `None` where the function can say so itself.
-    pub(super) fn sentence(self) -> Option<&'static str> {
+    pub(super) fn description(self) -> Option<&'static str> {
         match self {
             Self::Success | Self::Error => None,
             Self::Timeout => Some("timed out"),
@@ -75,7 +75,7 @@ impl Outcome {
 
 /// What there is to say of an end.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct End<'a> {
+pub(super) struct EndDetails<'a> {
     /// `errorType`, if the platform named one.
     pub(super) error_type: Option<&'a str>,
     /// When, in nanoseconds since the epoch.
@@ -87,9 +87,14 @@ pub(super) struct End<'a> {
 }
 
 /// The record of an invocation's end; `None` where the function can tell of it itself.
-pub(super) fn record(outcome: Outcome, request_id: &str, end: &End<'_>, observed: u64) -> Option<LogRecord> {
-    let what = outcome.sentence()?;
-    let mut record = told(&format!("the invocation {request_id} {what}"), end, observed);
+pub(super) fn record(
+    outcome: InvocationOutcome,
+    request_id: &str,
+    end: &EndDetails<'_>,
+    observed: u64,
+) -> Option<LogRecord> {
+    let what = outcome.description()?;
+    let mut record = end_record(&format!("the invocation {request_id} {what}"), end, observed);
     record.attributes.push(string(logs::REQUEST_ID, request_id));
     record.attributes.extend(outcome.name().map(|name| string("aws.lambda.outcome", name)));
     record.attributes.extend(error_type(outcome, end.error_type));
@@ -97,20 +102,20 @@ pub(super) fn record(outcome: Outcome, request_id: &str, end: &End<'_>, observed
 }
 
 /// The record of an init that did not end well.
-pub(super) fn init_failed(outcome: Outcome, end: &End<'_>, observed: u64) -> LogRecord {
-    let mut record = told("the init of the execution environment failed", end, observed);
+pub(super) fn init_failed(outcome: InvocationOutcome, end: &EndDetails<'_>, observed: u64) -> LogRecord {
+    let mut record = end_record("the init of the execution environment failed", end, observed);
     record.attributes.push(string("aws.lambda.outcome", "init_failure"));
     record.attributes.extend(error_type(outcome, end.error_type));
     record
 }
 
 /// `error.type` of what did not end well.
-pub(super) fn error_type(outcome: Outcome, error_type: Option<&str>) -> Option<KeyValue> {
+pub(super) fn error_type(outcome: InvocationOutcome, error_type: Option<&str>) -> Option<KeyValue> {
     let kind = outcome.name()?;
     Some(string("error.type", error_type.unwrap_or(kind)))
 }
 
-fn told(what: &str, end: &End<'_>, observed: u64) -> LogRecord {
+fn end_record(what: &str, end: &EndDetails<'_>, observed: u64) -> LogRecord {
     let mut body = what.to_owned();
     let mut attributes = vec![string(logs::SOURCE, "platform")];
     if let Some(duration) = end.duration {
@@ -143,25 +148,25 @@ mod tests {
     #[test]
     fn status_and_error_type_come_to_an_outcome() {
         let cases = [
-            (Some("success"), None, Outcome::Success),
-            (Some("SUCCESS"), None, Outcome::Success),
-            (Some("error"), None, Outcome::Error),
-            (Some("error"), Some("Function.Unknown"), Outcome::Error),
-            (Some("error"), Some("TimeoutError"), Outcome::Error),
-            (Some("error"), Some("Runtime.ExitError"), Outcome::Crash),
-            (Some("error"), Some("Extension.Crash"), Outcome::Crash),
-            (Some("failure"), None, Outcome::Crash),
-            (Some("failure"), Some("Sandbox.Timedout"), Outcome::Timeout),
-            (Some("error"), Some("Runtime.OutOfMemory"), Outcome::OutOfMemory),
-            (Some("timeout"), Some("Sandbox.Timedout"), Outcome::Timeout),
-            (Some("timeout"), None, Outcome::Timeout),
-            (Some("paused"), None, Outcome::Success),
-            (Some("paused"), Some("Function.Broken"), Outcome::Error),
-            (None, None, Outcome::Success),
-            (None, Some("Runtime.ExitError"), Outcome::Crash),
+            (Some("success"), None, InvocationOutcome::Success),
+            (Some("SUCCESS"), None, InvocationOutcome::Success),
+            (Some("error"), None, InvocationOutcome::Error),
+            (Some("error"), Some("Function.Unknown"), InvocationOutcome::Error),
+            (Some("error"), Some("TimeoutError"), InvocationOutcome::Error),
+            (Some("error"), Some("Runtime.ExitError"), InvocationOutcome::Crash),
+            (Some("error"), Some("Extension.Crash"), InvocationOutcome::Crash),
+            (Some("failure"), None, InvocationOutcome::Crash),
+            (Some("failure"), Some("Sandbox.Timedout"), InvocationOutcome::Timeout),
+            (Some("error"), Some("Runtime.OutOfMemory"), InvocationOutcome::OutOfMemory),
+            (Some("timeout"), Some("Sandbox.Timedout"), InvocationOutcome::Timeout),
+            (Some("timeout"), None, InvocationOutcome::Timeout),
+            (Some("paused"), None, InvocationOutcome::Success),
+            (Some("paused"), Some("Function.Broken"), InvocationOutcome::Error),
+            (None, None, InvocationOutcome::Success),
+            (None, Some("Runtime.ExitError"), InvocationOutcome::Crash),
         ];
         for (status, error_type, outcome) in cases {
-            assert_eq!(Outcome::of(status, error_type), outcome, "{status:?} {error_type:?}");
+            assert_eq!(InvocationOutcome::of(status, error_type), outcome, "{status:?} {error_type:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, status::StatusCode};
 
-use super::outcome::{Outcome, error_type};
+use super::outcome::{InvocationOutcome, error_type};
 use crate::lambda::telemetry_api;
 use crate::logs::REQUEST_ID;
 use crate::otlp::attribute::{boolean, string};
@@ -23,14 +23,14 @@ const SAMPLED: u32 = 1;
 
 /// What an invocation's span is made of.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Invoked<'a> {
+pub(super) struct InvocationSpan<'a> {
     pub(super) request_id: &'a str,
     /// Name of the function.
     pub(super) name: &'a str,
     pub(super) arn: Option<&'a str>,
     pub(super) cold: bool,
     pub(super) parent: Option<[u8; 8]>,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: InvocationOutcome,
     pub(super) error_type: Option<&'a str>,
     /// Nanoseconds since the epoch, both.
     pub(super) from: u64,
@@ -39,13 +39,13 @@ pub(super) struct Invoked<'a> {
 
 /// Where spans go: in which trace, under which span, and what their ids follow from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct SpanPlacement<'a> {
     pub(super) trace_id: [u8; 16],
     pub(super) parent: Option<[u8; 8]>,
     pub(super) seed: &'a str,
 }
 
-impl<'a> Place<'a> {
+impl<'a> SpanPlacement<'a> {
     /// Under the span of an invocation.
     pub(super) fn under(context: TraceContext, seed: &'a str) -> Self {
         Self { trace_id: context.trace_id, parent: Some(context.span_id), seed }
@@ -53,8 +53,8 @@ impl<'a> Place<'a> {
 }
 
 /// The span of an invocation.
-pub(super) fn invocation(context: TraceContext, invoked: &Invoked<'_>) -> Span {
-    let Invoked { request_id, outcome, .. } = *invoked;
+pub(super) fn invocation(context: TraceContext, invoked: &InvocationSpan<'_>) -> Span {
+    let InvocationSpan { request_id, outcome, .. } = *invoked;
     let mut attributes = vec![string(REQUEST_ID, request_id), boolean("faas.coldstart", invoked.cold)];
     attributes.extend(invoked.arn.map(|arn| string("aws.lambda.invoked_arn", arn)));
     let mut span = span(context, invoked.name, (invoked.from, invoked.to), attributes);
@@ -65,7 +65,7 @@ pub(super) fn invocation(context: TraceContext, invoked: &Invoked<'_>) -> Span {
 }
 
 /// A span of the platform's, below an invocation's or a trace of its own.
-pub(super) fn part(place: Place<'_>, name: &str, (from, to): (u64, u64)) -> Span {
+pub(super) fn part(place: SpanPlacement<'_>, name: &str, (from, to): (u64, u64)) -> Span {
     // Two phases of one name begin at different times.
     let id = TraceContext::of_text(&format!("{} {name} {from}", place.seed));
     let context = TraceContext { trace_id: place.trace_id, ..id };
@@ -76,19 +76,22 @@ pub(super) fn part(place: Place<'_>, name: &str, (from, to): (u64, u64)) -> Span
 }
 
 /// The phases that the platform's event names.
-pub(super) fn phases(place: Place<'_>, phases: &[telemetry_api::Span]) -> impl Iterator<Item = Span> {
+pub(super) fn phases(
+    place: SpanPlacement<'_>,
+    phases: &[telemetry_api::PhaseSpan],
+) -> impl Iterator<Item = Span> {
     phases
         .iter()
         .map(move |phase| part(place, &phase.name, (phase.start, after(phase.start, phase.duration))))
 }
 
 /// Marks a span by how what it stands for ended.
-pub(super) fn fail(span: &mut Span, outcome: Outcome, kind: Option<&str>) {
-    if outcome == Outcome::Success {
+pub(super) fn fail(span: &mut Span, outcome: InvocationOutcome, kind: Option<&str>) {
+    if outcome == InvocationOutcome::Success {
         return;
     }
     span.attributes.extend(error_type(outcome, kind));
-    let message = outcome.sentence().unwrap_or_default().to_owned();
+    let message = outcome.description().unwrap_or_default().to_owned();
     span.status = Some(Status { message, code: StatusCode::Error.into() });
 }
 

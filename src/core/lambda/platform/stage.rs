@@ -2,14 +2,14 @@
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 
-use super::outcome::Outcome;
-use super::spans::{self, Place, after};
-use crate::lambda::telemetry_api::{self, Record};
+use super::outcome::InvocationOutcome;
+use super::spans::{self, SpanPlacement, after};
+use crate::lambda::telemetry_api::{self, PlatformRecord};
 
 /// The most phases that are remembered, of all events together.
-const PHASES: usize = 64;
+const MAX_PHASES: usize = 64;
 
-/// An init or a restore, as far as the platform has told of it. Times are nanoseconds since the epoch.
+/// An init or a restore, as far as the platform has was_taken of it. Times are nanoseconds since the epoch.
 #[derive(Debug, Default)]
 pub(super) struct Stage {
     started: Option<u64>,
@@ -19,12 +19,12 @@ pub(super) struct Stage {
     ended: Option<u64>,
     /// Milliseconds.
     duration: Option<f64>,
-    phases: Vec<telemetry_api::Span>,
-    failure: Option<(Outcome, Option<String>)>,
-    /// Its spans were made.
-    shown: bool,
-    /// Its failure was told.
-    failure_told: bool,
+    phases: Vec<telemetry_api::PhaseSpan>,
+    failure: Option<(InvocationOutcome, Option<String>)>,
+    /// Its spans were spans.
+    spans_taken: bool,
+    /// Its failure was was_taken.
+    failure_taken: bool,
 }
 
 impl Stage {
@@ -34,30 +34,30 @@ impl Stage {
     }
 
     /// The runtime is through.
-    pub(super) fn runtime_done(&mut self, record: &Record, time: u64) {
+    pub(super) fn runtime_done(&mut self, record: &PlatformRecord, time: u64) {
         self.runtime_done.get_or_insert(time);
-        self.take_over(record);
+        self.merge(record);
     }
 
-    /// All is through. Says whether that is news.
-    pub(super) fn report(&mut self, record: &Record, time: u64) -> bool {
-        let news = !self.reported;
+    /// All is through. Says whether that is is_new.
+    pub(super) fn report(&mut self, record: &PlatformRecord, time: u64) -> bool {
+        let is_new = !self.reported;
         self.reported = true;
         self.ended.get_or_insert(time);
         self.duration = self.duration.or(record.metrics.duration);
-        self.take_over(record);
-        news
+        self.merge(record);
+        is_new
     }
 
-    fn take_over(&mut self, record: &Record) {
+    fn merge(&mut self, record: &PlatformRecord) {
         for phase in &record.spans.first {
-            if self.phases.len() < PHASES && !self.phases.contains(phase) {
+            if self.phases.len() < MAX_PHASES && !self.phases.contains(phase) {
                 self.phases.push(phase.clone());
             }
         }
         let error_type = record.error_type.as_deref();
-        let outcome = Outcome::of(record.status.as_deref(), error_type);
-        if outcome != Outcome::Success && self.failure.is_none() {
+        let outcome = InvocationOutcome::of(record.status.as_deref(), error_type);
+        if outcome != InvocationOutcome::Success && self.failure.is_none() {
             self.failure = Some((outcome, error_type.map(str::to_owned)));
         }
     }
@@ -66,7 +66,7 @@ impl Stage {
     pub(super) fn interval(&self) -> Option<(u64, u64)> {
         let end = self.ended.or(self.runtime_done);
         match (self.started, end, self.duration) {
-            // The report comes later than the end, and times are told in whole milliseconds.
+            // The report comes later than the end, and times are was_taken in whole milliseconds.
             (Some(start), Some(end), Some(duration)) => Some((start, after(start, duration).min(end))),
             (Some(start), Some(end), None) => Some((start, end)),
             (None, Some(end), Some(duration)) => Some((end.saturating_sub(after(0, duration)), end)),
@@ -75,28 +75,28 @@ impl Stage {
     }
 
     /// Its failure, once.
-    pub(super) fn take_failure(&mut self) -> Option<(Outcome, Option<String>, u64, Option<f64>)> {
+    pub(super) fn take_failure(&mut self) -> Option<(InvocationOutcome, Option<String>, u64, Option<f64>)> {
         let (outcome, error_type) = self.failure.clone()?;
         let time = self.ended.or(self.runtime_done)?;
-        let told = std::mem::replace(&mut self.failure_told, true);
-        (!told).then_some((outcome, error_type, time, self.duration))
+        let was_taken = std::mem::replace(&mut self.failure_taken, true);
+        (!was_taken).then_some((outcome, error_type, time, self.duration))
     }
 
     /// Its spans, once: itself, the runtime's part of it, and what the platform tells more.
-    pub(super) fn take_spans(&mut self, name: &str, place: Place<'_>) -> Vec<Span> {
-        let Some(interval) = self.interval().filter(|_| !self.shown) else { return Vec::new() };
-        self.shown = true;
+    pub(super) fn take_spans(&mut self, name: &str, place: SpanPlacement<'_>) -> Vec<Span> {
+        let Some(interval) = self.interval().filter(|_| !self.spans_taken) else { return Vec::new() };
+        self.spans_taken = true;
         let mut whole = spans::part(place, name, interval);
         if let Some((outcome, error_type)) = &self.failure {
             spans::fail(&mut whole, *outcome, error_type.as_deref());
         }
         let id = <[u8; 8]>::try_from(whole.span_id.as_slice()).ok();
-        let within = Place { parent: id, ..place };
+        let within = SpanPlacement { parent: id, ..place };
         let runtime = self.started.zip(self.runtime_done);
         let runtime = runtime.map(|interval| spans::part(within, &format!("{name} runtime"), interval));
-        let mut made = vec![whole];
-        made.extend(runtime);
-        made.extend(spans::phases(within, &self.phases));
-        made
+        let mut spans = vec![whole];
+        spans.extend(runtime);
+        spans.extend(spans::phases(within, &self.phases));
+        spans
     }
 }

@@ -18,15 +18,20 @@ const SECOND: u64 = 1_665_532_800;
 const ZERO: u64 = SECOND * 1_000 * MS;
 const A: &str = "6d68ca91-49c9-448d-89b8-7ca3e6dc66aa";
 const B: &str = "79b4f56e-95b1-4643-9700-2807f4e68189";
-const ALL: Wanted = Wanted { metrics: true, spans: true, logs: true };
-const DEFAULT: Wanted = Wanted { metrics: true, spans: true, logs: false };
+const ALL: PlatformOutputs = PlatformOutputs { metrics: true, spans: true, logs: true };
+const DEFAULT: PlatformOutputs = PlatformOutputs { metrics: true, spans: true, logs: false };
 
-fn platform(wanted: Wanted) -> Platform {
+fn platform(outputs: PlatformOutputs) -> Platform {
     let function_name = "orders".to_owned();
-    Platform::new(Settings { wanted, function_name, beginning: Beginning::OnDemand, ..Settings::default() })
+    Platform::new(PlatformSettings {
+        outputs,
+        function_name,
+        init_type: InitType::OnDemand,
+        ..PlatformSettings::default()
+    })
 }
 
-/// So many milliseconds after the beginning.
+/// So many milliseconds after the init_type.
 fn at(milliseconds: u64) -> String {
     format!("2022-10-12T00:00:{:02}.{:03}Z", milliseconds / 1_000, milliseconds % 1_000)
 }
@@ -100,24 +105,24 @@ fn report(milliseconds: u64, id: &str) -> Value {
     )
 }
 
-fn deliver(platform: &mut Platform, events: &[Value]) -> Made {
+fn deliver(platform: &mut Platform, events: &[Value]) -> PlatformTelemetry {
     let body = serde_json::to_vec(events).unwrap();
     let delivery = telemetry_api::read(&body);
     assert_eq!(delivery.lost, 0);
     let now = ZERO + 60_000 * MS;
-    platform.take_in(&Happening::in_order(&delivery.events, now), now);
+    platform.on_events(&PlatformEvent::in_order(&delivery.events, now), now);
     platform.take()
 }
 
-/// As a person reads it, times in milliseconds since the beginning.
-fn shown(made: &Made) -> String {
+/// As a person reads it, times in milliseconds since the init_type.
+fn shown(telemetry: &PlatformTelemetry) -> String {
     let time =
         |nanos: u64| format!("{}", nanos.cast_signed().saturating_sub(ZERO.cast_signed()) / MS.cast_signed());
     let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     let of =
         |invocation: &Option<Arc<str>>| invocation.as_ref().map_or("-".to_owned(), |id| id[..4].to_owned());
     let mut lines = Vec::new();
-    for (invocation, record) in &made.logs {
+    for (invocation, record) in &telemetry.logs {
         let body = record.body.as_ref().and_then(|body| body.value.clone());
         let Some(Any::StringValue(body)) = body else { panic!("{record:?}") };
         lines.push(format!(
@@ -128,7 +133,7 @@ fn shown(made: &Made) -> String {
         ));
         lines.push(format!("    {}", attributes(&record.attributes)));
     }
-    for (invocation, spans) in &made.spans {
+    for (invocation, spans) in &telemetry.spans {
         for span in spans {
             let trace = &hex(&span.trace_id)[..4];
             let (id, parent) = (hex(&span.span_id), hex(&span.parent_span_id));
@@ -150,7 +155,7 @@ fn shown(made: &Made) -> String {
             }
         }
     }
-    for metric in &made.metrics {
+    for metric in &telemetry.metrics {
         let (from, to, value) = match metric.data.as_ref().unwrap() {
             Data::Sum(sum) => (
                 sum.data_points[0].start_time_unix_nano,
@@ -176,7 +181,7 @@ fn shown(made: &Made) -> String {
         };
         lines.push(format!("{} {}..{} {value} {}", metric.name, time(from), time(to), metric.unit));
     }
-    lines.extend(made.cut_off().map(|request_id| format!("cut off {}", &request_id[..4])));
+    lines.extend(telemetry.cut_off().map(|request_id| format!("cut off {}", &request_id[..4])));
     lines.join("\n")
 }
 
@@ -273,8 +278,8 @@ fn a_report_that_overtakes_the_end_of_its_invocation_is_the_end() {
 
 #[test]
 fn an_invocation_of_which_only_the_end_is_told_has_its_length() {
-    let made = deliver(&mut platform(DEFAULT), &[done(270, A)]);
-    assert!(shown(&made).contains("Server 130..270 orders"), "{}", shown(&made));
+    let telemetry = deliver(&mut platform(DEFAULT), &[done(270, A)]);
+    assert!(shown(&telemetry).contains("Server 130..270 orders"), "{}", shown(&telemetry));
 }
 
 #[test]
@@ -340,10 +345,12 @@ fn a_crash_is_told_once_the_memory_is_known() {
     };
 
     let mut spared = platform(DEFAULT);
-    let made = shown(&deliver(&mut spared, &crash));
+    let telemetry = shown(&deliver(&mut spared, &crash));
     assert!(
-        made.contains("cut off 6d68") && !made.contains("Server") && !made.contains("faas.errors"),
-        "{made}"
+        telemetry.contains("cut off 6d68")
+            && !telemetry.contains("Server")
+            && !telemetry.contains("faas.errors"),
+        "{telemetry}"
     );
     spared.shut_down(ShutdownReason::Failure, ZERO + 290 * MS);
     insta::assert_snapshot!(shown(&spared.take()), @r#"
@@ -430,7 +437,11 @@ fn an_init_that_fails_is_told_and_shown() {
 
 #[test]
 fn an_init_that_nobody_waited_for_has_a_trace_of_its_own() {
-    let settings = Settings { wanted: DEFAULT, function_name: "orders".to_owned(), ..Settings::default() };
+    let settings = PlatformSettings {
+        outputs: DEFAULT,
+        function_name: "orders".to_owned(),
+        ..PlatformSettings::default()
+    };
     let mut platform = Platform::new(settings);
     insta::assert_snapshot!(shown(&deliver(&mut platform, &init())), @"
     span of - 7632/-/9898 Internal 0..125 init
@@ -455,12 +466,12 @@ fn where_an_sdk_tells_of_an_invocation_only_what_came_before_it_is_added() {
         deliver(&mut platform, &init());
         let chunks = deliver(&mut platform, events).into_chunks(&envelope(&Resource::default()));
         let traces = chunks.iter().find(|chunk| chunk.signal == Signal::Traces).expect("spans");
-        let adopted = super::adopted(&traces.bytes, span)?;
+        let adopted = super::reparent_stage_spans(&traces.bytes, span)?;
         assert_eq!(adopted.spans, 2);
         let request = ExportTraceServiceRequest::decode(adopted.bytes).expect("spans");
         let scopes = request.resource_spans.into_iter().flat_map(|group| group.scope_spans);
         let spans = scopes.flat_map(|scope| scope.spans).collect();
-        Some(shown(&Made { spans: vec![(None, spans)], ..Made::default() }))
+        Some(shown(&PlatformTelemetry { spans: vec![(None, spans)], ..PlatformTelemetry::default() }))
     };
     let cold = [start(130, A), done(270, A)];
     insta::assert_snapshot!(adopted(&cold, Some(span_of_sdk)).expect("spans"), @"
@@ -476,16 +487,16 @@ fn where_an_sdk_tells_of_an_invocation_only_what_came_before_it_is_added() {
     let chunks =
         deliver(&mut warm, &[start(1_000, B), done(1_140, B)]).into_chunks(&envelope(&Resource::default()));
     let traces = chunks.iter().find(|chunk| chunk.signal == Signal::Traces).expect("spans");
-    assert_eq!(super::adopted(&traces.bytes, Some(span_of_sdk)), None);
+    assert_eq!(super::reparent_stage_spans(&traces.bytes, Some(span_of_sdk)), None);
 }
 
 #[test]
 fn a_restore_belongs_to_the_invocation_that_waited_for_it() {
-    let settings = Settings {
-        wanted: DEFAULT,
+    let settings = PlatformSettings {
+        outputs: DEFAULT,
         function_name: "orders".to_owned(),
-        beginning: Beginning::Restored,
-        ..Settings::default()
+        init_type: InitType::Restored,
+        ..PlatformSettings::default()
     };
     let mut platform = Platform::new(settings);
     let restore = [
@@ -512,11 +523,11 @@ fn a_restore_belongs_to_the_invocation_that_waited_for_it() {
 
 #[test]
 fn managed_instances_tell_of_an_invocation_in_its_report() {
-    let settings = Settings {
-        wanted: DEFAULT,
+    let settings = PlatformSettings {
+        outputs: DEFAULT,
         function_name: "orders".to_owned(),
         concurrent: true,
-        ..Settings::default()
+        ..PlatformSettings::default()
     };
     let mut platform = Platform::new(settings);
     let report = |milliseconds, id: &str, status: &str, took: f64| {
@@ -542,14 +553,14 @@ fn managed_instances_tell_of_an_invocation_in_its_report() {
 
 #[test]
 fn a_span_of_xray_is_the_parent_where_that_was_asked_for() {
-    let settings = Settings {
-        wanted: DEFAULT,
+    let settings = PlatformSettings {
+        outputs: DEFAULT,
         function_name: "orders".to_owned(),
         xray_parents: true,
-        ..Settings::default()
+        ..PlatformSettings::default()
     };
-    let made = deliver(&mut Platform::new(settings), &[start(130, A), done(270, A)]);
-    insta::assert_snapshot!(shown(&Made { metrics: Vec::new(), ..made }), @"
+    let telemetry = deliver(&mut Platform::new(settings), &[start(130, A), done(270, A)]);
+    insta::assert_snapshot!(shown(&PlatformTelemetry { metrics: Vec::new(), ..telemetry }), @"
     span of 6d68 62e9/0efb/89b8 Server 130..270 orders
         faas.invocation_id=6d68ca91-49c9-448d-89b8-7ca3e6dc66aa faas.coldstart=false
     span of 6d68 62e9/89b8/375b Internal 130..250 responseLatency
@@ -578,8 +589,8 @@ fn the_events_themselves_are_log_records_where_that_was_asked_for() {
         ),
         event(301, "fault", json!("RequestId: gone")),
     ]);
-    let wanted = Wanted { logs: true, ..Wanted::default() };
-    insta::assert_snapshot!(shown(&deliver(&mut platform(wanted), &events)), @"
+    let outputs = PlatformOutputs { logs: true, ..PlatformOutputs::default() };
+    insta::assert_snapshot!(shown(&deliver(&mut platform(outputs), &events)), @"
     log of - at 0: info INIT_START Runtime Version: nodejs:22.v5
         aws.lambda.telemetry.type=platform.initStart aws.lambda.runtime_version=nodejs:22.v5 aws.lambda.initialization_type=on-demand aws.lambda.phase=init
     log of - at 126: info INIT_REPORT Init Duration: 125 ms Phase: init
@@ -603,7 +614,7 @@ fn the_events_themselves_are_log_records_where_that_was_asked_for() {
 
 #[test]
 fn nothing_is_made_where_nothing_was_asked_for_but_what_nobody_else_can_tell() {
-    let mut platform = platform(Wanted::default());
+    let mut platform = platform(PlatformOutputs::default());
     let mut events = init();
     events.extend([start(130, A), done(270, A), report(291, A)]);
     assert_eq!(shown(&deliver(&mut platform, &events)), "");
@@ -661,8 +672,8 @@ fn an_invocation_adds_less_than_four_kilobytes_before_compression_and_less_than_
     let resource = Resource { attributes, ..Resource::default() };
     let mut platform = platform(DEFAULT);
     deliver(&mut platform, &[start(130, A), done(270, A)]);
-    let made = deliver(&mut platform, &[report(291, A), start(1_000, B), done(1_140, B)]);
-    let chunks = made.into_chunks(&envelope(&resource));
+    let telemetry = deliver(&mut platform, &[report(291, A), start(1_000, B), done(1_140, B)]);
+    let chunks = telemetry.into_chunks(&envelope(&resource));
     let (mut plain, mut compressed) = (0, 0);
     for signal in Signal::ALL {
         let bytes: Vec<u8> = chunks

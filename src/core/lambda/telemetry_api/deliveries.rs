@@ -7,9 +7,9 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::envelope::Envelope;
-use super::recovery::{Part, Recovery};
+use super::recovery::{BodyRecovery, CutEvent};
 use super::scanner::{Scanned, Scanner};
-use super::{Delivery, straight};
+use super::{Delivery, read_well_formed};
 
 /// The largest record that is joined, in bytes. A larger one is kept as text, part by part.
 pub(super) const JOIN_LIMIT: usize = 8 << 20;
@@ -17,12 +17,12 @@ pub(super) const JOIN_LIMIT: usize = 8 << 20;
 /// Reads deliveries one after the other. Holds a cut record until the rest of it comes.
 #[derive(Debug, Default)]
 pub struct Deliveries {
-    cut: Option<Cut>,
+    cut: Option<CutRecord>,
 }
 
 /// A record whose rest has not come.
 #[derive(Debug)]
-struct Cut {
+struct CutRecord {
     /// The event up to the cut, its envelope included; the envelope alone once the record is kept as text.
     event: Vec<u8>,
     /// The length of the envelope.
@@ -51,12 +51,12 @@ impl Deliveries {
     /// Reads the next delivery. Never fails: what cannot be read is kept as text or counted.
     pub fn read<'a>(&mut self, body: &'a [u8]) -> Delivery<'a> {
         let Some(cut) = self.cut.take() else { return self.read_alone(body) };
-        let recovery = Recovery::new(body);
+        let recovery = BodyRecovery::new(body);
         let Some(resumed) = cut.resume(&recovery) else { return self.read_instead(cut, body) };
         let mut delivery = Delivery::default();
         match resumed {
-            Resumed::Cut { part, scanner } => {
-                let mut cut = Cut { scanner, ..cut };
+            Resumed::CutRecord { part, scanner } => {
+                let mut cut = CutRecord { scanner, ..cut };
                 cut.add(part, &mut delivery);
                 self.cut = Some(cut);
             }
@@ -82,16 +82,16 @@ impl Deliveries {
 
     /// Reads a body that continues nothing.
     fn read_alone<'a>(&mut self, body: &'a [u8]) -> Delivery<'a> {
-        if let Some(delivery) = straight(body) {
+        if let Some(delivery) = read_well_formed(body) {
             return delivery;
         }
-        let (mut delivery, part) = Recovery::new(body).read();
+        let (mut delivery, part) = BodyRecovery::new(body).read();
         self.keep_cut(part, body, &mut delivery);
         delivery
     }
 
     /// Reads a body that comes where the rest of a cut record was due.
-    fn read_instead<'a>(&mut self, mut cut: Cut, body: &'a [u8]) -> Delivery<'a> {
+    fn read_instead<'a>(&mut self, mut cut: CutRecord, body: &'a [u8]) -> Delivery<'a> {
         if cut.first == Fingerprint::of(body) {
             // Platform: a delivery may come twice.
             self.cut = Some(cut);
@@ -103,13 +103,13 @@ impl Deliveries {
         delivery
     }
 
-    fn keep_cut<'a>(&mut self, part: Option<Part<'a>>, body: &[u8], delivery: &mut Delivery<'a>) {
-        let Some(Part { bytes, scanner }) = part else { return };
+    fn keep_cut<'a>(&mut self, part: Option<CutEvent<'a>>, body: &[u8], delivery: &mut Delivery<'a>) {
+        let Some(CutEvent { bytes, scanner }) = part else { return };
         let Some(envelope) = Envelope::read(bytes) else { return };
         let spaces = bytes.iter().skip(envelope.length).take_while(|byte| byte.is_ascii_whitespace()).count();
         let length = envelope.length + spaces;
         let (envelope, record) = bytes.split_at_checked(length).unwrap_or((bytes, &[]));
-        let mut cut = Cut {
+        let mut cut = CutRecord {
             event: envelope.to_vec(),
             envelope: length,
             is_kept_as_text: false,
@@ -124,14 +124,14 @@ impl Deliveries {
 /// A POST that continues a cut record.
 enum Resumed<'a> {
     /// With the next part of it, and no more.
-    Cut { part: &'a [u8], scanner: Scanner },
+    CutRecord { part: &'a [u8], scanner: Scanner },
     /// With the rest of it, up to the end of the event.
     Complete { part: &'a [u8], end: usize },
 }
 
-impl Cut {
+impl CutRecord {
     /// Goes on with the record in the next body; `None` where that is no continuation.
-    fn resume<'a>(&self, recovery: &Recovery<'a>) -> Option<Resumed<'a>> {
+    fn resume<'a>(&self, recovery: &BodyRecovery<'a>) -> Option<Resumed<'a>> {
         let at = recovery.behind_envelope(self.event.get(..self.envelope)?)?;
         let mut scanner = self.scanner.clone();
         match recovery.scan(&mut scanner, at) {
@@ -140,7 +140,7 @@ impl Cut {
             }
             Scanned::Incomplete => {
                 let part = recovery.bytes(at, recovery.close().filter(|close| *close >= at)?);
-                Some(Resumed::Cut { part, scanner })
+                Some(Resumed::CutRecord { part, scanner })
             }
             _ => None,
         }

@@ -55,7 +55,7 @@ impl<'a> Envelope<'a> {
 
 /// Place where a break was met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Break {
+pub(super) enum BreakLocation {
     /// Between two events, where strangers write nothing.
     Outside,
     /// Within an event's record, which strangers may have written.
@@ -66,13 +66,13 @@ pub(super) enum Break {
 ///
 /// Within a string of JSON no event can begin, because its quotes are escaped there. The value of a field is never one.
 /// Within a record an event must stand behind a comma, where the platform puts it.
-pub(super) fn find(body: &[u8], from: usize, place: Break) -> Option<usize> {
+pub(super) fn find(body: &[u8], from: usize, place: BreakLocation) -> Option<usize> {
     let rest = body.get(from..)?;
     memchr_iter(b'{', rest).map(|at| from + at).find(|at| {
         let before = body.get(..*at).unwrap_or_default().trim_ascii_end().last();
         let may_begin = match place {
-            Break::Outside => !matches!(before, Some(b':' | b'\\')),
-            Break::Inside => before == Some(&b','),
+            BreakLocation::Outside => !matches!(before, Some(b':' | b'\\')),
+            BreakLocation::Inside => before == Some(&b','),
         };
         may_begin && body.get(*at..).and_then(Envelope::read).is_some()
     })
@@ -136,8 +136,8 @@ mod tests {
             (r#""a": "#, false, false),
             ("\\", false, false),
         ] {
-            assert_eq!(find(before, Break::Outside).is_some(), outside, "{before}");
-            assert_eq!(find(before, Break::Inside).is_some(), inside, "{before}");
+            assert_eq!(find(before, BreakLocation::Outside).is_some(), outside, "{before}");
+            assert_eq!(find(before, BreakLocation::Inside).is_some(), inside, "{before}");
         }
     }
 

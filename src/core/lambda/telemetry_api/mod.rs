@@ -6,7 +6,7 @@
 //! is kept as text; what has no record is counted. What strangers wrote into a record never becomes an event.
 //!
 //! The platform's events have changed their fields more than once, so everything is optional here. Shapes: AWS's "Lambda
-//! Telemetry API Event schema reference".
+//! Telemetry API TelemetryEvent schema reference".
 
 mod deliveries;
 mod envelope;
@@ -25,14 +25,14 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visi
 use serde_json::value::RawValue;
 
 pub use self::deliveries::Deliveries;
-pub use self::record::{Metrics, Record, Span};
+pub use self::record::{Metrics, PhaseSpan, PlatformRecord};
 use crate::time;
 
 /// One delivery, read.
 #[derive(Debug, Default)]
 pub struct Delivery<'a> {
     /// The events that could be read, in the order of the array.
-    pub events: Vec<Event<'a>>,
+    pub events: Vec<TelemetryEvent<'a>>,
     /// Records, and parts of one, that could not be read and are among the events as text.
     pub kept_as_text: usize,
     /// Elements that are no events and places that no event was found at, which are not among the events.
@@ -41,7 +41,7 @@ pub struct Delivery<'a> {
 
 impl<'a> Delivery<'a> {
     /// Adds an element; `None` is one that is no event.
-    fn push(&mut self, event: Option<Event<'a>>) {
+    fn push(&mut self, event: Option<TelemetryEvent<'a>>) {
         match event {
             Some(event) => self.events.push(event),
             None => self.lost += 1,
@@ -58,40 +58,40 @@ impl<'a> Delivery<'a> {
     /// The same delivery, borrowing nothing.
     fn into_owned(self) -> Delivery<'static> {
         let Self { events, kept_as_text, lost } = self;
-        Delivery { events: events.into_iter().map(Event::into_owned).collect(), kept_as_text, lost }
+        Delivery { events: events.into_iter().map(TelemetryEvent::into_owned).collect(), kept_as_text, lost }
     }
 }
 
 /// One event.
 #[derive(Debug)]
-pub struct Event<'a> {
+pub struct TelemetryEvent<'a> {
     /// When the platform made it, in nanoseconds since the epoch; `None` where `time` is missing or not RFC 3339.
     pub time: Option<u64>,
     /// What it tells.
-    pub kind: Kind<'a>,
+    pub kind: EventKind<'a>,
 }
 
-impl Event<'_> {
+impl TelemetryEvent<'_> {
     /// The same event, borrowing nothing.
-    fn into_owned(self) -> Event<'static> {
+    fn into_owned(self) -> TelemetryEvent<'static> {
         let owned = |record: Cow<'_, RawValue>| Cow::Owned(record.into_owned());
         let kind = match self.kind {
-            Kind::Function(record) => Kind::Function(owned(record)),
-            Kind::Extension(record) => Kind::Extension(owned(record)),
-            Kind::Unknown { name, record } => Kind::Unknown { name, record: owned(record) },
-            Kind::Text { name, text } => Kind::Text { name, text: Cow::Owned(text.into_owned()) },
-            Kind::Invocation { moment, request_id, record } => {
-                Kind::Invocation { moment, request_id, record }
+            EventKind::Function(record) => EventKind::Function(owned(record)),
+            EventKind::Extension(record) => EventKind::Extension(owned(record)),
+            EventKind::Unknown { name, record } => EventKind::Unknown { name, record: owned(record) },
+            EventKind::Text { name, text } => EventKind::Text { name, text: Cow::Owned(text.into_owned()) },
+            EventKind::Invocation { moment, request_id, record } => {
+                EventKind::Invocation { moment, request_id, record }
             }
-            Kind::Environment { change, record } => Kind::Environment { change, record },
+            EventKind::Environment { change, record } => EventKind::Environment { change, record },
         };
-        Event { time: self.time, kind }
+        TelemetryEvent { time: self.time, kind }
     }
 }
 
 /// What an event tells.
 #[derive(Debug)]
-pub enum Kind<'a> {
+pub enum EventKind<'a> {
     /// A line or a JSON record that the function wrote.
     Function(Cow<'a, RawValue>),
     /// The same of an extension.
@@ -99,18 +99,18 @@ pub enum Kind<'a> {
     /// Something happened to an invocation.
     Invocation {
         /// What.
-        moment: Moment,
+        moment: InvocationEvent,
         /// To which.
         request_id: String,
         /// What the platform says of it.
-        record: Box<Record>,
+        record: Box<PlatformRecord>,
     },
     /// Something happened to the environment, or to an extension in it.
     Environment {
         /// What.
-        change: Change,
+        change: EnvironmentEvent,
         /// What the platform says of it.
-        record: Box<Record>,
+        record: Box<PlatformRecord>,
     },
     /// A type that this version does not know, kept as it came.
     Unknown {
@@ -130,7 +130,7 @@ pub enum Kind<'a> {
 
 /// What happened to an invocation, in the order of its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Moment {
+pub enum InvocationEvent {
     /// `platform.start`: it starts.
     Start,
     /// `platform.runtimeDone`: the runtime is done with it, well or badly.
@@ -141,7 +141,7 @@ pub enum Moment {
 
 /// What happened to the environment, in the order of its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
+pub enum EnvironmentEvent {
     /// `platform.initStart`: it starts to initialise.
     InitStart,
     /// `platform.initRuntimeDone`: the runtime has initialised, well or badly.
@@ -175,7 +175,7 @@ pub fn read(body: &[u8]) -> Delivery<'_> {
 }
 
 /// Reads a body of which every element is an event, in one pass. `None` where an element is none.
-fn straight(body: &[u8]) -> Option<Delivery<'_>> {
+fn read_well_formed(body: &[u8]) -> Option<Delivery<'_>> {
     let mut delivery = Delivery::default();
     let mut deserializer = serde_json::Deserializer::from_str(std::str::from_utf8(body).ok()?);
     deserializer.deserialize_seq(Collect(&mut delivery)).ok()?;
@@ -194,7 +194,7 @@ impl<'a> Visitor<'a> for Collect<'_, 'a> {
 
     fn visit_seq<A: SeqAccess<'a>>(self, mut elements: A) -> Result<(), A::Error> {
         while let Some(element) = elements.next_element::<Element<'a>>()? {
-            if element.is_doubled {
+            if element.has_duplicate_key {
                 return Err(A::Error::custom("a key stands twice"));
             }
             self.0.push(event(&element));
@@ -210,7 +210,7 @@ struct Element<'a> {
     name: Option<&'a RawValue>,
     record: Option<&'a RawValue>,
     /// A key stands twice; the first one holds.
-    is_doubled: bool,
+    has_duplicate_key: bool,
 }
 
 /// By hand, because a derived one refuses an object with a key twice.
@@ -255,7 +255,7 @@ impl<'de> Visitor<'de> for ElementVisitor {
             if field.is_none() {
                 *field = value;
             } else {
-                element.is_doubled = true;
+                element.has_duplicate_key = true;
             }
         }
         Ok(element)
@@ -279,50 +279,50 @@ fn read_time(text: &str) -> Option<u64> {
     time::parse(text).map(|read| read.resolve(0))
 }
 
-fn moment_of(name: &str) -> Option<Moment> {
+fn moment_of(name: &str) -> Option<InvocationEvent> {
     match name {
-        "platform.start" => Some(Moment::Start),
-        "platform.runtimeDone" => Some(Moment::RuntimeDone),
-        "platform.report" => Some(Moment::Report),
+        "platform.start" => Some(InvocationEvent::Start),
+        "platform.runtimeDone" => Some(InvocationEvent::RuntimeDone),
+        "platform.report" => Some(InvocationEvent::Report),
         _ => None,
     }
 }
 
-fn change_of(name: &str) -> Option<Change> {
+fn change_of(name: &str) -> Option<EnvironmentEvent> {
     match name {
-        "platform.initStart" => Some(Change::InitStart),
-        "platform.initRuntimeDone" => Some(Change::InitRuntimeDone),
-        "platform.initReport" => Some(Change::InitReport),
-        "platform.restoreStart" => Some(Change::RestoreStart),
-        "platform.restoreRuntimeDone" => Some(Change::RestoreRuntimeDone),
-        "platform.restoreReport" => Some(Change::RestoreReport),
-        "platform.extension" => Some(Change::Extension),
-        "platform.telemetrySubscription" => Some(Change::Subscription),
-        "platform.logsDropped" => Some(Change::LogsDropped),
-        "platform.end" => Some(Change::End),
-        "platform.fault" => Some(Change::Fault),
+        "platform.initStart" => Some(EnvironmentEvent::InitStart),
+        "platform.initRuntimeDone" => Some(EnvironmentEvent::InitRuntimeDone),
+        "platform.initReport" => Some(EnvironmentEvent::InitReport),
+        "platform.restoreStart" => Some(EnvironmentEvent::RestoreStart),
+        "platform.restoreRuntimeDone" => Some(EnvironmentEvent::RestoreRuntimeDone),
+        "platform.restoreReport" => Some(EnvironmentEvent::RestoreReport),
+        "platform.extension" => Some(EnvironmentEvent::Extension),
+        "platform.telemetrySubscription" => Some(EnvironmentEvent::Subscription),
+        "platform.logsDropped" => Some(EnvironmentEvent::LogsDropped),
+        "platform.end" => Some(EnvironmentEvent::End),
+        "platform.fault" => Some(EnvironmentEvent::Fault),
         _ => None,
     }
 }
 
-fn event<'a>(element: &Element<'a>) -> Option<Event<'a>> {
+fn event<'a>(element: &Element<'a>) -> Option<TelemetryEvent<'a>> {
     let name = text(element.name)?;
     let time = text(element.time).as_deref().and_then(read_time);
     // A record that is JSON's null reads as none.
     let raw = Cow::Borrowed(element.record.unwrap_or(RawValue::NULL));
     let kind = match name.as_ref() {
-        "function" => Kind::Function(raw),
-        "extension" => Kind::Extension(raw),
+        "function" => EventKind::Function(raw),
+        "extension" => EventKind::Extension(raw),
         name => {
             if let Some(moment) = moment_of(name) {
-                let mut record = Box::new(Record::read(element.record));
-                Kind::Invocation { moment, request_id: record.request_id.take()?, record }
+                let mut record = Box::new(PlatformRecord::read(element.record));
+                EventKind::Invocation { moment, request_id: record.request_id.take()?, record }
             } else if let Some(change) = change_of(name) {
-                Kind::Environment { change, record: Box::new(Record::read(element.record)) }
+                EventKind::Environment { change, record: Box::new(PlatformRecord::read(element.record)) }
             } else {
-                Kind::Unknown { name: name.to_owned(), record: raw }
+                EventKind::Unknown { name: name.to_owned(), record: raw }
             }
         }
     };
-    Some(Event { time, kind })
+    Some(TelemetryEvent { time, kind })
 }

@@ -17,7 +17,7 @@ use crate::time;
 /// The record of an event of the platform. What an event type does not have is missing.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Record {
+pub struct PlatformRecord {
     /// Of the invocation.
     #[serde(deserialize_with = "short_text")]
     pub request_id: Option<String>,
@@ -65,7 +65,7 @@ pub struct Record {
     pub metrics: Sparse<Metrics>,
     /// What it consists of in time.
     #[serde(deserialize_with = "sparse_fields")]
-    pub spans: Sparse<Spans>,
+    pub spans: Sparse<PhaseSpans>,
 }
 
 /// A value that most records have the default of. Many records may come at once, so that such a value takes no room.
@@ -101,11 +101,11 @@ impl Deref for Sparse<Metrics> {
     }
 }
 
-impl Deref for Sparse<Spans> {
-    type Target = Spans;
+impl Deref for Sparse<PhaseSpans> {
+    type Target = PhaseSpans;
 
-    fn deref(&self) -> &Spans {
-        const NONE: &Spans = &Spans { first: Vec::new(), left_out: 0 };
+    fn deref(&self) -> &PhaseSpans {
+        const NONE: &PhaseSpans = &PhaseSpans { first: Vec::new(), left_out: 0 };
         self.0.as_deref().unwrap_or(NONE)
     }
 }
@@ -118,9 +118,9 @@ const TEXT_LIMIT: usize = 1024;
 
 /// The spans of a record.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Spans {
+pub struct PhaseSpans {
     /// The first 64 that are whole.
-    pub first: Vec<Span>,
+    pub first: Vec<PhaseSpan>,
     /// The number of the others that are whole.
     pub left_out: usize,
 }
@@ -154,7 +154,7 @@ pub struct Metrics {
 
 /// A part of an init or an invocation, such as `responseLatency`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct Span {
+pub struct PhaseSpan {
     /// Which.
     pub name: String,
     /// When it began, in nanoseconds since the epoch.
@@ -165,7 +165,7 @@ pub struct Span {
     pub duration: f64,
 }
 
-impl Record {
+impl PlatformRecord {
     /// Reads a record, whatever it is.
     pub(super) fn read(record: Option<&RawValue>) -> Self {
         let mut read: Self = record.map(of).unwrap_or_default();
@@ -238,25 +238,25 @@ fn header<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String>, D::Erro
     fields(field).map(|Tracing { value }| value)
 }
 
-impl<'de> Deserialize<'de> for Spans {
+impl<'de> Deserialize<'de> for PhaseSpans {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(SpansVisitor)
+        deserializer.deserialize_seq(PhaseSpansVisitor)
     }
 }
 
-struct SpansVisitor;
+struct PhaseSpansVisitor;
 
-impl<'de> Visitor<'de> for SpansVisitor {
-    type Value = Spans;
+impl<'de> Visitor<'de> for PhaseSpansVisitor {
+    type Value = PhaseSpans;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of spans")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Spans, A::Error> {
-        let mut spans = Spans::default();
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<PhaseSpans, A::Error> {
+        let mut spans = PhaseSpans::default();
         while let Some(span) = elements.next_element::<&RawValue>()? {
-            let Ok(span) = serde_json::from_str::<Span>(span.get()) else { continue };
+            let Ok(span) = serde_json::from_str::<PhaseSpan>(span.get()) else { continue };
             if spans.first.len() < SPANS_LIMIT && span.name.len() <= TEXT_LIMIT {
                 spans.first.push(span);
             } else {
@@ -271,9 +271,9 @@ impl<'de> Visitor<'de> for SpansVisitor {
 mod tests {
     use super::*;
 
-    fn read(record: &str) -> Record {
+    fn read(record: &str) -> PlatformRecord {
         let raw: Box<RawValue> = serde_json::from_str(record).expect("JSON");
-        Record::read(Some(&raw))
+        PlatformRecord::read(Some(&raw))
     }
 
     #[test]
@@ -285,7 +285,7 @@ mod tests {
         );
         assert_eq!(
             record,
-            Record {
+            PlatformRecord {
                 request_id: Some("a".to_owned()),
                 status: Some("success".to_owned()),
                 tracing: Some("Root=1".to_owned()),
@@ -297,15 +297,15 @@ mod tests {
                     memory_size: Some(128.0),
                     ..Metrics::default()
                 }),
-                spans: Sparse::from(Spans {
-                    first: vec![Span {
+                spans: Sparse::from(PhaseSpans {
+                    first: vec![PhaseSpan {
                         name: "extensionOverhead".to_owned(),
                         start: 1_659_441_683_521_000_000,
                         duration: 2.1,
                     }],
                     left_out: 0,
                 }),
-                ..Record::default()
+                ..PlatformRecord::default()
             }
         );
     }
@@ -320,8 +320,9 @@ mod tests {
         assert_eq!(record.version.as_deref(), Some("3"));
         assert_eq!(*record.metrics, Metrics { memory_size: Some(128.0), ..Metrics::default() });
         assert_eq!(record.spans.first.iter().map(|span| span.name.as_str()).collect::<Vec<_>>(), ["b"]);
-        let rest = Record { version: None, metrics: Sparse::default(), spans: Sparse::default(), ..record };
-        assert_eq!(rest, Record::default());
+        let rest =
+            PlatformRecord { version: None, metrics: Sparse::default(), spans: Sparse::default(), ..record };
+        assert_eq!(rest, PlatformRecord::default());
     }
 
     #[test]
@@ -344,9 +345,12 @@ mod tests {
     #[test]
     fn what_is_no_record_says_nothing() {
         for odd in ["null", "[]", "7", r#"{"metrics":[],"spans":{},"tracing":null}"#] {
-            assert_eq!(read(odd), Record::default(), "{odd}");
+            assert_eq!(read(odd), PlatformRecord::default(), "{odd}");
         }
-        assert_eq!(Record::read(None), Record::default());
-        assert_eq!(read(r#""a text""#), Record { reason: Some("a text".to_owned()), ..Record::default() });
+        assert_eq!(PlatformRecord::read(None), PlatformRecord::default());
+        assert_eq!(
+            read(r#""a text""#),
+            PlatformRecord { reason: Some("a text".to_owned()), ..PlatformRecord::default() }
+        );
     }
 }

@@ -6,14 +6,14 @@
 
 use serde::de::IgnoredAny;
 
-use super::envelope::{Break, Envelope, find, request_id};
+use super::envelope::{BreakLocation, Envelope, find, request_id};
 use super::repair::repair;
 use super::scanner::{Scanned, Scanner};
-use super::{Delivery, Element, Event, Kind, Record, event, moment_of, read_time};
+use super::{Delivery, Element, EventKind, PlatformRecord, TelemetryEvent, event, moment_of, read_time};
 
 /// Reads one body, front to back.
 #[derive(Debug)]
-pub(super) struct Recovery<'a> {
+pub(super) struct BodyRecovery<'a> {
     body: &'a [u8],
     /// Position of the `}]` by which the platform closed the last event and the array, if it did.
     close: Option<usize>,
@@ -26,12 +26,12 @@ pub(super) struct Recovery<'a> {
     /// An element that is no event had no end.
     found_endless: bool,
     /// The last event, if it is cut.
-    cut: Option<Part<'a>>,
+    cut: Option<CutEvent<'a>>,
 }
 
 /// An event that the body ends within, though the platform closed the array.
 #[derive(Debug)]
-pub(super) struct Part<'a> {
+pub(super) struct CutEvent<'a> {
     /// The event up to the cut.
     pub(super) bytes: &'a [u8],
     /// The scan of it, up to there.
@@ -52,7 +52,7 @@ struct Unread<'a> {
     lost: usize,
 }
 
-impl<'a> Recovery<'a> {
+impl<'a> BodyRecovery<'a> {
     pub(super) fn new(body: &'a [u8]) -> Self {
         let end = body.trim_ascii_end();
         let close =
@@ -70,20 +70,20 @@ impl<'a> Recovery<'a> {
     }
 
     /// Reads the whole body. Returns the event at its end, too, if that is cut.
-    pub(super) fn read(mut self) -> (Delivery<'a>, Option<Part<'a>>) {
+    pub(super) fn read(mut self) -> (Delivery<'a>, Option<CutEvent<'a>>) {
         let next = match self.first() {
             Some(first) if self.is_end_of_body(first) => None,
             Some(first) => Some(first),
             None => {
                 self.delivery.lost += 1;
-                self.go_on(0, Break::Outside)
+                self.find_next(0, BreakLocation::Outside)
             }
         };
         self.read_from(next)
     }
 
     /// Reads on behind an event that ended at `end`.
-    pub(super) fn read_behind(mut self, end: usize) -> (Delivery<'a>, Option<Part<'a>>) {
+    pub(super) fn read_behind(mut self, end: usize) -> (Delivery<'a>, Option<CutEvent<'a>>) {
         self.may_be_rest = false;
         let next = self.separator(end, end);
         self.read_from(next)
@@ -143,11 +143,11 @@ impl<'a> Recovery<'a> {
         self.at(at) == Some(b']') && self.skip_spaces(at + 1) == self.body.len()
     }
 
-    fn read_from(mut self, mut next: Option<usize>) -> (Delivery<'a>, Option<Part<'a>>) {
+    fn read_from(mut self, mut next: Option<usize>) -> (Delivery<'a>, Option<CutEvent<'a>>) {
         while let Some(at) = next {
             next = self.element(self.skip_spaces(at));
         }
-        self.settle();
+        self.keep_unread();
         (self.delivery, self.cut)
     }
 
@@ -155,9 +155,9 @@ impl<'a> Recovery<'a> {
     fn element(&mut self, at: usize) -> Option<usize> {
         if self.found_endless && Envelope::read(self.body.get(at..).unwrap_or_default()).is_none() {
             // Each one like it would be scanned to the end of the body.
-            self.settle();
+            self.keep_unread();
             self.delivery.lost += 1;
-            return self.go_on(at + 1, Break::Outside);
+            return self.find_next(at + 1, BreakLocation::Outside);
         }
         let mut scanner = Scanner::default();
         let broken = match self.scan(&mut scanner, at) {
@@ -170,18 +170,18 @@ impl<'a> Recovery<'a> {
             Scanned::Broken(from) => from,
             Scanned::Incomplete => self.body.len(),
         };
-        self.settle();
+        self.keep_unread();
         let Some(envelope) = Envelope::read(self.body.get(at..).unwrap_or_default()) else {
             self.delivery.lost += 1;
             let is_endless = broken == self.body.len();
             self.found_endless |= is_endless;
-            return self.go_on(if is_endless { at + 1 } else { broken }, Break::Outside);
+            return self.find_next(if is_endless { at + 1 } else { broken }, BreakLocation::Outside);
         };
         let record = at + envelope.length;
         let is_cut = broken == self.body.len() && !envelope.is_platform();
         if let Some(close) = self.close.filter(|close| is_cut && *close >= record) {
             let bytes = self.bytes(at, close);
-            self.cut = Some(Part { bytes, scanner });
+            self.cut = Some(CutEvent { bytes, scanner });
             return None;
         }
         self.unread = Some(Unread {
@@ -192,7 +192,7 @@ impl<'a> Recovery<'a> {
             kept_as_text: self.delivery.kept_as_text,
             lost: self.delivery.lost,
         });
-        self.go_on(broken, Break::Inside)
+        self.find_next(broken, BreakLocation::Inside)
     }
 
     /// Reads the separator behind the element from `start` to `end`. Returns the position of the next element.
@@ -207,11 +207,11 @@ impl<'a> Recovery<'a> {
                 self.delivery.kept_as_text = unread.kept_as_text;
                 self.delivery.lost = unread.lost;
             }
-            return self.go_on(at, Break::Inside);
+            return self.find_next(at, BreakLocation::Inside);
         }
-        self.settle();
+        self.keep_unread();
         self.delivery.lost += 1;
-        self.go_on(end, Break::Outside)
+        self.find_next(end, BreakLocation::Outside)
     }
 
     /// Returns true if the elements up to `end` are parts of a record and no events, whatever they look like: the bracket
@@ -235,7 +235,7 @@ impl<'a> Recovery<'a> {
             return false;
         }
         if self.next_inside < end {
-            self.next_inside = find(self.body, end, Break::Inside).unwrap_or(self.body.len());
+            self.next_inside = find(self.body, end, BreakLocation::Inside).unwrap_or(self.body.len());
         }
         let closes_record = |bytes: &[u8]| {
             let event = bytes.trim_ascii_end().strip_suffix(b"}");
@@ -252,7 +252,7 @@ impl<'a> Recovery<'a> {
     }
 
     /// Finds the next event behind a break.
-    fn go_on(&mut self, from: usize, place: Break) -> Option<usize> {
+    fn find_next(&mut self, from: usize, place: BreakLocation) -> Option<usize> {
         let next = find(self.body, from, place);
         if let Some(unread) = &mut self.unread {
             unread.to = next.or(self.close).unwrap_or(self.body.len()).max(unread.from);
@@ -261,7 +261,7 @@ impl<'a> Recovery<'a> {
     }
 
     /// Keeps the text of the broken record, now that its end is sure.
-    fn settle(&mut self) {
+    fn keep_unread(&mut self) {
         let Some(unread) = self.unread.take() else { return };
         let mut text = self.bytes(unread.from, unread.to);
         if unread.to < self.body.len() && self.close != Some(unread.to) {
@@ -297,14 +297,14 @@ impl<'a> Delivery<'a> {
         let text = std::str::from_utf8(bytes).ok();
         let envelope = Envelope::read(bytes);
         // The platform writes no key twice: behind an envelope, the second one is of an object within the record.
-        let is_event = |element: &Element<'_>| !element.is_doubled || envelope.is_none();
+        let is_event = |element: &Element<'_>| !element.has_duplicate_key || envelope.is_none();
         if let Some(element) = text.and_then(|text| serde_json::from_str(text).ok()).filter(is_event) {
             return self.push(event(&element));
         }
         if let Some(repaired) = repair(bytes)
             && let Some(element) = serde_json::from_str(&repaired).ok().filter(is_event)
         {
-            return self.push(event(&element).map(Event::into_owned));
+            return self.push(event(&element).map(TelemetryEvent::into_owned));
         }
         match envelope {
             Some(envelope) => {
@@ -329,11 +329,12 @@ impl<'a> Delivery<'a> {
         if let Some(moment) = moment_of(&name)
             && let Some(request_id) = request_id(text)
         {
-            let record = Box::new(Record::default());
-            self.events.push(Event { time, kind: Kind::Invocation { moment, request_id, record } });
+            let record = Box::new(PlatformRecord::default());
+            self.events
+                .push(TelemetryEvent { time, kind: EventKind::Invocation { moment, request_id, record } });
         }
-        let kind = Kind::Text { name, text: String::from_utf8_lossy(text) };
-        self.events.insert(at.min(self.events.len()), Event { time, kind });
+        let kind = EventKind::Text { name, text: String::from_utf8_lossy(text) };
+        self.events.insert(at.min(self.events.len()), TelemetryEvent { time, kind });
     }
 }
 

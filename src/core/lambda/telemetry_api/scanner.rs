@@ -12,7 +12,7 @@ const DEPTH_LIMIT: usize = 1 << 16;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scanner {
     open: Vec<Container>,
-    state: State,
+    state: ScanState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ enum Container {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-enum State {
+enum ScanState {
     /// A value must follow.
     #[default]
     Value,
@@ -36,15 +36,15 @@ enum State {
     Colon,
     /// A comma, or the end of the container.
     Next,
-    Text(Text),
+    String(StringRole),
     /// Behind a backslash.
-    Escape(Text),
+    Escape(StringRole),
     /// A number, a word, or garbage in place of one.
     Atom,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Text {
+enum StringRole {
     Key,
     Value,
 }
@@ -68,26 +68,26 @@ impl Scanner {
         let mut last_text = None;
         while let Some(&byte) = bytes.get(at) {
             match self.state {
-                State::Text(text) => {
+                ScanState::String(text) => {
                     let Some(length) = bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) else {
                         return Scanned::Incomplete;
                     };
                     at += length + 1;
                     if bytes.get(at - 1) == Some(&b'\\') {
-                        self.state = State::Escape(text);
-                    } else if matches!(text, Text::Key) {
-                        self.state = State::Colon;
+                        self.state = ScanState::Escape(text);
+                    } else if matches!(text, StringRole::Key) {
+                        self.state = ScanState::Colon;
                     } else if self.value_ends() {
                         return Scanned::Complete(at);
                     }
                     continue;
                 }
-                State::Escape(text) => {
-                    self.state = State::Text(text);
+                ScanState::Escape(text) => {
+                    self.state = ScanState::String(text);
                     at += 1;
                     continue;
                 }
-                State::Atom => {
+                ScanState::Atom => {
                     if !ends_atom(byte) {
                         at += 1;
                     } else if self.value_ends() {
@@ -99,35 +99,41 @@ impl Scanner {
             }
             match (self.state, byte) {
                 (_, b' ' | b'\t' | b'\n' | b'\r') => {}
-                (State::Value | State::ValueOrEnd, b'{' | b'[') if self.open.len() < DEPTH_LIMIT => {
+                (ScanState::Value | ScanState::ValueOrEnd, b'{' | b'[') if self.open.len() < DEPTH_LIMIT => {
                     let is_object = byte == b'{';
                     self.open.push(if is_object { Container::Object } else { Container::Array });
-                    self.state = if is_object { State::KeyOrEnd } else { State::ValueOrEnd };
+                    self.state = if is_object { ScanState::KeyOrEnd } else { ScanState::ValueOrEnd };
                 }
-                (State::Value | State::ValueOrEnd, b'"') => {
+                (ScanState::Value | ScanState::ValueOrEnd, b'"') => {
                     last_text = Some(at);
-                    self.state = State::Text(Text::Value);
+                    self.state = ScanState::String(StringRole::Value);
                 }
-                (State::Key | State::KeyOrEnd, b'"') => {
+                (ScanState::Key | ScanState::KeyOrEnd, b'"') => {
                     last_text = Some(at);
-                    self.state = State::Text(Text::Key);
+                    self.state = ScanState::String(StringRole::Key);
                 }
-                (State::Colon, b':') => self.state = State::Value,
-                (State::Next, b',') => {
+                (ScanState::Colon, b':') => self.state = ScanState::Value,
+                (ScanState::Next, b',') => {
                     let in_object = self.open.last() == Some(&Container::Object);
-                    self.state = if in_object { State::Key } else { State::Value };
+                    self.state = if in_object { ScanState::Key } else { ScanState::Value };
                 }
-                (State::KeyOrEnd | State::Next, b'}') if self.open.last() == Some(&Container::Object) => {
+                (ScanState::KeyOrEnd | ScanState::Next, b'}')
+                    if self.open.last() == Some(&Container::Object) =>
+                {
                     if self.container_ends() {
                         return Scanned::Complete(at + 1);
                     }
                 }
-                (State::ValueOrEnd | State::Next, b']') if self.open.last() == Some(&Container::Array) => {
+                (ScanState::ValueOrEnd | ScanState::Next, b']')
+                    if self.open.last() == Some(&Container::Array) =>
+                {
                     if self.container_ends() {
                         return Scanned::Complete(at + 1);
                     }
                 }
-                (State::Value | State::ValueOrEnd, _) if !ends_atom(byte) => self.state = State::Atom,
+                (ScanState::Value | ScanState::ValueOrEnd, _) if !ends_atom(byte) => {
+                    self.state = ScanState::Atom;
+                }
                 _ => return Scanned::Broken(last_text.unwrap_or(at)),
             }
             at += 1;
@@ -137,7 +143,7 @@ impl Scanner {
 
     /// Returns true at the end of the outermost value.
     fn value_ends(&mut self) -> bool {
-        self.state = State::Next;
+        self.state = ScanState::Next;
         self.open.is_empty()
     }
 

@@ -12,13 +12,13 @@ const FORGED: &str =
 
 /// Events as a person reads them.
 fn shown(delivery: &Delivery<'_>) -> Vec<String> {
-    let shown = |event: &Event<'_>| match &event.kind {
-        Kind::Function(record) => format!("function {}", record.get()),
-        Kind::Extension(record) => format!("extension {}", record.get()),
-        Kind::Unknown { name, record } => format!("{name} {}", record.get()),
-        Kind::Text { name, text } => format!("text of {name}: {text}"),
-        Kind::Invocation { moment, request_id, .. } => format!("{moment:?} of {request_id}"),
-        Kind::Environment { change, .. } => format!("{change:?}"),
+    let shown = |event: &TelemetryEvent<'_>| match &event.kind {
+        EventKind::Function(record) => format!("function {}", record.get()),
+        EventKind::Extension(record) => format!("extension {}", record.get()),
+        EventKind::Unknown { name, record } => format!("{name} {}", record.get()),
+        EventKind::Text { name, text } => format!("text of {name}: {text}"),
+        EventKind::Invocation { moment, request_id, .. } => format!("{moment:?} of {request_id}"),
+        EventKind::Environment { change, .. } => format!("{change:?}"),
     };
     delivery.events.iter().map(shown).collect()
 }
@@ -194,12 +194,12 @@ fn joining_is_bounded() {
     for body in [&[first], vec![middle; 20].as_slice(), &[last]].concat() {
         let delivery = deliveries.read(body.as_bytes());
         for event in &delivery.events {
-            if let Kind::Text { text, .. } = &event.kind {
+            if let EventKind::Text { text, .. } = &event.kind {
                 texts += 1;
                 bytes += text.len();
             }
         }
-        if let Some(Event { kind: Kind::Invocation { .. }, .. }) = delivery.events.last() {
+        if let Some(TelemetryEvent { kind: EventKind::Invocation { .. }, .. }) = delivery.events.last() {
             assert_eq!(delivery.events.len(), 2);
         }
     }
@@ -384,9 +384,15 @@ fn odd_element_costs_only_itself() {
     assert!(matches!(
         delivery.events.as_slice(),
         [
-            Event { time: Some(NANOS), kind: Kind::Invocation { moment: Moment::Start, .. } },
-            Event { time: None, kind: Kind::Function(_) },
-            Event { time: None, kind: Kind::Invocation { moment: Moment::RuntimeDone, .. } },
+            TelemetryEvent {
+                time: Some(NANOS),
+                kind: EventKind::Invocation { moment: InvocationEvent::Start, .. }
+            },
+            TelemetryEvent { time: None, kind: EventKind::Function(_) },
+            TelemetryEvent {
+                time: None,
+                kind: EventKind::Invocation { moment: InvocationEvent::RuntimeDone, .. }
+            },
         ]
     ));
 }

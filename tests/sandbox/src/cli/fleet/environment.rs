@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use rotel_core::delivery::cadence::{Cadence, DuringInvocation, Plan, Strategy};
+use rotel_core::delivery::cadence::{Cadence, DuringInvocation, SendPlan, Strategy};
 
 use super::arrivals::Arrivals;
 use super::backend::Arrived;
@@ -54,7 +54,7 @@ impl<'a> Environment<'a> {
 
     /// Runs an invocation; gives when the extension is done as well.
     fn invoke(&mut self, start: Duration) -> Duration {
-        let Plan { held, during } = self.cadence.on_invoke(start, self.rng.f64(), false);
+        let SendPlan { held, during } = self.cadence.on_invoke(start, self.rng.f64(), false);
         let function = self.model.function.mul_f64(1.0 + SPREAD * (2.0 * self.rng.f64() - 1.0));
         let end = start + function;
         match during {

@@ -16,7 +16,7 @@ pub const SCOPE: &str = "rotel-lambda-extension.platform";
 
 /// Items, each list with the invocation that all of it belongs to.
 #[derive(Debug, Default)]
-pub struct Made {
+pub struct PlatformTelemetry {
     /// Spans, those of one trace beside each other.
     pub(super) spans: Vec<(Option<Arc<str>>, Vec<Span>)>,
     /// Log records.
@@ -27,7 +27,7 @@ pub struct Made {
     pub(super) cut_off: Vec<Arc<str>>,
 }
 
-impl Made {
+impl PlatformTelemetry {
     /// Nothing was made.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty() && self.logs.is_empty() && self.metrics.is_empty() && self.cut_off.is_empty()

@@ -13,7 +13,7 @@ async fn two(variables: &[(&str, &str)]) -> [Test; 2] {
     let rules = ResourceRules::new(&config, &Registration::default());
     let (pipeline, handle) = Pipeline::new(&config, rules, backends.collect());
     tokio::spawn(pipeline.run());
-    handle.control(Control::Prepare);
+    handle.control(Control::SetUp);
     let mut tests = channels.map(|(_, attempts)| Test { handle: handle.clone(), attempts });
     for test in &mut tests {
         test.nothing_starts().await;
@@ -41,7 +41,7 @@ async fn a_flush_goes_to_every_backend_and_is_over_when_it_is_over_for_all() {
 async fn a_backend_that_hangs_or_refuses_holds_back_and_loses_nothing_of_anothers() {
     let [mut down, mut well] = two(&[]).await;
     for round in 0..50 {
-        well.handle.control(Control::Open { during: DuringInvocation::AtOnce, held: true });
+        well.handle.control(Control::OpenWindow { during: DuringInvocation::AtOnce, held: true });
         well.offer(Signal::Logs, Origin::Platform, 1);
         let flushed = well.flush(FlushReason::EndOfInvocation);
         let attempt = well.attempt().await;
@@ -52,7 +52,7 @@ async fn a_backend_that_hangs_or_refuses_holds_back_and_loses_nothing_of_another
                 // It is left without an answer.
                 0 => {
                     clock::until(Some(clock::now() + FLUSH_TIMEOUT)).await;
-                    down.handle.control(Control::Cancel);
+                    down.handle.control(Control::CancelFlush);
                     drop(attempt.chunks);
                 }
                 1 => attempt.answer(unavailable()),
@@ -60,7 +60,7 @@ async fn a_backend_that_hangs_or_refuses_holds_back_and_loses_nothing_of_another
             }
         }
         drop(flushed);
-        well.handle.control(Control::Close);
+        well.handle.control(Control::CloseWindow);
         well.nothing_starts().await;
     }
 }
@@ -73,7 +73,7 @@ async fn where_the_memory_of_all_runs_out_the_one_that_holds_most_lets_go_of_its
     let keep = |items| well.handle.offer(large(Signal::Traces, items, SIZE), None).expect("room");
     let mut sent = 0;
     for _ in 0..20 {
-        well.handle.control(Control::Open { during: DuringInvocation::AtOnce, held: true });
+        well.handle.control(Control::OpenWindow { during: DuringInvocation::AtOnce, held: true });
         keep(4);
         let flushed = well.flush(FlushReason::EndOfInvocation);
         while let Ok(attempt) = tokio::time::timeout(Duration::from_millis(1), well.attempts.recv()).await {
@@ -85,7 +85,7 @@ async fn where_the_memory_of_all_runs_out_the_one_that_holds_most_lets_go_of_its
             attempt.answer(unavailable());
         }
         drop(flushed);
-        well.handle.control(Control::Close);
+        well.handle.control(Control::CloseWindow);
     }
     assert_eq!(sent, 80, "the one that is well has lost something");
     let seen = down.flush_all(FlushReason::Shutdown, ACCEPTED).await;

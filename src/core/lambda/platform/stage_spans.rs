@@ -13,7 +13,7 @@ use crate::trace_context::TraceContext;
 
 /// A request of spans.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Adopted {
+pub struct StageSpans {
     /// Encoded.
     pub bytes: Bytes,
     /// How many there are.
@@ -22,7 +22,7 @@ pub struct Adopted {
 
 /// The spans of the init and of the restore in a request that was made here for an invocation, below the span of the
 /// invocation that an SDK sent, or in their own trace where none is known; `None` where there are none.
-pub fn adopted(request: &[u8], span: Option<TraceContext>) -> Option<Adopted> {
+pub fn reparent_stage_spans(request: &[u8], span: Option<TraceContext>) -> Option<StageSpans> {
     // Of most invocations there is but one span, and its request need not be decoded to see that.
     if !STAGES.iter().any(|stage| memmem::find(request, stage.as_bytes()).is_some()) {
         return None;
@@ -33,7 +33,7 @@ pub fn adopted(request: &[u8], span: Option<TraceContext>) -> Option<Adopted> {
         scope.spans = stages(std::mem::take(&mut scope.spans), span);
         spans += scope.spans.len();
     }
-    (spans > 0).then(|| Adopted { bytes: Bytes::from(request.encode_to_vec()), spans })
+    (spans > 0).then(|| StageSpans { bytes: Bytes::from(request.encode_to_vec()), spans })
 }
 
 /// Of the spans of one invocation, each behind its parent, those of the stages and below them.

@@ -3,13 +3,13 @@
 use super::*;
 use crate::core::lambda::invocation_span;
 
-const NOTHING: StandIns = StandIns { made_here: false, xray: false };
-const MADE_HERE: StandIns = StandIns { made_here: true, xray: false };
-const XRAY: StandIns = StandIns { made_here: false, xray: true };
+const NOTHING: FallbackSpans = FallbackSpans { platform: false, xray: false };
+const MADE_HERE: FallbackSpans = FallbackSpans { platform: true, xray: false };
+const XRAY: FallbackSpans = FallbackSpans { platform: false, xray: true };
 
 #[tokio::test(start_paused = true)]
 async fn logs_that_wait_for_the_end_name_a_span_that_comes_after_them() {
-    let mut test = Test::with_stand_ins(NOTHING).await;
+    let mut test = Test::with_fallback_spans(NOTHING).await;
     test.invoke("a");
     test.log("a", 2);
     test.send_span(Origin::Sdk, 7, "a");
@@ -24,7 +24,7 @@ async fn logs_that_wait_for_the_end_name_a_span_that_comes_after_them() {
 
 #[tokio::test(start_paused = true)]
 async fn logs_that_come_back_from_a_failed_attempt_name_the_span_known_by_then() {
-    let mut test = Test::with_stand_ins(NOTHING).await;
+    let mut test = Test::with_fallback_spans(NOTHING).await;
     test.invoke("a");
     test.log("a", 2);
     let flushed = test.flush(FlushReason::EndOfInvocation);
@@ -34,8 +34,8 @@ async fn logs_that_come_back_from_a_failed_attempt_name_the_span_known_by_then()
     test.nothing_starts().await;
     attempt.answer(unavailable());
     drop(flushed);
-    test.handle.control(Control::Cancel);
-    test.handle.control(Control::Close);
+    test.handle.control(Control::CancelFlush);
+    test.handle.control(Control::CloseWindow);
     freeze(Duration::from_mins(1));
     test.invoke("b");
     let mut named = Vec::new();
@@ -51,7 +51,7 @@ async fn logs_that_come_back_from_a_failed_attempt_name_the_span_known_by_then()
 
 #[tokio::test(start_paused = true)]
 async fn a_span_made_here_is_sent_and_named_only_where_no_sdk_sends_spans() {
-    let mut test = Test::with_stand_ins(MADE_HERE).await;
+    let mut test = Test::with_fallback_spans(MADE_HERE).await;
     test.invoke("a");
     test.log("a", 1);
     test.send_span(Origin::Platform, 5, "a");
@@ -67,14 +67,14 @@ async fn a_span_made_here_is_sent_and_named_only_where_no_sdk_sends_spans() {
     assert_eq!(test.end().await, (vec![None], 0), "the SDK has only not sent it yet");
     test.invoke("d");
     test.log("d", 1);
-    test.handle.tell(Control::CutOff("d".to_owned())).await;
+    test.handle.send_from_intake(Control::CutOff("d".to_owned())).await;
     test.send_span(Origin::Platform, 5, "d");
     assert_eq!(test.end().await, (vec![Some(5)], 1), "the SDK cannot send it any more");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_leaves_before_the_span_made_here_names_it_already() {
-    let mut test = Test::with_stand_ins(MADE_HERE).await;
+    let mut test = Test::with_fallback_spans(MADE_HERE).await;
     test.invoke("a");
     test.log("a", 1);
     let flushed = test.flush(FlushReason::NearDeadline);
@@ -88,7 +88,7 @@ async fn what_leaves_before_the_span_made_here_names_it_already() {
 
 #[tokio::test(start_paused = true)]
 async fn xray_is_named_where_it_was_asked_for_and_no_span_is_known_by_the_end() {
-    let mut test = Test::with_stand_ins(XRAY).await;
+    let mut test = Test::with_fallback_spans(XRAY).await;
     test.invoke("a");
     test.log("a", 1);
     assert_eq!(test.end().await, (vec![Some(0x2b)], 0));
@@ -101,13 +101,13 @@ async fn xray_is_named_where_it_was_asked_for_and_no_span_is_known_by_the_end() 
 #[tokio::test(start_paused = true)]
 async fn after_an_outage_of_many_invocations_each_ones_logs_name_its_span() {
     const INVOCATIONS: u8 = 200;
-    let mut test = Test::with_stand_ins(MADE_HERE).await;
+    let mut test = Test::with_fallback_spans(MADE_HERE).await;
     test.open_the_breaker().await;
     for number in 1..=INVOCATIONS {
         test.invoke(&number.to_string());
         test.log(&number.to_string(), 2);
         test.nothing_starts().await;
-        test.handle.control(Control::Close);
+        test.handle.control(Control::CloseWindow);
     }
     let (named, _) = test.flushed(FlushReason::Shutdown).await;
     let span = |number: u8| invocation_span(&number.to_string(), None, Some(DEADLINE_MS)).span_id[0];

@@ -32,7 +32,7 @@ async fn what_follows_closely_on_a_request_goes_together() {
     // A flush does not wait.
     test.offer(Signal::Traces, Origin::Sdk, 6);
     assert_eq!(test.flush_all(FlushReason::EndOfInvocation, ACCEPTED).await, [(Signal::Traces, 6)]);
-    test.handle.control(Control::Close);
+    test.handle.control(Control::CloseWindow);
     test.offer(Signal::Traces, Origin::Sdk, 7);
     let closed = clock::now();
     test.open();
@@ -84,7 +84,7 @@ async fn what_comes_back_as_too_large_waits_for_no_more() {
 #[tokio::test(start_paused = true)]
 async fn nothing_waits_for_more_where_nobody_tells_of_the_functions_end() {
     let mut test = Test::start().await;
-    test.handle.control(Control::StayOpen(DuringInvocation::AtOnce));
+    test.handle.control(Control::KeepOpen(DuringInvocation::AtOnce));
     let began = clock::now();
     for items in [1, 2] {
         test.offer(Signal::Traces, Origin::Sdk, items);
