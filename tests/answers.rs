@@ -204,7 +204,7 @@ async fn words_of_a_partial_success_are_bounded_and_redacted() {
             panic!("no words")
         };
         let words = words.to_string();
-        assert!(words.starts_with(r"it says: [redacted] is stale\nERROR forged xxx"), "{words}");
+        assert!(words.starts_with(r"backend message: [redacted] is stale\nERROR forged xxx"), "{words}");
         assert!(words.chars().count() < 220 && !words.contains(KEY) && !words.contains('\n'), "{words}");
         let negative = verdict(protocol, Answer::partial_success(protocol, -1, "")).await;
         assert_eq!(negative, Verdict::ACCEPTED);
@@ -308,6 +308,6 @@ async fn the_log_has_the_remedies_of_check() {
     WARN export of {signal}: the endpoint answered HTTP 401: the key in the authorization header is not one of this endpoint; copy the ingestion API key from ClickStack's settings into ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS; rejected items are dropped and counted
     WARN export of {signal}: the endpoint answered HTTP 404: no OTLP at this path, which is that of ROTEL_OTLP_EXPORTER_ENDPOINT with /v1/logs and so on appended; correct host, port or path there; rejected items are dropped and counted
     WARN export of {signal}: the endpoint answered gRPC UNAUTHENTICATED: the key in the authorization header is not one of this endpoint; copy the ingestion API key from ClickStack's settings into ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS; rejected items are dropped and counted
-    WARN export of {signal}: the endpoint took a request but rejected 5 of its items; it says: [redacted]: too old
+    WARN export of {signal}: the endpoint accepted a request but rejected 5 of its items; backend message: [redacted]: too old
     ");
 }

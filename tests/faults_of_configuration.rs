@@ -224,7 +224,7 @@ async fn live_with(arrives: Arrives, variables: &[(&str, &str)], surroundings: &
         .iter()
         .filter(|line| !line.contains("cannot listen on localhost:") && !line.contains("log records so far"))
         // Telemetry is kept for a secret that may still come.
-        .filter(|line| !line.contains("the environment ends before everything was sent"))
+        .filter(|line| !line.contains("the environment shuts down before everything was sent"))
         .map(|line| surroundings.empty(line, &sandbox))
         .collect()
 }

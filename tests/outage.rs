@@ -202,7 +202,7 @@ async fn what_is_refused_for_good_is_dropped_and_what_comes_after_it_arrives() {
         let output = sandbox.extension_output();
         let told = |text: &str| output.iter().filter(|line| line.contains(text)).count();
         assert_eq!(told("rejected items are dropped and counted"), 1, "{output:#?}");
-        assert_eq!(told("lost meanwhile: "), 1, "{output:#?}");
+        assert_eq!(told("recovered after "), 1, "{output:#?}");
     };
     for status in [400, 401, 404] {
         tokio::join!(over(Protocol::Grpc, status), over(Protocol::Http, status));

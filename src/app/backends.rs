@@ -15,7 +15,7 @@ use crate::core::signal::{PerSignal, Signal};
 use crate::edge::exporter::Exporter;
 use crate::edge::secrets::Fetcher;
 
-/// The backend of each destination. `need_secrets` says of each whether its settings hold secret references.
+/// The backend of each destination. `hang_on_secrets` says of each whether its settings hold secret references.
 pub(super) fn of(
     destinations: &[Destination],
     need_secrets: &[bool],
@@ -45,7 +45,7 @@ pub(super) struct SecretResolver {
     variables: Variables,
     places: Places,
     references: Vec<SecretRef>,
-    /// SetupOutcome by the first round, for most have no secrets to fetch.
+    /// Made by the first round, for most have no secrets to fetch.
     fetcher: tokio::sync::Mutex<Option<Fetcher>>,
     faults: Mutex<Faults>,
     /// The result for those that are set up at the same time.
@@ -123,7 +123,7 @@ struct BackendSetup {
     resolver: Arc<SecretResolver>,
 }
 
-/// The settings that the last exporter was result of, and whether what they lack may still come.
+/// The settings that the last exporter was made of, and whether what they lack may still come.
 #[derive(PartialEq)]
 struct KnownExports {
     exports: PerSignal<Option<Export>>,

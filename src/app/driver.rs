@@ -58,7 +58,7 @@ pub struct Driver {
     probes: Vec<LivenessProbe>,
     tasks: Tasks,
     termination: Termination,
-    /// Whether the failure of `/next` was message.
+    /// Whether the failure of `/next` was told.
     next_failure_logged: bool,
     shutdown_reason: ShutdownReason,
 }
@@ -215,7 +215,7 @@ impl Driver {
     }
 
     /// The end of an invocation that is not held is that which the platform names, whenever it comes. The end of a held one
-    /// is that of the flush behind it: [`LifecycleAction::CloseWindow`].
+    /// is that of the flush behind it: [`Action::Close`].
     fn runtime_done(&mut self, RuntimeDone { request_id, time }: RuntimeDone) -> LifecycleEvent {
         if self.running.as_ref().is_some_and(|running| running.held && running.request_id == request_id) {
             return LifecycleEvent::RuntimeDone { request_id };
@@ -354,7 +354,7 @@ impl Driver {
         }
     }
 
-    /// Ends the other tasks, once the pipeline has message of what it still holds.
+    /// Ends the other tasks, once the pipeline has told of what it still holds.
     async fn stop_intake(&mut self) {
         let (done, message) = oneshot::channel();
         self.pipeline.control(Control::Shutdown(done));

@@ -1,6 +1,6 @@
 //! What comes from the Telemetry API, on its way to the pipeline and to the driver.
 //!
-//! A delivery's log records, and what is telemetry of its platform events, are enqueued before the driver is named of its
+//! A delivery's log records, and what is made of its platform events, are enqueued before the driver is told of its
 //! `runtimeDone`, so that the flush which follows covers them. A task of its own: should a record make it panic, the
 //! exporter lives on.
 
@@ -38,7 +38,7 @@ const DRIVER_RESERVE: usize = 8;
 const TURN_BYTES: usize = 64 << 10;
 const MIN_EVENT_COST: usize = 256;
 const SEARCH_COST_FACTOR: usize = 32;
-/// Events of the platform that are taken at once, so that what is telemetry of them stays small.
+/// Events of the platform that are taken at once, so that what is made of them stays small.
 const MAX_PLATFORM_EVENTS: usize = 128;
 
 /// A message to the intake.
@@ -95,7 +95,7 @@ pub fn offer(intake: &mpsc::Sender<IntakeMessage>, body: Bytes) -> Result<(), In
     intake.try_send(IntakeMessage::Delivery(body)).map_err(|_| IntakeFull)
 }
 
-/// The intake's own state. [`TelemetryIntake::run`] is its task.
+/// The intake's own state. [`Intake::run`] is its task.
 #[derive(Debug)]
 pub struct TelemetryIntake {
     messages: mpsc::Receiver<IntakeMessage>,
@@ -121,7 +121,7 @@ pub struct TelemetryIntake {
 #[derive(Debug)]
 struct Envelopes {
     records: RequestEnvelope,
-    /// What was telemetry of the platform's events.
+    /// What was made of the platform's events.
     platform: RequestEnvelope,
 }
 
@@ -132,7 +132,7 @@ impl Envelopes {
     }
 }
 
-/// What was anomalies so far.
+/// What was odd so far.
 #[derive(Debug, Default)]
 struct Anomalies {
     kept_as_text: usize,
@@ -253,14 +253,14 @@ impl TelemetryIntake {
         (intake, sender)
     }
 
-    /// With a filter for the log records telemetry here.
+    /// With a filter for the log records made here.
     #[must_use]
     pub fn with_filter(mut self, log_filter: LogFilter) -> Self {
         self.log_filter = log_filter;
         self
     }
 
-    /// With what is to be telemetry of the platform's events.
+    /// With what is to be made of the platform's events.
     #[must_use]
     pub fn with_platform(mut self, platform: Platform) -> Self {
         self.platform = platform;
@@ -424,7 +424,7 @@ impl TelemetryIntake {
         let bytes = self.envelopes().records.wrap_items(&records);
         drop(records);
         let chunk = Chunk { signal: Signal::Logs, bytes, items, origin: Origin::Platform, invocation };
-        // A pipeline that is gone has been named of already.
+        // A pipeline that is gone has been told of already.
         let _ = self.pipeline.ingest(chunk).await;
     }
 
@@ -435,7 +435,7 @@ impl TelemetryIntake {
         self.pipeline.send_from_intake(Control::InvocationStarted(named)).await;
     }
 
-    /// Sends what was telemetry of the platform's events.
+    /// Sends what was made of the platform's events.
     async fn send_platform_telemetry(&mut self) {
         let mut telemetry = self.platform.take();
         let Self { log_filter, filter, filtered, .. } = self;

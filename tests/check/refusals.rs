@@ -15,7 +15,7 @@ async fn rejected_items_are_told() {
       traces   ok      grpc  http://[host]
 
     Why
-      metrics: [host]: it took the request and rejected the item in it; it says: rejected, as told to
+      metrics: [host]: it took the request and rejected the item in it; backend message: rejected, as told to
 
     FAILED: 1 signal not accepted
     exit code 1
@@ -26,7 +26,7 @@ async fn rejected_items_are_told() {
       traces   ok      http  http://[host]/v1/traces
 
     Why
-      metrics: [host]: it took the request and rejected the item in it; it says: rejected, as told to
+      metrics: [host]: it took the request and rejected the item in it; backend message: rejected, as told to
 
     FAILED: 1 signal not accepted
     exit code 1

@@ -161,7 +161,7 @@ async fn a_wrong_key_is_told_once_and_costs_the_function_nothing() {
             is_exact(&sandbox.ledger().compare_invocation(request_id, &received), &sandbox);
         }
         let told = sandbox.extension_output();
-        assert!(told.last().expect("a line").contains("working again"), "{told:#?}");
+        assert!(told.last().expect("a line").contains("recovered after"), "{told:#?}");
     }
 }
 

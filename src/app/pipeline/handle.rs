@@ -28,7 +28,7 @@ pub(super) enum PipelineMessage {
     Control(Control),
 }
 
-/// A message's slot in the queue, free again once that was taken.
+/// A message's place in the queue, free again once that was taken.
 pub(super) type QueueSlot = OwnedSemaphorePermit;
 
 /// What the driver and the intake tell the pipeline.
@@ -51,7 +51,7 @@ pub enum Control {
     OpenWindow {
         /// When pending telemetry is sent during the invocation.
         during: DuringInvocation,
-        /// A flush follows the end of the function, and then [`Control::CloseWindow`]. Otherwise the environment may be frozen
+        /// A flush follows the end of the function, and then [`Control::Close`]. Otherwise the environment may be frozen
         /// at any time, without a word.
         held: bool,
     },

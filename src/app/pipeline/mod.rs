@@ -60,7 +60,7 @@ pub struct Pipeline<E> {
     /// By these rules.
     last_edit: LastEdit,
     correlation: Correlation,
-    /// Of which signals the log counts what passes, and how much has received since it last did.
+    /// Of which signals the log counts what passes, and how much has passed since it last did.
     logs_received: PerSignal<bool>,
     received: PerSignal<usize>,
 }
@@ -264,7 +264,7 @@ impl<E: BackendExporter> Pipeline<E> {
         }
     }
 
-    /// One line a flush, and none where nothing received: it comes back as a log record itself.
+    /// One line a flush, and none where nothing passed: it comes back as a log record itself.
     fn log_received(&mut self) {
         let received = std::mem::take(&mut self.received);
         if received != PerSignal::default() {

@@ -1,4 +1,4 @@
-//! The tasks that carry out kind one sender asks for: its setup and its requests.
+//! The tasks that carry out what one sender asks for: its setup and its requests.
 
 use std::task::{Context, Poll};
 

@@ -1,40 +1,40 @@
-//! What stands between a signal and an endpoint that fails: the wait before the next attempt, and the circuit breaker.
+//! The circuit breaker of one signal, with the backoff between attempts.
 //!
-//! A failed attempt is followed by a pause that doubles from one to the next. Once the endpoint has failed a whole flush,
-//! the breaker is open: nothing is sent after the function any more, and beside it only a probe, when the pause is over.
-//! Pauses are on the scale of [`crate::elapsed::Elapsed`], which includes freezes and never goes back, so that none lies
-//! further ahead than its own maximum.
+//! After a failed attempt comes a pause, which doubles each time. Once the backend has failed a whole flush, the breaker is
+//! open: nothing is sent after the handler returns, and when the pause is over, a probe is sent during an invocation.
+//! Pauses are in the time of [`crate::elapsed::Elapsed`], which includes freezes and never goes back, so none is longer
+//! than its own maximum.
 
 use std::time::Duration;
 
-/// What a probe is given from its start, where the function does not run longer anyway.
+/// The time of a probe from its start, if the function does not run longer anyway.
 const INITIAL_PROBE_BUDGET: Duration = Duration::from_millis(100);
-/// The same after several had too little of it: an endpoint can be far away.
+/// The same after several probes ran out of time: the backend may be far away.
 const MAX_PROBE_BUDGET: Duration = Duration::from_millis(400);
-/// The pause grows to this at most, whatever is set: recovery must be noticed.
+/// The maximum pause, whatever the settings say: recovery must be noticed.
 const MAX_PAUSE: Duration = Duration::from_mins(1);
-/// The longest wait that a backend is granted by its own retry_after.
+/// The longest wait that a backend may request.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(10);
 
-/// When a request is tried again. All of it is cut by the flush's budget.
+/// The backoff between retries. The budget of the flush limits all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// The wait before the second attempt.
     pub initial_backoff: Duration,
     /// The longest wait between two attempts.
     pub max_backoff: Duration,
-    /// How long a flush goes on trying.
+    /// The time for which a flush retries.
     pub max_elapsed_time: Duration,
 }
 
 /// The breaker of one signal.
 #[derive(Clone, Copy, Debug)]
 pub struct Breaker {
-    /// The pause after the next failure.
+    /// The pause after the next failure; `None` before the first.
     pause: Option<Duration>,
-    /// Failed since the last answer: when to try again.
+    /// The time of the next attempt; `None` if the last one was answered.
     resume_at: Option<Duration>,
-    /// Until then the backend asked to be left alone.
+    /// The backend requested that no attempt come earlier.
     retry_after_until: Option<Duration>,
     open: bool,
     probe_budget: Duration,
@@ -53,35 +53,34 @@ impl Default for Breaker {
 }
 
 impl Breaker {
-    /// Whether the endpoint has failed its budget, so that nothing is sent to it after the function.
+    /// Returns true if the backend has failed a flush, so that only probes are sent.
     pub fn is_open(&self) -> bool {
         self.open
     }
 
-    /// When to try again; `None` where the last attempt was answered.
+    /// The time of the next attempt; `None` if the last one was answered.
     pub fn resume_at(&self) -> Option<Duration> {
         self.resume_at
     }
 
-    /// Whether the pause is over, or there is none.
+    /// Returns true if no pause is running.
     pub fn is_ready(&self, now: Duration) -> bool {
         self.resume_at.is_none_or(|resume_at| now >= resume_at)
     }
 
-    /// How long the backend wants to be left alone yet.
+    /// The rest of the wait that the backend requested.
     pub fn remaining_wait(&self, now: Duration) -> Option<Duration> {
         self.retry_after_until.and_then(|until| until.checked_sub(now)).filter(|wait| !wait.is_zero())
     }
 
-    /// What an attempt beside the function may go on for after its start, should the function end and
-    /// [`crate::delivery::probe_budget`] allow it; `None` while the breaker is closed, when the flush waits for it as for its
-    /// own.
+    /// The time of a probe from its start, if the function ends and [`crate::delivery::probe_budget`] allows the wait. `None`
+    /// while the breaker is closed: a flush then waits for the attempt as for its own.
     pub fn probe_budget(&self) -> Option<Duration> {
         self.open.then_some(self.probe_budget)
     }
 
-    /// Takes a failed attempt. `retry_after` is how long the backend asked to wait, and `jitter`, from 0 to 1, keeps a fleet
-    /// from beating in step: it takes up to half of the pause away.
+    /// Records a failed attempt. `retry_after` is the wait that the backend requested. `jitter`, from 0 to 1, shortens the
+    /// pause by up to half, so that a fleet does not retry in step.
     pub fn record_failure(
         &mut self,
         retry: RetryPolicy,
@@ -97,17 +96,17 @@ impl Breaker {
         self.resume_at = Some((now + jittered).max(self.retry_after_until.unwrap_or_default()));
     }
 
-    /// Takes that the endpoint has failed its budget.
+    /// Opens the breaker.
     pub fn trip(&mut self) {
         self.open = true;
     }
 
-    /// Takes that a probe had its time and no answer: the next may take longer.
+    /// Gives the next probe more time, because one ran out of time without an answer.
     pub fn extend_probe_budget(&mut self) {
         self.probe_budget = (self.probe_budget * 2).min(MAX_PROBE_BUDGET);
     }
 
-    /// Takes an answer: all is well. Says whether it was not before.
+    /// Records an answer and closes the breaker. Returns true if it was open.
     pub fn record_answer(&mut self) -> bool {
         let recovered = self.open;
         *self = Self::default();
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_the_longest_and_begin_anew_after_an_answer() {
+    fn pauses_double_and_reset_after_an_answer() {
         let mut breaker = Breaker::default();
         let pause = |breaker: &mut Breaker| {
             breaker.record_failure(RETRY, None, WALL, 0.0);
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn no_pause_is_longer_than_a_minute_but_by_the_backends_own_wish() {
+    fn pauses_end_in_a_minute_unless_the_backend_asks_for_more() {
         let patient = RetryPolicy { initial_backoff: seconds(600), max_backoff: seconds(6000), ..RETRY };
         let mut breaker = Breaker::default();
         breaker.record_failure(patient, None, WALL, 0.0);
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_takes_up_to_half_of_a_pause() {
+    fn jitter_shortens_a_pause_by_up_to_half() {
         let mut breaker = Breaker::default();
         breaker.record_failure(RETRY, None, WALL, 1.0);
         assert_eq!(breaker.resume_at(), Some(WALL + Duration::from_millis(2500)));
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn probes_that_hang_are_given_longer_to_a_limit_and_an_answer_closes_the_breaker() {
+    fn hanging_probes_get_more_time_up_to_a_limit() {
         let mut breaker = Breaker::default();
         assert_eq!(breaker.probe_budget(), None, "a closed breaker makes no probes");
         breaker.trip();

@@ -1,13 +1,13 @@
-//! The bytes that several buffers may hold together.
+//! The memory budget shared by several buffers.
 //!
-//! Promises that what several of them hold is counted once, for as long as one of them does, and that what was reserved has
-//! room beside what is held, as long as a backend answers. Who has to let go where the budget does not suffice is left to
-//! [`super::senders`], and what of it to [`super::buffer`].
+//! Promises: a chunk that several buffers hold is counted once, until the last of them drops it. Reserved bytes have room as
+//! long as a backend answers. When the budget is full, [`super::senders`] decides which buffer must drop chunks, and
+//! [`super::buffer`] which chunks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Bytes that it takes to keep a reserved request, beside its own.
+/// The overhead of holding a reserved request, in bytes.
 const RESERVED_COST: usize = 512;
 
 /// A budget of bytes. Clones are the same budget.
@@ -19,31 +19,31 @@ struct Counters {
     limit: usize,
     buffers: usize,
     held: AtomicUsize,
-    /// For what was accepted and is on its way to the buffers.
+    /// Bytes of accepted requests that have not reached the buffers yet.
     reserved: AtomicUsize,
     is_outage: AtomicBool,
 }
 
-/// Bytes that are kept free for a request on its way to the buffers.
+/// Bytes kept free for a request on its way to the buffers. Freed on drop.
 #[derive(Debug)]
 pub struct Reservation {
     bytes: usize,
     budget: ByteBudget,
 }
 
-/// The reason that nothing was reserved.
+/// The reason why a reservation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReserveError {
-    /// There is no room now.
+    /// There is no room at the moment.
     Full,
-    /// There is never so much room.
+    /// The budget never has that much room.
     TooLarge {
-        /// The most that can be reserved, in bytes.
+        /// The maximum reservation, in bytes.
         limit: usize,
     },
 }
 
-/// Bytes that several buffers hold. Clones are the same bytes.
+/// Bytes held by several buffers and counted once. Clones are the same bytes.
 #[derive(Clone, Debug)]
 pub struct SharedBytes(Arc<SharedCharge>);
 
@@ -54,7 +54,7 @@ struct SharedCharge {
 }
 
 impl ByteBudget {
-    /// A budget of `limit` bytes for so many buffers.
+    /// Returns a budget of `limit` bytes for this many buffers.
     pub fn new(limit: usize, buffers: usize) -> Self {
         Self(Arc::new(Counters {
             limit,
@@ -65,17 +65,17 @@ impl ByteBudget {
         }))
     }
 
-    /// Bytes that may be held.
+    /// The maximum number of bytes held.
     pub fn limit(&self) -> usize {
         self.0.limit
     }
 
-    /// The bytes that each buffer may always hold, even if the others are full.
+    /// The fair share of a buffer: the bytes it may always hold, even if the others are full.
     pub fn fair_share(&self) -> usize {
         self.0.limit / self.0.buffers
     }
 
-    /// Bytes that are held.
+    /// The bytes held.
     pub fn held(&self) -> usize {
         self.0.held.load(Ordering::Relaxed)
     }
@@ -85,15 +85,16 @@ impl ByteBudget {
         self.held().saturating_add(bytes) <= self.0.limit
     }
 
-    /// Notes whether a backend is down. Then the oldest makes room for what is new, as far as the budget goes.
+    /// Records if a backend is down. If so, reservations ignore the held bytes, because the oldest chunks make room for new
+    /// ones.
     pub fn note_outage(&self, is_outage: bool) {
         self.0.is_outage.store(is_outage, Ordering::Relaxed);
     }
 
-    /// Keeps room for a request of so many bytes until the reservation is dropped.
+    /// Reserves room for a request of this many bytes until the reservation is dropped.
     ///
-    /// An eighth stays free for what cannot be refused, the platform's logs. While a backend is down, only what is reserved
-    /// counts and not what is held.
+    /// An eighth of the budget stays free for logs of the platform, which cannot be refused. While a backend is down, only
+    /// reservations count against the limit, not held bytes.
     pub fn reserve(&self, bytes: usize) -> Result<Reservation, ReserveError> {
         let most = self.0.limit - self.0.limit / 8;
         let limit = most.saturating_sub(RESERVED_COST);
@@ -111,17 +112,17 @@ impl ByteBudget {
         }
     }
 
-    /// Counts bytes that one buffer holds from now on.
+    /// Counts bytes that one buffer now holds.
     pub fn take(&self, bytes: usize) {
         self.0.held.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Counts bytes that it holds no more.
+    /// Subtracts bytes that a buffer no longer holds.
     pub fn give_back(&self, bytes: usize) {
         self.0.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Counts bytes that several buffers hold from now on, until all of them have dropped their clone.
+    /// Counts bytes that several buffers now hold, until the last clone is dropped.
     pub fn share(&self, bytes: usize) -> SharedBytes {
         self.take(bytes);
         SharedBytes(Arc::new(SharedCharge { bytes, budget: self.clone() }))
@@ -129,7 +130,7 @@ impl ByteBudget {
 }
 
 impl SharedBytes {
-    /// The reserved bytes.
+    /// The number of bytes.
     pub fn bytes(&self) -> usize {
         self.0.bytes
     }
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_reserved_has_room() {
+    fn reserved_bytes_have_room() {
         let budget = ByteBudget::new(80_000, 1);
         let limit = 70_000 - RESERVED_COST;
         assert_eq!(budget.reserve(limit + 1).unwrap_err(), ReserveError::TooLarge { limit });
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn in_an_outage_only_reservations_count() {
+    fn only_reservations_count_in_an_outage() {
         let budget = ByteBudget::new(80_000, 1);
         budget.take(80_000);
         assert_eq!(budget.reserve(1).unwrap_err(), ReserveError::Full);
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_several_hold_counts_once_until_the_last_lets_go() {
+    fn shared_bytes_count_once_until_the_last_drop() {
         let budget = ByteBudget::new(10, 2);
         let one = budget.share(6);
         let other = one.clone();

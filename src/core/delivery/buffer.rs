@@ -1,11 +1,10 @@
-//! What waits for the backend: bytes held to a budget, cut into batches.
+//! The buffer of one backend: pending chunks within a byte budget, taken in batches.
 //!
-//! Promises: the bytes held, and what it takes to keep them, never exceed the budget, what goes over it goes oldest
-//! first, logs of the running invocation last, and is counted, and a batch that comes back stands before everything
-//! younger. What was released may leave beside the function ([`Buffer::take_early`]); the rest waits for a flush
-//! ([`Buffer::take`]), for a full batch, or until the budget is half used up. Several buffers, each for a backend of its
-//! own, may have one budget: then a chunk that goes to all of them is counted once.
-
+//! Promises: the bytes held, including their overhead, never exceed the budget. When it is full, the oldest chunks are
+//! dropped and counted, and logs of the running invocation come last. A batch that is given back goes before everything
+//! younger. Released chunks may be sent during an invocation ([`Buffer::take_early`]). The rest waits for a flush
+//! ([`Buffer::take`]), for a full batch, or until half of the budget is used. Buffers of several backends may share one
+//! budget. Then a chunk that is in all of them is counted once.
 use std::collections::VecDeque;
 
 use crate::chunk::{Chunk, Origin};
@@ -14,23 +13,22 @@ use crate::otlp::{self, Limits, RequestPart};
 use crate::signal::{PerSignal, Signal};
 use crate::trace_context::TraceContext;
 
-/// What keeping a chunk costs beside its bytes: its place in a queue that may be half empty, since it grows to twice
-/// its length, and what an allocator adds to an allocation. Without it ten thousand lines of an outage, each a small
-/// chunk of its own, would take twice the budget.
+/// The overhead of a chunk: its slot in a queue, which may be half empty because it grows by doubling, and the allocator's
+/// overhead. Without it, ten thousand log lines of an outage, each in a chunk of its own, would take twice the budget.
 const CHUNK_COST: usize = 2 * size_of::<Held>() + 32;
 
-/// Everything that is held, batches in flight included.
+/// All chunks held, including batches in flight.
 #[derive(Debug)]
 pub struct Buffer {
     lanes: PerSignal<Lanes>,
     budget: ByteBudget,
-    /// Of everything but what is shared, [`CHUNK_COST`] included, as are those in flight.
+    /// The cost of all held chunks: [`CHUNK_COST`] and, unless they are shared, their bytes. Includes those in flight.
     held_bytes: usize,
-    /// What other buffers may hold as well, and the budget counts once.
+    /// The bytes shared with other buffers, which the budget counts once.
     shared_bytes: usize,
     in_flight_bytes: usize,
     next_age: u64,
-    /// Where the running invocation begins.
+    /// The beginning of the running invocation.
     running_from: Barrier,
     dropped: PerSignal<usize>,
 }
@@ -52,38 +50,38 @@ struct Lane {
 struct Held {
     age: u64,
     chunk: Chunk,
-    /// The bytes are counted there.
+    /// Set if the budget counts the bytes there.
     share: Option<SharedBytes>,
-    /// It was sent, and the request cut off before an answer: the backend may have it.
+    /// The chunk was sent, but the request was cut off before an answer. The backend may have it.
     interrupted: bool,
 }
 
 impl Held {
-    /// What this buffer is charged for it.
+    /// The cost charged to this buffer.
     fn cost(&self) -> usize {
         if self.share.is_some() { CHUNK_COST } else { cost(&self.chunk) }
     }
 
-    /// What is charged to all that hold it.
+    /// The bytes charged once for all buffers.
     fn shared(&self) -> usize {
         self.share.as_ref().map_or(0, SharedBytes::bytes)
     }
 }
 
-/// Chunks on their way to the backend, in one request. Comes back by [`Buffer::give_back`] or [`Buffer::release`].
+/// Chunks for one request. Must be returned by [`Buffer::give_back`] or [`Buffer::release`].
 #[derive(Debug)]
 pub struct Batch {
-    /// What the chunks hold.
+    /// The signal of the chunks.
     pub signal: Signal,
-    /// Items in all chunks.
+    /// The items in all chunks.
     pub items: usize,
-    /// The most bytes that all chunks may come to, encoded.
+    /// The maximum encoded size of all chunks, in bytes.
     pub bytes: usize,
     held: Vec<Held>,
 }
 
 impl Batch {
-    /// What it costs to keep.
+    /// The cost of holding the batch.
     fn cost(&self) -> usize {
         self.held.iter().map(Held::cost).sum()
     }
@@ -98,31 +96,31 @@ impl Batch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Barrier(u64);
 
-/// How far what waits was released to leave beside the function.
+/// The chunks that may be sent during an invocation: those before the barrier of their origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Released {
-    /// The SDK's.
+    /// The barrier for chunks from the SDK.
     pub sdk: Barrier,
-    /// The platform's.
+    /// The barrier for chunks from the platform.
     pub platform: Barrier,
 }
 
 impl Released {
-    /// All that comes.
+    /// Everything, including future chunks.
     pub const ALL: Self = Self { sdk: Barrier::NONE, platform: Barrier::NONE };
     /// Nothing.
     pub const NOTHING: Self = Self { sdk: Barrier::START, platform: Barrier::START };
 }
 
 impl Barrier {
-    /// Before everything that has ever come.
+    /// Before the first chunk.
     pub const START: Self = Self(0);
-    /// Behind everything that will ever come.
+    /// After every future chunk.
     pub const NONE: Self = Self(u64::MAX);
 }
 
 impl Buffer {
-    /// An empty buffer that holds at most what `budget` leaves it.
+    /// Returns an empty buffer within `budget`.
     pub fn new(budget: ByteBudget) -> Self {
         Self {
             lanes: PerSignal::default(),
@@ -136,13 +134,13 @@ impl Buffer {
         }
     }
 
-    /// Takes a chunk, at the price of the oldest where the budget does not suffice. A chunk that is larger than the whole
-    /// budget, or does not fit beside what is in flight, is dropped itself.
+    /// Adds a chunk. Drops the oldest chunks if the budget has no room. The chunk itself is dropped if it is larger than the
+    /// budget or does not fit next to the batches in flight.
     pub fn push(&mut self, chunk: Chunk) {
         self.take_in(chunk, None);
     }
 
-    /// The same for a chunk that other buffers hold as well. No span may be named in it later, which would make a copy.
+    /// Adds a chunk that other buffers hold too. It must not await a span, because stamping it would make a copy.
     pub fn push_shared(&mut self, chunk: Chunk, share: SharedBytes) {
         self.take_in(chunk, Some(share));
     }
@@ -161,7 +159,7 @@ impl Buffer {
         self.lane(&held.chunk).push_back(held);
     }
 
-    /// Counts a chunk as dropped for which there is no room.
+    /// Counts a chunk as dropped because there is no room.
     pub fn refuse(&mut self, chunk: &Chunk) {
         *self.dropped.of_mut(chunk.signal) += chunk.items;
     }
@@ -178,48 +176,48 @@ impl Buffer {
         self.budget.give_back(held.cost());
     }
 
-    /// What it costs so many buffers to keep a chunk.
+    /// The cost of a chunk that this many buffers hold.
     pub fn cost_of(chunk: &Chunk, buffers: usize, is_shared: bool) -> usize {
         let copies = if is_shared { 1 } else { buffers };
         chunk.size() * copies + CHUNK_COST * buffers
     }
 
-    /// Returns true if half of this buffer's fair part is used.
+    /// Returns true if half of this buffer's fair share is used.
     pub fn is_half_full(&self) -> bool {
         self.total_bytes() >= self.budget.fair_share() / 2
     }
 
-    /// Returns true if seven eighths of this buffer's fair part are used.
+    /// Returns true if seven eighths of this buffer's fair share are used.
     pub fn is_nearly_full(&self) -> bool {
         self.total_bytes() >= self.budget.fair_share() / 8 * 7
     }
 
-    /// Whether something waits that is not in flight.
+    /// Returns true if a chunk is pending, that is, not in flight.
     pub fn has_pending(&self) -> bool {
         self.pending() != PerSignal::default()
     }
 
-    /// Bytes held, those that others hold as well included.
+    /// The bytes held, including those shared with other buffers.
     pub fn total_bytes(&self) -> usize {
         self.held_bytes + self.shared_bytes
     }
 
-    /// An invocation begins: its logs are the last to go.
+    /// Begins an invocation, whose logs are dropped last.
     pub fn invocation_begins(&mut self) {
         self.running_from = self.barrier();
     }
 
-    /// The point behind everything that has come so far.
+    /// The point after everything that has arrived.
     pub fn barrier(&self) -> Barrier {
         Barrier(self.next_age)
     }
 
-    /// Whether something of `signal` waits that came before `barrier`.
+    /// Returns true if a chunk of `signal` is pending that arrived before `barrier`.
     pub fn has_pending_before(&self, signal: Signal, barrier: Barrier) -> bool {
         self.has_released(signal, Released { sdk: barrier, platform: barrier })
     }
 
-    /// Whether something of `signal` waits that was released.
+    /// Returns true if a chunk of `signal` is pending that was released.
     pub fn has_released(&self, signal: Signal, released: Released) -> bool {
         let lanes = self.lanes.of(signal);
         let before =
@@ -227,7 +225,7 @@ impl Buffer {
         before(&lanes.sdk, released.sdk) || before(&lanes.platform, released.platform)
     }
 
-    /// The next batch of everything that waits, within `limits`; a chunk that exceeds them alone goes alone.
+    /// Takes the next batch of all pending chunks, within `limits`. A chunk that exceeds them is a batch of its own.
     pub fn take(&mut self, signal: Signal, limits: Limits) -> Option<Batch> {
         let lanes = self.lanes.of_mut(signal);
         let mut builder = BatchBuilder { limits, held: Vec::new(), bytes: 0, items: 0 };
@@ -236,7 +234,8 @@ impl Buffer {
         self.depart(builder.into_batch(signal))
     }
 
-    /// The next batch of what need not wait: what was released, and all where it fills a batch or the budget runs out.
+    /// Takes the next batch that does not have to wait for a flush: released chunks, and all chunks if they fill a batch or half
+    /// of the budget is used.
     pub fn take_early(&mut self, signal: Signal, limits: Limits, released: Released) -> Option<Batch> {
         let pressed = self.is_half_full();
         let lanes = self.lanes.of_mut(signal);
@@ -248,7 +247,7 @@ impl Buffer {
         self.depart(builder.into_batch(signal))
     }
 
-    /// Returns true if [`Self::take_early`] would take something.
+    /// Returns true if [`Self::take_early`] would return a batch.
     pub fn would_take_early(&self, signal: Signal, limits: Limits, released: Released) -> bool {
         let pressed = self.is_half_full();
         let Lanes { sdk, platform } = self.lanes.of(signal);
@@ -263,7 +262,7 @@ impl Buffer {
         batch
     }
 
-    /// Names the spans of their invocations, as far as `span_of` knows them, in log records that are about to leave.
+    /// Writes the spans of their invocations, as far as `span_of` knows them, into log records that are about to be sent.
     pub fn stamp(&mut self, batch: &mut Batch, span_of: impl Fn(&str) -> Option<TraceContext>) {
         for Held { chunk, .. } in &mut batch.held {
             if let Some(context) = chunk.pending_invocation().and_then(&span_of) {
@@ -276,7 +275,7 @@ impl Buffer {
         }
     }
 
-    /// Names the span of an invocation in all of its log records that wait.
+    /// Writes the span of an invocation into all its pending log records.
     pub fn stamp_pending(&mut self, invocation: &str, span: &TraceContext) {
         let lane = &mut self.lanes.logs.platform;
         let of_it = |held: &&mut Held| held.chunk.pending_invocation() == Some(invocation);
@@ -296,14 +295,14 @@ impl Buffer {
         self.give_back(batch);
     }
 
-    /// Returns true if the next chunk was sent before and cut off.
+    /// Returns true if the next chunk was sent before, and its request cut off.
     pub fn next_was_interrupted(&self, signal: Signal) -> bool {
         let Lanes { sdk, platform } = self.lanes.of(signal);
         // A chunk that is given back goes to the front.
         [sdk, platform].into_iter().filter_map(|lane| lane.chunks.front()).any(|held| held.interrupted)
     }
 
-    /// Takes back a batch that did not get through.
+    /// Takes back a batch that was not accepted.
     pub fn give_back(&mut self, batch: Batch) {
         self.in_flight_bytes -= batch.cost();
         for held in batch.held.into_iter().rev() {
@@ -311,7 +310,7 @@ impl Buffer {
         }
     }
 
-    /// Takes back a batch that was too large for the backend, cut to `limits`. What cannot be cut stays whole.
+    /// Takes back a batch that was too large for the backend, split to `limits`. Chunks that cannot be split stay whole.
     pub fn give_back_split(&mut self, batch: Batch, limits: Limits) {
         self.in_flight_bytes -= batch.cost();
         for held in batch.held.into_iter().rev() {
@@ -320,7 +319,7 @@ impl Buffer {
             let Chunk { signal, bytes, items, origin, invocation } = chunk;
             let parts: Vec<_> = otlp::split(signal, RequestPart { bytes, items }, limits).collect();
             for RequestPart { bytes, items } in parts.into_iter().rev() {
-                // Each part repeats the resource, and is this buffer's alone.
+                // Each part repeats the resource, so it is not shared.
                 let chunk = Chunk { signal, bytes, items, origin, invocation: invocation.clone() };
                 let part = Held { age, chunk, share: None, interrupted };
                 self.charge(&part);
@@ -330,7 +329,7 @@ impl Buffer {
         while !self.budget.has_room_for(0) && self.drop_oldest() {}
     }
 
-    /// Lets go of a batch that the backend has, or that it will never take.
+    /// Frees a batch that the backend has accepted or will never accept.
     pub fn release(&mut self, batch: &Batch) {
         self.in_flight_bytes -= batch.cost();
         for held in &batch.held {
@@ -338,12 +337,12 @@ impl Buffer {
         }
     }
 
-    /// Items dropped for the budget since this was last asked.
+    /// Takes the counts of items dropped for lack of room.
     pub fn take_dropped(&mut self) -> PerSignal<usize> {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Lets go of all of `signal` that waits, for it has nowhere to go. Returns how many items that is.
+    /// Drops all pending chunks of `signal`, which has no route. Returns the number of items.
     pub fn clear(&mut self, signal: Signal) -> usize {
         let Lanes { sdk, platform } = std::mem::take(self.lanes.of_mut(signal));
         for held in sdk.chunks.iter().chain(&platform.chunks) {
@@ -352,12 +351,12 @@ impl Buffer {
         sdk.items + platform.items
     }
 
-    /// What is in flight costs so many bytes, those that others hold, too, included.
+    /// The cost of the batches in flight, in bytes.
     pub fn in_flight_bytes(&self) -> usize {
         self.in_flight_bytes
     }
 
-    /// Items that wait.
+    /// The pending items.
     pub fn pending(&self) -> PerSignal<usize> {
         PerSignal::from_fn(|signal| self.lanes.of(signal).sdk.items + self.lanes.of(signal).platform.items)
     }
@@ -370,7 +369,7 @@ impl Buffer {
         }
     }
 
-    /// Drops the oldest chunk that is not in flight; says whether there was one.
+    /// Drops the oldest chunk that is not in flight. Returns true if there was one.
     pub fn drop_oldest(&mut self) -> bool {
         let PerSignal { logs, metrics, traces } = &mut self.lanes;
         let lanes = [
@@ -398,13 +397,13 @@ impl Buffer {
     }
 }
 
-/// What it costs to keep a chunk.
+/// The cost of holding a chunk, in bytes.
 fn cost(chunk: &Chunk) -> usize {
     chunk.size() + CHUNK_COST
 }
 
 impl Lane {
-    /// Returns true if it fills a batch.
+    /// Returns true if the lane fills a batch.
     fn is_full(&self, limits: Limits) -> bool {
         self.items >= limits.items || self.bytes >= limits.bytes
     }
@@ -429,7 +428,7 @@ impl Lane {
     }
 }
 
-/// A batch being builder.
+/// A batch under construction.
 struct BatchBuilder {
     limits: Limits,
     held: Vec<Held>,
@@ -475,7 +474,7 @@ mod tests {
         Chunk { signal, bytes: Bytes::from(vec![0; size]), items: size, origin, invocation: None }
     }
 
-    /// A buffer with room for so many chunks of so many bytes in all.
+    /// Returns a buffer with room for this many chunks with this many bytes in total.
     fn buffer(chunks: usize, bytes: usize) -> Buffer {
         Buffer::new(ByteBudget::new(chunks * CHUNK_COST + bytes, 1))
     }
@@ -485,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn what_exceeds_the_budget_goes_oldest_first_and_is_counted() {
+    fn oldest_chunks_are_dropped_first_and_counted() {
         let mut buffer = buffer(2, 10);
         buffer.push(chunk(Signal::Traces, Origin::Sdk, 4));
         buffer.push(chunk(Signal::Logs, Origin::Platform, 4));
@@ -497,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_of_the_running_invocation_are_the_last_to_go() {
+    fn logs_of_the_running_invocation_are_dropped_last() {
         let mut buffer = buffer(3, 12);
         buffer.push(chunk(Signal::Logs, Origin::Platform, 2));
         buffer.invocation_begins();
@@ -513,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_was_too_large_comes_back_in_parts_that_keep_its_place() {
+    fn parts_of_a_split_batch_keep_their_place() {
         use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
         use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
         use prost::Message as _;
@@ -545,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn log_records_name_their_span_when_they_leave_within_what_was_held_for_them() {
+    fn stamping_stays_within_the_reserved_size() {
         use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
         use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
         use prost::Message as _;
@@ -568,7 +567,7 @@ mod tests {
         let awaiting = |batch: &Batch| {
             batch.chunks().map(|chunk| chunk.pending_invocation().map(str::to_owned)).collect::<Vec<_>>()
         };
-        // As large as it may become.
+        // The limit is the maximum size that stamping can reach.
         let mut batch = buffer.take(Signal::Logs, Limits { items: 2, bytes: 2 * size }).expect("a batch");
         buffer.stamp(&mut batch, |invocation| (invocation == "a").then_some(context));
         assert_eq!(awaiting(&batch), [None, Some("b".to_owned())]);
@@ -584,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_larger_than_the_budget_takes_nothing_else_with_it() {
+    fn chunk_larger_than_the_budget_drops_only_itself() {
         let mut buffer = buffer(1, 10);
         buffer.push(chunk(Signal::Traces, Origin::Sdk, 4));
         buffer.push(chunk(Signal::Logs, Origin::Sdk, 11));
@@ -593,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_flight_counts_and_is_never_dropped() {
+    fn batches_in_flight_count_and_are_never_dropped() {
         let mut buffer = buffer(1, 10);
         buffer.push(chunk(Signal::Traces, Origin::Sdk, 8));
         let batch = buffer.take(Signal::Traces, WIDE).expect("a batch");
@@ -604,7 +603,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_comes_back_stands_before_what_came_meanwhile() {
+    fn returned_batch_goes_before_newer_chunks() {
         let mut buffer = buffer(10, 100);
         for size in [1, 2] {
             buffer.push(chunk(Signal::Logs, Origin::Platform, size));
@@ -616,7 +615,7 @@ mod tests {
     }
 
     #[test]
-    fn the_platforms_logs_wait_for_the_end_unless_they_fill_a_batch() {
+    fn platform_logs_wait_unless_they_fill_a_batch() {
         let mut buffer = buffer(10, 1000);
         buffer.push(chunk(Signal::Logs, Origin::Platform, 60));
         buffer.push(chunk(Signal::Logs, Origin::Sdk, 5));
@@ -627,7 +626,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_from_before_the_invocation_need_not_wait_for_its_end() {
+    fn logs_from_before_the_invocation_are_released() {
         let mut buffer = buffer(10, 1000);
         buffer.push(chunk(Signal::Logs, Origin::Platform, 1));
         let barrier = buffer.barrier();
@@ -648,7 +647,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_that_cannot_fit_beside_what_is_in_flight_takes_nothing_else_with_it() {
+    fn chunk_that_cannot_fit_drops_only_itself() {
         let mut buffer = buffer(2, 10);
         buffer.push(chunk(Signal::Traces, Origin::Sdk, 8));
         let in_flight = buffer.take(Signal::Traces, WIDE).expect("a batch");
@@ -661,7 +660,7 @@ mod tests {
     }
 
     #[test]
-    fn a_barrier_parts_what_came_before_from_what_came_after() {
+    fn barrier_separates_earlier_from_later_chunks() {
         let mut buffer = buffer(10, 1000);
         buffer.push(chunk(Signal::Logs, Origin::Sdk, 1));
         let barrier = buffer.barrier();
@@ -695,7 +694,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_item_is_held_in_flight_released_or_counted_as_dropped(
+        fn no_item_is_lost_uncounted(
             steps in prop::collection::vec(step(), 0..200),
         ) {
             let limits = Limits { items: 50, bytes: 60 };
@@ -726,7 +725,7 @@ mod tests {
                     prop_assert!(batch.items <= limits.items || batch.chunks().count() == 1);
                 }
                 prop_assert!(buffer.held_bytes <= budget.limit() && buffer.held_bytes == budget.held());
-                // Chunks here have as many bytes as items, so that one sum checks both.
+                // Chunks in this test have as many bytes as items, so one sum checks both.
                 let lanes = Signal::ALL.into_iter().map(|signal| buffer.lanes.of(signal));
                 let pending: usize =
                     lanes.map(|lanes| lanes.sdk.chunks.len() + lanes.platform.chunks.len()).sum();

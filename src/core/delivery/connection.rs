@@ -1,26 +1,26 @@
-//! The connections to one backend: whether they may be closed without notice.
+//! The connections to one backend: tracks if they can still be trusted.
 
 use std::time::Duration;
 
 use super::event::RequestId;
 
-/// The longest time without an answer after which a connection is still trusted: load balancers drop idle ones, and a
-/// freeze hides it.
+/// A connection that has been silent for longer is not trusted: load balancers drop idle connections, and a freeze hides
+/// the close.
 const IDLE_LIMIT: Duration = Duration::from_secs(20);
-/// The same at SHUTDOWN, where no later request could make up for it.
+/// The same limit at SHUTDOWN, where no later request could make up for a failure.
 const IDLE_LIMIT_AT_SHUTDOWN: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ConnectionState {
-    /// It may have been closed without notice.
+    /// The connection may have been closed unnoticed.
     is_stale: bool,
     last_answer: Option<Duration>,
-    /// The request that opens it.
+    /// The request that opens the connection.
     warming: Option<RequestId>,
 }
 
 impl ConnectionState {
-    /// Returns true if a new connection is to be made, which is as good as one that record_answer.
+    /// Returns true if the next request needs a new connection. Clears the mark, because a new connection counts as answered.
     pub(super) fn take_stale(&mut self, at: Duration) -> bool {
         if self.is_stale {
             self.last_answer = Some(at);
@@ -40,12 +40,11 @@ impl ConnectionState {
         self.last_answer.is_none_or(|last_answer| at.saturating_sub(last_answer) > limit)
     }
 
-    /// Notes an answer over it.
     pub(super) fn record_answer(&mut self, at: Duration) {
         self.last_answer = Some(at);
     }
 
-    /// Has the next request open a new one.
+    /// Makes the next request open a new connection.
     pub(super) fn mark_stale(&mut self) {
         self.is_stale = true;
     }
@@ -54,17 +53,16 @@ impl ConnectionState {
         self.warming.is_some()
     }
 
-    /// Notes the request that opens it.
     pub(super) fn start_warming(&mut self, request: RequestId) {
         self.warming = Some(request);
     }
 
-    /// Returns true if it was this request that opened it, and is not any more.
+    /// Ends the warming. Returns true if this request was the one that did it.
     pub(super) fn take_warmed(&mut self, request: RequestId) -> bool {
         self.warming.take_if(|warming| *warming == request).is_some()
     }
 
-    /// Takes the request that opens it, to be aborted.
+    /// Takes the warming request, to abort it.
     pub(super) fn take_warming(&mut self) -> Option<RequestId> {
         self.warming.take()
     }

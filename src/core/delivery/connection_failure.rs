@@ -1,53 +1,53 @@
-//! How a connection to the backend fails, told apart by what people can do about it.
+//! Connection failures, classified by their remedy.
 
 use std::fmt;
 
-/// A connection that could not be made, or broke.
+/// A connection that failed or broke.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionFailure {
     /// The kind of cause, for decisions.
     pub cause: Cause,
-    /// The cause in the detail of the system or of TLS, with nothing that the other side wrote.
+    /// The error text of the system or of TLS. Holds nothing that the other side wrote.
     pub detail: String,
 }
 
-/// Why a connection failed.
+/// The cause of a connection failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The host's name has no address.
+    /// The host name does not resolve.
     Name,
-    /// Nothing listens on the port, or a firewall says so.
+    /// The connection was refused: nothing listens on the port, or a firewall rejects it.
     Refused,
-    /// There is no way to the host.
+    /// The host is unreachable.
     Unreachable,
-    /// The other side closed it before it had answered.
+    /// The other side closed the connection before it answered.
     Closed,
-    /// TLS was spoken, and what came back is none.
+    /// The port does not speak TLS.
     NotTls,
-    /// The certificate is of an authority that is not trusted.
+    /// The certificate was issued by an authority that is not trusted.
     UnknownAuthority,
-    /// The certificate is of another name.
+    /// The certificate is for another name.
     WrongName,
-    /// The certificate's time is over, or has not begun.
+    /// The certificate has expired or is not yet valid.
     Expired,
-    /// Something else is wrong with the certificate.
+    /// The certificate is invalid for another reason.
     Certificate,
-    /// A certificate of the client is missing, or not taken.
+    /// The client certificate is missing or rejected.
     ClientCertificate,
-    /// The other side has no application protocol in common with us: for gRPC, no HTTP/2.
+    /// The other side does not support our application protocol: for gRPC, HTTP/2.
     NoCommonProtocol,
-    /// TLS failed otherwise.
+    /// TLS failed for another reason.
     Tls,
-    /// HTTP/1.1 was spoken, and what came back is none.
+    /// The answer is not HTTP/1.1.
     NotHttp1,
-    /// HTTP/2 was spoken, and what came back is none.
+    /// The answer is not HTTP/2.
     NotHttp2,
     /// Anything else.
     Other,
 }
 
 impl ConnectionFailure {
-    /// A failure of a known kind.
+    /// Returns a failure of this cause.
     pub fn new(cause: Cause, detail: impl Into<String>) -> Self {
         Self { cause, detail: detail.into() }
     }

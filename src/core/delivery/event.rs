@@ -1,4 +1,4 @@
-//! Events and actions: the input and the output of a [`super::sender::BackendSender`].
+//! The events and actions of a [`super::sender::BackendSender`]: its input and its output.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,30 +22,30 @@ use crate::signal::{PerSignal, Signal};
 /// The settings of one backend, fixed for its lifetime.
 #[derive(Clone, Debug)]
 pub struct SenderSettings {
-    /// The user's name for it, where there are several.
+    /// The user's name for the backend, if there are several.
     pub name: Option<Arc<str>>,
-    /// The signals that it is to get.
+    /// The signals that go to the backend.
     pub takes: PerSignal<bool>,
     /// The size limits of a request, by signal.
     pub limits: PerSignal<Limits>,
-    /// The most that a flush may add after the handler returns.
+    /// The maximum time that a flush may add after the handler returns.
     pub flush_timeout: Duration,
-    /// Set if the extension reports metrics of its own.
+    /// True if the extension reports its own metrics.
     pub reports_itself: bool,
-    /// Set if the backend needs a setup. Without one, telemetry is received and dropped.
+    /// True if the backend has a setup. Without one, telemetry is received and dropped.
     pub has_setup: bool,
 }
 
-/// One request to the backend.
+/// The id of a request to the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId(pub(super) u64);
 
-/// The way of a signal to the backend.
+/// The route of a signal to the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The same for signals whose requests go to the same host over the same connection.
+    /// An id that is equal for signals that share a host and connection.
     pub endpoint: usize,
-    /// When failed requests are tried again.
+    /// The backoff of failed requests.
     pub retry: RetryPolicy,
 }
 
@@ -54,123 +54,119 @@ pub struct Route {
 pub enum RouteState {
     /// Requests can be sent.
     Route(Route),
-    /// A secret is missing, or its value does not do: telemetry is kept, and the setup is tried again.
+    /// A secret is missing or invalid. Telemetry is kept, and the setup is retried.
     Pending,
-    /// The settings lead nowhere: telemetry is dropped.
+    /// No backend is configured. Telemetry is dropped.
     NoRoute,
 }
 
 /// The result of a setup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SetupResult {
-    /// The ways; `None` leaves them as they are.
+    /// The routes; `None` leaves them as they are.
     pub routes: Option<PerSignal<RouteState>>,
-    /// Set if the key comes from a secret: if the backend refuses it, the secret is fetched again.
+    /// True if the key comes from a secret. If the backend refuses it, the secret is fetched again.
     pub has_secret: bool,
 }
 
 /// An input of the sender.
 #[derive(Debug)]
 pub enum SenderEvent {
-    /// The first `/next` is out.
+    /// The first `/next` has been sent.
     Start,
-    /// Telemetry came, within the limits of its signal. The share says that others keep it, too.
+    /// Telemetry arrived, within the limits of its signal. The shared bytes are set if other senders hold it too.
     Enqueued(Chunk, Option<SharedBytes>),
-    /// Telemetry came for which the others leave no room.
+    /// Telemetry arrived, but the shared budget has no room for it.
     Refused(Chunk),
-    /// The function runs from now on.
+    /// An invocation begins.
     InvocationBegins {
-        /// When what is kept may leave meanwhile.
+        /// The timing of sending during the invocation.
         during: DuringInvocation,
-        /// Set if its end waits for a flush. If not, the environment may be frozen at any moment.
+        /// True if the end of the invocation waits for a flush. If not, the environment may freeze at any moment.
         held: bool,
     },
-    /// The function is done, and the environment may be frozen.
+    /// The invocation has ended, and the environment may freeze.
     InvocationEnds,
-    /// The environment is never frozen, or nobody says when invocations begin and end.
+    /// The environment never freezes, or no event announces the ends of invocations.
     Unattended(DuringInvocation),
-    /// Send what came so far.
+    /// Send everything that has arrived.
     Flush {
         /// The reason, for the log and the limits of the flush.
         reason: FlushReason,
-        /// When it is cancelled at the latest.
+        /// The time at which it is cancelled.
         deadline: Instant,
-        /// Set if it waits for probes that are in flight.
+        /// True if it waits for probes in flight.
         waits_for_probes: bool,
     },
-    /// The flush is over, whatever it has got through: end what is in flight and keep it.
+    /// Stop the flush. End the requests in flight and keep their batches.
     CancelFlush,
     /// A request ended.
     Answered(RequestId, Verdict),
     /// The setup ended.
     SetupDone(SetupResult),
-    /// The environment was restored from a snapshot: connections, secrets and what was learnt of the backend are old.
+    /// The environment was restored from a snapshot: connections, secrets and the known state of the backend are outdated.
     Restored,
-    /// Report on the extension itself, where that was asked for: once a minute at most, and before the last flush.
+    /// Report the extension's own metrics if they are enabled: at most once a minute, and before the last flush.
     ReportItself {
-        /// The last flush is to come.
+        /// True before the last flush.
         last: bool,
     },
-    /// The process ends: say what is lost by that.
+    /// The process ends: report the items that are lost.
     Ends,
-    /// [`super::sender::BackendSender::timeout`] has come.
+    /// [`super::sender::BackendSender::timeout`] has passed.
     Tick,
 }
 
-/// An output of the sender. The caller executes them in order.
+/// An output of the sender. The caller carries actions out in order.
 #[derive(Debug)]
 pub enum SenderAction {
     /// Set the backend up and answer with [`SenderEvent::SetupDone`].
     Setup {
-        /// Fetch secrets again that are known.
+        /// True if known secrets must be fetched again.
         refresh: bool,
     },
-    /// End the setup under way. No [`SenderEvent::SetupDone`] is awaited.
+    /// Abort the running setup. No [`SenderEvent::SetupDone`] is expected.
     AbortSetup,
     /// Send a request and answer with [`SenderEvent::Answered`].
     Send {
-        /// Names it.
         request: RequestId,
         /// The signal of the chunks.
         signal: Signal,
-        /// The body, in parts; none in a probe that carries nothing.
+        /// The parts of the body; none in an empty probe.
         chunks: Vec<Bytes>,
-        /// Over a new connection, because the old ones may be dead.
+        /// True if the old connections may be dead, so a new one must be used.
         fresh: bool,
     },
-    /// Open the connections by requests without telemetry, and answer with [`SenderEvent::Answered`].
+    /// Open the connections with requests without telemetry, and answer with [`SenderEvent::Answered`].
     Warm {
-        /// Names it.
         request: RequestId,
-        /// Over new connections.
+        /// True if new connections must be used.
         fresh: bool,
     },
-    /// End a request. No [`SenderEvent::Answered`] is awaited.
+    /// Abort a request. No [`SenderEvent::Answered`] is expected.
     Abort(RequestId),
     /// The flush is over.
     FlushDone,
-    /// Enqueue telemetry of the extension's own.
+    /// Enqueue the extension's own telemetry.
     Enqueue(OwnTelemetry),
-    /// Write a line of the log.
+    /// Write a line to the log.
     Log(Report),
 }
 
-/// Telemetry of the extension's own.
+/// The extension's own telemetry.
 #[derive(Debug)]
 pub enum OwnTelemetry {
-    /// A log record.
     Log(Box<LogRecord>),
-    /// Metrics.
     Metrics(Vec<Metric>),
 }
 
-/// The circumstances of an event.
+/// The context of an event.
 #[derive(Clone, Copy, Debug)]
 pub struct SenderContext<'a> {
-    /// The clocks.
+    /// Both clocks.
     pub now: Now,
     /// A random number from 0 to 1.
     pub jitter: f64,
-    /// The spans that log records name when they leave.
+    /// The spans to write into log records when they are sent.
     pub spans: &'a Correlation,
 }

@@ -8,28 +8,28 @@ use super::timers::{Timer, TimerTable};
 use crate::lambda::lifecycle::FlushReason;
 use crate::signal::{PerSignal, Signal};
 
-/// At SHUTDOWN what fails is tried again after so long, and then after twice that, and so on.
+/// The first backoff at SHUTDOWN. It doubles with each failure.
 const SHUTDOWN_BACKOFF: Duration = Duration::from_millis(100);
 
-/// A flush that is going on. All times are of [`crate::elapsed::Elapsed`].
+/// A running flush. All times are those of [`crate::elapsed::Elapsed`].
 #[derive(Debug)]
 pub(super) struct Flush {
     pub(super) reason: FlushReason,
-    /// It covers what came before.
+    /// The flush covers everything that arrived before.
     pub(super) barrier: Barrier,
     pub(super) deadline: Duration,
     started_at: Duration,
     signals: PerSignal<SignalFlush>,
 }
 
-/// When to try again what has failed.
+/// The next attempt after a failure.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NextAttempt {
-    /// By the backoff.
+    /// Its time according to the backoff.
     pub(super) at: Duration,
-    /// The wait that the backend asked for.
+    /// The wait that the backend requested.
     pub(super) after: Option<Duration>,
-    /// The time from its start for which the flush retries.
+    /// The time, from the start of the flush, for which it retries.
     pub(super) within: Duration,
 }
 
@@ -50,7 +50,8 @@ impl Flush {
         self.reason == FlushReason::Shutdown
     }
 
-    /// Returns true if an attempt may be made now: the breaker is closed, and a wait that the backend asked for is over.
+    /// Returns true if an attempt may start now: the breaker is closed, and a wait that the backend requested is over. If that
+    /// wait ends before the deadline, sets the retry timer, else gives the signal up.
     pub(super) fn try_attempt(
         &mut self,
         signal: Signal,
@@ -61,7 +62,7 @@ impl Flush {
         if self.signals.of(signal).given_up || timers.get(Timer::Retry(signal)).is_some() {
             return false;
         }
-        // There is no later flush to give_up anything to.
+        // No later flush could send it.
         if self.is_last() {
             return true;
         }
@@ -77,12 +78,12 @@ impl Flush {
         false
     }
 
-    /// Leaves the rest of a signal to a later flush.
+    /// Leaves the rest of the signal to a later flush.
     pub(super) fn give_up(&mut self, signal: Signal) {
         self.signals.of_mut(signal).given_up = true;
     }
 
-    /// Takes a failure of an attempt of this flush; returns whether there will be another.
+    /// Schedules a retry after a failed attempt of this flush. Returns false if there is no time for one.
     pub(super) fn schedule_retry(
         &mut self,
         signal: Signal,
@@ -94,7 +95,7 @@ impl Flush {
         let NextAttempt { at, after, within } = next;
         let signal_flush = self.signals.of_mut(signal);
         let retry_at = if is_last {
-            // A wish beyond the end would be the end of what is kept.
+            // A wait beyond the end of the process would lose everything that is held, so it is ignored.
             let requested = after.and_then(|after| now.checked_add(after)).filter(|at| *at < self.deadline);
             let backoff = now + signal_flush.shutdown_backoff;
             signal_flush.shutdown_backoff *= 2;
@@ -110,7 +111,7 @@ impl Flush {
         !signal_flush.given_up
     }
 
-    /// Takes that the backend duration something of the signal.
+    /// Records that the backend accepted a batch of the signal.
     pub(super) fn record_progress(&mut self, signal: Signal) {
         self.signals.of_mut(signal).progressed = true;
     }
@@ -119,7 +120,7 @@ impl Flush {
         self.signals.of(signal).progressed
     }
 
-    /// The time since its start.
+    /// The time since the start.
     pub(super) fn duration(&self, now: Duration) -> Duration {
         now.saturating_sub(self.started_at)
     }

@@ -1,9 +1,9 @@
-//! Which of the exporter's verdicts people are logged of: changes of state, never each attempt, because our own log lines
-//! come back to us as records to export.
+//! Turns verdicts into log lines: one per change of state, never one per attempt, because our own log lines are exported as
+//! records too.
 //!
-//! Promises: an outage that strikes all signals is logged once, when it begins and when it is over; a signal that is
-//! refused for good is logged beside others that are well; an endpoint whose state changes all the time is logged of a few
-//! times, and then every few minutes, with what is true by then.
+//! Promises: an outage of all signals is logged once when it begins and once when it ends. A signal that is refused is
+//! logged even while others are healthy. If the state changes all the time, a few lines are logged, and then one every few
+//! minutes with the current state.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use std::time::Duration;
 use crate::delivery::verdict::{BackendMessage, Failure, Verdict};
 use crate::signal::{PerSignal, Signal};
 
-/// How many lines may follow each other.
+/// The number of lines that may be logged in a row.
 const MAX_BURST_LINES: u32 = 4;
-/// After so long one more line may be written.
+/// The time that earns one more line.
 const LINE_INTERVAL: Duration = Duration::from_mins(5);
 
-/// The exporter's health, signal by signal.
+/// The backend's health, by signal.
 #[derive(Debug)]
 pub struct Health {
     signals: PerSignal<SignalHealth>,
     failed_attempts: usize,
     lost: PerSignal<usize>,
-    /// Signals of which a warning of the backend was logged.
+    /// Signals for which a backend's warning was logged.
     warned: PerSignal<bool>,
-    /// Lines that may still be written at once, and since when one more is earned.
+    /// Lines that may still be logged, and the time since which one more is being earned.
     lines: u32,
     refill_since: Duration,
 }
@@ -32,7 +32,7 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct SignalHealth {
     state: SignalStatus,
-    /// What people know.
+    /// The state that was last logged.
     logged: SignalStatus,
 }
 
@@ -46,28 +46,28 @@ enum SignalStatus {
     Dropping,
 }
 
-/// A change worth a line.
+/// A change to log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// The endpoint fails; what is not sent is kept.
+    /// The backend fails. Telemetry is kept.
     Failing(Signal, Failure),
-    /// The endpoint refuses a signal for good; what it refused is lost.
+    /// The backend refuses a signal. The refused items are lost.
     Refusing(Signal, Failure),
-    /// The endpoint took a request, but not all of its items.
+    /// The backend accepted a request but rejected some of its items.
     Rejecting(Signal, usize, Option<BackendMessage>),
-    /// The endpoint took everything, and has something to say about it.
+    /// The backend accepted a request with a warning.
     Warning(Signal, BackendMessage),
-    /// The buffer is full; the oldest go.
+    /// The buffer is full, and the oldest items are dropped.
     Dropping(Signal),
-    /// The settings lead to no backend; what was kept for one is lost.
+    /// No backend is configured. The items held for one are lost.
     NoRoute(PerSignal<usize>),
-    /// The process ends; this was not sent.
+    /// The process ends. These items were not sent.
     Unsent(PerSignal<usize>),
-    /// What was logged is over.
+    /// The reported problem is over.
     Recovered {
-        /// Attempts that failed meanwhile.
+        /// Failed attempts since the last recovery.
         failed_attempts: usize,
-        /// ItemCounts lost meanwhile.
+        /// Items lost since the last recovery.
         lost: PerSignal<usize>,
     },
 }
@@ -86,19 +86,19 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Takes the verdict of an attempt to send `items` of `signal`. `wall` is the time since the epoch.
+    /// Records the verdict on a request with `items` of `signal`. `at` is the elapsed time.
     pub fn on_verdict(
         &mut self,
         signal: Signal,
         items: usize,
         verdict: &Verdict,
-        wall: Duration,
+        at: Duration,
     ) -> Option<Report> {
         let state = match verdict {
             Verdict::Accepted { rejected, message } => match (*rejected).min(items) {
                 0 => {
-                    let report = self.change(signal, SignalStatus::Well, wall);
-                    return report.or_else(|| self.warn(signal, message.as_ref()?, wall));
+                    let report = self.change(signal, SignalStatus::Well, at);
+                    return report.or_else(|| self.warn(signal, message.as_ref()?, at));
                 }
                 rejected => {
                     self.count_lost(signal, rejected);
@@ -115,25 +115,25 @@ impl Health {
                 SignalStatus::Refusing(failure.clone())
             }
         };
-        self.change(signal, state, wall)
+        self.change(signal, state, at)
     }
 
-    /// Takes the count of what the buffer had to drop.
-    pub fn on_dropped(&mut self, dropped: PerSignal<usize>, wall: Duration) -> Option<Report> {
+    /// Records the items that a full buffer dropped.
+    pub fn on_dropped(&mut self, dropped: PerSignal<usize>, at: Duration) -> Option<Report> {
         let mut report = None;
         for signal in Signal::ALL.into_iter().filter(|signal| *dropped.of(*signal) > 0) {
             self.count_lost(signal, *dropped.of(signal));
-            // While the endpoint fails, a full buffer is what people expect; the count comes with the recovery.
+            // A full buffer is expected while the backend fails. The recovery reports the count.
             if self.signals.of(signal).state == SignalStatus::Well {
-                report = report.or(self.change(signal, SignalStatus::Dropping, wall));
+                report = report.or(self.change(signal, SignalStatus::Dropping, at));
             }
         }
         report
     }
 
-    /// A warning is logged once for each signal: it may come with every answer.
-    fn warn(&mut self, signal: Signal, message: &BackendMessage, wall: Duration) -> Option<Report> {
-        if *self.warned.of(signal) || !self.try_spend_line(wall) {
+    /// Reports a warning, once per signal, because it may come with every answer.
+    fn warn(&mut self, signal: Signal, message: &BackendMessage, at: Duration) -> Option<Report> {
+        if *self.warned.of(signal) || !self.try_spend_line(at) {
             return None;
         }
         *self.warned.of_mut(signal) = true;
@@ -145,13 +145,13 @@ impl Health {
         *lost = lost.saturating_add(items);
     }
 
-    fn change(&mut self, signal: Signal, state: SignalStatus, wall: Duration) -> Option<Report> {
+    fn change(&mut self, signal: Signal, state: SignalStatus, at: Duration) -> Option<Report> {
         let health = self.signals.of_mut(signal);
         health.state = state;
         if is_same_kind(&health.logged, &health.state) {
             return None;
         }
-        if self.is_new(signal) && !self.try_spend_line(wall) {
+        if self.is_new(signal) && !self.try_spend_line(at) {
             return None;
         }
         let is_new = self.is_new(signal);
@@ -160,10 +160,10 @@ impl Health {
         is_new.then(|| self.report(signal))
     }
 
-    /// Whether the state of `signal` is not known from another signal already.
+    /// Returns true unless another signal's report already covers the state of `signal`.
     fn is_new(&self, signal: Signal) -> bool {
         let SignalHealth { state, logged } = self.signals.of(signal);
-        // What strikes several signals is logged with the first, and is over when it is over for the last.
+        // A problem of several signals is logged with the first, and ends with the last.
         let shared = if *state == SignalStatus::Well { logged } else { state };
         if !matches!(shared, SignalStatus::Failing(_) | SignalStatus::Refusing(_)) {
             return true;
@@ -172,18 +172,18 @@ impl Health {
         !others.any(|other| is_same_kind(&self.signals.of(other).logged, shared))
     }
 
-    fn try_spend_line(&mut self, wall: Duration) -> bool {
-        let earned = wall.saturating_sub(self.refill_since).as_secs() / LINE_INTERVAL.as_secs();
+    fn try_spend_line(&mut self, at: Duration) -> bool {
+        let earned = at.saturating_sub(self.refill_since).as_secs() / LINE_INTERVAL.as_secs();
         if earned > 0 {
             self.lines =
                 self.lines.saturating_add(u32::try_from(earned).unwrap_or(u32::MAX)).min(MAX_BURST_LINES);
-            self.refill_since = wall;
+            self.refill_since = at;
         }
         if self.lines == 0 {
             return false;
         }
         if self.lines == MAX_BURST_LINES {
-            self.refill_since = wall;
+            self.refill_since = at;
         }
         self.lines -= 1;
         true
@@ -203,7 +203,7 @@ impl Health {
     }
 }
 
-/// Whether the second state is nothing new to who knows the first: the same, but for how it fails or how much.
+/// Returns true if the second state adds nothing to the first: it differs at most in the failure or in a count.
 fn is_same_kind(logged: &SignalStatus, state: &SignalStatus) -> bool {
     match (logged, state) {
         (SignalStatus::Refusing(logged), SignalStatus::Refusing(failure)) => logged == failure,
@@ -212,8 +212,8 @@ fn is_same_kind(logged: &SignalStatus, state: &SignalStatus) -> bool {
 }
 
 impl Report {
-    /// The report, in which `explain` says of a failure what the endpoint did and what to do about it. Where it has nothing
-    /// to say, the failure stands alone.
+    /// The text of the report. `explain` describes a failure and its remedy. If it returns `None`, the failure is described
+    /// without a remedy.
     pub fn explained(&self, explain: impl FnOnce(Signal, &Failure) -> Option<String>) -> String {
         let explained =
             |signal, failure: &Failure| explain(signal, failure).unwrap_or_else(|| failure.to_string());
@@ -238,31 +238,31 @@ impl fmt::Display for Report {
             Self::Rejecting(signal, items, message) => {
                 write!(
                     f,
-                    "export of {signal}: the endpoint took a request but rejected {items} of its items"
+                    "export of {signal}: the endpoint accepted a request but rejected {items} of its items"
                 )?;
                 message.as_ref().map_or(Ok(()), |message| write!(f, "; {message}"))
             }
             Self::Warning(signal, message) => {
-                write!(f, "export of {signal}: the endpoint took a request with a warning; {message}")
+                write!(f, "export of {signal}: the endpoint accepted a request with a warning; {message}")
             }
             Self::Dropping(signal) => write!(
                 f,
-                "export of {signal}: the buffer is full and the oldest is dropped; raise ROTEL_BUFFER_MAX_BYTES, or send less"
+                "export of {signal}: the buffer is full, dropping the oldest items; increase ROTEL_BUFFER_MAX_BYTES or send less"
             ),
             Self::NoRoute(lost) => {
-                write!(f, "export: the settings lead to no backend; dropped: {}", ItemCounts(lost))
+                write!(f, "export: no backend is configured; dropped {}", ItemCounts(lost))
             }
             Self::Unsent(lost) => {
                 write!(
                     f,
-                    "export: the environment ends before everything was sent; lost: {}",
+                    "export: the environment shuts down before everything was sent; lost {}",
                     ItemCounts(lost)
                 )
             }
             Self::Recovered { failed_attempts, lost } => {
                 write!(
                     f,
-                    "export: working again after {failed_attempts} failed attempts; lost meanwhile: {}",
+                    "export: recovered after {failed_attempts} failed attempts; lost {}",
                     ItemCounts(lost)
                 )
             }
@@ -270,7 +270,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Counts of items, for people.
+/// Item counts, as text.
 pub struct ItemCounts<'a>(pub &'a PerSignal<usize>);
 
 impl fmt::Display for ItemCounts<'_> {
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_of_all_signals_is_told_when_it_begins_and_when_it_ends() {
+    fn outage_is_logged_at_start_and_end() {
         let mut health = Health::default();
         assert_eq!(health.on_verdict(Signal::Logs, 1, &WELL, minutes(0)), None);
         assert_eq!(
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_refused_for_good_is_told_once_beside_healthy_ones() {
+    fn refused_signal_is_logged_once_among_healthy_ones() {
         let mut health = Health::default();
         let refused = Verdict::Refused(Failure::Http(404));
         let mut lines = 0;
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_refused_for_every_signal_is_told_once() {
+    fn key_refused_for_every_signal_is_logged_once() {
         let mut health = Health::default();
         let refused = Verdict::Refused(Failure::Http(401));
         let mut lines = Signal::ALL
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_changes_all_the_time_writes_a_few_lines_and_then_one_every_five_minutes() {
+    fn flapping_logs_a_few_lines_then_one_per_five_minutes() {
         let mut health = Health::default();
         let mut lines_in = |minute| {
             let rounds = (0..100).flat_map(|_| [DOWN, WELL]);
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backends_warning_is_logged_once() {
+    fn backend_warning_is_logged_once() {
         let mut health = Health::default();
         let message = BackendMessage::new("use v2", []);
         let warning = Verdict::Accepted { rejected: 0, message: message.clone() };
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_read_as_sentences_with_a_remedy() {
+    fn reports_read_well() {
         let lost = PerSignal { logs: 3, metrics: 0, traces: 20 };
         let reports = [
             Report::Failing(
@@ -422,12 +422,12 @@ mod tests {
         export of logs: the endpoint answered HTTP 401; rejected items are dropped and counted
         export of traces: the endpoint answered gRPC UNAUTHENTICATED; rejected items are dropped and counted
         export of metrics: the endpoint answered HTTP 404; rejected items are dropped and counted
-        export of logs: the endpoint gave an answer that is not OTLP: HTTP instead of gRPC; check host, port and protocol; rejected items are dropped and counted
-        export of traces: the endpoint took a request but rejected 3 of its items
-        export of traces: the endpoint took a request but rejected 3 of its items; it says: too old
-        export of logs: the endpoint took a request with a warning; it says: use v2
-        export of logs: the buffer is full and the oldest is dropped; raise ROTEL_BUFFER_MAX_BYTES, or send less
-        export: working again after 2 failed attempts; lost meanwhile: 3 log records, 0 data points, 20 spans
+        export of logs: the endpoint sent an answer that is not OTLP: HTTP instead of gRPC; check host, port and protocol; rejected items are dropped and counted
+        export of traces: the endpoint accepted a request but rejected 3 of its items
+        export of traces: the endpoint accepted a request but rejected 3 of its items; backend message: too old
+        export of logs: the endpoint accepted a request with a warning; backend message: use v2
+        export of logs: the buffer is full, dropping the oldest items; increase ROTEL_BUFFER_MAX_BYTES or send less
+        export: recovered after 2 failed attempts; lost 3 log records, 0 data points, 20 spans
         ");
     }
 }

@@ -1,4 +1,4 @@
-//! Delivery to the backends: what is kept, when it is sent, and what becomes of it.
+//! Delivery to the backends: buffering, sending, retries and counts.
 
 pub mod breaker;
 pub mod budget;

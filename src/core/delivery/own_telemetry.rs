@@ -1,4 +1,4 @@
-//! The extension's telemetry about itself, in OTLP's form: what it had to drop, and, on request, what passed through it.
+//! The extension's own telemetry in OTLP: dropped items and, on request, everything it counts.
 
 use std::time::Duration;
 
@@ -15,26 +15,25 @@ use crate::logs::Severity;
 use crate::otlp::attribute::{int, string, text};
 use crate::signal::{PerSignal, Signal};
 
-/// The time that points cover, since the epoch.
+/// The time range that data points cover. Both times are since the epoch.
 #[derive(Clone, Copy, Debug)]
 pub struct TimeRange {
-    /// When they were last rendered.
+    /// The end of the last report.
     pub from: Duration,
     /// Now.
     pub to: Duration,
 }
 
-/// What holds now, beside what was counted.
+/// The current state, reported next to the counts.
 #[derive(Clone, Copy, Debug)]
 pub struct CurrentState {
-    /// Items that wait for the backend.
+    /// Items held for the backend.
     pub kept: PerSignal<usize>,
-    /// Whether the circuit breaker is open.
     pub breaker_open: PerSignal<bool>,
 }
 
-/// A log record that says what was lost, for a backend that takes telemetry again, with the name of its exporter where
-/// there are several.
+/// The log record of dropped items, sent once the backend accepts telemetry again. Holds the exporter's name if there are
+/// several.
 pub fn losses(dropped: &Drops, exporter: Option<&str>, at: Duration) -> LogRecord {
     let severity = Severity::Warn;
     let total: usize = dropped.iter().map(|(_, _, items)| items).sum();
@@ -51,19 +50,19 @@ pub fn losses(dropped: &Drops, exporter: Option<&str>, at: Duration) -> LogRecor
         severity_number: severity.number(),
         severity_text: severity.as_str().to_owned(),
         body: Some(text(&format!(
-            "{total} items of telemetry were lost on their way; the attributes say which"
+            "dropped {total} telemetry items; see the attributes for signals and reasons"
         ))),
         attributes,
         ..LogRecord::default()
     }
 }
 
-/// The counter of what was dropped.
+/// The counter of dropped items.
 pub fn drop_metrics(dropped: &Drops, range: TimeRange) -> Vec<Metric> {
     with_points(vec![dropped_items(dropped, range)])
 }
 
-/// All that was counted, and what holds now.
+/// All counts, and the current state.
 pub fn metrics(tally: &Tally, state: &CurrentState, range: TimeRange) -> Vec<Metric> {
     let per_signal = |counts: &PerSignal<usize>| {
         let points = Signal::ALL.into_iter().map(|signal| (signal, *counts.of(signal)));
@@ -78,18 +77,18 @@ pub fn metrics(tally: &Tally, state: &CurrentState, range: TimeRange) -> Vec<Met
         Signal::ALL.map(|signal| point(vec![of(signal)], value(signal), range)).to_vec()
     };
     let metrics = vec![
-        counter("rotel.extension.received", "items taken from the SDK and the platform", &tally.received),
-        counter("rotel.extension.sent", "items that the backend has taken", &tally.sent),
+        counter("rotel.extension.received", "items received from the SDK and the platform", &tally.received),
+        counter("rotel.extension.sent", "items accepted by the backend", &tally.sent),
         dropped_items(&tally.dropped, range),
         gauge(
             "rotel.extension.kept",
-            "items that wait for the backend",
+            "items held for the backend",
             "{item}",
             state_of(&|signal| *state.kept.of(signal)),
         ),
         gauge(
             "rotel.extension.breaker.open",
-            "1 while the endpoint is given a rest",
+            "1 while the circuit breaker is open",
             "1",
             state_of(&|signal| usize::from(*state.breaker_open.of(signal))),
         ),
@@ -98,7 +97,7 @@ pub fn metrics(tally: &Tally, state: &CurrentState, range: TimeRange) -> Vec<Met
     with_points(metrics)
 }
 
-/// Names the exporter of which the points tell, where there are several.
+/// Adds the exporter's name to every data point, if there are several exporters.
 pub fn set_exporter_name(metrics: &mut [Metric], name: &str) {
     for metric in metrics {
         let attributes: Vec<_> = match &mut metric.data {
@@ -120,7 +119,7 @@ fn dropped_items(dropped: &Drops, range: TimeRange) -> Metric {
     let points = dropped.iter().map(|(signal, reason, items)| {
         point(vec![of(signal), string("reason", reason.as_str())], items, range)
     });
-    counter("rotel.extension.dropped", "items thrown away", points.collect())
+    counter("rotel.extension.dropped", "dropped items", points.collect())
 }
 
 fn with_points(mut metrics: Vec<Metric>) -> Vec<Metric> {
@@ -128,7 +127,7 @@ fn with_points(mut metrics: Vec<Metric>) -> Vec<Metric> {
     metrics
 }
 
-/// How many points a metric has.
+/// The number of a metric's data points.
 pub fn points(metric: &Metric) -> usize {
     match &metric.data {
         Some(Data::Sum(sum)) => sum.data_points.len(),
@@ -166,7 +165,7 @@ fn flushes(flushes: &FlushHistogram, time: TimeRange) -> Metric {
     };
     let data_points = if *count == 0 { Vec::new() } else { vec![data_point] };
     let histogram = Histogram { data_points, aggregation_temporality: AggregationTemporality::Delta.into() };
-    metric("rotel.extension.flush.duration", "how long flushes took", "s", Data::Histogram(histogram))
+    metric("rotel.extension.flush.duration", "duration of flushes", "s", Data::Histogram(histogram))
 }
 
 fn metric(name: &str, about: &str, unit: &str, data: Data) -> Metric {
@@ -217,7 +216,7 @@ mod tests {
         dropped
     }
 
-    /// Name, attributes and value of each point.
+    /// The name, attributes and value of each data point.
     fn rendered(metrics: &[Metric]) -> Vec<String> {
         metrics
             .iter()
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_is_told_by_signal_and_reason() {
+    fn losses_are_reported_by_signal_and_reason() {
         let record = losses(&dropped(), Some("second"), Duration::from_secs(9));
         assert_eq!(record.severity_text, "warn");
         let attributes: Vec<_> = record.attributes.iter().map(|attribute| attribute.key.as_str()).collect();
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn own_metrics_tell_what_passed_and_what_holds() {
+    fn own_metrics_hold_counts_and_state() {
         let mut tally = Tally {
             received: PerSignal { logs: 10, ..PerSignal::default() },
             sent: PerSignal { logs: 7, ..PerSignal::default() },

@@ -1,19 +1,18 @@
-//! How long the ends of invocations wait for probes of an endpoint that hangs.
+//! The time that the ends of invocations may wait for probes of a backend that hangs.
 //!
-//! A probe has the time that the function takes for nothing; what it goes on for after the function is billed. Each
-//! invocation in an outage earns a little of that time, which is spent when it suffices for a whole probe: cut short,
-//! it would say nothing of an endpoint that is far away. So the mean that an outage adds is bounded however rarely the
-//! function is called, where a pause between probes alone, which is over by the next call, bounds nothing.
-
+//! A probe is free while the function runs. Its time after the handler returns is billed. Each invocation in an outage earns
+//! a little of that time. It is spent only when it covers a whole probe, because a probe cut short says nothing about a
+//! distant backend. So the average that an outage adds is bounded, however rarely the function is called. A pause between
+//! probes bounds nothing: it is over by the next call.
 use std::time::Duration;
 
-/// What each invocation earns. It is the mean that a long outage adds, and a probe that takes longest has its turn with
+/// The time that each invocation earns. It is also the average that a long outage adds, and lets the longest probe run in
 /// every tenth invocation.
 const EARNED_PER_INVOCATION: Duration = Duration::from_millis(40);
-/// What there is when an outage begins, so that the first probe has its time.
+/// The savings when an outage begins, enough for the first probe.
 const INITIAL_SAVINGS: Duration = Duration::from_millis(100);
 
-/// What was earned and not yet spent.
+/// The time earned and not yet spent.
 #[derive(Clone, Copy, Debug)]
 pub struct ProbeBudget {
     saved: Duration,
@@ -26,16 +25,16 @@ impl Default for ProbeBudget {
 }
 
 impl ProbeBudget {
-    /// An invocation begins. `probe` is what the longest probe may take by now, `None` where there are none to be made.
+    /// Earns time for an invocation that begins. `probe` is the current maximum time of a probe; `None` if none is needed.
     pub fn invocation_begins(&mut self, probe: Option<Duration>) {
         *self = match probe {
-            // More than one probe needs is not hoarded, or several in a row would cost what many invocations have saved.
+            // Capped at one probe, or several in a row would cost the savings of many invocations.
             Some(probe) => Self { saved: (self.saved + EARNED_PER_INVOCATION).min(probe) },
             None => Self::default(),
         };
     }
 
-    /// Says whether the end of an invocation may wait so long. If so, that is spent.
+    /// Returns true if the end of an invocation may wait this long, and spends the time.
     pub fn try_spend(&mut self, wait: Duration) -> bool {
         let left = self.saved.checked_sub(wait);
         self.saved = left.unwrap_or(self.saved);
@@ -48,8 +47,8 @@ mod tests {
     use super::*;
     use crate::delivery::breaker::{Breaker, RetryPolicy};
 
-    /// What each of the invocations of a function adds that takes `length` and is called every `apart`, while the
-    /// endpoint hangs.
+    /// The time added to each invocation of a function that runs for `length` and is called every `apart`, while the
+    /// backend hangs.
     fn added(invocations: u32, length: Duration, apart: Duration) -> Vec<Duration> {
         let retry = RetryPolicy {
             initial_backoff: Duration::from_secs(5),
@@ -77,12 +76,12 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_adds_little_however_often_a_function_is_called() {
+    fn outage_adds_little_at_any_call_rate() {
         for apart in [100, 1_000, 10_000, 20_000, 60_000, 3_600_000].map(Duration::from_millis) {
             for length in [0, 10, 50, 90].map(Duration::from_millis) {
                 let added = added(1_000, length, apart);
                 for twenty in added.windows(20) {
-                    // The saved time of two of them may meet, if the window begins with one.
+                    // A window that begins with a long probe may hold two of them.
                     let mean = twenty.iter().sum::<Duration>() / 20;
                     assert!(mean <= Duration::from_millis(60), "{mean:?} of {length:?} every {apart:?}");
                 }
@@ -93,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_probe_has_its_time_with_every_tenth_invocation() {
+    fn longest_probe_runs_every_tenth_invocation() {
         let added = added(100, Duration::ZERO, Duration::from_mins(1));
         let longest = Duration::from_millis(400);
         let at: Vec<_> = (0..added.len()).filter(|at| added[*at] == longest).collect();
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_needed_is_not_hoarded_and_a_new_outage_begins_as_the_first() {
+    fn savings_are_capped_and_reset_between_outages() {
         let mut budget = ProbeBudget::default();
         let probe = Duration::from_millis(200);
         for _ in 0..100 {
@@ -110,7 +109,7 @@ mod tests {
         }
         assert!(budget.try_spend(probe));
         assert!(!budget.try_spend(Duration::from_millis(1)));
-        assert!(budget.try_spend(Duration::ZERO), "no wait is always within");
+        assert!(budget.try_spend(Duration::ZERO), "no wait is always allowed");
         budget.invocation_begins(None);
         assert!(budget.try_spend(INITIAL_SAVINGS));
     }

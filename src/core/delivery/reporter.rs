@@ -13,10 +13,10 @@ use super::verdict::Verdict;
 use crate::delivery::own_telemetry::{self, CurrentState, TimeRange};
 use crate::signal::{PerSignal, Signal};
 
-/// The interval of the extension's own metrics, if they were asked for.
+/// The interval of the extension's own metrics, if they are enabled.
 const OWN_METRICS_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The counts since the last report, and the state that the log was last told of.
+/// The counts since the last report, and the state that was last logged.
 #[derive(Debug)]
 pub(super) struct Reporter {
     exporter: Option<Arc<str>>,
@@ -29,7 +29,7 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// A reporter that begins to count at `wall`, which is `at` in elapsed time.
+    /// Returns a reporter that starts to count at `wall`, which is `at` in elapsed time.
     pub(super) fn new(settings: &SenderSettings, wall: Duration, at: Duration) -> Self {
         Self {
             exporter: settings.name.clone(),
@@ -61,7 +61,7 @@ impl Reporter {
         self.tally.flushes.add(took);
     }
 
-    /// Counts what a full buffer dropped. Returns the line to log, if any.
+    /// Counts the items that a full buffer dropped. Returns the report to log, if any.
     pub(super) fn on_buffer_full(&mut self, dropped: PerSignal<usize>, at: Duration) -> Option<Report> {
         for signal in Signal::ALL {
             self.tally.dropped.add(signal, DropReason::BufferFull, *dropped.of(signal));
@@ -69,7 +69,7 @@ impl Reporter {
         self.health.on_dropped(dropped, at)
     }
 
-    /// Takes the verdict on a batch, which the caller counts. Returns the line to log, if any.
+    /// Records the verdict on a batch. The caller counts its items. Returns the report to log, if any.
     pub(super) fn on_verdict(
         &mut self,
         signal: Signal,
@@ -85,7 +85,7 @@ impl Reporter {
         at.saturating_sub(self.since_at) >= OWN_METRICS_INTERVAL
     }
 
-    /// Returns the report to the backend on telemetry that was dropped, now that it answers; empty if nothing was.
+    /// Returns the report on dropped telemetry, now that the backend answers; empty if nothing was dropped.
     pub(super) fn report_losses(
         &mut self,
         state: &CurrentState,
@@ -106,7 +106,7 @@ impl Reporter {
         vec![OwnTelemetry::Log(Box::new(record)), self.begin_tally(metrics, wall, at)]
     }
 
-    /// Returns the extension's own metrics; `None` if they were not asked for.
+    /// Returns the extension's own metrics; `None` if they are disabled.
     pub(super) fn report_itself(
         &mut self,
         state: &CurrentState,
@@ -124,7 +124,7 @@ impl Reporter {
         TimeRange { from: self.since, to: wall }
     }
 
-    /// Starts to count from zero, now that `metrics` hold the counts.
+    /// Resets the counts, now that `metrics` holds them.
     fn begin_tally(&mut self, mut metrics: Vec<Metric>, wall: Duration, at: Duration) -> OwnTelemetry {
         if let Some(name) = &self.exporter {
             own_telemetry::set_exporter_name(&mut metrics, name);

@@ -1,25 +1,25 @@
-//! The time that a request takes to be answered, and whether one that starts now can be expected to be answered in time.
+//! The round trip of requests, used to predict if an answer will come in time.
 //!
-//! A request that is cut off may have been stored all the same, and is sent again: so none is started where its answer
-//! cannot be waited for. Until an answer was measured nothing is known, and the first requests are tried.
+//! A request that is cut off may have been stored, and is sent again. So none is started if there is no time for its answer.
+//! Before the first measurement nothing is known, and the first requests are sent.
 
 use std::time::Duration;
 
-/// In an invocation that is not held, a request is started only once the function has run for so long: Lambda freezes the
-/// environment at its end without a word, and a function that has run for long is unlikely to end within a round trip.
+/// In an unheld invocation, a request starts only after the function has run for this long. Lambda freezes the environment
+/// at its end without notice, and a function that has run for long is unlikely to end within one round trip.
 const MIN_LONG_RUN: Duration = Duration::from_secs(1);
-/// The same as a multiple of the round trip.
+/// The same time as a multiple of the round trip.
 const LONG_RUN_TRIPS: u32 = 8;
-/// The round trip that is assumed where none was measured.
+/// The round trip assumed before the first measurement.
 const ASSUMED_ROUND_TRIP: Duration = Duration::from_millis(250);
-/// Each request that was cut off all the same doubles that time, to this multiple.
+/// Each request that was still cut off doubles that time, up to this multiple.
 const MAX_CAUTION: u32 = 64;
 
 /// The measured round trip.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RoundTrip {
     measured: Option<Duration>,
-    /// The last that was measured, whatever came since.
+    /// The last measurement, even if requests were cut off since.
     last: Duration,
     caution: u32,
 }
@@ -31,17 +31,17 @@ impl Default for RoundTrip {
 }
 
 impl RoundTrip {
-    /// The time that an answer is expected to take; `None` where nothing is known.
+    /// The expected time of an answer; `None` if unknown.
     pub(super) fn expected(self) -> Option<Duration> {
         self.measured
     }
 
-    /// The time that the last answer took, though requests were cut off since; zero where there was none.
+    /// The time of the last answer, even if requests were cut off since; zero if there was none.
     pub(super) fn last(self) -> Duration {
         self.last
     }
 
-    /// Takes a measured time. A slower answer counts at once, a faster one by a quarter.
+    /// Records a measured time. A slower answer counts fully, a faster one by a quarter.
     pub(super) fn record_answer(&mut self, took: Duration) {
         self.last = took;
         self.measured = Some(match self.measured {
@@ -51,26 +51,26 @@ impl RoundTrip {
         self.caution = (self.caution / 2).max(1);
     }
 
-    /// Takes that a request was cut off after this time without an answer.
+    /// Records that a request was cut off after this time without an answer.
     pub(super) fn record_cut_off(&mut self, after: Duration) {
         if self.measured.is_some_and(|measured| after >= measured) {
             self.measured = None;
         }
     }
 
-    /// Takes that the freeze at the end of an invocation that was not held cut a request off.
+    /// Records that the freeze after an unheld invocation cut a request off.
     pub(super) fn record_freeze(&mut self) {
         self.caution = (self.caution * 2).min(MAX_CAUTION);
     }
 
-    /// The time that an unheld invocation must have run before a request is started.
+    /// The time that an unheld invocation must run before a request starts.
     pub(super) fn min_unheld_run(self) -> Duration {
         let trips = self.measured.unwrap_or(ASSUMED_ROUND_TRIP) * LONG_RUN_TRIPS;
         trips.max(MIN_LONG_RUN) * self.caution
     }
 
-    /// The time that a held invocation must have run before a request is started. Its end waits for the answer for
-    /// `flush_timeout`, and a function that has run so long can be expected to run as long again.
+    /// The time that a held invocation must run before a request starts. Its end waits for the answer for up to
+    /// `flush_timeout`. A function that has run for some time can be expected to run as long again.
     pub(super) fn min_held_run(self, flush_timeout: Duration) -> Duration {
         self.measured.unwrap_or_default().saturating_sub(flush_timeout)
     }
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn slower_answers_count_at_once_and_faster_ones_slowly() {
+    fn slower_answers_count_fully_and_faster_ones_partly() {
         let mut round_trip = RoundTrip::default();
         let mut expected = |took| {
             round_trip.record_answer(millis(took));
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_off_beyond_the_expected_forgets_it() {
+    fn cut_off_after_the_expected_time_resets_it() {
         let mut round_trip = RoundTrip::default();
         round_trip.record_answer(millis(100));
         round_trip.record_cut_off(millis(99));

@@ -1,13 +1,13 @@
-//! The routes of one backend, signal by signal, as its setups found them.
+//! The routes to one backend, by signal, as found by its setups.
 
 use super::event::{Route, RouteState, SenderSettings, SetupResult};
 use crate::signal::{PerSignal, Signal};
 
-/// The routes, and the signals that need one.
+/// The routes and the signals that need one.
 #[derive(Debug)]
 pub(super) struct Routes {
     takes: PerSignal<bool>,
-    /// `None` before the first result of a setup.
+    /// `None` until a setup has a result.
     states: Option<PerSignal<RouteState>>,
     has_secret: bool,
 }
@@ -18,7 +18,7 @@ impl Routes {
         Self { takes: settings.takes, states, has_secret: false }
     }
 
-    /// Takes the result of a setup. Returns false if it leaves the routes as they are.
+    /// Applies the result of a setup. Returns false if the routes stay as they are.
     pub(super) fn set_up(&mut self, set_up: SetupResult) -> bool {
         if set_up.routes.is_some() {
             self.states = set_up.routes;
@@ -27,7 +27,7 @@ impl Routes {
         set_up.routes.is_some()
     }
 
-    /// Returns true once a setup has had a result.
+    /// Returns true after a setup has had a result.
     pub(super) fn is_known(&self) -> bool {
         self.states.is_some()
     }
@@ -48,7 +48,7 @@ impl Routes {
         }
     }
 
-    /// Returns true if the signal has a route, or may get one.
+    /// Returns true if the signal has a route or may get one.
     pub(super) fn may_take(&self, signal: Signal) -> bool {
         *self.takes.of(signal) && self.state(signal) != RouteState::NoRoute
     }

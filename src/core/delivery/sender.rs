@@ -1,18 +1,19 @@
-//! Sends what is kept for one backend: a state machine without IO.
+//! The sender of one backend: a state machine without IO.
 //!
-//! Events come in by [`BackendSender::on`], and what is to be done comes out of it. It promises, whatever comes in whatever
-//! order and whatever the clocks do:
-//! - what it took is delivered, or counted as dropped with a reason;
-//! - one request of a signal at a time; none is started where its answer cannot be expected in time, and what was cut off
-//!   without an answer is sent again only once the backend has answered something else;
-//! - outside of invocations nothing is in flight, and in one that is not held nothing that its end is likely to cut off;
-//! - a backend that has failed a flush is only probed, during invocations, until it answers;
-//! - a setup that fails is tried again during later invocations, and telemetry is kept meanwhile; a key that came from a
-//!   secret and is refused has the secret fetched again;
-//! - nothing it waits for lies further ahead than its own maximum.
+//! Events go into [`BackendSender::on`], which returns the actions to carry out. It promises, for any order of events and any
+//! clock steps:
+//! - accepted telemetry is delivered, or counted as dropped with a reason;
+//! - at most one request per signal is in flight. None starts unless its answer can be expected in time. A batch that was
+//!   cut off without an answer is sent again only after the backend has answered something else;
+//! - nothing is in flight outside invocations. In an unheld invocation, nothing is started that its end would probably cut
+//!   off;
+//! - a backend that failed a flush only gets probes, during invocations, until it answers;
+//! - a failed setup is retried during later invocations, and telemetry is kept meanwhile. If the backend refuses a key that
+//!   came from a secret, the secret is fetched again;
+//! - no timer is further ahead than its own maximum.
 //!
-//! Other modules decide the rest: [`super::senders`] what concerns several backends, [`crate::lambda::lifecycle`] when invocations
-//! are held and flushed, [`super::probe_budget`] how long their end waits for probes.
+//! Other modules decide the rest: [`super::senders`] coordinates several backends, [`crate::lambda::lifecycle`] decides when
+//! invocations are held and flushed, and [`super::probe_budget`] limits the wait for probes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,16 +45,17 @@ use crate::lambda::lifecycle::FlushReason;
 use crate::otlp::Limits;
 use crate::signal::{PerSignal, Signal};
 
-/// The pause between two requests of a signal during the function, so that an SDK that exports each span by itself does not
-/// cause a request for each. A full batch, or a buffer that is half full, does not wait.
+/// The pause between two requests of one signal during an invocation. It keeps an SDK that exports every span by itself from
+/// causing one request per span. A full batch, or a buffer that is half full, does not wait.
 const REQUEST_SPACING: Duration = Duration::from_millis(100);
-/// An attempt that had less time than this before it was cut off says nothing of the backend.
+/// An attempt that was cut off sooner than this says nothing about the backend.
 const MIN_ANSWER_TIME: Duration = Duration::from_millis(100);
-/// A timer that is later than this was kept by a freeze.
+/// A timer that is later than this was delayed by a freeze.
 const TIMER_LATENESS_LIMIT: Duration = Duration::from_millis(100);
-/// A probe with telemetry is given twice the time of an answer, and so much.
+/// A probe that carries telemetry gets twice the expected round trip plus this.
 const PROBE_SLACK: Duration = Duration::from_millis(20);
-/// Sends what is kept for one backend.
+
+/// The sender of one backend.
 #[derive(Debug)]
 pub struct BackendSender {
     settings: SenderSettings,
@@ -65,8 +67,9 @@ pub struct BackendSender {
     flush: Option<Flush>,
     timers: TimerTable,
     elapsed: Elapsed,
-    /// Of the last event.
+    /// Both clocks at the last event.
     now: Now,
+    /// The same moment in elapsed time.
     at: Duration,
     jitter: f64,
     connection: ConnectionState,
@@ -77,7 +80,7 @@ pub struct BackendSender {
 }
 
 impl BackendSender {
-    /// A sender that has not been started.
+    /// Returns a sender that waits for [`SenderEvent::Start`].
     pub fn new(settings: SenderSettings, budget: ByteBudget, now: Now) -> Self {
         let signals = PerSignal::from_fn(|signal| SignalState::new(*settings.limits.of(signal)));
         let mut elapsed = Elapsed::new();
@@ -103,14 +106,14 @@ impl BackendSender {
         }
     }
 
-    /// Takes an event. Returns what is to be done, in this order.
+    /// Handles an event. Returns the actions in the order in which to carry them out.
     pub fn on(&mut self, event: SenderEvent, context: &SenderContext<'_>) -> Vec<SenderAction> {
         let (before, before_at) = (self.now, self.at);
         self.now = context.now;
         self.at = self.elapsed.advance_to(context.now);
         self.jitter = context.jitter;
         if self.is_unheld() && was_frozen(before, before_at, self.now, self.at) {
-            // The function has ended in the meantime, or there would have been no freeze.
+            // Platform: there is no freeze while a function runs, so the invocation has ended.
             self.take_back_frozen();
             self.window = None;
         }
@@ -149,7 +152,7 @@ impl BackendSender {
             SenderEvent::Ends => self.end(),
             SenderEvent::Tick => {}
         }
-        // Afterwards, for what has been answered in this very moment is not to be cut off.
+        // Timers come after the event, so that an answer that arrives now is not cut off.
         self.expire_timers();
         self.try_setup();
         self.dispatch(context.spans);
@@ -157,18 +160,18 @@ impl BackendSender {
         std::mem::take(&mut self.actions)
     }
 
-    /// When [`SenderEvent::Tick`] is due.
+    /// The time at which [`SenderEvent::Tick`] is due.
     pub fn timeout(&self) -> Option<Instant> {
         let next = self.timers.next()?;
         self.now.monotonic.checked_add(next.saturating_sub(self.at))
     }
 
-    /// The user's name for the backend, where there are several.
+    /// The user's name for the backend, if there are several.
     pub fn name(&self) -> Option<&Arc<str>> {
         self.settings.name.as_ref()
     }
 
-    /// Returns true if the signal has a route, or may get one.
+    /// Returns true if the signal has a route or may get one.
     pub fn takes(&self, signal: Signal) -> bool {
         self.routes.may_take(signal)
     }
@@ -178,42 +181,42 @@ impl BackendSender {
         self.signals.of(signal).limits()
     }
 
-    /// Bytes held, those that other senders hold as well included.
+    /// The bytes held, including those shared with other senders.
     pub fn total_bytes(&self) -> usize {
         self.buffer.total_bytes()
     }
 
-    /// Bytes of the batches in flight.
+    /// The bytes of the batches in flight.
     pub fn in_flight_bytes(&self) -> usize {
         self.buffer.in_flight_bytes()
     }
 
-    /// Items held, those in flight included.
+    /// The items held, including those in flight.
     pub fn kept(&self) -> PerSignal<usize> {
         let pending = self.buffer.pending();
         PerSignal::from_fn(|signal| pending.of(signal) + self.in_flight_items(signal))
     }
 
-    /// The counts since the extension last reported them.
+    /// The counts since the last report.
     pub fn tally(&self) -> &Tally {
         self.reporter.tally()
     }
 
-    /// Returns true if it keeps telemetry that is not in flight.
+    /// Returns true if it holds telemetry that is not in flight.
     pub fn has_pending(&self) -> bool {
         self.buffer.has_pending()
     }
 
-    /// Returns true if the next invocation must flush at its end under any strategy: the buffer is half full, or a request
-    /// was cut off.
+    /// Returns true if the next invocation must flush at its end under any strategy: the buffer is half full, or a request was
+    /// cut off.
     pub fn wants_flush(&self) -> bool {
-        // A request in an invocation that is not held is likely to be cut off by its end.
+        // The end of an unheld invocation will probably cut this request off.
         self.is_in_flight() && self.is_unheld()
             || Signal::ALL.iter().any(|signal| self.owes_flush(*signal))
             || self.buffer.is_half_full() && Signal::ALL.iter().any(|signal| self.is_sendable(*signal))
     }
 
-    /// The longest time that a probe, or the setup, may take; `None` if there is none to be made.
+    /// The longest time that a probe or the setup may take; `None` if neither is needed.
     pub fn probe_budget(&self) -> Option<Duration> {
         let budgets =
             Signal::ALL.into_iter().filter_map(|signal| self.signals.of(signal).breaker.probe_budget());
@@ -221,9 +224,9 @@ impl BackendSender {
         probe.max(self.needs_setup().then_some(self.setup.wait()))
     }
 
-    /// The time until the probes and the setup in progress end, if the end of the invocation waits for them.
+    /// The time until the running probes and setup end, if the end of the invocation waits for them.
     pub fn probes_end_in(&self, now: Now) -> Option<Duration> {
-        // A reading that is not kept.
+        // A clone, because this reading must not count.
         let at = self.elapsed.clone().advance_to(now);
         let least = self.min_probe_time();
         let ends = Signal::ALL.into_iter().filter_map(|signal| self.signals.of(signal).probe_ends_at(least));
@@ -235,24 +238,24 @@ impl BackendSender {
         Some(running.started_at + self.setup.wait())
     }
 
-    /// Every probe is given as long as the last answer took, which a pause cannot have made shorter.
+    /// The minimum time of a probe: as long as the last answer took. The backend has not become faster during a pause.
     fn min_probe_time(&self) -> Duration {
         self.round_trip.last().min(self.settings.flush_timeout)
     }
 
-    /// Drops the oldest that is not in flight, to make room for other senders.
+    /// Drops the oldest chunk that is not in flight, to make room for other senders. Returns true if there was one.
     pub fn drop_oldest(&mut self) -> bool {
         let dropped = self.buffer.drop_oldest();
         self.count_dropped();
         dropped
     }
 
-    /// Names the span of an invocation in all of its log records that are kept.
+    /// Writes the span of an invocation into all its pending log records.
     pub fn stamp_pending(&mut self, invocation: &str, span: &crate::trace_context::TraceContext) {
         self.buffer.stamp_pending(invocation, span);
     }
 
-    /// Returns true if a batch was cut off and may be sent again once a flush can wait for its answer.
+    /// Returns true if a batch was cut off and can be sent again in a flush, which waits for its answer.
     fn owes_flush(&self, signal: Signal) -> bool {
         self.buffer.next_was_interrupted(signal)
             && self.routes.of(signal).is_some()
@@ -284,7 +287,7 @@ impl BackendSender {
     }
 }
 
-/// Input.
+/// Input: telemetry, invocations and flushes.
 impl BackendSender {
     fn keep(&mut self, chunk: Chunk, share: Option<SharedBytes>) {
         self.reporter.count_received(chunk.signal, chunk.items);
@@ -318,13 +321,13 @@ impl BackendSender {
             self.timers.stop(Timer::Coalesced(signal));
         }
         if !self.is_unattended() {
-            // Logs of an invocation wait for its end, where nothing else releases them.
+            // The logs of an invocation wait for its end unless something else releases them.
             let released = Released { sdk: Barrier::NONE, platform: self.buffer.barrier() };
             self.open(if held { WindowKind::Held } else { WindowKind::Unheld }, during, released);
         }
         if self.connection.is_idle(self.at) {
             self.mark_connections_stale();
-            // With an open breaker a probe opens the connection, and without a flush at the end none is needed.
+            // With an open breaker, the probe opens the connection. Without a flush at the end, none is needed.
             if held && Signal::ALL.iter().all(|signal| !self.signals.of(*signal).breaker.is_open()) {
                 self.warm();
             }
@@ -349,7 +352,7 @@ impl BackendSender {
         if self.at.saturating_sub(next) > TIMER_LATENESS_LIMIT
             && let Some(window) = self.window.as_mut().filter(|window| window.kind == WindowKind::Unheld)
         {
-            // The tick was kept by a freeze, so the function is likely to have ended before it.
+            // A freeze delayed the tick, so the function has probably ended before it.
             window.began_at = self.at;
         }
         self.release_if_due();
@@ -366,7 +369,7 @@ impl BackendSender {
 
     fn start_flush(&mut self, reason: FlushReason, deadline: Instant, waits_for_probes: bool) {
         let deadline = self.at + deadline.saturating_duration_since(self.now.monotonic);
-        // The last one also covers what comes meanwhile: Lambda may have much to deliver that it kept over freezes.
+        // Platform: Lambda may deliver a backlog kept over freezes, so the last flush also covers what arrives meanwhile.
         let is_last = reason == FlushReason::Shutdown;
         let barrier = if is_last { Barrier::NONE } else { self.buffer.barrier() };
         let flush = Flush::new(reason, barrier, deadline, self.at);
@@ -375,7 +378,7 @@ impl BackendSender {
             if self.connection.is_idle_at_shutdown(self.at) {
                 self.mark_connections_stale();
             }
-            // There is no later invocation that it could be left to.
+            // No later invocation can retry the setup.
             if !self.setup.is_key_refused() {
                 self.timers.stop(Timer::Setup);
             }
@@ -385,8 +388,8 @@ impl BackendSender {
         self.flush = Some(flush);
     }
 
-    /// Sets when probes and a setup in progress are cut off: once their time is over if the end of the invocation waits for
-    /// them, else at once.
+    /// Sets the time at which the running probes and setup are cut off: when their budget ends, if the end of the invocation
+    /// waits for them, else at once.
     fn limit_probes(&mut self, waits: bool) {
         if let Some(ends_at) = self.setup_ends_at().filter(|ends_at| waits && *ends_at > self.at) {
             self.timers.set(Timer::SetupWait, ends_at);
@@ -412,14 +415,14 @@ impl BackendSender {
     }
 }
 
-/// The setup.
+/// Setup.
 impl BackendSender {
     /// Returns true if a setup may change a route.
     fn needs_setup(&self) -> bool {
         self.setup.is_key_refused() || self.routes.has_pending()
     }
 
-    /// Tries again what has failed, during an invocation and at SHUTDOWN.
+    /// Retries a failed setup during an invocation and at SHUTDOWN.
     fn try_setup(&mut self) {
         let is_time = self.window.is_some() || self.is_last_flush();
         let has_failed = self.routes.is_known() || self.setup.has_failed();
@@ -450,7 +453,7 @@ impl BackendSender {
         if is_new {
             self.drop_unroutable();
             for signal in Signal::ALL {
-                // The failures seen so far were those of another route.
+                // Earlier failures belong to the old route.
                 self.recover(signal);
             }
         }
@@ -460,7 +463,7 @@ impl BackendSender {
             None => self.timers.stop(Timer::Setup),
         }
         if is_new || is_first {
-            // Its first connection is as good as answered, or the first invocation would make a second.
+            // Counts as an answer, or the first invocation would open a second connection.
             self.connection.record_answer(self.at);
             self.warm();
         }
@@ -481,7 +484,7 @@ impl BackendSender {
         }
     }
 
-    /// Starts over: everything may have changed since the snapshot was taken, possibly weeks ago.
+    /// Starts over, because the snapshot may be weeks old.
     fn restored(&mut self) {
         for signal in Signal::ALL {
             self.recover(signal);
@@ -497,7 +500,7 @@ impl BackendSender {
 
 /// Sending.
 impl BackendSender {
-    /// Starts what may be started.
+    /// Starts every request that may start now.
     fn dispatch(&mut self, spans: &Correlation) {
         if self.flush.is_none() && self.window.is_none() || self.setup.blocks() {
             return;
@@ -526,13 +529,13 @@ impl BackendSender {
             self.buffer.take_early(signal, limits, released)
         };
         if let Some(mut batch) = batch {
-            // As late as can be: the span that stands for an invocation may come just before its end.
+            // As late as possible: the span of an invocation may arrive just before its end.
             self.buffer.stamp(&mut batch, |invocation| spans.of(invocation));
             self.send(signal, route, Some(batch));
         }
     }
 
-    /// Returns true if the flush may send the signal now; leaves the signal out of the flush if there is no time for it.
+    /// Returns true if the flush may send the signal now. Gives the signal up for this flush if there is not enough time.
     fn try_flush_signal(&mut self, signal: Signal) -> bool {
         let Self { flush: Some(flush), buffer, signals, timers, round_trip, at, .. } = self else {
             return false;
@@ -549,7 +552,7 @@ impl BackendSender {
                 None => !buffer.next_was_interrupted(signal),
             };
         if !fits {
-            // The next to go is a probe, which measures how long an answer takes by now.
+            // The next request will be a probe, which measures the current round trip.
             if flush.reason == FlushReason::EndOfInvocation && !flush.has_progressed(signal) {
                 breaker.trip();
             }
@@ -558,7 +561,7 @@ impl BackendSender {
         fits
     }
 
-    /// The part of a signal that may be sent during the invocation now; `None` if nothing may.
+    /// The part of a signal that may be sent now, during the invocation; `None` if nothing may.
     fn released(&mut self, signal: Signal) -> Option<Released> {
         let window = self.window?;
         let state = self.signals.of(signal);
@@ -568,15 +571,15 @@ impl BackendSender {
         let coalesces_until = state.coalescing_until(self.at);
         let released = if coalesces_until.is_some() { Released::NOTHING } else { window.released };
         let least = match (window.kind, window.interval) {
-            // A probe measures how long an answer takes by now.
+            // A probe measures the current round trip.
             (WindowKind::Held, _) if state.breaker.is_open() => Duration::ZERO,
             (WindowKind::Held, _) => self.round_trip.min_held_run(self.settings.flush_timeout),
             (WindowKind::Unheld, Some(_)) if self.buffer.next_was_interrupted(signal) => return None,
-            // A nearly full buffer is sent at once: a batch sent twice is better than one lost.
+            // A nearly full buffer is sent at once, because a duplicate batch is better than a lost one.
             (WindowKind::Unheld, Some(_)) if !self.buffer.is_nearly_full() => {
                 self.round_trip.min_unheld_run()
             }
-            // Nothing announces the end, so there is nothing to wait for.
+            // No event announces the end, so there is nothing to wait for.
             (WindowKind::Unheld | WindowKind::Unattended, _) => Duration::ZERO,
         };
         let may_start_at = window.began_at + least;
@@ -594,8 +597,8 @@ impl BackendSender {
         Some(released)
     }
 
-    /// Returns true if a probe without telemetry goes first: the next batch was cut off and may have arrived, or the last
-    /// answers took too long.
+    /// Returns true if an empty probe must go first: the next batch was cut off and may have arrived, or the last answers took
+    /// too long.
     fn is_empty_probe_due(&self, signal: Signal, released: Released) -> bool {
         let is_due = match self.round_trip.expected() {
             Some(expected) => {
@@ -615,15 +618,15 @@ impl BackendSender {
         let fresh = self.connection.take_stale(self.at);
         let chunks = batch.iter().flat_map(Batch::chunks).map(|chunk| chunk.bytes.clone()).collect();
         let by_flush = self.flush.is_some();
-        // The rest of a release has waited already. And if nothing announces the function's end, it may end before the rest is
-        // sent.
+        // A release that did not fit into one batch has waited already. And if no event announces the end, the function may end
+        // before the rest is sent.
         let unheld = self.is_unheld();
         let coalesces = !by_flush
             && self.window.is_some_and(|window| {
                 window.kind != WindowKind::Unattended && !self.buffer.has_released(signal, window.released)
             });
         let state = self.signals.of_mut(signal);
-        // A backend that hangs once it gets telemetry costs little more than one that answers.
+        // Limited, so that a backend that hangs on telemetry costs little more than one that answers.
         let trial = self
             .round_trip
             .expected()
@@ -644,7 +647,7 @@ impl BackendSender {
         self.actions.push(SenderAction::Send { request, signal, chunks, fresh });
     }
 
-    /// Opens the connection during the function, so that the flush at its end need not.
+    /// Opens the connection during the invocation, so that the flush at its end does not have to.
     fn warm(&mut self) {
         if self.connection.is_warming() || self.is_in_flight() || self.routes.is_empty() {
             return;
@@ -667,7 +670,7 @@ impl BackendSender {
         }
     }
 
-    /// Ends a flush that has nothing left to wait for.
+    /// Ends the flush if it has nothing left to wait for.
     fn finish_flush(&mut self) {
         let Some(flush) = &self.flush else { return };
         let retries = Signal::ALL.iter().any(|signal| self.timers.get(Timer::Retry(*signal)).is_some());
@@ -675,7 +678,7 @@ impl BackendSender {
             return;
         }
         if flush.reason != FlushReason::NearDeadline && !self.is_unattended() {
-            // A request started now would only be cut off by the freeze.
+            // The freeze would cut off any request started now.
             self.window = None;
         }
         self.close_flush();
@@ -709,12 +712,12 @@ impl BackendSender {
     }
 }
 
-/// Ends of requests. A batch whose request has ended is released, given back, or given back in parts; there is no other
-/// end.
+/// Ends of requests. When a request ends, its batch is released, given back, or given back in parts. Nothing else can
+/// happen to it.
 impl BackendSender {
     fn answered(&mut self, request: RequestId, verdict: Verdict) {
         if self.connection.take_warmed(request) {
-            // A failure here lost nothing; the next request will show it.
+            // A failure here lost nothing, and the next request will report it.
             self.record_answer(&verdict);
             return;
         }
@@ -728,7 +731,7 @@ impl BackendSender {
         let had = in_flight.had(self.now);
         match &verdict {
             Verdict::Retry { failure: Failure::Timeout, .. } => self.round_trip.record_cut_off(had),
-            // A proxy may answer for a backend that is down, and faster, so errors are not measured.
+            // Errors are not measured: a proxy may answer for a backend that is down, and faster.
             Verdict::Accepted { .. } | Verdict::TooLarge(_) if in_flight.batch.is_some() => {
                 self.round_trip.record_answer(had);
             }
@@ -741,7 +744,7 @@ impl BackendSender {
         let InFlight { batch, started, by_flush, retry, .. } = in_flight;
         let state = self.signals.of_mut(signal);
         if !matches!(verdict, Verdict::Accepted { .. }) {
-            // A batch that is given back has waited long enough.
+            // A batch that is given back has waited already.
             state.coalesces_until = None;
         }
         let Some(batch) = batch else {
@@ -777,7 +780,7 @@ impl BackendSender {
         };
         let items = batch.items;
         self.buffer.release(&batch);
-        // Chunks shared with other senders count until here, and the report of a recovery needs the room.
+        // Frees the bytes shared with other senders, because the recovery report below needs room.
         drop(batch);
         if let Some(reason) = reason {
             self.reporter.count_dropped(signal, reason, items);
@@ -790,7 +793,7 @@ impl BackendSender {
         self.log(report);
     }
 
-    /// A key that came from a secret may be accepted once it was fetched again.
+    /// Turns a refused key that came from a secret into a retry: the key may be valid after it is fetched again.
     fn with_refused_key(&mut self, verdict: Verdict) -> Verdict {
         match verdict {
             Verdict::Refused(failure) if self.routes.has_secret() && failure.is_unauthorized() => {
@@ -802,7 +805,7 @@ impl BackendSender {
         }
     }
 
-    /// A backend that answers a probe without telemetry is next asked with some.
+    /// Applies the verdict on an empty probe. After an answer, the next request carries telemetry.
     fn apply_probe_verdict(&mut self, signal: Signal, started: &Now, retry: RetryPolicy, verdict: Verdict) {
         match verdict {
             Verdict::Retry { failure, after } => {
@@ -818,14 +821,14 @@ impl BackendSender {
         }
     }
 
-    /// Handles an attempt that failed and may succeed when made again.
+    /// Handles an attempt that failed and may succeed later.
     fn failed(&mut self, signal: Signal, failed: &FailedAttempt) {
         let FailedAttempt { failure, after, retry, by_flush } = failed;
         let state = self.signals.of_mut(signal);
         state.breaker.record_failure(*retry, *after, self.at, self.jitter);
         let again_at = state.breaker.resume_at().unwrap_or(self.at);
         self.timers.set(Timer::Pause(signal), again_at);
-        // An attempt from before the flush leaves it one of its own, but not after one that took all of its time.
+        // An attempt from before the flush does not use up the flush's own attempt, unless it ran into the request timeout.
         let trips = match self.flush.as_mut().filter(|_| *by_flush) {
             Some(flush) => {
                 let again = NextAttempt { at: again_at, after: *after, within: retry.max_elapsed_time };
@@ -854,7 +857,7 @@ impl BackendSender {
 
     fn record_answer(&mut self, verdict: &Verdict) {
         match verdict {
-            // Silence says nothing of new connections.
+            // Without an answer, a new connection may still work.
             Verdict::Retry { failure: Failure::Timeout, .. } => self.connection.mark_stale(),
             Verdict::Retry { .. } => {}
             Verdict::Accepted { .. } | Verdict::TooLarge(_) | Verdict::Refused(_) => {
@@ -863,7 +866,7 @@ impl BackendSender {
         }
     }
 
-    /// Ends a request that has no answer, and with it trusts none of the connections.
+    /// Ends a request without an answer and marks the connections as stale.
     fn abort(&mut self, in_flight: InFlight) -> InFlight {
         self.actions.push(SenderAction::Abort(in_flight.request));
         self.connection.mark_stale();
@@ -881,13 +884,13 @@ impl BackendSender {
         self.apply_verdict(signal, probe, Verdict::retry(Failure::FlushTimeout));
     }
 
-    /// Counts a request without an answer as failed when its flush is cancelled: the backend hangs.
+    /// Counts unanswered requests as failed when their flush is cancelled, because the backend hangs.
     fn fail_unanswered(&mut self) {
-        // One whose own flush has ended is not the one that is cancelled.
+        // If the flush has ended, these requests are not part of the cancelled one.
         if self.flush.is_none() {
             return;
         }
-        // Nothing says whether a freeze was between the request and this.
+        // A freeze may have happened between the request and now.
         if self.is_unheld() {
             return;
         }
@@ -904,7 +907,7 @@ impl BackendSender {
         }
     }
 
-    /// Ends requests that were in flight over a freeze, so that they are sent again over a new connection.
+    /// Ends requests that were in flight during a freeze, so that they are sent again over a new connection.
     fn take_back_frozen(&mut self) {
         let (now, at) = (self.now, self.at);
         for signal in Signal::ALL {
@@ -918,7 +921,7 @@ impl BackendSender {
         {
             self.setup.abandon();
             self.actions.push(SenderAction::AbortSetup);
-            // The fetcher has dropped the old values already, so a refresh need not be asked for again.
+            // The fetcher has dropped the old values already, so no refresh is needed.
             self.start_setup(running.blocks, false);
         }
     }
@@ -933,7 +936,7 @@ impl BackendSender {
         }
     }
 
-    /// Ends what is in flight and keeps it.
+    /// Ends everything in flight and keeps it for later.
     fn cut_off_all(&mut self) {
         if self.connection.is_warming() {
             self.mark_connections_stale();
@@ -947,7 +950,7 @@ impl BackendSender {
     }
 }
 
-/// Reports on itself: in the log and, as telemetry, to the backend.
+/// Reports on itself: to the log and, as telemetry, to the backend.
 impl BackendSender {
     fn log(&mut self, report: Option<Report>) {
         let Some(report) = report else { return };
@@ -974,10 +977,10 @@ impl BackendSender {
     }
 }
 
-/// A request that failed and may succeed when sent again.
+/// A request that failed and may succeed later.
 struct FailedAttempt {
     failure: Failure,
-    /// The wait that the backend asked for.
+    /// The wait that the backend requested.
     after: Option<Duration>,
     retry: RetryPolicy,
     by_flush: bool,

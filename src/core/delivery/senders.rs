@@ -1,9 +1,8 @@
-//! The senders of all backends: telemetry is handed to each that takes it, and the memory for it is shared.
+//! The senders of all backends. Each chunk goes to every sender that takes its signal, and all share one memory budget.
 //!
-//! Promises: a chunk that goes to several backends is held once; where the memory that all share runs out, the sender that
-//! holds most lets go of its oldest, so that a backend that is down costs the others nothing; a flush is over when it is
-//! over for all; the end of an invocation waits for probes within one budget.
-
+//! Promises: a chunk for several backends is held in memory once. When the shared budget is full, the sender that holds the
+//! most drops its oldest chunks, so that a backend that is down costs the others nothing. A flush ends when it has ended for
+//! every sender. The end of an invocation waits for probes within a single budget.
 use std::time::{Duration, Instant};
 
 use super::budget::ByteBudget;
@@ -31,19 +30,19 @@ pub struct Senders {
 }
 
 impl Senders {
-    /// Senders that keep at most `budget` bytes together.
+    /// Returns senders that together hold at most `budget` bytes.
     pub fn new(settings: Vec<SenderSettings>, budget: ByteBudget, now: Now) -> Self {
         let sender = |settings| BackendSender::new(settings, budget.clone(), now);
         let of_backends = settings.into_iter().map(sender).collect();
         Self { of_backends, budget, probe_budget: ProbeBudget::default() }
     }
 
-    /// The sender at this place.
+    /// The sender at this index.
     pub fn get(&self, place: usize) -> Option<&BackendSender> {
         self.of_backends.get(place)
     }
 
-    /// When a tick is due for one of them.
+    /// The time at which the first sender needs a [`SenderEvent::Tick`].
     pub fn timeout(&self) -> Option<Instant> {
         self.of_backends.iter().filter_map(BackendSender::timeout).min()
     }
@@ -53,20 +52,20 @@ impl Senders {
         self.of_backends.iter().any(BackendSender::wants_flush)
     }
 
-    /// The size limits of a request that every sender of the signal accepts; `None` if no sender takes it.
+    /// The size limits of a request that every sender of the signal accepts; `None` if no sender takes the signal.
     pub fn limits(&self, signal: Signal) -> Option<Limits> {
         let takers = self.of_backends.iter().filter(|sender| sender.takes(signal));
         takers.map(|sender| sender.limits(signal)).min_by_key(|limits| limits.bytes)
     }
 
-    /// Hands an event to the sender at this place.
+    /// Passes an event to the sender at this index.
     pub fn on(&mut self, place: usize, event: SenderEvent, context: &SenderContext<'_>) -> Actions {
         let actions = self.of_backends.get_mut(place).map(|sender| sender.on(event, context));
         self.note_outage();
         actions.into_iter().flatten().map(|action| (place, action)).collect()
     }
 
-    /// Hands an event to every sender.
+    /// Passes an event to every sender.
     pub fn on_all(&mut self, event: impl Fn() -> SenderEvent, context: &SenderContext<'_>) -> Actions {
         let mut actions = Actions::new();
         for (place, sender) in self.of_backends.iter_mut().enumerate() {
@@ -76,12 +75,11 @@ impl Senders {
         actions
     }
 
-    /// A backend is down where its breaker is open, and is probed then.
+    /// Updates the budget's outage flag. A backend is down while its sender needs probes or a setup.
     fn note_outage(&self) {
         self.budget.note_outage(self.of_backends.iter().any(|sender| sender.probe_budget().is_some()));
     }
 
-    /// Begins an invocation.
     pub fn begin_invocation(
         &mut self,
         during: DuringInvocation,
@@ -93,7 +91,6 @@ impl Senders {
         self.on_all(|| SenderEvent::InvocationBegins { during, held }, context)
     }
 
-    /// Starts a flush.
     pub fn start_flush(
         &mut self,
         reason: FlushReason,
@@ -109,14 +106,14 @@ impl Senders {
             return false;
         }
         let longest = self.of_backends.iter().filter_map(|sender| sender.probes_end_in(now)).max();
-        // Near its deadline the function runs still: the time of a probe is not added to it.
+        // Near its deadline the function still runs, so the time of a probe adds nothing.
         reason == FlushReason::NearDeadline || self.probe_budget.try_spend(longest.unwrap_or(Duration::ZERO))
     }
 
-    /// Has each sender of its signal keep a chunk.
+    /// Passes a chunk to every sender that takes its signal.
     pub fn enqueue(&mut self, chunk: &Chunk, context: &SenderContext<'_>) -> Actions {
         let takers = self.of_backends.iter().filter(|sender| sender.takes(chunk.signal)).count();
-        // In log records that await a span, each sender names it in a copy of its own.
+        // Each sender writes the span into its own copy of log records that await one.
         let is_shared = takers > 1 && chunk.pending_invocation().is_none();
         let has_room = self.of_backends.len() < 2 || self.make_room(chunk, takers, is_shared);
         let share = (has_room && is_shared).then(|| self.budget.share(chunk.size()));
@@ -134,10 +131,10 @@ impl Senders {
         actions
     }
 
-    /// Makes room for a chunk at the price of who holds most.
+    /// Makes room for a chunk by dropping the oldest chunks of the largest sender. Returns false if that is not enough.
     fn make_room(&mut self, chunk: &Chunk, takers: usize, is_shared: bool) -> bool {
         let needed = Buffer::cost_of(chunk, takers, is_shared);
-        // Batches in flight cannot be dropped; nothing is dropped if that would not suffice.
+        // Batches in flight cannot be dropped. If they leave too little room, nothing is dropped.
         let in_flight: usize = self.of_backends.iter().map(BackendSender::in_flight_bytes).sum();
         if needed.saturating_add(in_flight) > self.budget.limit() {
             return false;
@@ -150,7 +147,7 @@ impl Senders {
         true
     }
 
-    /// Names the span of an invocation in all of its log records that are kept.
+    /// Writes the span of an invocation into all its pending log records.
     pub fn stamp_pending(&mut self, invocation: &str, span: &TraceContext) {
         for sender in &mut self.of_backends {
             sender.stamp_pending(invocation, span);

@@ -1,23 +1,23 @@
-//! When a backend is set up, and when again.
+//! The timing of a backend's setup and its retries.
 //!
-//! Promises: one setup at a time; what fails is tried again after pauses that grow with the attempts, a minute at most;
-//! after a backend has refused the key, the secret is fetched again once a minute at most. What a setup does, and what
-//! comes of it, is left to others.
+//! Promises: one setup runs at a time. A failed one is retried after pauses that grow with each failure, up to a minute.
+//! After the backend has refused the key, the secret is fetched again at most once a minute. Running the setup, and using
+//! its result, is left to others.
 
 use std::time::Duration;
 
 use crate::elapsed::Now;
 
-/// The pause after the first failure; it doubles with each.
+/// The pause after the first failure. It doubles with each.
 const INITIAL_PAUSE: Duration = Duration::from_millis(250);
 const MAX_PAUSE: Duration = Duration::from_mins(1);
-/// FlushHistogram wait so long for the first setup, and for the one after a restore. Later ones are waited for as long where the
-/// probe budget allows it, or a function that is shorter than a call to AWS would never see the end of one.
+/// The time that flushes wait for the first setup and for the one after a restore. They wait as long for later ones if the
+/// probe budget allows it. Otherwise no setup would ever end in functions that are shorter than a call to AWS.
 const INITIAL_WAIT: Duration = Duration::from_millis(500);
-/// A secret is fetched again so often at most.
+/// The minimum time between two fetches of a secret.
 const REFRESH_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The setup of one backend.
+/// The state of one backend's setup.
 #[derive(Debug)]
 pub(super) struct SetupState {
     running: Option<RunningSetup>,
@@ -25,7 +25,7 @@ pub(super) struct SetupState {
     failures: u32,
     /// The backend refused the key that came from a secret.
     key_refused: bool,
-    /// When the secret was last fetched because of that.
+    /// The last time the secret was fetched for that reason.
     refreshed_at: Option<Duration>,
     /// The time, from the start of a setup, that the end of an invocation waits for it.
     wait: Duration,
@@ -37,12 +37,12 @@ impl Default for SetupState {
     }
 }
 
-/// A setup under way.
+/// A running setup.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RunningSetup {
     pub(super) started: Now,
     pub(super) started_at: Duration,
-    /// Requests wait for it, because what they would be sent with is old.
+    /// Requests wait for it, because their key and connections are outdated.
     pub(super) blocks: bool,
     pub(super) refreshes: bool,
 }
@@ -52,7 +52,7 @@ impl SetupState {
         self.running
     }
 
-    /// Returns true if requests wait for the setup.
+    /// Returns true if requests must wait for the running setup.
     pub(super) fn blocks(&self) -> bool {
         self.running.is_some_and(|running| running.blocks)
     }
@@ -62,12 +62,12 @@ impl SetupState {
         self.wait
     }
 
-    /// Takes that a setup was waited for in vain: the next may take longer.
+    /// Doubles the wait for the next setup, because this one ran out of time.
     pub(super) fn extend_wait(&mut self, most: Duration) {
         self.wait = (self.wait * 2).min(most.max(INITIAL_WAIT));
     }
 
-    /// Returns true if the last setup must be tried again.
+    /// Returns true if the last setup must be retried.
     pub(super) fn has_failed(&self) -> bool {
         self.failures > 0
     }
@@ -76,7 +76,7 @@ impl SetupState {
         self.key_refused
     }
 
-    /// Takes that a setup starts.
+    /// Records that a setup starts.
     pub(super) fn start(&mut self, blocks: bool, now: Now, at: Duration) {
         let refreshes = self.key_refused;
         if refreshes {
@@ -86,13 +86,13 @@ impl SetupState {
             Some(RunningSetup { started: now, started_at: at, blocks: blocks || refreshes, refreshes });
     }
 
-    /// Takes that the one under way ended without a result, by a freeze.
+    /// Forgets the running setup, which ended without a result.
     pub(super) fn abandon(&mut self) {
         self.running = None;
     }
 
-    /// Takes a result. Returns the pause before the next attempt, where there is to be one. `jitter`, from 0 to 1, takes
-    /// up to half of it away, so that a fleet does not ask in step.
+    /// Records a result. Returns the pause before the next attempt, if there must be one. `jitter`, from 0 to 1, shortens it by
+    /// up to half, so that a fleet does not retry in step.
     pub(super) fn finish(&mut self, is_complete: bool, jitter: f64) -> Option<Duration> {
         if self.running.take().is_some_and(|running| running.refreshes) {
             self.key_refused = false;
@@ -107,7 +107,7 @@ impl SetupState {
         Some(pause.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0))
     }
 
-    /// Takes that the backend refused the key. Returns when the secret may be fetched again.
+    /// Records that the backend refused the key. Returns the time at which the secret may be fetched again.
     pub(super) fn on_key_refused(&mut self, at: Duration) -> Duration {
         self.key_refused = true;
         self.refreshed_at.map_or(at, |refreshed_at| (refreshed_at + REFRESH_INTERVAL).max(at))
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_a_minute_and_begin_anew() {
+    fn pauses_grow_to_a_minute_and_reset() {
         let mut setup = SetupState::default();
         let mut pause = |is_complete| {
             setup.start(false, now(), Duration::ZERO);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_keys_are_fetched_once_a_minute() {
+    fn refused_keys_are_fetched_at_most_once_a_minute() {
         let mut setup = SetupState::default();
         let at = Duration::from_secs(7);
         assert_eq!(setup.on_key_refused(at), at);

@@ -1,4 +1,4 @@
-//! The state of one signal's way to the backend.
+//! The sending state of one signal.
 
 use std::time::Duration;
 
@@ -8,56 +8,54 @@ use super::event::RequestId;
 use crate::elapsed::Now;
 use crate::otlp::Limits;
 
-/// A request that was too large is not cut any further than to so many bytes: no backend takes less, so that its size is
-/// not what is wrong with it.
+/// A refused batch is not split below this size. Every backend accepts that many bytes, so something else must be wrong.
 const MIN_SPLIT_BYTES: usize = 16 * 1024;
-/// A probe carries so much at most, so that it is soon through.
+/// The maximum size of a probe, so that it is quick.
 const MAX_PROBE_BYTES: usize = 64 * 1024;
-/// By so much the wall clock has to get ahead of the monotonic one for a freeze. The network time protocol sets it
-/// right by less.
+/// The wall clock must gain more than this on the monotonic clock to count as a freeze. NTP corrects it by less.
 const MIN_FREEZE: Duration = Duration::from_secs(1);
 
-/// The state of one signal's way to the backend.
+/// The sending state of one signal.
 #[derive(Debug)]
 pub(super) struct SignalState {
-    /// Set by the user.
+    /// The limits set by the user.
     configured: Limits,
-    /// What the backend takes, as far as it is known.
+    /// The limits that the backend accepts, as far as known.
     limits: Limits,
-    /// Cutting has not helped so far: the backend says "too large" to anything.
+    /// Splitting has not helped so far: the backend answers "too large" to any size.
     splitting_is_futile: bool,
     pub(super) breaker: Breaker,
     pub(super) in_flight: Option<InFlight>,
-    /// Until then, what comes during the function waits for more of its like.
+    /// Until then, new telemetry waits to be sent together.
     pub(super) coalesces_until: Option<Duration>,
 }
 
-/// A request under way.
+/// A request in flight.
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) request: RequestId,
-    /// `None` in a probe that carries nothing.
+    /// `None` in an empty probe.
     pub(super) batch: Option<Batch>,
     pub(super) started: Now,
-    /// The same on the scale of [`crate::elapsed::Elapsed`].
+    /// The start in the time of [`crate::elapsed::Elapsed`].
     pub(super) started_at: Duration,
-    /// Started by the flush that is going on, so that its failure is the flush's.
+    /// Started by the running flush, so its failure counts as the flush's.
     pub(super) by_flush: bool,
-    /// Started in an invocation that is not held.
+    /// Started in an unheld invocation.
     pub(super) unheld: bool,
     pub(super) retry: RetryPolicy,
-    /// A probe with telemetry is given so long at least, where it is known how long an answer takes.
+    /// A probe with telemetry is not cut off before this time; `None` if the round trip is unknown.
     pub(super) earliest_probe_end: Option<Duration>,
 }
 
 impl InFlight {
-    /// Returns true if the environment was frozen since the start: then no answer will come, and the timeout, measured by
-    /// the monotonic clock, is as far away as before.
+    /// Returns true if the environment was frozen since the start. Then no answer will come, and the request timeout, measured
+    /// by the monotonic clock, has not moved.
     pub(super) fn was_frozen(&self, now: Now, at: Duration) -> bool {
         was_frozen(self.started, self.started_at, now, at)
     }
 
-    /// The time since its start, without freezes.
+    /// The time since the start, without freezes.
     pub(super) fn had(&self, now: Now) -> Duration {
         now.monotonic.saturating_duration_since(self.started.monotonic)
     }
@@ -81,23 +79,23 @@ impl SignalState {
         }
     }
 
-    /// How large a request may be.
+    /// The size limits of the next request.
     pub(super) fn limits(&self) -> Limits {
         let Limits { items, bytes } = self.limits;
         Limits { items, bytes: if self.breaker.is_open() { bytes.min(MAX_PROBE_BYTES) } else { bytes } }
     }
 
-    /// Until when what comes during the function still waits for more of its like.
+    /// The end of the pause in which new telemetry waits to be sent together; `None` if it is over.
     pub(super) fn coalescing_until(&self, now: Duration) -> Option<Duration> {
         self.coalesces_until.filter(|until| now < *until)
     }
 
-    /// When a probe that is under way has had its time. `least` is what any of them is given.
+    /// The time at which the running probe is cut off. `least` is the minimum time of any probe.
     pub(super) fn probe_ends_at(&self, least: Duration) -> Option<Duration> {
         Some(self.in_flight.as_ref()?.started_at + self.breaker.probe_budget()?.max(least))
     }
 
-    /// Takes that the backend found a batch too large; returns whether smaller ones are worth trying.
+    /// Lowers the limits after the backend found a batch too large. Returns true if smaller batches are worth a try.
     pub(super) fn shrink_limits(&mut self, batch: &Batch) -> bool {
         if self.splitting_is_futile || batch.items < 2 {
             return false;
@@ -111,7 +109,7 @@ impl SignalState {
         true
     }
 
-    /// Takes an answer. Returns whether it ends an outage.
+    /// Records an answer. Returns true if it ends an outage.
     pub(super) fn answered(&mut self, accepted: bool) -> bool {
         if accepted {
             self.splitting_is_futile = false;

@@ -1,10 +1,10 @@
-//! What became of telemetry, counted: received, sent, dropped and why.
+//! Counts of telemetry items: received, sent, and dropped by reason.
 
 use std::time::Duration;
 
 use crate::signal::{PerSignal, Signal};
 
-/// Why telemetry was thrown away.
+/// The reason for a drop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropReason {
     /// The buffer was full, and this was the oldest.
@@ -13,9 +13,9 @@ pub enum DropReason {
     Refused,
     /// The backend took the request and rejected some of its items (`partial_success`).
     Rejected,
-    /// The backend takes no request that large, and it cannot be cut.
+    /// The request was too large for the backend and could not be split.
     TooLarge,
-    /// The settings lead to no backend.
+    /// No backend is configured for the signal.
     NoRoute,
 }
 
@@ -24,7 +24,7 @@ impl DropReason {
     pub const ALL: [Self; 5] =
         [Self::BufferFull, Self::Refused, Self::Rejected, Self::TooLarge, Self::NoRoute];
 
-    /// Its name, as an attribute has it.
+    /// The name of the reason in attributes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BufferFull => "buffer_full",
@@ -50,7 +50,7 @@ struct PerReason {
 }
 
 impl Drops {
-    /// Counts.
+    /// Counts dropped items.
     pub fn add(&mut self, signal: Signal, reason: DropReason, items: usize) {
         let of_signal = self.0.of_mut(signal);
         *match reason {
@@ -70,7 +70,7 @@ impl Drops {
         counts.filter(|(_, _, items)| *items > 0)
     }
 
-    /// Whether nothing was dropped.
+    /// Returns true if nothing was dropped.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -87,30 +87,30 @@ impl Drops {
     }
 }
 
-/// Counts of what became of telemetry since the last report.
+/// The counts since the last report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Items taken from the SDK and the platform.
+    /// Items received from the SDK and the platform.
     pub received: PerSignal<usize>,
-    /// Items that the backend has.
+    /// Items that the backend has accepted.
     pub sent: PerSignal<usize>,
     /// Items dropped.
     pub dropped: Drops,
-    /// How long flushes took.
+    /// The durations of flushes.
     pub flushes: FlushHistogram,
 }
 
-/// How long flushes took: a histogram, since an environment may see millions of them before it is asked.
+/// The durations of flushes. A histogram, because there may be millions of flushes between two reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlushHistogram {
-    /// How many there were.
+    /// The number of flushes.
     pub count: u64,
-    /// How long all of them took.
+    /// The total duration.
     pub sum: Duration,
-    /// How long the shortest and the longest took, once there was one.
+    /// The shortest and the longest duration; `None` if there was no flush.
     pub range: Option<(Duration, Duration)>,
-    /// How many took at most as long as the bound at the same place in [`FlushHistogram::BOUNDS`], and longer than the one
-    /// before; at last those that took longer than all bounds.
+    /// Flushes by bucket. A bucket ends with the bound of the same index in [`FlushHistogram::BOUNDS`], inclusive. The last
+    /// one holds the flushes that took longer than every bound.
     pub buckets: [u64; Self::BOUNDS.len() + 1],
 }
 
@@ -134,7 +134,7 @@ impl FlushHistogram {
         ]
     };
 
-    /// Counts one.
+    /// Counts a flush.
     pub fn add(&mut self, took: Duration) {
         self.count += 1;
         self.sum += took;
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_is_counted_in_the_first_bucket_whose_bound_it_does_not_exceed() {
+    fn bucket_bounds_are_inclusive() {
         let mut flushes = FlushHistogram::default();
         for millis in [0, 1, 2, 2_500, 2_501] {
             flushes.add(Duration::from_millis(millis));

@@ -1,34 +1,34 @@
-//! The moments at which a sender has something to look at, one for each kind.
+//! The timers of a sender, at most one of each kind.
 //!
-//! All of them are on the scale of [`crate::elapsed::Elapsed`], which includes freezes and never goes back: a moment that
-//! is set lies ahead by what it was set to, whatever the clocks do.
+//! All are in the time of [`crate::elapsed::Elapsed`], which includes freezes and never goes back. So a timer expires after
+//! the duration it was set to, whatever the clocks do.
 
 use std::time::Duration;
 
 use crate::signal::Signal;
 
-/// The timers, named by what they start.
+/// The timers, named by the event that they announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
-    /// The setup is tried again.
+    /// Retry the setup.
     Setup,
-    /// A flush waits for the setup no longer.
+    /// A flush stops waiting for the setup.
     SetupWait,
-    /// The next release of kept telemetry during the invocation is due.
+    /// The next release of pending telemetry during the invocation.
     Release,
-    /// The function has run for so long that a request can be expected to be answered before its end.
+    /// The function has run long enough to expect an answer before its end.
     LongRun,
-    /// The pause after a request of the signal is over.
+    /// The pause between two requests of the signal is over.
     Coalesced(Signal),
     /// The pause after a failure is over.
     Pause(Signal),
-    /// A flush tries again.
+    /// Retry within a flush.
     Retry(Signal),
-    /// A probe has had its time.
+    /// The time of a probe is over.
     Probe(Signal),
 }
 
-/// One moment for each [`Timer`], or none.
+/// The expiry of each [`Timer`], if it is set.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TimerTable {
     at: [Option<Duration>; Timer::COUNT],
@@ -64,7 +64,7 @@ impl TimerTable {
         self.at.get(timer.index()).copied().flatten()
     }
 
-    /// Stops a timer that is due; returns whether it was.
+    /// Stops the timer if it is due. Returns true if it was.
     pub(super) fn take_due(&mut self, timer: Timer, now: Duration) -> bool {
         self.slot(timer).take_if(|at| *at <= now).is_some()
     }

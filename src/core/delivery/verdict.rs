@@ -1,8 +1,8 @@
-//! What an attempt to export came to, and whether the same batch is worth another.
+//! The verdict on an export attempt, which decides about retries.
 //!
-//! The rules are the OTLP specification's: which HTTP statuses and gRPC codes are worth another attempt, and that all
-//! others are final. A failure's message never hold anything the backend wrote, because its answer can echo the ingestion
-//! key; of a partial success the message is kept, as [`BackendMessage`].
+//! The OTLP specification lists the HTTP statuses and gRPC codes that are retried. All others are final. The text of a
+//! failure holds nothing that the backend wrote, because its answer can echo the ingestion key. Only the message of a partial
+//! success is kept, as a [`BackendMessage`].
 
 use std::fmt;
 use std::time::Duration;
@@ -10,35 +10,35 @@ use std::time::Duration;
 use crate::delivery::connection_failure::ConnectionFailure;
 use crate::echo;
 
-/// What an attempt came to.
+/// The result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The backend has the batch; `rejected` items of it were refused one by one (`partial_success`).
+    /// The backend accepted the batch except for `rejected` items (`partial_success`).
     Accepted {
-        /// Items that the backend threw away. It may be more than were sent: that is the backend's word.
+        /// Items that the backend rejected. The backend may claim more than were sent.
         rejected: usize,
-        /// The reason, as the backend gives it.
+        /// The reason that the backend gave.
         message: Option<BackendMessage>,
     },
-    /// The same batch may go through later.
+    /// The same batch may be accepted later.
     Retry {
-        /// Why not now.
+        /// The cause.
         failure: Failure,
-        /// How long the backend asked to wait (`Retry-After`, `RetryInfo`).
+        /// The wait that the backend requested (`Retry-After`, `RetryInfo`).
         after: Option<Duration>,
     },
-    /// A smaller batch may go through.
+    /// A smaller batch may be accepted.
     TooLarge(Failure),
-    /// The same batch will never go through.
+    /// The same batch will never be accepted.
     Refused(Failure),
 }
 
-/// Words of the backend that may stand in a line of our log: escaped, cut, and without secrets.
+/// A message of the backend that is safe to log: escaped, truncated, and without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendMessage(String);
 
 impl BackendMessage {
-    /// Takes the `secrets` out of the message; `None` where there are no message.
+    /// Redacts the `secrets` in the message; `None` if it is empty.
     pub fn new<'s>(message: &str, secrets: impl IntoIterator<Item = &'s str>) -> Option<Self> {
         let message = message.trim();
         (!message.is_empty()).then(|| Self(echo::redacted(message, secrets)))
@@ -47,23 +47,23 @@ impl BackendMessage {
 
 impl fmt::Display for BackendMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "it says: {}", self.0)
+        write!(f, "backend message: {}", self.0)
     }
 }
 
-/// Why an attempt failed.
+/// The cause of a failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// An HTTP status.
     Http(u16),
-    /// An HTTP status that redirects.
+    /// An HTTP redirect.
     Redirect {
         /// The status.
         status: u16,
-        /// Scheme, host and port of the new location.
+        /// The scheme, host and port of the new location.
         to: Option<String>,
     },
-    /// An HTTP status with an answer that no OTLP endpoint gives, but a web firewall or a proxy.
+    /// An HTTP status with an answer that comes from a web firewall or a proxy, not from an OTLP endpoint.
     Firewall(u16),
     /// A gRPC status code.
     Grpc(i32),
@@ -71,24 +71,24 @@ pub enum Failure {
     Timeout,
     /// No answer when the flush had to end.
     FlushTimeout,
-    /// The connection could not be made or broke.
+    /// The connection failed or broke.
     Connection(ConnectionFailure),
-    /// The answer was not OTLP's.
+    /// The answer is not OTLP.
     Answer(&'static str),
-    /// The exporter's own task ended without a verdict.
+    /// The exporter's task panicked.
     Panicked,
 }
 
 impl Verdict {
-    /// The backend has the whole batch.
+    /// The backend accepted the whole batch.
     pub const ACCEPTED: Self = Self::Accepted { rejected: 0, message: None };
 
-    /// A failure after which the same batch may go through, whenever.
+    /// A failure that may be retried without a requested wait.
     pub fn retry(failure: Failure) -> Self {
         Self::Retry { failure, after: None }
     }
 
-    /// The verdict of an HTTP answer's status and its `Retry-After`.
+    /// The verdict for an HTTP status and its `Retry-After`.
     pub fn of_http(status: u16, after: Option<Duration>) -> Self {
         let failure = Failure::Http(status);
         match status {
@@ -99,8 +99,8 @@ impl Verdict {
         }
     }
 
-    /// The verdict of a gRPC status code and its `RetryInfo`, without which RESOURCE_EXHAUSTED is final for this batch;
-    /// it is also what servers say to a message over their limit.
+    /// The verdict for a gRPC status code and its `RetryInfo`. Without one, RESOURCE_EXHAUSTED is final for this batch. Servers
+    /// also use that code for a message over their limit.
     pub fn of_grpc(code: i32, after: Option<Duration>) -> Self {
         let failure = Failure::Grpc(code);
         match code {
@@ -115,13 +115,13 @@ impl Verdict {
 }
 
 impl Failure {
-    /// Returns true if the backend refused the key. The refusal of a web firewall is not one: it did not check the key.
+    /// Returns true if the backend refused the key. A web firewall does not check the key, so its refusal does not count.
     pub fn is_unauthorized(&self) -> bool {
         matches!(self, Self::Http(401 | 403) | Self::Grpc(7 | 16))
     }
 }
 
-/// The failure alone. What to do about it depends on the settings, and is in `config::diagnosis`.
+/// The failure alone. Its remedy depends on the settings, and is in `config::diagnosis`.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -137,14 +137,14 @@ impl fmt::Display for Failure {
             }
             Self::Connection(cause) => write!(f, "could not be reached: {cause}"),
             Self::Answer(what) => {
-                write!(f, "gave an answer that is not OTLP: {what}; check host, port and protocol")
+                write!(f, "sent an answer that is not OTLP: {what}; check host, port and protocol")
             }
-            Self::Panicked => f.write_str("was not asked: the exporter panicked on this batch"),
+            Self::Panicked => f.write_str("did not get the batch: the exporter panicked on it"),
         }
     }
 }
 
-/// The name that gRPC's documentation gives a status code.
+/// The name of a gRPC status code.
 fn grpc_name(code: i32) -> &'static str {
     match code {
         0 => "OK",
@@ -174,7 +174,7 @@ mod tests {
     const SOON: Option<Duration> = Some(Duration::from_secs(3));
 
     #[test]
-    fn http_statuses_are_retried_as_the_specification_lists_them() {
+    fn http_statuses_are_retried_as_specified() {
         let retried: Vec<u16> = (100..600)
             .filter(|status| matches!(Verdict::of_http(*status, None), Verdict::Retry { .. }))
             .collect();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn grpc_codes_are_retried_as_the_specification_lists_them() {
+    fn grpc_codes_are_retried_as_specified() {
         let retried = |after| -> Vec<i32> {
             let is_retried = |code: &i32| matches!(Verdict::of_grpc(*code, after), Verdict::Retry { .. });
             (0..=20).filter(is_retried).collect()
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_backend_wishes_is_kept_with_the_verdict() {
+    fn requested_wait_is_kept_with_the_verdict() {
         assert_eq!(Verdict::of_http(503, SOON), Verdict::Retry { failure: Failure::Http(503), after: SOON });
         assert_eq!(Verdict::of_grpc(14, SOON), Verdict::Retry { failure: Failure::Grpc(14), after: SOON });
     }

@@ -1,4 +1,4 @@
-//! The time in which a backend's requests may be made.
+//! The window of time in which requests to a backend may start.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ pub(super) struct Window {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WindowKind {
-    /// An invocation whose end waits for a flush.
+    /// An invocation that ends with a flush.
     Held,
-    /// An invocation at whose end the environment is frozen at once.
+    /// An invocation whose end freezes the environment at once.
     Unheld,
-    /// No freeze, or no notice of one.
+    /// No freezes, or no events that announce them.
     Unattended,
 }
 
 impl Window {
-    /// Opens one, with the timer of its first release. Without an interval, `at_once` is released.
+    /// Opens a window and sets the timer of its first release. Without an interval, `at_once` is released.
     pub(super) fn open(
         kind: WindowKind,
         during: DuringInvocation,
@@ -46,7 +46,7 @@ impl Window {
         Self { kind, released, interval, began_at: at }
     }
 
-    /// Releases all up to `barrier` if the time of a release has come.
+    /// Releases everything before `barrier` if a release is due.
     pub(super) fn release_if_due(&mut self, barrier: Barrier, timers: &mut TimerTable, at: Duration) {
         if let Some(interval) = self.interval
             && timers.take_due(Timer::Release, at)

@@ -1,9 +1,9 @@
-//! Which span is_assigned for which invocation, so that the log records of an invocation can name it.
+//! Which span stands for which invocation, so that the log records of an invocation can name it.
 //!
 //! A span of the function's SDK does: the one that tells the request id, or else the root of what the function served
 //! while that invocation ran. It is found as it passes by. Where no SDK sends spans, one that was made here does, and
 //! so it does where the function was cut off before its SDK could send the span; where people ask for it, X-Ray's.
-//! Nothing else is guessed: an invocation that nobody was_announced of has no span. Bounded by forgetting the oldest.
+//! Nothing else is guessed: an invocation that nobody told of has no span. Bounded by forgetting the oldest.
 
 use std::collections::VecDeque;
 
@@ -38,7 +38,7 @@ pub struct Correlation {
     forgotten: Vec<(String, TraceContext)>,
 }
 
-/// What is_assigned for an invocation of which no span of an SDK is known.
+/// What stands for an invocation of which no span of an SDK is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FallbackSpans {
     /// The span that is made here of the platform's events.
@@ -47,7 +47,7 @@ pub struct FallbackSpans {
     pub xray: bool,
 }
 
-/// What INVOKE was_announced of an invocation.
+/// What INVOKE told of an invocation.
 #[derive(Clone, Copy, Debug)]
 pub struct InvokeTimes {
     /// When it came, in nanoseconds since the epoch.
@@ -63,7 +63,7 @@ struct CorrelatedInvocation {
     deadline_ms: Option<u64>,
     ran: Option<RunInterval>,
     span: Option<AssignedSpan>,
-    /// The platform was_announced of it, so that there may be log records of it.
+    /// The platform told of it, so that there may be log records of it.
     was_announced: bool,
     /// The function was ended in the midst of it, and its SDK with it.
     cut_off: bool,
@@ -79,7 +79,7 @@ struct RunInterval {
     to: Option<u64>,
 }
 
-/// The span that is_assigned for an invocation.
+/// The span that stands for an invocation.
 #[derive(Clone, Copy, Debug)]
 struct AssignedSpan {
     rank: Rank,
@@ -88,7 +88,7 @@ struct AssignedSpan {
     start: Option<u64>,
 }
 
-/// How surely a span is_assigned for an invocation.
+/// How surely a span stands for an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     /// It was made here.
@@ -144,7 +144,7 @@ impl Correlation {
         });
     }
 
-    /// `platform.start` was_announced of an invocation.
+    /// `platform.start` told of an invocation.
     pub fn started(&mut self, request_id: &str, xray: Option<Header>) {
         self.update(request_id, |invocation| {
             invocation.was_announced = true;
@@ -295,7 +295,7 @@ impl Correlation {
         }
     }
 
-    /// A root that is_assigned for an invocation already.
+    /// A root that stands for an invocation already.
     fn is_assigned(&self, (start, context): (u64, TraceContext)) -> bool {
         let mut found = self.invocations.iter().filter_map(|invocation| invocation.span);
         found.any(|found| found.start == Some(start) && found.context == context)
@@ -315,7 +315,7 @@ impl CorrelatedInvocation {
         }
     }
 
-    /// It was cut off, and no SDK has was_announced of it.
+    /// It was cut off, and no SDK has told of it.
     fn will_get_no_sdk_span(&self) -> bool {
         self.cut_off && self.span.is_none_or(|found| found.rank == Rank::Fallback)
     }

@@ -6,12 +6,12 @@
 //! It decides from events what is to be done and promises, whatever comes in whatever order:
 //! - one `/next` outstanding at most; none is *called* while a flush is in flight; none after SHUTDOWN;
 //! - a held invocation is held until its own `runtimeDone` and the flush behind it, and never past its deadline less
-//!   [`LifecycleSettings::margin`]: a foreign, late, duplicate or missing `runtimeDone` neither holds it nor ends it;
+//!   [`Settings::margin`]: a foreign, late, duplicate or missing `runtimeDone` neither holds it nor ends it;
 //! - once no `runtimeDone` came for a held invocation, none is held until one comes again, and that is logged once;
 //! - the only flush while `/next` is outstanding is that before the deadline of an invocation that is not held. It ends
 //!   with the `runtimeDone` of that invocation, and is cancelled before anything is done about the next event;
 //! - exit comes before the deadline of SHUTDOWN, which may be the first event of all. A deadline that a clock ahead of the
-//!   platform's makes too near is not believed: see `MIN_SHUTDOWN_TIME` and `MIN_FUNCTION_TIMEOUT`;
+//!   platform's makes too near is not believed: see `SHUTDOWN_LEAST` and `FUNCTION_TIMEOUT_LEAST`;
 //! - a timeout that is not due does nothing.
 //!
 //! Calling `/next`, flushing and keeping time are left to `app::driver`.
@@ -108,21 +108,21 @@ pub enum Task {
 pub enum LifecycleAction {
     /// A function runs from now on: telemetry may be sent.
     OpenWindow {
-        /// [`LifecycleAction::CallNext`] follows at the end, and not at once.
+        /// [`Action::CallNext`] follows at the end, and not at once.
         held: bool,
     },
     /// No function runs from now on: a freeze may cut off what is in flight.
     CloseWindow,
     /// Call `/next`.
     CallNext,
-    /// Send what is held, and answer with [`LifecycleEvent::FlushDone`].
+    /// Send what is held, and answer with [`Event::FlushDone`].
     StartFlush {
         /// Why.
         reason: FlushReason,
         /// When it is called off at the latest.
         deadline: Instant,
     },
-    /// Call the flush off: requests in flight end, their batches are kept. No [`LifecycleEvent::FlushDone`] is awaited.
+    /// Call the flush off: requests in flight end, their batches are kept. No [`Event::FlushDone`] is awaited.
     CancelFlush,
     /// Log this.
     Warn(Warning),
@@ -220,7 +220,7 @@ struct ActiveFlush {
 }
 
 impl Lifecycle {
-    /// The machine before [`LifecycleEvent::InitDone`].
+    /// The machine before [`Event::InitDone`].
     pub fn new(settings: LifecycleSettings) -> Self {
         Self {
             settings,

@@ -539,7 +539,7 @@ pub(crate) mod tests {
         let Verdict::Accepted { message: Some(words), .. } = target.accepted(1, words) else {
             panic!("no words")
         };
-        insta::assert_snapshot!(words.to_string(), @r"it says: [redacted] sent [redacted] ([redacted]), [redacted], [redacted], [redacted]: [redacted]\nstale record");
+        insta::assert_snapshot!(words.to_string(), @r"backend message: [redacted] sent [redacted] ([redacted]), [redacted], [redacted], [redacted]: [redacted]\nstale record");
     }
 
     #[test]

@@ -45,7 +45,7 @@ struct Attempt {
     items: Vec<usize>,
     chunks: Vec<Bytes>,
     verdict: oneshot::Sender<Verdict>,
-    /// How often the exporter had been outcome with_new_connections by then.
+    /// How often the exporter had been made afresh by then.
     generation: usize,
 }
 
@@ -67,7 +67,7 @@ impl Attempt {
 struct Fake {
     attempts: mpsc::Sender<Attempt>,
     generation: usize,
-    /// In slot of the usual.
+    /// In place of the usual.
     retry: Option<RetryPolicy>,
     /// To which there is none.
     no_way: Option<Signal>,
@@ -181,7 +181,7 @@ impl Test {
         self.handle.offer(chunk, None).expect("room");
     }
 
-    /// FlushHistogram at the end of an invocation; says which spans the log records that leave by it name, and how many requests
+    /// Flushes at the end of an invocation; says which spans the log records that leave by it name, and how many requests
     /// with spans left.
     async fn end(&mut self) -> (Vec<Option<u8>>, usize) {
         self.flushed(FlushReason::EndOfInvocation).await

@@ -124,7 +124,7 @@ impl Instrument {
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     points: BTreeMap<Instrument, Point>,
-    /// Up to when each was reported_until already.
+    /// Up to when each was told already.
     reported_until: BTreeMap<Instrument, u64>,
 }
 

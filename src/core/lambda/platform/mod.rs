@@ -4,7 +4,7 @@
 //! once, whatever comes twice, out of order or not at all: its end is the first that tells of it, `platform.runtimeDone`,
 //! `platform.report` (managed instances have no other, and elsewhere it comes an invocation later) or SHUTDOWN with a reason.
 //! What only the report has goes with what leaves next. How the end of a function that cannot tell of it itself is told:
-//! [`InvocationOutcome`]. Which spans are sent is the pipeline's decision, which knows whether the SDK sent its own.
+//! [`Outcome`]. Which spans are sent is the pipeline's decision, which knows whether the SDK sent its own.
 
 mod invocations;
 mod logs;
@@ -37,7 +37,7 @@ use crate::trace_context::TraceContext;
 const REMEMBERED_INVOCATIONS: usize = 32;
 const MEGABYTE: f64 = 1_048_576.0;
 
-/// What is telemetry of the platform's events.
+/// What is made of the platform's events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlatformOutputs {
     /// Counters and distributions.
@@ -51,7 +51,7 @@ pub struct PlatformOutputs {
 /// Where the function lives, as far as it matters here.
 #[derive(Clone, Debug, Default)]
 pub struct PlatformSettings {
-    /// What is telemetry.
+    /// What is made.
     pub outputs: PlatformOutputs,
     /// The function's name, which its spans bear.
     pub function_name: String,
@@ -110,7 +110,7 @@ pub enum PlatformEvent<'e> {
 
 impl<'e> PlatformEvent<'e> {
     /// The platform's events of a delivery, in their order; that of the array means nothing. So they can be taken part by
-    /// part: what is telemetry of many of them at once would take more memory than they do.
+    /// part: what is made of many of them at once would take more memory than they do.
     pub fn in_order(events: &'e [TelemetryEvent<'_>], now: u64) -> Vec<Self> {
         let mut events: Vec<_> = events
             .iter()
@@ -389,7 +389,7 @@ impl Platform {
         }
     }
 
-    /// Where an SDK makes spans, that of an invocation which was cut off will not come: its logs are to name the one telemetry
+    /// Where an SDK makes spans, that of an invocation which was cut off will not come: its logs are to name the one made
     /// here, however long that waits.
     fn note_cut_off(&mut self, ended: &EndedInvocation) {
         if self.settings.outputs.spans && ended.end.outcome.is_cut_off() {
@@ -419,7 +419,7 @@ impl Platform {
             return;
         }
         let context = ended.context();
-        // A parent that is nowhere to be found makes a trace look as if its init_type were missing.
+        // A parent that is nowhere to be found makes a trace look as if its beginning were missing.
         let parent = ended.xray.filter(|_| self.settings.xray_parents).and_then(|xray| xray.parent);
         let mut spans = vec![spans::invocation(
             context,

@@ -9,7 +9,7 @@ use crate::lambda::telemetry_api::{self, PlatformRecord};
 /// The most phases that are remembered, of all events together.
 const MAX_PHASES: usize = 64;
 
-/// An init or a restore, as far as the platform has was_taken of it. Times are nanoseconds since the epoch.
+/// An init or a restore, as far as the platform has told of it. Times are nanoseconds since the epoch.
 #[derive(Debug, Default)]
 pub(super) struct Stage {
     started: Option<u64>,
@@ -21,9 +21,9 @@ pub(super) struct Stage {
     duration: Option<f64>,
     phases: Vec<telemetry_api::PhaseSpan>,
     failure: Option<(InvocationOutcome, Option<String>)>,
-    /// Its spans were spans.
+    /// Its spans were made.
     spans_taken: bool,
-    /// Its failure was was_taken.
+    /// Its failure was told.
     failure_taken: bool,
 }
 
@@ -39,7 +39,7 @@ impl Stage {
         self.merge(record);
     }
 
-    /// All is through. Says whether that is is_new.
+    /// All is through. Says whether that is news.
     pub(super) fn report(&mut self, record: &PlatformRecord, time: u64) -> bool {
         let is_new = !self.reported;
         self.reported = true;
@@ -66,7 +66,7 @@ impl Stage {
     pub(super) fn interval(&self) -> Option<(u64, u64)> {
         let end = self.ended.or(self.runtime_done);
         match (self.started, end, self.duration) {
-            // The report comes later than the end, and times are was_taken in whole milliseconds.
+            // The report comes later than the end, and times are told in whole milliseconds.
             (Some(start), Some(end), Some(duration)) => Some((start, after(start, duration).min(end))),
             (Some(start), Some(end), None) => Some((start, end)),
             (None, Some(end), Some(duration)) => Some((end.saturating_sub(after(0, duration)), end)),

@@ -31,7 +31,7 @@ fn platform(outputs: PlatformOutputs) -> Platform {
     })
 }
 
-/// So many milliseconds after the init_type.
+/// So many milliseconds after the beginning.
 fn at(milliseconds: u64) -> String {
     format!("2022-10-12T00:00:{:02}.{:03}Z", milliseconds / 1_000, milliseconds % 1_000)
 }
@@ -114,7 +114,7 @@ fn deliver(platform: &mut Platform, events: &[Value]) -> PlatformTelemetry {
     platform.take()
 }
 
-/// As a person reads it, times in milliseconds since the init_type.
+/// As a person reads it, times in milliseconds since the beginning.
 fn shown(telemetry: &PlatformTelemetry) -> String {
     let time =
         |nanos: u64| format!("{}", nanos.cast_signed().saturating_sub(ZERO.cast_signed()) / MS.cast_signed());

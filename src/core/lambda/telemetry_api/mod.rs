@@ -6,7 +6,7 @@
 //! is kept as text; what has no record is counted. What strangers wrote into a record never becomes an event.
 //!
 //! The platform's events have changed their fields more than once, so everything is optional here. Shapes: AWS's "Lambda
-//! Telemetry API TelemetryEvent schema reference".
+//! Telemetry API Event schema reference".
 
 mod deliveries;
 mod envelope;
