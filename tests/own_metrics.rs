@@ -168,8 +168,10 @@ async fn what_the_buffer_had_to_drop_is_told_unasked_once_the_way_is_free() {
         assert_eq!(dropped(Signal::Traces), i64::try_from(lost_of(Signal::Traces)).ok(), "{told:#?}");
         assert!(dropped(Signal::Logs) >= i64::try_from(lost_of(Signal::Logs)).ok(), "{told:#?}");
         assert_eq!(told.len(), 2, "nobody asked for more: {told:#?}");
-        let records: Vec<_> =
-            received.logs().filter(|log| log.body().contains("telemetry items; see the attributes")).collect();
+        let records: Vec<_> = received
+            .logs()
+            .filter(|log| log.body().contains("telemetry items; see the attributes"))
+            .collect();
         assert!(!records.is_empty());
     });
 }

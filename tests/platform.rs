@@ -217,7 +217,7 @@ async fn what_became_of_a_request_that_could_not_tell_of_it_is_told_once() {
     let cases = [
         ("timeout", Duration::from_secs(3), "timeout", "timed out after 3."),
         ("exit", Duration::from_mins(5), "crash", "crashed after "),
-        ("memory", Duration::from_mins(5), "out_of_memory", "with 256 of 256 MB of memory used"),
+        ("memory", Duration::from_mins(5), "out_of_memory", "memory used: 256 of 256 MB"),
     ];
     for (payload, timeout, outcome, words) in cases {
         let (received, invocation) = reset_by(payload, timeout).await;

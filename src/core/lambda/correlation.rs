@@ -1,9 +1,9 @@
-//! Which span stands for which invocation, so that the log records of an invocation can name it.
+//! Finds the span of each invocation, so that its log records can reference it.
 //!
-//! A span of the function's SDK does: the one that tells the request id, or else the root of what the function served
-//! while that invocation ran. It is found as it passes by. Where no SDK sends spans, one that was made here does, and
-//! so it does where the function was cut off before its SDK could send the span; where people ask for it, X-Ray's.
-//! Nothing else is guessed: an invocation that nobody told of has no span. Bounded by forgetting the oldest.
+//! It is a span of the function's SDK: the one with the request id, or else the server root span that started during the
+//! invocation. Spans are found as they pass through. If the SDK sends no spans, or the function was cut off before it could,
+//! the platform's span is used. If X-Ray is enabled, its span is the last resort. Nothing is guessed: an invocation without
+//! any of these has no span. Memory is bounded by forgetting the oldest invocations.
 
 use std::collections::VecDeque;
 
@@ -13,46 +13,46 @@ use crate::logs::MAX_INVOKE_DELAY;
 use crate::otlp;
 use crate::trace_context::TraceContext;
 
-/// How many invocations are remembered: spans come within seconds.
+/// The number of invocations remembered. Spans arrive within seconds.
 const REMEMBERED_INVOCATIONS: usize = 64;
-/// The longest request id that is remembered, in bytes.
+/// The maximum length of a remembered request id, in bytes.
 const REQUEST_ID_LIMIT: usize = 256;
 /// Platform: the time of an end is in whole milliseconds.
 const RESOLUTION: u64 = 1_000_000;
 /// The number of root server spans kept until their invocation is known.
 const MAX_ROOTS: usize = 16;
 
-/// What is known of the invocations of an environment.
+/// The recent invocations of an environment and their spans.
 #[derive(Debug)]
 pub struct Correlation {
-    /// In the order in which they became known.
+    /// Invocations in the order in which they became known.
     invocations: VecDeque<CorrelatedInvocation>,
     fallback_spans: FallbackSpans,
-    /// An SDK makes spans in this environment, be they sampled or not.
+    /// True if an SDK creates spans in this environment, sampled or not.
     sdk_traces: bool,
-    /// The latest end of an invocation that is known, in nanoseconds since the epoch.
+    /// The latest known end of an invocation, in nanoseconds since the epoch.
     ended_at: u64,
-    /// Servers' roots that started since, and when: of the running invocation, or of the next.
+    /// Server root spans that started after that, with their start. They belong to the running invocation or the next.
     roots: VecDeque<(u64, TraceContext)>,
-    /// Invocations that were forgotten since this was last asked for, with what was known of them.
+    /// Forgotten invocations that [`Self::take_forgotten`] has not returned yet, with their spans.
     forgotten: Vec<(String, TraceContext)>,
 }
 
-/// What stands for an invocation of which no span of an SDK is known.
+/// The fallbacks for an invocation without a known SDK span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FallbackSpans {
-    /// The span that is made here of the platform's events.
+    /// The span derived from platform events.
     pub platform: bool,
-    /// The span that X-Ray's header names.
+    /// The span in X-Ray's header.
     pub xray: bool,
 }
 
-/// What INVOKE told of an invocation.
+/// The times of an INVOKE.
 #[derive(Clone, Copy, Debug)]
 pub struct InvokeTimes {
-    /// When it came, in nanoseconds since the epoch.
+    /// The arrival, in nanoseconds since the epoch.
     pub at: u64,
-    /// The function's deadline, in milliseconds since the epoch: another one for each attempt.
+    /// The function's deadline, in milliseconds since the epoch. It differs for each attempt.
     pub deadline_ms: Option<u64>,
 }
 
@@ -63,48 +63,48 @@ struct CorrelatedInvocation {
     deadline_ms: Option<u64>,
     ran: Option<RunInterval>,
     span: Option<AssignedSpan>,
-    /// The platform told of it, so that there may be log records of it.
+    /// True if the platform announced it, so that it may have log records.
     was_announced: bool,
-    /// The function was ended in the midst of it, and its SDK with it.
+    /// True if the function was killed while it ran, and its SDK with it.
     cut_off: bool,
 }
 
-/// Nanoseconds since the epoch.
+/// The time in which an invocation ran, in nanoseconds since the epoch.
 #[derive(Clone, Copy, Debug)]
 struct RunInterval {
     invoked_at: u64,
-    /// It may have started as early as this.
+    /// The earliest possible start.
     from: u64,
-    /// Its end; where that is not known, the next INVOKE.
+    /// The end; if unknown, the next INVOKE.
     to: Option<u64>,
 }
 
-/// The span that stands for an invocation.
+/// The span assigned to an invocation.
 #[derive(Clone, Copy, Debug)]
 struct AssignedSpan {
     rank: Rank,
     context: TraceContext,
-    /// When it started, where it was found by that.
+    /// The start, if the span was found by it.
     start: Option<u64>,
 }
 
-/// How surely a span stands for an invocation.
+/// The confidence that a span belongs to an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
-    /// It was made here.
+    /// The span was derived from platform events.
     Fallback,
-    /// A server's root that started shortly before INVOKE came.
+    /// A server root span that started shortly before INVOKE arrived.
     BeforeInvoke,
-    /// A server's root that started meanwhile.
+    /// A server root span that started during the invocation.
     DuringInvocation,
-    /// It tells the request id, as some have every span do.
+    /// A span with the request id. Some SDKs set it on every span.
     RequestId,
-    /// It tells the request id and is a server's root.
+    /// A server root span with the request id.
     RootWithRequestId,
 }
 
 impl Correlation {
-    /// Knows nothing yet.
+    /// Returns a correlation without invocations.
     pub fn new(fallback_spans: FallbackSpans) -> Self {
         Self {
             invocations: VecDeque::new(),
@@ -116,7 +116,7 @@ impl Correlation {
         }
     }
 
-    /// INVOKE announced an invocation. Those before it are over, though it may not be known yet since when.
+    /// Handles INVOKE. Earlier invocations have ended, even if their ends are not known yet.
     pub fn invoked(&mut self, request_id: &str, xray: Option<Header>, invoked: InvokeTimes) {
         let mut before = None;
         for ran in self.invocations.iter_mut().filter_map(|invocation| invocation.ran.as_mut()) {
@@ -126,11 +126,11 @@ impl Correlation {
         let from = invoked.at.saturating_sub(MAX_INVOKE_DELAY).max(self.ended_at);
         let ran = RunInterval { invoked_at: invoked.at, from, to: None };
         let roots: Vec<_> = self.roots.iter().copied().filter(|root| !self.is_assigned(*root)).collect();
-        // A span that started before that one belongs to another invocation.
+        // A span that started before the previous invocation belongs to an older one.
         self.roots.retain(|(start, _)| before.is_none_or(|before| *start >= before));
         self.update(request_id, |invocation| {
             if invocation.ran.is_some() {
-                // Lambda repeats a failed asynchronous invocation under the same id, with a span of its own.
+                // Platform: a failed asynchronous invocation is repeated under the same id. It gets its own span.
                 invocation.span = None;
                 invocation.cut_off = false;
             }
@@ -144,7 +144,7 @@ impl Correlation {
         });
     }
 
-    /// `platform.start` told of an invocation.
+    /// Handles `platform.start`.
     pub fn started(&mut self, request_id: &str, xray: Option<Header>) {
         self.update(request_id, |invocation| {
             invocation.was_announced = true;
@@ -152,15 +152,15 @@ impl Correlation {
         });
     }
 
-    /// The function was ended in the midst of an invocation: a span that its SDK has not sent by now will not come.
+    /// Records that the function was killed during an invocation. If its SDK has not sent the span by now, it never will.
     pub fn cut_off(&mut self, request_id: &str) {
         self.update(request_id, |invocation| invocation.cut_off = true);
     }
 
-    /// An invocation ended, and with it those that began before it. May be known late, when the next one runs already.
+    /// Records the end of an invocation and of all earlier ones. May come late, when the next one is running already.
     pub fn ended(&mut self, request_id: &str, time: u64) {
         let Some(ended) = self.known(request_id).and_then(|invocation| invocation.ran) else { return };
-        // It is the end of an earlier attempt, or the platform's clock is behind ours.
+        // The end of an earlier attempt, or the platform's clock is behind ours.
         if time < ended.from {
             return;
         }
@@ -174,7 +174,7 @@ impl Correlation {
                 ran.from = ran.from.max(end);
             }
             let RunInterval { from, to, .. } = *ran;
-            // A span found before the end was known stays if it started in the millisecond of the end.
+            // A span that was found before the end was known stays if it started in the millisecond of the end.
             let outside = |start| start < from || to.is_some_and(|to| start >= to.saturating_add(RESOLUTION));
             invocation.span.take_if(|found| found.start.is_some_and(outside));
         }
@@ -186,7 +186,7 @@ impl Correlation {
         self.roots.retain(|(start, _)| *start >= end);
     }
 
-    /// An SDK sent this trace request, which has been validated.
+    /// Reads the spans of a validated trace request from an SDK.
     pub fn observe_traces(&mut self, body: &[u8]) {
         self.sdk_traces = true;
         for span in otlp::invocation_spans(body) {
@@ -201,14 +201,14 @@ impl Correlation {
         }
     }
 
-    /// An SDK sent this logs request, which has been validated: records that name a trace are of an SDK that makes spans,
-    /// though it may send them later, or none of this trace.
+    /// Reads a validated logs request from an SDK. Records with a trace id mean that the SDK creates spans, even if it sends
+    /// them later or drops this trace.
     pub fn observe_logs(&mut self, body: &[u8]) {
         self.sdk_traces = self.sdk_traces || otlp::has_trace_ids(body);
     }
 
-    /// This trace request was made here to stand for an invocation; says whether it is to, since no SDK sends a span of
-    /// it.
+    /// Returns true if the platform's trace request for an invocation must be sent, because no SDK sends its span. Assigns the
+    /// span if so.
     pub fn accept_fallback(&mut self, request_id: &str, body: &[u8]) -> bool {
         if self.sdk_traces && !self.known(request_id).is_some_and(CorrelatedInvocation::will_get_no_sdk_span)
         {
@@ -224,13 +224,12 @@ impl Correlation {
         true
     }
 
-    /// The span that log records of the invocation are to name.
+    /// The span that log records of the invocation must reference.
     pub fn of(&self, request_id: &str) -> Option<TraceContext> {
         self.span_of(self.known(request_id)?)
     }
 
-    /// Invocations that are remembered no longer, with the spans that log records of them are to name: the last time to
-    /// do so.
+    /// Takes the forgotten invocations with their spans. It is the last chance to write the spans into their log records.
     pub fn take_forgotten(&mut self) -> Vec<(String, TraceContext)> {
         std::mem::take(&mut self.forgotten)
     }
@@ -255,7 +254,7 @@ impl Correlation {
             return change(known);
         }
         if self.invocations.len() >= REMEMBERED_INVOCATIONS {
-            // A request full of other people's request ids must not cost the running invocation its own.
+            // A request full of foreign request ids must not evict the running invocation.
             let runs = |invocation: &CorrelatedInvocation| invocation.ran.is_some_and(|ran| ran.to.is_none());
             let oldest = self.invocations.iter().position(|invocation| !runs(invocation));
             let oldest = self.invocations.remove(oldest.unwrap_or(0)).filter(|oldest| oldest.was_announced);
@@ -278,7 +277,7 @@ impl Correlation {
         self.invocations.push_back(invocation);
     }
 
-    /// A server's root started then.
+    /// Handles a server root span.
     fn offer_root(&mut self, start: u64, context: TraceContext) {
         if start >= self.ended_at && self.roots.len() < MAX_ROOTS {
             self.roots.push_back((start, context));
@@ -295,7 +294,7 @@ impl Correlation {
         }
     }
 
-    /// A root that stands for an invocation already.
+    /// Returns true if a root span is already assigned to an invocation.
     fn is_assigned(&self, (start, context): (u64, TraceContext)) -> bool {
         let mut found = self.invocations.iter().filter_map(|invocation| invocation.span);
         found.any(|found| found.start == Some(start) && found.context == context)
@@ -315,12 +314,13 @@ impl CorrelatedInvocation {
         }
     }
 
-    /// It was cut off, and no SDK has told of it.
+    /// Returns true if the invocation was cut off before its SDK sent a span.
     fn will_get_no_sdk_span(&self) -> bool {
         self.cut_off && self.span.is_none_or(|found| found.rank == Rank::Fallback)
     }
 
-    /// The first of a rank counts: records may have left with it.
+    /// Assigns a span if it ranks higher than the current one. The first of a rank stays, because records may have been sent
+    /// with it.
     fn offer_span(&mut self, rank: Rank, context: TraceContext, start: Option<u64>) {
         if self.span.is_none_or(|found| found.rank < rank) {
             self.span = Some(AssignedSpan { rank, context, start });
@@ -352,7 +352,7 @@ mod tests {
         Span { attributes: vec![attribute], ..span }
     }
 
-    /// A server's root that started then.
+    /// Returns a server root span.
     fn root(id: u8, start: u64) -> Span {
         Span {
             kind: SpanKind::Server.into(),
@@ -372,7 +372,7 @@ mod tests {
         InvokeTimes { at, deadline_ms: Some(at / MS + 3_000) }
     }
 
-    /// The span of an invocation, by its first byte.
+    /// The first byte of an invocation's span id.
     fn of(correlation: &Correlation, request_id: &str) -> Option<u8> {
         correlation.of(request_id).map(|context| context.span_id[0])
     }
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_that_tells_the_request_id_stands_for_it_whenever_it_comes() {
+    fn span_with_the_request_id_is_found_early_or_late() {
         let mut correlation = Correlation::new(NO_FALLBACK);
         correlation.observe_traces(&request(vec![with_request_id("early", span(1))]));
         correlation.invoked("early", None, at(100 * MS));
@@ -399,11 +399,11 @@ mod tests {
     }
 
     #[test]
-    fn a_servers_root_stands_for_the_invocation_in_which_it_started() {
+    fn server_root_belongs_to_the_invocation_it_started_in() {
         let mut correlation = Correlation::new(NO_FALLBACK);
         correlation.observe_traces(&request(vec![root(1, 40 * MS)]));
         correlation.invoked("a", None, at(100 * MS));
-        assert_eq!(of(&correlation, "a"), None, "what is served during init is no invocation");
+        assert_eq!(of(&correlation, "a"), None, "a request during init is no invocation");
         correlation.ended("a", 110 * MS);
         correlation.invoked("b", None, at(120 * MS));
         correlation.observe_traces(&request(vec![root(2, 101 * MS), root(3, 111 * MS)]));
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_servers_root_may_be_sent_before_invoke_reaches_us() {
+    fn server_root_may_arrive_before_invoke() {
         let mut correlation = Correlation::new(NO_FALLBACK);
         correlation.invoked("before", None, at(45 * MS));
         correlation.ended("before", 50 * MS);
@@ -423,16 +423,16 @@ mod tests {
         assert_eq!(correlation.roots.len(), MAX_ROOTS);
         correlation.invoked("a", None, at(100 * MS));
         assert_eq!(of(&correlation, "a"), Some(1));
-        // Such as a readiness check at the end of init.
+        // The first is like a readiness check at the end of init.
         correlation.observe_traces(&request(vec![root(101, 70 * MS), root(102, 100 * MS)]));
-        assert_eq!(of(&correlation, "a"), Some(102), "it started after INVOKE had come");
+        assert_eq!(of(&correlation, "a"), Some(102), "it started after INVOKE");
         correlation.ended("a", 200 * MS);
         correlation.invoked("b", None, at(210 * MS));
         assert_eq!(of(&correlation, "b"), None);
     }
 
     #[test]
-    fn what_tells_the_request_id_beats_what_only_started_meanwhile_and_a_root_beats_its_children() {
+    fn request_id_beats_start_time_and_root_beats_child() {
         let mut correlation = Correlation::new(NO_FALLBACK);
         correlation.invoked("a", None, at(100 * MS));
         let mut found = |span| {
@@ -447,12 +447,12 @@ mod tests {
     }
 
     #[test]
-    fn a_span_made_here_stands_until_an_sdk_traces() {
+    fn platform_span_is_used_until_an_sdk_sends_spans() {
         let mut correlation = Correlation::new(BOTH);
         correlation.invoked("a", xray(), at(100 * MS));
         correlation.invoked("b", xray(), at(200 * MS));
         let derived = invocation_span("a", xray().as_ref(), Some(3_100));
-        assert_eq!(correlation.of("a"), Some(derived), "before it is made");
+        assert_eq!(correlation.of("a"), Some(derived), "before the span exists");
         assert!(correlation.accept_fallback("a", &request(vec![with_request_id("a", root(1, 0)), span(2)])));
         assert_eq!(of(&correlation, "a"), Some(1));
         correlation.observe_traces(&request(vec![span(3)]));
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn an_sdk_that_samples_is_known_by_its_log_records() {
+    fn sampling_sdk_is_detected_by_its_log_records() {
         use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
         use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
         let logs = |trace_id: &[u8]| {
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_invocation_has_a_span_made_here_for_each_attempt() {
+    fn each_attempt_has_its_own_platform_span() {
         let mut correlation = Correlation::new(BOTH);
         correlation.invoked("a", None, at(100 * MS));
         let first = correlation.of("a");
@@ -492,27 +492,24 @@ mod tests {
     }
 
     #[test]
-    fn a_span_made_here_stands_for_an_invocation_that_was_cut_off_before_its_sdk_sent_one() {
+    fn platform_span_is_used_if_the_sdk_was_cut_off() {
         let mut correlation = Correlation::new(BOTH);
         correlation.observe_traces(&request(vec![span(1)]));
-        for request_id in ["was_announced", "cut off", "repeated"] {
+        for request_id in ["traced", "cut off", "repeated"] {
             correlation.invoked(request_id, xray(), at(100 * MS));
             assert_eq!(of(&correlation, request_id), Some(0x2b));
-            if request_id == "was_announced" {
-                correlation.observe_traces(&request(vec![with_request_id("was_announced", span(2))]));
+            if request_id == "traced" {
+                correlation.observe_traces(&request(vec![with_request_id("traced", span(2))]));
             }
             correlation.cut_off(request_id);
             correlation.ended(request_id, 200 * MS);
         }
         assert!(
-            !correlation.accept_fallback(
-                "was_announced",
-                &request(vec![with_request_id("was_announced", root(3, 0))])
-            )
+            !correlation.accept_fallback("traced", &request(vec![with_request_id("traced", root(3, 0))]))
         );
-        assert_eq!(of(&correlation, "was_announced"), Some(2));
+        assert_eq!(of(&correlation, "traced"), Some(2));
         let derived = invocation_span("cut off", xray().as_ref(), Some(3_100));
-        assert_eq!(correlation.of("cut off"), Some(derived), "before it is made");
+        assert_eq!(correlation.of("cut off"), Some(derived), "before the span exists");
         for _ in ["the span", "its phases"] {
             assert!(
                 correlation
@@ -527,23 +524,23 @@ mod tests {
     }
 
     #[test]
-    fn xray_stands_in_only_where_it_was_asked_for_and_the_platform_told_of_it() {
-        let mut asked = Correlation::new(FallbackSpans { xray: true, ..NO_FALLBACK });
-        let mut not_asked = Correlation::new(NO_FALLBACK);
-        for correlation in [&mut asked, &mut not_asked] {
+    fn xray_span_is_used_only_if_enabled_and_announced() {
+        let mut enabled = Correlation::new(FallbackSpans { xray: true, ..NO_FALLBACK });
+        let mut disabled = Correlation::new(NO_FALLBACK);
+        for correlation in [&mut enabled, &mut disabled] {
             correlation.invoked("a", xray(), at(100 * MS));
             correlation.started("a", None);
             correlation.started("b", xray());
             correlation.invoked("c", None, at(200 * MS));
         }
-        assert_eq!(of(&asked, "a"), Some(0x2b));
-        assert_eq!(of(&asked, "b"), Some(0x2b));
-        assert_eq!((of(&asked, "c"), of(&asked, "d")), (None, None));
-        assert_eq!(["a", "b", "c", "d"].map(|id| of(&not_asked, id)), [None; 4]);
+        assert_eq!(of(&enabled, "a"), Some(0x2b));
+        assert_eq!(of(&enabled, "b"), Some(0x2b));
+        assert_eq!((of(&enabled, "c"), of(&enabled, "d")), (None, None));
+        assert_eq!(["a", "b", "c", "d"].map(|id| of(&disabled, id)), [None; 4]);
     }
 
     #[test]
-    fn a_repeated_invocation_has_a_span_of_its_own() {
+    fn repeated_invocation_has_its_own_span() {
         let mut correlation = Correlation::new(NO_FALLBACK);
         correlation.invoked("a", None, at(100 * MS));
         correlation.observe_traces(&request(vec![with_request_id("a", span(1))]));
@@ -555,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn too_long_request_id_is_not_remembered() {
+    fn too_long_request_id_is_ignored() {
         let mut correlation = Correlation::new(NO_FALLBACK);
         correlation
             .observe_traces(&request(vec![with_request_id(&"a".repeat(REQUEST_ID_LIMIT + 1), span(1))]));
@@ -563,7 +560,7 @@ mod tests {
     }
 
     #[test]
-    fn old_invocations_are_forgotten_but_not_the_running_one() {
+    fn oldest_invocations_are_forgotten_except_the_running_one() {
         let mut correlation = Correlation::new(NO_FALLBACK);
         correlation.invoked("mine", None, at(100 * MS));
         for number in 0..1000 {
@@ -573,7 +570,7 @@ mod tests {
         correlation.observe_traces(&request(vec![with_request_id("mine", span(2))]));
         assert_eq!(of(&correlation, "mine"), Some(2));
         assert_eq!((of(&correlation, "0"), of(&correlation, "999")), (None, Some(1)));
-        assert_eq!(correlation.take_forgotten(), [], "nobody has log records of them");
+        assert_eq!(correlation.take_forgotten(), [], "they have no log records");
         correlation.ended("mine", 200 * MS);
         for number in 1000..1000 + REMEMBERED_INVOCATIONS {
             correlation.started(&number.to_string(), None);
@@ -582,7 +579,7 @@ mod tests {
         assert_eq!(forgotten, ["mine"]);
     }
 
-    /// Two invocations back to back; the end of the first, at 115 ms, comes while the second runs.
+    /// Two invocations back to back. The end of the first, at 115 ms, arrives while the second runs.
     fn back_to_back(roots: [Span; 3]) -> [Option<u8>; 2] {
         let mut correlation = Correlation::new(NO_FALLBACK);
         let [before, between, after] = roots;
@@ -597,7 +594,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_end_leaves_each_root_to_its_invocation() {
+    fn late_end_leaves_each_root_to_its_invocation() {
         let of_a = || root(1, 103 * MS);
         let of_b = || root(2, 118 * MS);
         let none = || span(9);
@@ -605,22 +602,22 @@ mod tests {
         assert_eq!(back_to_back([of_a(), none(), of_b()]), [Some(1), Some(2)]);
         assert_eq!(back_to_back([none(), of_a(), of_b()]), [Some(1), Some(2)]);
         assert_eq!(back_to_back([none(), of_b(), of_a()]), [Some(1), Some(2)]);
-        assert_eq!(back_to_back([of_b(), none(), of_a()]), [Some(1), Some(2)], "sent before INVOKE came");
+        assert_eq!(back_to_back([of_b(), none(), of_a()]), [Some(1), Some(2)], "sent before INVOKE");
         assert_eq!(back_to_back([none(), of_a(), none()]), [Some(1), None]);
         assert_eq!(back_to_back([of_b(), none(), none()]), [None, Some(2)]);
     }
 
     #[test]
-    fn a_root_in_the_millisecond_of_the_end_stays() {
+    fn root_in_the_millisecond_of_the_end_stays() {
         let of_a = root(1, 115 * MS + 1);
         assert_eq!(back_to_back([of_a, span(9), span(9)]), [Some(1), None]);
     }
 
     #[test]
-    fn a_root_of_the_next_is_given_back() {
+    fn root_of_the_next_invocation_is_reassigned() {
         let mut correlation = Correlation::new(NO_FALLBACK);
         correlation.invoked("a", None, at(100 * MS));
-        // Functions are faster than INVOKE: the second is of the next invocation, and outranks that before INVOKE.
+        // A function may start before INVOKE arrives: the second root belongs to the next invocation, and outranks the first.
         correlation.observe_traces(&request(vec![root(1, 99 * MS), root(2, 117 * MS)]));
         assert_eq!(of(&correlation, "a"), Some(2));
         correlation.ended("a", 115 * MS);
@@ -629,7 +626,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_certain_end_no_root_is_found() {
+    fn no_root_is_found_after_a_known_end() {
         let mut correlation = Correlation::new(NO_FALLBACK);
         correlation.invoked("a", None, at(100 * MS));
         correlation.observe_traces(&request(vec![root(1, 99 * MS)]));
@@ -640,7 +637,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_never_comes_is_the_next_invoke() {
+    fn next_invoke_replaces_a_missing_end() {
         let mut correlation = Correlation::new(NO_FALLBACK);
         for (number, request_id) in (1..).zip(["a", "b", "c"]) {
             correlation.invoked(request_id, None, at(100 * number * MS));
@@ -654,7 +651,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_an_earlier_attempt_ends_no_later_one() {
+    fn end_of_an_earlier_attempt_does_not_end_a_later_one() {
         let mut correlation = Correlation::new(NO_FALLBACK);
         correlation.invoked("a", None, at(100 * MS));
         correlation.invoked("a", None, at(500 * MS));

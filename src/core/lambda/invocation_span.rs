@@ -1,14 +1,14 @@
-//! The span of an invocation, derived from what the platform says of it.
+//! The fallback span of an invocation, derived from the platform's data.
 
 use super::xray;
 use crate::trace_context::{TraceContext, fnv_1a, id};
 
-/// The span that stands for an invocation whose SDK sends none. Everybody derives the same one, so logs can name it before it
-/// is made.
+/// Returns the span of an invocation whose SDK sends none. It is deterministic, so logs can reference the span before it
+/// exists.
 ///
-/// The trace is X-Ray's where there is one, so that services that pass it on meet in it; else it is the request id, a UUID,
-/// which has as many bits. The span id is the request id's last eight bytes or, where INVOKE came with a deadline, a hash of
-/// both: a repeated invocation has the same request id.
+/// The trace id is X-Ray's if there is one, so that all services of the trace share it. Otherwise it is the request id, a
+/// UUID, which has as many bits. The span id is the last eight bytes of the request id. If INVOKE came with a deadline, it
+/// is a hash of both, because a repeated invocation has the same request id.
 pub fn invocation_span(
     request_id: &str,
     xray: Option<&xray::Header>,
@@ -19,7 +19,7 @@ pub fn invocation_span(
     TraceContext::new(xray.map_or(uuid, |xray| xray.root), of_attempt)
 }
 
-/// A UUID as Lambda writes request ids, `3da1f2dc-3222-475e-9205-e2e6c6318895`, that is not all zeros.
+/// Parses a UUID as Lambda writes request ids, `3da1f2dc-3222-475e-9205-e2e6c6318895`. All zeros are refused.
 fn uuid(text: &str) -> Option<[u8; 16]> {
     let mut groups = text.split('-');
     let are_uuids = [8, 4, 4, 4, 12].iter().all(|len| groups.next().is_some_and(|group| group.len() == *len));
@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invocation_is_its_request_id_within_the_trace_of_xray() {
+    fn ids_derive_from_the_request_id_and_xray() {
         let request_id = "3da1f2dc-3222-475e-9205-e2e6c6318895";
         let alone = invocation_span(request_id, None, None);
         assert_eq!(hex(alone), "3da1f2dc3222475e9205e2e6c6318895 9205e2e6c6318895");
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_at_one_invocation_are_spans_of_one_trace() {
+    fn attempts_share_a_trace_but_not_a_span() {
         let request_id = "3da1f2dc-3222-475e-9205-e2e6c6318895";
         let attempts = [None, Some(1_795_263_410_000), Some(1_795_263_470_000)]
             .map(|deadline| invocation_span(request_id, None, deadline));
@@ -55,8 +55,8 @@ mod tests {
     }
 
     #[test]
-    fn a_request_id_that_is_no_uuid_is_hashed_and_no_id_is_ever_zero() {
-        // The FNV page's own answer for "foobar".
+    fn other_request_ids_are_hashed_and_never_zero() {
+        // The test vector for "foobar" on the FNV page.
         let hashed = invocation_span("foobar", None, None);
         assert_eq!(hex(hashed), "343e1662793c64bf6f0d3597ba446f18 6f0d3597ba446f18");
         for request_id in [

@@ -1,178 +1,177 @@
-//! When the extension asks for the next event, when it flushes, and when it ends: a state machine without IO.
+//! The lifecycle of the extension: when it calls `/next`, flushes and exits. A state machine without IO.
 //!
-//! An invocation is *held* where it flushes at its end: `/next` is called after that flush. One that is not held costs
-//! nothing: `/next` is called as soon as INVOKE has come, and Lambda waits for the function alone.
+//! A *held* invocation flushes at its end: `/next` is called after that flush. An *unheld* one costs nothing: `/next` is
+//! called as soon as INVOKE has arrived, and Lambda waits for the function alone.
 //!
-//! It decides from events what is to be done and promises, whatever comes in whatever order:
-//! - one `/next` outstanding at most; none is *called* while a flush is in flight; none after SHUTDOWN;
-//! - a held invocation is held until its own `runtimeDone` and the flush behind it, and never past its deadline less
-//!   [`Settings::margin`]: a foreign, late, duplicate or missing `runtimeDone` neither holds it nor ends it;
-//! - once no `runtimeDone` came for a held invocation, none is held until one comes again, and that is logged once;
-//! - the only flush while `/next` is outstanding is that before the deadline of an invocation that is not held. It ends
-//!   with the `runtimeDone` of that invocation, and is cancelled before anything is done about the next event;
-//! - exit comes before the deadline of SHUTDOWN, which may be the first event of all. A deadline that a clock ahead of the
-//!   platform's makes too near is not believed: see `SHUTDOWN_LEAST` and `FUNCTION_TIMEOUT_LEAST`;
+//! It promises, for any order of events:
+//! - at most one `/next` is outstanding. None is *called* while a flush is in flight, or after SHUTDOWN;
+//! - a held invocation is held until its own `runtimeDone` and the flush after it, and never past its deadline less
+//!   [`LifecycleSettings::margin`]. A foreign, late, duplicate or missing `runtimeDone` neither holds it nor ends it;
+//! - if no `runtimeDone` arrives for a held invocation, none is held until one arrives again. This is logged once;
+//! - the only flush while `/next` is outstanding is the one before the deadline of an unheld invocation. It ends with the
+//!   `runtimeDone` of that invocation, and is cancelled before the next event is handled;
+//! - the process exits before the deadline of SHUTDOWN, which may be the first event. A clock that is ahead of the platform's
+//!   makes deadlines look too near. See `MIN_SHUTDOWN_TIME` and `MIN_FUNCTION_TIMEOUT` for the minimums;
 //! - a timeout that is not due does nothing.
 //!
-//! Calling `/next`, flushing and keeping time are left to `app::driver`.
+//! Calls to `/next`, flushes and timers are left to `app::driver`.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How often `/next` may fail in a row before the environment is taken for broken.
+/// The number of failed `/next` calls in a row after which the environment counts as broken.
 const MAX_NEXT_FAILURES: u32 = 10;
-/// How many ids of foreign invocations are kept, should one of them prove to be the next.
+/// The number of early `runtimeDone` ids kept, in case one belongs to the next INVOKE.
 const EARLY_DONE_LIMIT: usize = 8;
-/// A timer that is later than this, though nothing holds the process up, was kept by a freeze: the function it was for is done.
+/// A timer that is later than this was delayed by a freeze, so its function has ended.
 const MAX_TIMER_LATENESS: Duration = Duration::from_millis(100);
-/// The number of unheld invocations remembered until their `runtimeDone` comes.
+/// The number of unheld invocations remembered until their `runtimeDone` arrives.
 const PENDING_LIMIT: usize = 8;
-/// Platform: SIGKILL comes two seconds after SHUTDOWN. A deadline nearer than this is a clock that is off.
+/// Platform: SIGKILL comes two seconds after SHUTDOWN. A nearer deadline than this means that a clock is wrong.
 const MIN_SHUTDOWN_TIME: Duration = Duration::from_millis(500);
-/// Platform: no function can have a shorter timeout. A deadline nearer than this is a clock that is off.
+/// Platform: no function can have a shorter timeout. A nearer deadline than this means that a clock is wrong.
 const MIN_FUNCTION_TIMEOUT: Duration = Duration::from_secs(1);
 const INITIAL_NEXT_BACKOFF: Duration = Duration::from_millis(10);
 const MAX_NEXT_BACKOFF: Duration = Duration::from_secs(1);
-/// A flush is called off so long before its timeout: ending its requests and calling `/next` take a while as well, and
+/// A flush is cancelled this long before its timeout, because ending its requests and calling `/next` take time too, and
 /// timers are up to a millisecond late.
 const FLUSH_WIND_DOWN: Duration = Duration::from_millis(5);
 
-/// What the user and the platform have fixed.
+/// The settings from the user and the platform.
 #[derive(Clone, Copy, Debug)]
 pub struct LifecycleSettings {
-    /// The most that a flush may add after the function, all that follows it up to `/next` included.
+    /// The maximum time from the end of the handler to `/next`, flush included.
     pub flush_timeout: Duration,
-    /// How long before the function's timeout `/next` is called at the latest.
+    /// `/next` is called at least this long before the function's timeout.
     pub margin: Duration,
-    /// How long before SIGKILL the process is gone.
+    /// The process exits at least this long before SIGKILL.
     pub exit_margin: Duration,
-    /// How long after SHUTDOWN the last telemetry may still come in.
+    /// The time after SHUTDOWN in which the last telemetry may arrive.
     pub linger: Duration,
-    /// Whether the Telemetry API will tell of `runtimeDone`. Where it does not (emulators answer the subscription with
-    /// 202), `/next` is called at once, and what comes is sent as it comes.
+    /// True if the Telemetry API will send `runtimeDone`. If not (emulators answer the subscription with 202), `/next` is called
+    /// at once, and telemetry is sent as it arrives.
     pub runtime_done_expected: bool,
 }
 
 impl LifecycleSettings {
-    /// How long a flush goes on.
+    /// The maximum duration of a flush.
     fn flush_budget(&self) -> Duration {
         self.flush_timeout.saturating_sub(FLUSH_WIND_DOWN.min(self.flush_timeout / 2))
     }
 }
 
-/// What happened.
+/// An input of the lifecycle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LifecycleEvent {
     /// Registered and subscribed; the first `/next` may be called.
     InitDone,
     /// `/next` answered INVOKE.
     Invoke {
-        /// Of the invocation.
         request_id: String,
-        /// When the function times out.
+        /// The time at which the function times out.
         deadline: Instant,
-        /// `/next` is to wait for the end of the function and a flush; see [`crate::delivery::cadence`].
+        /// True if `/next` must wait for the end of the function and a flush. See [`crate::delivery::cadence`].
         held: bool,
     },
-    /// The Telemetry API told of `platform.runtimeDone`.
+    /// The Telemetry API sent `platform.runtimeDone`.
     RuntimeDone {
-        /// Of the invocation that is done.
+        /// The request id of the invocation that is done.
         request_id: String,
     },
-    /// The flush that was started is over, whatever came of it.
+    /// The flush is over, successful or not.
     FlushDone,
     /// `/next` answered SHUTDOWN.
     Shutdown {
-        /// When SIGKILL comes.
+        /// The time of SIGKILL.
         deadline: Instant,
     },
     /// `/next` failed.
     NextFailed,
-    /// A task of ours ended or panicked.
+    /// A task ended or panicked.
     TaskExited(Task),
 }
 
-/// A task whose end changes what can be waited for.
+/// The tasks of the extension, by what their end means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Without it no `runtimeDone` will come.
+    /// Without it, no `runtimeDone` will arrive.
     Telemetry,
-    /// Without it no flush will end.
+    /// Without it, no flush will end.
     Pipeline,
-    /// Without it life goes on as before.
+    /// Without it, the lifecycle is the same.
     Receiver,
 }
 
-/// What is to be done, in this order.
+/// An output of the lifecycle. The caller carries actions out in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LifecycleAction {
-    /// A function runs from now on: telemetry may be sent.
+    /// An invocation begins: telemetry may be sent.
     OpenWindow {
-        /// [`Action::CallNext`] follows at the end, and not at once.
+        /// True if [`LifecycleAction::CallNext`] follows at the end of the invocation, not at once.
         held: bool,
     },
-    /// No function runs from now on: a freeze may cut off what is in flight.
+    /// The invocation has ended: a freeze may cut off requests in flight.
     CloseWindow,
     /// Call `/next`.
     CallNext,
-    /// Send what is held, and answer with [`Event::FlushDone`].
+    /// Send everything, and answer with [`LifecycleEvent::FlushDone`].
     StartFlush {
-        /// Why.
+        /// The reason for the flush.
         reason: FlushReason,
-        /// When it is called off at the latest.
+        /// The time at which it is cancelled.
         deadline: Instant,
     },
-    /// Call the flush off: requests in flight end, their batches are kept. No [`Event::FlushDone`] is awaited.
+    /// Cancel the flush: abort requests in flight and keep their batches. No [`LifecycleEvent::FlushDone`] is expected.
     CancelFlush,
-    /// Log this.
+    /// Log a warning.
     Warn(Warning),
-    /// Take nothing more from the function and the platform.
+    /// Stop receiving telemetry from the function and the platform.
     StopIntake,
-    /// Tell Lambda that the extension cannot go on.
+    /// Report to Lambda that the extension cannot continue.
     ReportError,
-    /// End the process.
+    /// Exit the process.
     Exit,
 }
 
-/// Why a flush was started.
+/// The reason for a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlushReason {
     /// The function is done.
     EndOfInvocation,
-    /// The function is about to time out; its logs go before it does.
+    /// The function is about to time out. Its logs are sent before.
     NearDeadline,
-    /// The environment is about to end.
+    /// The environment shuts down.
     Shutdown,
 }
 
 /// A warning for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Warning {
-    /// No `runtimeDone` came for an invocation that was held for it.
+    /// No `runtimeDone` arrived for a held invocation.
     NoRuntimeDone,
 }
 
-/// The state machine.
+/// The state machine of the lifecycle.
 #[derive(Clone, Debug)]
 pub struct Lifecycle {
     settings: LifecycleSettings,
     phase: Phase,
     next_outstanding: bool,
     flush: Option<ActiveFlush>,
-    /// Each `runtimeDone` since the last invocation: one may have overtaken its INVOKE, which comes over another
+    /// The ids of each `runtimeDone` since the last invocation. One may arrive before its INVOKE, which comes over another
     /// connection.
     early_done: VecDeque<String>,
     last_request_id: Option<String>,
-    /// The running invocation, where it is not held and not known to be over.
+    /// The running invocation, if it is unheld and has not ended as far as known.
     unheld: Option<UnheldInvocation>,
-    /// Earlier ones that were not held, and whose `runtimeDone` is still to come.
+    /// Earlier unheld invocations whose `runtimeDone` has not arrived.
     pending: VecDeque<String>,
-    /// A held invocation reached its deadline, and no `runtimeDone` has come since.
+    /// True if a held invocation reached its deadline, and no `runtimeDone` has arrived since.
     end_missed: bool,
-    /// Logged once.
+    /// The warning that has not been logged yet.
     unlogged: Option<Warning>,
     next_failures: u32,
-    /// When to call `/next` again after it failed.
+    /// The time to call `/next` again after it failed.
     retry_next_at: Option<Instant>,
     pipeline_alive: bool,
 }
@@ -182,9 +181,9 @@ enum Phase {
     Init,
     Ready,
     Invoking(HeldInvocation),
-    /// SHUTDOWN has come.
+    /// SHUTDOWN has arrived.
     Draining {
-        /// When the flush starts.
+        /// The start of the last flush.
         flush_at: Instant,
         deadline: Instant,
     },
@@ -194,22 +193,22 @@ enum Phase {
 #[derive(Clone, Debug)]
 struct HeldInvocation {
     request_id: String,
-    /// The function is done, and no flush since covers it.
+    /// The function is done, and no flush since then covers it.
     done: bool,
-    /// Its `runtimeDone` has come.
+    /// The `runtimeDone` has arrived.
     announced: bool,
-    /// When to flush although the function still runs; `None` once that was done.
+    /// The time to flush while the function still runs; `None` once done.
     flush_at: Option<Instant>,
-    /// When `/next` is called, come what may.
+    /// The time at which `/next` is called in any case.
     give_up_at: Instant,
 }
 
 #[derive(Clone, Debug)]
 struct UnheldInvocation {
     request_id: String,
-    /// When to flush; `None` once that was done.
+    /// The time to flush; `None` once done.
     flush_at: Option<Instant>,
-    /// When that flush is called off.
+    /// The time at which that flush is cancelled.
     give_up_at: Instant,
 }
 
@@ -220,7 +219,7 @@ struct ActiveFlush {
 }
 
 impl Lifecycle {
-    /// The machine before [`Event::InitDone`].
+    /// Returns the state before [`LifecycleEvent::InitDone`].
     pub fn new(settings: LifecycleSettings) -> Self {
         Self {
             settings,
@@ -239,7 +238,7 @@ impl Lifecycle {
         }
     }
 
-    /// Takes an event.
+    /// Handles an event. Returns the actions to carry out.
     pub fn on(&mut self, event: LifecycleEvent, now: Instant) -> Vec<LifecycleAction> {
         match event {
             LifecycleEvent::InitDone => self.init_done(),
@@ -254,13 +253,13 @@ impl Lifecycle {
         }
     }
 
-    /// Whether an invocation's end is told and the environment may be frozen after it. Where it is not, nothing says when
-    /// sending would have to pause.
+    /// Returns true if events announce the ends of invocations, after which the environment may freeze. If not, nothing shows
+    /// when sending should pause.
     pub fn announces_ends(&self) -> bool {
         self.settings.runtime_done_expected
     }
 
-    /// When [`Lifecycle::on_timeout`] is due.
+    /// The time at which [`Lifecycle::on_timeout`] is due.
     pub fn timeout(&self) -> Option<Instant> {
         let due = match (self.flush, &self.phase) {
             (Some(flush), _) => Some(flush.deadline),
@@ -274,7 +273,7 @@ impl Lifecycle {
         due.into_iter().chain(self.retry_next_at).min()
     }
 
-    /// Takes the passing of time.
+    /// Handles the timeout. Does nothing if it is not due.
     pub fn on_timeout(&mut self, now: Instant) -> Vec<LifecycleAction> {
         if self.timeout().is_none_or(|due| now < due) {
             return Vec::new();
@@ -342,7 +341,7 @@ impl Lifecycle {
         let deadline = deadline.max(now + MIN_FUNCTION_TIMEOUT);
         let give_up_at = instant_before(deadline, self.settings.margin, now);
         let left = give_up_at.saturating_duration_since(now);
-        // A function with a short timeout is given at least half of it before we use its CPU.
+        // A function with a short timeout gets at least half of it before the flush uses its CPU.
         let lead = self.settings.flush_budget().min(left / 2);
         let flush_at = Some(instant_before(give_up_at, lead, now));
         if held {
@@ -364,7 +363,7 @@ impl Lifecycle {
 
     fn runtime_done(&mut self, request_id: String, now: Instant) -> Vec<LifecycleAction> {
         self.end_missed = false;
-        // Lambda repeats a failed asynchronous invocation under its request id: the first end is that of the first attempt.
+        // Platform: a failed asynchronous invocation is repeated under its request id. The first end belongs to the first attempt.
         if let Some(late) = self.pending.iter().position(|pending| *pending == request_id) {
             self.pending.remove(late);
             return Vec::new();
@@ -380,8 +379,8 @@ impl Lifecycle {
                 invocation.announced = true;
                 if self.flush.is_none() { self.flush_invocation(now) } else { Vec::new() }
             }
-            // A second or late one of the invocation before says nothing of the one to come, even when Lambda repeats
-            // that invocation under the same request id.
+            // A duplicate or late one of the last invocation says nothing about the next, even if Lambda repeats the invocation
+            // under the same request id.
             Phase::Init | Phase::Ready if self.last_request_id.as_ref() != Some(&request_id) => {
                 if self.early_done.len() == EARLY_DONE_LIMIT {
                     self.early_done.pop_front();
@@ -393,7 +392,7 @@ impl Lifecycle {
         }
     }
 
-    /// The deadline of an invocation that is not held is near: what its function wrote is sent before it times out.
+    /// Flushes near the deadline of an unheld invocation, so that the function's logs are sent before it times out.
     fn flush_unheld(&mut self, now: Instant) -> Vec<LifecycleAction> {
         let Some(unheld) = &mut self.unheld else { return Vec::new() };
         let late = unheld.flush_at.take().is_some_and(|at| now > at + MAX_TIMER_LATENESS);
@@ -404,7 +403,7 @@ impl Lifecycle {
         self.start_flush(FlushReason::NearDeadline, deadline, now)
     }
 
-    /// The next event came before the `runtimeDone` of the invocation that was not held.
+    /// Remembers the unheld invocation, because the next event arrived before its `runtimeDone`.
     fn await_unheld(&mut self) {
         let Some(unheld) = self.unheld.take() else { return };
         if self.pending.len() == PENDING_LIMIT {
@@ -417,13 +416,14 @@ impl Lifecycle {
         self.flush.take().map(|_| LifecycleAction::CancelFlush).into_iter().collect()
     }
 
-    /// Only with the next event, because a function that times out has no `runtimeDone` before its deadline either.
+    /// Warns once of a missing `runtimeDone`. Only with the next event, because a function that times out sends none before its
+    /// deadline either.
     fn warn_of_missed_end(&mut self) -> Vec<LifecycleAction> {
         let warning = if self.end_missed { self.unlogged.take() } else { None };
         warning.map(LifecycleAction::Warn).into_iter().collect()
     }
 
-    /// Starts the flush that covers all of a held invocation whose function is done; where there is no time for it, ends it.
+    /// Starts the flush of a held invocation whose function is done. Ends the invocation if there is no time for a flush.
     fn flush_invocation(&mut self, now: Instant) -> Vec<LifecycleAction> {
         let Phase::Invoking(invocation) = &mut self.phase else { return Vec::new() };
         let deadline = (now + self.settings.flush_budget()).min(invocation.give_up_at);
@@ -440,7 +440,7 @@ impl Lifecycle {
         if self.pipeline_alive {
             vec![LifecycleAction::StartFlush { reason, deadline }]
         } else {
-            // Nobody would answer; what follows a flush follows at once.
+            // The pipeline would not answer, so the flush counts as done.
             self.flush_done(now)
         }
     }
@@ -483,7 +483,7 @@ impl Lifecycle {
         let actions = self.cancel_flush();
         self.await_unheld();
         let deadline = instant_before(deadline.max(now + MIN_SHUTDOWN_TIME), self.settings.exit_margin, now);
-        // Platform: what the function wrote last may be on its way still, above all after a crash or a timeout.
+        // Platform: the function's last logs may not have arrived yet, above all after a crash or a timeout.
         let flush_at = (now + self.settings.linger).min(deadline);
         self.phase = Phase::Draining { flush_at, deadline };
         actions
@@ -533,7 +533,7 @@ impl Lifecycle {
     }
 }
 
-/// `lead` before `instant`, but not before `now`.
+/// The time `lead` before `instant`, but not before `now`.
 fn instant_before(instant: Instant, lead: Duration, now: Instant) -> Instant {
     now + instant.saturating_duration_since(now).saturating_sub(lead)
 }
@@ -551,7 +551,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// A machine that waits for the first event.
+    /// Returns a lifecycle that waits for the first event.
     fn waiting(now: Instant) -> Lifecycle {
         let settings = LifecycleSettings {
             flush_timeout: millis(1_000),
@@ -574,12 +574,12 @@ mod tests {
     }
 
     #[test]
-    fn one_that_flushes_nothing_is_not_held() {
+    fn unheld_invocation_calls_next_at_once() {
         let now = origin();
         let mut lifecycle = waiting(now);
         let at_once = [LifecycleAction::OpenWindow { held: false }, LifecycleAction::CallNext];
         assert_eq!(lifecycle.on(invoke("a", now + millis(3_000), false), now), at_once);
-        // Near its deadline it is flushed all the same, unless the environment was frozen at that time.
+        // Near its deadline it is flushed too, unless the environment was frozen at that time.
         let due = now + millis(3_000 - 100 - 995);
         let flush = lifecycle.clone().on_timeout(due);
         let deadline = now + millis(2_900);
@@ -588,13 +588,13 @@ mod tests {
         assert_eq!(lifecycle.clone().on(done("a"), now), [LifecycleAction::CloseWindow]);
         assert_eq!(lifecycle.clone().on(done("b"), now), []);
         assert_eq!(lifecycle.on(invoke("b", now + millis(3_000), false), now), at_once);
-        assert_eq!(lifecycle.on(done("a"), now), [], "a late one");
+        assert_eq!(lifecycle.on(done("a"), now), [], "late");
         assert_eq!(lifecycle.on(done("b"), now), [LifecycleAction::CloseWindow]);
-        assert_eq!(lifecycle.on(done("b"), now), [], "a second one");
+        assert_eq!(lifecycle.on(done("b"), now), [], "duplicate");
     }
 
     #[test]
-    fn the_next_event_cancels_a_flush_first() {
+    fn next_event_cancels_a_flush_first() {
         let now = origin();
         let mut lifecycle = waiting(now);
         lifecycle.on(invoke("a", now + millis(1_000), false), now);
@@ -610,7 +610,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_end_is_not_that_of_the_next_attempt() {
+    fn late_runtime_done_does_not_end_the_next_attempt() {
         let now = origin();
         let mut lifecycle = waiting(now);
         lifecycle.on(invoke("a", now + millis(1_000), false), now);
@@ -620,7 +620,7 @@ mod tests {
     }
 
     #[test]
-    fn none_is_held_until_an_end_comes_again() {
+    fn none_is_held_until_a_runtime_done_arrives_again() {
         let now = origin();
         let mut lifecycle = waiting(now);
         for turn in 0..2 {
@@ -648,7 +648,7 @@ mod tests {
     }
 
     #[test]
-    fn deadlines_of_a_clock_ahead_are_not_believed() {
+    fn too_near_deadlines_are_ignored() {
         let now = origin();
         let mut lifecycle = waiting(now);
         lifecycle.on(invoke("a", now, true), now);
@@ -666,7 +666,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_ends_early_enough_for_next_to_be_called_within_its_timeout() {
+    fn next_is_called_within_the_flush_timeout() {
         let origin = origin();
         for (flush_timeout, expected) in [(1_000, 995), (100, 95), (8, 4), (1, 0)] {
             let settings = LifecycleSettings {

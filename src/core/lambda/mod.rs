@@ -1,4 +1,4 @@
-//! The Lambda platform: its lifecycle, its Telemetry API, and what both say about invocations.
+//! The Lambda platform: the lifecycle, the Telemetry API, and the telemetry derived from both.
 
 pub mod correlation;
 mod invocation_span;

@@ -1,29 +1,29 @@
-//! X-Ray's trace header, `Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1`.
+//! The X-Ray trace header, `Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1`.
 //!
 //! Source: AWS's "X-Ray concepts", tracing header.
 
 use crate::trace_context::{TraceContext, span_id, trace_id};
 
-/// The header, as far as it names a trace.
+/// A parsed header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The trace, in the form of a W3C trace id.
+    /// The trace id in W3C form.
     pub root: [u8; 16],
-    /// The span in which the request was made.
+    /// The id of the calling span.
     pub parent: Option<[u8; 8]>,
-    /// Whether X-Ray records the trace, if that is decided.
+    /// The sampling decision, if one was made.
     pub sampled: Option<bool>,
 }
 
 impl Header {
-    /// Reads a header; `None` where it names no trace. What else stands in it is passed over.
+    /// Parses a header; `None` if it has no trace id. Ignores other fields.
     pub fn read(text: &str) -> Option<Self> {
         let field = |name: &str| {
             let mut fields = text.split(';').filter_map(|field| field.split_once('='));
             fields.find(|(key, _)| key.trim().eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
         };
         Some(Self {
-            // A header of W3C's form in X-Ray's place is no header.
+            // A W3C trace id is not an X-Ray root.
             root: field("Root").filter(|root| root.starts_with("1-")).and_then(trace_id)?,
             parent: field("Parent").and_then(span_id),
             sampled: match field("Sampled") {
@@ -34,7 +34,7 @@ impl Header {
         })
     }
 
-    /// The span that the header names, if it names one.
+    /// The calling span, if the header has one.
     pub fn context(&self) -> Option<TraceContext> {
         let Self { root, parent, sampled } = *self;
         Some(TraceContext { trace_id: root, span_id: parent?, sampled: sampled == Some(true) })
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_names_a_trace_and_where_it_can_a_span() {
+    fn header_is_parsed_in_any_order_and_case() {
         let full = Header::read("Root=1-5f35ae12-0c0fec141ab77a00bc047aa2;Parent=2be948a625588e32;Sampled=1");
         let full = full.expect("a header");
         assert_eq!(full.root[..4], [0x5f, 0x35, 0xae, 0x12]);
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_trace_there_is_no_header() {
+    fn header_without_a_trace_id_is_refused() {
         for text in [
             "",
             ";=;",

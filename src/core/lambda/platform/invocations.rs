@@ -1,7 +1,7 @@
-//! The invocations that the platform has told of, as far as they are remembered.
+//! The recent invocations, as described by platform events.
 //!
-//! Events come twice, out of order and not at all, and a failed asynchronous invocation comes again under its request id.
-//! Which invocation an event belongs to is decided here, and whether it is news.
+//! Events may be duplicated, out of order or missing, and a failed asynchronous invocation is repeated under its request id.
+//! This module decides which invocation an event belongs to, and if it is new.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,49 +13,49 @@ use crate::lambda::telemetry_api::PlatformRecord;
 use crate::lambda::xray;
 use crate::trace_context::TraceContext;
 
-/// How many are remembered. On managed instances as many may run side by side; elsewhere one runs, and the report of the
-/// one before is awaited.
+/// The number of invocations remembered. On managed instances, that many may run in parallel. Elsewhere one runs, and the
+/// report of the previous one is pending.
 const REMEMBERED_INVOCATIONS: usize = 64;
 
 /// Invocations, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Invocations {
     known: VecDeque<KnownInvocation>,
-    /// The first has begun.
+    /// True once the first invocation is known.
     begun: bool,
 }
 
-/// One of them. Times are nanoseconds since the epoch.
+/// An invocation. Times are nanoseconds since the epoch.
 #[derive(Debug)]
 pub(super) struct KnownInvocation {
     pub(super) request_id: Arc<str>,
     pub(super) arn: Option<String>,
     pub(super) xray: Option<xray::Header>,
-    /// The first of its environment.
+    /// True for the first invocation of the environment.
     pub(super) first: bool,
-    /// When INVOKE reached us.
+    /// The arrival of INVOKE.
     pub(super) invoked: Option<u64>,
-    /// The function's deadline, in milliseconds, as INVOKE tells it.
+    /// The deadline from INVOKE, in milliseconds since the epoch.
     pub(super) deadline_ms: Option<u64>,
-    /// `platform.start`.
+    /// The time of `platform.start`.
     pub(super) started: Option<u64>,
-    /// `platform.runtimeDone`.
+    /// The time of `platform.runtimeDone`.
     pub(super) done: Option<u64>,
-    /// `platform.report`.
+    /// The time of `platform.report`.
     pub(super) reported: Option<u64>,
-    /// How it ended, once that is known.
+    /// The end, once known.
     pub(super) end: Option<InvocationEnd>,
 }
 
-/// How an invocation ended.
+/// The end of an invocation.
 #[derive(Clone, Debug)]
 pub(super) struct InvocationEnd {
     pub(super) outcome: InvocationOutcome,
     pub(super) error_type: Option<String>,
     pub(super) time: u64,
-    /// Milliseconds that the function took.
+    /// The function's duration in milliseconds.
     pub(super) duration: Option<f64>,
-    /// Its log record is yet to be made.
+    /// The end has not been reported yet.
     pub(super) is_unreported: bool,
 }
 
@@ -75,17 +75,17 @@ impl KnownInvocation {
         }
     }
 
-    /// When it began, as far as anybody told.
+    /// The begin, if known.
     pub(super) fn began(&self) -> Option<u64> {
         self.started.or(self.invoked)
     }
 
-    /// Takes the trace that an event names over, if none was named before.
+    /// Sets the trace from an event, unless it is known.
     pub(super) fn take_tracing(&mut self, record: &PlatformRecord) {
         self.xray = self.xray.or_else(|| xray::Header::read(record.tracing.as_deref()?));
     }
 
-    /// Ends it as an event says, if it has not ended yet; says whether it did.
+    /// Ends the invocation with the data of an event. Returns false if it has ended before.
     pub(super) fn end_by(&mut self, record: &PlatformRecord, duration: Option<f64>, time: u64) -> bool {
         if self.end.is_some() {
             return false;
@@ -97,7 +97,7 @@ impl KnownInvocation {
     }
 }
 
-/// An invocation that has ended, apart from the others.
+/// A copy of an invocation that has ended.
 #[derive(Debug)]
 pub(super) struct EndedInvocation {
     pub(super) request_id: Arc<str>,
@@ -111,7 +111,7 @@ pub(super) struct EndedInvocation {
 }
 
 impl EndedInvocation {
-    /// `None` while it has not ended. The first one is `cold` if somebody waited for what came before it.
+    /// Returns `None` if the invocation has not ended. The first invocation is `cold` if it had to wait for the init.
     pub(super) fn of(invocation: &KnownInvocation, init_is_awaited: bool) -> Option<Self> {
         let end = invocation.end.as_ref()?;
         let long = end.duration.map_or(0, |duration| after(0, duration));
@@ -128,7 +128,7 @@ impl EndedInvocation {
         })
     }
 
-    /// Its span.
+    /// The span of the invocation.
     pub(super) fn context(&self) -> TraceContext {
         invocation_span(&self.request_id, self.xray.as_ref(), self.deadline_ms)
     }
@@ -139,19 +139,19 @@ impl Invocations {
         self.known.iter_mut()
     }
 
-    /// That which INVOKE tells of.
+    /// Returns the invocation of an INVOKE.
     pub(super) fn invoked(&mut self, request_id: &str) -> Option<&mut KnownInvocation> {
-        // Platform: INVOKE and the events come over two connections, in no order.
+        // Platform: INVOKE and platform events come over two connections, in any order.
         let known = self.last(request_id).filter(|(_, last)| last.invoked.is_none()).map(|(index, _)| index);
         self.get_or_insert(known, request_id)
     }
 
-    /// That which `platform.start` tells of, if it is news.
+    /// Returns the invocation of a `platform.start`, unless the event is a duplicate.
     pub(super) fn started(&mut self, request_id: &str, time: u64) -> Option<&mut KnownInvocation> {
         if self.has_any(request_id, |one| one.started == Some(time)) {
             return None;
         }
-        // The event may come when the next attempt runs already.
+        // The event may come when the next attempt is running already.
         let waits = |one: &KnownInvocation| {
             &*one.request_id == request_id && one.started.is_none() && one.end.is_none()
         };
@@ -167,9 +167,9 @@ impl Invocations {
         Some(invocation)
     }
 
-    /// That which `platform.runtimeDone` tells of, if it is news.
+    /// Returns the invocation of a `platform.runtimeDone`, unless the event is a duplicate.
     pub(super) fn done(&mut self, request_id: &str, time: u64) -> Option<&mut KnownInvocation> {
-        // Of two attempts it is the older whose end comes first.
+        // The older of two attempts ends first.
         let waits =
             |one: &KnownInvocation| &*one.request_id == request_id && one.done.is_none() && one.end.is_none();
         let last = self.last(request_id);
@@ -185,9 +185,9 @@ impl Invocations {
         Some(invocation)
     }
 
-    /// That which `platform.report` tells of, if it is news.
+    /// Returns the invocation of a `platform.report`, unless the event is a duplicate.
     pub(super) fn reported(&mut self, request_id: &str, time: u64) -> Option<&mut KnownInvocation> {
-        // Of two with one request id it is the older that waits for its report.
+        // The older of two attempts is reported first.
         let waits = |one: &KnownInvocation| &*one.request_id == request_id && one.reported.is_none();
         let index = self.known.iter().position(waits);
         let known = index.is_none() && self.last(request_id).is_some();
@@ -207,8 +207,8 @@ impl Invocations {
         self.known.iter().enumerate().rfind(|(_, one)| &*one.request_id == request_id)
     }
 
-    /// Those that have not ended: all of them, or the last where one follows another, so that one whose end was never
-    /// told is not taken for running.
+    /// Returns the running invocations: if they run in parallel, all that have not ended, else at most the last. So an
+    /// invocation whose end was lost does not count as running.
     pub(super) fn iter_open(&mut self, concurrent: bool) -> impl Iterator<Item = &mut KnownInvocation> {
         let last = if concurrent { REMEMBERED_INVOCATIONS } else { 1 };
         self.known.iter_mut().rev().take(last).filter(|one| one.end.is_none())

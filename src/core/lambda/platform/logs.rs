@@ -1,6 +1,6 @@
-//! The platform's events as log records, for those who ask for them.
+//! Platform events as log records, if they are enabled.
 //!
-//! The body reads as the line that Lambda writes to CloudWatch, and what stands in it are attributes, too.
+//! The body is the line that Lambda writes to CloudWatch. Its values are also attributes.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use crate::lambda::telemetry_api::{EnvironmentEvent, InvocationEvent, PlatformRe
 use crate::logs::{REQUEST_ID, SOURCE, Severity};
 use crate::otlp::attribute::{double, string, text};
 
-/// A line while it is written, with what stands in it.
+/// A line under construction, with its attributes.
 struct EventLine {
     body: String,
     attributes: Vec<KeyValue>,
@@ -61,7 +61,7 @@ impl EventLine {
     }
 }
 
-/// An event of an invocation. Times are nanoseconds since the epoch.
+/// Returns the log record of an invocation's event. Times are nanoseconds since the epoch.
 pub(super) fn of_invocation(
     moment: InvocationEvent,
     request_id: &str,
@@ -99,7 +99,7 @@ pub(super) fn of_invocation(
     line.finish(Severity::Info, time, observed)
 }
 
-/// An event of the environment; `None` where it tells nothing that another does not.
+/// Returns the log record of an environment's event; `None` if another event holds the same data.
 pub(super) fn of_environment(
     change: EnvironmentEvent,
     record: &PlatformRecord,

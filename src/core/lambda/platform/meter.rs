@@ -1,10 +1,9 @@
-//! The platform's metrics: what was measured since they were last taken, one point a metric.
+//! The metrics derived from platform events: measurements since the last export, one data point per metric.
 //!
-//! Delta temporality, because an environment is short-lived and nobody would see a counter of its grow. Several
-//! invocations that fall into one export share a point, so that the memory held does not grow with them, and no point
-//! names a request: its attributes are part of the sort key where it is stored. Names, units and descriptions of
-//! `faas.*` and the bounds of its durations are those of OpenTelemetry's "Semantic conventions for FaaS metrics"; where
-//! these have no name, ours begin with `aws.lambda`.
+//! They have delta temporality, because an environment is short-lived. Invocations that fall into one export share a data
+//! point, so the memory does not grow with them. No data point holds a request id, because attributes are part of the sort key
+//! where it is stored. Names, units and descriptions of `faas.*` and the bounds of durations come from OpenTelemetry's
+//! "Semantic conventions for FaaS metrics". Other metrics begin with `aws.lambda`.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +13,9 @@ use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, Sum,
 };
 
-/// Seconds.
+/// Bounds in seconds.
 const DURATIONS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
-/// Bytes of a function's memory, which is 128 to 10,240 MB.
+/// Bounds in bytes. A function's memory is 128 to 10,240 MB.
 const MEMORY_SIZES: &[f64] = &[
     33_554_432.0,
     67_108_864.0,
@@ -29,7 +28,7 @@ const MEMORY_SIZES: &[f64] = &[
     8_589_934_592.0,
 ];
 
-/// What is measured.
+/// The metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Instrument {
     Invocations,
@@ -63,7 +62,7 @@ impl Instrument {
         }
     }
 
-    /// The upper bounds of a histogram's buckets.
+    /// The upper bounds of a histogram's buckets; empty for other metrics.
     fn bounds(self) -> &'static [f64] {
         match self {
             Self::InvokeDuration | Self::InitDuration | Self::PostRuntimeDuration | Self::RestoreDuration => {
@@ -77,7 +76,7 @@ impl Instrument {
     #[expect(clippy::cast_possible_truncation, reason = "the cast saturates, and counts are far from that")]
     fn value(self, number: f64) -> Value {
         match self {
-            // Seconds; of all else there are whole ones.
+            // Seconds have fractions, all other values are whole.
             Self::BilledDuration => Value::AsDouble(number),
             _ => Value::AsInt(number.round() as i64),
         }
@@ -99,38 +98,40 @@ impl Instrument {
                 "Measures the duration of the function's initialization, such as a cold start",
             ),
             Self::MemoryUsage => ("faas.mem_usage", "By", "Distribution of max memory usage per invocation"),
-            Self::BilledDuration => ("aws.lambda.billed_duration", "s", "Duration billed"),
+            Self::BilledDuration => ("aws.lambda.billed_duration", "s", "Billed duration"),
             Self::PostRuntimeDuration => (
                 "aws.lambda.post_runtime_extensions_duration",
                 "s",
-                "Duration of extensions after the function, per invocation",
+                "Duration of extensions after the handler returned, per invocation",
             ),
             Self::RestoreDuration => {
                 ("aws.lambda.restore_duration", "s", "Duration of the restore from a snapshot")
             }
-            Self::ProducedBytes => ("aws.lambda.produced_bytes", "By", "Bytes of responses"),
-            Self::MemorySize => ("aws.lambda.memory_size", "By", "Memory of the function"),
+            Self::ProducedBytes => ("aws.lambda.produced_bytes", "By", "Size of responses"),
+            Self::MemorySize => ("aws.lambda.memory_size", "By", "Configured memory of the function"),
             Self::LogsDropped => (
                 "aws.lambda.logs_dropped",
                 "{record}",
                 "Log records that the platform dropped before they reached the extension",
             ),
-            Self::LogBytesDropped => ("aws.lambda.logs_dropped_size", "By", "Their bytes"),
+            Self::LogBytesDropped => {
+                ("aws.lambda.logs_dropped_size", "By", "Bytes of log records that the platform dropped")
+            }
         }
     }
 }
 
-/// Measurements until they are taken.
+/// The measurements since the last export.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     points: BTreeMap<Instrument, Point>,
-    /// Up to when each was told already.
+    /// The end of the last exported data point, by metric.
     reported_until: BTreeMap<Instrument, u64>,
 }
 
 #[derive(Debug)]
 struct Point {
-    /// Nanoseconds since the epoch, both.
+    /// Nanoseconds since the epoch, like `to`.
     from: u64,
     to: u64,
     count: u64,
@@ -138,17 +139,17 @@ struct Point {
     min: f64,
     max: f64,
     last: f64,
-    /// Of a histogram.
+    /// The bucket counts of a histogram.
     buckets: Vec<u64>,
 }
 
 impl Meter {
-    /// Counts one.
+    /// Adds one to a counter.
     pub(super) fn count(&mut self, instrument: Instrument, from: u64, at: u64) {
         self.record(instrument, 1.0, from, at);
     }
 
-    /// Takes a value down that was measured over a time, both ends in nanoseconds since the epoch.
+    /// Records a value that was measured from `from` to `at`, both in nanoseconds since the epoch.
     pub(super) fn record(&mut self, instrument: Instrument, value: f64, from: u64, at: u64) {
         let bounds = instrument.bounds();
         let point = self.points.entry(instrument).or_insert_with(|| Point::new(bounds.len() + 1));
@@ -159,18 +160,18 @@ impl Meter {
         point.min = point.min.min(value);
         point.max = point.max.max(value);
         point.last = value;
-        // A bound belongs to the bucket below it.
+        // Upper bounds are inclusive.
         if let Some(count) = point.buckets.get_mut(bounds.partition_point(|bound| *bound < value)) {
             *count += 1;
         }
     }
 
-    /// What was measured since the last time.
+    /// Takes the measurements.
     pub(super) fn take(&mut self) -> Vec<Metric> {
         let mut metrics = Vec::new();
         for (instrument, mut point) in std::mem::take(&mut self.points) {
             let reported_until = self.reported_until.entry(instrument).or_default();
-            // Points of one stream must not overlap, as invocations side by side do.
+            // Data points of one stream must not overlap, but parallel invocations do.
             point.from = point.from.max(*reported_until).min(point.to);
             *reported_until = point.to.max(*reported_until);
             metrics.push(metric(instrument, point));

@@ -1,10 +1,10 @@
-//! What the platform tells of the environment and its invocations, as metrics, spans and log records of its own.
+//! Turns platform events into metrics, spans and log records.
 //!
-//! A state machine fed with the platform's events and with INVOKE and SHUTDOWN. It promises that an invocation is counted
-//! once, whatever comes twice, out of order or not at all: its end is the first that tells of it, `platform.runtimeDone`,
-//! `platform.report` (managed instances have no other, and elsewhere it comes an invocation later) or SHUTDOWN with a reason.
-//! What only the report has goes with what leaves next. How the end of a function that cannot tell of it itself is told:
-//! [`Outcome`]. Which spans are sent is the pipeline's decision, which knows whether the SDK sent its own.
+//! A state machine fed with platform events, INVOKE and SHUTDOWN. It promises to count each invocation once, even if events
+//! are duplicated, out of order or missing. The first event that reports the end counts: `platform.runtimeDone`,
+//! `platform.report` (the only one on managed instances; elsewhere it comes an invocation later) or SHUTDOWN with a reason.
+//! Report-only data is sent with the next batch. [`InvocationOutcome`] covers failures that the function cannot log itself.
+//! The pipeline decides which spans are sent, because it knows if the SDK sent its own.
 
 mod invocations;
 mod logs;
@@ -33,84 +33,83 @@ use crate::lambda::telemetry_api::{
 use crate::lambda::xray;
 use crate::trace_context::TraceContext;
 
-/// How many events of the environment are remembered, to know a second delivery of them by.
+/// The number of environment events remembered, to detect duplicates.
 const REMEMBERED_INVOCATIONS: usize = 32;
 const MEGABYTE: f64 = 1_048_576.0;
 
-/// What is made of the platform's events.
+/// The telemetry to derive from platform events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlatformOutputs {
-    /// Counters and distributions.
+    /// Counters and histograms.
     pub metrics: bool,
-    /// Spans of invocations, of the init and of the restore.
+    /// Spans of invocations, the init and the restore.
     pub spans: bool,
     /// The events themselves as log records.
     pub logs: bool,
 }
 
-/// Where the function lives, as far as it matters here.
+/// The settings of [`Platform`].
 #[derive(Clone, Debug, Default)]
 pub struct PlatformSettings {
-    /// What is made.
+    /// The telemetry to derive.
     pub outputs: PlatformOutputs,
-    /// The function's name, which its spans bear.
+    /// The function's name, used as span name.
     pub function_name: String,
-    /// Invocations run side by side.
+    /// True if invocations run in parallel.
     pub concurrent: bool,
-    /// What comes before the first invocation.
+    /// The stage before the first invocation.
     pub init_type: InitType,
-    /// The spans of X-Ray can be found where ours go, so that they can be parents.
+    /// True if X-Ray's spans are in the same backend, so that they can be parents.
     pub xray_parents: bool,
 }
 
-/// What INVOKE tells.
+/// The data of INVOKE.
 #[derive(Clone, Copy, Debug)]
 pub struct Invoke<'a> {
-    /// Of the invocation.
     pub request_id: &'a str,
-    /// The ARN that was invoked.
+    /// The invoked ARN.
     pub arn: Option<&'a str>,
-    /// The trace that it is part of, if the platform says.
+    /// The X-Ray trace header, if there is one.
     pub xray: Option<xray::Header>,
     /// The function's deadline, in milliseconds since the epoch.
     pub deadline_ms: Option<u64>,
 }
 
-/// What comes before the first invocation.
+/// The stage before the first invocation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InitType {
-    /// An init that nobody waits for.
+    /// An init that no invocation waits for.
     #[default]
     AheadOfTime,
-    /// An init that the first invocation waits for, and so part of it.
+    /// An init that the first invocation waits for, so it is part of it.
     OnDemand,
-    /// A restore from a snapshot, for which the same holds; the init was long ago.
+    /// A restore from a snapshot that the first invocation waits for. The init was long ago.
     Restored,
 }
 
-/// Why the environment ends.
+/// The reason of SHUTDOWN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShutdownReason {
-    /// It is not needed any more, or nobody says why.
+    /// The environment is no longer needed, or the reason is unknown.
     Spindown,
-    /// The function's time was up.
+    /// The function timed out.
     Timeout,
     /// A process exited.
     Failure,
 }
 
-/// An event of the platform, with its time in nanoseconds since the epoch.
+/// A platform event, with its time in nanoseconds since the epoch.
 #[derive(Clone, Copy, Debug)]
 pub enum PlatformEvent<'e> {
-    /// Of the environment.
+    /// An event of the environment.
     Environment(EnvironmentEvent, u64, &'e PlatformRecord),
-    /// Of the invocation with this request id.
+    /// An event of the invocation with this request id.
     Invocation(InvocationEvent, u64, &'e str, &'e PlatformRecord),
 }
 
 impl<'e> PlatformEvent<'e> {
-    /// The platform's events of a delivery, in their order; that of the array means nothing. So they can be taken part by
-    /// part: what is made of many of them at once would take more memory than they do.
+    /// Returns the platform events of a delivery, sorted. The order of the array means nothing. The caller can pass them on in
+    /// parts, because the telemetry of many events at once would take more memory than the events.
     pub fn in_order(events: &'e [TelemetryEvent<'_>], now: u64) -> Vec<Self> {
         let mut events: Vec<_> = events
             .iter()
@@ -134,14 +133,14 @@ impl<'e> PlatformEvent<'e> {
             Self::Environment(change, time, _) => (Some(change), None, time, ""),
             Self::Invocation(moment, time, request_id, _) => (None, Some(moment), time, request_id),
         });
-        // Those of invocations would come first.
+        // Environment events go first; the sort puts them last.
         let of_environment = events.partition_point(|event| matches!(event, Self::Invocation(..)));
         events.rotate_left(of_environment);
         events
     }
 }
 
-/// The state machine.
+/// The state machine that turns platform events into telemetry.
 #[derive(Debug, Default)]
 pub struct Platform {
     settings: PlatformSettings,
@@ -151,19 +150,19 @@ pub struct Platform {
     instance_id: Option<String>,
     recent: VecDeque<(EnvironmentEvent, u64, Option<String>)>,
     meter: Meter,
-    /// What was measured is to leave with what leaves next.
+    /// True if the measurements must be sent with the next batch.
     due: bool,
     stopping: bool,
     telemetry: PlatformTelemetry,
 }
 
 impl Platform {
-    /// Before anything has happened.
+    /// Returns the initial state.
     pub fn new(settings: PlatformSettings) -> Self {
         Self { settings, ..Self::default() }
     }
 
-    /// INVOKE came, at `now` in nanoseconds since the epoch.
+    /// Handles INVOKE, at `now` in nanoseconds since the epoch.
     pub fn invoked(&mut self, invoke: &Invoke<'_>, now: u64) {
         self.conclude_pending(now);
         if let Some(invocation) = self.invocations.invoked(invoke.request_id) {
@@ -174,7 +173,7 @@ impl Platform {
         }
     }
 
-    /// SHUTDOWN came, at `now` in nanoseconds since the epoch.
+    /// Handles SHUTDOWN, at `now` in nanoseconds since the epoch.
     pub fn shut_down(&mut self, reason: ShutdownReason, now: u64) {
         self.stopping = true;
         let outcome = match reason {
@@ -208,7 +207,7 @@ impl Platform {
         self.due = true;
     }
 
-    /// Takes events of a delivery, in their order, `now` being nanoseconds since the epoch.
+    /// Handles sorted events of a delivery, at `now` in nanoseconds since the epoch.
     pub fn on_events(&mut self, events: &[PlatformEvent<'_>], now: u64) {
         for event in events {
             match *event {
@@ -229,7 +228,7 @@ impl Platform {
         }
     }
 
-    /// What there is to send.
+    /// Takes the telemetry to send.
     pub fn take(&mut self) -> PlatformTelemetry {
         let mut telemetry = std::mem::take(&mut self.telemetry);
         if self.settings.outputs.metrics && (self.due || self.stopping) {
@@ -269,11 +268,11 @@ impl Platform {
         invocation.take_tracing(record);
         let metrics = &record.metrics;
         let done = invocation.end.as_ref().and_then(|end| end.duration);
-        // Platform: managed instances tell of no other end, and of this one later than it was.
+        // Platform: managed instances send no other end, and the report comes after the end.
         let end = invocation.began().zip(metrics.duration).map_or(time, |(began, took)| after(began, took));
         let is_new = invocation.end_by(record, metrics.duration, end);
         let memory = metrics.max_memory_used.zip(metrics.memory_size);
-        // Platform: most runtimes are killed without a word of it when the memory is used up.
+        // Platform: most runtimes are killed without an error type for it when the memory is used up.
         if let Some(end) = &mut invocation.end
             && end.outcome == InvocationOutcome::Crash
             && memory.is_some_and(|(used, size)| used >= size)
@@ -298,7 +297,7 @@ impl Platform {
         let post_runtime = if overhead > 0.0 {
             Some(overhead)
         } else {
-            // Platform: the whole of it ends when the last extension asks for more.
+            // Platform: `durationMs` of the report ends when the last extension calls `/next`.
             metrics.duration.zip(done).map(|(all, done)| all - done).filter(|rest| !is_new && *rest >= 0.0)
         };
         let init = metrics.init_duration.filter(|_| !self.init.reported && ended.cold);
@@ -389,15 +388,15 @@ impl Platform {
         }
     }
 
-    /// Where an SDK makes spans, that of an invocation which was cut off will not come: its logs are to name the one made
-    /// here, however long that waits.
+    /// Marks an invocation as cut off. Its SDK will not send its span, so its logs must reference the platform's span, even if
+    /// that is sent later.
     fn note_cut_off(&mut self, ended: &EndedInvocation) {
         if self.settings.outputs.spans && ended.end.outcome.is_cut_off() {
             self.telemetry.cut_off.push(Arc::clone(&ended.request_id));
         }
     }
 
-    /// Counts an invocation and makes its span.
+    /// Counts an invocation and creates its span.
     fn conclude(&mut self, ended: &EndedInvocation) {
         let (from, to) = (ended.from, ended.end.time);
         let instrument = match ended.end.outcome {
@@ -419,7 +418,7 @@ impl Platform {
             return;
         }
         let context = ended.context();
-        // A parent that is nowhere to be found makes a trace look as if its beginning were missing.
+        // A parent that is not in the backend makes a trace look incomplete.
         let parent = ended.xray.filter(|_| self.settings.xray_parents).and_then(|xray| xray.parent);
         let mut spans = vec![spans::invocation(
             context,
@@ -443,7 +442,7 @@ impl Platform {
         self.telemetry.spans.push((Some(Arc::clone(&ended.request_id)), spans));
     }
 
-    /// Makes spans of an invocation's phases, under its own.
+    /// Creates the spans of an invocation's phases, below its own.
     fn emit_phases(&mut self, ended: &EndedInvocation, record: &PlatformRecord) {
         if !self.settings.outputs.spans || record.spans.first.is_empty() {
             return;
@@ -458,7 +457,7 @@ impl Platform {
         }
     }
 
-    /// What belongs to no invocation has a trace of its own.
+    /// Creates the spans of stages that belong to no invocation, in traces of their own.
     fn emit_stage_traces(&mut self) {
         self.emit_init_trace();
         emit_stage_trace(
@@ -493,8 +492,8 @@ impl Platform {
         }
     }
 
-    /// Tells of an invocation's end, once: counts it and makes its span, and the log record where the function cannot tell.
-    /// A crash waits for what the report says of the memory.
+    /// Reports the end of an invocation once: counts it, and creates its span and, if the function cannot log the outcome
+    /// itself, its log record. A crash waits for the report, which holds the memory.
     fn conclude_once(&mut self, ended: &EndedInvocation, memory: Option<(f64, f64)>, now: u64) {
         let waits = ended.end.outcome == InvocationOutcome::Crash && !ended.reported;
         if waits || !ended.end.is_unreported {
@@ -509,7 +508,7 @@ impl Platform {
         self.log_end(ended, memory, now);
     }
 
-    /// Tells of all ends that are not told yet, because nothing more will be known of them in time.
+    /// Reports all ends that have not been reported, because no more data will arrive in time.
     fn conclude_pending(&mut self, now: u64) {
         let mut is_unreported = Vec::new();
         for invocation in self.invocations.iter_mut() {
@@ -541,7 +540,7 @@ impl Platform {
     }
 }
 
-/// Makes the spans of a stage that belongs to no invocation, in a trace of its own.
+/// Creates the spans of a stage that belongs to no invocation, in a trace of its own.
 fn emit_stage_trace(
     name: &str,
     stage: &mut Stage,

@@ -1,8 +1,8 @@
-//! How an invocation ended, and the log record that says so where the function itself could not.
+//! The outcome of an invocation, and the log record of a failure that the function cannot log itself.
 //!
-//! A handler that raises an error has its runtime log it. A function that times out, crashes or runs out of memory is
-//! ended in the midst of what it did, and only the platform knows; so this record is made whatever
-//! `ROTEL_LAMBDA_PLATFORM_EVENTS` asks for. Status and error types: AWS's "Telemetry API Event schema reference".
+//! If a handler raises an error, its runtime logs it. A function that times out, crashes or runs out of memory is killed, and
+//! only the platform knows. So this record is sent whatever `ROTEL_LAMBDA_PLATFORM_EVENTS` says. Status and error types: AWS's
+//! "Telemetry API Event schema reference".
 
 use std::fmt::Write as _;
 
@@ -12,24 +12,23 @@ use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use crate::logs::{self, Severity};
 use crate::otlp::attribute::{double, string, text};
 
-/// How an invocation ended.
+/// The outcome of an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvocationOutcome {
-    /// The function answered.
+    /// The function returned a response.
     Success,
-    /// It answered with an error.
+    /// The function returned an error.
     Error,
-    /// It was still running when its time was up.
+    /// The function ran until its timeout.
     Timeout,
-    /// Its process, or an extension's, ended.
+    /// The process of the function or of an extension ended.
     Crash,
-    /// The same, because the memory was used up.
+    /// The process ended because the memory was used up.
     OutOfMemory,
 }
 
 impl InvocationOutcome {
-    /// What `status` and `errorType` of the platform's events come to. A status that nobody knows yet is no error unless
-    /// an error type stands beside it.
+    /// Classifies `status` and `errorType` of platform events. An unknown status is an error only if there is an error type.
     pub(super) fn of(status: Option<&str>, error_type: Option<&str>) -> Self {
         match (status.map(str::to_ascii_lowercase).as_deref(), error_type) {
             (Some("success"), _) => Self::Success,
@@ -43,7 +42,7 @@ impl InvocationOutcome {
         }
     }
 
-    /// Its name among attributes, which stands in `error.type`, too, where the platform names no error type.
+    /// The name in attributes. Also used as `error.type` if the platform sends no error type.
     pub(super) fn name(self) -> Option<&'static str> {
         match self {
             Self::Success => None,
@@ -54,7 +53,7 @@ impl InvocationOutcome {
         }
     }
 
-    /// Whether the function was ended in the midst of what it did.
+    /// Returns true if the function was killed while it ran.
     pub(super) fn is_cut_off(self) -> bool {
         match self {
             Self::Success | Self::Error => false,
@@ -62,7 +61,7 @@ impl InvocationOutcome {
         }
     }
 
-    /// What happened, to follow the name of the invocation; `None` where the function can say so itself.
+    /// The text that follows the invocation's name in a log record; `None` if the function can log the outcome itself.
     pub(super) fn description(self) -> Option<&'static str> {
         match self {
             Self::Success | Self::Error => None,
@@ -73,43 +72,43 @@ impl InvocationOutcome {
     }
 }
 
-/// What there is to say of an end.
+/// The details of an end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct EndDetails<'a> {
-    /// `errorType`, if the platform named one.
+    /// `errorType`, if the platform sent one.
     pub(super) error_type: Option<&'a str>,
-    /// When, in nanoseconds since the epoch.
+    /// Nanoseconds since the epoch.
     pub(super) time: u64,
-    /// Milliseconds from the start to the end.
+    /// Milliseconds from start to end.
     pub(super) duration: Option<f64>,
-    /// Megabytes of memory that were used, and that there were.
+    /// Used and configured memory, in megabytes.
     pub(super) memory: Option<(f64, f64)>,
 }
 
-/// The record of an invocation's end; `None` where the function can tell of it itself.
+/// Returns the log record of a failed invocation; `None` if the function can log the outcome itself.
 pub(super) fn record(
     outcome: InvocationOutcome,
     request_id: &str,
     end: &EndDetails<'_>,
     observed: u64,
 ) -> Option<LogRecord> {
-    let what = outcome.description()?;
-    let mut record = end_record(&format!("the invocation {request_id} {what}"), end, observed);
+    let description = outcome.description()?;
+    let mut record = end_record(&format!("invocation {request_id} {description}"), end, observed);
     record.attributes.push(string(logs::REQUEST_ID, request_id));
     record.attributes.extend(outcome.name().map(|name| string("aws.lambda.outcome", name)));
     record.attributes.extend(error_type(outcome, end.error_type));
     Some(record)
 }
 
-/// The record of an init that did not end well.
+/// Returns the log record of a failed init.
 pub(super) fn init_failed(outcome: InvocationOutcome, end: &EndDetails<'_>, observed: u64) -> LogRecord {
-    let mut record = end_record("the init of the execution environment failed", end, observed);
+    let mut record = end_record("init of the execution environment failed", end, observed);
     record.attributes.push(string("aws.lambda.outcome", "init_failure"));
     record.attributes.extend(error_type(outcome, end.error_type));
     record
 }
 
-/// `error.type` of what did not end well.
+/// Returns the `error.type` attribute of a failure.
 pub(super) fn error_type(outcome: InvocationOutcome, error_type: Option<&str>) -> Option<KeyValue> {
     let kind = outcome.name()?;
     Some(string("error.type", error_type.unwrap_or(kind)))
@@ -123,7 +122,7 @@ fn end_record(what: &str, end: &EndDetails<'_>, observed: u64) -> LogRecord {
         attributes.push(double("aws.lambda.duration_ms", duration));
     }
     if let Some((used, size)) = end.memory {
-        let _ = write!(body, ", with {used} of {size} MB of memory used");
+        let _ = write!(body, ", memory used: {used} of {size} MB");
         attributes.push(double("aws.lambda.max_memory_used_mb", used));
         attributes.push(double("aws.lambda.memory_size_mb", size));
     }
@@ -146,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn status_and_error_type_come_to_an_outcome() {
+    fn status_and_error_type_give_the_outcome() {
         let cases = [
             (Some("success"), None, InvocationOutcome::Success),
             (Some("SUCCESS"), None, InvocationOutcome::Success),

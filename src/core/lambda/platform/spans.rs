@@ -1,8 +1,7 @@
-//! The spans of an invocation that no SDK tells of, of the init and of the restore from a snapshot.
+//! The spans of an invocation without SDK spans, of the init and of the restore from a snapshot.
 //!
-//! All of one invocation are in one trace under one SERVER span, the init before it, too: it began earlier than its
-//! parent, and yet it is what the caller waited for. Ids follow from what they stand for, so that a span made twice is
-//! the same span.
+//! All spans of an invocation are in one trace under one SERVER span. That includes the init before it: it began earlier than
+//! its parent, but the caller waited for it. Ids are deterministic, so a span that is made twice is the same span.
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -14,30 +13,30 @@ use crate::logs::REQUEST_ID;
 use crate::otlp::attribute::{boolean, string};
 use crate::trace_context::TraceContext;
 
-/// What an environment goes through before its first invocation, by the names of the spans.
+/// The span names of the stages before the first invocation.
 pub(super) const STAGES: [&str; 2] = [INIT, RESTORE];
 pub(super) const INIT: &str = "init";
 pub(super) const RESTORE: &str = "restore";
-/// W3C's flag of a span that is recorded.
+/// The W3C flag of a sampled span.
 const SAMPLED: u32 = 1;
 
-/// What an invocation's span is made of.
+/// The contents of an invocation's span.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InvocationSpan<'a> {
     pub(super) request_id: &'a str,
-    /// Name of the function.
+    /// The function's name.
     pub(super) name: &'a str,
     pub(super) arn: Option<&'a str>,
     pub(super) cold: bool,
     pub(super) parent: Option<[u8; 8]>,
     pub(super) outcome: InvocationOutcome,
     pub(super) error_type: Option<&'a str>,
-    /// Nanoseconds since the epoch, both.
+    /// Nanoseconds since the epoch, like `to`.
     pub(super) from: u64,
     pub(super) to: u64,
 }
 
-/// Where spans go: in which trace, under which span, and what their ids follow from.
+/// The trace and parent of new spans, and the seed of their ids.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SpanPlacement<'a> {
     pub(super) trace_id: [u8; 16],
@@ -46,13 +45,13 @@ pub(super) struct SpanPlacement<'a> {
 }
 
 impl<'a> SpanPlacement<'a> {
-    /// Under the span of an invocation.
+    /// Places spans under the span of an invocation.
     pub(super) fn under(context: TraceContext, seed: &'a str) -> Self {
         Self { trace_id: context.trace_id, parent: Some(context.span_id), seed }
     }
 }
 
-/// The span of an invocation.
+/// Returns the span of an invocation.
 pub(super) fn invocation(context: TraceContext, invoked: &InvocationSpan<'_>) -> Span {
     let InvocationSpan { request_id, outcome, .. } = *invoked;
     let mut attributes = vec![string(REQUEST_ID, request_id), boolean("faas.coldstart", invoked.cold)];
@@ -64,9 +63,9 @@ pub(super) fn invocation(context: TraceContext, invoked: &InvocationSpan<'_>) ->
     span
 }
 
-/// A span of the platform's, below an invocation's or a trace of its own.
+/// Returns a platform span, either below an invocation or in a trace of its own.
 pub(super) fn part(place: SpanPlacement<'_>, name: &str, (from, to): (u64, u64)) -> Span {
-    // Two phases of one name begin at different times.
+    // Two phases with one name begin at different times.
     let id = TraceContext::of_text(&format!("{} {name} {from}", place.seed));
     let context = TraceContext { trace_id: place.trace_id, ..id };
     let mut span = span(context, name, (from, to), Vec::new());
@@ -75,7 +74,7 @@ pub(super) fn part(place: SpanPlacement<'_>, name: &str, (from, to): (u64, u64))
     span
 }
 
-/// The phases that the platform's event names.
+/// Returns the spans of the phases in a platform event.
 pub(super) fn phases(
     place: SpanPlacement<'_>,
     phases: &[telemetry_api::PhaseSpan],
@@ -85,7 +84,7 @@ pub(super) fn phases(
         .map(move |phase| part(place, &phase.name, (phase.start, after(phase.start, phase.duration))))
 }
 
-/// Marks a span by how what it stands for ended.
+/// Sets the error status of a span, unless the outcome is a success.
 pub(super) fn fail(span: &mut Span, outcome: InvocationOutcome, kind: Option<&str>) {
     if outcome == InvocationOutcome::Success {
         return;
@@ -95,7 +94,7 @@ pub(super) fn fail(span: &mut Span, outcome: InvocationOutcome, kind: Option<&st
     span.status = Some(Status { message, code: StatusCode::Error.into() });
 }
 
-/// So many milliseconds after a time.
+/// Returns the time `milliseconds` after `from`.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -1,4 +1,4 @@
-//! What an environment goes through before its first invocation: the init, and the restore from a snapshot.
+//! The stages before the first invocation: the init, and the restore from a snapshot.
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 
@@ -6,40 +6,40 @@ use super::outcome::InvocationOutcome;
 use super::spans::{self, SpanPlacement, after};
 use crate::lambda::telemetry_api::{self, PlatformRecord};
 
-/// The most phases that are remembered, of all events together.
+/// The maximum number of phases kept, over all events.
 const MAX_PHASES: usize = 64;
 
-/// An init or a restore, as far as the platform has told of it. Times are nanoseconds since the epoch.
+/// An init or a restore, as far as platform events describe it. Times are nanoseconds since the epoch.
 #[derive(Debug, Default)]
 pub(super) struct Stage {
     started: Option<u64>,
     runtime_done: Option<u64>,
     pub(super) reported: bool,
-    /// When all of it was over.
+    /// The end of the whole stage.
     ended: Option<u64>,
-    /// Milliseconds.
+    /// The duration in milliseconds.
     duration: Option<f64>,
     phases: Vec<telemetry_api::PhaseSpan>,
     failure: Option<(InvocationOutcome, Option<String>)>,
-    /// Its spans were made.
+    /// The spans were taken.
     spans_taken: bool,
-    /// Its failure was told.
+    /// The failure was taken.
     failure_taken: bool,
 }
 
 impl Stage {
-    /// It starts.
+    /// Records the start.
     pub(super) fn start(&mut self, time: u64) {
         self.started.get_or_insert(time);
     }
 
-    /// The runtime is through.
+    /// Records that the runtime is done.
     pub(super) fn runtime_done(&mut self, record: &PlatformRecord, time: u64) {
         self.runtime_done.get_or_insert(time);
         self.merge(record);
     }
 
-    /// All is through. Says whether that is news.
+    /// Records the end. Returns true on the first report.
     pub(super) fn report(&mut self, record: &PlatformRecord, time: u64) -> bool {
         let is_new = !self.reported;
         self.reported = true;
@@ -62,11 +62,11 @@ impl Stage {
         }
     }
 
-    /// When it began and when it ended, if that can be said.
+    /// The begin and the end, if known.
     pub(super) fn interval(&self) -> Option<(u64, u64)> {
         let end = self.ended.or(self.runtime_done);
         match (self.started, end, self.duration) {
-            // The report comes later than the end, and times are told in whole milliseconds.
+            // Platform: the report comes after the end, and times are in whole milliseconds.
             (Some(start), Some(end), Some(duration)) => Some((start, after(start, duration).min(end))),
             (Some(start), Some(end), None) => Some((start, end)),
             (None, Some(end), Some(duration)) => Some((end.saturating_sub(after(0, duration)), end)),
@@ -74,7 +74,7 @@ impl Stage {
         }
     }
 
-    /// Its failure, once.
+    /// Takes the failure: outcome, error type, time and duration. Returns it once.
     pub(super) fn take_failure(&mut self) -> Option<(InvocationOutcome, Option<String>, u64, Option<f64>)> {
         let (outcome, error_type) = self.failure.clone()?;
         let time = self.ended.or(self.runtime_done)?;
@@ -82,7 +82,7 @@ impl Stage {
         (!was_taken).then_some((outcome, error_type, time, self.duration))
     }
 
-    /// Its spans, once: itself, the runtime's part of it, and what the platform tells more.
+    /// Takes the spans: the stage, the runtime's part of it, and its phases. Returns them once.
     pub(super) fn take_spans(&mut self, name: &str, place: SpanPlacement<'_>) -> Vec<Span> {
         let Some(interval) = self.interval().filter(|_| !self.spans_taken) else { return Vec::new() };
         self.spans_taken = true;

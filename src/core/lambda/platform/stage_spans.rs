@@ -1,5 +1,5 @@
-//! What of the spans made for an invocation is sent where its SDK tells of it: what came before it. No SDK sees its own
-//! environment start.
+//! The spans of the init and the restore, for an invocation whose SDK sends its own span. No SDK sees its own environment
+//! start.
 
 use bytes::Bytes;
 use memchr::memmem;
@@ -11,19 +11,19 @@ use prost::Message as _;
 use super::spans::STAGES;
 use crate::trace_context::TraceContext;
 
-/// A request of spans.
+/// An encoded trace request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StageSpans {
-    /// Encoded.
+    /// The encoded request.
     pub bytes: Bytes,
-    /// How many there are.
+    /// The number of spans.
     pub spans: usize,
 }
 
-/// The spans of the init and of the restore in a request that was made here for an invocation, below the span of the
-/// invocation that an SDK sent, or in their own trace where none is known; `None` where there are none.
+/// Extracts the spans of the init and the restore from the platform's trace request for an invocation. They become children
+/// of the SDK's invocation span, or stay in their own trace if no such span is known. `None` if there are no such spans.
 pub fn reparent_stage_spans(request: &[u8], span: Option<TraceContext>) -> Option<StageSpans> {
-    // Of most invocations there is but one span, and its request need not be decoded to see that.
+    // Most invocations have no stage spans, and a search is cheaper than decoding.
     if !STAGES.iter().any(|stage| memmem::find(request, stage.as_bytes()).is_some()) {
         return None;
     }
@@ -36,7 +36,7 @@ pub fn reparent_stage_spans(request: &[u8], span: Option<TraceContext>) -> Optio
     (spans > 0).then(|| StageSpans { bytes: Bytes::from(request.encode_to_vec()), spans })
 }
 
-/// Of the spans of one invocation, each behind its parent, those of the stages and below them.
+/// Returns the spans of the stages and their descendants. `spans` lists each span after its parent.
 fn stages(spans: Vec<Span>, above: Option<TraceContext>) -> Vec<Span> {
     let mut kept: Vec<Span> = Vec::new();
     for mut span in spans {

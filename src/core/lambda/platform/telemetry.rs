@@ -1,4 +1,4 @@
-//! What was made of the platform's events, on its way into chunks.
+//! Telemetry derived from platform events, encoded as chunks.
 
 use std::sync::Arc;
 
@@ -11,40 +11,39 @@ use crate::chunk::{Chunk, Origin};
 use crate::otlp::request::RequestEnvelope;
 use crate::signal::Signal;
 
-/// The scope of all that is made of the platform's events, by which it can be told from what the function sent.
+/// The instrumentation scope of this telemetry. It distinguishes it from the function's own.
 pub const SCOPE: &str = "rotel-lambda-extension.platform";
 
-/// Items, each list with the invocation that all of it belongs to.
+/// The items, with the invocation that they belong to.
 #[derive(Debug, Default)]
 pub struct PlatformTelemetry {
-    /// Spans, those of one trace beside each other.
+    /// Spans, grouped by trace.
     pub(super) spans: Vec<(Option<Arc<str>>, Vec<Span>)>,
     /// Log records.
     pub(super) logs: Vec<(Option<Arc<str>>, LogRecord)>,
-    /// Metrics, of one point each.
+    /// Metrics with one data point each.
     pub(super) metrics: Vec<Metric>,
-    /// Of the invocations that have spans here, those in the midst of which the function was ended.
+    /// The invocations with spans whose function was killed while it ran.
     pub(super) cut_off: Vec<Arc<str>>,
 }
 
 impl PlatformTelemetry {
-    /// Nothing was made.
+    /// Returns true if there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty() && self.logs.is_empty() && self.metrics.is_empty() && self.cut_off.is_empty()
     }
 
-    /// The request ids of the invocations in the midst of which the function was ended, so that its SDK had no time to
-    /// send their spans.
+    /// The request ids of invocations whose function was killed while it ran, so that its SDK had no time to send their spans.
     pub fn cut_off(&self) -> impl Iterator<Item = &str> {
         self.cut_off.iter().map(|request_id| &**request_id)
     }
 
-    /// The log records, of which the caller may change or leave out some.
+    /// Lets the caller edit log records, and drops those for which `keep` returns false.
     pub fn retain_logs(&mut self, mut keep: impl FnMut(&mut LogRecord) -> bool) {
         self.logs.retain_mut(|(_, record)| keep(record));
     }
 
-    /// Encodes it, all in one envelope, the scope of which is [`SCOPE`].
+    /// Encodes everything in an envelope with the scope [`SCOPE`].
     pub fn into_chunks(self, envelope: &RequestEnvelope) -> Vec<Chunk> {
         let mut chunks = Vec::new();
         let mut logs = self.logs.into_iter().peekable();

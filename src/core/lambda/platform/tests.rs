@@ -14,7 +14,7 @@ use crate::signal::Signal;
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_665_532_800;
-/// The first event of all tests is of this time.
+/// The time of the first event in all tests.
 const ZERO: u64 = SECOND * 1_000 * MS;
 const A: &str = "6d68ca91-49c9-448d-89b8-7ca3e6dc66aa";
 const B: &str = "79b4f56e-95b1-4643-9700-2807f4e68189";
@@ -31,7 +31,7 @@ fn platform(outputs: PlatformOutputs) -> Platform {
     })
 }
 
-/// So many milliseconds after the beginning.
+/// Formats a time this many milliseconds after the first event.
 fn at(milliseconds: u64) -> String {
     format!("2022-10-12T00:00:{:02}.{:03}Z", milliseconds / 1_000, milliseconds % 1_000)
 }
@@ -46,7 +46,7 @@ fn phase(name: &str, start: u64, duration: f64) -> Value {
     json!({"name": name, "start": at(start), "durationMs": duration})
 }
 
-/// An init from 0 to 125 ms.
+/// The events of an init from 0 to 125 ms.
 fn init() -> Vec<Value> {
     vec![
         event(
@@ -114,7 +114,7 @@ fn deliver(platform: &mut Platform, events: &[Value]) -> PlatformTelemetry {
     platform.take()
 }
 
-/// As a person reads it, times in milliseconds since the beginning.
+/// Formats telemetry for snapshots, with times in milliseconds since the first event.
 fn shown(telemetry: &PlatformTelemetry) -> String {
     let time =
         |nanos: u64| format!("{}", nanos.cast_signed().saturating_sub(ZERO.cast_signed()) / MS.cast_signed());
@@ -203,7 +203,7 @@ fn invoke(request_id: &str) -> Invoke<'_> {
 }
 
 #[test]
-fn a_cold_invocation_gives_spans_and_metrics_and_its_report_goes_with_the_next() {
+fn report_data_is_sent_with_the_next_invocation() {
     let mut platform = platform(DEFAULT);
     assert_eq!(shown(&deliver(&mut platform, &init())), "");
     let arn = Some("arn:aws:lambda:eu-west-1:1:function:orders");
@@ -241,7 +241,7 @@ fn a_cold_invocation_gives_spans_and_metrics_and_its_report_goes_with_the_next()
 }
 
 #[test]
-fn what_comes_twice_counts_once() {
+fn duplicate_events_count_once() {
     let mut platform = platform(ALL);
     let mut events = init();
     events.extend([start(130, A), done(270, A), report(291, A)]);
@@ -254,7 +254,7 @@ fn what_comes_twice_counts_once() {
 }
 
 #[test]
-fn the_order_within_a_delivery_means_nothing() {
+fn order_within_a_delivery_is_ignored() {
     let mut events = init();
     events.extend([start(130, A), done(270, A), report(291, A)]);
     let straight = shown(&deliver(&mut platform(ALL), &events));
@@ -263,7 +263,7 @@ fn the_order_within_a_delivery_means_nothing() {
 }
 
 #[test]
-fn a_report_that_overtakes_the_end_of_its_invocation_is_the_end() {
+fn report_before_runtime_done_ends_the_invocation() {
     let mut platform = platform(DEFAULT);
     let first = shown(&deliver(&mut platform, &[start(130, A), report(291, A)]));
     assert!(first.contains("faas.invocations") && first.contains("Server 130..290"), "{first}");
@@ -277,19 +277,19 @@ fn a_report_that_overtakes_the_end_of_its_invocation_is_the_end() {
 }
 
 #[test]
-fn an_invocation_of_which_only_the_end_is_told_has_its_length() {
+fn end_alone_gives_the_whole_interval() {
     let telemetry = deliver(&mut platform(DEFAULT), &[done(270, A)]);
     assert!(shown(&telemetry).contains("Server 130..270 orders"), "{}", shown(&telemetry));
 }
 
 #[test]
-fn an_asynchronous_invocation_that_is_repeated_counts_again() {
+fn repeated_asynchronous_invocation_counts_again() {
     let mut platform = platform(DEFAULT);
     platform.invoked(&invoke(A), ZERO + 130 * MS);
     let first = shown(&deliver(&mut platform, &[start(130, A), failed(270, A, "error", "Function.Unknown")]));
     assert!(first.contains("faas.errors"), "{first}");
     platform.invoked(&invoke(A), ZERO + 1_000 * MS);
-    // The first of the two again, and its report twice.
+    // The first attempt again, and its report twice.
     let old = [start(130, A), failed(270, A, "error", "Function.Unknown"), report(291, A)];
     assert_eq!(shown(&deliver(&mut platform, &old)).lines().count(), 1, "the report's phase");
     assert_eq!(shown(&deliver(&mut platform, &old)), "");
@@ -305,7 +305,7 @@ fn an_asynchronous_invocation_that_is_repeated_counts_again() {
 }
 
 #[test]
-fn a_late_end_is_that_of_the_earlier_attempt() {
+fn late_end_belongs_to_the_earlier_attempt() {
     let mut platform = platform(DEFAULT);
     platform.invoked(&invoke(A), ZERO + 130 * MS);
     platform.invoked(&invoke(A), ZERO + 1_000 * MS);
@@ -316,11 +316,11 @@ fn a_late_end_is_that_of_the_earlier_attempt() {
 }
 
 #[test]
-fn a_timeout_is_told_at_once() {
+fn timeout_is_reported_at_once() {
     let mut platform = platform(DEFAULT);
     platform.invoked(&invoke(A), ZERO + 130 * MS);
     insta::assert_snapshot!(shown(&deliver(&mut platform, &[start(130, A), failed(270, A, "timeout", "Sandbox.Timedout")])), @r#"
-    log of 6d68 at 270: error the invocation 6d68ca91-49c9-448d-89b8-7ca3e6dc66aa timed out after 0.140 s (Sandbox.Timedout)
+    log of 6d68 at 270: error invocation 6d68ca91-49c9-448d-89b8-7ca3e6dc66aa timed out after 0.140 s (Sandbox.Timedout)
         aws.lambda.telemetry.type=platform aws.lambda.duration_ms=140 faas.invocation_id=6d68ca91-49c9-448d-89b8-7ca3e6dc66aa aws.lambda.outcome=timeout error.type=Sandbox.Timedout
     span of 6d68 62e9/-/f4bf Server 130..270 orders Error "timed out"
         faas.invocation_id=6d68ca91-49c9-448d-89b8-7ca3e6dc66aa faas.coldstart=true error.type=Sandbox.Timedout
@@ -334,7 +334,7 @@ fn a_timeout_is_told_at_once() {
 }
 
 #[test]
-fn a_crash_is_told_once_the_memory_is_known() {
+fn crash_is_reported_once_the_memory_is_known() {
     let crash = [start(130, A), failed(270, A, "error", "Runtime.ExitError")];
     let memory = |used: u32| {
         event(
@@ -354,7 +354,7 @@ fn a_crash_is_told_once_the_memory_is_known() {
     );
     spared.shut_down(ShutdownReason::Failure, ZERO + 290 * MS);
     insta::assert_snapshot!(shown(&spared.take()), @r#"
-    log of 6d68 at 270: error the invocation 6d68ca91-49c9-448d-89b8-7ca3e6dc66aa crashed after 0.140 s (Runtime.ExitError)
+    log of 6d68 at 270: error invocation 6d68ca91-49c9-448d-89b8-7ca3e6dc66aa crashed after 0.140 s (Runtime.ExitError)
         aws.lambda.telemetry.type=platform aws.lambda.duration_ms=140 faas.invocation_id=6d68ca91-49c9-448d-89b8-7ca3e6dc66aa aws.lambda.outcome=crash error.type=Runtime.ExitError
     span of 6d68 62e9/-/89b8 Server 130..270 orders Error "crashed"
         faas.invocation_id=6d68ca91-49c9-448d-89b8-7ca3e6dc66aa faas.coldstart=true error.type=Runtime.ExitError
@@ -367,7 +367,7 @@ fn a_crash_is_told_once_the_memory_is_known() {
     let mut exhausted = platform(DEFAULT);
     deliver(&mut exhausted, &crash);
     insta::assert_snapshot!(shown(&deliver(&mut exhausted, &[memory(128)])), @r#"
-    log of 6d68 at 270: error the invocation 6d68ca91-49c9-448d-89b8-7ca3e6dc66aa ran out of memory after 0.140 s, with 128 of 128 MB of memory used (Runtime.ExitError)
+    log of 6d68 at 270: error invocation 6d68ca91-49c9-448d-89b8-7ca3e6dc66aa ran out of memory after 0.140 s, memory used: 128 of 128 MB (Runtime.ExitError)
         aws.lambda.telemetry.type=platform aws.lambda.duration_ms=140 aws.lambda.max_memory_used_mb=128 aws.lambda.memory_size_mb=128 faas.invocation_id=6d68ca91-49c9-448d-89b8-7ca3e6dc66aa aws.lambda.outcome=out_of_memory error.type=Runtime.ExitError
     span of 6d68 62e9/-/89b8 Server 130..270 orders Error "ran out of memory"
         faas.invocation_id=6d68ca91-49c9-448d-89b8-7ca3e6dc66aa faas.coldstart=true error.type=Runtime.ExitError
@@ -389,15 +389,15 @@ fn a_crash_is_told_once_the_memory_is_known() {
 }
 
 #[test]
-fn a_shutdown_with_a_reason_ends_the_invocation_that_runs() {
+fn shutdown_with_a_reason_ends_the_running_invocation() {
     let mut platform = platform(DEFAULT);
-    // One whose end was lost.
+    // The end of this one was lost.
     platform.invoked(&invoke(A), ZERO + 130 * MS);
     platform.invoked(&invoke(B), ZERO + 1_000 * MS);
     deliver(&mut platform, &[start(999, B)]);
     platform.shut_down(ShutdownReason::Timeout, ZERO + 3_999 * MS);
     insta::assert_snapshot!(shown(&platform.take()), @r#"
-    log of 79b4 at 3999: error the invocation 79b4f56e-95b1-4643-9700-2807f4e68189 timed out after 3.000 s
+    log of 79b4 at 3999: error invocation 79b4f56e-95b1-4643-9700-2807f4e68189 timed out after 3.000 s
         aws.lambda.telemetry.type=platform aws.lambda.duration_ms=3000 faas.invocation_id=79b4f56e-95b1-4643-9700-2807f4e68189 aws.lambda.outcome=timeout error.type=timeout
     span of 79b4 62e9/-/eddc Server 999..3999 orders Error "timed out"
         faas.invocation_id=79b4f56e-95b1-4643-9700-2807f4e68189 faas.coldstart=false error.type=timeout
@@ -410,7 +410,7 @@ fn a_shutdown_with_a_reason_ends_the_invocation_that_runs() {
 }
 
 #[test]
-fn a_spindown_ends_no_invocation() {
+fn spindown_ends_no_invocation() {
     let mut platform = platform(ALL);
     platform.invoked(&invoke(A), ZERO + 130 * MS);
     platform.shut_down(ShutdownReason::Spindown, ZERO + 3_999 * MS);
@@ -418,12 +418,12 @@ fn a_spindown_ends_no_invocation() {
 }
 
 #[test]
-fn an_init_that_fails_is_told_and_shown() {
+fn failed_init_is_logged_and_traced() {
     let mut platform = platform(DEFAULT);
     let failure = json!({"initializationType": "on-demand", "phase": "init", "status": "error", "errorType": "Runtime.ExitError"});
     let first = deliver(&mut platform, &[init()[0].clone(), event(100, "initRuntimeDone", failure.clone())]);
     insta::assert_snapshot!(shown(&first), @"
-    log of - at 100: error the init of the execution environment failed (Runtime.ExitError)
+    log of - at 100: error init of the execution environment failed (Runtime.ExitError)
         aws.lambda.telemetry.type=platform aws.lambda.outcome=init_failure error.type=Runtime.ExitError
     ");
     assert_eq!(shown(&deliver(&mut platform, &[event(101, "initReport", failure)])), "");
@@ -436,7 +436,7 @@ fn an_init_that_fails_is_told_and_shown() {
 }
 
 #[test]
-fn an_init_that_nobody_waited_for_has_a_trace_of_its_own() {
+fn init_ahead_of_time_has_its_own_trace() {
     let settings = PlatformSettings {
         outputs: DEFAULT,
         function_name: "orders".to_owned(),
@@ -459,7 +459,7 @@ fn envelope(resource: &Resource) -> RequestEnvelope {
 }
 
 #[test]
-fn where_an_sdk_tells_of_an_invocation_only_what_came_before_it_is_added() {
+fn stage_spans_move_below_the_sdk_span() {
     let span_of_sdk = TraceContext { trace_id: [7; 16], span_id: [8; 8], sampled: true };
     let adopted = |events: &[Value], span| {
         let mut platform = platform(DEFAULT);
@@ -491,7 +491,7 @@ fn where_an_sdk_tells_of_an_invocation_only_what_came_before_it_is_added() {
 }
 
 #[test]
-fn a_restore_belongs_to_the_invocation_that_waited_for_it() {
+fn restore_belongs_to_the_invocation_that_waited() {
     let settings = PlatformSettings {
         outputs: DEFAULT,
         function_name: "orders".to_owned(),
@@ -522,7 +522,7 @@ fn a_restore_belongs_to_the_invocation_that_waited_for_it() {
 }
 
 #[test]
-fn managed_instances_tell_of_an_invocation_in_its_report() {
+fn report_ends_invocations_on_managed_instances() {
     let settings = PlatformSettings {
         outputs: DEFAULT,
         function_name: "orders".to_owned(),
@@ -552,7 +552,7 @@ fn managed_instances_tell_of_an_invocation_in_its_report() {
 }
 
 #[test]
-fn a_span_of_xray_is_the_parent_where_that_was_asked_for() {
+fn xray_span_is_the_parent_if_enabled() {
     let settings = PlatformSettings {
         outputs: DEFAULT,
         function_name: "orders".to_owned(),
@@ -570,7 +570,7 @@ fn a_span_of_xray_is_the_parent_where_that_was_asked_for() {
 }
 
 #[test]
-fn the_events_themselves_are_log_records_where_that_was_asked_for() {
+fn events_are_log_records_if_enabled() {
     let mut events = init();
     events.extend([
         start(130, A),
@@ -613,7 +613,7 @@ fn the_events_themselves_are_log_records_where_that_was_asked_for() {
 }
 
 #[test]
-fn nothing_is_made_where_nothing_was_asked_for_but_what_nobody_else_can_tell() {
+fn timeouts_are_logged_even_if_all_outputs_are_off() {
     let mut platform = platform(PlatformOutputs::default());
     let mut events = init();
     events.extend([start(130, A), done(270, A), report(291, A)]);
@@ -624,7 +624,7 @@ fn nothing_is_made_where_nothing_was_asked_for_but_what_nobody_else_can_tell() {
 }
 
 #[test]
-fn no_more_is_remembered_than_a_few_dozen_invocations() {
+fn memory_of_invocations_is_bounded() {
     let mut platform = platform(ALL);
     for number in 0..10_000 {
         deliver(
@@ -639,7 +639,7 @@ fn no_more_is_remembered_than_a_few_dozen_invocations() {
 }
 
 #[test]
-fn points_of_one_metric_do_not_overlap() {
+fn data_points_of_a_metric_do_not_overlap() {
     let mut meter = Meter::default();
     meter.count(Instrument::Invocations, 10, 40);
     meter.count(Instrument::Invocations, 12, 50);
@@ -652,10 +652,10 @@ fn points_of_one_metric_do_not_overlap() {
     assert_eq!((sum.data_points[0].start_time_unix_nano, sum.data_points[0].time_unix_nano), (60, 70));
 }
 
-/// Bytes that the default adds for an invocation, under a resource as Lambda's facts make it. `cargo test -- --nocapture`
-/// prints them.
+/// The bytes that the default outputs add per invocation, with a resource as in Lambda. `cargo test -- --nocapture` prints
+/// them.
 #[test]
-fn an_invocation_adds_less_than_four_kilobytes_before_compression_and_less_than_two_after_it() {
+fn telemetry_of_an_invocation_is_small() {
     let facts = [
         ("cloud.provider", "aws"),
         ("cloud.platform", "aws_lambda"),

@@ -1,8 +1,8 @@
-//! Deliveries in their order: joins a record that the platform cut.
+//! Reads deliveries in order and joins records that the platform cut.
 //!
-//! Platform: a record larger than the subscription's `maxBytes` is cut anywhere in its JSON. The POST is closed with `}]`
-//! all the same, and the next one repeats the envelope before the rest. There is no number to tell the parts by, so that
-//! the scan of the record goes on in the next POST, and only a POST in which it can go on is a continuation.
+//! Platform: a record larger than the subscription's `maxBytes` is cut anywhere in its JSON. The POST still ends with `}]`,
+//! and the next POST repeats the envelope before the rest. The parts are not numbered. So the scan of the record continues in
+//! the next POST, and only a POST in which it can continue is a continuation.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -11,25 +11,25 @@ use super::recovery::{BodyRecovery, CutEvent};
 use super::scanner::{Scanned, Scanner};
 use super::{Delivery, read_well_formed};
 
-/// The largest record that is joined, in bytes. A larger one is kept as text, part by part.
+/// The maximum size of a joined record, in bytes. A larger one is kept as text, part by part.
 pub(super) const JOIN_LIMIT: usize = 8 << 20;
 
-/// Reads deliveries one after the other. Holds a cut record until the rest of it comes.
+/// Reads deliveries one after the other. Holds a cut record until its rest arrives.
 #[derive(Debug, Default)]
 pub struct Deliveries {
     cut: Option<CutRecord>,
 }
 
-/// A record whose rest has not come.
+/// A record whose rest has not arrived.
 #[derive(Debug)]
 struct CutRecord {
-    /// The event up to the cut, its envelope included; the envelope alone once the record is kept as text.
+    /// The event up to the cut, with its envelope; only the envelope once the record is kept as text.
     event: Vec<u8>,
     /// The length of the envelope.
     envelope: usize,
     is_kept_as_text: bool,
     scanner: Scanner,
-    /// The POST that it began in, to know a second delivery of that by.
+    /// The fingerprint of the POST in which it began, to detect a duplicate of that POST.
     first: Fingerprint,
 }
 
@@ -48,7 +48,7 @@ impl Fingerprint {
 }
 
 impl Deliveries {
-    /// Reads the next delivery. Never fails: what cannot be read is kept as text or counted.
+    /// Reads the next delivery. Never fails: malformed records are kept as text or counted.
     pub fn read<'a>(&mut self, body: &'a [u8]) -> Delivery<'a> {
         let Some(cut) = self.cut.take() else { return self.read_alone(body) };
         let recovery = BodyRecovery::new(body);
@@ -70,8 +70,7 @@ impl Deliveries {
         delivery
     }
 
-    /// Gives a cut record up and keeps it as text: its rest is not waited for any more. Should it come all the same, it is
-    /// still known where it ends.
+    /// Stops waiting for the rest of a cut record and keeps the record as text. If the rest still arrives, its end is found.
     pub fn give_up(&mut self) -> Delivery<'static> {
         let mut delivery = Delivery::default();
         if let Some(cut) = &mut self.cut {
@@ -80,7 +79,7 @@ impl Deliveries {
         delivery
     }
 
-    /// Reads a body that continues nothing.
+    /// Reads a body that is no continuation.
     fn read_alone<'a>(&mut self, body: &'a [u8]) -> Delivery<'a> {
         if let Some(delivery) = read_well_formed(body) {
             return delivery;
@@ -90,10 +89,10 @@ impl Deliveries {
         delivery
     }
 
-    /// Reads a body that comes where the rest of a cut record was due.
+    /// Reads a body that arrived in place of the rest of a cut record.
     fn read_instead<'a>(&mut self, mut cut: CutRecord, body: &'a [u8]) -> Delivery<'a> {
         if cut.first == Fingerprint::of(body) {
-            // Platform: a delivery may come twice.
+            // Platform: a delivery may be repeated.
             self.cut = Some(cut);
             return Delivery::default();
         }
@@ -123,14 +122,14 @@ impl Deliveries {
 
 /// A POST that continues a cut record.
 enum Resumed<'a> {
-    /// With the next part of it, and no more.
+    /// The body holds only the next part of the record.
     CutRecord { part: &'a [u8], scanner: Scanner },
-    /// With the rest of it, up to the end of the event.
+    /// The body holds the rest of the record, up to the end of the event.
     Complete { part: &'a [u8], end: usize },
 }
 
 impl CutRecord {
-    /// Goes on with the record in the next body; `None` where that is no continuation.
+    /// Continues the record in the next body; `None` if that is no continuation.
     fn resume<'a>(&self, recovery: &BodyRecovery<'a>) -> Option<Resumed<'a>> {
         let at = recovery.behind_envelope(self.event.get(..self.envelope)?)?;
         let mut scanner = self.scanner.clone();
@@ -146,7 +145,7 @@ impl CutRecord {
         }
     }
 
-    /// Adds a part that another one will follow.
+    /// Adds a part that is not the last.
     fn add<'a>(&mut self, part: &'a [u8], delivery: &mut Delivery<'a>) {
         if self.event.len() + part.len() > JOIN_LIMIT {
             self.give_up(delivery);
@@ -158,7 +157,7 @@ impl CutRecord {
         }
     }
 
-    /// Adds the last part: what is left of the record, and the brace behind it.
+    /// Adds the last part: the rest of the record, and the brace after it.
     fn complete<'a>(mut self, part: &'a [u8], delivery: &mut Delivery<'a>) {
         if self.event.len() + part.len() > JOIN_LIMIT {
             self.give_up(delivery);
@@ -179,7 +178,7 @@ impl CutRecord {
         }
     }
 
-    /// Keeps what there is as text, and all that comes after it.
+    /// Keeps the record so far, and all its later parts, as text.
     fn give_up(&mut self, delivery: &mut Delivery<'_>) {
         let record = self.event.split_off(self.envelope.min(self.event.len()));
         let mut kept = Delivery::default();

@@ -1,23 +1,23 @@
-//! The bytes before an event's record, by which an event is known in a body that is not JSON.
+//! The envelope of an event: the bytes before its record. It identifies an event in a body that is not JSON.
 
 use memchr::{memchr_iter, memmem};
 
-/// The longest time or type that is looked for.
+/// The maximum length of a time or type, in bytes.
 const TEXT_LIMIT: usize = 128;
 
 /// `{"time":"…","type":"…","record":`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Envelope<'a> {
-    /// The text of `time`.
+    /// The value of `time`.
     pub(super) time: &'a [u8],
-    /// The text of `type`.
+    /// The value of `type`.
     pub(super) name: &'a [u8],
-    /// Its length, up to the record.
+    /// The length up to the record.
     pub(super) length: usize,
 }
 
 impl<'a> Envelope<'a> {
-    /// Reads the envelope that these bytes begin with.
+    /// Reads the envelope at the start of these bytes.
     pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
         let mut rest = bytes;
         expect(&mut rest, b"{")?;
@@ -27,14 +27,14 @@ impl<'a> Envelope<'a> {
                 b"time" => &mut time,
                 b"type" => &mut name,
                 b"record" => {
-                    // Spaces behind the colon may be the record's.
+                    // Spaces after the colon may belong to the record.
                     rest = rest.trim_ascii_start().strip_prefix(b":")?;
                     return Some(Self { time: time?, name: name?, length: bytes.len() - rest.len() });
                 }
                 _ => return None,
             };
             expect(&mut rest, b":")?;
-            // A key that stands twice could go on without end.
+            // A duplicate key could be repeated without end.
             if field.replace(text(&mut rest)?).is_some() {
                 return None;
             }
@@ -42,30 +42,30 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    /// Returns true for the events that the platform makes itself.
+    /// Returns true for the platform's own events.
     pub(super) fn is_platform(&self) -> bool {
         self.name.starts_with(b"platform.")
     }
 
-    /// Returns true if the other one can be of the same record.
+    /// Returns true if the other envelope can belong to the same record.
     pub(super) fn is_repeated_by(&self, other: &Envelope<'_>) -> bool {
         (self.time, self.name) == (other.time, other.name)
     }
 }
 
-/// Place where a break was met.
+/// The location of a syntax error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BreakLocation {
-    /// Between two events, where strangers write nothing.
+    /// Between two events. Only the platform writes there.
     Outside,
-    /// Within an event's record, which strangers may have written.
+    /// Within a record, which may hold untrusted text.
     Inside,
 }
 
-/// Finds the next event behind a break, at `from` or later.
+/// Finds the next event after a syntax error, at `from` or later.
 ///
-/// Within a string of JSON no event can begin, because its quotes are escaped there. The value of a field is never one.
-/// Within a record an event must stand behind a comma, where the platform puts it.
+/// No event can begin within a JSON string, because its quotes would be escaped. The value of a field is never an event.
+/// Within a record, an event must follow a comma, as the platform writes it.
 pub(super) fn find(body: &[u8], from: usize, place: BreakLocation) -> Option<usize> {
     let rest = body.get(from..)?;
     memchr_iter(b'{', rest).map(|at| from + at).find(|at| {
@@ -78,7 +78,7 @@ pub(super) fn find(body: &[u8], from: usize, place: BreakLocation) -> Option<usi
     })
 }
 
-/// Finds the request id in a record of the platform that cannot be read.
+/// Finds the request id in a malformed platform record.
 pub(super) fn request_id(record: &[u8]) -> Option<String> {
     const KEY: &[u8] = b"\"requestId\"";
     let at = memmem::find(record, KEY)?;
@@ -87,13 +87,13 @@ pub(super) fn request_id(record: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(text(&mut rest)?).into_owned())
 }
 
-/// Takes a token off the front, with the spaces around it.
+/// Removes a token and the spaces around it from the front.
 fn expect(rest: &mut &[u8], token: &[u8]) -> Option<()> {
     *rest = rest.trim_ascii_start().strip_prefix(token)?.trim_ascii_start();
     Some(())
 }
 
-/// Takes a short string without escapes off the front.
+/// Removes a short string without escapes from the front.
 fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let behind = rest.strip_prefix(b"\"")?;
     let length = behind.iter().take(TEXT_LIMIT).position(|byte| matches!(byte, b'"' | b'\\'))?;
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn event_begins_where_the_platform_puts_it() {
+    fn event_begins_only_where_the_platform_writes_one() {
         let event = r#"{"time":"T","type":"a","record":1}"#;
         let find = |before: &str, place| super::find(format!("{before}{event}").as_bytes(), 0, place);
         for (before, outside, inside) in [
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn request_id_is_found_in_what_cannot_be_read() {
+    fn request_id_is_found_in_a_malformed_record() {
         assert_eq!(request_id(br#"{nope,"requestId": "a-1","st"#).as_deref(), Some("a-1"));
         assert_eq!(request_id(br#"{"requestId":7}"#), None);
         assert_eq!(request_id(br#"{"requestId":"a"#), None);

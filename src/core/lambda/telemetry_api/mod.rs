@@ -1,12 +1,12 @@
-//! Deliveries of the Telemetry API: arrays of events.
+//! Reads deliveries of the Telemetry API: arrays of events.
 //!
-//! A delivery that is JSON is read in one pass, and its events borrow from its body. In any other one each event costs only
-//! itself: the bytes that are no UTF-8 and the control characters of one record are read, a record that the platform cut is
-//! joined with its rest ([`Deliveries`]), and behind a break reading goes on at the next event. A record that cannot be read
-//! is kept as text; what has no record is counted. What strangers wrote into a record never becomes an event.
+//! A well-formed delivery is read in one pass, and its events borrow from its body. In a malformed one, an error costs only
+//! its own event: invalid UTF-8 and control characters are repaired, a record that the platform cut is joined with its rest
+//! ([`Deliveries`]), and after a syntax error reading continues at the next event. A malformed record is kept as text, and an
+//! element without a record is counted. Untrusted text in a record never becomes an event.
 //!
-//! The platform's events have changed their fields more than once, so everything is optional here. Shapes: AWS's "Lambda
-//! Telemetry API Event schema reference".
+//! The fields of platform events have changed more than once, so all are optional here. Schema: AWS's "Lambda Telemetry API
+//! Event schema reference".
 
 mod deliveries;
 mod envelope;
@@ -28,19 +28,19 @@ pub use self::deliveries::Deliveries;
 pub use self::record::{Metrics, PhaseSpan, PlatformRecord};
 use crate::time;
 
-/// One delivery, read.
+/// The events of a delivery.
 #[derive(Debug, Default)]
 pub struct Delivery<'a> {
-    /// The events that could be read, in the order of the array.
+    /// The events in the order of the array.
     pub events: Vec<TelemetryEvent<'a>>,
-    /// Records, and parts of one, that could not be read and are among the events as text.
+    /// The number of malformed records, and parts of records, that are among the events as text.
     pub kept_as_text: usize,
-    /// Elements that are no events and places that no event was found at, which are not among the events.
+    /// The number of elements that are not events, and of places without a readable event. They are not among the events.
     pub lost: usize,
 }
 
 impl<'a> Delivery<'a> {
-    /// Adds an element; `None` is one that is no event.
+    /// Adds an element; `None` if it is not an event.
     fn push(&mut self, event: Option<TelemetryEvent<'a>>) {
         match event {
             Some(event) => self.events.push(event),
@@ -48,31 +48,30 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    /// Adds what came after it.
+    /// Appends a later part of the same delivery.
     fn append(&mut self, mut other: Self) {
         self.events.append(&mut other.events);
         self.kept_as_text += other.kept_as_text;
         self.lost += other.lost;
     }
 
-    /// The same delivery, borrowing nothing.
+    /// Copies borrowed data.
     fn into_owned(self) -> Delivery<'static> {
         let Self { events, kept_as_text, lost } = self;
         Delivery { events: events.into_iter().map(TelemetryEvent::into_owned).collect(), kept_as_text, lost }
     }
 }
 
-/// One event.
+/// An event of the Telemetry API.
 #[derive(Debug)]
 pub struct TelemetryEvent<'a> {
-    /// When the platform made it, in nanoseconds since the epoch; `None` where `time` is missing or not RFC 3339.
+    /// The platform's time, in nanoseconds since the epoch; `None` if `time` is missing or not RFC 3339.
     pub time: Option<u64>,
-    /// What it tells.
     pub kind: EventKind<'a>,
 }
 
 impl TelemetryEvent<'_> {
-    /// The same event, borrowing nothing.
+    /// Copies borrowed data.
     fn into_owned(self) -> TelemetryEvent<'static> {
         let owned = |record: Cow<'_, RawValue>| Cow::Owned(record.into_owned());
         let kind = match self.kind {
@@ -89,70 +88,57 @@ impl TelemetryEvent<'_> {
     }
 }
 
-/// What an event tells.
+/// The kind of an event, with its data.
 #[derive(Debug)]
 pub enum EventKind<'a> {
-    /// A line or a JSON record that the function wrote.
+    /// A line or a JSON record that the function logged.
     Function(Cow<'a, RawValue>),
-    /// The same of an extension.
+    /// A line or a JSON record that an extension logged.
     Extension(Cow<'a, RawValue>),
-    /// Something happened to an invocation.
-    Invocation {
-        /// What.
-        moment: InvocationEvent,
-        /// To which.
-        request_id: String,
-        /// What the platform says of it.
-        record: Box<PlatformRecord>,
-    },
-    /// Something happened to the environment, or to an extension in it.
-    Environment {
-        /// What.
-        change: EnvironmentEvent,
-        /// What the platform says of it.
-        record: Box<PlatformRecord>,
-    },
-    /// A type that this version does not know, kept as it came.
+    /// A platform event of an invocation.
+    Invocation { moment: InvocationEvent, request_id: String, record: Box<PlatformRecord> },
+    /// A platform event of the environment, or of an extension in it.
+    Environment { change: EnvironmentEvent, record: Box<PlatformRecord> },
+    /// An event of unknown type, kept as it is.
     Unknown {
-        /// The type's name.
+        /// The event's `type`.
         name: String,
-        /// Its record.
         record: Cow<'a, RawValue>,
     },
-    /// A record that cannot be read, or a part of one, as it came.
+    /// A malformed record, or a part of one, as it is.
     Text {
-        /// The type's name.
+        /// The event's `type`.
         name: String,
-        /// The record, with U+FFFD for what is no UTF-8.
+        /// The record, with U+FFFD for invalid UTF-8.
         text: Cow<'a, str>,
     },
 }
 
-/// What happened to an invocation, in the order of its life.
+/// The events of an invocation, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum InvocationEvent {
-    /// `platform.start`: it starts.
+    /// `platform.start`: the invocation starts.
     Start,
-    /// `platform.runtimeDone`: the runtime is done with it, well or badly.
+    /// `platform.runtimeDone`: the runtime is done, successful or not.
     RuntimeDone,
-    /// `platform.report`: every extension is done with it, too.
+    /// `platform.report`: all extensions are done too.
     Report,
 }
 
-/// What happened to the environment, in the order of its life.
+/// The events of an environment, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EnvironmentEvent {
-    /// `platform.initStart`: it starts to initialise.
+    /// `platform.initStart`: the init starts.
     InitStart,
-    /// `platform.initRuntimeDone`: the runtime has initialised, well or badly.
+    /// `platform.initRuntimeDone`: the runtime has initialised, successfully or not.
     InitRuntimeDone,
-    /// `platform.initReport`: every extension has, too.
+    /// `platform.initReport`: all extensions have initialised too.
     InitReport,
-    /// `platform.restoreStart`: it comes back from a snapshot.
+    /// `platform.restoreStart`: the restore from a snapshot starts.
     RestoreStart,
-    /// `platform.restoreRuntimeDone`: the runtime is back.
+    /// `platform.restoreRuntimeDone`: the runtime is restored.
     RestoreRuntimeDone,
-    /// `platform.restoreReport`: all is back.
+    /// `platform.restoreReport`: everything is restored.
     RestoreReport,
     /// `platform.extension`: an extension has registered.
     Extension,
@@ -160,13 +146,13 @@ pub enum EnvironmentEvent {
     Subscription,
     /// `platform.logsDropped`: the listener was too slow.
     LogsDropped,
-    /// `platform.end`, which emulators send.
+    /// `platform.end`, sent by emulators.
     End,
-    /// `platform.fault`, which emulators send.
+    /// `platform.fault`, sent by emulators.
     Fault,
 }
 
-/// Reads a delivery that no other one continues. Never fails: what cannot be read is kept as text or counted.
+/// Reads a single delivery that no other one continues. Never fails: malformed records are kept as text or counted.
 pub fn read(body: &[u8]) -> Delivery<'_> {
     let mut deliveries = Deliveries::default();
     let mut delivery = deliveries.read(body);
@@ -174,7 +160,7 @@ pub fn read(body: &[u8]) -> Delivery<'_> {
     delivery
 }
 
-/// Reads a body of which every element is an event, in one pass. `None` where an element is none.
+/// Reads a well-formed body in one pass. `None` if an element is malformed.
 fn read_well_formed(body: &[u8]) -> Option<Delivery<'_>> {
     let mut delivery = Delivery::default();
     let mut deserializer = serde_json::Deserializer::from_str(std::str::from_utf8(body).ok()?);
@@ -182,7 +168,7 @@ fn read_well_formed(body: &[u8]) -> Option<Delivery<'_>> {
     deserializer.end().ok().map(|()| delivery)
 }
 
-/// Collects events into a delivery of the caller's.
+/// Collects events into the caller's delivery.
 struct Collect<'d, 'a>(&'d mut Delivery<'a>);
 
 impl<'a> Visitor<'a> for Collect<'_, 'a> {
@@ -203,17 +189,17 @@ impl<'a> Visitor<'a> for Collect<'_, 'a> {
     }
 }
 
-/// An event's fields, of whatever types, not looked into.
+/// The raw fields of an event.
 #[derive(Default)]
 struct Element<'a> {
     time: Option<&'a RawValue>,
     name: Option<&'a RawValue>,
     record: Option<&'a RawValue>,
-    /// A key stands twice; the first one holds.
+    /// A key is present twice. The first one counts.
     has_duplicate_key: bool,
 }
 
-/// By hand, because a derived one refuses an object with a key twice.
+/// Implemented by hand, because a derived implementation refuses duplicate keys.
 impl<'de> Deserialize<'de> for Element<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(ElementVisitor)
@@ -262,7 +248,7 @@ impl<'de> Visitor<'de> for ElementVisitor {
     }
 }
 
-/// A text, or nothing where a value of another type stands.
+/// Returns a string value; `None` for other types.
 fn text(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
     let json = value?.get();
     let text = json.strip_prefix('"')?.strip_suffix('"')?;
@@ -273,9 +259,9 @@ fn text(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Nanoseconds since the epoch.
+/// Parses a time to nanoseconds since the epoch.
 fn read_time(text: &str) -> Option<u64> {
-    // There is no other time of the platform's to compare it with.
+    // No other platform time exists to compare it with.
     time::parse(text).map(|read| read.resolve(0))
 }
 
@@ -308,7 +294,7 @@ fn change_of(name: &str) -> Option<EnvironmentEvent> {
 fn event<'a>(element: &Element<'a>) -> Option<TelemetryEvent<'a>> {
     let name = text(element.name)?;
     let time = text(element.time).as_deref().and_then(read_time);
-    // A record that is JSON's null reads as none.
+    // A missing record reads as null.
     let raw = Cow::Borrowed(element.record.unwrap_or(RawValue::NULL));
     let kind = match name.as_ref() {
         "function" => EventKind::Function(raw),

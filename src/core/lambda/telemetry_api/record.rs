@@ -1,8 +1,8 @@
-//! What the platform's own events say, each field by itself.
+//! The records of platform events, read field by field.
 //!
-//! Their schema has changed more than once, and emulators fill it in their own ways: every field may be missing,
-//! numbers come as texts, too, and a field that is not what it should be counts as missing and costs no other. Only
-//! records of the platform are read here, some a second at most, so that plainness goes before speed.
+//! Their schema has changed more than once, and emulators vary. So every field is optional, numbers may be strings, and an
+//! invalid field counts as missing without affecting the others. These records are rare, a few per second at most, so the code
+//! is simple rather than fast.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,20 +14,20 @@ use serde_json::value::RawValue;
 
 use crate::time;
 
-/// The record of an event of the platform. What an event type does not have is missing.
+/// The record of a platform event. Fields that its type does not have are missing.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PlatformRecord {
-    /// Of the invocation.
+    /// The request id of the invocation.
     #[serde(deserialize_with = "short_text")]
     pub request_id: Option<String>,
     /// `success`, `failure`, `error` or `timeout`.
     #[serde(deserialize_with = "text")]
     pub status: Option<String>,
-    /// Why it did not end well, such as `Runtime.ExitError`.
+    /// The error type of a failure, such as `Runtime.ExitError`.
     #[serde(deserialize_with = "text_that_is_one")]
     pub error_type: Option<String>,
-    /// X-Ray's trace header.
+    /// The X-Ray trace header.
     #[serde(deserialize_with = "header")]
     pub tracing: Option<String>,
     /// `init`, `invoke` or `snap-start`.
@@ -42,33 +42,32 @@ pub struct PlatformRecord {
     /// The runtime's version, such as `nodejs:22.v5`.
     #[serde(deserialize_with = "text")]
     pub runtime_version: Option<String>,
-    /// Names the execution environment.
+    /// The id of the execution environment.
     #[serde(deserialize_with = "short_text")]
     pub instance_id: Option<String>,
-    /// Of an extension.
+    /// The name of an extension.
     #[serde(deserialize_with = "short_text")]
     pub name: Option<String>,
-    /// Of an extension: `Ready`, `Subscribed`, …
+    /// The state of an extension: `Ready`, `Subscribed`, …
     #[serde(deserialize_with = "text")]
     pub state: Option<String>,
-    /// Why logs were dropped, or what is wrong.
+    /// The reason for dropped logs, or the text of a fault.
     #[serde(deserialize_with = "text")]
     pub reason: Option<String>,
-    /// Logs that were dropped.
+    /// The number of dropped log records.
     #[serde(deserialize_with = "number")]
     pub dropped_records: Option<f64>,
-    /// Their bytes.
+    /// The bytes of dropped log records.
     #[serde(deserialize_with = "number")]
     pub dropped_bytes: Option<f64>,
-    /// What was measured.
     #[serde(deserialize_with = "sparse_fields")]
     pub metrics: Sparse<Metrics>,
-    /// What it consists of in time.
+    /// The phases of the init or the invocation.
     #[serde(deserialize_with = "sparse_fields")]
     pub spans: Sparse<PhaseSpans>,
 }
 
-/// A value that most records have the default of. Many records may come at once, so that such a value takes no room.
+/// A value that is the default in most records. The default takes no heap memory, because many records may arrive at once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sparse<T>(Option<Box<T>>);
 
@@ -110,22 +109,22 @@ impl Deref for Sparse<PhaseSpans> {
     }
 }
 
-/// The most spans taken of a record. Platform: it has three at most.
+/// The maximum number of spans read per record. Platform: a record has at most three.
 const SPANS_LIMIT: usize = 64;
-/// The longest text, in bytes, of those that are remembered: request ids, names and the like. A longer one counts as
+/// The maximum length, in bytes, of texts that are remembered, such as request ids and names. A longer one counts as
 /// missing.
 const TEXT_LIMIT: usize = 1024;
 
 /// The spans of a record.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PhaseSpans {
-    /// The first 64 that are whole.
+    /// The first 64 valid spans.
     pub first: Vec<PhaseSpan>,
-    /// The number of the others that are whole.
+    /// The number of further valid spans.
     pub left_out: usize,
 }
 
-/// `metrics` of a record. A number below zero, or none that is finite, counts as missing.
+/// The `metrics` of a record. Negative and non-finite numbers count as missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Metrics {
@@ -152,12 +151,11 @@ pub struct Metrics {
     pub produced_bytes: Option<f64>,
 }
 
-/// A part of an init or an invocation, such as `responseLatency`.
+/// A phase of an init or an invocation, such as `responseLatency`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct PhaseSpan {
-    /// Which.
     pub name: String,
-    /// When it began, in nanoseconds since the epoch.
+    /// The start, in nanoseconds since the epoch.
     #[serde(deserialize_with = "moment")]
     pub start: u64,
     /// Milliseconds.
@@ -166,23 +164,23 @@ pub struct PhaseSpan {
 }
 
 impl PlatformRecord {
-    /// Reads a record, whatever it is.
+    /// Reads a record of any shape.
     pub(super) fn read(record: Option<&RawValue>) -> Self {
         let mut read: Self = record.map(of).unwrap_or_default();
         if read.reason.is_none() {
-            // `platform.fault` is but a text.
+            // The record of `platform.fault` is a string.
             read.reason = super::text(record).map(Cow::into_owned);
         }
         read
     }
 }
 
-/// What a value holds; nothing where it is of another type.
+/// Reads a value; the default if it has another type.
 fn of<'a, T: Default + Deserialize<'a>>(value: &'a RawValue) -> T {
     serde_json::from_str(value.get()).unwrap_or_default()
 }
 
-/// The same of a field.
+/// Reads a field; the default if it has another type.
 fn fields<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(field: D) -> Result<T, D::Error> {
     <&RawValue>::deserialize(field).map(of)
 }
@@ -208,7 +206,7 @@ fn text_that_is_one<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String
     Ok(short_text(field)?.filter(|text| !text.is_empty()))
 }
 
-/// A number, or a text that is one.
+/// Reads a number, or a string that holds one.
 fn number<'de, D: Deserializer<'de>>(field: D) -> Result<Option<f64>, D::Error> {
     let value = <&RawValue>::deserialize(field)?;
     let number = match super::text(Some(value)) {
@@ -227,7 +225,7 @@ fn moment<'de, D: Deserializer<'de>>(field: D) -> Result<u64, D::Error> {
     told.map(|told| told.resolve(0)).ok_or_else(|| D::Error::custom("no moment"))
 }
 
-/// X-Ray's, out of the object that it stands in.
+/// Reads the X-Ray header from its object.
 fn header<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String>, D::Error> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
@@ -277,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_gives_all_that_it_says() {
+    fn report_is_read_with_all_fields() {
         let record = read(
             r#"{"requestId":"a","status":"success","tracing":{"type":"X-Amzn-Trace-Id","value":"Root=1"},
                 "metrics":{"billedDurationMs":694.5,"durationMs":693,"initDurationMs":"397.68","maxMemoryUsedMB":84,"memorySizeMB":128},
@@ -311,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_field_costs_only_itself() {
+    fn invalid_field_costs_only_itself() {
         let record = read(
             r#"{"requestId":7,"status":["new"],"errorType":"","tracing":"none","version":"3","droppedRecords":-1,
                 "droppedBytes":1e400,"metrics":{"durationMs":"soon","producedBytes":{},"memorySizeMB":" 128 "},
@@ -343,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_says_nothing() {
+    fn value_of_another_type_is_an_empty_record() {
         for odd in ["null", "[]", "7", r#"{"metrics":[],"spans":{},"tracing":null}"#] {
             assert_eq!(read(odd), PlatformRecord::default(), "{odd}");
         }

@@ -1,8 +1,8 @@
 //! Recovers events from a malformed body.
 //!
-//! A well-formed event never yields another one from within it, whatever text it holds. Behind a break, reading goes on at
-//! the next place where the platform can have put an event. The work is linear in the length of the body: no byte is
-//! scanned again for an earlier break.
+//! A well-formed event never yields another event from its text. After a syntax error, reading continues at the next place
+//! where the platform can have written an event. The work is linear in the length of the body: no byte is scanned again for an
+//! earlier error.
 
 use serde::de::IgnoredAny;
 
@@ -15,38 +15,38 @@ use super::{Delivery, Element, EventKind, PlatformRecord, TelemetryEvent, event,
 #[derive(Debug)]
 pub(super) struct BodyRecovery<'a> {
     body: &'a [u8],
-    /// Position of the `}]` by which the platform closed the last event and the array, if it did.
+    /// The position of the `}]` with which the platform closed the last event and the array, if it did.
     close: Option<usize>,
     delivery: Delivery<'a>,
     unread: Option<Unread<'a>>,
-    /// The body may begin with the rest of a record whose beginning is not known.
+    /// The body may begin with the rest of a record whose beginning is unknown.
     may_be_rest: bool,
-    /// Position of the next place for an event within a record, as last found; the body's length if there is none.
+    /// The position of the next possible event within a record, as last found; the body's length if there is none.
     next_inside: usize,
-    /// An element that is no event had no end.
+    /// An element that is not an event had no end.
     found_endless: bool,
     /// The last event, if it is cut.
     cut: Option<CutEvent<'a>>,
 }
 
-/// An event that the body ends within, though the platform closed the array.
+/// An event that is cut at the end of the body, although the platform closed the array.
 #[derive(Debug)]
 pub(super) struct CutEvent<'a> {
     /// The event up to the cut.
     pub(super) bytes: &'a [u8],
-    /// The scan of it, up to there.
+    /// The state of its scan at the cut.
     pub(super) scanner: Scanner,
 }
 
-/// A record with a break in it. Its end is known once what was read behind it proves to be no part of it.
+/// A record with a syntax error. Its end is known once the following elements prove not to be parts of it.
 #[derive(Debug)]
 struct Unread<'a> {
     envelope: Envelope<'a>,
-    /// Position of its record.
+    /// The position of the record.
     from: usize,
-    /// Position of what seems to be the next event.
+    /// The position of the next event, as far as known.
     to: usize,
-    /// The delivery before it.
+    /// The counts of the delivery before the record.
     events: usize,
     kept_as_text: usize,
     lost: usize,
@@ -69,7 +69,7 @@ impl<'a> BodyRecovery<'a> {
         }
     }
 
-    /// Reads the whole body. Returns the event at its end, too, if that is cut.
+    /// Reads the whole body. Also returns the last event if it is cut.
     pub(super) fn read(mut self) -> (Delivery<'a>, Option<CutEvent<'a>>) {
         let next = match self.first() {
             Some(first) if self.is_end_of_body(first) => None,
@@ -82,7 +82,7 @@ impl<'a> BodyRecovery<'a> {
         self.read_from(next)
     }
 
-    /// Reads on behind an event that ended at `end`.
+    /// Continues after an event that ended at `end`.
     pub(super) fn read_behind(mut self, end: usize) -> (Delivery<'a>, Option<CutEvent<'a>>) {
         self.may_be_rest = false;
         let next = self.separator(end, end);
@@ -96,7 +96,7 @@ impl<'a> BodyRecovery<'a> {
         Some((envelope, at + envelope.length))
     }
 
-    /// Position of the first event's record, if the event has this envelope.
+    /// The position of the first event's record, if the event has this envelope.
     pub(super) fn behind_envelope(&self, repeated: &[u8]) -> Option<usize> {
         let at = self.first()?;
         if self.body.get(at..)?.starts_with(repeated) {
@@ -106,8 +106,8 @@ impl<'a> BodyRecovery<'a> {
         Envelope::read(repeated)?.is_repeated_by(&envelope).then_some(at)
     }
 
-    /// Scans on from `at`. The `}` that closes the body belongs to the value only if it completes it; otherwise the scanner
-    /// stays at the position before it.
+    /// Scans from `at`. The `}` that closes the body belongs to the value only if it completes it. Otherwise the scanner stays at
+    /// the position before it.
     pub(super) fn scan(&self, scanner: &mut Scanner, at: usize) -> Scanned {
         let close = self.close.filter(|close| *close >= at);
         let value = self.body.get(at..close.unwrap_or(self.body.len())).unwrap_or_default();
@@ -123,12 +123,12 @@ impl<'a> BodyRecovery<'a> {
         }
     }
 
-    /// Position of the `}]` that closes the body: the end of a part that is cut.
+    /// The position of the `}]` that closes the body: the end of a cut part.
     pub(super) fn close(&self) -> Option<usize> {
         self.close
     }
 
-    /// Returns true if another event or the end of the array follows an event that ends here.
+    /// Returns true if an event can end here: another event or the end of the array follows.
     pub(super) fn is_end_of_event(&self, end: usize) -> bool {
         let at = self.skip_spaces(end);
         self.at(at) == Some(b',') || self.is_end_of_body(at)
@@ -154,14 +154,14 @@ impl<'a> BodyRecovery<'a> {
     /// Reads the element at this position. Returns the position of the next one.
     fn element(&mut self, at: usize) -> Option<usize> {
         if self.found_endless && Envelope::read(self.body.get(at..).unwrap_or_default()).is_none() {
-            // Each one like it would be scanned to the end of the body.
+            // Every element like it would be scanned to the end of the body.
             self.keep_unread();
             self.delivery.lost += 1;
             return self.find_next(at + 1, BreakLocation::Outside);
         }
         let mut scanner = Scanner::default();
         let broken = match self.scan(&mut scanner, at) {
-            // A stray quote makes a string of what it stands before.
+            // A stray quote turns the text after it into a string.
             Scanned::Complete(end) if self.at(at) == Some(b'"') && !self.is_separated(end) => at + 1,
             Scanned::Complete(end) => {
                 self.delivery.take(self.bytes(at, end));
@@ -195,7 +195,7 @@ impl<'a> BodyRecovery<'a> {
         self.find_next(broken, BreakLocation::Inside)
     }
 
-    /// Reads the separator behind the element from `start` to `end`. Returns the position of the next element.
+    /// Reads the separator after the element from `start` to `end`. Returns the position of the next element.
     fn separator(&mut self, start: usize, end: usize) -> Option<usize> {
         let at = self.skip_spaces(end);
         if self.is_end_of_event(end) {
@@ -214,15 +214,15 @@ impl<'a> BodyRecovery<'a> {
         self.find_next(end, BreakLocation::Outside)
     }
 
-    /// Returns true if the elements up to `end` are parts of a record and no events, whatever they look like: the bracket
-    /// that follows closes an array or an object that none of them opened.
+    /// Returns true if the elements up to `end` are parts of a record, even if they look like events: the bracket that follows
+    /// closes an array or an object that none of them opened.
     fn is_within_record(&mut self, start: usize, end: usize) -> bool {
         let at = self.skip_spaces(end);
         // At least the brackets that close the record and the event follow the last element.
         let closing = match self.at(at) {
             Some(b']') if self.unread.is_some() => return true,
             Some(b']') => at + 1,
-            // Only the first element can be the end of an object: any other one stands behind a comma, in an array.
+            // Only the first element can be the end of an object. All others follow a comma in an array.
             Some(b'}') if self.first() == Some(start) => end - 1,
             _ => return false,
         };
@@ -251,7 +251,7 @@ impl<'a> BodyRecovery<'a> {
         true
     }
 
-    /// Finds the next event behind a break.
+    /// Finds the next event after a syntax error.
     fn find_next(&mut self, from: usize, place: BreakLocation) -> Option<usize> {
         let next = find(self.body, from, place);
         if let Some(unread) = &mut self.unread {
@@ -260,7 +260,7 @@ impl<'a> BodyRecovery<'a> {
         next
     }
 
-    /// Keeps the text of the broken record, now that its end is sure.
+    /// Keeps the text of the broken record, now that its end is known.
     fn keep_unread(&mut self) {
         let Some(unread) = self.unread.take() else { return };
         let mut text = self.bytes(unread.from, unread.to);
@@ -270,13 +270,13 @@ impl<'a> BodyRecovery<'a> {
         self.delivery.keep_as_text(&unread.envelope, text, unread.events);
     }
 
-    /// Position of the first element, if the body is an array.
+    /// The position of the first element, if the body is an array.
     fn first(&self) -> Option<usize> {
         let at = self.skip_spaces(0);
         (self.at(at) == Some(b'[')).then(|| self.skip_spaces(at + 1))
     }
 
-    /// Bytes of the body.
+    /// A range of the body; empty if it is invalid.
     pub(super) fn bytes(&self, from: usize, to: usize) -> &'a [u8] {
         self.body.get(from..to).unwrap_or_default()
     }
@@ -292,11 +292,11 @@ impl<'a> BodyRecovery<'a> {
 }
 
 impl<'a> Delivery<'a> {
-    /// Takes an element whose end is known.
+    /// Adds an element whose end is known.
     pub(super) fn take(&mut self, bytes: &'a [u8]) {
         let text = std::str::from_utf8(bytes).ok();
         let envelope = Envelope::read(bytes);
-        // The platform writes no key twice: behind an envelope, the second one is of an object within the record.
+        // The platform writes no duplicate keys: after an envelope, a second key belongs to an object within the record.
         let is_event = |element: &Element<'_>| !element.has_duplicate_key || envelope.is_none();
         if let Some(element) = text.and_then(|text| serde_json::from_str(text).ok()).filter(is_event) {
             return self.push(event(&element));
@@ -316,7 +316,7 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    /// Keeps a record that cannot be read, or a part of one, as the text it is, before the events from `at` on.
+    /// Inserts a malformed record, or a part of one, as text at event index `at`.
     pub(super) fn keep_as_text(&mut self, envelope: &Envelope<'_>, text: &'a [u8], at: usize) {
         if text.is_empty() {
             self.lost += 1;
@@ -325,7 +325,7 @@ impl<'a> Delivery<'a> {
         self.kept_as_text += 1;
         let time = read_time(&String::from_utf8_lossy(envelope.time));
         let name = String::from_utf8_lossy(envelope.name).into_owned();
-        // The platform's own events are more than a text.
+        // A platform event counts even if its record is malformed.
         if let Some(moment) = moment_of(&name)
             && let Some(request_id) = request_id(text)
         {
@@ -344,7 +344,7 @@ fn is_json(bytes: &[u8]) -> bool {
     serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
 }
 
-/// A record's text without what follows it in the array: `},`.
+/// Removes the separator that follows a record in the array: `},`.
 fn without_separator(text: &[u8]) -> &[u8] {
     let text = text.trim_ascii_end();
     let text = text.strip_suffix(b",").unwrap_or(text).trim_ascii_end();

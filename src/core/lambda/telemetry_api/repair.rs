@@ -1,10 +1,10 @@
-//! Makes JSON of an element that is JSON but for its bytes.
+//! Repairs JSON that is valid except for some bytes.
 
 use std::fmt::Write as _;
 
-/// Replaces what is no UTF-8 with U+FFFD and escapes control characters in strings. `None` where there is neither.
+/// Replaces invalid UTF-8 with U+FFFD and escapes control characters in strings. `None` if there is neither.
 ///
-/// The result has at most six times the bytes.
+/// The result is at most six times as long.
 pub(super) fn repair(bytes: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(bytes);
     let mut repaired = String::with_capacity(text.len() + 64);
@@ -16,7 +16,7 @@ pub(super) fn repair(bytes: &[u8]) -> Option<String> {
         is_escaped &= at == 0;
         repaired.push_str(before);
         match special {
-            // An escape of a control character is none of JSON's, and stays one that cannot be read.
+            // JSON has no escape of a raw control character, so the string stays invalid.
             ..' ' if in_string && !is_escaped => {
                 has_control = true;
                 // Writing to a string cannot fail.
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_bytes_become_replacement_characters() {
+    fn invalid_utf8_becomes_replacement_characters() {
         assert_eq!(repair(b"\"caf\xe9\"").as_deref(), Some("\"caf\u{fffd}\""));
         assert_eq!(repair("\"café\"".as_bytes()), None);
     }

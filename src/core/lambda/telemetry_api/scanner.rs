@@ -1,14 +1,14 @@
-//! JSON's structure alone: strings, brackets and separators. A scan can stop at any byte and go on in another body.
+//! Scans the structure of JSON: strings, brackets and separators. A scan can stop at any byte and continue in another body.
 //!
-//! It is lenient about everything that cannot move the end of a value: bytes that are no UTF-8, control characters, escapes,
-//! and how numbers and words are spelled. Each byte is looked at once.
+//! It ignores errors that cannot move the end of a value: invalid UTF-8, control characters, escapes, and the spelling of
+//! numbers and words. Each byte is read once.
 
 use memchr::memchr2;
 
-/// The deepest nesting that is followed, so that a value without an end cannot take memory without end.
+/// The maximum nesting, so that a value without an end cannot use unbounded memory.
 const DEPTH_LIMIT: usize = 1 << 16;
 
-/// The state of a scan of one value.
+/// A scan of one value.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scanner {
     open: Vec<Container>,
@@ -26,20 +26,20 @@ enum ScanState {
     /// A value must follow.
     #[default]
     Value,
-    /// The first value of an array, or the end of it.
+    /// The first value or the end of an array must follow.
     ValueOrEnd,
     /// A key must follow.
     Key,
-    /// The first key of an object, or the end of it.
+    /// The first key or the end of an object must follow.
     KeyOrEnd,
     /// A colon must follow.
     Colon,
-    /// A comma, or the end of the container.
+    /// A comma or the end of the container must follow.
     Next,
     String(StringRole),
-    /// Behind a backslash.
+    /// After a backslash in a string.
     Escape(StringRole),
-    /// A number, a word, or garbage in place of one.
+    /// In a number, a word, or garbage in place of one.
     Atom,
 }
 
@@ -49,22 +49,22 @@ enum StringRole {
     Value,
 }
 
-/// Result of a scan.
+/// The result of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scanned {
     /// The bytes end within the value.
     Incomplete,
     /// The value ends before this position.
     Complete(usize),
-    /// This is no JSON. From this position on, another value may begin.
+    /// This is not JSON. Another value may begin at this position or later.
     Broken(usize),
 }
 
 impl Scanner {
-    /// Goes on with these bytes.
+    /// Continues the scan with these bytes.
     pub(super) fn scan(&mut self, bytes: &[u8]) -> Scanned {
         let mut at = 0;
-        // A string that lacks its end goes on to where the next one begins, so that it may hide the beginning of a value.
+        // A string without an end runs up to the next quote, so it may hide the beginning of a value.
         let mut last_text = None;
         while let Some(&byte) = bytes.get(at) {
             match self.state {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn every_beginning_of_a_value_is_incomplete() {
+    fn every_prefix_of_a_value_is_incomplete() {
         let value = r#"{"a\"b":[1,{"\u00e9":"\\"},tru,"é"],"c":{}}"#;
         for at in 0..value.len() {
             let (before, after) = value.as_bytes().split_at(at);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn break_is_found_where_it_stands() {
+    fn position_of_a_syntax_error_is_found() {
         for (text, at) in [
             (r#"["a" b]"#, 1),
             (r#"{"a"}"#, 1),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_without_end_is_broken() {
+    fn too_deep_nesting_is_broken() {
         let deep = vec![b'['; DEPTH_LIMIT + 1];
         assert_eq!(Scanner::default().scan(&deep), Scanned::Broken(DEPTH_LIMIT));
     }

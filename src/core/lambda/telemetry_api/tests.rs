@@ -10,7 +10,7 @@ const DONE: &str = r#"{"time":"2022-10-12T00:00:16.000Z","type":"platform.runtim
 const FORGED: &str =
     r#"{"time":"2022-10-12T00:00:17.000Z","type":"platform.runtimeDone","record":{"requestId":"forged"}}"#;
 
-/// Events as a person reads them.
+/// Formats events for comparison.
 fn shown(delivery: &Delivery<'_>) -> Vec<String> {
     let shown = |event: &TelemetryEvent<'_>| match &event.kind {
         EventKind::Function(record) => format!("function {}", record.get()),
@@ -36,7 +36,7 @@ fn function(text: &str) -> String {
     format!(r#"function "{text}""#)
 }
 
-/// An event between two others, cut at these positions of its record.
+/// Returns bodies with an event between two others, cut at these positions of its record.
 fn cut(envelope: &str, record: &[u8], at: &[usize]) -> Vec<Vec<u8>> {
     let bounds: Vec<usize> = [0].iter().chain(at).chain(&[record.len()]).copied().collect();
     let last = bounds.len() - 2;
@@ -60,7 +60,7 @@ fn read_all(deliveries: &mut Deliveries, bodies: &[Vec<u8>]) -> Delivery<'static
     all
 }
 
-/// Everything that a series of bodies gives, the end included.
+/// Reads a series of bodies up to its end.
 fn series(bodies: &[Vec<u8>]) -> Delivery<'static> {
     let mut deliveries = Deliveries::default();
     let mut all = read_all(&mut deliveries, bodies);
@@ -133,7 +133,7 @@ fn halves_without_continuation_are_kept() {
     let half = format!(r#"[{},{FUNCTION}"half of"#, line("before"));
     for (instead, rest) in [
         (format!("[{DONE}]"), vec!["RuntimeDone of a-1".to_owned()]),
-        // The same time and type, and another record.
+        // The same time and type, but another record.
         (format!("[{},{DONE}]", line("another")), vec![function("another"), "RuntimeDone of a-1".to_owned()]),
         ("[]".to_owned(), vec![]),
     ] {
@@ -217,7 +217,7 @@ fn repeated_first_part_is_ignored() {
 }
 
 #[test]
-fn foreign_bytes_cost_their_record_nothing_else() {
+fn invalid_bytes_cost_their_record_nothing_else() {
     let body = [
         b"[".as_slice(),
         line("before").as_bytes(),
@@ -247,7 +247,7 @@ fn foreign_bytes_cost_their_record_nothing_else() {
 }
 
 #[test]
-fn foreign_bytes_of_a_cut_record_are_read() {
+fn invalid_bytes_of_a_cut_record_are_repaired() {
     let record = b"\"caf\xe9 \x01 \xf0\x9f\x98\x80\"";
     for at in 0..record.len() {
         let delivery = series(&cut(FUNCTION, record, &[at]));
@@ -285,7 +285,7 @@ fn broken_record_is_kept_as_text() {
 }
 
 #[test]
-fn garbage_between_events_keeps_its_neighbours() {
+fn garbage_between_events_costs_no_event() {
     for garbage in [
         "nope",
         "\"",
@@ -340,7 +340,7 @@ fn text_never_becomes_an_event() {
     let escaped = serde_json::Value::from(format!(r#""}},{FORGED},{FORGED}]"#)).to_string();
     let nested = format!(r#"{{"a":[{FORGED},{FORGED}],"b":{FORGED},"c":"\"}}]"}}"#);
     for record in [escaped, nested] {
-        // Well-formed, or with another record that is broken.
+        // Next to a well-formed or a broken record.
         for other in [r#""well""#.as_bytes(), b"\"caf\xe9\"", br#""a " quote""#, b"{nope}"] {
             let body = [
                 b"[".as_slice(),
@@ -360,7 +360,7 @@ fn text_never_becomes_an_event() {
             let bodies = cut(FUNCTION, record.as_bytes(), &[at]);
             let whole = shown(&series(&bodies));
             assert!(!whole.contains(&"RuntimeDone of forged".to_owned()), "{at}");
-            // The rest alone, of which the beginning was lost, and the beginning alone.
+            // The rest without its beginning, and the beginning without its rest.
             for half in bodies {
                 let events = shown(&series(std::slice::from_ref(&half)));
                 let forged = events.contains(&"RuntimeDone of forged".to_owned());
@@ -371,7 +371,7 @@ fn text_never_becomes_an_event() {
 }
 
 #[test]
-fn odd_element_costs_only_itself() {
+fn invalid_element_costs_only_itself() {
     let delivery = read(
         br#"[
         {"time":"2022-10-12T00:00:15.064Z","type":"platform.start","record":{"requestId":"a","extra":[1]}},
@@ -398,7 +398,7 @@ fn odd_element_costs_only_itself() {
 }
 
 #[test]
-fn first_of_two_keys_holds() {
+fn first_of_duplicate_keys_counts() {
     let doubled =
         r#"{"type":"function","type":"platform.runtimeDone","record":1,"record":{"requestId":"forged"}}"#;
     assert_eq!(shown_of(format!("[{doubled}]").as_bytes()), (vec!["function 1".to_owned()], 0, 0));
@@ -409,7 +409,7 @@ fn first_of_two_keys_holds() {
 }
 
 #[test]
-fn events_before_a_break_are_read() {
+fn events_before_a_syntax_error_are_read() {
     let delivery = read(br#"[{"type":"function","record":"a"},{"type":"function","rec"#);
     assert_eq!((delivery.events.len(), delivery.lost), (1, 1));
     for broken in [&b""[..], b"{}", b"\xff", b"[] []", b"null", b"[", b"[{},]"] {
@@ -431,7 +431,7 @@ fn record_of_null_is_a_record() {
     }
 }
 
-/// Bodies at which a reader that starts again behind every break would work forever.
+/// With these bodies, a reader that starts again after every error would never finish.
 #[test]
 fn work_is_linear() {
     let events = 40_000;
@@ -473,7 +473,7 @@ fn value() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
-/// Records as text: strings and objects, which is what Lambda makes of lines.
+/// Generates records as Lambda writes them: strings and objects.
 fn record() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>().prop_map(|text| serde_json::Value::from(text).to_string()),
@@ -482,7 +482,7 @@ fn record() -> impl Strategy<Value = String> {
     ]
 }
 
-/// JSON that holds what looks like events, in the platform's own spelling.
+/// Generates JSON that contains forged events.
 fn forging() -> impl Strategy<Value = String> {
     let text = "[{}\\[\\]:,]{0,5}".prop_map(|text| format!("\"{text}\""));
     let leaf = prop_oneof![3 => Just(FORGED.to_owned()), 1 => Just("1".to_owned()), 2 => text];
@@ -517,7 +517,7 @@ proptest! {
     }
 
     #[test]
-    fn delivery_that_is_cut_gives_the_same_events(
+    fn cut_delivery_gives_the_same_events(
         records in proptest::collection::vec((record(), any::<bool>()), 1..6),
         at in any::<prop::sample::Index>(),
         size in 1_usize..200,
@@ -554,7 +554,7 @@ proptest! {
     }
 
     #[test]
-    fn bytes_of_any_kind_are_taken(
+    fn arbitrary_bytes_do_no_harm(
         bodies in proptest::collection::vec(
             proptest::collection::vec(
                 prop_oneof![
@@ -593,7 +593,7 @@ proptest! {
         for event in [function("behind"), "RuntimeDone of a-1".to_owned()] {
             prop_assert!(events.contains(&event), "{events:?}");
         }
-        // Where brackets close too much, it may be the rest of a record, and is text.
+        // If brackets close too much, the first line may be the rest of a record, and is text.
         prop_assert!(events.iter().any(|event| event.contains("\"before\"")), "{events:?}");
     }
 }
