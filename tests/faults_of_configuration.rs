@@ -222,7 +222,7 @@ async fn live_with(arrives: Arrives, variables: &[(&str, &str)], surroundings: &
     // by when depends on how the lines are delivered.
     lines
         .iter()
-        .filter(|line| !line.contains("cannot listen on localhost:") && !line.contains("log records so far"))
+        .filter(|line| !line.contains("cannot listen on localhost:") && !line.contains("log record totals"))
         // Telemetry is kept for a secret that may still come.
         .filter(|line| !line.contains("the environment shuts down before everything was sent"))
         .map(|line| surroundings.empty(line, &sandbox))

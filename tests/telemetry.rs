@@ -154,7 +154,7 @@ async fn half_without_rest_is_kept_as_text() {
     let bodies = of_function(&received);
     assert_eq!(bodies.iter().filter(|body| *body == r#"{"message":"half of"#).count(), 1, "{bodies:?}");
     let output = sandbox.extension_output();
-    let summary = "Telemetry API so far: 1 record could not be read and was kept as text";
+    let summary = "Telemetry API totals: 1 record could not be read and was kept as text";
     assert_eq!(output.iter().filter(|line| line.contains(summary)).count(), 1, "{output:#?}");
 }
 

@@ -1,5 +1,5 @@
-//! The backends, and what makes an exporter for each: during the function's init, once the secrets are there that it hangs
-//! on, again while some are missing, anew after a restore, and where a backend refused the key. Each problem is logged once.
+//! The backends and their setup. An exporter is created during the function's init, once its secrets are available, again
+//! while some are missing, after a restore, and when the backend refused the key. Each problem is logged once.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -15,7 +15,7 @@ use crate::core::signal::{PerSignal, Signal};
 use crate::edge::exporter::Exporter;
 use crate::edge::secrets::Fetcher;
 
-/// The backend of each destination. `hang_on_secrets` says of each whether its settings hold secret references.
+/// Returns the backend of each destination. `need_secrets` is true for destinations whose settings hold secret references.
 pub(super) fn of(
     destinations: &[Destination],
     need_secrets: &[bool],
@@ -40,27 +40,28 @@ pub(super) fn of(
     destinations.iter().enumerate().map(backend).collect()
 }
 
-/// The settings, and the secrets that they refer to.
+/// The settings and their secrets, which setups fetch.
 pub(super) struct SecretResolver {
     variables: Variables,
     places: Places,
     references: Vec<SecretRef>,
-    /// Made by the first round, for most have no secrets to fetch.
+    /// Created by the first round, because most functions have no secrets.
     fetcher: tokio::sync::Mutex<Option<Fetcher>>,
     faults: Mutex<Faults>,
-    /// The result for those that are set up at the same time.
+    /// The result shared by setups that run at the same time.
     round: Mutex<Weak<OnceCell<FetchRound>>>,
 }
 
-/// The result of a round of fetching secrets.
+/// The result of one round of fetching secrets.
 struct FetchRound {
     destinations: Vec<Destination>,
-    /// Set if a later round may fetch more secrets.
+    /// True if a later round may fetch more secrets.
     may_improve: bool,
 }
 
 impl SecretResolver {
-    /// Nothing is fetched yet. `places` are those of [`crate::app::settings::Settings`]; `faults` are logged already.
+    /// Returns a resolver that has fetched nothing. `places` come from [`crate::app::settings::Settings`]. `faults` are logged
+    /// already.
     pub(super) fn new(
         variables: Variables,
         places: Places,
@@ -77,7 +78,7 @@ impl SecretResolver {
         }
     }
 
-    /// The cell of those that are set up at this time.
+    /// The cell shared by the setups that run now.
     fn shared_round(&self) -> Arc<OnceCell<FetchRound>> {
         let mut round = self.round.lock().unwrap_or_else(PoisonError::into_inner);
         round.upgrade().unwrap_or_else(|| {
@@ -87,7 +88,7 @@ impl SecretResolver {
         })
     }
 
-    /// Fetches what is missing, or everything again.
+    /// Fetches missing secrets, or all of them on `refresh`.
     async fn fetch(&self, refresh: bool) -> FetchRound {
         let resolution = {
             let mut fetcher = self.fetcher.lock().await;
@@ -99,7 +100,7 @@ impl SecretResolver {
             }
             fetcher.round(SECRETS_BUDGET).await
         };
-        // With all secrets there, what does not do is the value of one, which may be changed.
+        // If all secrets were fetched, the value of one must be invalid, and may be changed.
         let may_improve = resolution.faults.is_empty() || resolution.may_improve();
         let resolved = Resolved::new(&self.variables, &self.places, &self.references, resolution);
         let config = resolved.told(&mut self.faults());
@@ -111,19 +112,19 @@ impl SecretResolver {
     }
 }
 
-/// Makes the exporter of one destination.
+/// The setup of one destination.
 #[derive(Clone)]
 struct BackendSetup {
-    /// Its place among the destinations.
+    /// The index of the destination.
     index: usize,
-    /// The exports that are known without another call for secrets.
+    /// The exports, if known without fetching secrets again.
     known: Option<PerSignal<Option<Export>>>,
     has_secret: bool,
     last: Arc<Mutex<Option<KnownExports>>>,
     resolver: Arc<SecretResolver>,
 }
 
-/// The settings that the last exporter was made of, and whether what they lack may still come.
+/// The settings of the last exporter.
 #[derive(PartialEq)]
 struct KnownExports {
     exports: PerSignal<Option<Export>>,
@@ -131,7 +132,7 @@ struct KnownExports {
 }
 
 impl BackendSetup {
-    /// `None` where no signal has a way to the backend, and none will have.
+    /// Returns `None` if no signal has a route to the backend or can get one.
     fn into_setup(self) -> Option<SetupFn<Exporter>> {
         let leads_nowhere = self.known.as_ref().is_some_and(|known| routes(known) == 0);
         if leads_nowhere && !self.has_secret {
@@ -139,7 +140,7 @@ impl BackendSetup {
         }
         Some(Box::new(move |refresh| {
             let setup = self.clone();
-            // Here and not in the future, so that all that are set up now have the same.
+            // Not in the future, so that all setups that start now share one round.
             let round = self.resolver.shared_round();
             Box::pin(async move { setup.make(refresh, &round).await })
         }))
@@ -153,7 +154,7 @@ impl BackendSetup {
         let outcome = if let Some(exports) = known {
             KnownExports { exports, is_pending: false }
         } else {
-            // Where all secrets are there, and one does not do, only another value can.
+            // If all secrets were fetched but one is invalid, only a new value helps.
             let refresh = refresh || self.last().as_ref().is_some_and(|last| last.is_pending);
             let round = round.get_or_init(|| self.resolver.fetch(refresh)).await;
             let destination = round.destinations.get(self.index);
@@ -164,7 +165,7 @@ impl BackendSetup {
             KnownExports { exports, is_pending: round.may_improve }
         };
         let is_news = match &*self.last() {
-            // A secret that cannot be fetched again is no reason to give up the one that is there.
+            // If a secret cannot be fetched again, the old one stays.
             Some(last) => routes(&outcome.exports) >= routes(&last.exports) && outcome != *last,
             None => true,
         };
@@ -190,7 +191,7 @@ impl BackendSetup {
     }
 }
 
-/// The number of signals that have a route to the backend.
+/// The number of signals with a route to the backend.
 fn routes(exports: &PerSignal<Option<Export>>) -> usize {
     Signal::ALL.iter().filter(|signal| exports.of(**signal).is_some()).count()
 }

@@ -1,4 +1,4 @@
-//! The one loop: events from every side into the lifecycle, its actions out to every side.
+//! The main loop: feeds events into the lifecycle and carries out its actions.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,24 +22,24 @@ use crate::edge::clock;
 use crate::edge::extensions_api::{ApiError, ExtensionsApi, NextEvent};
 use crate::edge::signals::Termination;
 
-/// Platform: no function may run longer.
+/// Platform: the maximum function timeout.
 const MAX_FUNCTION_TIMEOUT: Duration = Duration::from_mins(15);
 /// Platform: SIGKILL comes two seconds after SHUTDOWN.
 const MAX_SHUTDOWN_TIME: Duration = Duration::from_secs(2);
-/// The other tasks answer at once, if they still do.
+/// The time for the other tasks to answer, which they do at once if they are alive.
 const END_TIMEOUT: Duration = Duration::from_millis(50);
-/// The intake may have a backlog to go through, on the smallest share of a core. What it takes of this, the last flush lacks.
+/// The time for the intake to work off its backlog, on the smallest share of a core. The last flush loses that time.
 const SHUTDOWN_NOTICE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// A task that has not answered for so many invocations has a backlog: one is held, so that the task has its turn.
+/// A task that has not answered for this many invocations has a backlog. Then an invocation is held, to give it CPU time.
 const BACKLOG_AFTER: u32 = 20;
-/// A task is ended after so many without an answer. In one that is not held it may have had no time at all, which says nothing
-/// of it; at the end of one that was held it has answered, or never will.
+/// A task is aborted after this many invocations without an answer. In an unheld invocation it may have had no CPU time, so
+/// one says nothing. By the end of a held invocation, it has answered or never will.
 const UNANSWERED_LIMIT: u32 = 1_000;
 
-/// Everything that the loop holds.
+/// The main loop and its state.
 pub struct Driver {
-    /// `None` while a `/next` has it.
+    /// `None` while a `/next` call owns it.
     api: Option<ExtensionsApi>,
     next: Option<NextCall>,
     lifecycle: Lifecycle,
@@ -50,40 +50,40 @@ pub struct Driver {
     settings: DriverSettings,
     cadence: Cadence,
     elapsed: Elapsed,
-    /// INVOKE announced it, and the pipeline is still to know.
+    /// The invocation of the last INVOKE, before the pipeline knows it.
     starting: Option<(InvocationStart, SendPlan)>,
     running: Option<RunningInvocation>,
-    /// The last invocation was to be held.
+    /// True if the last invocation was planned to be held.
     last_held: bool,
     probes: Vec<LivenessProbe>,
     tasks: Tasks,
     termination: Termination,
-    /// Whether the failure of `/next` was told.
+    /// True if the failure of `/next` was logged.
     next_failure_logged: bool,
     shutdown_reason: ShutdownReason,
 }
 
-/// Where the function lives.
+/// The settings of the loop.
 #[derive(Clone, Copy, Debug)]
 pub struct DriverSettings {
-    /// When telemetry is to leave.
+    /// The flush strategy.
     pub strategy: Strategy,
-    /// The environment is never frozen, and nobody tells when an invocation begins or ends.
+    /// True on managed instances: the environment never freezes, and no event announces invocations.
     pub managed_instances: bool,
-    /// The first INVOKE comes in an environment restored from a snapshot.
+    /// True if the first INVOKE comes after a restore from a snapshot.
     pub snap_start: bool,
 }
 
-/// A message to each task, dropped when its turn comes: a task that is stuck keeps it.
+/// A message that a live task drops when it gets to it. A stuck task keeps it.
 #[derive(Debug)]
 struct LivenessProbe {
     task: Task,
     answer: oneshot::Receiver<()>,
-    /// In how many invocations it was not answered.
+    /// The number of invocations without an answer.
     unanswered: u32,
 }
 
-/// An invocation whose end the pipeline is still to know.
+/// An invocation whose end the pipeline does not know yet.
 #[derive(Debug)]
 struct RunningInvocation {
     request_id: String,
@@ -92,18 +92,18 @@ struct RunningInvocation {
 
 type NextCall = Pin<Box<dyn Future<Output = (ExtensionsApi, Result<NextEvent, ApiError>)>>>;
 
-/// What the loop is connected to.
+/// The channels to and from the loop.
 pub struct Channels {
-    /// The way to the pipeline.
+    /// To the pipeline.
     pub pipeline: Handle,
-    /// The way to the intake.
+    /// To the intake.
     pub telemetry: mpsc::Sender<IntakeMessage>,
-    /// The ends of invocations.
+    /// From the intake: the ends of invocations.
     pub runtime_done: mpsc::Receiver<RuntimeDone>,
 }
 
 impl Driver {
-    /// A loop that is about to call the first `/next`.
+    /// Returns a loop that is about to call the first `/next`.
     pub fn new(
         api: ExtensionsApi,
         lifecycle: Lifecycle,
@@ -134,11 +134,11 @@ impl Driver {
         }
     }
 
-    /// Runs until SHUTDOWN, or until the environment is broken.
+    /// Runs until SHUTDOWN, or until the environment is broken. Returns the exit code.
     pub async fn run(mut self) -> ExitCode {
         let actions = self.lifecycle.on(LifecycleEvent::InitDone, clock::now());
         let mut exit = self.carry_out(actions).await;
-        // The first poll of the loop sends `/next`, and only then comes the pipeline's turn to set the exporter up.
+        // The first poll of the loop sends `/next`. Only then can the pipeline run and set the exporter up.
         self.pipeline.control(Control::SetUp);
         while exit.is_none() {
             let actions = match self.wait().await {
@@ -150,22 +150,22 @@ impl Driver {
         exit.unwrap_or(ExitCode::SUCCESS)
     }
 
-    /// The next event; `None` when the lifecycle's timeout is due.
+    /// Waits for the next event; `None` when the lifecycle's timeout is due.
     async fn wait(&mut self) -> Option<LifecycleEvent> {
         let timeout = self.lifecycle.timeout();
         tokio::select! {
             biased;
-            // The platform's word first: SHUTDOWN has the hardest deadline.
+            // The platform first: SHUTDOWN has the hardest deadline.
             (api, answer) = or_pending(self.next.as_mut()), if self.next.is_some() => {
                 self.next = None;
                 self.api = Some(api);
                 Some(self.next_event(answer))
             }
-            // SIGTERM flushes as SHUTDOWN does. Below `/next`, so that the first poll sends that before it installs a handler.
+            // SIGTERM flushes like SHUTDOWN. Below `/next`, so that the first poll sends that before it installs a signal handler.
             () = self.termination.received() => {
                 Some(LifecycleEvent::Shutdown { deadline: clock::instant_of_deadline(None, MAX_SHUTDOWN_TIME) })
             }
-            // A flush that ended in time was not called off.
+            // Above the timeout, so that a flush that ended in time is not cancelled.
             _ = or_pending(self.flush_done.as_mut()), if self.flush_done.is_some() => {
                 self.flush_done = None;
                 Some(LifecycleEvent::FlushDone)
@@ -190,7 +190,7 @@ impl Driver {
                 let invoked = Some(InvokeTimes { at: clock::epoch_nanos(), deadline_ms });
                 let invocation = InvocationStart { request_id: request_id.clone(), xray, invoked };
                 self.starting = Some((invocation, plan));
-                // Without it lines of the invocation's first moments lack their request id, and nothing else.
+                // If the queue is full, the first lines of the invocation lack their request id, and nothing else.
                 let message =
                     IntakeMessage::Invoked { request_id: request_id.clone(), invoked_arn, xray, deadline_ms };
                 let _ = self.telemetry.try_send(message);
@@ -206,7 +206,7 @@ impl Driver {
             }
             Err(error) => {
                 if !self.next_failure_logged {
-                    tracing::warn!("{error}; trying again");
+                    tracing::warn!("{error}; retrying");
                 }
                 self.next_failure_logged = true;
                 LifecycleEvent::NextFailed
@@ -214,8 +214,8 @@ impl Driver {
         }
     }
 
-    /// The end of an invocation that is not held is that which the platform names, whenever it comes. The end of a held one
-    /// is that of the flush behind it: [`Action::Close`].
+    /// Handles `platform.runtimeDone`. An unheld invocation ends at the platform's time, even if the event is late. A held one
+    /// ends with the flush after it: [`LifecycleAction::CloseWindow`].
     fn runtime_done(&mut self, RuntimeDone { request_id, time }: RuntimeDone) -> LifecycleEvent {
         if self.running.as_ref().is_some_and(|running| running.held && running.request_id == request_id) {
             return LifecycleEvent::RuntimeDone { request_id };
@@ -227,7 +227,7 @@ impl Driver {
         LifecycleEvent::RuntimeDone { request_id }
     }
 
-    /// Carries actions out; answers with the exit code once there is nothing more to do.
+    /// Carries actions out. Returns the exit code once the process must exit.
     async fn carry_out(&mut self, actions: Vec<LifecycleAction>) -> Option<ExitCode> {
         let mut exit = ExitCode::SUCCESS;
         for action in actions {
@@ -265,7 +265,7 @@ impl Driver {
         self.last_held = plan.held;
         self.running = Some(RunningInvocation { request_id: invocation.request_id.clone(), held });
         self.pipeline.control(Control::InvocationStarted(invocation));
-        // One that was to be held and is not has no flush at its end, so that telemetry is sent as it comes.
+        // An invocation that was planned to be held but is not has no flush at its end, so telemetry is sent at once.
         let during = if held == plan.held { plan.during } else { DuringInvocation::AtOnce };
         self.pipeline.control(Control::OpenWindow { during, held });
         self.probe_liveness();
@@ -279,11 +279,11 @@ impl Driver {
     }
 
     fn warn(&self, Warning::NoRuntimeDone: Warning) {
-        // A function that timed out had no end to announce.
+        // A function that timed out had no end to announce before its deadline.
         if self.shutdown_reason == ShutdownReason::Spindown {
             tracing::warn!(
-                "Telemetry API: no platform.runtimeDone came for an invocation; later ones are not held until one comes; check \
-                 that ROTEL_TELEMETRY_ENDPOINT is an address that Lambda can reach"
+                "Telemetry API: no platform.runtimeDone arrived for an invocation; invocations do not wait for a flush \
+                 until one arrives; check that Lambda can reach ROTEL_TELEMETRY_ENDPOINT"
             );
         }
     }
@@ -293,7 +293,7 @@ impl Driver {
             self.pipeline.control(Control::KeepOpen(if self.settings.managed_instances {
                 cadence::unattended(self.settings.strategy)
             } else {
-                // An emulator, or the intake is gone: who knows whether there is a next time.
+                // An emulator, or the intake is gone: there may be no later chance to send.
                 DuringInvocation::AtOnce
             }));
         }
@@ -305,7 +305,7 @@ impl Driver {
         }
     }
 
-    /// Ends the tasks that have not had their turn since an invocation before.
+    /// Aborts the tasks that have not answered since an earlier invocation.
     fn check_liveness(&mut self) {
         for mut probe in std::mem::take(&mut self.probes) {
             if probe.answer.try_recv() != Err(TryRecvError::Empty) {
@@ -320,7 +320,7 @@ impl Driver {
         }
     }
 
-    /// Asks the tasks of which no answer is pending to show that they have their turn.
+    /// Sends a probe to each task without a pending one.
     fn probe_liveness(&mut self) {
         for task in [Task::Pipeline, Task::Telemetry] {
             if self.probes.iter().any(|probe| probe.task == task) {
@@ -330,15 +330,15 @@ impl Driver {
             if task == Task::Pipeline {
                 self.pipeline.control(Control::LivenessProbe(probe));
             } else {
-                // A full queue drops it, which is an answer, too.
+                // A full queue drops the probe, which counts as an answer.
                 let _ = self.telemetry.try_send(IntakeMessage::LivenessProbe(probe));
             }
             self.probes.push(LivenessProbe { task, answer, unanswered: 0 });
         }
     }
 
-    /// Has the intake say what became of the last invocation, before the flush that is to cover it. Not as soon as
-    /// SHUTDOWN comes, because what the platform says of it may be on its way still.
+    /// Has the intake report the last invocation's outcome, before the flush that covers it. Not as soon as SHUTDOWN arrives,
+    /// because platform events about it may still arrive.
     async fn announce_shutdown(&self) {
         let (done, finished) = oneshot::channel();
         let _ = self.telemetry.try_send(IntakeMessage::ShutDown { reason: self.shutdown_reason, done });
@@ -347,14 +347,14 @@ impl Driver {
 
     async fn report_error(&mut self) {
         const MESSAGE: &str = "the Extensions API stopped answering /next";
-        tracing::error!("{MESSAGE}; the extension ends");
+        tracing::error!("{MESSAGE}; the extension exits");
         if let Some(api) = &mut self.api {
-            // Lambda learns of the end from the exit itself as well.
+            // The exit alone also shows Lambda the failure.
             let _ = api.exit_error("Extension.NextFailed", MESSAGE).await;
         }
     }
 
-    /// Ends the other tasks, once the pipeline has told of what it still holds.
+    /// Aborts the other tasks after the pipeline has reported the items that it still holds.
     async fn stop_intake(&mut self) {
         let (done, message) = oneshot::channel();
         self.pipeline.control(Control::Shutdown(done));

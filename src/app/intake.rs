@@ -1,8 +1,8 @@
-//! What comes from the Telemetry API, on its way to the pipeline and to the driver.
+//! The intake: passes deliveries of the Telemetry API to the pipeline and the driver.
 //!
-//! A delivery's log records, and what is made of its platform events, are enqueued before the driver is told of its
-//! `runtimeDone`, so that the flush which follows covers them. A task of its own: should a record make it panic, the
-//! exporter lives on.
+//! It enqueues a delivery's log records, and the telemetry of its platform events, before it sends the delivery's
+//! `runtimeDone` to the driver. So the flush that follows covers them. The intake is a task of its own: if a record makes it
+//! panic, the exporter lives on.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,17 +28,19 @@ use crate::core::signal::Signal;
 use crate::edge::clock;
 use crate::edge::telemetry_listener::IntakeFull;
 
-/// The most messages that may wait. The platform sends one delivery at a time.
+/// The maximum number of queued messages. The platform sends one delivery at a time.
 const QUEUE_LIMIT: usize = 64;
-/// Places among these that only the driver's messages take.
+/// The slots reserved for the driver's messages.
 const DRIVER_RESERVE: usize = 8;
 
-/// The bytes of events that are read before other tasks have their turn, and what an event counts as at least. The
-/// driver's deadlines hold whatever a delivery is. To search a text takes as long as to read so many times as much.
+/// The bytes of events that are read before the task yields, so that the driver meets its deadlines whatever a delivery
+/// holds.
 const TURN_BYTES: usize = 64 << 10;
+/// The minimum cost of an event, in bytes.
 const MIN_EVENT_COST: usize = 256;
+/// The cost of searching a text, as a multiple of reading it.
 const SEARCH_COST_FACTOR: usize = 32;
-/// Events of the platform that are taken at once, so that what is made of them stays small.
+/// The maximum number of platform events handled at once, so that their telemetry stays small.
 const MAX_PLATFORM_EVENTS: usize = 128;
 
 /// A message to the intake.
@@ -48,46 +50,42 @@ pub enum IntakeMessage {
     Delivery(Bytes),
     /// `/next` answered INVOKE.
     Invoked {
-        /// Of the invocation.
         request_id: String,
-        /// The ARN that was invoked.
         invoked_arn: Option<String>,
-        /// The trace that it is part of, if the platform says.
+        /// The X-Ray trace header, if there is one.
         xray: Option<Header>,
         /// The function's deadline, in milliseconds since the epoch.
         deadline_ms: Option<u64>,
     },
-    /// The environment ends, and the last flush is about to begin.
+    /// The environment shuts down, and the last flush is about to begin.
     ShutDown {
-        /// Why it ends.
         reason: ShutdownReason,
-        /// Dropped once what there is to say of that has been said.
+        /// Dropped once everything about the shutdown is enqueued.
         done: oneshot::Sender<()>,
     },
-    /// Drop this, to show that the intake has its turn still.
+    /// Drop this to show that the intake is alive.
     LivenessProbe(oneshot::Sender<()>),
 }
 
 /// `platform.runtimeDone` of an invocation.
 #[derive(Debug)]
 pub struct RuntimeDone {
-    /// Of the invocation.
     pub request_id: String,
-    /// When it ended, in nanoseconds since the epoch.
+    /// The platform's time of the end, in nanoseconds since the epoch.
     pub time: Option<u64>,
 }
 
-/// Deliveries that the listener refused and counted.
+/// The counts of deliveries that the listener refused.
 #[derive(Debug, Default)]
 pub struct RefusedDeliveries {
-    /// Larger than the listener takes.
+    /// Deliveries over the size limit.
     pub too_large: Arc<AtomicU64>,
-    /// There was no room for them, so that Lambda repeats them.
+    /// Deliveries without room in the queue. Lambda repeats them.
     pub no_room: Arc<AtomicU64>,
 }
 
-/// Puts a delivery into the intake's queue if there is room. Some room is kept for the driver: without its messages the
-/// intake would not learn which invocation a record belongs to.
+/// Enqueues a delivery if there is room. Some slots are reserved for the driver: without its messages, the intake would not
+/// know which invocation a record belongs to.
 pub fn offer(intake: &mpsc::Sender<IntakeMessage>, body: Bytes) -> Result<(), IntakeFull> {
     if intake.capacity() <= DRIVER_RESERVE {
         return Err(IntakeFull);
@@ -95,33 +93,33 @@ pub fn offer(intake: &mpsc::Sender<IntakeMessage>, body: Bytes) -> Result<(), In
     intake.try_send(IntakeMessage::Delivery(body)).map_err(|_| IntakeFull)
 }
 
-/// The intake's own state. [`Intake::run`] is its task.
+/// The intake of the Telemetry API. [`TelemetryIntake::run`] is its task.
 #[derive(Debug)]
 pub struct TelemetryIntake {
     messages: mpsc::Receiver<IntakeMessage>,
     pipeline: Handle,
     runtime_done: mpsc::Sender<RuntimeDone>,
     rules: ResourceRules,
-    /// By these rules, once there is something to send.
+    /// Built from the rules once there is something to send.
     envelopes: Option<Envelopes>,
     timeline: Timeline,
     platform: Platform,
     log_filter: LogFilter,
-    /// Compiled when the first record comes, when nobody waits for it.
+    /// Compiled when the first record arrives, which delays nobody.
     filter: Option<Filter>,
     deliveries: Deliveries,
     refused: Arc<RefusedDeliveries>,
     anomalies: Anomalies,
     filtered: FilterCounts,
-    /// The filter's counts at the last report.
+    /// The filter's total at the last log line.
     filtered_logged: u64,
 }
 
-/// What stands around what is sent.
+/// The envelopes of requests.
 #[derive(Debug)]
 struct Envelopes {
     records: RequestEnvelope,
-    /// What was made of the platform's events.
+    /// For telemetry derived from platform events.
     platform: RequestEnvelope,
 }
 
@@ -132,20 +130,20 @@ impl Envelopes {
     }
 }
 
-/// What was odd so far.
+/// The counts of malformed and refused input.
 #[derive(Debug, Default)]
 struct Anomalies {
     kept_as_text: usize,
     lost: usize,
     unknown: usize,
     spans_left_out: usize,
-    /// The sum of all counts at the last summary.
+    /// The total at the last summary.
     summarized: u64,
 }
 
 impl Anomalies {
-    /// Returns the counts at the first and each time there are ten times as many: a line for each would come back as an
-    /// event.
+    /// Returns a summary at the first anomaly and each time the total has grown tenfold. One line per anomaly would be a
+    /// feedback loop, because each line comes back as an event.
     fn summary(&mut self, refused: &RefusedDeliveries) -> Option<String> {
         let Self { kept_as_text, lost, unknown, spans_left_out, summarized } = self;
         let too_large = refused.too_large.load(Ordering::Relaxed);
@@ -195,7 +193,7 @@ impl Anomalies {
     }
 }
 
-/// Log records by the invocation whose span they are to name, those of each in their order. Most deliveries hold one.
+/// Log records grouped by the invocation whose span they must reference, in order. Most deliveries have one group.
 #[derive(Default)]
 struct ByInvocation(Vec<(Option<Arc<str>>, EncodedItems)>);
 
@@ -209,12 +207,12 @@ impl ByInvocation {
     }
 }
 
-/// The work since other tasks had their turn, in bytes read.
+/// The work since the task last yielded, in bytes read.
 #[derive(Debug, Default)]
 struct YieldBudget(usize);
 
 impl YieldBudget {
-    /// Lets other tasks run if enough has been done since they last did.
+    /// Adds work, and yields to other tasks once enough has been done.
     async fn spend(&mut self, work: usize) {
         self.0 = self.0.saturating_add(work);
         if self.0 >= TURN_BYTES {
@@ -225,7 +223,7 @@ impl YieldBudget {
 }
 
 impl TelemetryIntake {
-    /// An intake and the way into it.
+    /// Returns an intake and the sender of its queue.
     pub fn new(
         rules: ResourceRules,
         timeline: Timeline,
@@ -253,14 +251,14 @@ impl TelemetryIntake {
         (intake, sender)
     }
 
-    /// With a filter for the log records made here.
+    /// Sets the filter for log records.
     #[must_use]
     pub fn with_filter(mut self, log_filter: LogFilter) -> Self {
         self.log_filter = log_filter;
         self
     }
 
-    /// With what is to be made of the platform's events.
+    /// Sets the state machine for platform events.
     #[must_use]
     pub fn with_platform(mut self, platform: Platform) -> Self {
         self.platform = platform;
@@ -298,14 +296,14 @@ impl TelemetryIntake {
 
     async fn forward(&mut self, delivery: Delivery<'_>) {
         let observed = clock::epoch_nanos();
-        // The platform's events first: they say to which invocation a line belongs, wherever in the array they stand.
+        // Platform events first: they show which invocation a line belongs to, wherever they are in the array.
         let mut turn = YieldBudget::default();
         let mut done = Vec::new();
         for event in &delivery.events {
             done.extend(self.learn(event).await);
             turn.spend(MIN_EVENT_COST).await;
         }
-        // Those before the last ones would be forgotten again.
+        // The timeline remembers only the last ones.
         let starts: Vec<_> = delivery.events.iter().filter_map(started).collect();
         for (request_id, record) in
             starts.iter().skip(starts.len().saturating_sub(logs::REMEMBERED_INVOCATIONS))
@@ -335,13 +333,12 @@ impl TelemetryIntake {
         }
         self.send_platform_telemetry().await;
         for done in done {
-            // The driver ends after us, and with it the need to tell.
+            // If the driver is gone, nothing needs the event.
             let _ = self.runtime_done.send(done).await;
         }
     }
 
-    /// Learns what an event says of the environment and its invocations; gives the invocation that the runtime is done
-    /// with.
+    /// Updates the timeline and the instance id from an event. Returns a `platform.runtimeDone`.
     async fn learn(&mut self, event: &TelemetryEvent<'_>) -> Option<RuntimeDone> {
         if let EventKind::Environment { record, .. } | EventKind::Invocation { record, .. } = &event.kind {
             self.anomalies.spans_left_out += record.spans.left_out;
@@ -372,8 +369,8 @@ impl TelemetryIntake {
         None
     }
 
-    /// Makes a log record of an event that is one, unless it is filtered out. It precedes the `starts` in its delivery.
-    /// Returns the work that it took.
+    /// Converts an event to a log record, if it is one and is not filtered out. The `starts` come later in its delivery. Returns
+    /// the work done.
     fn log(
         &mut self,
         event: &TelemetryEvent<'_>,
@@ -411,7 +408,7 @@ impl TelemetryIntake {
             None if self.timeline.is_init(logged_at) => logs::set_init_phase(&mut log),
             None => {}
         }
-        // Some loggers call by that name the id of another request, such as API Gateway's.
+        // Some loggers use that field for the id of another request, such as API Gateway's.
         let named = log.request_id().filter(|named| self.timeline.contains(named));
         let traced = !log.record.trace_id.is_empty();
         let records = records.of(named.or(running_then).filter(|_| !traced));
@@ -424,18 +421,18 @@ impl TelemetryIntake {
         let bytes = self.envelopes().records.wrap_items(&records);
         drop(records);
         let chunk = Chunk { signal: Signal::Logs, bytes, items, origin: Origin::Platform, invocation };
-        // A pipeline that is gone has been told of already.
+        // If the pipeline is gone, that has been logged.
         let _ = self.pipeline.ingest(chunk).await;
     }
 
-    /// On managed instances there is no INVOKE that would tell of it.
+    /// Announces an invocation to the pipeline. On managed instances no INVOKE does.
     async fn announce_start(&self, request_id: &str, record: &PlatformRecord) {
         let xray = record.tracing.as_deref().and_then(Header::read);
         let named = InvocationStart { request_id: request_id.to_owned(), xray, invoked: None };
         self.pipeline.send_from_intake(Control::InvocationStarted(named)).await;
     }
 
-    /// Sends what was made of the platform's events.
+    /// Sends the telemetry derived from platform events.
     async fn send_platform_telemetry(&mut self) {
         let mut telemetry = self.platform.take();
         let Self { log_filter, filter, filtered, .. } = self;
@@ -444,7 +441,7 @@ impl TelemetryIntake {
         if telemetry.is_empty() {
             return;
         }
-        // Before the span, and the record of the end, that are sent because of it.
+        // Before the span and the end record, which are sent because of it.
         for request_id in telemetry.cut_off() {
             self.pipeline.send_from_intake(Control::CutOff(request_id.to_owned())).await;
         }
@@ -465,22 +462,22 @@ impl TelemetryIntake {
 
     fn log_anomalies(&mut self) {
         if let Some(summary) = self.anomalies.summary(&self.refused) {
-            tracing::warn!("Telemetry API so far: {summary}");
+            tracing::warn!("Telemetry API totals: {summary}");
         }
     }
 
-    /// As seldom, for the same reason.
+    /// Logs the filter's counts, as rarely as anomalies and for the same reason.
     fn log_filtered(&mut self) {
         let Self { filtered, filtered_logged, .. } = self;
         if filtered.total() < filtered_logged.saturating_mul(10).max(1) {
             return;
         }
         *filtered_logged = filtered.total();
-        tracing::info!("log records so far: {filtered}");
+        tracing::info!("log record totals: {filtered}");
     }
 }
 
-/// The request id and the record of a `platform.start`.
+/// Returns the request id and the record of a `platform.start`.
 fn started<'a>(event: &'a TelemetryEvent<'_>) -> Option<(&'a str, &'a PlatformRecord)> {
     match &event.kind {
         EventKind::Invocation { moment: InvocationEvent::Start, request_id, record } => {
@@ -490,7 +487,7 @@ fn started<'a>(event: &'a TelemetryEvent<'_>) -> Option<(&'a str, &'a PlatformRe
     }
 }
 
-/// Compiles the filter; tells what is wrong with it.
+/// Compiles the filter and logs its errors.
 fn compile(log_filter: &LogFilter) -> Filter {
     let (filter, faults) = log_filter.compile();
     for fault in faults {
@@ -504,7 +501,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn summaries_come_at_growing_counts_only() {
+    fn summaries_come_at_tenfold_counts_only() {
         let refused = RefusedDeliveries::default();
         let mut anomalies = Anomalies::default();
         assert_eq!(anomalies.summary(&refused), None);
@@ -539,7 +536,7 @@ mod tests {
         assert_eq!(
             offer(&intake, Bytes::new()),
             Err(IntakeFull),
-            "a delivery that nobody takes is not accepted"
+            "a closed queue accepts no delivery"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The floor that wires core and edge together, and owns the tasks.
+//! The top floor: wires core and edge together and owns the tasks.
 
 mod backends;
 pub mod check;

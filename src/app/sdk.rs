@@ -1,8 +1,8 @@
-//! The telemetry of the function's SDK on its way to the pipeline.
+//! Passes telemetry of the function's SDK to the pipeline.
 //!
-//! Promises that what it accepts has room in the senders' buffers, unless a backend is down, and becomes at most about four
-//! times its bytes there. What would exceed that is refused. Large requests are checked in steps, so that the thread is
-//! never held for long.
+//! Promises: accepted telemetry has room in the buffers, unless a backend is down, and grows to at most about four times its
+//! bytes there. Requests that would grow further are refused. Large requests are checked in steps, so that the thread is never
+//! blocked for long.
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -16,30 +16,30 @@ use crate::core::otlp::{self, Contents, GROWTH_SLACK, Inspection, MalformedReque
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::receiver::{OtlpIntake, RequestRefusal};
 
-/// Bytes of resource attributes that a request may get beyond three times its size.
+/// The bytes of resource attributes that may be added to a request beyond three times its size.
 const RESOURCE_SLACK: usize = 1 << 20;
-/// Bytes that a group may get beside the attributes known at start: `faas.instance`, and the lengths of the messages around.
+/// The bytes that may be added to a group in addition to the attributes known at start: `faas.instance` and message lengths.
 const GROUP_SLACK: usize = 128;
 
-/// The receiver's way into the pipeline. A malformed request ends here and spoils nothing else.
+/// Passes requests from the receiver to the pipeline. A malformed request is refused here and affects no other.
 #[derive(Clone, Debug)]
 pub struct SdkIntake {
     pipeline: Handle,
-    /// The most bytes that a resource group gets.
+    /// The maximum bytes added to a resource group.
     group_growth: usize,
-    /// The most items of a request to the backend.
+    /// The maximum items of a request to the backend.
     batch_items: PerSignal<usize>,
 }
 
 impl SdkIntake {
-    /// The way into `pipeline`, which edits resources by `rules` and cuts requests to so many items.
+    /// Returns an intake for `pipeline`, which applies `rules` to resources and splits requests to this many items.
     pub fn new(pipeline: Handle, rules: &ResourceRules, batch_items: PerSignal<usize>) -> Self {
         let mut resource = Resource::default();
         rules.apply(&mut resource);
         Self { pipeline, group_growth: resource.encoded_len() + GROUP_SLACK, batch_items }
     }
 
-    /// The most bytes that the pipeline adds to a request.
+    /// The maximum bytes that the pipeline adds to a request.
     fn growth(&self, signal: Signal, body: &[u8], contents: &Contents) -> Result<usize, RequestRefusal> {
         let thrice = body.len().saturating_mul(3);
         let added = contents.groups.saturating_mul(self.group_growth);
@@ -80,13 +80,13 @@ impl OtlpIntake for SdkIntake {
         let chunk = Chunk { signal, bytes, items, origin: Origin::Sdk, invocation: None };
         match self.pipeline.offer(chunk, Some(reservation)) {
             Err(EnqueueError::Full) => Err(RequestRefusal::Busy),
-            // Without a pipeline telemetry goes nowhere, and an SDK that repeats it would only take the function's time.
+            // Without a pipeline, telemetry is lost, and an SDK that retries would only waste the function's time.
             Ok(()) | Err(EnqueueError::Gone) => Ok(items),
         }
     }
 }
 
-/// Checks a request, and lets others have the thread between the steps of that.
+/// Checks a request, and yields to other tasks between steps.
 async fn inspect(signal: Signal, body: &[u8]) -> Result<Contents, MalformedRequest> {
     let mut inspection = Inspection::new(signal, body);
     loop {
@@ -107,7 +107,7 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    /// A way into a pipeline of 8 MiB that takes nothing out of its queue.
+    /// Returns an intake for a pipeline of 8 MiB that does not run.
     fn intake() -> (SdkIntake, Pipeline<Exporter>) {
         let variables =
             [("ROTEL_BUFFER_MAX_BYTES", "8388608"), ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://a:1")];
@@ -121,7 +121,7 @@ mod tests {
     fn field(tag: u8, content: &[u8]) -> Vec<u8> {
         let mut out = vec![tag << 3 | 2];
         let len = u32::try_from(content.len()).unwrap();
-        // Padded to its longest, which decoders take as well.
+        // Padded to the longest form, which decoders accept too.
         out.extend((0..4).map(|septet| u8::try_from(len >> (7 * septet) & 0x7f).unwrap() | 0x80));
         out.push(u8::try_from(len >> 28).unwrap());
         [out, content.to_vec()].concat()
@@ -132,7 +132,7 @@ mod tests {
         field(2, &[0x12, 0x00].repeat(count))
     }
 
-    /// A span with a name of so many bytes.
+    /// A span with a name of this many bytes.
     fn named(len: usize) -> Bytes {
         Bytes::from(field(1, &field(2, &field(2, &field(5, &vec![b'x'; len])))))
     }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_would_be_multiplied_is_refused() {
+    async fn amplified_requests_are_refused() {
         let (intake, _pipeline) = intake();
         let groups = field(1, &spans(1)).repeat(100_000);
         let refused = intake.accept(Signal::Traces, Bytes::from(groups)).await;
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_on_its_way_has_room() {
+    async fn accepted_requests_have_room() {
         let (intake, _pipeline) = intake();
         let refused = intake.accept(Signal::Traces, named(8 * MIB)).await;
         assert!(
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn text_that_is_no_utf8_is_replaced() {
+    async fn invalid_utf8_is_replaced() {
         let (intake, _pipeline) = intake();
         let mut body = named(3).to_vec();
         let last = body.len() - 1;

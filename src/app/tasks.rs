@@ -1,6 +1,6 @@
-//! The tasks beside the loop, each known by what its end means.
+//! The background tasks, by the meaning of their end.
 //!
-//! A task that panics, ends or no longer has its turn costs what it did and nothing else.
+//! If a task panics, ends or gets stuck, only its own work stops.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -9,18 +9,18 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 
 use crate::core::lambda::lifecycle::Task;
 
-/// The tasks.
+/// The running tasks.
 #[derive(Debug, Default)]
 pub struct Tasks {
     set: JoinSet<()>,
     known: HashMap<Id, (Task, AbortHandle)>,
-    /// Of which kinds an end was told: they come in pairs.
-    told: Vec<Task>,
+    /// The kinds of which an end was logged. Some kinds have two tasks.
+    logged: Vec<Task>,
     sabotage: Option<Sabotage>,
 }
 
 impl Tasks {
-    /// No tasks yet. `sabotage` is for tests: builds without debug assertions have none.
+    /// Returns a set without tasks. `sabotage` is for tests: builds without debug assertions have none.
     pub fn new(sabotage: Option<Sabotage>) -> Self {
         Self { sabotage, ..Self::default() }
     }
@@ -34,49 +34,49 @@ impl Tasks {
         self.known.insert(handle.id(), (kind, handle));
     }
 
-    /// The next task that ends; never, where none is left.
+    /// Waits for the next task that ends; forever if none is left.
     pub async fn ended(&mut self) -> Task {
         loop {
             let (id, how) = match self.set.join_next_with_id().await {
                 Some(Ok((id, ()))) => (id, "ended"),
                 Some(Err(error)) if error.is_panic() => (error.id(), "panicked"),
-                Some(Err(error)) => (error.id(), "got stuck"),
+                Some(Err(error)) => (error.id(), "was stuck and was aborted"),
                 None => std::future::pending().await,
             };
             let Some((kind, _)) = self.known.remove(&id) else { continue };
             let without = match kind {
                 Task::Pipeline => "telemetry is no longer sent",
-                Task::Telemetry => "logs are no longer taken",
-                Task::Receiver => "a listener of the OTLP receiver is gone",
+                Task::Telemetry => "log collection has stopped",
+                Task::Receiver => "an OTLP listener has stopped",
             };
-            if !self.told.contains(&kind) {
-                self.told.push(kind);
-                tracing::error!("a task of the extension {how}: {without}; the function is not affected");
+            if !self.logged.contains(&kind) {
+                self.logged.push(kind);
+                tracing::error!("an extension task {how}: {without}; the function is not affected");
             }
             return kind;
         }
     }
 
-    /// Ends the tasks of a kind, one of which no longer has its turn.
+    /// Aborts the tasks of a kind, one of which is stuck.
     pub fn end(&mut self, kind: Task) {
         for (_, task) in self.known.values().filter(|(known, _)| *known == kind) {
             task.abort();
         }
     }
 
-    /// Ends all tasks, untold.
+    /// Aborts all tasks without logging.
     pub fn end_all(&mut self) {
         self.known.clear();
         self.set.abort_all();
     }
 }
 
-/// How a test breaks the tasks of one kind.
+/// Breaks the tasks of one kind, for tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sabotage {
     task: Task,
     how: How,
-    /// How often the task has its turn before.
+    /// The number of polls before the break.
     turns: u32,
 }
 
@@ -88,7 +88,7 @@ enum How {
 }
 
 impl Sabotage {
-    /// Reads `panic,pipeline,20`: what happens to which task after how many turns.
+    /// Parses `panic,pipeline,20`: the break, the task, and the number of polls before.
     pub fn parse(text: &str) -> Option<Self> {
         if !cfg!(debug_assertions) {
             return None;
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_task_that_panics_ends_or_gets_stuck_is_told_by_what_its_end_means() {
+    async fn ends_of_tasks_are_reported_by_kind() {
         let mut tasks = Tasks::default();
         tasks.spawn(Task::Receiver, std::future::pending());
         tasks.spawn(Task::Pipeline, async { panic!("a bug") });
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sabotaged_task_goes_well_until_its_turn_comes() {
+    async fn sabotaged_task_breaks_after_its_polls() {
         for (how, after) in [("panic", 0), ("end", 3)] {
             let sabotage = Sabotage::parse(&format!("{how},telemetry,{after}")).expect("a sabotage");
             let mut tasks = Tasks::new(Some(sabotage));

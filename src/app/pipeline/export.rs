@@ -1,4 +1,4 @@
-//! The exporters that the senders' requests are made with.
+//! The exporters that send the senders' requests.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,18 +11,18 @@ use crate::core::delivery::verdict::{Failure, Verdict};
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::exporter::Exporter;
 
-/// Makes requests to one backend.
+/// Sends requests to one backend.
 pub trait BackendExporter: Clone + Send + 'static {
     /// Sends the chunks as one request.
     fn attempt(&self, signal: Signal, chunks: Vec<Bytes>) -> impl Future<Output = Verdict> + Send;
     /// Opens the connection.
     fn warm(&self) -> impl Future<Output = Verdict> + Send;
-    /// The same without its connections.
+    /// Returns the same exporter without its connections.
     #[must_use]
     fn with_new_connections(&self) -> Self;
-    /// The signal's way to the backend, if it has one.
+    /// The signal's route to the backend, if it has one.
     fn route(&self, signal: Signal) -> Option<Route>;
-    /// Explains a failure by the settings and names the remedy, if they show it.
+    /// Explains a failure and its remedy with the help of the settings; `None` if they do not help.
     fn explain(&self, _: Signal, _: &Failure) -> Option<String> {
         None
     }
@@ -50,36 +50,36 @@ impl BackendExporter for Exporter {
     }
 }
 
-/// A backend, and how its exporter is made.
+/// A backend and its setup.
 pub struct Backend<E> {
-    /// The user's name for it, where there are several.
+    /// The user's name for the backend, if there are several.
     pub name: Option<Arc<str>>,
-    /// The signals that it is to get.
+    /// The signals that go to the backend.
     pub takes: PerSignal<bool>,
-    /// Without it telemetry is received and dropped.
+    /// The setup. Without one, telemetry is received and dropped.
     pub setup: Option<SetupFn<E>>,
 }
 
-/// Makes the exporter: once the first `/next` is out, again where that failed, after a restore from a snapshot, and where
-/// the backend refused the key; then secrets are to be fetched again that are known.
+/// Creates the exporter. Runs after the first `/next`, again if that failed, after a restore from a snapshot, and when the
+/// backend refused the key. In the last two cases the argument is true: known secrets must be fetched again.
 pub type SetupFn<E> = Box<dyn FnMut(bool) -> SetupFuture<E> + Send>;
 
-/// An exporter in the making.
+/// A running setup.
 pub type SetupFuture<E> = Pin<Box<dyn Future<Output = SetupOutcome<E>> + Send>>;
 
 /// The result of a setup.
 #[derive(Clone, Debug)]
 pub struct SetupOutcome<E> {
-    /// The exporter; `None` where it is the same as before, or there is none yet.
+    /// The new exporter; `None` if the old one stays, or there is none yet.
     pub exporter: Option<E>,
-    /// Set if the settings hold secret references.
+    /// True if the settings hold secret references.
     pub has_secret: bool,
-    /// Set if a signal without a route may still get one.
+    /// True if a signal without a route may still get one.
     pub is_pending: bool,
 }
 
 impl<E: BackendExporter> SetupOutcome<E> {
-    /// The result of the setup, as the sender takes it.
+    /// Converts the outcome for the sender.
     pub(super) fn set_up(&self) -> SetupResult {
         let state = |exporter: &E, signal| match exporter.route(signal) {
             Some(route) => RouteState::Route(route),

@@ -1,4 +1,4 @@
-//! The way into the pipeline.
+//! The handle of the pipeline: puts telemetry and control messages into its queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,97 +12,94 @@ use crate::core::lambda::correlation::InvokeTimes;
 use crate::core::lambda::lifecycle::FlushReason;
 use crate::core::lambda::xray::Header;
 
-/// How many messages may wait. The pipeline never waits for the network itself, so that a full queue means that it is
-/// broken; the bytes behind the messages are bounded by the buffer as soon as it takes them.
+/// The maximum number of queued messages. The pipeline never waits for the network, so a full queue means that it is broken.
+/// The bytes behind the messages count against the buffer as soon as the pipeline reads them.
 pub(super) const QUEUE_LIMIT: usize = 1024;
-/// Of these, so many are kept for messages of the driver, none of which may be lost to telemetry.
+/// The slots reserved for the driver's messages, so that telemetry cannot crowd them out.
 pub(super) const CONTROL_RESERVE: usize = 16;
 
 /// A message to the pipeline.
 #[derive(Debug)]
 pub(super) enum PipelineMessage {
-    /// With the room that is kept for it in the buffers.
+    /// Telemetry, with the room reserved for it in the buffers.
     Ingest(Chunk, QueueSlot, Option<Reservation>),
     FromIntake(Control, QueueSlot),
     /// From the driver.
     Control(Control),
 }
 
-/// A message's place in the queue, free again once that was taken.
+/// A message's slot in the queue, free again once the message is read.
 pub(super) type QueueSlot = OwnedSemaphorePermit;
 
-/// What the driver and the intake tell the pipeline.
+/// A control message from the driver or the intake.
 #[derive(Debug)]
 pub enum Control {
-    /// The first `/next` is out: set the exporter up.
+    /// The first `/next` has been sent: set the exporters up.
     SetUp,
-    /// INVOKE or `platform.start` told of an invocation.
+    /// INVOKE or `platform.start` announced an invocation.
     InvocationStarted(InvocationStart),
-    /// The function was ended in the midst of the invocation of this request id.
+    /// The function was killed during the invocation with this request id.
     CutOff(String),
-    /// The end of an invocation is known, and with it of those before it. It may be known late: when the next one runs.
+    /// An invocation and all earlier ones have ended. May come late, when the next one is running.
     InvocationEnded {
-        /// Of the invocation.
         request_id: String,
-        /// When it ended, in nanoseconds since the epoch: the freeze that follows may delay this message.
+        /// The time of the end, in nanoseconds since the epoch. A freeze may delay this message.
         at: u64,
     },
-    /// A function runs.
+    /// An invocation begins.
     OpenWindow {
-        /// When pending telemetry is sent during the invocation.
+        /// The timing of sending during the invocation.
         during: DuringInvocation,
-        /// A flush follows the end of the function, and then [`Control::Close`]. Otherwise the environment may be frozen
-        /// at any time, without a word.
+        /// True if a flush follows the end of the function, and then [`Control::CloseWindow`]. If not, the environment may
+        /// freeze at any time without notice.
         held: bool,
     },
-    /// No function runs: nothing may be in flight.
+    /// The invocation has ended: nothing may be in flight.
     CloseWindow,
-    /// Nobody tells when functions run.
+    /// No event announces the ends of invocations.
     KeepOpen(DuringInvocation),
-    /// Send everything enqueued so far, and say when that is done or has failed.
+    /// Send everything enqueued so far, and report when that is done or has failed.
     Flush {
-        /// Why.
         reason: FlushReason,
-        /// When it is called off at the latest.
+        /// The time at which the flush is cancelled.
         deadline: std::time::Instant,
-        /// Told, or dropped with the pipeline.
+        /// Sent when the flush is over. Dropped if it is cancelled or the pipeline is gone.
         done: oneshot::Sender<()>,
     },
-    /// Call the flush off: end what is in flight and keep it.
+    /// Cancel the flush: abort requests in flight and keep their batches.
     CancelFlush,
-    /// The environment was restored from a snapshot: connections, secrets and what was learnt of the backend are old.
+    /// The environment was restored from a snapshot: connections, secrets and the known state of backends are outdated.
     Restored,
-    /// The process ends: say what is lost by that.
+    /// The process ends: report the items that are lost.
     Shutdown(oneshot::Sender<()>),
-    /// The platform told the name of the environment.
+    /// The id of the environment is known.
     InstanceId(String),
-    /// Drop this, to show that the pipeline has its turn still.
+    /// Drop this to show that the pipeline is alive.
     LivenessProbe(oneshot::Sender<()>),
 }
 
-/// An invocation, as somebody told of it.
+/// An invocation that was announced.
 #[derive(Debug)]
 pub struct InvocationStart {
-    /// Its request id.
     pub request_id: String,
-    /// The trace that it is part of.
+    /// The X-Ray trace header, if there is one.
     pub xray: Option<Header>,
-    /// What INVOKE said; `None` where it was `platform.start` that told.
+    /// The times of INVOKE; `None` if `platform.start` announced the invocation.
     pub invoked: Option<InvokeTimes>,
 }
 
-/// The way into the pipeline.
+/// A handle of the pipeline.
 #[derive(Clone, Debug)]
 pub struct Handle {
     messages: mpsc::Sender<PipelineMessage>,
-    /// For all that is not the driver's. It is counted beside the queue, because whoever waits for several places of a
-    /// queue holds those that become free meanwhile, and so the driver's.
+    /// The slots for messages that are not the driver's. Counted by a semaphore, not by the queue: whoever waits for several
+    /// slots of a queue holds those that become free meanwhile, and so the driver's.
     room: Arc<Semaphore>,
     wants_flush: Arc<AtomicBool>,
     budget: ByteBudget,
 }
 
-/// Why telemetry is not taken.
+/// The reason why telemetry was not enqueued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EnqueueError {
     /// The queue is full.
@@ -126,12 +123,12 @@ impl Handle {
         self.wants_flush.load(Ordering::Relaxed)
     }
 
-    /// Keeps room in the buffers for a request of so many bytes.
+    /// Reserves room in the buffers for a request of this many bytes.
     pub fn reserve(&self, bytes: usize) -> Result<Reservation, ReserveError> {
         self.budget.reserve(bytes)
     }
 
-    /// Enqueues telemetry, if there is room in the queue.
+    /// Enqueues telemetry if there is room in the queue.
     pub fn offer(&self, chunk: Chunk, reservation: Option<Reservation>) -> Result<(), EnqueueError> {
         if self.messages.is_closed() {
             return Err(EnqueueError::Gone);
@@ -140,28 +137,28 @@ impl Handle {
         self.enqueue(PipelineMessage::Ingest(chunk, slot, reservation))
     }
 
-    /// Enqueues telemetry as soon as there is room.
+    /// Enqueues telemetry; waits for room.
     pub async fn ingest(&self, chunk: Chunk) -> Result<(), EnqueueError> {
         let slot = self.queue_slot().await?;
         self.enqueue(PipelineMessage::Ingest(chunk, slot, None))
     }
 
-    /// Enqueues what the platform tells as soon as there is room. It comes as often as the platform likes, and so has no
-    /// claim to the room of the driver's messages.
+    /// Enqueues a message of the intake; waits for room. The platform decides how many of these come, so they may not use the
+    /// driver's slots.
     pub async fn send_from_intake(&self, message: Control) {
         if let Ok(slot) = self.queue_slot().await {
-            // With a pipeline that is gone there is nobody to tell.
+            // If the pipeline is gone, nothing needs the message.
             let _ = self.enqueue(PipelineMessage::FromIntake(message, slot));
         }
     }
 
-    /// Enqueues a message of the driver. With a pipeline that is gone the message goes, and with it the sender within,
-    /// which counts as answered.
+    /// Enqueues a message of the driver. If the pipeline is gone, the message is dropped with the sender in it, which counts as
+    /// an answer.
     pub fn control(&self, message: Control) {
         let _ = self.enqueue(PipelineMessage::Control(message));
     }
 
-    /// A pipeline that goes leaves its places behind, so that nobody waits for ever.
+    /// Waits for a slot. When the pipeline ends, its queued slots are freed, so nobody waits forever.
     async fn queue_slot(&self) -> Result<QueueSlot, EnqueueError> {
         Arc::clone(&self.room).acquire_owned().await.map_err(|_| EnqueueError::Gone)
     }

@@ -1,11 +1,10 @@
-//! The task that telemetry passes through between those who take it and those who send it.
+//! The pipeline task: takes telemetry from its queue and carries out the senders' actions.
 //!
-//! One queue is the flush barrier: chunks and flushes come through the same channel, so that a flush covers everything
-//! that was enqueued before it. The senders decide ([`crate::core::delivery`]), and here their actions are carried out.
-//! Log records name the span of their invocation when they leave: it passes by here, and until the end of the invocation
-//! they wait. When a flush is cancelled is left to `app::driver`, which has the deadlines; when what waits is released, to
-//! [`crate::core::delivery::cadence`].
-
+//! Its queue is the flush barrier: chunks and flushes share one channel, so a flush covers everything enqueued before it. The
+//! senders decide ([`crate::core::delivery`]), and the pipeline carries their actions out. It learns the spans of invocations
+//! from the telemetry that passes through. Log records wait for the end of their invocation, and get its span when they are
+//! sent. `app::driver`, which knows the deadlines, cancels flushes. [`crate::core::delivery::cadence`] decides when pending
+//! telemetry is released.
 mod export;
 mod handle;
 mod requests;
@@ -41,31 +40,31 @@ use crate::core::otlp::{self, LastEdit, Limits, RequestPart};
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::{clock, pages};
 
-/// The bytes that wait in ordinary life. Beyond them the backend is slow or down, and what comes now is kept in pages of its own:
-/// the heap would have to grow for it, and would never shrink.
+/// The normal maximum of pending bytes. Beyond it the backend is slow or down, and new chunks are kept in their own memory
+/// pages. On the heap they would make it grow, and it would never shrink.
 const BACKLOG: usize = 1024 * 1024;
 
-/// The pipeline's own state. [`Pipeline::run`] is its task.
+/// The state of the pipeline. [`Pipeline::run`] is its task.
 pub struct Pipeline<E> {
     messages: mpsc::Receiver<PipelineMessage>,
     senders: Senders,
-    /// The senders'.
+    /// The budget of the senders.
     budget: ByteBudget,
-    /// Of each sender.
+    /// The tasks of each sender.
     requests: Vec<Requests<E>>,
     flush: Option<PendingFlush>,
     wants_flush: Arc<AtomicBool>,
     reports_itself: bool,
     rules: ResourceRules,
-    /// By these rules.
+    /// The last edited resource, by these rules.
     last_edit: LastEdit,
     correlation: Correlation,
-    /// Of which signals the log counts what passes, and how much has passed since it last did.
+    /// The signals whose received items are logged, and the items received since the last line.
     logs_received: PerSignal<bool>,
     received: PerSignal<usize>,
 }
 
-/// A flush that is going on.
+/// A running flush.
 struct PendingFlush {
     /// The number of senders that have not finished it.
     pending: usize,
@@ -73,7 +72,7 @@ struct PendingFlush {
 }
 
 impl<E: BackendExporter> Pipeline<E> {
-    /// A pipeline and the way into it.
+    /// Returns a pipeline and its handle.
     pub fn new(config: &Config, rules: ResourceRules, backends: Vec<Backend<E>>) -> (Self, Handle) {
         let wants_flush = Arc::new(AtomicBool::new(false));
         let budget = ByteBudget::new(config.buffer_max_bytes, backends.len());
@@ -102,13 +101,13 @@ impl<E: BackendExporter> Pipeline<E> {
             let timeout = self.senders.timeout();
             tokio::select! {
                 biased;
-                // Answers first: they free bytes, and a flush may be waiting for them.
+                // Answers first: they free bytes, and a flush may wait for them.
                 (sender, event) = ended(&mut self.requests) => self.on(sender, event),
                 message = self.messages.recv() => match message {
                     Some(PipelineMessage::Ingest(chunk, slot, reservation)) => {
                         drop(slot);
                         self.ingest(chunk).await;
-                        // Until the buffers hold it, its room is kept.
+                        // The room stays reserved until the buffers hold the chunk.
                         drop(reservation);
                     }
                     Some(PipelineMessage::FromIntake(control, slot)) => {
@@ -147,7 +146,7 @@ impl<E: BackendExporter> Pipeline<E> {
                 self.on_all(|| SenderEvent::CancelFlush);
             }
             Control::Restored => {
-                // All environments of the snapshot would draw the same numbers.
+                // Or all environments of the snapshot would draw the same random numbers.
                 fastrand::seed(clock::epoch_nanos());
                 self.on_all(|| SenderEvent::Restored);
             }
@@ -171,7 +170,7 @@ impl<E: BackendExporter> Pipeline<E> {
         self.carry_out(actions);
     }
 
-    /// Before the event that is to cover it.
+    /// Has the senders report their own metrics. Must precede the event that sends them.
     fn report_itself(&mut self, last: bool) {
         if self.reports_itself {
             self.on_all(|| SenderEvent::ReportItself { last });
@@ -189,21 +188,21 @@ impl<E: BackendExporter> Pipeline<E> {
         self.finish_flush();
     }
 
-    /// Hands an event to one sender.
+    /// Passes an event to one sender.
     fn on(&mut self, sender: usize, event: SenderEvent) {
         let actions = self.senders.on(sender, event, &context(&self.correlation));
         self.carry_out(actions);
         self.finish_flush();
     }
 
-    /// Hands an event to every sender.
+    /// Passes an event to every sender.
     fn on_all(&mut self, event: impl Fn() -> SenderEvent) {
         let actions = self.senders.on_all(event, &context(&self.correlation));
         self.carry_out(actions);
         self.finish_flush();
     }
 
-    /// Takes the answers that have come by now: what has got through in this very moment must not be sent again.
+    /// Handles the answers that have arrived by now, so that accepted batches are not sent again.
     fn take_answers(&mut self) {
         for sender in 0..self.requests.len() {
             while let Some(event) = self.requests.get_mut(sender).and_then(Requests::try_ended) {
@@ -212,7 +211,7 @@ impl<E: BackendExporter> Pipeline<E> {
         }
     }
 
-    /// Carries actions out, and those that come of them.
+    /// Carries actions out, and the actions that follow from them.
     fn carry_out(&mut self, actions: Actions) {
         let mut actions = VecDeque::from(actions);
         while let Some((sender, action)) = actions.pop_front() {
@@ -243,7 +242,7 @@ impl<E: BackendExporter> Pipeline<E> {
         }
     }
 
-    /// Answers a flush that is over for all senders.
+    /// Answers the flush if it is over for all senders.
     fn finish_flush(&mut self) {
         if let Some(PendingFlush { done, .. }) = self.flush.take_if(|flush| flush.pending == 0) {
             // The driver may have stopped waiting.
@@ -264,7 +263,8 @@ impl<E: BackendExporter> Pipeline<E> {
         }
     }
 
-    /// One line a flush, and none where nothing passed: it comes back as a log record itself.
+    /// Logs the items received since the last flush. One line per flush, and none if nothing was received, because the line comes
+    /// back as a log record.
     fn log_received(&mut self) {
         let received = std::mem::take(&mut self.received);
         if received != PerSignal::default() {
@@ -301,7 +301,7 @@ impl<E: BackendExporter> Pipeline<E> {
         for (nth, RequestPart { bytes, items }) in
             otlp::split(signal, RequestPart { bytes, items }, limits).enumerate()
         {
-            // A large request must not hold the thread for all of its parts.
+            // A large request must not block the thread for all of its parts.
             if nth > 0 {
                 tokio::task::yield_now().await;
             }
@@ -311,7 +311,7 @@ impl<E: BackendExporter> Pipeline<E> {
         }
     }
 
-    /// In an outage log records wait for longer than invocations are remembered.
+    /// Stamps log records of forgotten invocations. In an outage, records stay longer than invocations are remembered.
     fn stamp_forgotten(&mut self) {
         for (invocation, span) in self.correlation.take_forgotten() {
             self.senders.stamp_pending(&invocation, &span);
@@ -320,8 +320,8 @@ impl<E: BackendExporter> Pipeline<E> {
 }
 
 fn settings<E>(backend: &Backend<E>, config: &Config, budget: &ByteBudget) -> SenderSettings {
-    // Where there are several, what hangs in flight to one must leave room for what is new to the others: three requests, a
-    // signal each, take three quarters of its part at most.
+    // With several backends, requests that hang in flight to one must leave room for new telemetry of the others. Three
+    // requests, one per signal, take at most three quarters of its fair share.
     let bytes = match backend.name {
         None => BATCH_MAX_BYTES,
         Some(_) => BATCH_MAX_BYTES.min(budget.fair_share() / 4),
@@ -340,7 +340,7 @@ fn context(spans: &Correlation) -> SenderContext<'_> {
     SenderContext { now: clock::reading(), jitter: fastrand::f64(), spans }
 }
 
-/// Encodes the extension's own telemetry; `None` where there is nothing in it.
+/// Encodes the extension's own telemetry; `None` if it is empty.
 fn chunk_of(own: OwnTelemetry, rules: &ResourceRules) -> Option<Chunk> {
     fn encoded<T: prost::Message>(telemetry: &[T], rules: &ResourceRules) -> bytes::Bytes {
         RequestEnvelope::new(&rules.own(), &request::scope(request::SCOPE)).wrap(telemetry)
@@ -355,7 +355,7 @@ fn chunk_of(own: OwnTelemetry, rules: &ResourceRules) -> Option<Chunk> {
     (items > 0).then_some(Chunk { signal, bytes, items, origin: Origin::Platform, invocation: None })
 }
 
-/// The next task of any sender that ends; never, where none is under way.
+/// Waits for the next task of any sender that ends; forever if none is running.
 async fn ended<E: BackendExporter>(requests: &mut [Requests<E>]) -> (usize, SenderEvent) {
     std::future::poll_fn(|context| {
         for (sender, requests) in requests.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! The tasks that carry out what one sender asks for: its setup and its requests.
+//! The tasks of one sender: its setup and its requests.
 
 use std::task::{Context, Poll};
 
@@ -9,12 +9,12 @@ use crate::core::delivery::event::{RequestId, SenderEvent, SetupResult};
 use crate::core::delivery::verdict::{Failure, Verdict};
 use crate::core::signal::Signal;
 
-/// The exporter of one backend and the tasks that use it.
+/// The exporter of one backend, and the tasks that use it.
 pub(super) struct Requests<E> {
     setup: Option<SetupFn<E>>,
     exporter: Option<E>,
     tasks: JoinSet<TaskResult<E>>,
-    /// Those that were not aborted.
+    /// The tasks that were not aborted.
     running: Vec<(TaskKind, AbortHandle)>,
 }
 
@@ -62,7 +62,6 @@ impl<E: BackendExporter> Requests<E> {
         self.running.push((TaskKind::Request(request), task));
     }
 
-    /// Explains a failure by the settings.
     pub(super) fn explain(&self, signal: Signal, failure: &Failure) -> Option<String> {
         self.exporter.as_ref()?.explain(signal, failure)
     }
@@ -81,7 +80,7 @@ impl<E: BackendExporter> Requests<E> {
         }
     }
 
-    /// The exporter, with new connections where the old ones may be dead.
+    /// Returns the exporter, with new connections if the old ones may be dead.
     fn exporter(&mut self, fresh: bool) -> Option<E> {
         let exporter = self.exporter.as_mut()?;
         if fresh {
@@ -90,7 +89,7 @@ impl<E: BackendExporter> Requests<E> {
         Some(exporter.clone())
     }
 
-    /// The next task that ends; pending, where none does.
+    /// Polls for the next task that ends. Pending if none does.
     pub(super) fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<SenderEvent> {
         while let Poll::Ready(Some(ended)) = self.tasks.poll_join_next_with_id(context) {
             if let Some(event) = self.event(ended) {
@@ -100,7 +99,7 @@ impl<E: BackendExporter> Requests<E> {
         Poll::Pending
     }
 
-    /// The next task that has ended, if there is one.
+    /// Returns the next task that has ended, if there is one.
     pub(super) fn try_ended(&mut self) -> Option<SenderEvent> {
         while let Some(ended) = self.tasks.try_join_next_with_id() {
             if let Some(event) = self.event(ended) {
@@ -110,7 +109,7 @@ impl<E: BackendExporter> Requests<E> {
         None
     }
 
-    /// The sender's event; none for a task that was aborted.
+    /// Converts a task's result to a sender event; `None` if the task was aborted.
     fn event(&mut self, ended: Result<(Id, TaskResult<E>), JoinError>) -> Option<SenderEvent> {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let at = self.running.iter().position(|(_, task)| task.id() == id)?;
@@ -124,9 +123,9 @@ impl<E: BackendExporter> Requests<E> {
             (TaskKind::Request(request), Ok((_, TaskResult::Answer(verdict)))) => {
                 SenderEvent::Answered(request, verdict)
             }
-            // A setup that panics is tried again like one that fails.
+            // A setup that panics is retried like one that fails.
             (TaskKind::Setup, _) => SenderEvent::SetupDone(SetupResult { routes: None, has_secret: true }),
-            // A batch on which the exporter panics would make it panic again.
+            // The same batch would make the exporter panic again.
             (TaskKind::Request(request), _) => {
                 SenderEvent::Answered(request, Verdict::Refused(Failure::Panicked))
             }

@@ -2,13 +2,13 @@
 
 use super::*;
 
-/// A pipeline to two backends, each with a test of its own.
+/// Returns a pipeline to two backends, with a test harness for each.
 async fn two(variables: &[(&str, &str)]) -> [Test; 2] {
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let config = config::read(&variables.collect()).config;
     let channels = [mpsc::channel(64), mpsc::channel(64)];
     let backends = channels.iter().zip(["one", "other"]).map(|((attempts, _), name)| {
-        backend(Some(name), Fake { attempts: attempts.clone(), generation: 0, retry: None, no_way: None })
+        backend(Some(name), Fake { attempts: attempts.clone(), generation: 0, retry: None, no_route: None })
     });
     let rules = ResourceRules::new(&config, &Registration::default());
     let (pipeline, handle) = Pipeline::new(&config, rules, backends.collect());
@@ -22,23 +22,23 @@ async fn two(variables: &[(&str, &str)]) -> [Test; 2] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flush_goes_to_every_backend_and_is_over_when_it_is_over_for_all() {
+async fn flush_ends_when_it_has_ended_for_every_backend() {
     let [mut one, mut other] = two(&[]).await;
     one.offer(Signal::Logs, Origin::Platform, 2);
     let mut flushed = one.flush(FlushReason::EndOfInvocation);
     let first = one.attempt().await;
     let second = other.attempt().await;
     assert_eq!((&first.items, &second.items), (&vec![2], &vec![2]));
-    assert_eq!(first.chunks[0].as_ptr(), second.chunks[0].as_ptr(), "what is the same for both is held once");
+    assert_eq!(first.chunks[0].as_ptr(), second.chunks[0].as_ptr(), "a chunk for both is held once");
     first.answer(ACCEPTED);
     one.nothing_starts().await;
-    assert!(flushed.try_recv().is_err(), "one of the two has not answered");
+    assert!(flushed.try_recv().is_err(), "the other has not answered");
     second.answer(ACCEPTED);
     flushed.await.expect("flushed");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_hangs_or_refuses_holds_back_and_loses_nothing_of_anothers() {
+async fn failing_backend_costs_the_other_nothing() {
     let [mut down, mut well] = two(&[]).await;
     for round in 0..50 {
         well.handle.control(Control::OpenWindow { during: DuringInvocation::AtOnce, held: true });
@@ -49,7 +49,7 @@ async fn a_backend_that_hangs_or_refuses_holds_back_and_loses_nothing_of_another
         attempt.answer(ACCEPTED);
         if let Ok(attempt) = down.attempts.try_recv() {
             match round % 3 {
-                // It is left without an answer.
+                // No answer.
                 0 => {
                     clock::until(Some(clock::now() + FLUSH_TIMEOUT)).await;
                     down.handle.control(Control::CancelFlush);
@@ -66,7 +66,7 @@ async fn a_backend_that_hangs_or_refuses_holds_back_and_loses_nothing_of_another
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_the_memory_of_all_runs_out_the_one_that_holds_most_lets_go_of_its_oldest() {
+async fn largest_sender_drops_first_when_memory_is_full() {
     const SIZE: usize = 10_000;
     let budget = 40 * SIZE;
     let [mut down, mut well] = two(&[("ROTEL_BUFFER_MAX_BYTES", &budget.to_string())]).await;
@@ -87,7 +87,7 @@ async fn where_the_memory_of_all_runs_out_the_one_that_holds_most_lets_go_of_its
         drop(flushed);
         well.handle.control(Control::CloseWindow);
     }
-    assert_eq!(sent, 80, "the one that is well has lost something");
+    assert_eq!(sent, 80, "the healthy backend lost items");
     let seen = down.flush_all(FlushReason::Shutdown, ACCEPTED).await;
     let kept: usize =
         seen.iter().filter(|(signal, _)| *signal == Signal::Traces).map(|(_, items)| items).sum();

@@ -1,10 +1,10 @@
-//! What follows closely on a request beside the function, and what does not wait for more of its like.
+//! Chunks that wait to be sent together, and those that do not.
 
 use std::time::Instant;
 
 use super::*;
 
-/// Accepts the next attempt, of these chunks, for which nothing has waited since `began`.
+/// Accepts the next attempt. Asserts that it holds these chunks and that no time has passed since `began`.
 async fn accepts_at_once(test: &mut Test, items: &[usize], began: Instant) {
     let attempt = test.attempt().await;
     assert_eq!((attempt.items.as_slice(), clock::now()), (items, began));
@@ -12,7 +12,7 @@ async fn accepts_at_once(test: &mut Test, items: &[usize], began: Instant) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_follows_closely_on_a_request_goes_together() {
+async fn chunks_soon_after_a_request_are_sent_together() {
     let mut test = Test::start().await;
     test.open();
     test.offer(Signal::Traces, Origin::Sdk, 1);
@@ -24,7 +24,7 @@ async fn what_follows_closely_on_a_request_goes_together() {
     }
     test.offer(Signal::Logs, Origin::Sdk, 5);
     let logs = test.attempt().await;
-    assert_eq!((logs.signal, clock::now()), (Signal::Logs, began), "another signal has waited");
+    assert_eq!((logs.signal, clock::now()), (Signal::Logs, began), "another signal had to wait");
     logs.answer(ACCEPTED);
     let together = test.attempt().await;
     assert_eq!((&together.items, clock::now() - began), (&vec![2, 3, 4], Duration::from_millis(100)));
@@ -39,12 +39,12 @@ async fn what_follows_closely_on_a_request_goes_together() {
     assert_eq!(
         (test.attempt().await.items, clock::now()),
         (vec![7], closed),
-        "it waited for the last function's"
+        "it waited since the last invocation"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_batch_waits_for_no_more() {
+async fn full_batch_does_not_wait() {
     let mut test = Test::with(&[("ROTEL_BATCH_MAX_SIZE", "4")], None).await;
     test.open();
     test.offer(Signal::Traces, Origin::Sdk, 1);
@@ -57,7 +57,7 @@ async fn a_full_batch_waits_for_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_released_and_did_not_fit_waits_for_no_more() {
+async fn rest_of_a_release_does_not_wait() {
     let mut test = Test::with(&[("ROTEL_BATCH_MAX_SIZE", "4")], None).await;
     test.offer(Signal::Traces, Origin::Sdk, 3);
     test.offer(Signal::Traces, Origin::Sdk, 3);
@@ -70,7 +70,7 @@ async fn what_was_released_and_did_not_fit_waits_for_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_back_as_too_large_waits_for_no_more() {
+async fn split_batch_does_not_wait() {
     let mut test = Test::start().await;
     test.open();
     test.handle.offer(large(Signal::Traces, 2, 20_000), None).expect("room");
@@ -82,7 +82,7 @@ async fn what_comes_back_as_too_large_waits_for_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_waits_for_more_where_nobody_tells_of_the_functions_end() {
+async fn nothing_waits_without_announced_ends() {
     let mut test = Test::start().await;
     test.handle.control(Control::KeepOpen(DuringInvocation::AtOnce));
     let began = clock::now();

@@ -1,15 +1,15 @@
-//! Which span the log records of an invocation name.
+//! Spans in the log records of invocations.
 
 use super::*;
 use crate::core::lambda::invocation_span;
 
-const NOTHING: FallbackSpans = FallbackSpans { platform: false, xray: false };
-const MADE_HERE: FallbackSpans = FallbackSpans { platform: true, xray: false };
+const NO_FALLBACK: FallbackSpans = FallbackSpans { platform: false, xray: false };
+const PLATFORM: FallbackSpans = FallbackSpans { platform: true, xray: false };
 const XRAY: FallbackSpans = FallbackSpans { platform: false, xray: true };
 
 #[tokio::test(start_paused = true)]
-async fn logs_that_wait_for_the_end_name_a_span_that_comes_after_them() {
-    let mut test = Test::with_fallback_spans(NOTHING).await;
+async fn pending_logs_get_a_later_span() {
+    let mut test = Test::with_fallback_spans(NO_FALLBACK).await;
     test.invoke("a");
     test.log("a", 2);
     test.send_span(Origin::Sdk, 7, "a");
@@ -19,12 +19,12 @@ async fn logs_that_wait_for_the_end_name_a_span_that_comes_after_them() {
     test.log("b", 1);
     test.log("a", 1);
     test.send_span(Origin::Sdk, 9, "c");
-    assert_eq!(test.end().await, (vec![None, Some(7)], 1), "nothing is known of b");
+    assert_eq!(test.end().await, (vec![None, Some(7)], 1), "b has no span");
 }
 
 #[tokio::test(start_paused = true)]
-async fn logs_that_come_back_from_a_failed_attempt_name_the_span_known_by_then() {
-    let mut test = Test::with_fallback_spans(NOTHING).await;
+async fn logs_of_a_failed_attempt_get_a_later_span() {
+    let mut test = Test::with_fallback_spans(NO_FALLBACK).await;
     test.invoke("a");
     test.log("a", 2);
     let flushed = test.flush(FlushReason::EndOfInvocation);
@@ -50,8 +50,8 @@ async fn logs_that_come_back_from_a_failed_attempt_name_the_span_known_by_then()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_span_made_here_is_sent_and_named_only_where_no_sdk_sends_spans() {
-    let mut test = Test::with_fallback_spans(MADE_HERE).await;
+async fn platform_span_is_used_only_without_sdk_spans() {
+    let mut test = Test::with_fallback_spans(PLATFORM).await;
     test.invoke("a");
     test.log("a", 1);
     test.send_span(Origin::Platform, 5, "a");
@@ -64,17 +64,17 @@ async fn a_span_made_here_is_sent_and_named_only_where_no_sdk_sends_spans() {
     test.invoke("c");
     test.log("c", 1);
     test.send_span(Origin::Platform, 5, "c");
-    assert_eq!(test.end().await, (vec![None], 0), "the SDK has only not sent it yet");
+    assert_eq!(test.end().await, (vec![None], 0), "the SDK may still send it");
     test.invoke("d");
     test.log("d", 1);
     test.handle.send_from_intake(Control::CutOff("d".to_owned())).await;
     test.send_span(Origin::Platform, 5, "d");
-    assert_eq!(test.end().await, (vec![Some(5)], 1), "the SDK cannot send it any more");
+    assert_eq!(test.end().await, (vec![Some(5)], 1), "the SDK can no longer send it");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_leaves_before_the_span_made_here_names_it_already() {
-    let mut test = Test::with_fallback_spans(MADE_HERE).await;
+async fn logs_reference_the_platform_span_before_it_exists() {
+    let mut test = Test::with_fallback_spans(PLATFORM).await;
     test.invoke("a");
     test.log("a", 1);
     let flushed = test.flush(FlushReason::NearDeadline);
@@ -87,7 +87,7 @@ async fn what_leaves_before_the_span_made_here_names_it_already() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn xray_is_named_where_it_was_asked_for_and_no_span_is_known_by_the_end() {
+async fn xray_span_is_used_if_enabled_and_no_other_is_known() {
     let mut test = Test::with_fallback_spans(XRAY).await;
     test.invoke("a");
     test.log("a", 1);
@@ -99,9 +99,9 @@ async fn xray_is_named_where_it_was_asked_for_and_no_span_is_known_by_the_end() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_an_outage_of_many_invocations_each_ones_logs_name_its_span() {
+async fn logs_keep_their_spans_over_a_long_outage() {
     const INVOCATIONS: u8 = 200;
-    let mut test = Test::with_fallback_spans(MADE_HERE).await;
+    let mut test = Test::with_fallback_spans(PLATFORM).await;
     test.open_the_breaker().await;
     for number in 1..=INVOCATIONS {
         test.invoke(&number.to_string());

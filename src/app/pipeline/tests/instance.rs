@@ -1,4 +1,4 @@
-//! The name of the environment, which the platform may tell after telemetry has been made and sent.
+//! The environment's id, which may become known after telemetry was sent.
 
 use super::*;
 use crate::app::intake::{IntakeMessage, TelemetryIntake};
@@ -7,7 +7,7 @@ use crate::core::logs::Timeline;
 const INSTANCE: &str = "82561ce0-53dd-47d1-90e0-c8f5e063e62e";
 
 impl Test {
-    /// Whether the telemetry that leaves by a flush names the environment, each request by itself.
+    /// Flushes. Returns true for each chunk that holds the environment's id.
     async fn named(&mut self) -> Vec<bool> {
         let flushed = self.flush(FlushReason::EndOfInvocation);
         let attempt = self.attempt().await;
@@ -21,7 +21,7 @@ impl Test {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_sdks_resource_names_the_instance_once_it_is_known_though_it_is_the_same_as_before() {
+async fn equal_sdk_resources_get_the_instance_once_known() {
     let mut test = Test::start().await;
     test.offer(Signal::Traces, Origin::Sdk, 1);
     assert_eq!(test.named().await, [false]);
@@ -31,18 +31,18 @@ async fn an_sdks_resource_names_the_instance_once_it_is_known_though_it_is_the_s
 }
 
 #[tokio::test(start_paused = true)]
-async fn records_name_the_instance_once_it_is_known() {
+async fn log_records_get_the_instance_once_known() {
     let mut test = Test::start().await;
     let config = config::read(&BTreeMap::default()).config;
     let rules = ResourceRules::new(&config, &Registration::default());
     let (runtime_done, _ends) = mpsc::channel(1);
-    let (intake, told) =
+    let (intake, to_intake) =
         TelemetryIntake::new(rules, Timeline::new(false), Arc::default(), test.handle.clone(), runtime_done);
     tokio::spawn(intake.run());
     let deliver = async |events: String| {
-        told.send(IntakeMessage::Delivery(events.into())).await.expect("an intake");
+        to_intake.send(IntakeMessage::Delivery(events.into())).await.expect("an intake");
         let (probe, taken) = oneshot::channel();
-        told.send(IntakeMessage::LivenessProbe(probe)).await.expect("an intake");
+        to_intake.send(IntakeMessage::LivenessProbe(probe)).await.expect("an intake");
         taken.await.expect_err("it is dropped");
     };
     let line = r#"{"type":"function","record":"a line"}"#;

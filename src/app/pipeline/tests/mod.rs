@@ -1,4 +1,4 @@
-//! The pipeline against an exporter whose verdicts the test gives.
+//! The pipeline with a fake exporter. Each test sets its verdicts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,28 +29,28 @@ mod correlation;
 mod instance;
 
 const ACCEPTED: Verdict = Verdict::ACCEPTED;
-/// Of every invocation.
+/// The deadline of every invocation.
 const DEADLINE_MS: u64 = 1_795_263_410_000;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-/// As the sender has it.
+/// Equal to the sender's.
 const FIRST_SETUP_WAIT: Duration = Duration::from_millis(500);
 
 fn unavailable() -> Verdict {
     Verdict::retry(Failure::Http(503))
 }
 
-/// An attempt that waits for the test's verdict; dropped when it is called off.
+/// An attempt that waits for the test's verdict. Dropped when it is cancelled.
 struct Attempt {
     signal: Signal,
     items: Vec<usize>,
     chunks: Vec<Bytes>,
     verdict: oneshot::Sender<Verdict>,
-    /// How often the exporter had been made afresh by then.
+    /// How often the exporter's connections had been renewed.
     generation: usize,
 }
 
 impl Attempt {
-    /// The first byte of the span id of each of its log records; none where it has no span.
+    /// The first byte of the span id of each log record; `None` for records without a span.
     fn spans_named(&self) -> Vec<Option<u8>> {
         let requests = self.chunks.iter().map(|chunk| ExportLogsServiceRequest::decode(&chunk[..]));
         let groups = requests.flat_map(|request| request.expect("logs").resource_logs);
@@ -67,10 +67,10 @@ impl Attempt {
 struct Fake {
     attempts: mpsc::Sender<Attempt>,
     generation: usize,
-    /// In place of the usual.
+    /// Replaces the default policy.
     retry: Option<RetryPolicy>,
-    /// To which there is none.
-    no_way: Option<Signal>,
+    /// The signal without a route.
+    no_route: Option<Signal>,
 }
 
 impl BackendExporter for Fake {
@@ -79,11 +79,11 @@ impl BackendExporter for Fake {
         let items = chunks.iter().map(|chunk| otlp::validate(signal, chunk).expect("a request")).collect();
         let attempt = Attempt { signal, items, chunks, verdict, generation: self.generation };
         self.attempts.send(attempt).await.expect("the test listens");
-        answer.await.expect("a verdict; a test that drops it wants a panic")
+        answer.await.expect("a verdict, unless the test wants a panic")
     }
 
     fn route(&self, signal: Signal) -> Option<Route> {
-        if self.no_way == Some(signal) {
+        if self.no_route == Some(signal) {
             return None;
         }
         let retry = RetryPolicy {
@@ -117,7 +117,7 @@ struct Test {
 }
 
 impl Test {
-    /// A pipeline that is set up and runs.
+    /// Returns a running pipeline that is set up.
     async fn start() -> Self {
         Self::with(&[], None).await
     }
@@ -128,7 +128,7 @@ impl Test {
     }
 
     async fn configured(config: &Config, retry: Option<RetryPolicy>) -> Self {
-        Self::leading_to(config, |attempts| Fake { attempts, generation: 0, retry, no_way: None }).await
+        Self::leading_to(config, |attempts| Fake { attempts, generation: 0, retry, no_route: None }).await
     }
 
     async fn leading_to(config: &Config, fake: impl FnOnce(mpsc::Sender<Attempt>) -> Fake) -> Self {
@@ -147,7 +147,7 @@ impl Test {
         self.handle.offer(request(signal, origin, items), None).expect("room");
     }
 
-    /// A pipeline for which these stand in.
+    /// Returns a pipeline with these fallback spans.
     async fn with_fallback_spans(fallback_spans: FallbackSpans) -> Self {
         let variables = BTreeMap::default();
         Self::configured(&Config { fallback_spans, ..config::read(&variables).config }, None).await
@@ -161,14 +161,14 @@ impl Test {
         self.open();
     }
 
-    /// So many lines of an invocation.
+    /// Enqueues log lines of an invocation.
     fn log(&self, request_id: &str, lines: usize) {
         let invocation = Some(Arc::from(request_id));
         let lines = request(Signal::Logs, Origin::Platform, lines);
         self.handle.offer(Chunk { invocation, ..lines }, None).expect("room");
     }
 
-    /// A span with this byte in its ids that tells the request id.
+    /// Enqueues a span with this byte in its ids and the request id as attribute.
     fn send_span(&self, origin: Origin, id: u8, request_id: &str) {
         let value = Some(AnyValue { value: Some(Value::StringValue(request_id.to_owned())) });
         let attributes = vec![KeyValue { key: "faas.invocation_id".to_owned(), value, key_strindex: 0 }];
@@ -181,13 +181,13 @@ impl Test {
         self.handle.offer(chunk, None).expect("room");
     }
 
-    /// Flushes at the end of an invocation; says which spans the log records that leave by it name, and how many requests
-    /// with spans left.
+    /// Flushes at the end of an invocation. Returns the spans in the log records that are sent, and the number of trace
+    /// requests.
     async fn end(&mut self) -> (Vec<Option<u8>>, usize) {
         self.flushed(FlushReason::EndOfInvocation).await
     }
 
-    /// The same for any flush.
+    /// Flushes with this reason, like [`Self::end`].
     async fn flushed(&mut self, reason: FlushReason) -> (Vec<Option<u8>>, usize) {
         let mut flushed = self.flush(reason);
         let (mut named, mut traces) = (Vec::new(), 0);
@@ -213,14 +213,14 @@ impl Test {
         flushed
     }
 
-    /// Calls a flush off, as the driver does when its time is over.
+    /// Cancels a flush, as the driver does at its deadline.
     async fn call_off(&self, flushed: oneshot::Receiver<()>) {
         self.handle.control(Control::CancelFlush);
         self.handle.control(Control::CloseWindow);
-        flushed.await.expect_err("nobody waits for it any more");
+        flushed.await.expect_err("the cancelled flush must not be answered");
     }
 
-    /// A flush whose attempts are answered so, one after the other.
+    /// Flushes and answers the attempts with these verdicts.
     async fn flush_answered(&mut self, reason: FlushReason, verdicts: impl IntoIterator<Item = Verdict>) {
         let flushed = self.flush(reason);
         for verdict in verdicts {
@@ -229,7 +229,7 @@ impl Test {
         flushed.await.expect("flushed");
     }
 
-    /// A flush whose attempts are all answered so, however many they are; the answer is the signal and the items of each.
+    /// Flushes and answers every attempt with one verdict. Returns the signal and the items of each attempt.
     async fn flush_all(&mut self, reason: FlushReason, verdict: Verdict) -> Vec<(Signal, usize)> {
         let flushed = self.flush(reason);
         let mut seen = Vec::new();
@@ -252,7 +252,7 @@ impl Test {
         self.handle.control(Control::OpenWindow { during: DuringInvocation::AtOnce, held: true });
     }
 
-    /// An invocation's flush that fails, so that the breaker opens.
+    /// Lets a flush fail, so that the breaker opens.
     async fn open_the_breaker(&mut self) {
         self.offer(Signal::Logs, Origin::Platform, 1);
         self.flush_answered(FlushReason::EndOfInvocation, [unavailable()]).await;
@@ -261,10 +261,10 @@ impl Test {
 
     async fn attempt(&mut self) -> Attempt {
         let attempt = tokio::time::timeout(Duration::from_mins(1), self.attempts.recv()).await;
-        attempt.expect("no attempt in a minute of paused time").expect("the pipeline lives")
+        attempt.expect("no attempt within a minute of paused time").expect("the pipeline lives")
     }
 
-    /// Lets the pipeline do all it can, and sees that no attempt comes of it.
+    /// Lets the pipeline run and asserts that it starts no attempt.
     async fn nothing_starts(&mut self) {
         for _ in 0..20 {
             tokio::task::yield_now().await;
@@ -278,7 +278,7 @@ enum Either {
     Flushed,
 }
 
-/// A request of items that are `size` bytes each.
+/// Returns a request with items of `size` bytes.
 fn large(signal: Signal, items: usize, size: usize) -> Chunk {
     sized(signal, Origin::Sdk, items, size)
 }
@@ -287,8 +287,8 @@ fn request(signal: Signal, origin: Origin, items: usize) -> Chunk {
     sized(signal, origin, items, 0)
 }
 
-/// A request for logs or for traces, which are the same bytes: what is a log record's `severity_text` is a span's
-/// `trace_state`, both of them strings.
+/// Returns a request for logs or traces. Both have the same bytes: a log record's `severity_text` has the same field number
+/// as a span's `trace_state`, and both are strings.
 fn sized(signal: Signal, origin: Origin, items: usize, size: usize) -> Chunk {
     let record = LogRecord { severity_text: "x".repeat(size), ..LogRecord::default() };
     let scope = ScopeLogs { log_records: vec![record; items], ..ScopeLogs::default() };
@@ -298,7 +298,7 @@ fn sized(signal: Signal, origin: Origin, items: usize, size: usize) -> Chunk {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flush_covers_what_came_before_it_and_waits_for_the_answers() {
+async fn flush_covers_earlier_chunks_and_waits_for_answers() {
     let mut test = Test::start().await;
     test.offer(Signal::Logs, Origin::Platform, 3);
     test.offer(Signal::Traces, Origin::Sdk, 2);
@@ -312,18 +312,18 @@ async fn a_flush_covers_what_came_before_it_and_waits_for_the_answers() {
     assert!(flushed.try_recv().is_err(), "traces are not answered yet");
     traces.answer(ACCEPTED);
     flushed.await.expect("flushed");
-    // What came behind the barrier stays, for a freeze may follow.
+    // Chunks after the barrier stay, because a freeze may follow.
     test.nothing_starts().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_sdks_data_leaves_while_a_function_runs_one_request_at_a_time() {
+async fn sdk_telemetry_is_sent_one_request_at_a_time() {
     let mut test = Test::start().await;
     test.offer(Signal::Traces, Origin::Sdk, 1);
     test.nothing_starts().await;
     test.open();
     let first = test.attempt().await;
-    assert_eq!(first.generation, 0, "the connection outcome at the start was thrown away");
+    assert_eq!(first.generation, 0, "the connection of the setup was not used");
     test.offer(Signal::Traces, Origin::Sdk, 2);
     test.offer(Signal::Traces, Origin::Sdk, 3);
     test.offer(Signal::Logs, Origin::Platform, 4);
@@ -334,16 +334,16 @@ async fn the_sdks_data_leaves_while_a_function_runs_one_request_at_a_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flush_called_off_keeps_all_and_the_next_function_takes_it_along_on_new_connections() {
+async fn cancelled_flush_resumes_over_a_new_connection() {
     let mut test = Test::start().await;
     test.offer(Signal::Logs, Origin::Platform, 3);
     let flushed = test.flush(FlushReason::EndOfInvocation);
     let hanging = test.attempt().await;
     test.call_off(flushed).await;
     test.nothing_starts().await;
-    assert!(hanging.verdict.is_closed(), "the attempt goes on over the freeze");
+    assert!(hanging.verdict.is_closed(), "the attempt continues over the freeze");
     test.open();
-    // The backend may have what was cut off: it is asked for an answer first.
+    // The backend may have the batch that was cut off, so an empty probe goes first.
     let empty = test.attempt().await;
     assert_eq!((empty.items.as_slice(), empty.generation), (&[][..], hanging.generation + 1));
     empty.answer(ACCEPTED);
@@ -351,12 +351,12 @@ async fn a_flush_called_off_keeps_all_and_the_next_function_takes_it_along_on_ne
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_got_through_in_the_moment_of_calling_off_is_not_sent_again() {
+async fn answer_at_the_moment_of_cancelling_counts() {
     let mut test = Test::start().await;
     test.offer(Signal::Logs, Origin::Sdk, 3);
     test.flush(FlushReason::EndOfInvocation);
     let attempt = test.attempt().await;
-    // The verdict and the message are there before the pipeline has its turn again.
+    // The verdict and the message arrive before the pipeline runs again.
     attempt.answer(ACCEPTED);
     tokio::task::yield_now().await;
     test.handle.control(Control::CancelFlush);
@@ -365,7 +365,7 @@ async fn what_got_through_in_the_moment_of_calling_off_is_not_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_failed_a_flush_is_left_alone_after_functions_and_probed_beside_one() {
+async fn failed_backend_is_only_probed_during_invocations() {
     let mut test = Test::start().await;
     test.open_the_breaker().await;
     for _ in 0..3 {
@@ -375,7 +375,7 @@ async fn an_endpoint_that_failed_a_flush_is_left_alone_after_functions_and_probe
         test.handle.control(Control::CloseWindow);
         test.nothing_starts().await;
     }
-    // The pause is of wall time: the monotonic clock may stand still meanwhile.
+    // The pause includes freezes, in which the monotonic clock may stand still.
     freeze(Duration::from_secs(6));
     test.open();
     let probe = test.attempt().await;
@@ -386,7 +386,7 @@ async fn an_endpoint_that_failed_a_flush_is_left_alone_after_functions_and_probe
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_hangs_delays_the_end_of_the_invocation_by_little() {
+async fn hanging_probe_delays_the_end_by_its_budget() {
     let mut test = Test::start().await;
     test.open_the_breaker().await;
     for budget in [100, 200, 400, 400] {
@@ -396,13 +396,13 @@ async fn a_probe_that_hangs_delays_the_end_of_the_invocation_by_little() {
         let began = clock::now();
         test.flush(FlushReason::EndOfInvocation).await.expect("flushed");
         assert!(clock::now() - began <= Duration::from_millis(budget + 1), "longer than {budget} ms");
-        assert!(probe.verdict.is_closed(), "the probe goes on over the freeze");
+        assert!(probe.verdict.is_closed(), "the probe continues over the freeze");
         test.handle.control(Control::CloseWindow);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_hangs_costs_a_function_that_is_called_once_a_minute_little() {
+async fn hanging_backend_adds_little_to_rare_invocations() {
     let mut test = Test::start().await;
     test.open_the_breaker().await;
     let mut added = Vec::new();
@@ -411,7 +411,7 @@ async fn an_endpoint_that_hangs_costs_a_function_that_is_called_once_a_minute_li
         test.open();
         test.offer(Signal::Logs, Origin::Platform, 1);
         let _probe = test.attempt().await;
-        // As long as the function takes.
+        // The duration of the function.
         tokio::time::advance(Duration::from_millis(10)).await;
         let began = clock::now();
         test.flush(FlushReason::EndOfInvocation).await.expect("flushed");
@@ -424,8 +424,8 @@ async fn an_endpoint_that_hangs_costs_a_function_that_is_called_once_a_minute_li
         added.iter().any(|added| *added > Duration::from_millis(300)),
         "no probe had its time: {added:?}"
     );
-    // The first that is answered in the time of the function is enough. What two probes carried may be with the backend
-    // already, so that it is asked for an answer without it first.
+    // One answer during an invocation is enough. The backend may have the batches of earlier probes, so an empty one goes
+    // first.
     freeze(Duration::from_mins(1));
     test.open();
     let empty = test.attempt().await;
@@ -441,10 +441,10 @@ async fn an_endpoint_that_hangs_costs_a_function_that_is_called_once_a_minute_li
 }
 
 #[tokio::test(start_paused = true)]
-async fn near_the_functions_deadline_a_probe_has_its_time_however_little_was_saved() {
+async fn probe_near_the_deadline_needs_no_savings() {
     let mut test = Test::start().await;
     test.open_the_breaker().await;
-    // What was saved goes to the first probe.
+    // The first probe spends the savings.
     freeze(Duration::from_secs(31));
     test.open();
     let _probe = test.attempt().await;
@@ -460,11 +460,11 @@ async fn near_the_functions_deadline_a_probe_has_its_time_however_little_was_sav
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_function_that_runs_for_long_is_used_for_one_probe_after_another() {
+async fn long_function_gets_one_probe_after_another() {
     let mut test = Test::start().await;
     test.open_the_breaker().await;
     test.open();
-    // Paused time moves on by itself to the end of each pause.
+    // Paused time advances by itself to the end of each pause.
     for _ in 0..3 {
         test.attempt().await.answer(unavailable());
     }
@@ -473,7 +473,7 @@ async fn a_function_that_runs_for_long_is_used_for_one_probe_after_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_signal_recovers_from_the_others_have_too() {
+async fn recovery_of_one_signal_covers_the_others() {
     let mut test = Test::start().await;
     test.offer(Signal::Logs, Origin::Platform, 1);
     test.offer(Signal::Traces, Origin::Sdk, 1);
@@ -485,7 +485,7 @@ async fn what_one_signal_recovers_from_the_others_have_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backoff_shorter_than_the_flush_is_waited_for() {
+async fn flush_waits_for_a_short_backoff() {
     let retry = RetryPolicy {
         initial_backoff: Duration::from_millis(100),
         max_backoff: Duration::from_millis(400),
@@ -497,12 +497,12 @@ async fn a_backoff_shorter_than_the_flush_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_backends_own_wish_to_wait_is_honoured() {
-    let wish =
+async fn requested_wait_is_honoured() {
+    let wait =
         |seconds| Verdict::Retry { failure: Failure::Http(429), after: Some(Duration::from_secs(seconds)) };
     let mut test = Test::start().await;
     test.offer(Signal::Logs, Origin::Platform, 1);
-    test.flush_answered(FlushReason::EndOfInvocation, [wish(60)]).await;
+    test.flush_answered(FlushReason::EndOfInvocation, [wait(60)]).await;
     test.handle.control(Control::CloseWindow);
     freeze(Duration::from_secs(59));
     test.open();
@@ -514,7 +514,7 @@ async fn the_backends_own_wish_to_wait_is_honoured() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flush_that_gets_on_but_runs_out_of_time_does_not_open_the_breaker() {
+async fn slow_flush_with_progress_keeps_the_breaker_closed() {
     let mut test = Test::with(&[("ROTEL_LOGS_BATCH_MAX_SIZE", "1")], None).await;
     test.offer(Signal::Logs, Origin::Platform, 2);
     let flushed = test.flush(FlushReason::EndOfInvocation);
@@ -530,7 +530,7 @@ async fn a_flush_that_gets_on_but_runs_out_of_time_does_not_open_the_breaker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_hangs_through_a_flush_opens_the_breaker() {
+async fn hanging_flush_opens_the_breaker() {
     let mut test = Test::start().await;
     test.offer(Signal::Logs, Origin::Platform, 1);
     test.flush(FlushReason::EndOfInvocation);
@@ -544,7 +544,7 @@ async fn an_endpoint_that_hangs_through_a_flush_opens_the_breaker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_is_too_large_goes_in_smaller_ones() {
+async fn too_large_request_is_split() {
     let mut test = Test::start().await;
     for _ in 0..4 {
         test.handle.offer(large(Signal::Traces, 10, 10_000), None).expect("room");
@@ -566,7 +566,7 @@ async fn a_request_that_is_too_large_goes_in_smaller_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_finds_everything_too_large_is_not_asked_item_by_item() {
+async fn splitting_stops_before_single_items() {
     let mut test = Test::start().await;
     test.handle.offer(large(Signal::Logs, 100, 1000), None).expect("room");
     let too_large = Verdict::TooLarge(Failure::Grpc(8));
@@ -575,7 +575,7 @@ async fn a_backend_that_finds_everything_too_large_is_not_asked_item_by_item() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_lost_is_told_to_the_backend_once_the_way_is_free() {
+async fn losses_are_reported_after_a_recovery() {
     let mut test = Test::with(&[("ROTEL_BUFFER_MAX_BYTES", "30000")], None).await;
     test.open_the_breaker().await;
     for _ in 0..2 {
@@ -583,16 +583,16 @@ async fn what_was_lost_is_told_to_the_backend_once_the_way_is_free() {
     }
     freeze(Duration::from_secs(6));
     test.open();
-    let mut told = test.flush_all(FlushReason::EndOfInvocation, ACCEPTED).await;
-    assert!(!told.is_empty());
-    told.extend(test.flush_all(FlushReason::Shutdown, ACCEPTED).await);
-    // The first log record and two spans were dropped for the budget.
-    told.sort_by_key(|(signal, _)| *signal as usize);
-    assert_eq!(told, [(Signal::Logs, 1), (Signal::Metrics, 2), (Signal::Traces, 2)]);
+    let mut sent = test.flush_all(FlushReason::EndOfInvocation, ACCEPTED).await;
+    assert!(!sent.is_empty());
+    sent.extend(test.flush_all(FlushReason::Shutdown, ACCEPTED).await);
+    // The first log record and two spans were dropped because the buffer was full.
+    sent.sort_by_key(|(signal, _)| *signal as usize);
+    assert_eq!(sent, [(Signal::Logs, 1), (Signal::Metrics, 2), (Signal::Traces, 2)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_leaves_at_intervals_where_that_was_chosen() {
+async fn pending_telemetry_is_released_at_intervals() {
     let mut test = Test::start().await;
     let every = |first| DuringInvocation::Every {
         first: Duration::from_secs(first),
@@ -619,7 +619,7 @@ async fn what_waits_leaves_at_intervals_where_that_was_chosen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_restore_the_exporter_is_made_anew() {
+async fn restore_creates_a_new_exporter() {
     let mut test = Test::start().await;
     test.open_the_breaker().await;
     test.handle.control(Control::Restored);
@@ -630,7 +630,7 @@ async fn after_a_restore_the_exporter_is_made_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_ten_minutes_of_freeze_connections_are_made_anew() {
+async fn long_freeze_renews_connections() {
     let mut test = Test::start().await;
     test.offer(Signal::Logs, Origin::Platform, 1);
     let flushed = test.flush(FlushReason::EndOfInvocation);
@@ -645,21 +645,21 @@ async fn after_ten_minutes_of_freeze_connections_are_made_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_ten_minutes_of_freeze_find_in_mid_export_goes_again_at_once_over_a_new_connection() {
+async fn request_in_flight_over_a_freeze_is_sent_again() {
     let mut test = Test::start().await;
-    // Where nobody tells of ends, nothing says that a freeze is to come.
+    // Without events for ends, nothing announces a freeze.
     test.handle.control(Control::KeepOpen(DuringInvocation::AtOnce));
     test.offer(Signal::Logs, Origin::Platform, 3);
     let before = test.attempt().await;
     test.open();
     test.nothing_starts().await;
-    assert!(!before.verdict.is_closed(), "without a freeze an attempt goes on over an INVOKE");
+    assert!(!before.verdict.is_closed(), "without a freeze, an attempt continues over an INVOKE");
     freeze(Duration::from_mins(10));
     let thawed = clock::now();
     test.open();
     let again = test.attempt().await;
     assert_eq!(again.items, [3]);
-    assert!(again.generation > before.generation, "over the connection that the freeze has killed");
+    assert!(again.generation > before.generation, "sent over the connection that the freeze killed");
     assert!(before.verdict.is_closed());
     assert_eq!(clock::now(), thawed, "it had to wait");
     again.answer(ACCEPTED);
@@ -667,12 +667,12 @@ async fn what_ten_minutes_of_freeze_find_in_mid_export_goes_again_at_once_over_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flush_that_ten_minutes_of_freeze_find_in_mid_export_keeps_what_it_had() {
+async fn cancelled_flush_survives_a_freeze() {
     let mut test = Test::start().await;
     test.offer(Signal::Logs, Origin::Platform, 3);
     let flushed = test.flush(FlushReason::EndOfInvocation);
     let before = test.attempt().await;
-    // Called off before `/next`, it is not in flight when the freeze comes.
+    // It is cancelled before `/next`, so it is not in flight when the freeze comes.
     test.call_off(flushed).await;
     freeze(Duration::from_mins(10));
     test.open();
@@ -687,7 +687,7 @@ async fn a_flush_that_ten_minutes_of_freeze_find_in_mid_export_keeps_what_it_had
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_extension_tells_of_itself_where_that_was_asked_for() {
+async fn own_metrics_are_sent_if_enabled() {
     let mut test = Test::with(&[("ROTEL_ENABLE_INTERNAL_TELEMETRY", "true")], None).await;
     test.open();
     test.nothing_starts().await;
@@ -698,7 +698,7 @@ async fn the_extension_tells_of_itself_where_that_was_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_from_before_the_flush_that_fails_leaves_the_flush_one_of_its_own() {
+async fn failure_from_before_the_flush_leaves_it_an_attempt() {
     let mut test = Test::start().await;
     test.open();
     test.offer(Signal::Traces, Origin::Sdk, 1);
@@ -710,7 +710,7 @@ async fn an_attempt_from_before_the_flush_that_fails_leaves_the_flush_one_of_its
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_refused_or_makes_the_exporter_panic_is_not_sent_again() {
+async fn refused_and_panicking_batches_are_not_sent_again() {
     let mut test = Test::start().await;
     for refuse in [true, false] {
         test.offer(Signal::Traces, Origin::Sdk, 1);
@@ -728,7 +728,7 @@ async fn what_is_refused_or_makes_the_exporter_panic_is_not_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_shutdown_what_fails_is_tried_again_until_the_flush_is_called_off() {
+async fn failures_at_shutdown_are_retried() {
     let mut test = Test::start().await;
     test.offer(Signal::Logs, Origin::Platform, 1);
     let verdicts = [unavailable(), unavailable(), unavailable(), ACCEPTED];
@@ -736,7 +736,7 @@ async fn at_shutdown_what_fails_is_tried_again_until_the_flush_is_called_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flush_waits_for_the_exporter_but_not_for_ever() {
+async fn flush_waits_for_the_setup_within_a_limit() {
     let config = config::read(&config::Variables::new()).config;
     let rules = ResourceRules::new(&config, &Registration::default());
     let setup: SetupFn<Fake> = Box::new(|_| Box::pin(std::future::pending()));
@@ -748,21 +748,21 @@ async fn a_flush_waits_for_the_exporter_but_not_for_ever() {
     tokio::spawn(pipeline.run());
     handle.control(Control::SetUp);
     handle.offer(request(Signal::Logs, Origin::Platform, 1), None).expect("room");
-    for patience in [FIRST_SETUP_WAIT, Duration::ZERO] {
+    for wait in [FIRST_SETUP_WAIT, Duration::ZERO] {
         let (done, flushed) = oneshot::channel();
         let deadline = clock::now() + FLUSH_TIMEOUT;
         handle.control(Control::Flush { reason: FlushReason::EndOfInvocation, deadline, done });
-        // Paused time moves on by itself to the next timer.
-        let flushed = tokio::time::timeout(patience + Duration::from_millis(100), flushed).await;
+        // Paused time advances by itself to the next timer.
+        let flushed = tokio::time::timeout(wait + Duration::from_millis(100), flushed).await;
         flushed.expect("in time").expect("flushed");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn telemetry_never_takes_the_room_of_the_drivers_messages() {
+async fn telemetry_leaves_the_drivers_slots_free() {
     let config = config::read(&config::Variables::new()).config;
     let rules = ResourceRules::new(&config, &Registration::default());
-    // It does not run, so that nothing is taken from the queue.
+    // It does not run, so nothing leaves the queue.
     let (_pipeline, handle) = Pipeline::<Fake>::new(
         &config,
         rules,
@@ -779,7 +779,7 @@ async fn telemetry_never_takes_the_room_of_the_drivers_messages() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_room_never_takes_that_of_the_drivers_messages() {
+async fn waiting_telemetry_leaves_the_drivers_slots_free() {
     let config = config::read(&config::Variables::new()).config;
     let rules = ResourceRules::new(&config, &Registration::default());
     let (pipeline, handle) = Pipeline::<Fake>::new(
@@ -788,7 +788,7 @@ async fn what_waits_for_room_never_takes_that_of_the_drivers_messages() {
         vec![Backend { name: None, takes: PerSignal::from_fn(|_| true), setup: None }],
     );
     let intake = handle.clone();
-    let told = tokio::spawn(async move {
+    let messages = tokio::spawn(async move {
         for number in 0..QUEUE_LIMIT {
             intake.ingest(request(Signal::Logs, Origin::Platform, 1)).await.expect("a pipeline");
             intake.send_from_intake(Control::CutOff(number.to_string())).await;
@@ -802,11 +802,11 @@ async fn what_waits_for_room_never_takes_that_of_the_drivers_messages() {
     handle.control(Control::Flush { reason: FlushReason::EndOfInvocation, deadline, done });
     tokio::spawn(pipeline.run());
     flushed.await.expect("the message was not dropped");
-    told.await.expect("all was told");
+    messages.await.expect("all was messages");
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_room_in_a_pipeline_that_is_gone() {
+async fn nobody_waits_for_room_in_a_dead_pipeline() {
     let config = config::read(&config::Variables::new()).config;
     let rules = ResourceRules::new(&config, &Registration::default());
     let (pipeline, handle) = Pipeline::<Fake>::new(
@@ -825,12 +825,12 @@ async fn nobody_waits_for_room_in_a_pipeline_that_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_told_of_itself_takes_no_room_where_metrics_have_no_way() {
+async fn own_metrics_without_a_route_use_no_room() {
     let settings = [("ROTEL_ENABLE_INTERNAL_TELEMETRY", "true"), ("ROTEL_BUFFER_MAX_BYTES", "20000")];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let config = config::read(&settings.into_iter().collect()).config;
-    let no_way = Some(Signal::Metrics);
-    let fake = |attempts| Fake { attempts, generation: 0, retry: None, no_way };
+    let no_route = Some(Signal::Metrics);
+    let fake = |attempts| Fake { attempts, generation: 0, retry: None, no_route };
     let mut test = Test::leading_to(&config, fake).await;
     for round in 0..100 {
         freeze(Duration::from_mins(2));

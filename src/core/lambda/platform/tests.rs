@@ -384,8 +384,11 @@ fn crash_is_reported_once_the_memory_is_known() {
     let mut next = platform(DEFAULT);
     deliver(&mut next, &crash);
     next.invoked(&invoke(B), ZERO + 1_000 * MS);
-    let told = shown(&next.take());
-    assert!(told.contains("log of") && told.contains("Server") && told.contains("faas.errors"), "{told}");
+    let reported = shown(&next.take());
+    assert!(
+        reported.contains("log of") && reported.contains("Server") && reported.contains("faas.errors"),
+        "{reported}"
+    );
 }
 
 #[test]

@@ -217,12 +217,12 @@ fn number<'de, D: Deserializer<'de>>(field: D) -> Result<Option<f64>, D::Error> 
 }
 
 fn number_that_must_be<'de, D: Deserializer<'de>>(field: D) -> Result<f64, D::Error> {
-    number(field)?.ok_or_else(|| D::Error::custom("no number"))
+    number(field)?.ok_or_else(|| D::Error::custom("not a number"))
 }
 
 fn moment<'de, D: Deserializer<'de>>(field: D) -> Result<u64, D::Error> {
-    let told = text(field)?.as_deref().and_then(time::parse);
-    told.map(|told| told.resolve(0)).ok_or_else(|| D::Error::custom("no moment"))
+    let time = text(field)?.as_deref().and_then(time::parse);
+    time.map(|time| time.resolve(0)).ok_or_else(|| D::Error::custom("not a time"))
 }
 
 /// Reads the X-Ray header from its object.
