@@ -15,9 +15,9 @@ use crate::core::body_budget::HeldBytes;
 use crate::core::otlp::google_rpc::{self, Any, Delay, RetryInfo};
 use crate::core::signal::Signal;
 use crate::edge::http::{BodyError, ReceivedBody, discard_body, receive_body};
-use crate::edge::receiver::answer::ResponseBody;
 use crate::edge::receiver::compression::{ContentEncoding, DecompressError};
 use crate::edge::receiver::refusals::RefusalKind;
+use crate::edge::receiver::response_body::ResponseBody;
 use crate::edge::receiver::{OtlpIntake, ReceiverState, RequestRefusal, RequestTarget, disabled};
 
 /// The length of the prefix: a compression flag and the message length.

@@ -11,9 +11,9 @@ use crate::core::otlp::google_rpc;
 use crate::core::otlp::{JsonError, json_to_protobuf};
 use crate::core::signal::Signal;
 use crate::edge::http::{BodyError, ReceivedBody, discard_body, receive_body};
-use crate::edge::receiver::answer::ResponseBody;
 use crate::edge::receiver::compression::{ContentEncoding, DecompressError};
 use crate::edge::receiver::refusals::RefusalKind;
+use crate::edge::receiver::response_body::ResponseBody;
 use crate::edge::receiver::{
     OtlpIntake, ReceiverOptions, ReceiverState, RequestRefusal, RequestTarget, disabled,
 };

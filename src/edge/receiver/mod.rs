@@ -16,18 +16,18 @@ use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
-use self::answer::ResponseBody;
 use self::refusals::{RefusalKind, Refusals};
+use self::response_body::ResponseBody;
 use crate::core::body_budget::BodyBudget;
 use crate::core::otlp::MalformedRequest;
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::http::serve as serve_connections;
 
-mod answer;
 mod compression;
 mod grpc;
 mod http;
 mod refusals;
+mod response_body;
 #[cfg(test)]
 mod tests;
 
