@@ -6,7 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use dlmalloc::GlobalDlmalloc;
-use rotel_lambda_extension::app::check::{self, Extent};
+use rotel_lambda_extension::app::check::{self, CheckScope};
 use rotel_lambda_extension::app::startup;
 use rotel_lambda_extension::core::config::{self, Variables};
 use rotel_lambda_extension::core::echo;
@@ -29,8 +29,8 @@ The exit code of a check is 0 if all is well, and 1 if not.
 ";
 
 /// What a person asks for.
-enum Request {
-    Check(Extent),
+enum CliCommand {
+    Check(CheckScope),
     Help,
     Version,
 }
@@ -51,13 +51,13 @@ fn main() -> ExitCode {
 }
 
 /// What the arguments ask for, if they are understood.
-fn request(arguments: &[OsString]) -> Option<Request> {
+fn request(arguments: &[OsString]) -> Option<CliCommand> {
     let arguments: Vec<_> = arguments.iter().map(|argument| argument.to_str()).collect::<Option<_>>()?;
     match arguments.as_slice() {
-        ["--check"] => Some(Request::Check(Extent::Whole)),
-        ["--check", "--offline"] | ["--offline", "--check"] => Some(Request::Check(Extent::Offline)),
-        ["--help" | "-h"] => Some(Request::Help),
-        ["--version" | "-V"] => Some(Request::Version),
+        ["--check"] => Some(CliCommand::Check(CheckScope::Full)),
+        ["--check", "--offline"] | ["--offline", "--check"] => Some(CliCommand::Check(CheckScope::Offline)),
+        ["--help" | "-h"] => Some(CliCommand::Help),
+        ["--version" | "-V"] => Some(CliCommand::Version),
         _ => None,
     }
 }
@@ -84,14 +84,14 @@ fn run<T>(task: impl Future<Output = T>) -> Option<T> {
 }
 
 #[expect(clippy::print_stdout, reason = "a person asked, outside Lambda")]
-fn answer(request: &Request) -> ExitCode {
+fn answer(request: &CliCommand) -> ExitCode {
     match request {
-        Request::Check(extent) => {
+        CliCommand::Check(extent) => {
             let well = run(check::run(variables(), *extent, &mut io::stdout().lock()));
             return if matches!(well, Some(Ok(true))) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
-        Request::Help => println!("{USAGE}\n{}", config::help()),
-        Request::Version => println!("rotel-extension {}", env!("CARGO_PKG_VERSION")),
+        CliCommand::Help => println!("{USAGE}\n{}", config::help()),
+        CliCommand::Version => println!("rotel-extension {}", env!("CARGO_PKG_VERSION")),
     }
     ExitCode::SUCCESS
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lambda_sandbox::{Function, Sandbox};
-use rotel_lambda_extension::app::check::{self, Extent};
+use rotel_lambda_extension::app::check::{self, CheckScope};
 use rotel_lambda_extension::app::settings::Settings;
 use rotel_lambda_extension::core::config::{SECTIONS, Variable, Variables};
 use serde_json::Value;
@@ -236,9 +236,9 @@ fn assert_hidden(key: &str, text: &str, case: &Case) {
 async fn printed(case: &Case) -> String {
     let variables: Variables = case.iter().cloned().collect();
     let settings = Settings::read(variables.clone());
-    let debug = format!("{settings:?} {:?} {:?}", settings.outcome, settings.outcome.config);
+    let debug = format!("{settings:?} {:?} {:?}", settings.parsed, settings.parsed.config);
     let mut account = Vec::new();
-    check::run(variables, Extent::Offline, &mut account).await.expect("it goes to memory");
+    check::run(variables, CheckScope::Offline, &mut account).await.expect("it goes to memory");
     format!("{debug}\n{}", String::from_utf8(account).expect("text"))
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lambda_sandbox::aws::{Action, Aws, Behaviour};
 use rotel_lambda_extension::core::config::secret_ref::{Arn, Batch, Service};
-use rotel_lambda_extension::core::config::{Log, Variables};
+use rotel_lambda_extension::core::config::{LogSettings, Variables};
 use rotel_lambda_extension::edge::logging;
 use rotel_lambda_extension::edge::secrets::{CredentialSources, Fetcher, Recovery, Resolution, resolve};
 use serde_json::json;
@@ -764,7 +764,7 @@ async fn no_value_is_written_at_any_level() {
             (true, Aws::variables),
         ] {
             let captured = Captured::default();
-            let log = Log { level: level.to_owned(), json };
+            let log = LogSettings { level: level.to_owned(), json };
             let resolution = resolved_with(logging::subscriber(&log, captured.writer()), variables).await;
             assert_eq!((resolution.values.len(), resolution.faults.len()), (6, 2), "{resolution:?}");
             let lines = captured.text();

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::OnceCell;
 
-use crate::app::faults::Faults;
 use crate::app::pipeline::{Backend, SetupFn, SetupOutcome};
+use crate::app::reported_errors::ReportedErrors;
 use crate::app::settings::{Resolved, SECRETS_BUDGET};
-use crate::core::config::diagnosis::Way;
+use crate::core::config::diagnosis::ConfiguredRoute;
 use crate::core::config::secret_ref::{self, SecretRef};
-use crate::core::config::{Destination, Export, Exports, Places, Variables};
+use crate::core::config::{Destination, Export, Exports, SourceLocations, Variables};
 use crate::core::signal::{PerSignal, Signal};
 use crate::edge::exporter::Exporter;
 use crate::edge::secrets::Fetcher;
@@ -24,7 +24,7 @@ pub(super) fn of(
     let is_alone = destinations.len() == 1;
     let backend = |(index, destination): (usize, &Destination)| Backend {
         name: destination.exporter.name().filter(|_| !is_alone).cloned(),
-        takes: destination.takes,
+        takes: destination.signals,
         setup: BackendSetup {
             index,
             known: match &destination.exports {
@@ -43,11 +43,11 @@ pub(super) fn of(
 /// The settings and their secrets, which setups fetch.
 pub(super) struct SecretResolver {
     variables: Variables,
-    places: Places,
+    locations: SourceLocations,
     references: Vec<SecretRef>,
     /// Created by the first round, because most functions have no secrets.
     fetcher: tokio::sync::Mutex<Option<Fetcher>>,
-    faults: Mutex<Faults>,
+    errors: Mutex<ReportedErrors>,
     /// The result shared by setups that run at the same time.
     round: Mutex<Weak<OnceCell<FetchRound>>>,
 }
@@ -60,20 +60,20 @@ struct FetchRound {
 }
 
 impl SecretResolver {
-    /// Returns a resolver that has fetched nothing. `places` come from [`crate::app::settings::Settings`]. `faults` are logged
+    /// Returns a resolver that has fetched nothing. `locations` come from [`crate::app::settings::Settings`]. `errors` are logged
     /// already.
     pub(super) fn new(
         variables: Variables,
-        places: Places,
+        locations: SourceLocations,
         references: Vec<SecretRef>,
-        faults: Faults,
+        errors: ReportedErrors,
     ) -> Self {
         Self {
             variables,
-            places,
+            locations,
             references,
             fetcher: tokio::sync::Mutex::default(),
-            faults: Mutex::new(faults),
+            errors: Mutex::new(errors),
             round: Mutex::default(),
         }
     }
@@ -102,13 +102,13 @@ impl SecretResolver {
         };
         // If all secrets were fetched, the value of one must be invalid, and may be changed.
         let may_improve = resolution.faults.is_empty() || resolution.may_improve();
-        let resolved = Resolved::new(&self.variables, &self.places, &self.references, resolution);
-        let config = resolved.told(&mut self.faults());
+        let resolved = Resolved::new(&self.variables, &self.locations, &self.references, resolution);
+        let config = resolved.into_config(&mut self.errors());
         FetchRound { destinations: config.destinations, may_improve }
     }
 
-    fn faults(&self) -> std::sync::MutexGuard<'_, Faults> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    fn errors(&self) -> std::sync::MutexGuard<'_, ReportedErrors> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -176,11 +176,11 @@ impl BackendSetup {
         let (exporter, unusable) = Exporter::new(&outcome.exports);
         let (exports, resolver) = (outcome.exports.clone(), Arc::clone(&self.resolver));
         let exporter = exporter.explained_by(Arc::new(move |signal, failure| {
-            let SecretResolver { variables, places, .. } = &*resolver;
+            let SecretResolver { variables, locations, .. } = &*resolver;
             let export = exports.of(signal).as_ref()?;
-            Some(Way::new(signal, export, variables, places).explanation(failure))
+            Some(ConfiguredRoute::new(signal, export, variables, locations).explanation(failure))
         }));
-        self.resolver.faults().tell(unusable);
+        self.resolver.errors().log_new(unusable);
         let result = result(Some(exporter));
         *self.last() = Some(outcome);
         result

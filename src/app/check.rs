@@ -7,12 +7,12 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use crate::app::faults::Faults;
+use crate::app::reported_errors::ReportedErrors;
 use crate::app::settings::{self, Settings};
-use crate::core::config::diagnosis::Way;
+use crate::core::config::diagnosis::ConfiguredRoute;
 use crate::core::config::resource;
 use crate::core::config::{
-    self, Destination, Export, Exports, Outcome, Places, Variables, exporter_variable,
+    self, Destination, Export, Exports, ParsedConfig, SourceLocations, Variables, exporter_variable,
 };
 use crate::core::delivery::verdict::Verdict;
 use crate::core::echo;
@@ -24,44 +24,49 @@ use crate::edge::secrets::CredentialSources;
 
 /// How much is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
+pub enum CheckScope {
     /// Secrets are fetched and telemetry is sent.
-    Whole,
+    Full,
     /// Nothing leaves the machine.
     Offline,
 }
 
-/// Checks what `environment` sets and writes the account of it to `out`; says whether all is well.
-pub async fn run(environment: Variables, extent: Extent, out: &mut impl Write) -> io::Result<bool> {
+/// Checks what `environment` sets and writes the report of it to `out`; says whether all is well.
+pub async fn run(environment: Variables, scope: CheckScope, out: &mut impl Write) -> io::Result<bool> {
     let settings = Settings::read(environment);
-    let mut account = Account { out, faults: Faults::default(), wrong: Vec::new() };
-    account.configuration(&settings)?;
-    account.list("Warnings", settings.warnings())?;
-    let of_filter = settings.outcome.config.log_filter.compile().1;
-    account.faults("Faults", settings.faults().chain(&of_filter))?;
-    let Settings { variables, places, mut outcome, .. } = settings;
-    let shows_service = !outcome.resource_attributes_pending;
-    if !outcome.references.is_empty() {
-        outcome = account.secrets(&variables, &places, outcome, extent).await?;
+    let mut report = CheckReport { out, errors: ReportedErrors::default(), wrong: Vec::new() };
+    report.configuration(&settings)?;
+    report.list("Warnings", settings.warnings())?;
+    let of_filter = settings.parsed.config.log_filter.compile().1;
+    report.errors("ReportedErrors", settings.errors().chain(&of_filter))?;
+    let Settings { variables, locations, mut parsed, .. } = settings;
+    let shows_service = !parsed.resource_attributes_pending;
+    if !parsed.references.is_empty() {
+        parsed = report.secrets(&variables, &locations, parsed, scope).await?;
     }
-    if outcome.blackhole {
+    if parsed.blackhole {
         let variable =
             if variables.contains_key("ROTEL_EXPORTERS") { "ROTEL_EXPORTERS" } else { "ROTEL_EXPORTER" };
-        let place = places.get(variable).map_or(variable, String::as_str);
-        return account.verdict(&format!("{place} is blackhole, so nothing is sent"));
+        let place = locations.get(variable).map_or(variable, String::as_str);
+        return report.verdict(&format!("{place} is blackhole, so nothing is sent"));
     }
     let function_name = variables.get("AWS_LAMBDA_FUNCTION_NAME").filter(|name| !name.is_empty());
     let service_name = function_name.map_or_else(
         || canary::SERVICE.to_owned(),
-        |function_name| resource::service_name(&outcome.config, function_name),
+        |function_name| resource::service_name(&parsed.config, function_name),
     );
-    let given = Given { variables: &variables, places: &places, service_name: &service_name, shows_service };
-    for destination in &outcome.config.destinations {
-        account.destination(&given, destination, extent).await?;
+    let context = CheckContext {
+        variables: &variables,
+        locations: &locations,
+        service_name: &service_name,
+        shows_service,
+    };
+    for destination in &parsed.config.destinations {
+        report.destination(&context, destination, scope).await?;
     }
-    account.verdict(match extent {
-        Extent::Whole => "every signal that has an endpoint was accepted there",
-        Extent::Offline => "nothing is wrong as far as that shows offline",
+    report.verdict(match scope {
+        CheckScope::Full => "every signal that has an endpoint was accepted there",
+        CheckScope::Offline => "nothing is wrong as far as that shows offline",
     })
 }
 
@@ -79,28 +84,28 @@ async fn send(exporter: &Exporter, service_name: &str) -> PerSignal<Verdict> {
 }
 
 /// What is the same for every destination.
-struct Given<'a> {
+struct CheckContext<'a> {
     variables: &'a Variables,
-    places: &'a Places,
+    locations: &'a SourceLocations,
     service_name: &'a str,
     /// What comes from a secret is not shown.
     shows_service: bool,
 }
 
 /// The text on its way to a person, and what of it is not well.
-struct Account<'a, W> {
+struct CheckReport<'a, W> {
     out: &'a mut W,
     /// Those that were told.
-    faults: Faults,
+    errors: ReportedErrors,
     /// What else keeps telemetry from arriving.
     wrong: Vec<String>,
 }
 
-impl<W: Write> Account<'_, W> {
+impl<W: Write> CheckReport<'_, W> {
     fn configuration(&mut self, settings: &Settings) -> io::Result<()> {
         writeln!(self.out, "Configuration")?;
         let mut rows = config::describe(&settings.environment, &settings.file, &settings.collector);
-        rows.retain(|row| !row.is_nothing());
+        rows.retain(|row| !row.is_unset());
         let width = rows.iter().map(|row| row.variable.len()).max().unwrap_or(0);
         for row in rows {
             let value = echo::one_line(&row.value);
@@ -121,9 +126,9 @@ impl<W: Write> Account<'_, W> {
         items.try_for_each(|item| writeln!(self.out, "  {}", echo::one_line(&item.to_string())))
     }
 
-    /// Tells the faults that are new.
-    fn faults<T: Display>(&mut self, heading: &str, faults: impl IntoIterator<Item = T>) -> io::Result<()> {
-        let new = self.faults.take_in(faults);
+    /// Tells the errors that are new.
+    fn errors<T: Display>(&mut self, heading: &str, errors: impl IntoIterator<Item = T>) -> io::Result<()> {
+        let new = self.errors.add_new(errors);
         self.list(heading, new)
     }
 
@@ -131,44 +136,44 @@ impl<W: Write> Account<'_, W> {
     async fn secrets(
         &mut self,
         variables: &Variables,
-        places: &Places,
-        outcome: Outcome,
-        extent: Extent,
-    ) -> io::Result<Outcome> {
+        locations: &SourceLocations,
+        parsed: ParsedConfig,
+        scope: CheckScope,
+    ) -> io::Result<ParsedConfig> {
         let mut arns: Vec<_> =
-            outcome.references.iter().map(|reference| reference.arn.text.as_str()).collect();
+            parsed.references.iter().map(|reference| reference.arn.text.as_str()).collect();
         arns.dedup();
-        if extent == Extent::Offline {
+        if scope == CheckScope::Offline {
             self.list("Secrets, to be fetched", arns)?;
-            return Ok(outcome);
+            return Ok(parsed);
         }
         let resolved =
-            settings::resolve(variables, places, &outcome.references, CredentialSources::Cli).await;
+            settings::resolve(variables, locations, &parsed.references, CredentialSources::Cli).await;
         self.heading("Secrets")?;
         for arn in arns {
-            match resolved.faults.iter().find(|fault| fault.arn == arn) {
+            match resolved.errors.iter().find(|error| error.arn == arn) {
                 None => writeln!(self.out, "  ok      {arn}")?,
-                Some(fault) => writeln!(self.out, "  FAILED  {}", echo::one_line(&fault.to_string()))?,
+                Some(error) => writeln!(self.out, "  FAILED  {}", echo::one_line(&error.to_string()))?,
             }
         }
-        match resolved.faults.len() {
+        match resolved.errors.len() {
             0 => {}
             failed => self.wrong.push(counted(failed, "secret not fetched", "secrets not fetched")),
         }
-        self.faults("Faults with the secrets", &resolved.outcome.faults)?;
-        Ok(resolved.outcome)
+        self.errors("ReportedErrors with the secrets", &resolved.parsed.errors)?;
+        Ok(resolved.parsed)
     }
 
     /// Makes the exporter, and sends it something of each signal unless nothing may be sent.
     async fn destination(
         &mut self,
-        given: &Given<'_>,
+        context: &CheckContext<'_>,
         destination: &Destination,
-        extent: Extent,
+        scope: CheckScope,
     ) -> io::Result<()> {
         let name = &destination.exporter;
         let is_unset =
-            |signal: &Signal| exporter_variable(given.variables, name, *signal, "ENDPOINT").is_none();
+            |signal: &Signal| exporter_variable(context.variables, name, *signal, "ENDPOINT").is_none();
         if Signal::ALL.iter().all(is_unset) {
             if name.is_only() {
                 self.wrong
@@ -178,34 +183,34 @@ impl<W: Write> Account<'_, W> {
         }
         let Exports::Known(exports) = &destination.exports else { return Ok(()) };
         let (exporter, unusable) = Exporter::new(exports);
-        self.faults("Faults of TLS", unusable)?;
-        if extent == Extent::Offline {
+        self.errors("ReportedErrors of TLS", unusable)?;
+        if scope == CheckScope::Offline {
             return Ok(());
         }
         let usable = |signal| exports.of(signal).clone().filter(|_| exporter.route(signal).is_some());
         let usable = PerSignal::from_fn(usable);
-        let verdicts = send(&exporter, given.service_name).await;
+        let verdicts = send(&exporter, context.service_name).await;
         let of_exporter = name.name().map_or_else(String::new, |name| format!(" of exporter {name}"));
         // A key may stand where the name of a service belongs.
-        let shown = echo::value(given.service_name).text().filter(|_| given.shows_service);
+        let shown = echo::value(context.service_name).text().filter(|_| context.shows_service);
         let service = shown.map_or_else(String::new, |name| format!(", service.name = {name}"));
         self.heading(&format!("Test records{of_exporter}{service}"))?;
-        self.signals(given, destination, (&usable, &verdicts))
+        self.signals(context, destination, (&usable, &verdicts))
     }
 
     /// A line a signal, and below them what each failure means, once.
     fn signals(
         &mut self,
-        given: &Given<'_>,
+        context: &CheckContext<'_>,
         destination: &Destination,
         (exports, verdicts): (&PerSignal<Option<Export>>, &PerSignal<Verdict>),
     ) -> io::Result<()> {
         let mut failures: Vec<(Vec<&str>, String)> = Vec::new();
         for signal in Signal::ALL {
             let Some(export) = exports.of(signal) else {
-                if !destination.takes.of(signal) {
+                if !destination.signals.of(signal) {
                     writeln!(self.out, "  {signal:7}  –       not for this exporter")?;
-                } else if exporter_variable(given.variables, &destination.exporter, signal, "ENDPOINT")
+                } else if exporter_variable(context.variables, &destination.exporter, signal, "ENDPOINT")
                     .is_none()
                 {
                     writeln!(
@@ -213,21 +218,21 @@ impl<W: Write> Account<'_, W> {
                         "  {signal:7}  –       no endpoint is set for it, so it is received and dropped"
                     )?;
                 } else {
-                    writeln!(self.out, "  {signal:7}  FAILED  not sent because of the faults above")?;
+                    writeln!(self.out, "  {signal:7}  FAILED  not sent because of the errors above")?;
                     failures.push((vec![signal.as_str()], String::new()));
                 }
                 continue;
             };
-            let way = Way::new(signal, export, given.variables, given.places);
+            let route = ConfiguredRoute::new(signal, export, context.variables, context.locations);
             let failure = match verdicts.of(signal) {
                 Verdict::Accepted { rejected: 0, .. } => None,
-                Verdict::Accepted { message, .. } => Some(way.rejected(message.as_ref())),
+                Verdict::Accepted { message, .. } => Some(route.rejected(message.as_ref())),
                 Verdict::Retry { failure, .. } | Verdict::TooLarge(failure) | Verdict::Refused(failure) => {
-                    Some(way.diagnosis(failure))
+                    Some(route.diagnosis(failure))
                 }
             };
             let result = if failure.is_none() { "ok" } else { "FAILED" };
-            writeln!(self.out, "  {signal:7}  {result:6}  {}  {}", way.protocol(), way.endpoint())?;
+            writeln!(self.out, "  {signal:7}  {result:6}  {}  {}", route.protocol(), route.endpoint())?;
             let Some(failure) = failure else { continue };
             match failures.iter_mut().find(|(_, known)| *known == failure) {
                 Some((signals, _)) => signals.push(signal.as_str()),
@@ -249,8 +254,8 @@ impl<W: Write> Account<'_, W> {
 
     /// The last line; `well` is what it says if there is nothing worse.
     fn verdict(mut self, well: &str) -> io::Result<bool> {
-        if let known @ 1.. = self.faults.len() {
-            self.wrong.insert(0, counted(known, "fault", "faults"));
+        if let known @ 1.. = self.errors.len() {
+            self.wrong.insert(0, counted(known, "error", "errors"));
         }
         let is_well = self.wrong.is_empty();
         self.heading(&if is_well {

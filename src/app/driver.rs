@@ -202,7 +202,9 @@ impl Driver {
                 if let Some(RunningInvocation { request_id, .. }) = self.running.take() {
                     self.pipeline.control(Control::InvocationEnded { request_id, at: clock::epoch_nanos() });
                 }
-                LifecycleEvent::Shutdown { deadline: clock::instant_of_deadline(deadline_ms, MAX_SHUTDOWN_TIME) }
+                LifecycleEvent::Shutdown {
+                    deadline: clock::instant_of_deadline(deadline_ms, MAX_SHUTDOWN_TIME),
+                }
             }
             Err(error) => {
                 if !self.next_failure_logged {

@@ -533,10 +533,6 @@ mod tests {
         }
         assert_eq!(offer(&intake, Bytes::new()), Ok(()));
         drop(queue);
-        assert_eq!(
-            offer(&intake, Bytes::new()),
-            Err(IntakeFull),
-            "a closed queue accepts no delivery"
-        );
+        assert_eq!(offer(&intake, Bytes::new()), Err(IntakeFull), "a closed queue accepts no delivery");
     }
 }

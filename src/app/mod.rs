@@ -3,9 +3,9 @@
 mod backends;
 pub mod check;
 pub mod driver;
-mod faults;
 pub mod intake;
 pub mod pipeline;
+mod reported_errors;
 pub mod sdk;
 pub mod settings;
 pub mod startup;

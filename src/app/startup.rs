@@ -13,16 +13,17 @@ use tokio::sync::mpsc;
 
 use crate::app::backends::{self, SecretResolver};
 use crate::app::driver::{Channels, Driver, DriverSettings};
-use crate::app::faults::Faults;
 use crate::app::intake::{IntakeMessage, RefusedDeliveries, TelemetryIntake};
 use crate::app::pipeline::Pipeline;
+use crate::app::reported_errors::ReportedErrors;
 use crate::app::sdk::SdkIntake;
 use crate::app::settings::{self, Settings};
 use crate::app::tasks::{Sabotage, Tasks};
 use crate::core::body_budget::BodyBudget;
 use crate::core::config::resource::ResourceRules;
 use crate::core::config::{
-    Config, Destination, Exports, Function, ListenAddress, OnInitError, Outcome, TelemetryTypes, Variables,
+    Config, Destination, Exports, FunctionInfo, ListenAddress, OnInitError, ParsedConfig, TelemetryTypes,
+    Variables,
 };
 use crate::core::echo;
 use crate::core::lambda::lifecycle::{self, Lifecycle, Task};
@@ -40,9 +41,9 @@ const MARGIN: Duration = Duration::from_millis(100);
 /// We are gone so long before SIGKILL.
 const EXIT_MARGIN: Duration = Duration::from_millis(200);
 /// Four times what the Telemetry API may hold back before it delivers.
-const LINGER: Duration = Duration::from_millis(100);
+const TELEMETRY_LINGER: Duration = Duration::from_millis(100);
 /// How many ports after the configured one are tried for the Telemetry API.
-const PORTS_TRIED: u16 = 100;
+const MAX_PORT_ATTEMPTS: u16 = 100;
 /// Platform: the Runtime API's own port, on which no listener may stand.
 const RESERVED_PORT: u16 = 9001;
 /// Request ids on their way to the driver, which takes them at once.
@@ -52,19 +53,19 @@ const RUNTIME_DONE_LIMIT: usize = 64;
 /// by.
 pub async fn run(environment: Variables, executable: &OsStr) -> ExitCode {
     let settings = Settings::read(environment);
-    logging::install(&settings.outcome.config.log);
+    logging::install(&settings.parsed.config.log);
     for warning in settings.warnings() {
         tracing::warn!("{}", echo::one_line(&warning.to_string()));
     }
-    let mut faults = Faults::default();
-    faults.tell(settings.faults());
-    let Some(runtime_api) = settings.outcome.config.function.runtime_api.clone() else {
+    let mut errors = ReportedErrors::default();
+    errors.log_new(settings.errors());
+    let Some(runtime_api) = settings.parsed.config.function.runtime_api.clone() else {
         tracing::error!(
             "AWS_LAMBDA_RUNTIME_API: not set; this is a Lambda extension, started by Lambda from /opt/extensions"
         );
         return ExitCode::FAILURE;
     };
-    match start(settings, faults, ExtensionsApi::new(&runtime_api), executable).await {
+    match start(settings, errors, ExtensionsApi::new(&runtime_api), executable).await {
         Ok(Some(driver)) => driver.run().await,
         Ok(None) => ExitCode::FAILURE,
         Err(error) => {
@@ -76,24 +77,26 @@ pub async fn run(environment: Variables, executable: &OsStr) -> ExitCode {
 
 /// Everything before the first `/next`.
 ///
-/// `None` where a fault is to fail the function's init, which Lambda then has been told.
+/// `None` where a error is to fail the function's init, which Lambda then has been told.
 async fn start(
     settings: Settings,
-    mut faults: Faults,
+    mut errors: ReportedErrors,
     mut api: ExtensionsApi,
     executable: &OsStr,
 ) -> Result<Option<Driver>, ApiError> {
-    let Settings { variables, places, outcome, .. } = settings;
+    let Settings { variables, locations, parsed, .. } = settings;
     #[cfg(debug_assertions)]
     if let Some(file) = variables.get("EXTENSION_CLOCK_SKEW") {
         crate::edge::clock::skew_by(file);
     }
     let sabotage = variables.get("EXTENSION_SABOTAGE").and_then(|text| Sabotage::parse(text));
-    let Outcome { mut config, references, resource_attributes_pending, .. } = outcome;
+    let ParsedConfig { mut config, references, resource_attributes_pending, .. } = parsed;
     let fails = config.on_init_error == OnInitError::Fail;
-    let grpc = Listening::new("ROTEL_OTLP_GRPC_ENDPOINT", &config.receiver.grpc, fails, &mut faults).await;
-    let http = Listening::new("ROTEL_OTLP_HTTP_ENDPOINT", &config.receiver.http, fails, &mut faults).await;
-    let telemetry = bind_telemetry(&config.telemetry_endpoint, &mut faults).await;
+    let grpc =
+        ReceiverListener::new("ROTEL_OTLP_GRPC_ENDPOINT", &config.receiver.grpc, fails, &mut errors).await;
+    let http =
+        ReceiverListener::new("ROTEL_OTLP_HTTP_ENDPOINT", &config.receiver.http, fails, &mut errors).await;
+    let telemetry = bind_telemetry(&config.telemetry_endpoint, &mut errors).await;
 
     // Platform: the name must be the file's, or registration is refused.
     let name = Path::new(executable).file_name().and_then(|name| name.to_str()).unwrap_or("rotel-extension");
@@ -104,30 +107,31 @@ async fn start(
 
     let need_secrets: Vec<_> =
         config.destinations.iter().map(|destination| destination.exports == Exports::Pending).collect();
-    // Secrets are fetched beside the init. Before its end only where nobody waits for that, where a fault is to fail it,
+    // Secrets are fetched beside the init. Before its end only where nobody waits for that, where a error is to fail it,
     // and where every record made meanwhile would lack them.
     if !references.is_empty() && (fails || !config.function.on_demand || resource_attributes_pending) {
         let sources = CredentialSources::Function;
-        config = settings::resolve(&variables, &places, &references, sources).await.told(&mut faults);
+        config =
+            settings::resolve(&variables, &locations, &references, sources).await.into_config(&mut errors);
     }
     // What TLS and the filter are made of is looked at beside the init, too, unless it is to fail it.
     if fails {
         for Destination { exports, .. } in &config.destinations {
             if let Exports::Known(exports) = exports {
-                faults.tell(Exporter::new(exports).1);
+                errors.log_new(Exporter::new(exports).1);
             }
         }
-        faults.tell(config.log_filter.compile().1);
+        errors.log_new(config.log_filter.compile().1);
     }
-    if fails && let Some(faults) = faults.all() {
-        api.init_error("Extension.ConfigInvalid", &faults).await?;
+    if fails && let Some(errors) = errors.joined() {
+        api.init_error("Extension.ConfigInvalid", &errors).await?;
         return Ok(None);
     }
     let config = &config;
 
     let rules = ResourceRules::new(config, &registration);
     let mut tasks = Tasks::new(sabotage);
-    let resolver = SecretResolver::new(variables, places, references, faults);
+    let resolver = SecretResolver::new(variables, locations, references, errors);
     let backends = backends::of(&config.destinations, &need_secrets, &Arc::new(resolver));
     let (pipeline, to_pipeline) = Pipeline::new(config, rules.clone(), backends);
     tasks.spawn(Task::Pipeline, pipeline.run());
@@ -154,13 +158,13 @@ async fn start(
     // With no wait between here and the driver's, the first turn of these tasks, which may look a host name up, comes after
     // `/next`.
     let bodies = BodyBudget::for_memory(config.function.memory_bytes);
-    tasks.spawn(Task::Receiver, serve_otlp(grpc, http, served(config), bodies, sdk));
+    tasks.spawn(Task::Receiver, serve_otlp(grpc, http, receiver_endpoints(config), bodies, sdk));
 
     let limits = lifecycle::LifecycleSettings {
         flush_timeout: config.flush_timeout,
         margin: MARGIN,
         exit_margin: EXIT_MARGIN,
-        linger: LINGER,
+        linger: TELEMETRY_LINGER,
         runtime_done_expected: subscribed && !config.function.managed_instances,
     };
     let channels = Channels { pipeline: to_pipeline, telemetry: to_intake, runtime_done };
@@ -178,8 +182,8 @@ fn platform(config: &Config, function_name: String) -> Platform {
         function_name,
         concurrent: config.function.managed_instances,
         init_type: match &config.function {
-            Function { on_demand: true, .. } => InitType::OnDemand,
-            Function { snap_start: true, .. } => InitType::Restored,
+            FunctionInfo { on_demand: true, .. } => InitType::OnDemand,
+            FunctionInfo { snap_start: true, .. } => InitType::Restored,
             _ => InitType::AheadOfTime,
         },
         xray_parents: config.fallback_spans.xray,
@@ -206,20 +210,25 @@ async fn subscribe(api: &mut ExtensionsApi, port: u16, types: TelemetryTypes) ->
 }
 
 /// A listener of the receiver. One that cannot be had costs its protocol and nothing else.
-enum Listening {
+enum ReceiverListener {
     Bound(Vec<TcpListener>),
     /// Its host name is looked up once nobody waits for it.
-    Later(&'static str, ListenAddress),
+    Deferred(&'static str, ListenAddress),
 }
 
-impl Listening {
-    /// Binds it, unless a lookup would hold the start up. `fails`: a fault is to fail the init, and so must be known at once.
-    async fn new(variable: &'static str, address: &ListenAddress, fails: bool, faults: &mut Faults) -> Self {
+impl ReceiverListener {
+    /// Binds it, unless a lookup would hold the start up. `fails`: a error is to fail the init, and so must be known at once.
+    async fn new(
+        variable: &'static str,
+        address: &ListenAddress,
+        fails: bool,
+        errors: &mut ReportedErrors,
+    ) -> Self {
         if !fails && http::needs_lookup(&address.host) {
-            return Self::Later(variable, address.clone());
+            return Self::Deferred(variable, address.clone());
         }
-        Self::Bound(bind(variable, address).await.unwrap_or_else(|fault| {
-            faults.tell([fault]);
+        Self::Bound(bind(variable, address).await.unwrap_or_else(|error| {
+            errors.log_new([error]);
             Vec::new()
         }))
     }
@@ -227,8 +236,8 @@ impl Listening {
     async fn listeners(self) -> Vec<TcpListener> {
         match self {
             Self::Bound(listeners) => listeners,
-            Self::Later(variable, address) => bind(variable, &address).await.unwrap_or_else(|fault| {
-                tracing::error!("{fault}");
+            Self::Deferred(variable, address) => bind(variable, &address).await.unwrap_or_else(|error| {
+                tracing::error!("{error}");
                 Vec::new()
             }),
         }
@@ -252,7 +261,10 @@ async fn bind(variable: &str, address: &ListenAddress) -> Result<Vec<TcpListener
 /// The subscription needs the port, so that a host name cannot wait until the start is over, and a lookup takes as long as
 /// the system's resolver likes. All addresses include the one that would be found, and nobody outside the environment
 /// reaches them; a lookup with a limit would lose all logs where it is slow.
-async fn bind_telemetry(address: &ListenAddress, faults: &mut Faults) -> Option<(Vec<TcpListener>, u16)> {
+async fn bind_telemetry(
+    address: &ListenAddress,
+    errors: &mut ReportedErrors,
+) -> Option<(Vec<TcpListener>, u16)> {
     const VARIABLE: &str = "ROTEL_TELEMETRY_ENDPOINT";
     const ALL_ADDRESSES: &str = "0.0.0.0";
     let ListenAddress { host, port } = address;
@@ -266,9 +278,10 @@ async fn bind_telemetry(address: &ListenAddress, faults: &mut Faults) -> Option<
     } else {
         host
     };
-    let mut candidates = (*port..=port.saturating_add(PORTS_TRIED)).filter(|port| *port != RESERVED_PORT);
+    let mut candidates =
+        (*port..=port.saturating_add(MAX_PORT_ATTEMPTS)).filter(|port| *port != RESERVED_PORT);
     let failed = loop {
-        let Some(candidate) = candidates.next() else { break format!("no free port in {PORTS_TRIED}") };
+        let Some(candidate) = candidates.next() else { break format!("no free port in {MAX_PORT_ATTEMPTS}") };
         match http::bind(host, candidate).await {
             Ok(listeners) => {
                 let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
@@ -278,14 +291,14 @@ async fn bind_telemetry(address: &ListenAddress, faults: &mut Faults) -> Option<
             Err(cause) => break cause.to_string(),
         }
     };
-    faults.tell([format!(
+    errors.log_new([format!(
         "{VARIABLE}: cannot listen on {}: {failed}; logs are not forwarded, set it to an address of this machine",
         address.shown()
     )]);
     None
 }
 
-fn served(config: &Config) -> ReceiverOptions {
+fn receiver_endpoints(config: &Config) -> ReceiverOptions {
     let endpoint = |signal| SignalEndpoint {
         enabled: *config.receiver.enabled.of(signal),
         http_path: config.receiver.http_paths.of(signal).clone(),
@@ -299,8 +312,8 @@ fn served(config: &Config) -> ReceiverOptions {
 
 /// Both protocols are served on both ports.
 async fn serve_otlp(
-    grpc: Listening,
-    http: Listening,
+    grpc: ReceiverListener,
+    http: ReceiverListener,
     served: ReceiverOptions,
     bodies: BodyBudget,
     intake: SdkIntake,

@@ -32,7 +32,9 @@ fn main() -> ExitCode {
     let ours = || {
         let delivery = telemetry_api::read(&body);
         let record = |event: &telemetry_api::TelemetryEvent<'_>| match &event.kind {
-            EventKind::Function(raw) => logs::to_log(RecordSource::Function, raw, event.time, PLATFORM).record,
+            EventKind::Function(raw) => {
+                logs::to_log(RecordSource::Function, raw, event.time, PLATFORM).record
+            }
             other => unreachable!("{other:?}"),
         };
         let records: Vec<LogRecord> = delivery.events.iter().map(record).collect();

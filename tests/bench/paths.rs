@@ -147,7 +147,9 @@ fn invocation() -> Path {
 fn records(body: &[u8]) -> Vec<LogRecord> {
     let delivery = telemetry_api::read(body);
     let record = |event: &telemetry_api::TelemetryEvent<'_>| match &event.kind {
-        EventKind::Function(raw) => Some(logs::to_log(RecordSource::Function, raw, event.time, PLATFORM).record),
+        EventKind::Function(raw) => {
+            Some(logs::to_log(RecordSource::Function, raw, event.time, PLATFORM).record)
+        }
         _ => None,
     };
     delivery.events.iter().filter_map(record).collect()

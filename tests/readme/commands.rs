@@ -243,7 +243,7 @@ fn settings_shown_are_valid() {
         let variables =
             variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let read = config::read(&variables);
-        assert_eq!((read.faults, read.warnings), (Vec::new(), Vec::new()), "{setting}");
+        assert_eq!((read.errors, read.warnings), (Vec::new(), Vec::new()), "{setting}");
     }
 }
 
@@ -259,7 +259,7 @@ fn files_of_settings_shown_are_valid() {
             variables.insert("ROTEL_OTLP_EXPORTER_ENDPOINT".to_owned(), ENDPOINT.to_owned());
         }
         let read = config::read(&variables);
-        assert_eq!((read.faults, read.warnings), (Vec::new(), Vec::new()), "{}", block.text);
+        assert_eq!((read.errors, read.warnings), (Vec::new(), Vec::new()), "{}", block.text);
     }
 }
 

@@ -4,25 +4,25 @@
 use std::fmt;
 
 use super::exporters;
-use super::variables::{EACH, NAMED, NONE, SECTIONS, Section, Shown, Variable, all};
+use super::variables::{Disclosure, EACH, NAMED, NONE, SECTIONS, Section, Variable, all};
 use super::{Variables, value};
 use crate::config::secret_ref;
 use crate::echo;
 
 /// What holds of one variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct EffectiveValue {
     /// Its name.
     pub variable: String,
     /// Its value, with nothing of a credential in it.
     pub value: String,
     /// Where the value comes from.
-    pub source: Source,
+    pub source: ValueSource,
 }
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum ValueSource {
     /// The process environment.
     Environment,
     /// The file that `ROTEL_ENV_FILE` names.
@@ -33,14 +33,14 @@ pub enum Source {
     Default,
 }
 
-impl Row {
+impl EffectiveValue {
     /// Whether nobody has set it and nothing holds of itself.
-    pub fn is_nothing(&self) -> bool {
-        self.source == Source::Default && self.value == NONE
+    pub fn is_unset(&self) -> bool {
+        self.source == ValueSource::Default && self.value == NONE
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for ValueSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Environment => "environment",
@@ -65,7 +65,7 @@ its own settings* (also for named exporters), and `ROTEL_OTEL_RESOURCE_ATTRIBUTE
 
 /// What holds of each variable, in the table's order. Those of single signals and of exporters with a name are left away
 /// unless they are set.
-pub fn describe(environment: &Variables, file: &Variables, collector: &Variables) -> Vec<Row> {
+pub fn describe(environment: &Variables, file: &Variables, collector: &Variables) -> Vec<EffectiveValue> {
     let set = |name: &str| set(name, [file, environment, collector]);
     let (several, _) = set("ROTEL_EXPORTERS");
     let prefixes = several.map(|text| exporters::prefixes(&text)).unwrap_or_default();
@@ -78,7 +78,7 @@ pub fn describe(environment: &Variables, file: &Variables, collector: &Variables
                 None if variable.name.contains(EACH) => continue,
                 None => variable.default.replace('`', ""),
             };
-            rows.push(Row { variable: name, value, source });
+            rows.push(EffectiveValue { variable: name, value, source });
         }
         if variable.name.contains(NAMED) {
             for prefix in &prefixes {
@@ -87,7 +87,7 @@ pub fn describe(environment: &Variables, file: &Variables, collector: &Variables
                 });
                 rows.extend(named.filter_map(|(variable, name)| {
                     let (text, source) = set(&name);
-                    Some(Row { value: shown(variable, &text?), variable: name, source })
+                    Some(EffectiveValue { value: shown(variable, &text?), variable: name, source })
                 }));
             }
         }
@@ -96,43 +96,43 @@ pub fn describe(environment: &Variables, file: &Variables, collector: &Variables
 }
 
 /// What a variable is set to, and where.
-fn set(name: &str, [file, environment, collector]: [&Variables; 3]) -> (Option<String>, Source) {
+fn set(name: &str, [file, environment, collector]: [&Variables; 3]) -> (Option<String>, ValueSource) {
     let lower = name.to_ascii_lowercase();
     // Of the proxies' names the lower case counts too.
     let names = [Some(name), name.ends_with("_PROXY").then_some(&*lower)];
     let set = |source: &Variables| {
         let mut texts = names.into_iter().flatten().filter_map(|name| source.get(name));
-        texts.find_map(|text| value::set(text).map(str::to_owned))
+        texts.find_map(|text| value::non_empty(text).map(str::to_owned))
     };
     // An empty value in the file unsets the environment's, as it does when the two are laid over each other.
     let is_of_file = names.into_iter().flatten().any(|name| file.contains_key(name));
     match (is_of_file, set(file), set(environment), set(collector)) {
-        (true, Some(text), ..) => (Some(text), Source::File),
-        (false, _, Some(text), _) => (Some(text), Source::Environment),
-        (.., Some(text)) => (Some(text), Source::Collector),
-        _ => (None, Source::Default),
+        (true, Some(text), ..) => (Some(text), ValueSource::File),
+        (false, _, Some(text), _) => (Some(text), ValueSource::Environment),
+        (.., Some(text)) => (Some(text), ValueSource::Collector),
+        _ => (None, ValueSource::Default),
     }
 }
 
 /// What may be shown of a value. A reference is no secret, and what it names is what people want to know.
 fn shown(variable: &Variable, text: &str) -> String {
-    if secret_ref::is_one(text) {
+    if secret_ref::is_single_reference(text) {
         return text.to_owned();
     }
-    let text = text.replace(value::LIST, ",");
+    let text = text.replace(value::LIST_SEPARATOR, ",");
     let text = text.trim_start_matches(',');
-    match variable.shown {
-        Shown::Names => pairs(text, |_, _| REDACTED.to_owned()),
-        Shown::Attributes => pairs(text, |name, value| {
+    match variable.disclosure {
+        Disclosure::Names => pairs(text, |_, _| REDACTED.to_owned()),
+        Disclosure::Attributes => pairs(text, |name, value| {
             if names_a_credential(name) { REDACTED.to_owned() } else { echo::value(value).or_redacted() }
         }),
-        Shown::Url => echo::endpoint(text).or_redacted(),
-        Shown::Exporters if exporters::are_well_formed(text) => text.to_owned(),
-        Shown::Nothing | Shown::Exporters => REDACTED.to_owned(),
-        Shown::Hosts => echo::hosts(text).or_redacted(),
-        Shown::Path => echo::path(text).or_redacted(),
-        Shown::UrlPath => echo::url_path(text),
-        Shown::Words => echo::list(text).or_redacted(),
+        Disclosure::Url => echo::endpoint(text).or_redacted(),
+        Disclosure::Exporters if exporters::are_well_formed(text) => text.to_owned(),
+        Disclosure::Nothing | Disclosure::Exporters => REDACTED.to_owned(),
+        Disclosure::Hosts => echo::hosts(text).or_redacted(),
+        Disclosure::Path => echo::path(text).or_redacted(),
+        Disclosure::UrlPath => echo::url_path(text),
+        Disclosure::Words => echo::list(text).or_redacted(),
     }
 }
 
@@ -143,7 +143,9 @@ fn pairs(text: &str, shown: impl Fn(&str, &str) -> String) -> String {
             // Base64 ends with "=", and what stands before it is then the credential itself.
             REDACTED.to_owned()
         }
-        Some((name, value)) if secret_ref::is_one(value) => format!("{}={}", name.trim(), value.trim()),
+        Some((name, value)) if secret_ref::is_single_reference(value) => {
+            format!("{}={}", name.trim(), value.trim())
+        }
         Some((name, value)) => format!("{}={}", name.trim(), shown(name, value.trim())),
         None => REDACTED.to_owned(),
     };
@@ -211,7 +213,7 @@ mod tests {
         let shown: Vec<_> = rows
             .iter()
             .filter(|row| {
-                row.source != Source::Default
+                row.source != ValueSource::Default
                     || ["ROTEL_EXPORTER", "ROTEL_FLUSH_TIMEOUT"].contains(&&*row.variable)
             })
             .map(|row| format!("{} = {} ({:?})", row.variable, row.value, row.source))

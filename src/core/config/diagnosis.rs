@@ -1,7 +1,7 @@
 //! What the failure of a request means in the light of the way that it took: the thing, the cause and the remedy, naming
 //! the variables that people have set.
 //!
-//! It is the one table of remedies: `--check` prints [`Way::diagnosis`], and the log [`Way::explanation`].
+//! It is the one table of remedies: `--check` prints [`ConfiguredRoute::diagnosis`], and the log [`ConfiguredRoute::explanation`].
 //!
 //! Promises: nothing of a header's value is shown, and of an endpoint scheme, host and port alone, or nothing where it comes
 //! from a secret.
@@ -10,7 +10,7 @@ use http::header::AUTHORIZATION;
 use url::Url;
 
 use crate::config::secret_ref;
-use crate::config::{Export, Places, Protocol, Variables, exporter_variable};
+use crate::config::{Export, Protocol, SourceLocations, Variables, exporter_variable};
 use crate::delivery::connection_failure::{Cause, ConnectionFailure};
 use crate::delivery::verdict::{BackendMessage, Failure};
 use crate::echo;
@@ -20,23 +20,28 @@ const BEARER: &[u8] = b"bearer ";
 
 /// The way of one signal's requests, and who has set it.
 #[derive(Clone, Copy)]
-pub struct Way<'a> {
+pub struct ConfiguredRoute<'a> {
     signal: Signal,
     export: &'a Export,
     variables: &'a Variables,
-    places: &'a Places,
+    locations: &'a SourceLocations,
 }
 
-impl<'a> Way<'a> {
-    /// The way that `variables` have set for a signal, those with `places` in a `collector.yaml`.
-    pub fn new(signal: Signal, export: &'a Export, variables: &'a Variables, places: &'a Places) -> Self {
-        Self { signal, export, variables, places }
+impl<'a> ConfiguredRoute<'a> {
+    /// The way that `variables` have set for a signal, those with `locations` in a `collector.yaml`.
+    pub fn new(
+        signal: Signal,
+        export: &'a Export,
+        variables: &'a Variables,
+        locations: &'a SourceLocations,
+    ) -> Self {
+        Self { signal, export, variables, locations }
     }
 
     /// Where requests go, in short: what is in common to all methods of gRPC, the whole of it for HTTP.
     pub fn endpoint(&self) -> String {
         if let Some(text) = self.secret_endpoint() {
-            let is_shown = secret_ref::is_one(text);
+            let is_shown = secret_ref::is_single_reference(text);
             return if is_shown { text.to_owned() } else { "what its secret holds".to_owned() };
         }
         let url = &self.export.url;
@@ -49,7 +54,7 @@ impl<'a> Way<'a> {
         format!("{}{}", origin.or_redacted(), echo::url_path(path))
     }
 
-    /// How OTLP is spoken there.
+    /// How OTLP is display_name there.
     pub fn protocol(&self) -> &'static str {
         match self.export.protocol {
             Protocol::Grpc => "grpc",
@@ -265,7 +270,7 @@ impl<'a> Way<'a> {
             16 => format!("UNAUTHENTICATED: {}", self.of_key()),
             7 => format!("PERMISSION_DENIED: {}", self.of_permission()),
             12 => format!(
-                "UNIMPLEMENTED: gRPC is spoken there, but not OTLP for {}; write host and port of a collector alone in {}",
+                "UNIMPLEMENTED: gRPC is display_name there, but not OTLP for {}; write host and port of a collector alone in {}",
                 self.signal,
                 self.variable("ENDPOINT")
             ),
@@ -390,7 +395,7 @@ impl<'a> Way<'a> {
 
     /// The variable to name for a setting: the one that has set it, else the one beside the endpoint's.
     fn variable(&self, setting: &str) -> String {
-        let set = self.set(setting).map(|name| self.places.get(&name).cloned().unwrap_or(name));
+        let set = self.set(setting).map(|name| self.locations.get(&name).cloned().unwrap_or(name));
         set.unwrap_or_else(|| {
             if self.set("ENDPOINT") == Some(self.own("ENDPOINT")) {
                 self.own(setting)
@@ -428,7 +433,7 @@ mod tests {
     use crate::config::Exports;
     use crate::config::tests::variables;
 
-    static NO_PLACES: Places = Places::new();
+    static NO_LOCATIONS: SourceLocations = SourceLocations::new();
 
     /// What a failure of logs means, and where they go.
     fn told(variables: &Variables, failure: &Failure) -> String {
@@ -437,8 +442,8 @@ mod tests {
             panic!("nothing is awaited")
         };
         let export = exports.logs.expect("logs have a way");
-        let way = Way::new(Signal::Logs, &export, variables, &NO_PLACES);
-        format!("{} {}: {}", way.protocol(), way.endpoint(), way.diagnosis(failure))
+        let route = ConfiguredRoute::new(Signal::Logs, &export, variables, &NO_LOCATIONS);
+        format!("{} {}: {}", route.protocol(), route.endpoint(), route.diagnosis(failure))
     }
 
     #[test]

@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use super::{Fault, Variables};
+use super::{Problem, Variables};
 
 /// The variable that names the file.
 pub const VARIABLE: &str = "ROTEL_ENV_FILE";
@@ -24,7 +24,7 @@ const EXPANSION_LIMIT: usize = 256 * 1024;
 const FAULT_LIMIT: usize = 20;
 
 /// Stands in an entry for what dotenvy is not to see. No environment can hold it, so that it never means itself.
-const MARK: char = '\0';
+const PLACEHOLDER: char = '\0';
 
 /// What a file holds.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -32,9 +32,9 @@ pub struct EnvFile {
     /// Its variables, which win over the environment's.
     pub variables: Variables,
     /// What is odd, but does no harm.
-    pub warnings: Vec<Fault>,
-    /// Lines that are ignored.
-    pub faults: Vec<Fault>,
+    pub warnings: Vec<Problem>,
+    /// LineProblems that are ignored.
+    pub errors: Vec<Problem>,
 }
 
 /// Without the variables, which may hold credentials.
@@ -45,10 +45,10 @@ impl fmt::Debug for EnvFile {
 }
 
 /// Parses a file's text. Fails with all malformed lines, each by its number, and then no variable of the file holds.
-pub fn parse(text: &str, environment: &Variables) -> Result<EnvFile, Vec<Fault>> {
+pub fn parse(text: &str, environment: &Variables) -> Result<EnvFile, Vec<Problem>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
     let mut file = EnvFile::default();
-    let [mut malformed, mut too_long, mut unset] = [(); 3].map(|()| Lines::default());
+    let [mut malformed, mut too_long, mut unset] = [(); 3].map(|()| LineProblems::default());
     let mut cursor = Cursor { rest: &text, line: 1 };
     let mut room = EXPANSION_LIMIT;
     while !cursor.rest.is_empty() {
@@ -60,8 +60,8 @@ pub fn parse(text: &str, environment: &Variables) -> Result<EnvFile, Vec<Fault>>
         }
         let known =
             |name: &str| environment.get(name).or_else(|| file.variables.get(name)).map(String::as_str);
-        match Entry::scan(&mut cursor, known, room) {
-            Ok(Entry { name, value, filled_in, is_incomplete }) => {
+        match EnvEntry::scan(&mut cursor, known, room) {
+            Ok(EnvEntry { name, value, filled_in, is_incomplete }) => {
                 if is_incomplete {
                     unset.push(
                         line,
@@ -71,8 +71,8 @@ pub fn parse(text: &str, environment: &Variables) -> Result<EnvFile, Vec<Fault>>
                 room = room.saturating_sub(filled_in);
                 file.variables.insert(name, value);
             }
-            Err(Problem::Malformed(problem)) => malformed.push(line, problem),
-            Err(Problem::TooLong(name)) => too_long.push(
+            Err(EntryError::Malformed(message)) => malformed.push(line, message),
+            Err(EntryError::TooLong(name)) => too_long.push(
                 line,
                 &format!(
                     "is ignored, because references make {name} longer than {} bytes, or all values longer than \
@@ -82,42 +82,42 @@ pub fn parse(text: &str, environment: &Variables) -> Result<EnvFile, Vec<Fault>>
             ),
         }
     }
-    file.warnings = unset.into_faults();
-    file.faults = too_long.into_faults();
-    let malformed = malformed.into_faults();
+    file.warnings = unset.into_problems();
+    file.errors = too_long.into_problems();
+    let malformed = malformed.into_problems();
     if malformed.is_empty() { Ok(file) } else { Err(malformed) }
 }
 
 /// The lines that share a kind of problem: the first ones, and a count of the others.
 #[derive(Default)]
-struct Lines {
-    faults: Vec<Fault>,
+struct LineProblems {
+    errors: Vec<Problem>,
     last: usize,
     others: usize,
 }
 
-impl Lines {
-    fn push(&mut self, line: usize, problem: &str) {
-        if self.faults.len() < FAULT_LIMIT {
-            let problem = format!("line {line} {problem}");
-            self.faults.push(Fault { variable: VARIABLE.to_owned(), problem });
+impl LineProblems {
+    fn push(&mut self, line: usize, message: &str) {
+        if self.errors.len() < FAULT_LIMIT {
+            let message = format!("line {line} {message}");
+            self.errors.push(Problem { variable: VARIABLE.to_owned(), message });
         } else {
             self.last = line;
             self.others += 1;
         }
     }
 
-    fn into_faults(mut self) -> Vec<Fault> {
+    fn into_problems(mut self) -> Vec<Problem> {
         if self.others > 0 {
-            let problem = format!("line {} is the last of {} more like these", self.last, self.others);
-            self.faults.push(Fault { variable: VARIABLE.to_owned(), problem });
+            let message = format!("line {} is the last of {} more like these", self.last, self.others);
+            self.errors.push(Problem { variable: VARIABLE.to_owned(), message });
         }
-        self.faults
+        self.errors
     }
 }
 
 /// The reason why an entry gives no variable.
-enum Problem {
+enum EntryError {
     /// The line's text, cause and remedy.
     Malformed(&'static str),
     /// References make the value of this variable too long.
@@ -125,7 +125,7 @@ enum Problem {
 }
 
 /// One variable.
-struct Entry {
+struct EnvEntry {
     name: String,
     value: String,
     /// The bytes that references put into the value.
@@ -134,29 +134,29 @@ struct Entry {
     is_incomplete: bool,
 }
 
-impl Entry {
+impl EnvEntry {
     /// Takes the cursor behind the entry that begins there, whether it can be taken or not. References may put `room`
     /// bytes into it.
     fn scan<'v>(
         cursor: &mut Cursor<'_>,
         known: impl Fn(&str) -> Option<&'v str>,
         room: usize,
-    ) -> Result<Self, Problem> {
+    ) -> Result<Self, EntryError> {
         let first = cursor.rest_of_line();
         let Some((name, _)) = first.split_once('=') else {
             cursor.skip_line();
-            return Err(Problem::Malformed("has no \"=\"; write NAME=value, or # before a comment"));
+            return Err(EntryError::Malformed("has no \"=\"; write NAME=value, or # before a comment"));
         };
         let exported =
             name.trim().strip_prefix("export").filter(|rest| rest.starts_with(char::is_whitespace));
         let bare = exported.unwrap_or(name).trim();
         if !is_name(bare, ".") {
             cursor.skip_line();
-            return Err(Problem::Malformed(
+            return Err(EntryError::Malformed(
                 "has something else than a name before its \"=\"; use letters, digits and _ there",
             ));
         }
-        let mut value = Value { room: room.min(EXPANSION_LIMIT / 4), ..Value::default() };
+        let mut value = EnvValue { room: room.min(EXPANSION_LIMIT / 4), ..EnvValue::default() };
         while let Some(c) = cursor.next() {
             value.given.push(c);
             if c == '=' {
@@ -164,9 +164,9 @@ impl Entry {
             }
         }
         value.scan(cursor, known);
-        match value.problem {
-            Some(problem) => Err(Problem::Malformed(problem)),
-            None if value.is_too_long => Err(Problem::TooLong(bare.to_owned())),
+        match value.message {
+            Some(message) => Err(EntryError::Malformed(message)),
+            None if value.is_too_long => Err(EntryError::TooLong(bare.to_owned())),
             None => value.parse(),
         }
     }
@@ -183,7 +183,7 @@ enum Quoted {
 
 /// A value on its way to dotenvy and back.
 #[derive(Default)]
-struct Value {
+struct EnvValue {
     /// The entry as dotenvy gets it.
     given: String,
     /// The texts that the marks in it stand for, in a row.
@@ -197,10 +197,10 @@ struct Value {
     is_too_long: bool,
     is_incomplete: bool,
     /// The first thing that is wrong. The scan goes on behind it, to where the entry ends.
-    problem: Option<&'static str>,
+    message: Option<&'static str>,
 }
 
-impl Value {
+impl EnvValue {
     fn scan<'v>(&mut self, cursor: &mut Cursor<'_>, known: impl Fn(&str) -> Option<&'v str>) {
         let mut quoted = Quoted::Not;
         // Behind the "=" a comment may begin at once.
@@ -210,7 +210,7 @@ impl Value {
         cursor.skip_blanks();
         while let Some(c) = cursor.next() {
             match (quoted, c) {
-                (_, MARK) => self.wrong("holds a NUL character; remove it"),
+                (_, PLACEHOLDER) => self.wrong("holds a NUL character; remove it"),
                 (Quoted::Not, '\n') => return,
                 (Quoted::Not, blank) if blank.is_whitespace() => {
                     // All blanks in a row at once: to look behind them at each would take the square of their number.
@@ -269,7 +269,7 @@ impl Value {
             Some(_) => match behind.strip_prefix('}') {
                 Some(behind) if is_name(name, "") => behind,
                 // The line is searched for its "}" once at most.
-                _ if self.problem.is_some() => return,
+                _ if self.message.is_some() => return,
                 _ if cursor.rest_of_line().contains('}') => {
                     return self.wrong(
                         "has something else than a name within \"${\" and \"}\"; write ${NAME}, or \\$ for a dollar sign itself",
@@ -297,26 +297,26 @@ impl Value {
     fn mark(&mut self, stands_for: &str) {
         self.marked.push_str(stands_for);
         // Of marks in a row one does for all.
-        if self.given.ends_with(MARK) {
+        if self.given.ends_with(PLACEHOLDER) {
             self.ends.pop();
         } else {
-            self.given.push(MARK);
+            self.given.push(PLACEHOLDER);
         }
         self.ends.push(self.marked.len());
     }
 
-    fn wrong(&mut self, problem: &'static str) {
-        self.problem.get_or_insert(problem);
+    fn wrong(&mut self, message: &'static str) {
+        self.message.get_or_insert(message);
     }
 
     /// Has dotenvy read the entry, and puts back what the marks stand for.
-    fn parse(mut self) -> Result<Entry, Problem> {
+    fn parse(mut self) -> Result<EnvEntry, EntryError> {
         // At the end of a text dotenvy refuses an entry that a line break would complete.
         self.given.push('\n');
         let Some(Ok((name, marked))) = dotenvy::from_read_iter(self.given.as_bytes()).next() else {
-            return Err(Problem::Malformed("is not NAME=value; put the value into single quotes"));
+            return Err(EntryError::Malformed("is not NAME=value; put the value into single quotes"));
         };
-        let mut parts = marked.split(MARK);
+        let mut parts = marked.split(PLACEHOLDER);
         let mut value = parts.next().unwrap_or_default().to_owned();
         let mut start = 0;
         for (end, behind) in self.ends.iter().zip(parts) {
@@ -324,7 +324,7 @@ impl Value {
             value.push_str(behind);
             start = *end;
         }
-        Ok(Entry { name, value, filled_in: self.filled_in, is_incomplete: self.is_incomplete })
+        Ok(EnvEntry { name, value, filled_in: self.filled_in, is_incomplete: self.is_incomplete })
     }
 }
 
@@ -489,10 +489,10 @@ mod tests {
     #[test]
     fn every_bad_line_is_told_by_its_number_and_nothing_of_it() {
         let text = "A=1\nhunter2\nhunter 2=x\nB=${hunter2\nC=${hunter2:-x}\nD=\"hunter\\2\"\nE='a\nb'\nF=hunter\u{0}2\nG=\"hunter2\nH=1\n";
-        let faults: Vec<_> =
-            parse(text, &environment()).expect_err("faults").iter().map(ToString::to_string).collect();
-        assert!(!faults.join("\n").contains("hunter"));
-        insta::assert_snapshot!(faults.join("\n"), @r#"
+        let errors: Vec<_> =
+            parse(text, &environment()).expect_err("errors").iter().map(ToString::to_string).collect();
+        assert!(!errors.join("\n").contains("hunter"));
+        insta::assert_snapshot!(errors.join("\n"), @r#"
         ROTEL_ENV_FILE: line 2 has no "="; write NAME=value, or # before a comment
         ROTEL_ENV_FILE: line 3 has something else than a name before its "="; use letters, digits and _ there
         ROTEL_ENV_FILE: line 4 has a "${" without its "}"; write ${NAME}, or \$ for a dollar sign itself
@@ -508,7 +508,7 @@ mod tests {
         let doubled = |at| format!("A{at}=${{A{before}}}${{A{before}}}", before = at - 1);
         let lines: Vec<_> = (1..=30).map(doubled).collect();
         let file = parsed(&format!("A0=x\n{}\nB=${{A3}}\n", lines.join("\n")));
-        let logged: Vec<_> = file.faults.iter().chain(&file.warnings).map(ToString::to_string).collect();
+        let logged: Vec<_> = file.errors.iter().chain(&file.warnings).map(ToString::to_string).collect();
         insta::assert_snapshot!(logged.join("\n"), @r"
         ROTEL_ENV_FILE: line 18 is ignored, because references make A17 longer than 65536 bytes, or all values longer than 262144; use fewer references
         ROTEL_ENV_FILE: line 19 uses a variable that is not set, and leaves it empty; set it, or write \$ for a dollar sign itself
@@ -525,9 +525,9 @@ mod tests {
         let file = parsed(&text);
         assert_eq!(file.variables["B"].len(), 60_000);
         // The first four fit.
-        assert_eq!(file.faults.len(), 6);
+        assert_eq!(file.errors.len(), 6);
         assert!(
-            parsed(&format!("A={block}\nB={block}{block}{block}\n")).faults.is_empty(),
+            parsed(&format!("A={block}\nB={block}{block}{block}\n")).errors.is_empty(),
             "nothing is filled in"
         );
     }
@@ -549,9 +549,9 @@ mod tests {
 
     #[test]
     fn many_bad_lines_are_counted() {
-        let faults = parse(&"x\n".repeat(100_000), &environment()).expect_err("faults");
-        assert_eq!(faults.len(), FAULT_LIMIT + 1);
-        let last = faults.last().map(ToString::to_string);
+        let errors = parse(&"x\n".repeat(100_000), &environment()).expect_err("errors");
+        assert_eq!(errors.len(), FAULT_LIMIT + 1);
+        let last = errors.last().map(ToString::to_string);
         insta::assert_snapshot!(last.unwrap_or_default(), @"ROTEL_ENV_FILE: line 100000 is the last of 99980 more like these");
         assert_eq!(parsed(&"A=$x\n".repeat(100_000)).warnings.len(), FAULT_LIMIT + 1);
     }

@@ -9,11 +9,11 @@ use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
-use super::circle;
 use super::exporter_name::ExporterName;
-use super::proxy::{Proxy, Ways};
-use super::reader::{Read, Reader};
-use super::value::{self, ListenAddress, Text};
+use super::feedback_loop;
+use super::proxy::{Proxy, ProxySettings};
+use super::reader::{Reader, Setting};
+use super::value::{self, ListenAddress, SettingText};
 use crate::delivery::breaker::RetryPolicy;
 use crate::echo;
 use crate::secret::Secret;
@@ -35,7 +35,7 @@ pub struct Export {
     pub exporter: ExporterName,
     /// Where requests go, the signal's path included.
     pub url: Url,
-    /// How OTLP is spoken there.
+    /// How OTLP is display_name there.
     pub protocol: Protocol,
     /// Sent with every request; the values are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -53,7 +53,7 @@ pub struct Export {
     pub secrets: Vec<Secret>,
 }
 
-/// How OTLP is spoken to the backend.
+/// How OTLP is display_name to the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// OTLP/gRPC.
@@ -119,7 +119,7 @@ impl Export {
         for (_, value) in &self.headers {
             let value = String::from_utf8_lossy(value.as_bytes());
             add(&value);
-            // A backend that takes the scheme off may repeat the rest, or what it stands for.
+            // A backend that signals the scheme off may repeat the rest, or what it stands for.
             let Some((_, token)) = value.split_once(' ') else { continue };
             add(token);
             let decoded =
@@ -165,7 +165,7 @@ impl fmt::Debug for Pem {
 
 /// An endpoint as it was written.
 #[derive(Clone)]
-struct Endpoint {
+struct ConfiguredEndpoint {
     url: Url,
     /// For all signals, and not for a single one.
     is_common: bool,
@@ -173,79 +173,83 @@ struct Endpoint {
 
 /// What can be set for all signals and for each.
 #[derive(Default)]
-struct Settings {
-    endpoint: Read<Endpoint>,
-    protocol: Read<Protocol>,
-    headers: Read<Vec<(HeaderName, HeaderValue)>>,
-    compression: Read<Compression>,
-    request_timeout: Read<Duration>,
-    ca: Read<Pem>,
-    certificate: Read<Pem>,
-    key: Read<Pem>,
-    skip_verify: Read<bool>,
+struct OverridableSettings {
+    endpoint: Setting<ConfiguredEndpoint>,
+    protocol: Setting<Protocol>,
+    headers: Setting<Vec<(HeaderName, HeaderValue)>>,
+    compression: Setting<Compression>,
+    request_timeout: Setting<Duration>,
+    ca: Setting<Pem>,
+    certificate: Setting<Pem>,
+    key: Setting<Pem>,
+    skip_verify: Setting<bool>,
 }
 
 /// What can be set for all signals together only.
-struct Common<'a> {
+struct SharedSettings<'a> {
     name: &'a ExporterName,
-    authorization: Read<HeaderValue>,
-    retry: Read<RetryPolicy>,
-    proxies: &'a Ways,
+    authorization: Setting<HeaderValue>,
+    retry: Setting<RetryPolicy>,
+    proxies: &'a ProxySettings,
 }
 
 /// An exporter that is asked for.
-pub(super) struct Asked<'a> {
+pub(super) struct ExporterSpec<'a> {
     pub(super) name: &'a ExporterName,
     /// Which signals it is to take.
-    pub(super) takes: PerSignal<bool>,
+    pub(super) signals: PerSignal<bool>,
 }
 
 /// What is the same for every exporter.
-pub(super) struct Surroundings<'a> {
+pub(super) struct ExportContext<'a> {
     /// The addresses on which the extension itself listens.
     pub(super) own: &'a [&'a ListenAddress],
-    pub(super) proxies: Ways,
+    pub(super) proxies: ProxySettings,
 }
 
 impl Exports {
     /// Telemetry is received and dropped.
-    pub(super) fn nowhere() -> Self {
+    pub(super) fn none() -> Self {
         Self::Known(Box::default())
     }
 }
 
 /// What keeps an export from being known.
 #[derive(Default)]
-struct Gaps {
-    wrong: bool,
+struct Missing {
+    invalid: bool,
     pending: bool,
 }
 
 impl Reader<'_> {
     /// An exporter's way of each signal that it is to take.
-    pub(super) fn exports(&mut self, exporter: &Asked<'_>, surroundings: &Surroundings<'_>) -> Exports {
-        let Asked { name, takes } = exporter;
-        let Surroundings { own, proxies } = surroundings;
+    pub(super) fn exports(&mut self, exporter: &ExporterSpec<'_>, context: &ExportContext<'_>) -> Exports {
+        let ExporterSpec { name, signals } = exporter;
+        let ExportContext { own, proxies } = context;
         let prefix = name.prefix();
-        let common =
-            Common { name, authorization: self.authorization(&prefix), retry: self.retry(&prefix), proxies };
+        let common = SharedSettings {
+            name,
+            authorization: self.authorization(&prefix),
+            retry: self.retry(&prefix),
+            proxies,
+        };
         let base = self.settings(&prefix, true, own);
         let mut pending = false;
         let mut unset = true;
         let known = PerSignal::from_fn(|signal| {
-            if !takes.of(signal) {
+            if !signals.of(signal) {
                 return None;
             }
             let settings = self.settings(&name.prefix_of(signal), false, own).over(&base);
-            unset &= matches!(settings.endpoint, Read::Unset);
-            let mut gaps = Gaps::default();
-            let export = self.export(signal, settings, &common, &mut gaps);
-            pending |= gaps.pending && !gaps.wrong;
+            unset &= matches!(settings.endpoint, Setting::Unset);
+            let mut missing = Missing::default();
+            let export = self.export(signal, settings, &common, &mut missing);
+            pending |= missing.pending && !missing.invalid;
             export
         });
         if unset {
             self.without_endpoint(name);
-            return Exports::nowhere();
+            return Exports::none();
         }
         if pending { Exports::Pending } else { Exports::Known(Box::new(known)) }
     }
@@ -256,18 +260,18 @@ impl Reader<'_> {
         if name.is_only() {
             self.warning(&variable, format!("not set, so telemetry is received and dropped; {EXAMPLE}"));
         } else {
-            self.fault(&variable, format!("not set, so this exporter sends nothing; {EXAMPLE}"));
+            self.error(&variable, format!("not set, so this exporter sends nothing; {EXAMPLE}"));
         }
     }
 
-    fn settings(&mut self, prefix: &str, is_common: bool, own: &[&ListenAddress]) -> Settings {
+    fn settings(&mut self, prefix: &str, is_common: bool, own: &[&ListenAddress]) -> OverridableSettings {
         // Few set a single signal, and at every cold start its names would be put together for nothing.
         if !self.has_any(prefix) {
-            return Settings::default();
+            return OverridableSettings::default();
         }
         let name = |suffix: &str| format!("{prefix}{suffix}");
         let skip_verify = self.resolved(&name("TLS_SKIP_VERIFY"), value::boolean);
-        if skip_verify == Read::Is(true) {
+        if skip_verify == Setting::Value(true) {
             self.warning(
                 &name("TLS_SKIP_VERIFY"),
                 format!(
@@ -276,11 +280,11 @@ impl Reader<'_> {
                 ),
             );
         }
-        Settings {
+        OverridableSettings {
             endpoint: self.resolved(&name("ENDPOINT"), |text| {
                 let url = value::endpoint(text)?;
-                circle::refuse(&url, own)?;
-                Ok(Endpoint { url, is_common })
+                feedback_loop::refuse(&url, own)?;
+                Ok(ConfiguredEndpoint { url, is_common })
             }),
             protocol: self.resolved(&name("PROTOCOL"), protocol),
             headers: self.resolved(&name("CUSTOM_HEADERS"), value::headers),
@@ -301,25 +305,25 @@ impl Reader<'_> {
     fn export(
         &mut self,
         signal: Signal,
-        settings: Settings,
-        common: &Common<'_>,
-        gaps: &mut Gaps,
+        settings: OverridableSettings,
+        common: &SharedSettings<'_>,
+        missing: &mut Missing,
     ) -> Option<Export> {
-        let protocol = gaps.of(settings.protocol).unwrap_or(Protocol::Grpc);
+        let protocol = missing.of(settings.protocol).unwrap_or(Protocol::Grpc);
         let headers = self.with_authorization(signal, settings.headers, common);
         let identity = self.identity(settings.certificate, settings.key);
-        let headers = gaps.of(headers).unwrap_or_default();
-        let compression = gaps.of(settings.compression).unwrap_or(Compression::Gzip);
-        let request_timeout = gaps.of(settings.request_timeout).unwrap_or(Duration::from_secs(5));
-        let retry = gaps.of(common.retry.clone());
+        let headers = missing.of(headers).unwrap_or_default();
+        let compression = missing.of(settings.compression).unwrap_or(Compression::Gzip);
+        let request_timeout = missing.of(settings.request_timeout).unwrap_or(Duration::from_secs(5));
+        let retry = missing.of(common.retry.clone());
         let tls = Tls {
-            ca: gaps.of(settings.ca),
-            identity: gaps.of(identity),
-            skip_verify: gaps.of(settings.skip_verify).unwrap_or(false),
+            ca: missing.of(settings.ca),
+            identity: missing.of(identity),
+            skip_verify: missing.of(settings.skip_verify).unwrap_or(false),
         };
-        let endpoint = gaps.of(settings.endpoint);
-        let proxy = endpoint.as_ref().and_then(|endpoint| gaps.of(common.proxies.of(&endpoint.url)));
-        if gaps.wrong || gaps.pending {
+        let endpoint = missing.of(settings.endpoint);
+        let proxy = endpoint.as_ref().and_then(|endpoint| missing.of(common.proxies.of(&endpoint.url)));
+        if missing.invalid || missing.pending {
             return None;
         }
         let url = target(endpoint?, protocol, signal);
@@ -328,7 +332,7 @@ impl Reader<'_> {
             && url.scheme() == "http"
         {
             // A tunnel could take it, but our HTTP client opens one for TLS alone, as most proxies do.
-            self.fault(
+            self.error(
                 variable,
                 format!(
                     "gRPC without TLS cannot go through a proxy; write an endpoint with https://, set {}PROTOCOL=http, or name \
@@ -336,7 +340,7 @@ impl Reader<'_> {
                     common.name.prefix()
                 ),
             );
-            gaps.wrong = true;
+            missing.invalid = true;
             return None;
         }
         let exporter = common.name.clone();
@@ -358,43 +362,43 @@ impl Reader<'_> {
     fn with_authorization(
         &mut self,
         signal: Signal,
-        headers: Read<Vec<(HeaderName, HeaderValue)>>,
-        Common { name, authorization, .. }: &Common<'_>,
-    ) -> Read<Vec<(HeaderName, HeaderValue)>> {
+        headers: Setting<Vec<(HeaderName, HeaderValue)>>,
+        SharedSettings { name, authorization, .. }: &SharedSettings<'_>,
+    ) -> Setting<Vec<(HeaderName, HeaderValue)>> {
         let value = match authorization {
-            Read::Unset => return headers,
-            Read::Wrong => return Read::Wrong,
-            Read::Pending => return Read::Pending,
-            Read::Is(value) => value.clone(),
+            Setting::Unset => return headers,
+            Setting::Invalid => return Setting::Invalid,
+            Setting::Pending => return Setting::Pending,
+            Setting::Value(value) => value.clone(),
         };
         let mut headers = match headers {
-            Read::Unset => Vec::new(),
-            Read::Is(headers) => headers,
+            Setting::Unset => Vec::new(),
+            Setting::Value(headers) => headers,
             gap => return gap,
         };
         if headers.iter().any(|(name, _)| name == AUTHORIZATION) {
-            self.fault(
+            self.error(
                 &self.exporter_variable(name, signal, "CUSTOM_HEADERS").unwrap_or_default(),
                 format!(
                     "it sets Authorization, and so does {}AUTHENTICATOR; remove one of them",
                     name.prefix()
                 ),
             );
-            return Read::Wrong;
+            return Setting::Invalid;
         }
         headers.push((AUTHORIZATION, value));
-        Read::Is(headers)
+        Setting::Value(headers)
     }
 
     /// `ROTEL_OTLP_EXPORTER_AUTHENTICATOR` with what it needs.
-    fn authorization(&mut self, prefix: &str) -> Read<HeaderValue> {
+    fn authorization(&mut self, prefix: &str) -> Setting<HeaderValue> {
         let authenticating = &format!("{prefix}AUTHENTICATOR");
         let (name, secret) =
             (&format!("{prefix}BASIC_AUTH_USERNAME"), &format!("{prefix}BASIC_AUTH_PASSWORD"));
         let authenticator = self.resolved(authenticating, |text| {
             if text.value().eq_ignore_ascii_case("sigv4auth") {
                 return Err(
-                    "sigv4auth is not in this extension; write basic, or send to an endpoint that takes a header"
+                    "sigv4auth is not in this extension; write basic, or send to an endpoint that signals a header"
                         .to_owned(),
                 );
             }
@@ -408,82 +412,84 @@ impl Reader<'_> {
         });
         let password = self.resolved(secret, |text| Ok(Secret::new(text.value())));
         match authenticator {
-            Read::Is(()) => {}
-            Read::Wrong => return Read::Wrong,
-            Read::Pending => return Read::Pending,
-            Read::Unset => {
+            Setting::Value(()) => {}
+            Setting::Invalid => return Setting::Invalid,
+            Setting::Pending => return Setting::Pending,
+            Setting::Unset => {
                 for (variable, read) in [(name, &username), (secret, &password)] {
-                    if *read != Read::Unset {
+                    if *read != Setting::Unset {
                         self.warning(
                             variable,
                             format!("it has no effect alone; set {authenticating}=basic as well"),
                         );
                     }
                 }
-                return Read::Unset;
+                return Setting::Unset;
             }
         }
         for (variable, read) in [(name, &username), (secret, &password)] {
-            if *read == Read::Unset {
-                self.fault(
+            if *read == Setting::Unset {
+                self.error(
                     variable,
                     format!(
                         "not set, and {authenticating}=basic needs it; set it, or remove {authenticating}"
                     ),
                 );
-                return Read::Wrong;
+                return Setting::Invalid;
             }
         }
         username.and(password).and_then(|(username, password)| basic(&username, &password))
     }
 
-    fn retry(&mut self, prefix: &str) -> Read<RetryPolicy> {
+    fn retry(&mut self, prefix: &str) -> Setting<RetryPolicy> {
         let mut either = |suffix: &str, default| {
-            let all = self.resolved(&format!("ROTEL_EXPORTER_RETRY_{suffix}"), value::any_duration);
-            let own = self.resolved(&format!("{prefix}RETRY_{suffix}"), value::any_duration);
-            own.or(&all).or(&Read::Is(Duration::from_secs(default)))
+            let all = self.resolved(&format!("ROTEL_EXPORTER_RETRY_{suffix}"), value::unbounded_duration);
+            let own = self.resolved(&format!("{prefix}RETRY_{suffix}"), value::unbounded_duration);
+            own.or(&all).or(&Setting::Value(Duration::from_secs(default)))
         };
         let backoff = either("INITIAL_BACKOFF", 5).and(either("MAX_BACKOFF", 30));
         let waits = backoff.and(either("MAX_ELAPSED_TIME", 300));
         waits.and_then(|((initial_backoff, max_backoff), max_elapsed_time)| {
             let initial_backoff = initial_backoff.min(max_backoff);
-            Read::Is(RetryPolicy { initial_backoff, max_backoff, max_elapsed_time })
+            Setting::Value(RetryPolicy { initial_backoff, max_backoff, max_elapsed_time })
         })
     }
 
     /// PEM text, in a file or here. `prefix` is all of the name but `FILE` or `PEM`.
-    fn pem(&mut self, prefix: &str) -> Read<Pem> {
+    fn pem(&mut self, prefix: &str) -> Setting<Pem> {
         let (file, text) = (format!("{prefix}FILE"), format!("{prefix}PEM"));
         if self.text(&file).is_some() && self.text(&text).is_some() {
-            self.fault(&text, format!("{file} is set too, and only one can hold; remove one"));
-            return Read::Wrong;
+            self.error(&text, format!("{file} is set too, and only one can hold; remove one"));
+            return Setting::Invalid;
         }
-        let read = |reader: &mut Self, variable: &str, source: fn(&Text<'_>) -> PemSource| {
-            let spoken = reader.spoken(variable);
-            reader.resolved(variable, |text| Ok(Pem { variable: spoken, source: source(text) }))
+        let read = |reader: &mut Self, variable: &str, source: fn(&SettingText<'_>) -> PemSource| {
+            let display_name = reader.display_name(variable);
+            reader.resolved(variable, |text| Ok(Pem { variable: display_name, source: source(text) }))
         };
         let here = read(self, &text, |text| PemSource::Text(Secret::new(text.value())));
         read(self, &file, |text| PemSource::File(text.value().into_owned())).or(&here)
     }
 
     /// A certificate is nothing without its key, nor the key without its certificate.
-    fn identity(&mut self, certificate: Read<Pem>, key: Read<Pem>) -> Read<Identity> {
+    fn identity(&mut self, certificate: Setting<Pem>, key: Setting<Pem>) -> Setting<Identity> {
         let (half, of, other) = match (certificate, key) {
-            (Read::Is(certificate), Read::Is(key)) => return Read::Is(Identity { certificate, key }),
-            (Read::Unset, Read::Unset) => return Read::Unset,
-            (Read::Is(certificate), Read::Unset) => (certificate, "_CERT_", "_KEY_"),
-            (Read::Unset, Read::Is(key)) => (key, "_KEY_", "_CERT_"),
-            (Read::Wrong, _) | (_, Read::Wrong) => return Read::Wrong,
-            (Read::Pending, _) | (_, Read::Pending) => return Read::Pending,
+            (Setting::Value(certificate), Setting::Value(key)) => {
+                return Setting::Value(Identity { certificate, key });
+            }
+            (Setting::Unset, Setting::Unset) => return Setting::Unset,
+            (Setting::Value(certificate), Setting::Unset) => (certificate, "_CERT_", "_KEY_"),
+            (Setting::Unset, Setting::Value(key)) => (key, "_KEY_", "_CERT_"),
+            (Setting::Invalid, _) | (_, Setting::Invalid) => return Setting::Invalid,
+            (Setting::Pending, _) | (_, Setting::Pending) => return Setting::Pending,
         };
         let in_yaml = |part: &str| part.trim_start_matches('_').to_lowercase();
         let missing = half.variable.replace(of, other).replace(&in_yaml(of), &in_yaml(other));
-        self.fault(&half.variable, format!("a certificate and its key go together; set {missing} as well"));
-        Read::Wrong
+        self.error(&half.variable, format!("a certificate and its key go together; set {missing} as well"));
+        Setting::Invalid
     }
 }
 
-impl Settings {
+impl OverridableSettings {
     /// These, and `base` where they are unset.
     fn over(self, base: &Self) -> Self {
         Self {
@@ -500,16 +506,16 @@ impl Settings {
     }
 }
 
-impl Gaps {
+impl Missing {
     /// The value if there is one; what keeps it away is noted.
-    fn of<T>(&mut self, read: Read<T>) -> Option<T> {
-        self.wrong |= matches!(read, Read::Wrong);
-        self.pending |= matches!(read, Read::Pending);
+    fn of<T>(&mut self, read: Setting<T>) -> Option<T> {
+        self.invalid |= matches!(read, Setting::Invalid);
+        self.pending |= matches!(read, Setting::Pending);
         read.value()
     }
 }
 
-fn protocol(text: &Text<'_>) -> Result<Protocol, String> {
+fn protocol(text: &SettingText<'_>) -> Result<Protocol, String> {
     if text.value().eq_ignore_ascii_case("http/json") {
         return Err(format!("{text} is received but not sent; write http, which sends protobuf, or grpc"));
     }
@@ -521,22 +527,22 @@ fn protocol(text: &Text<'_>) -> Result<Protocol, String> {
 }
 
 /// Basic authentication, RFC 7617.
-fn basic(username: &Secret, password: &Secret) -> Read<HeaderValue> {
+fn basic(username: &Secret, password: &Secret) -> Setting<HeaderValue> {
     let credentials = STANDARD.encode(format!("{}:{}", username.expose(), password.expose()));
     match HeaderValue::try_from(format!("Basic {credentials}")) {
         Ok(mut value) => {
             value.set_sensitive(true);
-            Read::Is(value)
+            Setting::Value(value)
         }
         // Base64 has no character that a header may not.
-        Err(_) => Read::Wrong,
+        Err(_) => Setting::Invalid,
     }
 }
 
 /// Where requests of a signal go: OTLP/HTTP has `/v1/{signal}` under the common endpoint, and a single signal's endpoint
 /// as it stands, as the OTLP exporter specification has it for its own variables.
-fn target(endpoint: Endpoint, protocol: Protocol, signal: Signal) -> Url {
-    let Endpoint { mut url, is_common } = endpoint;
+fn target(endpoint: ConfiguredEndpoint, protocol: Protocol, signal: Signal) -> Url {
+    let ConfiguredEndpoint { mut url, is_common } = endpoint;
     if protocol == Protocol::Http && !is_common {
         return url;
     }

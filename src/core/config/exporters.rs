@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use super::export::{Asked, Exports, Surroundings};
+use super::export::{ExportContext, ExporterSpec, Exports};
 use super::exporter_name::{ExporterName, prefix};
-use super::reader::{Read, Reader};
-use super::value::{self, ListenAddress, Text};
-use super::{Fault, Variables, variables};
+use super::reader::{Reader, Setting};
+use super::value::{self, ListenAddress, SettingText};
+use super::{Problem, Variables, variables};
 use crate::echo;
 use crate::secret::Secret;
 use crate::signal::{PerSignal, Signal};
@@ -18,14 +18,14 @@ pub struct Destination {
     /// The exporter that sends it.
     pub exporter: ExporterName,
     /// Which signals it is to send.
-    pub takes: PerSignal<bool>,
+    pub signals: PerSignal<bool>,
     /// What becomes of it.
     pub exports: Exports,
 }
 
 impl Destination {
     /// Has no word of its backend repeat these.
-    pub(super) fn keep_back(&mut self, secrets: &[Secret]) {
+    pub(super) fn redact_secrets(&mut self, secrets: &[Secret]) {
         let Exports::Known(exports) = &mut self.exports else { return };
         for signal in Signal::ALL {
             if let Some(export) = exports.of_mut(signal) {
@@ -35,8 +35,8 @@ impl Destination {
     }
 
     /// Whether a signal has a way to this backend, or may still get one.
-    pub(super) fn may_take(&self, signal: Signal) -> bool {
-        *self.takes.of(signal)
+    pub(super) fn may_export(&self, signal: Signal) -> bool {
+        *self.signals.of(signal)
             && match &self.exports {
                 Exports::Known(exports) => exports.of(signal).is_some(),
                 Exports::Pending => true,
@@ -55,15 +55,15 @@ pub fn exporter_variable(
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ExporterKind {
     Otlp,
     Blackhole,
 }
 
 /// One part of `ROTEL_EXPORTERS`.
-struct Declared {
+struct DeclaredExporter {
     name: Arc<str>,
-    kind: Kind,
+    kind: ExporterKind,
 }
 
 const EXPORTER: &str = "ROTEL_EXPORTER";
@@ -74,17 +74,17 @@ impl Reader<'_> {
     pub(super) fn unknown_names(&mut self) {
         let prefixes = self.text("ROTEL_EXPORTERS").map(prefixes).unwrap_or_default();
         for name in self.variables.keys().filter(|name| name.starts_with("ROTEL_")) {
-            if let Some(problem) = variables::unknown(name, &prefixes) {
-                self.warnings.push(Fault { variable: echo::name(name), problem });
+            if let Some(message) = variables::unknown(name, &prefixes) {
+                self.warnings.push(Problem { variable: echo::name(name), message });
             }
         }
     }
 
     /// Where telemetry goes: one destination at least. `own` are the addresses on which the extension itself listens.
     pub(super) fn destinations(&mut self, own: &[&ListenAddress]) -> Vec<Destination> {
-        let surroundings = Surroundings { own, proxies: self.ways() };
+        let context = ExportContext { own, proxies: self.proxy_settings() };
         let all = PerSignal::from_fn(|_| true);
-        let only = |exports| vec![Destination { exporter: ExporterName::default(), takes: all, exports }];
+        let only = |exports| vec![Destination { exporter: ExporterName::default(), signals: all, exports }];
         if self.text(EXPORTERS).is_none() {
             for signal in Signal::ALL {
                 let name = selection(signal);
@@ -94,50 +94,50 @@ impl Reader<'_> {
             }
             let name = &ExporterName::default();
             return only(match self.resolved(EXPORTER, kind) {
-                Read::Is(Kind::Blackhole) => {
+                Setting::Value(ExporterKind::Blackhole) => {
                     self.blackhole = true;
-                    Exports::nowhere()
+                    Exports::none()
                 }
-                Read::Wrong => Exports::nowhere(),
-                Read::Pending => Exports::Pending,
-                Read::Is(Kind::Otlp) | Read::Unset => {
-                    self.exports(&Asked { name, takes: all }, &surroundings)
+                Setting::Invalid => Exports::none(),
+                Setting::Pending => Exports::Pending,
+                Setting::Value(ExporterKind::Otlp) | Setting::Unset => {
+                    self.exports(&ExporterSpec { name, signals: all }, &context)
                 }
             });
         }
         let declared = self.parsed(EXPORTERS, declared);
         if self.text(EXPORTER).is_some() {
-            self.fault(EXPORTER, format!("{EXPORTERS} is set too, and only one can hold; remove one"));
-            return only(Exports::nowhere());
+            self.error(EXPORTER, format!("{EXPORTERS} is set too, and only one can hold; remove one"));
+            return only(Exports::none());
         }
-        let Some(declared) = declared else { return only(Exports::nowhere()) };
+        let Some(declared) = declared else { return only(Exports::none()) };
         self.without_effect_beside_several();
         let chosen = self.chosen(&declared);
         let mut destinations = Vec::new();
-        for Declared { name, kind } in &declared {
-            let takes = PerSignal::from_fn(|signal| chosen.of(signal).contains(name));
-            let is_chosen = takes != PerSignal::default();
+        for DeclaredExporter { name, kind } in &declared {
+            let signals = PerSignal::from_fn(|signal| chosen.of(signal).contains(name));
+            let is_chosen = signals != PerSignal::default();
             if !is_chosen {
                 self.warning(
                     EXPORTERS,
                     format!("{name} is chosen for no signal, so it sends nothing; remove it"),
                 );
             }
-            if *kind == Kind::Otlp && is_chosen {
+            if *kind == ExporterKind::Otlp && is_chosen {
                 let name = ExporterName(Some(Arc::clone(name)));
-                let exports = self.exports(&Asked { name: &name, takes }, &surroundings);
-                destinations.push(Destination { exporter: name, takes, exports });
+                let exports = self.exports(&ExporterSpec { name: &name, signals }, &context);
+                destinations.push(Destination { exporter: name, signals, exports });
             }
         }
         if destinations.is_empty() {
-            self.blackhole = declared.iter().all(|declared| declared.kind == Kind::Blackhole);
-            return only(Exports::nowhere());
+            self.blackhole = declared.iter().all(|declared| declared.kind == ExporterKind::Blackhole);
+            return only(Exports::none());
         }
         destinations
     }
 
     /// The exporters of each signal: those that its variable names, or all where no signal has one.
-    fn chosen(&mut self, declared: &[Declared]) -> PerSignal<Vec<Arc<str>>> {
+    fn chosen(&mut self, declared: &[DeclaredExporter]) -> PerSignal<Vec<Arc<str>>> {
         let all = || declared.iter().map(|declared| Arc::clone(&declared.name)).collect();
         let is_set = |signal: &Signal| self.text(&selection(*signal)).is_some();
         let chooses = Signal::ALL.iter().any(is_set);
@@ -147,7 +147,7 @@ impl Reader<'_> {
                 return all();
             }
             // What a file says of its pipelines is said there.
-            if self.text(&name).is_none() && !self.is_placed(EXPORTERS) {
+            if self.text(&name).is_none() && !self.is_in_collector_yaml(EXPORTERS) {
                 self.warning(
                     &name,
                     format!("not set, as it is for other signals, so {signal} are received and dropped; name exporters of {EXPORTERS}"),
@@ -182,13 +182,13 @@ impl Reader<'_> {
 
 /// How the names of the variables of the exporters begin that `ROTEL_EXPORTERS` names, as far as it can be read.
 pub(super) fn prefixes(text: &str) -> Vec<String> {
-    let declared = declared(&Text::plain(value::unquoted(text))).unwrap_or_default();
+    let declared = declared(&SettingText::plain(value::unquoted(text))).unwrap_or_default();
     declared.iter().map(|declared| prefix(&declared.name)).collect()
 }
 
 /// Returns true if a text has the form of `ROTEL_EXPORTERS`, and so holds nothing but names and kinds.
 pub(super) fn are_well_formed(text: &str) -> bool {
-    declared(&Text::plain(text)).is_ok()
+    declared(&SettingText::plain(text)).is_ok()
 }
 
 /// The variable that names the exporters of a signal.
@@ -197,13 +197,13 @@ pub(super) fn selection(signal: Signal) -> String {
 }
 
 /// `name:kind,name:kind`; a kind alone is the name as well.
-fn declared(text: &Text<'_>) -> Result<Vec<Declared>, String> {
+fn declared(text: &SettingText<'_>) -> Result<Vec<DeclaredExporter>, String> {
     let value = text.value();
-    let mut declared: Vec<Declared> = Vec::new();
+    let mut declared: Vec<DeclaredExporter> = Vec::new();
     for part in value.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let (name, word) =
             part.split_once(':').map_or((part, part), |(name, kind)| (name.trim(), kind.trim()));
-        let kind = kind(&Text::plain(word))?;
+        let kind = kind(&SettingText::plain(word))?;
         let is_lawful = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if name.is_empty() || !name.chars().all(is_lawful) {
             return Err(format!(
@@ -230,7 +230,7 @@ fn declared(text: &Text<'_>) -> Result<Vec<Declared>, String> {
                 echo::value(&other.name)
             ));
         }
-        declared.push(Declared { name: Arc::from(name), kind });
+        declared.push(DeclaredExporter { name: Arc::from(name), kind });
     }
     if declared.is_empty() {
         return Err(format!("{text} names no exporter; write name:otlp,name2:otlp"));
@@ -246,7 +246,7 @@ fn are_confused(one: &str, other: &str) -> bool {
     begins(one, other) || begins(other, one)
 }
 
-fn selected(text: &Text<'_>, declared: &[Declared]) -> Result<Vec<Arc<str>>, String> {
+fn selected(text: &SettingText<'_>, declared: &[DeclaredExporter]) -> Result<Vec<Arc<str>>, String> {
     let value = text.value();
     let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
     names
@@ -263,7 +263,7 @@ fn selected(text: &Text<'_>, declared: &[Declared]) -> Result<Vec<Arc<str>>, Str
         .collect()
 }
 
-fn kind(text: &Text<'_>) -> Result<Kind, String> {
+fn kind(text: &SettingText<'_>) -> Result<ExporterKind, String> {
     const LEFT_OUT: [&str; 9] =
         ["aws-emf", "aws-xray", "awsemf", "awsxray", "clickhouse", "datadog", "file", "kafka", "xray"];
     if LEFT_OUT.contains(&text.value().to_ascii_lowercase().as_str()) {
@@ -271,6 +271,6 @@ fn kind(text: &Text<'_>) -> Result<Kind, String> {
             "{text} is an exporter of Rotel that this extension leaves out; write otlp or blackhole"
         ));
     }
-    let words = [("otlp", Kind::Otlp), ("blackhole", Kind::Blackhole)];
+    let words = [("otlp", ExporterKind::Otlp), ("blackhole", ExporterKind::Blackhole)];
     value::word(text, "an exporter of this extension", &words)
 }

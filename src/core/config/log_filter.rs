@@ -2,7 +2,7 @@
 //!
 //! Regular expressions stay texts here: compiling one can take a tenth of a millisecond, which no function is to wait for.
 
-use crate::config::Fault;
+use crate::config::Problem;
 use crate::logs::Severity;
 use crate::logs::filter::{Expression, Filter, Mask};
 
@@ -23,13 +23,15 @@ pub struct LogFilter {
 impl LogFilter {
     /// The filter, and the expressions that are none. Without the one that was to leave records out none is, and where what
     /// to mask is not known everything is masked.
-    pub fn compile(&self) -> (Filter, Vec<Fault>) {
-        let mut faults = Vec::new();
+    pub fn compile(&self) -> (Filter, Vec<Problem>) {
+        let mut errors = Vec::new();
         let mut compiled = |variable: &str, text: &Option<String>, until_then: &str| {
             let expression = Expression::new(text.as_deref()?);
-            let fault =
-                |problem| Fault { variable: variable.to_owned(), problem: format!("{problem}{until_then}") };
-            expression.map_err(|problem| faults.push(fault(problem))).ok()
+            let error = |message| Problem {
+                variable: variable.to_owned(),
+                message: format!("{message}{until_then}"),
+            };
+            expression.map_err(|message| errors.push(error(message))).ok()
         };
         let exclude = compiled(LOG_EXCLUDE, &self.exclude, "");
         let mask = match compiled(LOG_MASK, &self.mask, "; until then everything is masked") {
@@ -37,6 +39,6 @@ impl LogFilter {
             None if self.masks_something => Mask::Everything,
             None => Mask::Nothing,
         };
-        (Filter { min_severity: self.min_severity, exclude, mask }, faults)
+        (Filter { min_severity: self.min_severity, exclude, mask }, errors)
     }
 }

@@ -1,4 +1,4 @@
-//! From variables to a [`Config`], every fault reported at once.
+//! From variables to a [`Config`], every error reported at once.
 //!
 //! Decides what each variable means and what holds where it is missing or wrong. It never fails: a faulty variable is
 //! told and its default holds, and where what is wrong is the way to the backend, telemetry is received and dropped,
@@ -8,7 +8,6 @@
 //! What follows from settings alone is here as well: the resource that telemetry bears ([`resource`]), and what to do about
 //! an endpoint that is not reached ([`diagnosis`]).
 
-mod circle;
 pub mod collector_yaml;
 mod describe;
 pub mod diagnosis;
@@ -16,6 +15,7 @@ pub mod env_file;
 mod export;
 mod exporter_name;
 mod exporters;
+mod feedback_loop;
 mod log_filter;
 mod proxy;
 mod reader;
@@ -30,17 +30,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-pub use self::describe::{Row, Source, describe, help, reference};
+pub use self::describe::{EffectiveValue, ValueSource, describe, help, reference};
 pub use self::export::{Compression, Export, Exports, Identity, Pem, PemSource, Protocol, Tls};
 pub use self::exporter_name::ExporterName;
 pub use self::exporters::{Destination, exporter_variable};
 pub use self::log_filter::LogFilter;
 use self::log_filter::{LOG_EXCLUDE, LOG_MASK};
-pub use self::proxy::{Proxies, Proxy, ProxyTarget, laid_over, proxies};
+pub use self::proxy::{Proxies, Proxy, ProxyTarget, overlay, proxies};
 use self::reader::Reader;
 pub use self::value::ListenAddress;
-use self::value::Text;
-pub use self::variables::{SECTIONS, Section, Shown, Variable};
+use self::value::SettingText;
+pub use self::variables::{Disclosure, SECTIONS, Section, Variable};
 use crate::config::secret_ref::{SecretRef, Secrets};
 use crate::delivery::cadence::Strategy;
 use crate::lambda::correlation::FallbackSpans;
@@ -51,16 +51,16 @@ use crate::signal::{PerSignal, Signal};
 /// The environment, as read once at startup.
 pub type Variables = BTreeMap<String, String>;
 
-/// The places of the `collector.yaml` that set variables: the file's name, line and path.
-pub type Places = BTreeMap<String, String>;
+/// The locations of the `collector.yaml` that set variables: the file's name, line and path.
+pub type SourceLocations = BTreeMap<String, String>;
 
-static NO_PLACES: Places = Places::new();
+static NO_LOCATIONS: SourceLocations = SourceLocations::new();
 
 /// Newer layers have the first, older ones the second.
 const COLLECTOR_YAML: [&str; 2] =
     ["OPENTELEMETRY_COLLECTOR_CONFIG_URI", "OPENTELEMETRY_COLLECTOR_CONFIG_FILE"];
 const MIB: usize = 1024 * 1024;
-/// ClickStack's collector takes gRPC messages of at most 4 MiB.
+/// ClickStack's collector signals gRPC messages of at most 4 MiB.
 pub const BATCH_MAX_BYTES: usize = 4 * MIB;
 
 /// Everything that people can set.
@@ -69,7 +69,7 @@ pub struct Config {
     /// Where telemetry goes: to one destination at least.
     pub destinations: Vec<Destination>,
     /// The OTLP receiver.
-    pub receiver: Receiver,
+    pub receiver: ReceiverSettings,
     /// Where the Telemetry API's deliveries are taken.
     pub telemetry_endpoint: ListenAddress,
     /// What it is asked to deliver.
@@ -96,12 +96,12 @@ pub struct Config {
     pub debug_log: PerSignal<bool>,
     /// What is left out and masked of the log records that are made here.
     pub log_filter: LogFilter,
-    /// What a fault at the start comes to.
+    /// What a error at the start comes to.
     pub on_init_error: OnInitError,
     /// The process's own log lines.
-    pub log: Log,
+    pub log: LogSettings,
     /// What the environment tells of the function.
-    pub function: Function,
+    pub function: FunctionInfo,
 }
 
 /// The destinations alone: the rest holds texts as people wrote them.
@@ -113,7 +113,7 @@ impl fmt::Debug for Config {
 
 /// The OTLP receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receiver {
+pub struct ReceiverSettings {
     /// Where OTLP/gRPC is taken.
     pub grpc: ListenAddress,
     /// Where OTLP/HTTP is taken.
@@ -145,7 +145,7 @@ impl TelemetryTypes {
     }
 }
 
-/// What a fault at the start comes to.
+/// What a error at the start comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnInitError {
     /// The function runs as if nothing were wrong.
@@ -156,7 +156,7 @@ pub enum OnInitError {
 
 /// The process's own log lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
+pub struct LogSettings {
     /// `RUST_LOG` or `ROTEL_LOG_LEVEL`.
     pub level: String,
     /// JSON lines instead of text.
@@ -165,7 +165,7 @@ pub struct Log {
 
 /// What Lambda's own variables tell of the function.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Function {
+pub struct FunctionInfo {
     /// `AWS_LAMBDA_RUNTIME_API`, host:port.
     pub runtime_api: Option<String>,
     /// `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`, in bytes.
@@ -182,28 +182,28 @@ pub struct Function {
 
 /// A variable that cannot be taken as it stands: its name, the cause and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Fault {
+pub struct Problem {
     /// The variable.
     pub variable: String,
     /// Cause and remedy, for people.
-    pub problem: String,
+    pub message: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.variable, self.problem)
+        write!(f, "{}: {}", self.variable, self.message)
     }
 }
 
 /// What reading the variables gave.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct ParsedConfig {
     /// What holds.
     pub config: Config,
     /// What is wrong. A signal whose way to the backend one of these concerns has none.
-    pub faults: Vec<Fault>,
+    pub errors: Vec<Problem>,
     /// What is odd, but does no harm.
-    pub warnings: Vec<Fault>,
+    pub warnings: Vec<Problem>,
     /// The secrets on which parts of `config` hang, each once.
     pub references: Vec<SecretRef>,
     /// Whether `config.resource_attributes` hang on them, and are empty until then.
@@ -213,20 +213,24 @@ pub struct Outcome {
 }
 
 /// Reads the variables. What hangs on secrets is [`Exports::Pending`]; all else is as it will be.
-pub fn read(variables: &Variables) -> Outcome {
-    read_placed(variables, &NO_PLACES, None)
+pub fn read(variables: &Variables) -> ParsedConfig {
+    read_with_locations(variables, &NO_LOCATIONS, None)
 }
 
 /// Reads the variables once the secrets are there. Nothing is awaited any more: what hangs on a secret that is not among
-/// them is a fault. All faults and warnings of [`read`] are told again.
-pub fn read_resolved(variables: &Variables, secrets: &Secrets) -> Outcome {
-    read_placed(variables, &NO_PLACES, Some(secrets))
+/// them is a error. All errors and warnings of [`read`] are told again.
+pub fn read_resolved(variables: &Variables, secrets: &Secrets) -> ParsedConfig {
+    read_with_locations(variables, &NO_LOCATIONS, Some(secrets))
 }
 
-/// The same as [`read`] and [`read_resolved`] for variables of which some stand in a `collector.yaml`: faults of these name
+/// The same as [`read`] and [`read_resolved`] for variables of which some stand in a `collector.yaml`: errors of these name
 /// the place.
-pub fn read_placed(variables: &Variables, places: &Places, secrets: Option<&Secrets>) -> Outcome {
-    read_with(Reader::new(variables, secrets).at(places))
+pub fn read_with_locations(
+    variables: &Variables,
+    locations: &SourceLocations,
+    secrets: Option<&Secrets>,
+) -> ParsedConfig {
+    read_with(Reader::new(variables, secrets).with_locations(locations))
 }
 
 /// The path of the `collector.yaml`, and the variable that names it.
@@ -243,28 +247,28 @@ pub fn env_file_path(environment: &Variables) -> Option<&str> {
 /// The value of `ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS` as names and values. [`read`] is what people want; this is the way
 /// in for what throws random lists at it.
 pub fn headers(text: &str) -> Result<Vec<(http::HeaderName, http::HeaderValue)>, String> {
-    value::headers(&Text::plain(text))
+    value::headers(&SettingText::plain(text))
 }
 
 /// The value of `ROTEL_OTEL_RESOURCE_ATTRIBUTES` as keys and values; for what throws random lists at it.
 pub fn resource_attributes(text: &str) -> Result<Vec<(String, String)>, String> {
-    value::attributes(&Text::plain(text))
+    value::attributes(&SettingText::plain(text))
 }
 
-fn read_with(mut reader: Reader<'_>) -> Outcome {
+fn read_with(mut reader: Reader<'_>) -> ParsedConfig {
     // Its reading is the caller's, who needs it first of all; here only a reference in it is told.
     let _ = reader.parsed("ROTEL_ENV_FILE", |_| Ok(()));
     let function = reader.function();
     let receiver = reader.receiver();
     let telemetry_endpoint = reader.telemetry_endpoint();
     let resource_attributes = reader.resolved("ROTEL_OTEL_RESOURCE_ATTRIBUTES", value::attributes);
-    let resource_attributes_pending = resource_attributes == reader::Read::Pending;
+    let resource_attributes_pending = resource_attributes == reader::Setting::Pending;
     let platform_events = reader.platform_events();
     let mut destinations = reader.destinations(&[&receiver.grpc, &receiver.http, &telemetry_endpoint]);
     for destination in &mut destinations {
-        destination.keep_back(&reader.filled);
+        destination.redact_secrets(&reader.filled);
     }
-    let traces_leave = destinations.iter().any(|destination| destination.may_take(Signal::Traces));
+    let traces_leave = destinations.iter().any(|destination| destination.may_export(Signal::Traces));
     let config = Config {
         fallback_spans: reader.fallback_spans(platform_events.spans && traces_leave),
         destinations,
@@ -288,10 +292,10 @@ fn read_with(mut reader: Reader<'_>) -> Outcome {
         function,
     };
     reader.unknown_names();
-    let Reader { faults, warnings, mut references, blackhole, .. } = reader;
+    let Reader { errors, warnings, mut references, blackhole, .. } = reader;
     references.sort_unstable();
     references.dedup();
-    Outcome { config, faults, warnings, references, resource_attributes_pending, blackhole }
+    ParsedConfig { config, errors, warnings, references, resource_attributes_pending, blackhole }
 }
 
 impl Reader<'_> {
@@ -303,19 +307,19 @@ impl Reader<'_> {
     fn telemetry_endpoint(&mut self) -> ListenAddress {
         const NAME: &str = "ROTEL_TELEMETRY_ENDPOINT";
         let address = self.listen(NAME, "0.0.0.0", 8990);
-        if address.is_hard_to_reach() {
+        if address.may_be_unreachable() {
             let ListenAddress { host, port } = &address;
-            let problem =
+            let message =
                 format!("Lambda may not reach {host}, and then no logs arrive; write 0.0.0.0:{port}");
-            self.warning(NAME, problem);
+            self.warning(NAME, message);
         }
         address
     }
 
-    fn receiver(&mut self) -> Receiver {
+    fn receiver(&mut self) -> ReceiverSettings {
         // A gRPC message's length has four bytes, and a function at most ten gigabytes for everything.
         const MOST_MIB: usize = 1024;
-        Receiver {
+        ReceiverSettings {
             grpc: self.listen("ROTEL_OTLP_GRPC_ENDPOINT", "localhost", 4317),
             http: self.listen("ROTEL_OTLP_HTTP_ENDPOINT", "localhost", 4318),
             grpc_max_bytes: self
@@ -359,13 +363,13 @@ impl Reader<'_> {
         }
     }
 
-    /// These two belong to the function's SDK, so a mistake in them is a warning of ours and no fault.
+    /// These two belong to the function's SDK, so a mistake in them is a warning of ours and no error.
     fn sdk_resource_attributes(&mut self) -> Vec<(String, String)> {
         let mut attributes = match self.text("OTEL_RESOURCE_ATTRIBUTES").map(resource_attributes) {
             None => Vec::new(),
             Some(Ok(attributes)) => attributes,
-            Some(Err(problem)) => {
-                self.warning("OTEL_RESOURCE_ATTRIBUTES", problem);
+            Some(Err(message)) => {
+                self.warning("OTEL_RESOURCE_ATTRIBUTES", message);
                 Vec::new()
             }
         };
@@ -384,10 +388,10 @@ impl Reader<'_> {
         })
     }
 
-    fn buffer_max_bytes(&mut self, function: &Function) -> usize {
+    fn buffer_max_bytes(&mut self, function: &FunctionInfo) -> usize {
         let share = function.memory_bytes.map_or(4 * MIB, |memory| (memory / 16).clamp(4 * MIB, 64 * MIB));
-        let is_placed = self.is_placed("ROTEL_BUFFER_MAX_BYTES");
-        let most = function.memory_bytes.filter(|_| !is_placed).unwrap_or(usize::MAX);
+        let is_in_collector_yaml = self.is_in_collector_yaml("ROTEL_BUFFER_MAX_BYTES");
+        let most = function.memory_bytes.filter(|_| !is_in_collector_yaml).unwrap_or(usize::MAX);
         let bytes = self.parsed("ROTEL_BUFFER_MAX_BYTES", |text| {
             value::count(text, usize::MAX).and_then(|bytes| {
                 if bytes <= most {
@@ -398,7 +402,7 @@ impl Reader<'_> {
             })
         });
         // There it is a limit of all memory, and not what may wait.
-        bytes.unwrap_or(share).min(if is_placed { share } else { usize::MAX })
+        bytes.unwrap_or(share).min(if is_in_collector_yaml { share } else { usize::MAX })
     }
 
     fn log_filter(&mut self) -> LogFilter {
@@ -416,18 +420,19 @@ impl Reader<'_> {
     fn on_init_error(&mut self) -> OnInitError {
         let words = [("continue", OnInitError::Continue), ("fail", OnInitError::Fail)];
         let told = self.parsed("ROTEL_ON_INIT_ERROR", |text| {
-            value::word(text, "an answer to a fault at the start", &words)
+            value::word(text, "an answer to a error at the start", &words)
         });
         told.unwrap_or(OnInitError::Continue)
     }
 
-    fn log(&mut self) -> Log {
-        let json = |text: &Text<'_>| value::word(text, "a log format", &[("text", false), ("json", true)]);
+    fn log(&mut self) -> LogSettings {
+        let json =
+            |text: &SettingText<'_>| value::word(text, "a log format", &[("text", false), ("json", true)]);
         let level = self.parsed("ROTEL_LOG_LEVEL", |text| {
             let levels = ["error", "warn", "info", "debug", "trace", "off"].map(|level| (level, level));
             value::word(text, "a log level", &levels)
         });
-        Log {
+        LogSettings {
             level: level.or_else(|| self.text("RUST_LOG")).unwrap_or("info").to_owned(),
             json: self
                 .parsed("ROTEL_LOG_FORMAT", json)
@@ -443,7 +448,7 @@ impl Reader<'_> {
                 None if value == "end" => Ok(Strategy::End),
                 None if value == "adaptive" => Ok(Strategy::Adaptive),
                 Some(("periodic", interval)) => {
-                    value::duration(&Text::plain(interval.trim())).map(Strategy::Periodic)
+                    value::duration(&SettingText::plain(interval.trim())).map(Strategy::Periodic)
                 }
                 _ => Err(format!("{text} is not a flush strategy; write end, adaptive or periodic,20s")),
             }
@@ -471,12 +476,12 @@ impl Reader<'_> {
         PerSignal::from_fn(|signal| signals.contains(&signal))
     }
 
-    fn function(&mut self) -> Function {
+    fn function(&mut self) -> FunctionInfo {
         let owned = |name| self.text(name).map(str::to_owned);
         let memory_mb: Option<usize> =
             self.text("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").and_then(|text| text.parse().ok());
         let initialization = self.text("AWS_LAMBDA_INITIALIZATION_TYPE");
-        Function {
+        FunctionInfo {
             runtime_api: owned("AWS_LAMBDA_RUNTIME_API"),
             memory_bytes: memory_mb.and_then(|mb| mb.checked_mul(MIB)),
             region: owned("AWS_REGION"),

@@ -11,12 +11,12 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::Variables;
-use super::reader::{Read, Reader};
+use super::reader::{Reader, Setting};
 use super::value;
 use crate::config::secret_ref;
 use crate::secret::Secret;
 
-/// A proxy, spoken to over HTTP.
+/// A proxy, display_name to over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
     /// The variable that told of it.
@@ -67,7 +67,7 @@ const HTTP: &str = "HTTP_PROXY";
 const EXCEPT: &str = "NO_PROXY";
 
 /// The environment with the file's variables over it. A proxy of the file wins in whichever case its name is written.
-pub fn laid_over(environment: &Variables, file: &Variables) -> Variables {
+pub fn overlay(environment: &Variables, file: &Variables) -> Variables {
     let mut variables = environment.clone();
     for name in [HTTPS, HTTP, EXCEPT] {
         let names = [name.to_owned(), name.to_ascii_lowercase()];
@@ -81,26 +81,26 @@ pub fn laid_over(environment: &Variables, file: &Variables) -> Variables {
 
 /// The proxies, for who asks others than the backend. `None` where one of them is no proxy, which [`super::read`] tells.
 pub fn proxies(variables: &Variables) -> Option<Proxies> {
-    let Ways { https, http, except } = Reader::new(variables, None).ways();
-    if matches!(https, Read::Wrong) || matches!(http, Read::Wrong) {
+    let ProxySettings { https, http, except } = Reader::new(variables, None).proxy_settings();
+    if matches!(https, Setting::Invalid) || matches!(http, Setting::Invalid) {
         return None;
     }
     Some(Proxies { https: https.value(), http: http.value(), except })
 }
 
 /// The proxies as they were read.
-pub(super) struct Ways {
-    https: Read<Proxy>,
-    http: Read<Proxy>,
+pub(super) struct ProxySettings {
+    https: Setting<Proxy>,
+    http: Setting<Proxy>,
     except: Option<String>,
 }
 
-impl Ways {
+impl ProxySettings {
     /// The proxy through which a URL is reached.
-    pub(super) fn of(&self, url: &Url) -> Read<Proxy> {
+    pub(super) fn of(&self, url: &Url) -> Setting<Proxy> {
         let proxy = if url.scheme() == "https" { &self.https } else { &self.http };
         if self.except.as_ref().is_some_and(|except| is_among(url, except)) {
-            return Read::Unset;
+            return Setting::Unset;
         }
         proxy.clone()
     }
@@ -108,21 +108,21 @@ impl Ways {
 
 impl Reader<'_> {
     /// Reads the three variables.
-    pub(super) fn ways(&mut self) -> Ways {
-        Ways {
+    pub(super) fn proxy_settings(&mut self) -> ProxySettings {
+        ProxySettings {
             https: self.proxy(HTTPS),
             http: self.proxy(HTTP),
             except: self.in_any_case(EXCEPT).map(|(_, text)| text.to_owned()),
         }
     }
 
-    fn proxy(&mut self, name: &str) -> Read<Proxy> {
-        let Some((variable, text)) = self.in_any_case(name) else { return Read::Unset };
+    fn proxy(&mut self, name: &str) -> Setting<Proxy> {
+        let Some((variable, text)) = self.in_any_case(name) else { return Setting::Unset };
         match parse(text) {
-            Ok(url) => Read::Is(Proxy { variable, url }),
-            Err(problem) => {
-                self.fault(&variable, problem);
-                Read::Wrong
+            Ok(url) => Setting::Value(Proxy { variable, url }),
+            Err(message) => {
+                self.error(&variable, message);
+                Setting::Invalid
             }
         }
     }
@@ -141,8 +141,9 @@ fn parse(text: &str) -> Result<Secret, String> {
     }
     // Without a scheme it is an HTTP proxy, as other clients have it.
     let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let url = Url::parse(&whole)
-        .map_err(|cause| format!("it is not a proxy's URL: {}; {EXAMPLE}", value::why(cause, &whole)))?;
+    let url = Url::parse(&whole).map_err(|cause| {
+        format!("it is not a proxy's URL: {}; {EXAMPLE}", value::url_error(cause, &whole))
+    })?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("only proxies that speak HTTP can be used; {EXAMPLE}"));
     }
@@ -162,7 +163,7 @@ mod tests {
 
     fn of(url: &str, pairs: &[(&str, &str)]) -> Option<String> {
         let variables = variables(pairs);
-        let proxy = Reader::new(&variables, None).ways().of(&url.parse().expect("a URL"));
+        let proxy = Reader::new(&variables, None).proxy_settings().of(&url.parse().expect("a URL"));
         proxy.value().map(|Proxy { variable, url }| format!("{variable} {}", url.expose()))
     }
 
@@ -193,7 +194,7 @@ mod tests {
         let environment = variables(&[("HTTPS_PROXY", "http://a"), ("HTTP_PROXY", "http://b"), ("A", "a")]);
         let file = variables(&[("https_proxy", "http://file"), ("A", "file")]);
         let expected = [("https_proxy", "http://file"), ("HTTP_PROXY", "http://b"), ("A", "file")];
-        assert_eq!(laid_over(&environment, &file), variables(&expected));
+        assert_eq!(overlay(&environment, &file), variables(&expected));
     }
 
     #[test]

@@ -2,26 +2,26 @@
 
 use std::ops::Bound;
 
-use super::value::{self, Text};
-use super::{Fault, NO_PLACES, Places, Variables};
+use super::value::{self, SettingText};
+use super::{NO_LOCATIONS, Problem, SourceLocations, Variables};
 use crate::config::secret_ref::{self, SecretRef, Secrets};
 use crate::secret::Secret;
 
 /// What reading one variable gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Read<T> {
+pub(super) enum Setting<T> {
     /// Not set, or empty.
     #[default]
     Unset,
     /// This.
-    Is(T),
-    /// It cannot be taken, and the fault has been told.
-    Wrong,
+    Value(T),
+    /// It cannot be taken, and the error has been told.
+    Invalid,
     /// It holds secret references that have not been resolved yet.
     Pending,
 }
 
-impl<T> Read<T> {
+impl<T> Setting<T> {
     /// This one, or where it is unset the other.
     pub(super) fn or(self, other: &Self) -> Self
     where
@@ -34,28 +34,28 @@ impl<T> Read<T> {
     }
 
     /// Both, for what needs both. That one is awaited outweighs that the other is wrong.
-    pub(super) fn and<U>(self, other: Read<U>) -> Read<(T, U)> {
+    pub(super) fn and<U>(self, other: Setting<U>) -> Setting<(T, U)> {
         match (self, other) {
-            (Self::Is(one), Read::Is(other)) => Read::Is((one, other)),
-            (Self::Pending, _) | (_, Read::Pending) => Read::Pending,
-            _ => Read::Wrong,
+            (Self::Value(one), Setting::Value(other)) => Setting::Value((one, other)),
+            (Self::Pending, _) | (_, Setting::Pending) => Setting::Pending,
+            _ => Setting::Invalid,
         }
     }
 
     /// What comes of the value; without one, what keeps it away.
-    pub(super) fn and_then<U>(self, then: impl FnOnce(T) -> Read<U>) -> Read<U> {
+    pub(super) fn and_then<U>(self, then: impl FnOnce(T) -> Setting<U>) -> Setting<U> {
         match self {
-            Self::Is(value) => then(value),
-            Self::Unset => Read::Unset,
-            Self::Wrong => Read::Wrong,
-            Self::Pending => Read::Pending,
+            Self::Value(value) => then(value),
+            Self::Unset => Setting::Unset,
+            Self::Invalid => Setting::Invalid,
+            Self::Pending => Setting::Pending,
         }
     }
 
     /// The value if there is one.
     pub(super) fn value(self) -> Option<T> {
         match self {
-            Self::Is(value) => Some(value),
+            Self::Value(value) => Some(value),
             _ => None,
         }
     }
@@ -64,11 +64,11 @@ impl<T> Read<T> {
 /// The variables on their way to a [`super::Config`].
 pub(super) struct Reader<'a> {
     pub(super) variables: &'a Variables,
-    places: &'a Places,
+    locations: &'a SourceLocations,
     /// `None`: references are not resolved yet.
     secrets: Option<&'a Secrets>,
-    pub(super) faults: Vec<Fault>,
-    pub(super) warnings: Vec<Fault>,
+    pub(super) errors: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
     pub(super) references: Vec<SecretRef>,
     /// The secrets that values hold.
     pub(super) filled: Vec<Secret>,
@@ -80,9 +80,9 @@ impl<'a> Reader<'a> {
     pub(super) fn new(variables: &'a Variables, secrets: Option<&'a Secrets>) -> Self {
         Self {
             variables,
-            places: &NO_PLACES,
+            locations: &NO_LOCATIONS,
             secrets,
-            faults: Vec::new(),
+            errors: Vec::new(),
             warnings: Vec::new(),
             references: Vec::new(),
             filled: Vec::new(),
@@ -90,29 +90,29 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// With the places that set some of them.
-    pub(super) fn at(self, places: &'a Places) -> Self {
-        Self { places, ..self }
+    /// With the locations that set some of them.
+    pub(super) fn with_locations(self, locations: &'a SourceLocations) -> Self {
+        Self { locations, ..self }
     }
 
     /// Whether a variable stands in the `collector.yaml`.
-    pub(super) fn is_placed(&self, name: &str) -> bool {
-        self.places.contains_key(name)
+    pub(super) fn is_in_collector_yaml(&self, name: &str) -> bool {
+        self.locations.contains_key(name)
     }
 
     /// What to call a variable: the place that set it, where that is known.
-    pub(super) fn spoken(&self, name: &str) -> String {
-        self.places.get(name).map_or(name, String::as_str).to_owned()
+    pub(super) fn display_name(&self, name: &str) -> String {
+        self.locations.get(name).map_or(name, String::as_str).to_owned()
     }
 
     /// The text of a variable; empty is unset.
     pub(super) fn text(&self, name: &str) -> Option<&'a str> {
-        value::set(self.variables.get(name)?)
+        value::non_empty(self.variables.get(name)?)
     }
 
     /// The names of all variables that are set.
     pub(super) fn names(&self) -> impl Iterator<Item = String> + use<'a> {
-        let set = self.variables.iter().filter(|(_, text)| value::set(text).is_some());
+        let set = self.variables.iter().filter(|(_, text)| value::non_empty(text).is_some());
         set.map(|(name, _)| name.clone())
     }
 
@@ -122,30 +122,30 @@ impl<'a> Reader<'a> {
         self.variables.range::<str, _>(from).next().is_some_and(|(name, _)| name.starts_with(prefix))
     }
 
-    /// Tells of a fault, once.
-    pub(super) fn fault(&mut self, variable: &str, problem: impl Into<String>) {
-        let fault = Fault { variable: self.spoken(variable), problem: problem.into() };
-        if !self.faults.contains(&fault) {
-            self.faults.push(fault);
+    /// Tells of a error, once.
+    pub(super) fn error(&mut self, variable: &str, message: impl Into<String>) {
+        let error = Problem { variable: self.display_name(variable), message: message.into() };
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
         }
     }
 
-    pub(super) fn warning(&mut self, variable: &str, problem: impl Into<String>) {
-        self.warnings.push(Fault { variable: self.spoken(variable), problem: problem.into() });
+    pub(super) fn warning(&mut self, variable: &str, message: impl Into<String>) {
+        self.warnings.push(Problem { variable: self.display_name(variable), message: message.into() });
     }
 
     /// Reads a variable that holds from the start on, so that it cannot wait for secrets.
     pub(super) fn parsed<T>(
         &mut self,
         name: &str,
-        parse: impl FnOnce(&Text<'_>) -> Result<T, String>,
+        parse: impl FnOnce(&SettingText<'_>) -> Result<T, String>,
     ) -> Option<T> {
         let text = self.text(name)?;
         let parsed = match secret_ref::find(text) {
-            Ok(references) if references.is_empty() || !name.starts_with("ROTEL_") => parse(&Text::plain(text)),
+            Ok(references) if references.is_empty() || !name.starts_with("ROTEL_") => parse(&SettingText::plain(text)),
             Ok(_) => Err("it is needed before secrets are fetched, and a secret reference stands in it; write the value itself"
                 .to_owned()),
-            Err(problem) => Err(problem),
+            Err(message) => Err(message),
         };
         self.told(name, parsed)
     }
@@ -154,14 +154,14 @@ impl<'a> Reader<'a> {
     pub(super) fn resolved<T>(
         &mut self,
         name: &str,
-        parse: impl FnOnce(&Text<'_>) -> Result<T, String>,
-    ) -> Read<T> {
-        let Some(text) = self.text(name) else { return Read::Unset };
+        parse: impl FnOnce(&SettingText<'_>) -> Result<T, String>,
+    ) -> Setting<T> {
+        let Some(text) = self.text(name) else { return Setting::Unset };
         let references = match secret_ref::find(text) {
             Ok(references) => references,
-            Err(problem) => {
-                self.fault(name, problem);
-                return Read::Wrong;
+            Err(message) => {
+                self.error(name, message);
+                return Setting::Invalid;
             }
         };
         if references.is_empty() && text.contains("${") {
@@ -172,20 +172,20 @@ impl<'a> Reader<'a> {
             );
         }
         let parsed = match self.secrets {
-            _ if references.is_empty() => parse(&Text::plain(text)),
+            _ if references.is_empty() => parse(&SettingText::plain(text)),
             None => {
                 self.references.extend(references);
-                return Read::Pending;
+                return Setting::Pending;
             }
-            Some(secrets) => Text::filled(text, &references, secrets).and_then(|text| {
+            Some(secrets) => SettingText::filled(text, &references, secrets).and_then(|text| {
                 self.filled.extend(text.secrets().cloned());
                 parse(&text)
             }),
         };
-        self.told(name, parsed).map_or(Read::Wrong, Read::Is)
+        self.told(name, parsed).map_or(Setting::Invalid, Setting::Value)
     }
 
     fn told<T>(&mut self, name: &str, parsed: Result<T, String>) -> Option<T> {
-        parsed.map_err(|problem| self.fault(name, problem)).ok()
+        parsed.map_err(|message| self.error(name, message)).ok()
     }
 }

@@ -10,7 +10,7 @@
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
-use crate::config::{Config, Function};
+use crate::config::{Config, FunctionInfo};
 use crate::otlp::attribute::{int, string};
 
 const SERVICE_NAME: &str = "service.name";
@@ -98,7 +98,7 @@ pub fn service_name(config: &Config, function_name: &str) -> String {
     }
 }
 
-fn lambda_facts(function: &Function, registration: &Registration) -> Vec<KeyValue> {
+fn lambda_facts(function: &FunctionInfo, registration: &Registration) -> Vec<KeyValue> {
     let name = &registration.function_name;
     let version = &registration.function_version;
     let mut facts = vec![

@@ -61,7 +61,7 @@ pub struct Batch {
 
 /// Why a key's value cannot be taken from a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PickError {
+pub enum ExtractError {
     /// It is no JSON object.
     #[error(
         "the secret is not a JSON object, so it has no key {key:?}; store it as JSON, or leave \"#{key}\" away to take the whole",
@@ -100,7 +100,7 @@ impl SecretRef {
         let secret = secrets
             .get(&self.arn)
             .ok_or_else(|| format!("{} has not been fetched; its own message says why", self.arn))?;
-        pick(secret.expose(), self.key.as_deref())
+        extract(secret.expose(), self.key.as_deref())
             .map(Secret::new)
             .map_err(|error| format!("{}: {error}", self.arn))
     }
@@ -114,27 +114,29 @@ pub fn find(text: &str) -> Result<Vec<SecretRef>, String> {
                 .to_owned(),
         );
     }
-    Spans::of(text).map(|span| span.reference).collect()
+    Occurrences::of(text).map(|occurrence| occurrence.reference).collect()
 }
 
 /// The text with each reference replaced by what `value` says it stands for. One that it does not know stays as it is, as
 /// does a malformed one. What is put in is not searched again.
 pub fn fill<'v>(text: &str, value: impl Fn(&SecretRef) -> Option<&'v str>) -> String {
     let mut filled = String::with_capacity(text.len());
-    let mut spans = Spans::of(text);
-    for Span { before, spelled, reference } in spans.by_ref() {
+    let mut occurrences = Occurrences::of(text);
+    for Occurrence { before, spelled, reference } in occurrences.by_ref() {
         filled.push_str(before);
         filled.push_str(reference.ok().and_then(|reference| value(&reference)).unwrap_or(spelled));
     }
-    filled.push_str(spans.rest);
+    filled.push_str(occurrences.rest);
     filled
 }
 
 /// Whether a text is one good reference and nothing else, so that it may be shown.
-pub fn is_one(text: &str) -> bool {
-    let mut spans = Spans::of(text.trim());
-    let first = spans.next().is_some_and(|span| span.before.is_empty() && span.reference.is_ok());
-    first && spans.rest.is_empty()
+pub fn is_single_reference(text: &str) -> bool {
+    let mut occurrences = Occurrences::of(text.trim());
+    let first = occurrences
+        .next()
+        .is_some_and(|occurrence| occurrence.before.is_empty() && occurrence.reference.is_ok());
+    first && occurrences.rest.is_empty()
 }
 
 /// Groups references into the fewest calls: distinct ARNs by service and region, in the order of these and of the ARNs.
@@ -154,16 +156,16 @@ pub fn batches<'r>(references: impl IntoIterator<Item = &'r SecretRef>) -> Vec<B
 
 /// The part of a secret that is meant: with a key its value in the JSON object, texts as they are, numbers, `true` and
 /// `false` as they are written; without one the whole.
-pub fn pick(secret: &str, key: Option<&str>) -> Result<String, PickError> {
+pub fn extract(secret: &str, key: Option<&str>) -> Result<String, ExtractError> {
     let Some(key) = key else { return Ok(secret.to_owned()) };
     // Raw values keep a number's digits as they were written.
     let object: BTreeMap<String, &RawValue> =
-        serde_json::from_str(secret).map_err(|_| PickError::NotAnObject(key.to_owned()))?;
-    let raw = object.get(key).ok_or_else(|| PickError::Missing(key.to_owned()))?.get();
+        serde_json::from_str(secret).map_err(|_| ExtractError::NotAnObject(key.to_owned()))?;
+    let raw = object.get(key).ok_or_else(|| ExtractError::Missing(key.to_owned()))?.get();
     match serde_json::from_str(raw) {
         Ok(Value::String(text)) => Ok(text),
         Ok(Value::Number(_) | Value::Bool(_)) => Ok(raw.to_owned()),
-        _ => Err(PickError::NotText(key.to_owned())),
+        _ => Err(ExtractError::NotText(key.to_owned())),
     }
 }
 
@@ -172,7 +174,7 @@ const NOT_WHOLE: &str = "a secret reference is not a whole ARN; write arn:aws:se
                          or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME";
 
 /// A reference and the text before it.
-struct Span<'t> {
+struct Occurrence<'t> {
     before: &'t str,
     /// The reference with its braces.
     spelled: &'t str,
@@ -180,40 +182,40 @@ struct Span<'t> {
 }
 
 /// The references of a text, one after another.
-struct Spans<'t> {
+struct Occurrences<'t> {
     /// The text behind the last one found.
     rest: &'t str,
     at_start: bool,
 }
 
-impl<'t> Spans<'t> {
+impl<'t> Occurrences<'t> {
     fn of(text: &'t str) -> Self {
         Self { rest: text, at_start: true }
     }
 }
 
-impl<'t> Iterator for Spans<'t> {
-    type Item = Span<'t>;
+impl<'t> Iterator for Occurrences<'t> {
+    type Item = Occurrence<'t>;
 
-    fn next(&mut self) -> Option<Span<'t>> {
+    fn next(&mut self) -> Option<Occurrence<'t>> {
         let text = self.rest;
         let at_start = std::mem::replace(&mut self.at_start, false);
         if let Some(arn) = text.trim_start().strip_prefix(WHOLE).filter(|_| at_start) {
             self.rest = "";
-            return Some(Span { before: "", spelled: text, reference: parse(arn.trim_end()) });
+            return Some(Occurrence { before: "", spelled: text, reference: parse(arn.trim_end()) });
         }
         let at = [text.find("${arn:"), text.find("$<arn:")].into_iter().flatten().min()?;
         let (before, from) = text.split_at_checked(at)?;
         let closing = if from.starts_with("${") { '}' } else { '>' };
         let Some((spelled, rest)) = from.find(closing).and_then(|end| from.split_at_checked(end + 1)) else {
             self.rest = "";
-            let problem =
+            let message =
                 format!("a secret reference has no {closing:?} at its end; write ${{arn:…}} or $<arn:…>");
-            return Some(Span { before, spelled: from, reference: Err(problem) });
+            return Some(Occurrence { before, spelled: from, reference: Err(message) });
         };
         self.rest = rest;
         let inner = spelled.get(2..spelled.len() - 1).unwrap_or_default();
-        Some(Span { before, spelled, reference: parse(inner) })
+        Some(Occurrence { before, spelled, reference: parse(inner) })
     }
 }
 
@@ -333,7 +335,7 @@ mod tests {
     #[test]
     fn a_text_is_one_reference_only_if_that_is_all_and_good() {
         for one in [format!("${{{SECRET}#key}}"), format!(" $<{PARAMETER}> "), format!("secret://{SECRET}")] {
-            assert!(is_one(&one), "{one}");
+            assert!(is_single_reference(&one), "{one}");
         }
         for other in [
             format!("a${{{SECRET}}}"),
@@ -341,7 +343,7 @@ mod tests {
             format!("${{{SECRET},hunter2"),
             "${arn:}".to_owned(),
         ] {
-            assert!(!is_one(&other), "{other}");
+            assert!(!is_single_reference(&other), "{other}");
         }
     }
 
@@ -365,7 +367,7 @@ mod tests {
             "secret://key",
             "Authorization=secret://arn:aws:ssm:us-east-1:123456789012:parameter/key",
         ];
-        let told = malformed.map(|text| find(text).expect_err("a fault"));
+        let told = malformed.map(|text| find(text).expect_err("a error"));
         assert!(!told.join("\n").contains("hunter2"));
         insta::assert_snapshot!(told.join("\n"), @r##"
         a secret reference has no '}' at its end; write ${arn:…} or $<arn:…>
@@ -436,20 +438,20 @@ mod tests {
     fn a_key_of_a_json_secret_is_taken_as_text() {
         let secret = r#"{"user": "a\"b", "port": 1.50, "on": true, "none": null, "list": [1]}"#;
         for (key, expected) in [("user", "a\"b"), ("port", "1.50"), ("on", "true")] {
-            assert_eq!(pick(secret, Some(key)).as_deref(), Ok(expected));
+            assert_eq!(extract(secret, Some(key)).as_deref(), Ok(expected));
         }
-        assert_eq!(pick("anything", None).as_deref(), Ok("anything"));
+        assert_eq!(extract("anything", None).as_deref(), Ok("anything"));
     }
 
     #[test]
     fn a_key_that_cannot_be_taken_is_told_without_the_secret() {
         let told = [
-            pick("hunter2", Some("password")),
-            pick(r#"["hunter2"]"#, Some("password")),
-            pick(r#"{"Password": "hunter2"}"#, Some("password")),
-            pick(r#"{"password": ["hunter2"]}"#, Some("password")),
+            extract("hunter2", Some("password")),
+            extract(r#"["hunter2"]"#, Some("password")),
+            extract(r#"{"Password": "hunter2"}"#, Some("password")),
+            extract(r#"{"password": ["hunter2"]}"#, Some("password")),
         ]
-        .map(|picked| picked.expect_err("a fault").to_string());
+        .map(|extracted| extracted.expect_err("a error").to_string());
         assert!(!told.join("\n").contains("hunter2"));
         insta::assert_snapshot!(told.join("\n"), @r##"
         the secret is not a JSON object, so it has no key "password"; store it as JSON, or leave "#password" away to take the whole

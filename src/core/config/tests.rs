@@ -18,23 +18,23 @@ pub(crate) fn variables(pairs: &[(&str, &str)]) -> Variables {
 }
 
 /// What becomes of telemetry, where there is one exporter.
-pub(crate) fn only_exports(mut outcome: Outcome) -> Exports {
+pub(crate) fn only_exports(mut outcome: ParsedConfig) -> Exports {
     assert_eq!(outcome.config.destinations.len(), 1);
     outcome.config.destinations.remove(0).exports
 }
 
-fn outcome(pairs: &[(&str, &str)]) -> Outcome {
+fn outcome(pairs: &[(&str, &str)]) -> ParsedConfig {
     read(&variables(pairs))
 }
 
 /// What holds once every reference stands for `secret`.
-fn resolved(pairs: &[(&str, &str)], secret: &str) -> Outcome {
+fn resolved(pairs: &[(&str, &str)], secret: &str) -> ParsedConfig {
     let variables = variables(pairs);
     let references = read(&variables).references;
     read_resolved(&variables, &references.into_iter().map(|found| (found.arn, Secret::new(secret))).collect())
 }
 
-fn exports(outcome: &Outcome) -> &PerSignal<Option<Export>> {
+fn exports(outcome: &ParsedConfig) -> &PerSignal<Option<Export>> {
     let [destination] = &outcome.config.destinations[..] else { panic!("{outcome:?}") };
     match &destination.exports {
         Exports::Known(exports) => exports,
@@ -42,16 +42,16 @@ fn exports(outcome: &Outcome) -> &PerSignal<Option<Export>> {
     }
 }
 
-fn export(outcome: &Outcome, signal: Signal) -> &Export {
+fn export(outcome: &ParsedConfig, signal: Signal) -> &Export {
     exports(outcome).of(signal).as_ref().unwrap_or_else(|| panic!("{outcome:?}"))
 }
 
-fn urls(outcome: &Outcome) -> [Option<&str>; 3] {
+fn urls(outcome: &ParsedConfig) -> [Option<&str>; 3] {
     Signal::ALL.map(|signal| exports(outcome).of(signal).as_ref().map(|export| export.url.as_str()))
 }
 
-fn told(faults: &[Fault]) -> String {
-    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n")
+fn told(errors: &[Problem]) -> String {
+    errors.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn the_published_example_works_with_its_quotes() {
         (HEADERS, "\"Authorization=0123-key\""),
         ("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "\"service.name=my-lambda-api,service.version=1.0.0\""),
     ]);
-    assert_eq!((&outcome.faults, &outcome.warnings), (&vec![], &vec![]));
+    assert_eq!((&outcome.errors, &outcome.warnings), (&vec![], &vec![]));
     let export = export(&outcome, Signal::Logs);
     assert_eq!(export.protocol, Protocol::Grpc);
     assert_eq!(export.headers[0].0, "authorization");
@@ -75,12 +75,12 @@ fn the_published_secrets_are_awaited_and_then_sent() {
         let header = format!("\"Authorization={reference}\"");
         let pairs = [ENDPOINT, (HEADERS, &*header), ("ROTEL_FLUSH_TIMEOUT", "2s")];
         let awaiting = outcome(&pairs);
-        assert_eq!((&awaiting.faults, &awaiting.warnings), (&vec![], &vec![]));
+        assert_eq!((&awaiting.errors, &awaiting.warnings), (&vec![], &vec![]));
         assert_eq!(awaiting.config.destinations[0].exports, Exports::Pending);
         assert_eq!(awaiting.references, secret_ref::find(reference).expect("a reference"));
         assert_eq!(awaiting.config.flush_timeout, Duration::from_secs(2), "the rest holds already");
         let resolved = resolved(&pairs, "0123-key\n");
-        assert_eq!(resolved.faults, []);
+        assert_eq!(resolved.errors, []);
         assert_eq!(export(&resolved, Signal::Traces).headers[0].1, "0123-key");
     }
 }
@@ -104,7 +104,7 @@ fn every_exporter_variable_may_hold_a_reference() {
         for name in section.variables.iter().flat_map(Variable::names) {
             if name.starts_with("ROTEL_OTLP_EXPORTER_") || name.starts_with("ROTEL_EXPORTER_") {
                 let outcome = outcome(&[ENDPOINT, (&name, SECRET)]);
-                assert_eq!(outcome.faults, [], "{name}");
+                assert_eq!(outcome.errors, [], "{name}");
                 assert_eq!(outcome.references.len(), 1, "{name}");
                 let half = name.contains("_CERT_") || name.contains("_KEY_") || name.contains("_AUTH_");
                 assert!(half || outcome.config.destinations[0].exports == Exports::Pending, "{name}");
@@ -117,7 +117,7 @@ fn every_exporter_variable_may_hold_a_reference() {
 fn a_secret_that_could_not_be_fetched_drops_what_hangs_on_it_alone() {
     let pairs = [ENDPOINT, ("ROTEL_OTLP_EXPORTER_LOGS_CUSTOM_HEADERS", &*format!("Authorization={SECRET}"))];
     let outcome = read_resolved(&variables(&pairs), &Secrets::new());
-    assert_eq!(outcome.faults.len(), 1);
+    assert_eq!(outcome.errors.len(), 1);
     assert!(exports(&outcome).logs.is_none());
     assert!(exports(&outcome).traces.is_some());
 }
@@ -138,7 +138,7 @@ fn nothing_of_a_secret_is_ever_told() {
                 ] {
                     let outcome = resolved(&[ENDPOINT, (&name, &value)], secret);
                     let told =
-                        format!("{}\n{}", told(&outcome.faults), told(&outcome.warnings)).replace(&value, "");
+                        format!("{}\n{}", told(&outcome.errors), told(&outcome.warnings)).replace(&value, "");
                     assert!(!told.contains("hunter2"), "{name}={value} of {secret}: {told}");
                 }
             }
@@ -150,7 +150,7 @@ fn nothing_of_a_secret_is_ever_told() {
 fn without_an_endpoint_there_is_one_warning_and_no_fault() {
     let outcome = outcome(&[]);
     assert_eq!(exports(&outcome), &PerSignal::default());
-    assert!(outcome.faults.is_empty());
+    assert!(outcome.errors.is_empty());
     insta::assert_snapshot!(told(&outcome.warnings), @"ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317");
 }
 
@@ -158,7 +158,7 @@ fn without_an_endpoint_there_is_one_warning_and_no_fault() {
 fn the_blackhole_takes_everything_and_asks_for_nothing() {
     let outcome = outcome(&[("ROTEL_EXPORTER", "blackhole")]);
     assert_eq!(exports(&outcome), &PerSignal::default());
-    assert_eq!((outcome.faults, outcome.warnings), (vec![], vec![]));
+    assert_eq!((outcome.errors, outcome.warnings), (vec![], vec![]));
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn every_fault_is_told_at_once_and_the_rest_still_holds() {
     assert_eq!(exports(&outcome), &PerSignal::default());
     assert_eq!(outcome.config.batch_max_items.traces, 8192);
     assert_eq!(outcome.config.buffer_max_bytes, 1000);
-    insta::assert_snapshot!(told(&outcome.faults), @r#"
+    insta::assert_snapshot!(told(&outcome.errors), @r#"
     ROTEL_OTLP_EXPORTER_ENDPOINT: "collector:4317" has no scheme; write http://collector:4317 or https://collector:4317
     ROTEL_OTLP_EXPORTER_PROTOCOL: "carrier-pigeon" is not a protocol; write grpc or http
     ROTEL_FLUSH_TIMEOUT: "soon" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
@@ -265,10 +265,10 @@ const MISTAKES: &[&[(&str, &str)]] = &[
 fn mistakes_are_told_with_cause_and_remedy() {
     let mut lines = Vec::new();
     for mistake in MISTAKES {
-        let Outcome { mut faults, config, .. } = outcome(&[&[ENDPOINT], *mistake].concat());
-        faults.extend(config.log_filter.compile().1);
-        assert_eq!(faults.len(), 1, "{mistake:?}: {faults:?}");
-        lines.extend(faults);
+        let ParsedConfig { mut errors, config, .. } = outcome(&[&[ENDPOINT], *mistake].concat());
+        errors.extend(config.log_filter.compile().1);
+        assert_eq!(errors.len(), 1, "{mistake:?}: {errors:?}");
+        lines.extend(errors);
     }
     let told = told(&lines);
     assert!(!told.contains("hunter2"));
@@ -302,7 +302,7 @@ fn mistakes_are_told_with_cause_and_remedy() {
     ROTEL_OTLP_EXPORTER_TLS_CERT_FILE: a certificate and its key go together; set ROTEL_OTLP_EXPORTER_TLS_KEY_FILE as well
     ROTEL_OTLP_EXPORTER_TRACES_TLS_KEY_PEM: a certificate and its key go together; set ROTEL_OTLP_EXPORTER_TRACES_TLS_CERT_PEM as well
     ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY: "yes" is neither true nor false; write true or false
-    ROTEL_OTLP_EXPORTER_AUTHENTICATOR: sigv4auth is not in this extension; write basic, or send to an endpoint that takes a header
+    ROTEL_OTLP_EXPORTER_AUTHENTICATOR: sigv4auth is not in this extension; write basic, or send to an endpoint that signals a header
     ROTEL_OTLP_EXPORTER_AUTHENTICATOR: "digest" is not an authenticator; write basic
     ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD: not set, and ROTEL_OTLP_EXPORTER_AUTHENTICATOR=basic needs it; set it, or remove ROTEL_OTLP_EXPORTER_AUTHENTICATOR
     ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: it sets Authorization, and so does ROTEL_OTLP_EXPORTER_AUTHENTICATOR; remove one of them
@@ -332,7 +332,7 @@ fn mistakes_are_told_with_cause_and_remedy() {
     ROTEL_FLUSH_STRATEGY: "often" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
     ROTEL_BUFFER_MAX_BYTES: "4GB" is not a count; write a whole number of 1 or more
     ROTEL_BUFFER_MAX_BYTES: "268435456" is more than the function's memory, 134217728 bytes; write less
-    ROTEL_ON_INIT_ERROR: "panic" is not an answer to a fault at the start; write continue or fail
+    ROTEL_ON_INIT_ERROR: "panic" is not an answer to a error at the start; write continue or fail
     ROTEL_LOG_LEVEL: "loud" is not a log level; write error, warn, info, debug, trace or off
     ROTEL_LOG_FORMAT: "xml" is not a log format; write text or json
     ROTEL_DEBUG_LOG: "spans" is not a signal; write traces, metrics or logs
@@ -357,8 +357,8 @@ fn what_is_odd_is_told_as_a_warning() {
     ];
     let mut lines = Vec::new();
     for oddity in oddities {
-        let Outcome { faults, warnings, .. } = outcome(&[&[ENDPOINT], *oddity].concat());
-        assert_eq!((faults, warnings.len()), (vec![], 1), "{oddity:?}: {warnings:?}");
+        let ParsedConfig { errors, warnings, .. } = outcome(&[&[ENDPOINT], *oddity].concat());
+        assert_eq!((errors, warnings.len()), (vec![], 1), "{oddity:?}: {warnings:?}");
         lines.extend(warnings);
     }
     insta::assert_snapshot!(told(&lines), @r#"
@@ -379,7 +379,7 @@ fn what_is_odd_is_told_as_a_warning() {
 #[test]
 fn unknown_names_stay_on_their_line() {
     let name = format!("ROTEL_A\nERROR forged{}", "X".repeat(1000));
-    let Outcome { warnings, .. } = outcome(&[ENDPOINT, (&name, "x")]);
+    let ParsedConfig { warnings, .. } = outcome(&[ENDPOINT, (&name, "x")]);
     insta::assert_snapshot!(told(&warnings), @"ROTEL_… (a name of 1020 characters): there is no such variable, so it has no effect; remove it, or look its name up in --help");
 }
 
@@ -396,12 +396,12 @@ fn a_secret_that_is_no_good_is_told_without_it() {
     ];
     let mut lines = Vec::new();
     for (name, value, secret) in mistakes {
-        let Outcome { faults, .. } = resolved(&[ENDPOINT, (name, value)], secret);
-        assert_eq!(faults.len(), 1, "{name} {value}: {faults:?}");
-        lines.extend(faults);
+        let ParsedConfig { errors, .. } = resolved(&[ENDPOINT, (name, value)], secret);
+        assert_eq!(errors.len(), 1, "{name} {value}: {errors:?}");
+        lines.extend(errors);
     }
     lines.extend(
-        read_resolved(&variables(&[ENDPOINT, (HEADERS, &format!("a={SECRET}"))]), &Secrets::new()).faults,
+        read_resolved(&variables(&[ENDPOINT, (HEADERS, &format!("a={SECRET}"))]), &Secrets::new()).errors,
     );
     let told = told(&lines);
     assert!(!told.contains("hunter2"));
@@ -451,7 +451,7 @@ fn a_signals_own_settings_win_and_the_rest_is_common() {
         ("ROTEL_OTLP_EXPORTER_TLS_KEY_FILE", "/key.pem"),
         ("ROTEL_OTLP_EXPORTER_TLS_CERT_PEM", "-----BEGIN"),
     ]);
-    assert_eq!(outcome.faults, []);
+    assert_eq!(outcome.errors, []);
     let (logs, traces) = (export(&outcome, Signal::Logs), export(&outcome, Signal::Traces));
     assert_eq!((logs.headers.len(), traces.headers.len()), (1, 2));
     assert_eq!((logs.compression, traces.compression), (Compression::None, Compression::Zstd));
@@ -474,14 +474,14 @@ fn a_signals_own_settings_win_and_the_rest_is_common() {
 #[test]
 fn a_signal_with_a_faulty_way_is_dropped_alone() {
     let outcome = outcome(&[ENDPOINT, ("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "nowhere")]);
-    assert_eq!(outcome.faults.len(), 1);
+    assert_eq!(outcome.errors.len(), 1);
     assert_eq!(urls(&outcome).map(|url| url.is_some()), [true, false, true]);
 }
 
 #[test]
 fn one_signals_endpoint_is_enough() {
     let outcome = outcome(&[("ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT", "https://host:4317")]);
-    assert_eq!((&outcome.faults, &outcome.warnings), (&vec![], &vec![]));
+    assert_eq!((&outcome.errors, &outcome.warnings), (&vec![], &vec![]));
     assert_eq!(urls(&outcome).map(|url| url.is_some()), [false, false, true]);
 }
 
@@ -495,7 +495,7 @@ fn a_proxy_concerns_the_signals_that_go_through_it_alone() {
         ("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://10.0.0.6:4317"),
         ("NO_PROXY", "10.0.0.6"),
     ]);
-    assert_eq!(outcome.faults.len(), 1, "{}", told(&outcome.faults));
+    assert_eq!(outcome.errors.len(), 1, "{}", told(&outcome.errors));
     assert_eq!(urls(&outcome).map(|url| url.is_some()), [false, true, true]);
     assert_eq!(export(&outcome, Signal::Metrics).proxy, None);
     let proxy = export(&outcome, Signal::Traces).proxy.as_ref().expect("a proxy");
@@ -545,7 +545,7 @@ fn an_endpoint_at_our_own_receiver_is_refused() {
         let outcome =
             outcome(&[("ROTEL_OTLP_EXPORTER_ENDPOINT", endpoint), ("ROTEL_OTLP_GRPC_ENDPOINT", receiver)]);
         assert!(Url::parse(endpoint).is_ok(), "{endpoint}");
-        !outcome.faults.is_empty()
+        !outcome.errors.is_empty()
     };
     for endpoint in [
         "http://localhost:4317",
@@ -619,7 +619,7 @@ fn a_variable_of_the_table_is_known_and_its_default_is_what_holds() {
             assert!(!name.starts_with("ROTEL_") || variables::unknown(&name, &[]).is_none(), "{name}");
             if !told_otherwise(variable.default) {
                 let set = outcome(&[ENDPOINT, (&name, variable.default)]);
-                assert_eq!(set.faults, [], "{name}");
+                assert_eq!(set.errors, [], "{name}");
                 assert_eq!(format!("{:?}", set.config), format!("{:?}", unset.config), "{name}");
             }
         }
@@ -640,8 +640,9 @@ fn every_variable_that_is_read_stands_in_the_table() {
 #[test]
 fn flush_strategies_are_read_in_any_case() {
     let strategy = |text| {
-        let Outcome { config, faults, warnings, .. } = outcome(&[ENDPOINT, ("ROTEL_FLUSH_STRATEGY", text)]);
-        assert_eq!((faults, warnings), (vec![], vec![]), "{text}");
+        let ParsedConfig { config, errors, warnings, .. } =
+            outcome(&[ENDPOINT, ("ROTEL_FLUSH_STRATEGY", text)]);
+        assert_eq!((errors, warnings), (vec![], vec![]), "{text}");
         config.flush_strategy
     };
     assert_eq!(strategy(""), Strategy::End);
@@ -659,7 +660,7 @@ fn platform_events_become_what_was_asked_for() {
     assert_eq!(read("metrics,spans"), (true, true, false));
     assert_eq!(read("Logs, metrics"), (true, false, true));
     assert_eq!(read("none"), (false, false, false));
-    // A fault, so that the default holds.
+    // A error, so that the default holds.
     assert_eq!(read("everything"), (true, true, false));
 }
 
@@ -668,7 +669,7 @@ const ONE: (&str, &str) = ("ROTEL_EXPORTER_ONE_ENDPOINT", "http://one:4317");
 const OTHER: (&str, &str) = ("ROTEL_EXPORTER_OTHER_ONE_ENDPOINT", "http://other:4318");
 
 /// Where each exporter sends each signal.
-fn ways(outcome: &Outcome) -> Vec<String> {
+fn routes(outcome: &ParsedConfig) -> Vec<String> {
     let of_one = |destination: &Destination| {
         let Exports::Known(exports) = &destination.exports else { return "awaited".to_owned() };
         let url = |signal: Signal| exports.of(signal).as_ref().map_or("-", |export| export.url.as_str());
@@ -690,8 +691,8 @@ fn several_exporters_have_the_settings_of_one_each_and_get_everything() {
         ("ROTEL_EXPORTER_RETRY_MAX_BACKOFF", "20s"),
         ("ROTEL_EXPORTER_ONE_RETRY_MAX_BACKOFF", "10s"),
     ]);
-    assert_eq!((&outcome.faults, &outcome.warnings), (&vec![], &vec![]));
-    insta::assert_snapshot!(ways(&outcome).join("\n"), @"
+    assert_eq!((&outcome.errors, &outcome.warnings), (&vec![], &vec![]));
+    insta::assert_snapshot!(routes(&outcome).join("\n"), @"
     one: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export http://one:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
     other-one: http://logs:4318/l http://other:4318/v1/metrics http://other:4318/v1/traces
     ");
@@ -711,13 +712,13 @@ fn signals_go_to_the_exporters_that_are_chosen_for_them() {
     let chosen = outcome(
         &[&two[..], &[("ROTEL_EXPORTERS_TRACES", "one,other-one"), ("ROTEL_EXPORTERS_LOGS", "one")]].concat(),
     );
-    insta::assert_snapshot!(format!("{}\n{}", ways(&chosen).join("\n"), told(&chosen.warnings)), @"
+    insta::assert_snapshot!(format!("{}\n{}", routes(&chosen).join("\n"), told(&chosen.warnings)), @"
     one: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export - http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
     other-one: - - http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
     ROTEL_EXPORTERS_METRICS: not set, as it is for other signals, so metrics are received and dropped; name exporters of ROTEL_EXPORTERS
     ");
     let alone = outcome(&[("ROTEL_EXPORTERS", "otlp"), ("ROTEL_EXPORTER_OTLP_ENDPOINT", "http://one:4317")]);
-    insta::assert_snapshot!(ways(&alone).join("\n"), @"otlp: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export http://one:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export");
+    insta::assert_snapshot!(routes(&alone).join("\n"), @"otlp: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export http://one:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export");
     assert!(outcome(&[("ROTEL_EXPORTERS", "blackhole")]).blackhole);
 }
 
@@ -725,7 +726,7 @@ fn signals_go_to_the_exporters_that_are_chosen_for_them() {
 fn what_is_wrong_with_several_exporters_is_told_by_name() {
     let told = |pairs: &[(&str, &str)]| {
         let outcome = outcome(pairs);
-        format!("{}\n{}\n{}", told(&outcome.faults), told(&outcome.warnings), ways(&outcome).join("\n"))
+        format!("{}\n{}\n{}", told(&outcome.errors), told(&outcome.warnings), routes(&outcome).join("\n"))
     };
     insta::assert_snapshot!(told(&[SEVERAL, ONE]), @"
     ROTEL_EXPORTER_OTHER_ONE_ENDPOINT: not set, so this exporter sends nothing; write your ClickStack endpoint, such as https://host:4317

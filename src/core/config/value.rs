@@ -21,15 +21,15 @@ use crate::secret::Secret;
 const LONGEST: Duration = Duration::from_mins(15);
 
 /// What the parts of a list begin with that comes from a `collector.yaml`, where a value may hold commas.
-pub(super) const LIST: char = '\u{1f}';
+pub(super) const LIST_SEPARATOR: char = '\u{1f}';
 
 /// A variable's text and what its secret references stand for. Its `Display` is how a message may repeat it.
-pub(super) struct Text<'a> {
+pub(super) struct SettingText<'a> {
     raw: &'a str,
     values: Vec<(SecretRef, Secret)>,
 }
 
-impl<'a> Text<'a> {
+impl<'a> SettingText<'a> {
     /// A text without references.
     pub(super) fn plain(raw: &'a str) -> Self {
         Self { raw, values: Vec::new() }
@@ -81,15 +81,15 @@ impl<'a> Text<'a> {
     /// reference that stands for a whole part may hold several pairs.
     fn pairs(&self) -> Result<Vec<Pair>, String> {
         let mut pairs = Vec::new();
-        if self.raw.starts_with(LIST) {
-            for (position, part) in self.raw.split(LIST).skip(1).enumerate() {
+        if self.raw.starts_with(LIST_SEPARATOR) {
+            for (position, part) in self.raw.split(LIST_SEPARATOR).skip(1).enumerate() {
                 pairs.push(Pair::of_list(position + 1, part));
             }
             return Ok(pairs);
         }
         for (position, part) in self.raw.split(',').enumerate().filter(|(_, part)| !part.trim().is_empty()) {
             let place = position + 1;
-            if secret_ref::is_one(part) {
+            if secret_ref::is_single_reference(part) {
                 let list = self.fill(part);
                 for part in list.split(',').filter(|part| !part.trim().is_empty()) {
                     pairs.push(Pair { filled: true, ..Pair::new(place, part)? });
@@ -102,7 +102,7 @@ impl<'a> Text<'a> {
     }
 }
 
-impl fmt::Display for Text<'_> {
+impl fmt::Display for SettingText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown(echo::value))
     }
@@ -134,8 +134,8 @@ impl Pair {
     }
 
     /// The value as it is meant.
-    fn meant(&self, text: &Text<'_>) -> String {
-        if self.filled || text.raw.starts_with(LIST) && !text.is_secret() {
+    fn resolved_value(&self, text: &SettingText<'_>) -> String {
+        if self.filled || text.raw.starts_with(LIST_SEPARATOR) && !text.is_secret() {
             return self.value.clone();
         }
         unquoted(&text.fill(&self.value)).to_owned()
@@ -143,7 +143,7 @@ impl Pair {
 }
 
 /// A variable's text as it counts; none where it is empty, which is unset.
-pub(super) fn set(text: &str) -> Option<&str> {
+pub(super) fn non_empty(text: &str) -> Option<&str> {
     Some(unquoted(text)).filter(|text| !text.is_empty())
 }
 
@@ -159,8 +159,8 @@ pub(super) fn unquoted(value: &str) -> &str {
 }
 
 /// A duration that something may take.
-pub(super) fn duration(text: &Text<'_>) -> Result<Duration, String> {
-    match any_duration(text)? {
+pub(super) fn duration(text: &SettingText<'_>) -> Result<Duration, String> {
+    match unbounded_duration(text)? {
         long if long > LONGEST => {
             Err(format!("{text} is longer than a Lambda function may run; write 15m or less"))
         }
@@ -169,7 +169,7 @@ pub(super) fn duration(text: &Text<'_>) -> Result<Duration, String> {
 }
 
 /// A duration of any length but none.
-pub(super) fn any_duration(text: &Text<'_>) -> Result<Duration, String> {
+pub(super) fn unbounded_duration(text: &SettingText<'_>) -> Result<Duration, String> {
     let wrong = || format!("{text} is not a duration; write a number and its unit, such as 250ms, 5s or 1m");
     let value = text.value();
     let split = value.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
@@ -189,7 +189,7 @@ pub(super) fn any_duration(text: &Text<'_>) -> Result<Duration, String> {
     Ok(duration)
 }
 
-pub(super) fn boolean(text: &Text<'_>) -> Result<bool, String> {
+pub(super) fn boolean(text: &SettingText<'_>) -> Result<bool, String> {
     match text.value().to_ascii_lowercase().as_str() {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
@@ -198,7 +198,7 @@ pub(super) fn boolean(text: &Text<'_>) -> Result<bool, String> {
 }
 
 /// A whole number from 1 to `most`.
-pub(super) fn count(text: &Text<'_>, most: usize) -> Result<usize, String> {
+pub(super) fn count(text: &SettingText<'_>, most: usize) -> Result<usize, String> {
     let wrong = |remedy: &str| format!("{text} is not a count; write a whole number {remedy}");
     match text.value().parse() {
         Ok(number) if (1..=most).contains(&number) => Ok(number),
@@ -208,7 +208,7 @@ pub(super) fn count(text: &Text<'_>, most: usize) -> Result<usize, String> {
 }
 
 /// One of a few words, in any case.
-pub(super) fn word<T: Copy>(text: &Text<'_>, what: &str, words: &[(&str, T)]) -> Result<T, String> {
+pub(super) fn word<T: Copy>(text: &SettingText<'_>, what: &str, words: &[(&str, T)]) -> Result<T, String> {
     let value = text.value().to_ascii_lowercase();
     let found = words.iter().find(|(word, _)| *word == value);
     found
@@ -217,10 +217,14 @@ pub(super) fn word<T: Copy>(text: &Text<'_>, what: &str, words: &[(&str, T)]) ->
 }
 
 /// Several of a few words, between commas and in any case.
-pub(super) fn words<T: Copy>(text: &Text<'_>, what: &str, words: &[(&str, T)]) -> Result<Vec<T>, String> {
+pub(super) fn words<T: Copy>(
+    text: &SettingText<'_>,
+    what: &str,
+    words: &[(&str, T)],
+) -> Result<Vec<T>, String> {
     let value = text.value().to_ascii_lowercase();
     let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
-    parts.map(|part| word(&Text { raw: part, values: text.values.clone() }, what, words)).collect()
+    parts.map(|part| word(&SettingText { raw: part, values: text.values.clone() }, what, words)).collect()
 }
 
 /// `a, b or c`
@@ -244,7 +248,7 @@ pub struct ListenAddress {
 
 impl ListenAddress {
     /// One of the machine's own names, or a multicast address. Other loopback addresses are those of emulators.
-    pub(super) fn is_hard_to_reach(&self) -> bool {
+    pub(super) fn may_be_unreachable(&self) -> bool {
         match self.host.parse() {
             Ok(IpAddr::V4(address)) => address == Ipv4Addr::LOCALHOST || address.is_multicast(),
             Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_multicast(),
@@ -259,7 +263,7 @@ impl ListenAddress {
     }
 }
 
-pub(super) fn listen_address(text: &Text<'_>) -> Result<ListenAddress, String> {
+pub(super) fn listen_address(text: &SettingText<'_>) -> Result<ListenAddress, String> {
     let wrong = || {
         let shown = text.shown(echo::endpoint);
         format!("{shown} is not an address to listen on; write host:port, such as localhost:4317")
@@ -274,7 +278,7 @@ pub(super) fn listen_address(text: &Text<'_>) -> Result<ListenAddress, String> {
 }
 
 /// A path of a URL.
-pub(super) fn path(text: &Text<'_>) -> Result<String, String> {
+pub(super) fn path(text: &SettingText<'_>) -> Result<String, String> {
     let value = text.value();
     if value.starts_with('/') {
         Ok(value.into_owned())
@@ -286,7 +290,7 @@ pub(super) fn path(text: &Text<'_>) -> Result<String, String> {
 }
 
 /// Where an exporter sends to: an absolute `http` or `https` URL.
-pub(super) fn endpoint(text: &Text<'_>) -> Result<Url, String> {
+pub(super) fn endpoint(text: &SettingText<'_>) -> Result<Url, String> {
     const EXAMPLE: &str = "write something like https://clickstack.example.com:4317";
     let value = text.value();
     let shown = || text.shown(echo::endpoint);
@@ -310,11 +314,12 @@ pub(super) fn endpoint(text: &Text<'_>) -> Result<Url, String> {
     if rest.is_empty() || rest.starts_with(['/', ':', '?', '#']) {
         return Err(format!("{} has no host; {EXAMPLE}", shown()));
     }
-    Url::parse(&value).map_err(|cause| format!("{} is not a URL: {}; {EXAMPLE}", shown(), why(cause, &value)))
+    Url::parse(&value)
+        .map_err(|cause| format!("{} is not a URL: {}; {EXAMPLE}", shown(), url_error(cause, &value)))
 }
 
 /// Why a text is not a URL. There are no tables here for Unicode in host names.
-pub(super) fn why(cause: url::ParseError, text: &str) -> String {
+pub(super) fn url_error(cause: url::ParseError, text: &str) -> String {
     match cause {
         url::ParseError::IdnaError if !text.is_ascii() => {
             "the host has letters beyond ASCII, which are written in Punycode, as xn--…".to_owned()
@@ -324,7 +329,7 @@ pub(super) fn why(cause: url::ParseError, text: &str) -> String {
 }
 
 /// `Name=value,Name2=value2`. A value may hold `=`. Values are marked sensitive, so that no `Debug` shows them.
-pub(super) fn headers(text: &Text<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+pub(super) fn headers(text: &SettingText<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
     let mut headers = Vec::new();
     for pair in text.pairs()? {
         let place = pair.place;
@@ -337,10 +342,10 @@ pub(super) fn headers(text: &Text<'_>) -> Result<Vec<(HeaderName, HeaderValue)>,
                 "the name of part {place} begins with grpc-, which gRPC keeps for itself; remove it"
             ));
         }
-        if is_ours(&name) {
+        if is_reserved(&name) {
             return Err(format!("{name} is set by the extension itself; remove it"));
         }
-        let mut value: HeaderValue = pair.meant(text).parse().map_err(|_| {
+        let mut value: HeaderValue = pair.resolved_value(text).parse().map_err(|_| {
             format!("the value of part {place} has a character that no header may have, such as a line break; remove it")
         })?;
         value.set_sensitive(true);
@@ -350,7 +355,7 @@ pub(super) fn headers(text: &Text<'_>) -> Result<Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Headers that say how a request is framed: another value would break every one.
-fn is_ours(name: &HeaderName) -> bool {
+fn is_reserved(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "connection" | "content-encoding" | "content-length" | "content-type" | "te" | "transfer-encoding"
@@ -359,7 +364,7 @@ fn is_ours(name: &HeaderName) -> bool {
 
 /// `key=value,key2=value2`, values percent-decoded: the form of `OTEL_RESOURCE_ATTRIBUTES` in the OpenTelemetry
 /// specification of resource SDKs.
-pub(super) fn attributes(text: &Text<'_>) -> Result<Vec<(String, String)>, String> {
+pub(super) fn attributes(text: &SettingText<'_>) -> Result<Vec<(String, String)>, String> {
     let mut attributes = Vec::new();
     for mut pair in text.pairs()? {
         if pair.name.is_empty() {
@@ -372,7 +377,7 @@ pub(super) fn attributes(text: &Text<'_>) -> Result<Vec<(String, String)>, Strin
             )
         })?;
         pair.value = decoded.into_owned();
-        let value = pair.meant(text);
+        let value = pair.resolved_value(text);
         attributes.push((pair.name, value));
     }
     Ok(attributes)
@@ -386,7 +391,7 @@ mod tests {
 
     #[test]
     fn durations_take_three_units_and_nothing_else() {
-        let duration = |text| any_duration(&Text::plain(text));
+        let duration = |text| unbounded_duration(&SettingText::plain(text));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
         assert_eq!(duration("20m"), Ok(Duration::from_mins(20)));
@@ -399,8 +404,8 @@ mod tests {
 
     #[test]
     fn nothing_may_take_longer_than_a_function_may_run() {
-        assert_eq!(duration(&Text::plain("15m")), Ok(LONGEST));
-        assert!(duration(&Text::plain("901s")).is_err());
+        assert_eq!(duration(&SettingText::plain("15m")), Ok(LONGEST));
+        assert!(duration(&SettingText::plain("901s")).is_err());
     }
 
     #[test]
@@ -413,7 +418,8 @@ mod tests {
 
     #[test]
     fn a_header_value_may_hold_equal_signs_and_never_prints() {
-        let parsed = headers(&Text::plain("Authorization=Basic YTpi==, X-Team = one")).expect("two headers");
+        let parsed =
+            headers(&SettingText::plain("Authorization=Basic YTpi==, X-Team = one")).expect("two headers");
         assert_eq!(parsed[0].1, "Basic YTpi==");
         assert_eq!(parsed[1], ("x-team".parse().unwrap(), HeaderValue::from_static("one")));
         assert!(!format!("{parsed:?}").contains("YTpi"));
@@ -422,7 +428,7 @@ mod tests {
     #[test]
     fn attributes_are_percent_decoded() {
         assert_eq!(
-            attributes(&Text::plain("service.name=my%20api,team=a=b")),
+            attributes(&SettingText::plain("service.name=my%20api,team=a=b")),
             Ok(vec![("service.name".into(), "my api".into()), ("team".into(), "a=b".into())])
         );
     }
@@ -433,7 +439,7 @@ mod tests {
         let list = |raw: &str, secret: &str| {
             let references = secret_ref::find(raw).expect("references");
             let secrets = references.iter().map(|found| (found.arn.clone(), Secret::new(secret))).collect();
-            let text = Text::filled(raw, &references, &secrets).expect("a text");
+            let text = SettingText::filled(raw, &references, &secrets).expect("a text");
             attributes(&text).expect("attributes")
         };
         let own = |key: &str, value: &str| (key.to_owned(), value.to_owned());
@@ -447,7 +453,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_needs_a_scheme_that_we_speak_and_a_host() {
-        assert!(endpoint(&Text::plain("https://clickstack.example.com:4317")).is_ok());
+        assert!(endpoint(&SettingText::plain("https://clickstack.example.com:4317")).is_ok());
         for wrong in [
             "collector:4317",
             "ftp://x",
@@ -457,21 +463,22 @@ mod tests {
             "https://x y",
             "http://x:99999",
         ] {
-            assert!(endpoint(&Text::plain(wrong)).is_err(), "{wrong:?} was taken");
+            assert!(endpoint(&SettingText::plain(wrong)).is_err(), "{wrong:?} was taken");
         }
     }
 
     #[test]
     fn a_host_beyond_ascii_is_taken_in_punycode_only() {
-        let told = endpoint(&Text::plain("https://bücher.example:4317")).expect_err("no tables for it");
+        let told =
+            endpoint(&SettingText::plain("https://bücher.example:4317")).expect_err("no tables for it");
         assert!(told.contains("Punycode"), "{told}");
-        let url = endpoint(&Text::plain("https://xn--bcher-kva.example:4317")).expect("a URL");
+        let url = endpoint(&SettingText::plain("https://xn--bcher-kva.example:4317")).expect("a URL");
         assert_eq!(url.host_str(), Some("xn--bcher-kva.example"));
     }
 
     #[test]
     fn an_address_to_listen_on_may_be_ipv6() {
-        let address = |text| listen_address(&Text::plain(text));
+        let address = |text| listen_address(&SettingText::plain(text));
         assert_eq!(address("[::1]:4317"), Ok(ListenAddress { host: "::1".into(), port: 4317 }));
         for wrong in ["4317", ":4317", "http://localhost:4317", "localhost:70000"] {
             assert!(address(wrong).is_err(), "{wrong:?} was taken");
@@ -484,7 +491,7 @@ mod tests {
             pairs in prop::collection::vec(("[a-z][a-z0-9-]{0,8}", "[!-+.-~]([ -+.-~]{0,8}[!-+.-~])?"), 1..5)
         ) {
             let list: Vec<_> = pairs.iter().map(|(name, value)| format!("x{name}={value}")).collect();
-            let parsed = headers(&Text::plain(&list.join(","))).expect("headers");
+            let parsed = headers(&SettingText::plain(&list.join(","))).expect("headers");
             prop_assert_eq!(parsed.len(), pairs.len());
             for ((name, value), (parsed_name, parsed_value)) in pairs.iter().zip(&parsed) {
                 prop_assert_eq!(parsed_name.as_str(), format!("x{name}"));
@@ -494,9 +501,9 @@ mod tests {
 
         #[test]
         fn a_faulty_header_list_shows_nothing_of_itself(list in "[A-Z]{6}[=, \u{7f}:]?[A-Z]{6}[=,\u{7f}]?[A-Z]{6}") {
-            if let Err(problem) = headers(&Text::plain(&list)) {
+            if let Err(message) = headers(&SettingText::plain(&list)) {
                 for word in list.split(|c: char| !c.is_ascii_uppercase()) {
-                    prop_assert!(word.len() < 6 || !problem.contains(word), "{}", problem);
+                    prop_assert!(word.len() < 6 || !message.contains(word), "{}", message);
                 }
             }
         }

@@ -22,14 +22,14 @@ pub struct Variable {
     /// What it does, in a sentence.
     pub about: &'static str,
     /// What of it may be shown.
-    pub shown: Shown,
+    pub disclosure: Disclosure,
     /// Where what its name leaves open begins, if it does.
     open_at: Option<usize>,
 }
 
 /// What of a value may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shown {
+pub enum Disclosure {
     /// All, as far as it is words and numbers.
     Words,
     /// The names of a list, and nothing of its values.
@@ -50,19 +50,19 @@ pub enum Shown {
     Nothing,
 }
 
-impl Shown {
+impl Disclosure {
     /// By the end of a variable's name. `Nothing` has to be asked for.
     const fn of(name: &str) -> Self {
-        const ENDS: [(&str, Shown); 9] = [
-            ("ROTEL_EXPORTERS", Shown::Exporters),
-            ("_ENDPOINT", Shown::Url),
-            ("S_PROXY", Shown::Url),
-            ("HTTP_PROXY", Shown::Url),
-            ("_FILE", Shown::Path),
-            ("_CONFIG_URI", Shown::Path),
-            ("_HTTP_PATH", Shown::UrlPath),
-            ("_RESOURCE_ATTRIBUTES", Shown::Attributes),
-            ("NO_PROXY", Shown::Hosts),
+        const ENDS: [(&str, Disclosure); 9] = [
+            ("ROTEL_EXPORTERS", Disclosure::Exporters),
+            ("_ENDPOINT", Disclosure::Url),
+            ("S_PROXY", Disclosure::Url),
+            ("HTTP_PROXY", Disclosure::Url),
+            ("_FILE", Disclosure::Path),
+            ("_CONFIG_URI", Disclosure::Path),
+            ("_HTTP_PATH", Disclosure::UrlPath),
+            ("_RESOURCE_ATTRIBUTES", Disclosure::Attributes),
+            ("NO_PROXY", Disclosure::Hosts),
         ];
         let mut rest: &[(&str, Self)] = &ENDS;
         while let [(end, shown), others @ ..] = rest {
@@ -96,7 +96,7 @@ pub(super) const ONLY_EXPORTER: &str = "ROTEL_OTLP_EXPORTER_";
 pub(super) const NONE: &str = "–";
 
 const fn variable(name: &'static str, default: &'static str, about: &'static str) -> Variable {
-    Variable { name, default, about, shown: Shown::of(name), open_at: open_at(name) }
+    Variable { name, default, about, disclosure: Disclosure::of(name), open_at: open_at(name) }
 }
 
 /// Found when this is compiled, for at a cold start every name is held against every variable.
@@ -112,8 +112,8 @@ const fn open_at(name: &str) -> Option<usize> {
 }
 
 impl Variable {
-    const fn showing(self, shown: Shown) -> Self {
-        Self { shown, ..self }
+    const fn disclosing(self, disclosure: Disclosure) -> Self {
+        Self { disclosure, ..self }
     }
 }
 
@@ -159,24 +159,26 @@ const EXPORTER: &[Variable] = &[
         NONE,
         "headers of every request, or its gRPC metadata: `Name=value,Name2=value2`",
     )
-    .showing(Shown::Names),
+    .disclosing(Disclosure::Names),
     variable("ROTEL_OTLP_EXPORTER_COMPRESSION", "gzip", "`gzip`, `zstd` or `none`"),
     variable("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", "5s", "maximum time for one request"),
     variable("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", NONE, "`basic`: send a user name and password"),
     variable("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", NONE, "user name for basic authentication")
-        .showing(Shown::Nothing),
+        .disclosing(Disclosure::Nothing),
     variable("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", NONE, "password for basic authentication")
-        .showing(Shown::Nothing),
+        .disclosing(Disclosure::Nothing),
     variable(
         "ROTEL_OTLP_EXPORTER_TLS_CA_FILE",
         NONE,
         "PEM file of certificate authorities to trust besides the public ones",
     ),
-    variable("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", NONE, "the same, as PEM text").showing(Shown::Nothing),
+    variable("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", NONE, "the same, as PEM text").disclosing(Disclosure::Nothing),
     variable("ROTEL_OTLP_EXPORTER_TLS_CERT_FILE", NONE, "PEM file of the client certificate, for mutual TLS"),
-    variable("ROTEL_OTLP_EXPORTER_TLS_CERT_PEM", NONE, "the same, as PEM text").showing(Shown::Nothing),
+    variable("ROTEL_OTLP_EXPORTER_TLS_CERT_PEM", NONE, "the same, as PEM text")
+        .disclosing(Disclosure::Nothing),
     variable("ROTEL_OTLP_EXPORTER_TLS_KEY_FILE", NONE, "PEM file of the client certificate's private key"),
-    variable("ROTEL_OTLP_EXPORTER_TLS_KEY_PEM", NONE, "the same, as PEM text").showing(Shown::Nothing),
+    variable("ROTEL_OTLP_EXPORTER_TLS_KEY_PEM", NONE, "the same, as PEM text")
+        .disclosing(Disclosure::Nothing),
     variable(
         "ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY",
         "false",
@@ -237,7 +239,7 @@ const SIGNAL_EXPORTER: &[Variable] = &[
         "`ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS`",
         "headers for this signal; they replace the common ones",
     )
-    .showing(Shown::Names),
+    .disclosing(Disclosure::Names),
     variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_COMPRESSION",
         "`ROTEL_OTLP_EXPORTER_COMPRESSION`",
@@ -258,7 +260,7 @@ const SIGNAL_EXPORTER: &[Variable] = &[
         "`ROTEL_OTLP_EXPORTER_TLS_CA_…`",
         "the same, as PEM text",
     )
-    .showing(Shown::Nothing),
+    .disclosing(Disclosure::Nothing),
     variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_CERT_FILE",
         "`ROTEL_OTLP_EXPORTER_TLS_CERT_…`",
@@ -269,7 +271,7 @@ const SIGNAL_EXPORTER: &[Variable] = &[
         "`ROTEL_OTLP_EXPORTER_TLS_CERT_…`",
         "the same, as PEM text",
     )
-    .showing(Shown::Nothing),
+    .disclosing(Disclosure::Nothing),
     variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_KEY_FILE",
         "`ROTEL_OTLP_EXPORTER_TLS_KEY_…`",
@@ -280,7 +282,7 @@ const SIGNAL_EXPORTER: &[Variable] = &[
         "`ROTEL_OTLP_EXPORTER_TLS_KEY_…`",
         "the same, as PEM text",
     )
-    .showing(Shown::Nothing),
+    .disclosing(Disclosure::Nothing),
     variable(
         "ROTEL_OTLP_EXPORTER_{SIGNAL}_TLS_SKIP_VERIFY",
         "`ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY`",
@@ -355,7 +357,7 @@ const RECEIVER: &[Variable] = &[
         NONE,
         "regular expression; matches in the body and attributes of log records become `[masked]`; records too expensive to search are masked whole; SDK telemetry is not masked",
     )
-    .showing(Shown::Nothing),
+    .disclosing(Disclosure::Nothing),
 ];
 
 const SENDING: &[Variable] = &[

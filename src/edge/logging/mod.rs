@@ -18,14 +18,14 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::{Registry, fmt};
 
-use crate::core::config::Log;
+use crate::core::config::LogSettings;
 
 const OURS: &str = env!("CARGO_CRATE_NAME");
 /// The time allowed for the last lines, at the end of the process.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Installs the subscriber, and a panic hook that logs each panic as one line.
-pub fn install(log: &Log) {
+pub fn install(log: &LogSettings) {
     if dispatcher::set_global_default(subscriber(log, || output::LineWriter)).is_ok() {
         std::panic::set_hook(Box::new(|panic| {
             let location = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -41,7 +41,7 @@ pub fn drain() {
 }
 
 /// Creates the subscriber, which writes to `writer`.
-pub fn subscriber<W>(log: &Log, writer: W) -> Dispatch
+pub fn subscriber<W>(log: &LogSettings, writer: W) -> Dispatch
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {

@@ -179,7 +179,7 @@ mod tests {
     use std::io::{BufRead, BufReader, pipe};
 
     use super::*;
-    use crate::core::config::Log;
+    use crate::core::config::LogSettings;
     use crate::edge::logging::subscriber;
 
     struct WriterTo(&'static Output);
@@ -214,7 +214,7 @@ mod tests {
     fn output(out: impl Write + Send + 'static) -> &'static Output {
         let output: &Output = Box::leak(Box::new(Output::new(|| Box::new(io::sink()))));
         let thread = thread::spawn(move || {
-            let log = Log { level: "info".to_owned(), json: false };
+            let log = LogSettings { level: "info".to_owned(), json: false };
             let subscriber = subscriber(&log, || WriterTo(output));
             tracing::dispatcher::with_default(&subscriber, || output.write_all(Box::new(out)));
         });

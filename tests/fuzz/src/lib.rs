@@ -21,15 +21,15 @@ pub use self::otlp::{otlp_http_body, wire_splicing};
 pub fn collector_yaml(text: &str) {
     let mut variables = variables("NAME", "a \"value\": [with, {everything}] ${NAME} $$ \u{1f} # in it");
     let mut read = collector_yaml::read(text, "collector.yaml", &variables);
-    assert!(read.variables.keys().eq(read.places.keys()), "a variable without a place");
-    // YAML has more line breaks than one, and what ends too early is told behind the last line.
+    assert!(read.variables.keys().eq(read.locations.keys()), "a variable without a location");
+    // YAML has more line breaks than one, and input that ends too early is reported after the last line.
     let lines = text.split(['\n', '\r']).count() + 1;
-    for told in read.faults.iter().chain(&read.warnings) {
-        let line = told.variable.split(':').nth(1).and_then(|line| line.parse().ok());
-        assert!(line.is_some_and(|line| (1..=lines).contains(&line)), "{told} of {lines} lines");
+    for problem in read.errors.iter().chain(&read.warnings) {
+        let line = problem.variable.split(':').nth(1).and_then(|line| line.parse().ok());
+        assert!(line.is_some_and(|line| (1..=lines).contains(&line)), "{problem} of {lines} lines");
     }
-    read.lie_under(&mut variables);
-    let outcome = config::read_placed(&variables, &read.places, None);
+    read.apply_as_defaults(&mut variables);
+    let outcome = config::read_with_locations(&variables, &read.locations, None);
     assert!(!outcome.config.destinations.is_empty());
 }
 
@@ -43,12 +43,12 @@ pub fn env_file(text: &str) {
             assert!(written <= text.len() + 256 * 1024, "{written} bytes of {}", text.len());
             config::read(&file.variables);
         }
-        Err(faults) => {
-            assert!(!faults.is_empty());
+        Err(errors) => {
+            assert!(!errors.is_empty());
             let lines = text.split('\n').count();
-            for fault in faults {
-                let line = fault.problem.split(' ').nth(1).and_then(|line| line.parse().ok());
-                assert!(line.is_some_and(|line| (1..=lines).contains(&line)), "{fault} of {lines} lines");
+            for error in errors {
+                let line = error.message.split(' ').nth(1).and_then(|line| line.parse().ok());
+                assert!(line.is_some_and(|line| (1..=lines).contains(&line)), "{error} of {lines} lines");
             }
         }
     }
@@ -68,8 +68,8 @@ pub fn header_list(text: &str) {
         .all(|exports| matches!(exports, Exports::Known(exports) if exports.logs.is_none()));
     assert_eq!(
         dropped,
-        !outcome.faults.is_empty(),
-        "telemetry is dropped where a fault is told, and only there"
+        !outcome.errors.is_empty(),
+        "telemetry is dropped where an error is reported, and only there"
     );
 }
 

@@ -2,39 +2,39 @@
 
 use std::time::Duration;
 
-use super::account::{Account, Place, list};
-use super::node::{Value, shown};
+use super::node::{YamlValue, shown};
+use super::translation::{Location, Translation, list};
 
 /// What an exporter of the collector is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum CollectorExporterKind {
     Grpc,
     Http,
     /// Counts what passes.
     Debug,
     /// Drops.
-    Nowhere,
+    Nop,
 }
 
 /// The kind of a component: what stands before the `/`.
-pub(super) fn kind_of(id: &str) -> &str {
+pub(super) fn component_type(id: &str) -> &str {
     id.split_once('/').map_or(id, |(kind, _)| kind)
 }
 
-impl Kind {
+impl CollectorExporterKind {
     pub(super) fn of(id: &str) -> Option<Self> {
-        Some(match kind_of(id) {
+        Some(match component_type(id) {
             "otlp" | "otlp_grpc" => Self::Grpc,
             "otlphttp" | "otlp_http" => Self::Http,
             "debug" | "logging" => Self::Debug,
-            "nop" => Self::Nowhere,
+            "nop" => Self::Nop,
             _ => return None,
         })
     }
 }
 
 /// A setting: how the name of its variable ends, its text, and where it stands.
-pub(super) type Setting<'n> = (&'static str, String, Place<'n>);
+pub(super) type ExporterSetting<'n> = (&'static str, String, Location<'n>);
 
 /// What has no effect here and does no harm by that.
 const IDLE: &[(&str, &str)] = &[
@@ -69,41 +69,41 @@ const IDLE_OF_TLS: &[&str] = &[
 ];
 
 /// A walk through one exporter.
-struct Walk<'a, 'g, 'n> {
-    account: &'a mut Account<'g>,
-    extensions: &'a [Place<'n>],
-    kind: Kind,
-    settings: Vec<Setting<'n>>,
+struct ExporterTranslator<'a, 'g, 'n> {
+    translation: &'a mut Translation<'g>,
+    extensions: &'a [Location<'n>],
+    kind: CollectorExporterKind,
+    settings: Vec<ExporterSetting<'n>>,
 }
 
 /// Reads an exporter's settings. `extensions` are those that may authenticate it.
 pub(super) fn read<'n>(
-    account: &mut Account<'_>,
-    exporter: &Place<'n>,
-    kind: Kind,
-    extensions: &[Place<'n>],
-) -> Vec<Setting<'n>> {
-    let mut walk = Walk { account, extensions, kind, settings: Vec::new() };
-    let entries = walk.account.entries(exporter);
+    translation: &mut Translation<'_>,
+    exporter: &Location<'n>,
+    kind: CollectorExporterKind,
+    extensions: &[Location<'n>],
+) -> Vec<ExporterSetting<'n>> {
+    let mut walk = ExporterTranslator { translation, extensions, kind, settings: Vec::new() };
+    let entries = walk.translation.entries(exporter);
     let tls = entries.iter().find(|entry| entry.key == "tls").cloned();
     let is_insecure = tls.is_some_and(|tls| walk.is_insecure(&tls));
-    let protocol = if kind == Kind::Grpc { "grpc" } else { "http" };
+    let protocol = if kind == CollectorExporterKind::Grpc { "grpc" } else { "http" };
     walk.settings.push(("PROTOCOL", protocol.to_owned(), exporter.clone()));
     for entry in entries {
         match (entry.key, kind) {
             ("endpoint", _) => walk.endpoint(&entry, is_insecure),
-            ("traces_endpoint", Kind::Http) => walk.text("TRACES_ENDPOINT", &entry),
-            ("metrics_endpoint", Kind::Http) => walk.text("METRICS_ENDPOINT", &entry),
-            ("logs_endpoint", Kind::Http) => walk.text("LOGS_ENDPOINT", &entry),
+            ("traces_endpoint", CollectorExporterKind::Http) => walk.text("TRACES_ENDPOINT", &entry),
+            ("metrics_endpoint", CollectorExporterKind::Http) => walk.text("METRICS_ENDPOINT", &entry),
+            ("logs_endpoint", CollectorExporterKind::Http) => walk.text("LOGS_ENDPOINT", &entry),
             ("headers", _) => walk.headers(&entry),
             ("compression", _) => walk.compression(&entry),
             ("timeout", _) => walk.duration("REQUEST_TIMEOUT", &entry),
             ("retry_on_failure", _) => walk.retry(&entry),
             ("tls", _) => walk.tls(&entry),
             ("auth", _) => walk.auth(&entry),
-            ("encoding", Kind::Http) => walk.encoding(&entry),
+            ("encoding", CollectorExporterKind::Http) => walk.encoding(&entry),
             ("proxy_url", _) => {
-                walk.account.fault(
+                walk.translation.error(
                     &entry,
                     "the proxy is taken from HTTPS_PROXY or HTTP_PROXY; set that, and remove this",
                 );
@@ -114,23 +114,23 @@ pub(super) fn read<'n>(
     walk.settings
 }
 
-impl<'n> Walk<'_, '_, 'n> {
-    fn set(&mut self, variable: &'static str, text: impl Into<String>, place: &Place<'n>) {
-        self.settings.push((variable, text.into(), place.clone()));
+impl<'n> ExporterTranslator<'_, '_, 'n> {
+    fn set(&mut self, variable: &'static str, text: impl Into<String>, location: &Location<'n>) {
+        self.settings.push((variable, text.into(), location.clone()));
     }
 
-    fn text(&mut self, variable: &'static str, place: &Place<'n>) {
-        if let Some(text) = self.account.text(place) {
-            self.set(variable, text, place);
+    fn text(&mut self, variable: &'static str, location: &Location<'n>) {
+        if let Some(text) = self.translation.text(location) {
+            self.set(variable, text, location);
         }
     }
 
-    /// gRPC's needs no scheme there: whether TLS is spoken is a setting of its own.
-    fn endpoint(&mut self, place: &Place<'n>, is_insecure: bool) {
-        let Some(text) = self.account.text(place) else { return };
+    /// gRPC's needs no scheme there: whether TLS is display_name is a setting of its own.
+    fn endpoint(&mut self, location: &Location<'n>, is_insecure: bool) {
+        let Some(text) = self.translation.text(location) else { return };
         let is_reference = ["${arn:", "$<arn:", "secret://"].iter().any(|start| text.starts_with(start));
-        if self.kind == Kind::Http || text.is_empty() || is_reference {
-            return self.set("ENDPOINT", text, place);
+        if self.kind == CollectorExporterKind::Http || text.is_empty() || is_reference {
+            return self.set("ENDPOINT", text, location);
         }
         let name = text.strip_prefix("dns:").map_or(&*text, |name| name.trim_start_matches('/'));
         let text = match (name.contains("://"), is_insecure) {
@@ -138,81 +138,81 @@ impl<'n> Walk<'_, '_, 'n> {
             (false, true) => format!("http://{name}"),
             (false, false) => format!("https://{name}"),
         };
-        self.set("ENDPOINT", text, place);
+        self.set("ENDPOINT", text, location);
     }
 
     /// A mapping, or as newer collectors have it a list of `name` and `value`.
-    fn headers(&mut self, place: &Place<'n>) {
+    fn headers(&mut self, location: &Location<'n>) {
         let mut pairs = Vec::new();
-        if matches!(place.node.value, Value::List(_)) {
-            for element in self.account.elements(place) {
+        if matches!(location.node.value, YamlValue::List(_)) {
+            for element in self.translation.elements(location) {
                 let (mut name, mut value) = (None, None);
-                for entry in self.account.entries(&element) {
+                for entry in self.translation.entries(&element) {
                     match entry.key {
-                        "name" => name = self.account.text(&entry),
-                        "value" => value = self.account.text(&entry),
+                        "name" => name = self.translation.text(&entry),
+                        "value" => value = self.translation.text(&entry),
                         _ => self.unknown(&entry),
                     }
                 }
                 pairs.push((name.unwrap_or_default(), value.unwrap_or_default()));
             }
         } else {
-            for entry in self.account.entries(place) {
-                let value = self.account.text(&entry).unwrap_or_default();
+            for entry in self.translation.entries(location) {
+                let value = self.translation.text(&entry).unwrap_or_default();
                 if value.is_empty() {
-                    self.account.fault(&entry, "the header has no value; write it, or remove the header");
+                    self.translation.error(&entry, "the header has no value; write it, or remove the header");
                 }
                 pairs.push((entry.key.to_owned(), value));
             }
         }
         if !pairs.is_empty() {
-            self.set("CUSTOM_HEADERS", list(&pairs), place);
+            self.set("CUSTOM_HEADERS", list(&pairs), location);
         }
     }
 
-    fn compression(&mut self, place: &Place<'n>) {
+    fn compression(&mut self, location: &Location<'n>) {
         const OTHERS: [&str; 6] = ["deflate", "lz4", "snappy", "snappy-framed", "x-snappy-framed", "zlib"];
-        let Some(text) = self.account.text(place) else { return };
+        let Some(text) = self.translation.text(location) else { return };
         if OTHERS.contains(&&*text) {
-            self.account.warning(
-                place,
+            self.translation.warning(
+                location,
                 format!("{text} is not in this extension, so it sends with gzip; write gzip, zstd or none"),
             );
         } else {
-            self.set("COMPRESSION", if text.is_empty() { "none" } else { &text }, place);
+            self.set("COMPRESSION", if text.is_empty() { "none" } else { &text }, location);
         }
     }
 
     /// No pause is one, and not a limit.
-    fn pause(&mut self, variable: &'static str, place: &Place<'n>) {
-        let Some(text) = self.account.text(place) else { return };
+    fn pause(&mut self, variable: &'static str, location: &Location<'n>) {
+        let Some(text) = self.translation.text(location) else { return };
         match duration(&text) {
-            Some(duration) => self.set(variable, format!("{}ms", duration.as_millis().max(1)), place),
-            None => self.set(variable, text, place),
+            Some(duration) => self.set(variable, format!("{}ms", duration.as_millis().max(1)), location),
+            None => self.set(variable, text, location),
         }
     }
 
-    fn duration(&mut self, variable: &'static str, place: &Place<'n>) {
+    fn duration(&mut self, variable: &'static str, location: &Location<'n>) {
         const NO_LIMIT: &str = "15m";
-        let Some(text) = self.account.text(place) else { return };
+        let Some(text) = self.translation.text(location) else { return };
         let text = match duration(&text) {
             Some(Duration::ZERO) => {
-                self.account.warning(place, format!("0 is no limit, and here it is {NO_LIMIT}"));
+                self.translation.warning(location, format!("0 is no limit, and here it is {NO_LIMIT}"));
                 NO_LIMIT.to_owned()
             }
             Some(duration) => format!("{}ms", duration.as_millis().max(1)),
             // What is wrong with it is said where it is read.
             None => text,
         };
-        self.set(variable, text, place);
+        self.set(variable, text, location);
     }
 
-    fn retry(&mut self, place: &Place<'n>) {
-        for entry in self.account.entries(place) {
+    fn retry(&mut self, location: &Location<'n>) {
+        for entry in self.translation.entries(location) {
             match entry.key {
                 "enabled" => {
-                    if self.account.text(&entry).as_deref() == Some("false") {
-                        self.account.warning(
+                    if self.translation.text(&entry).as_deref() == Some("false") {
+                        self.translation.warning(
                             &entry,
                             "what fails is kept and sent again all the same, so nothing is lost",
                         );
@@ -222,7 +222,7 @@ impl<'n> Walk<'_, '_, 'n> {
                 "max_interval" => self.pause("RETRY_MAX_BACKOFF", &entry),
                 "max_elapsed_time" => self.duration("RETRY_MAX_ELAPSED_TIME", &entry),
                 "multiplier" | "randomization_factor" => {
-                    self.account.warning(
+                    self.translation.warning(
                         &entry,
                         "it has no effect here: pauses double, less up to half of them by chance",
                     );
@@ -232,14 +232,14 @@ impl<'n> Walk<'_, '_, 'n> {
         }
     }
 
-    fn is_insecure(&mut self, tls: &Place<'n>) -> bool {
-        let Value::Map(_) = tls.node.value else { return false };
-        let insecure = self.account.entries(tls).into_iter().find(|entry| entry.key == "insecure");
-        insecure.is_some_and(|entry| self.account.flag(&entry))
+    fn is_insecure(&mut self, tls: &Location<'n>) -> bool {
+        let YamlValue::Map(_) = tls.node.value else { return false };
+        let insecure = self.translation.entries(tls).into_iter().find(|entry| entry.key == "insecure");
+        insecure.is_some_and(|entry| self.translation.flag(&entry))
     }
 
-    fn tls(&mut self, place: &Place<'n>) {
-        for entry in self.account.entries(place) {
+    fn tls(&mut self, location: &Location<'n>) {
+        for entry in self.translation.entries(location) {
             match entry.key {
                 "insecure" => {}
                 "insecure_skip_verify" => self.text("TLS_SKIP_VERIFY", &entry),
@@ -250,12 +250,12 @@ impl<'n> Walk<'_, '_, 'n> {
                 "key_file" => self.text("TLS_KEY_FILE", &entry),
                 "key_pem" => self.text("TLS_KEY_PEM", &entry),
                 "server_name_override" => {
-                    self.account.fault(&entry, "the certificate is checked for the endpoint's own name; write that name in the endpoint");
+                    self.translation.error(&entry, "the certificate is checked for the endpoint's own name; write that name in the endpoint");
                 }
                 key if IDLE_OF_TLS.contains(&key) => {
-                    self.account.warning(
+                    self.translation.warning(
                         &entry,
-                        "it has no effect here: TLS 1.2 and 1.3 are spoken as rustls has them; remove it",
+                        "it has no effect here: TLS 1.2 and 1.3 are display_name as rustls has them; remove it",
                     );
                 }
                 _ => self.unknown(&entry),
@@ -263,23 +263,23 @@ impl<'n> Walk<'_, '_, 'n> {
         }
     }
 
-    fn auth(&mut self, place: &Place<'n>) {
-        for entry in self.account.entries(place) {
+    fn auth(&mut self, location: &Location<'n>) {
+        for entry in self.translation.entries(location) {
             if entry.key != "authenticator" {
                 self.unknown(&entry);
                 continue;
             }
-            let Some(id) = self.account.text(&entry) else { continue };
+            let Some(id) = self.translation.text(&entry) else { continue };
             let extension = self.extensions.iter().find(|extension| extension.key == id).cloned();
-            match (kind_of(&id), extension) {
+            match (component_type(&id), extension) {
                 ("basicauth", Some(extension)) => self.basic(&entry, &extension),
                 ("basicauth", None) => {
-                    self.account.fault(
+                    self.translation.error(
                         &entry,
                         format!("there is no {} among the extensions; write it there", shown(&id)),
                     );
                 }
-                (kind, _) => self.account.fault(
+                (kind, _) => self.translation.error(
                     &entry,
                     format!(
                         "{} is not in this extension; write the header itself under headers, or basicauth",
@@ -290,53 +290,58 @@ impl<'n> Walk<'_, '_, 'n> {
         }
     }
 
-    fn basic(&mut self, auth: &Place<'n>, extension: &Place<'n>) {
+    fn basic(&mut self, auth: &Location<'n>, extension: &Location<'n>) {
         self.set("AUTHENTICATOR", "basic", auth);
-        for entry in self.account.entries(extension) {
+        for entry in self.translation.entries(extension) {
             if entry.key != "client_auth" {
-                self.account
+                self.translation
                     .warning(&entry, "it has no effect here, where only client_auth counts; remove it");
                 continue;
             }
-            for entry in self.account.entries(&entry) {
+            for entry in self.translation.entries(&entry) {
                 match entry.key {
                     "username" => self.text("BASIC_AUTH_USERNAME", &entry),
                     "password" => self.text("BASIC_AUTH_PASSWORD", &entry),
-                    _ => self.account.fault(&entry, "only username and password are known here; write them"),
+                    _ => self
+                        .translation
+                        .error(&entry, "only username and password are known here; write them"),
                 }
             }
         }
     }
 
-    fn encoding(&mut self, place: &Place<'n>) {
-        if let Some(text) = self.account.text(place)
+    fn encoding(&mut self, location: &Location<'n>) {
+        if let Some(text) = self.translation.text(location)
             && text != "proto"
         {
-            self.account.warning(
-                place,
+            self.translation.warning(
+                location,
                 "requests are sent as protobuf, which every OTLP endpoint takes; write proto, or remove it",
             );
         }
     }
 
-    fn idle(&mut self, place: &Place<'n>) {
-        match IDLE.iter().find(|(key, _)| *key == place.key) {
+    fn idle(&mut self, location: &Location<'n>) {
+        match IDLE.iter().find(|(key, _)| *key == location.key) {
             Some((_, instead)) => {
-                self.account.warning(place, format!("it has no effect here, where {instead}; remove it"));
+                self.translation
+                    .warning(location, format!("it has no effect here, where {instead}; remove it"));
             }
-            None => self.unknown(place),
+            None => self.unknown(location),
         }
     }
 
-    fn unknown(&mut self, place: &Place<'n>) {
-        unknown(self.account, place);
+    fn unknown(&mut self, location: &Location<'n>) {
+        unknown(self.translation, location);
     }
 }
 
 /// Tells of a setting that is not known here.
-pub(super) fn unknown(account: &mut Account<'_>, place: &Place<'_>) {
-    account
-        .warning(place, "there is no such setting here, so it has no effect; correct its name, or remove it");
+pub(super) fn unknown(translation: &mut Translation<'_>, location: &Location<'_>) {
+    translation.warning(
+        location,
+        "there is no such setting here, so it has no effect; correct its name, or remove it",
+    );
 }
 
 /// A duration as Go has it: numbers and their units, such as `1m30s` or `1.5s`. `None` for what is none.

@@ -9,25 +9,25 @@ use std::collections::BTreeMap;
 use crate::echo;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
 
-/// What stands at one place of the file.
+/// What stands at one location of the file.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) line: usize,
-    pub(super) value: Value,
+    pub(super) value: YamlValue,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(super) enum YamlValue {
     /// `null`, `~` or nothing at all.
     Nothing,
     Text(String),
     List(Vec<Node>),
     /// In the file's order.
-    Map(Vec<Entry>),
+    Map(Vec<MapEntry>),
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct MapEntry {
     pub(super) key: String,
     pub(super) line: usize,
     pub(super) node: Node,
@@ -35,9 +35,9 @@ pub(super) struct Entry {
 
 /// Why a text is no tree, and on which line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Malformed {
+pub(super) struct YamlError {
     pub(super) line: usize,
-    pub(super) problem: String,
+    pub(super) message: String,
 }
 
 /// No `collector.yaml` is nested deeper.
@@ -50,7 +50,7 @@ pub(super) const TEXT_LIMIT: usize = 1024 * 1024;
 const MERGE: &str = "<<";
 
 /// A list or a mapping that has begun and not yet ended.
-struct Open {
+struct OpenNode {
     line: usize,
     anchor: usize,
     content: Content,
@@ -59,7 +59,7 @@ struct Open {
 enum Content {
     List(Vec<Node>),
     Map {
-        entries: Vec<Entry>,
+        entries: Vec<MapEntry>,
         /// Its value comes next.
         key: Option<(String, usize)>,
     },
@@ -81,7 +81,7 @@ impl Size {
 
 #[derive(Default)]
 struct Builder {
-    open: Vec<Open>,
+    open: Vec<OpenNode>,
     /// What aliases stand for, each with its size.
     anchors: BTreeMap<usize, (Node, Size)>,
     /// Of everything that is kept.
@@ -90,17 +90,17 @@ struct Builder {
 }
 
 /// Reads the first document of a text.
-pub(super) fn parse(text: &str) -> Result<Node, Malformed> {
+pub(super) fn parse(text: &str) -> Result<Node, YamlError> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| of_syntax(&error))?;
         let line = span.start.line();
-        let malformed = |problem: &str| Malformed { line, problem: problem.to_owned() };
+        let malformed = |message: &str| YamlError { line, message: message.to_owned() };
         match event {
             Event::Scalar(text, style, anchor, _) => {
                 let is_nothing =
                     style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
-                let value = if is_nothing { Value::Nothing } else { Value::Text(text.into_owned()) };
+                let value = if is_nothing { YamlValue::Nothing } else { YamlValue::Text(text.into_owned()) };
                 let node = Node { line, value };
                 let size = size(&node);
                 builder.add(line, size)?;
@@ -126,13 +126,13 @@ pub(super) fn parse(text: &str) -> Result<Node, Malformed> {
             _ => {}
         }
     }
-    Ok(builder.document.unwrap_or(Node { line: 1, value: Value::Nothing }))
+    Ok(builder.document.unwrap_or(Node { line: 1, value: YamlValue::Nothing }))
 }
 
-fn of_syntax(error: &ScanError) -> Malformed {
-    Malformed {
+fn of_syntax(error: &ScanError) -> YamlError {
+    YamlError {
         line: error.marker().line(),
-        problem: format!(
+        message: format!(
             "it is not YAML: {}; see indentation, quotes and brackets",
             echo::untrusted(error.info(), echo::UNTRUSTED_LIMIT)
         ),
@@ -141,33 +141,33 @@ fn of_syntax(error: &ScanError) -> Malformed {
 
 impl Builder {
     /// Counts what is about to be kept.
-    fn add(&mut self, line: usize, size: Size) -> Result<(), Malformed> {
+    fn add(&mut self, line: usize, size: Size) -> Result<(), YamlError> {
         self.size = self.size.and(size);
-        let problem = if self.size.nodes > NODE_LIMIT {
+        let message = if self.size.nodes > NODE_LIMIT {
             format!("it has more than {NODE_LIMIT} values, aliases included; no configuration has")
         } else if self.size.text > TEXT_LIMIT {
             format!("it has more than {TEXT_LIMIT} bytes of text, aliases included; no configuration has")
         } else {
             return Ok(());
         };
-        Err(Malformed { line, problem })
+        Err(YamlError { line, message })
     }
 
-    fn begin(&mut self, line: usize, anchor: usize, content: Content) -> Result<(), Malformed> {
+    fn begin(&mut self, line: usize, anchor: usize, content: Content) -> Result<(), YamlError> {
         self.add(line, Size { nodes: 1, text: 0 })?;
         if self.open.len() == DEPTH_LIMIT {
-            let problem = format!("it is nested deeper than {DEPTH_LIMIT} levels; no configuration is");
-            return Err(Malformed { line, problem });
+            let message = format!("it is nested deeper than {DEPTH_LIMIT} levels; no configuration is");
+            return Err(YamlError { line, message });
         }
-        self.open.push(Open { line, anchor, content });
+        self.open.push(OpenNode { line, anchor, content });
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), Malformed> {
-        let Some(Open { line, anchor, content }) = self.open.pop() else { return Ok(()) };
+    fn end(&mut self) -> Result<(), YamlError> {
+        let Some(OpenNode { line, anchor, content }) = self.open.pop() else { return Ok(()) };
         let value = match content {
-            Content::List(nodes) => Value::List(nodes),
-            Content::Map { entries, .. } => Value::Map(merged(entries)),
+            Content::List(nodes) => YamlValue::List(nodes),
+            Content::Map { entries, .. } => YamlValue::Map(merged(entries)),
         };
         let node = Node { line, value };
         let size = if anchor == 0 { Size::default() } else { size(&node) };
@@ -175,7 +175,7 @@ impl Builder {
     }
 
     /// Puts a node where it belongs: as a key, a value, an element or the whole.
-    fn put(&mut self, node: Node, anchor: usize, size: Size) -> Result<(), Malformed> {
+    fn put(&mut self, node: Node, anchor: usize, size: Size) -> Result<(), YamlError> {
         if anchor > 0 {
             self.add(node.line, size)?;
             self.anchors.insert(anchor, (node.clone(), size));
@@ -185,7 +185,7 @@ impl Builder {
             Some(Content::List(list)) => list.push(node),
             Some(Content::Map { entries, key }) => {
                 if let Some((key, line)) = key.take() {
-                    entries.push(Entry { key, line, node });
+                    entries.push(MapEntry { key, line, node });
                 } else {
                     *key = Some(key_of(node, entries)?);
                 }
@@ -196,28 +196,28 @@ impl Builder {
 }
 
 /// The key that a node is, and its line.
-fn key_of(node: Node, entries: &[Entry]) -> Result<(String, usize), Malformed> {
-    let Node { line, value: Value::Text(text) } = node else {
-        let problem = "a key is to be a word; see indentation and brackets".to_owned();
-        return Err(Malformed { line: node.line, problem });
+fn key_of(node: Node, entries: &[MapEntry]) -> Result<(String, usize), YamlError> {
+    let Node { line, value: YamlValue::Text(text) } = node else {
+        let message = "a key is to be a word; see indentation and brackets".to_owned();
+        return Err(YamlError { line: node.line, message });
     };
     if text != MERGE && entries.iter().any(|entry| entry.key == text) {
-        let problem = format!("{} stands twice in the same mapping; remove one", shown(&text));
-        return Err(Malformed { line, problem });
+        let message = format!("{} stands twice in the same mapping; remove one", shown(&text));
+        return Err(YamlError { line, message });
     }
     Ok((text, line))
 }
 
 /// The entries, and those of merged mappings where they have none of that name.
-fn merged(entries: Vec<Entry>) -> Vec<Entry> {
+fn merged(entries: Vec<MapEntry>) -> Vec<MapEntry> {
     let (merges, mut entries): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.key == MERGE);
-    for Entry { node, .. } in merges {
+    for MapEntry { node, .. } in merges {
         let maps = match node.value {
-            Value::List(nodes) => nodes,
+            YamlValue::List(nodes) => nodes,
             _ => vec![node],
         };
         for map in maps {
-            let Value::Map(others) = map.value else { continue };
+            let YamlValue::Map(others) = map.value else { continue };
             for other in others {
                 if !entries.iter().any(|entry| entry.key == other.key) {
                     entries.push(other);
@@ -232,13 +232,13 @@ fn merged(entries: Vec<Entry>) -> Vec<Entry> {
 fn size(node: &Node) -> Size {
     let one = Size { nodes: 1, text: 0 };
     match &node.value {
-        Value::Nothing => one,
-        Value::Text(text) => Size { text: text.len(), ..one },
-        Value::List(nodes) => nodes.iter().map(size).fold(one, Size::and),
-        Value::Map(entries) => {
+        YamlValue::Nothing => one,
+        YamlValue::Text(text) => Size { text: text.len(), ..one },
+        YamlValue::List(nodes) => nodes.iter().map(size).fold(one, Size::and),
+        YamlValue::Map(entries) => {
             let sizes = entries
                 .iter()
-                .map(|Entry { key, node, .. }| size(node).and(Size { nodes: 0, text: key.len() }));
+                .map(|MapEntry { key, node, .. }| size(node).and(Size { nodes: 0, text: key.len() }));
             sizes.fold(one, Size::and)
         }
     }
@@ -260,13 +260,15 @@ mod tests {
 
     fn written(node: &Node) -> String {
         match &node.value {
-            Value::Nothing => "-".to_owned(),
-            Value::Text(text) => format!("{text}@{}", node.line),
-            Value::List(nodes) => format!("[{}]", nodes.iter().map(written).collect::<Vec<_>>().join(" ")),
-            Value::Map(entries) => {
+            YamlValue::Nothing => "-".to_owned(),
+            YamlValue::Text(text) => format!("{text}@{}", node.line),
+            YamlValue::List(nodes) => {
+                format!("[{}]", nodes.iter().map(written).collect::<Vec<_>>().join(" "))
+            }
+            YamlValue::Map(entries) => {
                 let entries = entries
                     .iter()
-                    .map(|Entry { key, line, node }| format!("{key}@{line}: {}", written(node)));
+                    .map(|MapEntry { key, line, node }| format!("{key}@{line}: {}", written(node)));
                 format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
             }
         }
@@ -294,12 +296,12 @@ mod tests {
             let alias = format!("*a{}, ", level - 1).repeat(9);
             format!("{text}a{level}: &a{level} [{alias}x]\n")
         });
-        assert!(parse(&laughs).expect_err("too large").problem.contains("10000 values"));
+        assert!(parse(&laughs).expect_err("too large").message.contains("10000 values"));
         for nested in ["[".repeat(5000), "{a: ".repeat(5000), "- ".repeat(5000)] {
             assert!(parse(&nested).is_err());
         }
         let nested = (0..40).fold(String::new(), |text, level| text + &" ".repeat(level) + "a:\n");
-        assert!(parse(&nested).expect_err("too deep").problem.contains("nested deeper"));
+        assert!(parse(&nested).expect_err("too deep").message.contains("nested deeper"));
         assert!(parse("a: &a [*a]\n").is_err());
     }
 
@@ -307,13 +309,13 @@ mod tests {
     fn neither_aliases_nor_anchors_make_of_a_long_text_many() {
         let long = "x".repeat(200_000);
         let aliases = format!("a: &a {long}\nb: [{}]\n", "*a, ".repeat(9000));
-        assert!(parse(&aliases).expect_err("too long").problem.contains("bytes of text"));
+        assert!(parse(&aliases).expect_err("too long").message.contains("bytes of text"));
         let keys = format!("a: &a {{? {long} : 1}}\nb: [{}]\n", "*a, ".repeat(3000));
-        assert!(parse(&keys).expect_err("too long").problem.contains("bytes of text"));
+        assert!(parse(&keys).expect_err("too long").message.contains("bytes of text"));
         let anchors: String =
             (0..20).flat_map(|level| ["&a".to_owned(), level.to_string(), " [".to_owned()]).collect();
         let anchors = format!("{anchors}{long}{}", "]".repeat(20));
-        assert!(parse(&anchors).expect_err("too long").problem.contains("bytes of text"));
+        assert!(parse(&anchors).expect_err("too long").message.contains("bytes of text"));
         assert!(parse(&format!("a: &a {long}\nb: *a\n")).is_ok());
     }
 }

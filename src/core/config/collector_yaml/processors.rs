@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::account::{Account, Place, list};
-use super::exporters::{kind_of, unknown};
+use super::exporters::{component_type, unknown};
 use super::node::shown;
+use super::translation::{Location, Translation, list};
 use crate::signal::{PerSignal, Signal};
 
 /// Without these telemetry is as good, or there is more of it.
@@ -29,9 +29,9 @@ const MIB: u64 = 1024 * 1024;
 pub(super) struct Processors<'n> {
     /// What is set on resources, the last of each key, and where that began.
     attributes: Vec<(String, String)>,
-    attributes_at: Option<Place<'n>>,
+    attributes_at: Option<Location<'n>>,
     /// Of those of resources, in how many pipelines each is.
-    pipelines: BTreeMap<String, (Place<'n>, usize)>,
+    pipelines: BTreeMap<String, (Location<'n>, usize)>,
     /// Those of which settings were read: several pipelines share them.
     read: BTreeSet<String>,
     /// Of these, those that ask for more than can be done.
@@ -44,48 +44,48 @@ impl<'n> Processors<'n> {
     /// Takes one processor of a pipeline of this signal. `used` is where the pipeline names it.
     pub(super) fn take(
         &mut self,
-        account: &mut Account<'_>,
+        translation: &mut Translation<'_>,
         signal: Signal,
-        (id, used): (&str, &Place<'n>),
-        defined: &[Place<'n>],
+        (id, used): (&str, &Location<'n>),
+        defined: &[Location<'n>],
     ) {
-        let Some(place) = defined.iter().find(|place| place.key == id) else {
-            let kind = kind_of(id);
+        let Some(location) = defined.iter().find(|location| location.key == id) else {
+            let kind = component_type(id);
             let is_harmless =
                 ["batch", "decouple", "memory_limiter"].contains(&kind) || HARMLESS.contains(&kind);
             *self.withheld.of_mut(signal) |= !is_harmless;
-            return account.fault(
+            return translation.error(
                 used,
                 format!("there is no {} among the processors; write it there, or remove it here", shown(id)),
             );
         };
         let is_new = self.read.insert(id.to_owned());
-        match kind_of(id) {
-            "batch" => batch(account, signal, place),
-            "memory_limiter" if is_new => memory_limiter(account, place),
+        match component_type(id) {
+            "batch" => batch(translation, signal, location),
+            "memory_limiter" if is_new => memory_limiter(translation, location),
             "decouple" | "memory_limiter" => {}
             kind @ ("resource" | "attributes") => {
-                let faults = account.faults.len();
+                let errors = translation.errors.len();
                 if kind == "resource" {
-                    self.pipelines.entry(id.to_owned()).or_insert_with(|| (place.clone(), 0)).1 += 1;
+                    self.pipelines.entry(id.to_owned()).or_insert_with(|| (location.clone(), 0)).1 += 1;
                 }
                 if is_new {
-                    self.attributes(account, kind, place);
+                    self.attributes(translation, kind, location);
                 }
                 // What was wrong with it was told when it was read.
-                if is_new && account.faults.len() > faults {
+                if is_new && translation.errors.len() > errors {
                     self.faulty.insert(id.to_owned());
                 }
                 *self.withheld.of_mut(signal) |= self.faulty.contains(id);
             }
-            kind if HARMLESS.contains(&kind) => account.warning(
-                place,
+            kind if HARMLESS.contains(&kind) => translation.warning(
+                location,
                 "it is not in this extension, and telemetry is sent without it; remove it, or do it in the collector that receives",
             ),
             _ => {
                 *self.withheld.of_mut(signal) = true;
-                account.fault(
-                    place,
+                translation.error(
+                    location,
                     "it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its \
                      pipelines is sent; remove it, or do it in the collector that receives",
                 );
@@ -93,109 +93,110 @@ impl<'n> Processors<'n> {
         }
     }
 
-    fn attributes(&mut self, account: &mut Account<'_>, kind: &str, place: &Place<'n>) {
+    fn attributes(&mut self, translation: &mut Translation<'_>, kind: &str, location: &Location<'n>) {
         let list = if kind == "resource" { "attributes" } else { "actions" };
-        for entry in account.entries(place) {
+        for entry in translation.entries(location) {
             if entry.key != list {
-                account.fault(&entry, "conditions and other settings are not in this extension; remove it");
+                translation
+                    .error(&entry, "conditions and other settings are not in this extension; remove it");
                 continue;
             }
-            for action in account.elements(&entry) {
-                self.action(account, &action);
+            for action in translation.elements(&entry) {
+                self.action(translation, &action);
             }
             if kind == "attributes" {
-                account.warning(&entry, "they are set on the resource, and so on everything; write a resource processor in its place");
+                translation.warning(&entry, "they are set on the resource, and so on everything; write a resource processor in its location");
             }
             self.attributes_at.get_or_insert(entry);
         }
     }
 
-    fn action(&mut self, account: &mut Account<'_>, place: &Place<'n>) {
+    fn action(&mut self, translation: &mut Translation<'_>, location: &Location<'n>) {
         let (mut key, mut value, mut action) = (None, None, None);
-        for entry in account.entries(place) {
+        for entry in translation.entries(location) {
             match entry.key {
-                "key" => key = account.text(&entry),
-                "value" => value = account.text(&entry),
-                "action" => action = account.text(&entry),
+                "key" => key = translation.text(&entry),
+                "value" => value = translation.text(&entry),
+                "action" => action = translation.text(&entry),
                 "from_attribute" | "from_context" | "pattern" | "converted_type" | "default_value" => {
-                    account.fault(
+                    translation.error(
                         &entry,
                         "only a value that stands here can be set; write value and action: upsert",
                     );
                 }
-                _ => unknown(account, &entry),
+                _ => unknown(translation, &entry),
             }
         }
         let key = key.filter(|key| !key.is_empty() && !key.contains('='));
         match (key, value, action.as_deref()) {
             (Some(key), Some(value), Some(action @ ("upsert" | "insert"))) => {
                 if action == "insert" {
-                    account.warning(place, "an insert is done as an upsert, which replaces what the function has set; write upsert");
+                    translation.warning(location, "an insert is done as an upsert, which replaces what the function has set; write upsert");
                 }
                 self.attributes.retain(|(known, _)| *known != key);
                 // They are percent-decoded where they are read.
                 self.attributes.push((key, value.replace('%', "%25")));
             }
-            (_, _, Some("upsert")) => account.fault(place, "an upsert needs a key without \"=\" and a value; write both"),
-            _ => account.fault(place, "only action: upsert is in this extension; write it, or do the rest in the collector that receives"),
+            (_, _, Some("upsert")) => translation.error(location, "an upsert needs a key without \"=\" and a value; write both"),
+            _ => translation.error(location, "only action: upsert is in this extension; write it, or do the rest in the collector that receives"),
         }
     }
 
     /// Sets what all of them together ask for, in this many pipelines.
-    pub(super) fn finish(&self, account: &mut Account<'_>, pipelines: usize) {
-        for (place, of_pipelines) in self.pipelines.values() {
+    pub(super) fn finish(&self, translation: &mut Translation<'_>, pipelines: usize) {
+        for (location, of_pipelines) in self.pipelines.values() {
             if *of_pipelines < pipelines {
-                account.warning(
-                    place,
+                translation.warning(
+                    location,
                     "it is not in every pipeline, and what it sets is set on everything here; name it in all of them",
                 );
             }
         }
-        if let Some(place) = &self.attributes_at
+        if let Some(location) = &self.attributes_at
             && !self.attributes.is_empty()
         {
-            account.set("ROTEL_OTEL_RESOURCE_ATTRIBUTES", list(&self.attributes), place);
+            translation.set("ROTEL_OTEL_RESOURCE_ATTRIBUTES", list(&self.attributes), location);
         }
     }
 }
 
-fn batch(account: &mut Account<'_>, signal: Signal, place: &Place<'_>) {
-    for entry in account.entries(place) {
+fn batch(translation: &mut Translation<'_>, signal: Signal, location: &Location<'_>) {
+    for entry in translation.entries(location) {
         match entry.key {
             "send_batch_max_size" => {
-                let size = account.text(&entry).filter(|size| size != "0");
+                let size = translation.text(&entry).filter(|size| size != "0");
                 if let Some(size) = size {
-                    account.set(format!("ROTEL_{}_BATCH_MAX_SIZE", signal.in_variable_names()), size, &entry);
+                    translation.set(format!("ROTEL_{}_BATCH_MAX_SIZE", signal.in_variable_names()), size, &entry);
                 }
             }
-            "send_batch_size" | "timeout" => account.warning(
+            "send_batch_size" | "timeout" => translation.warning(
                 &entry,
                 "it has no effect here, where telemetry leaves with the ends of invocations; see ROTEL_FLUSH_STRATEGY",
             ),
             "metadata_keys" | "metadata_cardinality_limit" => {
-                account.warning(&entry, "it has no effect here, where requests carry no metadata; remove it");
+                translation.warning(&entry, "it has no effect here, where requests carry no metadata; remove it");
             }
-            _ => unknown(account, &entry),
+            _ => unknown(translation, &entry),
         }
     }
 }
 
 /// It limits the whole of the collector's memory. Here all that grows is what waits for the backend.
-fn memory_limiter(account: &mut Account<'_>, place: &Place<'_>) {
-    for entry in account.entries(place) {
+fn memory_limiter(translation: &mut Translation<'_>, location: &Location<'_>) {
+    for entry in translation.entries(location) {
         match entry.key {
             "limit_mib" => {
-                if let Some(text) = account.text(&entry) {
+                if let Some(text) = translation.text(&entry) {
                     let bytes = text.parse().ok().and_then(|mib: u64| mib.checked_mul(MIB));
-                    account.set("ROTEL_BUFFER_MAX_BYTES", bytes.map_or(text, |bytes| bytes.to_string()), &entry);
+                    translation.set("ROTEL_BUFFER_MAX_BYTES", bytes.map_or(text, |bytes| bytes.to_string()), &entry);
                 }
             }
-            "limit_percentage" => account.warning(
+            "limit_percentage" => translation.warning(
                 &entry,
                 "it has no effect here, where what waits takes a sixteenth of the memory; write limit_mib, or set ROTEL_BUFFER_MAX_BYTES",
             ),
             "check_interval" | "spike_limit_mib" | "spike_limit_percentage" => {}
-            _ => unknown(account, &entry),
+            _ => unknown(translation, &entry),
         }
     }
 }

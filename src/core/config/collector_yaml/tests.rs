@@ -1,7 +1,7 @@
 //! What files mean, and what is said of those that mean nothing.
 
 use super::super::tests::variables;
-use super::super::{Compression, ExporterName, Exports, Outcome, Protocol, read_placed};
+use super::super::{Compression, ExporterName, Exports, ParsedConfig, Protocol, read_with_locations};
 use super::*;
 use crate::secret::Secret;
 
@@ -40,11 +40,11 @@ service:
 ";
 
 /// What a file and the variables beside it come to.
-fn outcome(text: &str, given: &[(&str, &str)]) -> (CollectorYaml, Outcome) {
+fn outcome(text: &str, given: &[(&str, &str)]) -> (CollectorYaml, ParsedConfig) {
     let mut variables = variables(given);
     let mut yaml = read(text, "collector.yaml", &variables);
-    yaml.lie_under(&mut variables);
-    let outcome = read_placed(&variables, &yaml.places, None);
+    yaml.apply_as_defaults(&mut variables);
+    let outcome = read_with_locations(&variables, &yaml.locations, None);
     (yaml, outcome)
 }
 
@@ -52,8 +52,8 @@ fn outcome(text: &str, given: &[(&str, &str)]) -> (CollectorYaml, Outcome) {
 fn told_with(text: &str, given: &[(&str, &str)]) -> String {
     let (yaml, outcome) = outcome(text, given);
     let all = [
-        ("fault", yaml.faults),
-        ("fault", outcome.faults),
+        ("error", yaml.errors),
+        ("error", outcome.errors),
         ("warning", yaml.warnings),
         ("warning", outcome.warnings),
     ];
@@ -95,7 +95,7 @@ fn processor(id: &str, settings: &str) -> String {
 #[test]
 fn the_published_file_works_as_it_stands() {
     let (yaml, outcome) = outcome(PUBLISHED, &[]);
-    let told = [&yaml.faults, &outcome.faults, &yaml.warnings, &outcome.warnings];
+    let told = [&yaml.errors, &outcome.errors, &yaml.warnings, &outcome.warnings];
     assert_eq!(told, [&vec![]; 4]);
     let [destination] = &outcome.config.destinations[..] else { panic!("{outcome:?}") };
     assert_eq!(destination.exporter, ExporterName::default());
@@ -170,8 +170,8 @@ service:
     logs: {receivers: [otlp/here, telemetryapi], processors: [memory_limiter, resource], exporters: [otlphttp/second]}
 ";
     let (yaml, outcome) = outcome(text, &[("PASSWORD", "hunter2")]);
-    let faults = [&yaml.faults, &outcome.faults, &yaml.warnings, &outcome.warnings];
-    assert_eq!(faults, [&vec![]; 4]);
+    let errors = [&yaml.errors, &outcome.errors, &yaml.warnings, &outcome.warnings];
+    assert_eq!(errors, [&vec![]; 4]);
     insta::assert_snapshot!(told_with(text, &[("PASSWORD", "hunter2")]), @"
     logs: https://b.example.com/l
     metrics: http://other.example.com:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
@@ -262,13 +262,13 @@ fn references_to_secrets_are_those_of_variables() {
     assert_eq!(first.config.destinations[0].exports, Exports::Pending);
     let mut all = Variables::new();
     let mut yaml = yaml;
-    yaml.lie_under(&mut all);
+    yaml.apply_as_defaults(&mut all);
     let secrets = first.references.iter().map(|found| (found.arn.clone(), Secret::new("a,b=c"))).collect();
-    let resolved = read_placed(&all, &yaml.places, Some(&secrets));
+    let resolved = read_with_locations(&all, &yaml.locations, Some(&secrets));
     let Exports::Known(exports) = &resolved.config.destinations[0].exports else { panic!("{resolved:?}") };
     assert_eq!(exports.logs.as_ref().expect("a way").headers[0].1, "a,b=c");
     insta::assert_snapshot!(told(&published("0123-key", "${arn:aws:ssm:us-east-1:parameter/key}")), @"
-    fault: collector.yaml:14: exporters.otlphttp.headers: a secret reference is not a whole ARN; write arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME
+    error: collector.yaml:14: exporters.otlphttp.headers: a secret reference is not a whole ARN; write arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME
     logs: -
     metrics: -
     traces: -
@@ -292,57 +292,57 @@ fn the_path_is_a_files() {
 #[test]
 fn what_is_no_yaml_is_told_by_its_line() {
     insta::assert_snapshot!(told("exporters:\n  otlphttp:\n    endpoint: \"http://x:4318\n"), @"
-    fault: collector.yaml:3: it is not YAML: while scanning a quoted scalar, found unexpected end of stream; see indentation, quotes and brackets
+    error: collector.yaml:3: it is not YAML: while scanning a quoted scalar, found unexpected end of stream; see indentation, quotes and brackets
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told("exporters:\n  otlphttp:\n\tendpoint: x\n"), @"
-    fault: collector.yaml:3: it is not YAML: tabs disallowed within this context (block indentation); see indentation, quotes and brackets
+    error: collector.yaml:3: it is not YAML: tabs disallowed within this context (block indentation); see indentation, quotes and brackets
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told("exporters: [otlphttp\nservice:\n"), @"
-    fault: collector.yaml:2: it is not YAML: illegal placement of ':' indicator; see indentation, quotes and brackets
+    error: collector.yaml:2: it is not YAML: illegal placement of ':' indicator; see indentation, quotes and brackets
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&published("  decouple:\n", "  batch:\n")), @"
-    fault: collector.yaml:10: batch stands twice in the same mapping; remove one
+    error: collector.yaml:10: batch stands twice in the same mapping; remove one
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&format!("{PUBLISHED}---\n{PUBLISHED}")), @"
-    fault: collector.yaml:31: a second document begins here; write one only
+    error: collector.yaml:31: a second document begins here; write one only
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told("? [a]\n: b\n"), @"
-    fault: collector.yaml:1: a key is to be a word; see indentation and brackets
+    error: collector.yaml:1: a key is to be a word; see indentation and brackets
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told("just a text\n"), @r#"
-    fault: collector.yaml:1: settings are to stand here, a line each, such as "name: value"
-    fault: collector.yaml:1: it has no service, so nothing of it is used; write service.pipelines
+    error: collector.yaml:1: settings are to stand here, a line each, such as "name: value"
+    error: collector.yaml:1: it has no service, so nothing of it is used; write service.pipelines
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     "#);
     insta::assert_snapshot!(told(""), @"
-    fault: collector.yaml:1: it has no service, so nothing of it is used; write service.pipelines
+    error: collector.yaml:1: it has no service, so nothing of it is used; write service.pipelines
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
@@ -353,7 +353,7 @@ fn what_is_no_yaml_is_told_by_its_line() {
 #[test]
 fn parts_that_are_missing_or_misnamed_are_told() {
     insta::assert_snapshot!(told(&published("service:\n", "servise:\n")), @"
-    fault: collector.yaml:1: it has no service, so nothing of it is used; write service.pipelines
+    error: collector.yaml:1: it has no service, so nothing of it is used; write service.pipelines
     warning: collector.yaml:17: servise: there is no such setting here, so it has no effect; correct its name, or remove it
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
     logs: -
@@ -361,7 +361,7 @@ fn parts_that_are_missing_or_misnamed_are_told() {
     traces: -
     ");
     insta::assert_snapshot!(told(&published("  pipelines:\n", "  pipeline:\n")), @"
-    fault: collector.yaml:17: service: it has no pipelines, so its exporters send nothing; write some
+    error: collector.yaml:17: service: it has no pipelines, so its exporters send nothing; write some
     warning: collector.yaml:18: service.pipeline: there is no such setting here, so it has no effect; correct its name, or remove it
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
     logs: -
@@ -369,53 +369,53 @@ fn parts_that_are_missing_or_misnamed_are_told() {
     traces: -
     ");
     insta::assert_snapshot!(told(&published("    endpoint: \"http://clickstack.example.com:4318\"\n", "")), @"
-    fault: collector.yaml:12: exporters.otlphttp: it has no endpoint, so it sends nothing; write one, such as https://host:4318
+    error: collector.yaml:12: exporters.otlphttp: it has no endpoint, so it sends nothing; write one, such as https://host:4318
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&published("endpoint: \"http", "endpont: \"http")), @"
-    fault: collector.yaml:12: exporters.otlphttp: it has no endpoint, so it sends nothing; write one, such as https://host:4318
+    error: collector.yaml:12: exporters.otlphttp: it has no endpoint, so it sends nothing; write one, such as https://host:4318
     warning: collector.yaml:13: exporters.otlphttp.endpont: there is no such setting here, so it has no effect; correct its name, or remove it
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&published("exporters: [otlphttp]\n    metrics", "exporters: [otlp]\n    metrics")), @"
-    fault: collector.yaml:22: service.pipelines.traces.exporters: there is no otlp among the exporters; write it there, or remove it here
+    error: collector.yaml:22: service.pipelines.traces.exporters: there is no otlp among the exporters; write it there, or remove it here
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: -
     ");
     insta::assert_snapshot!(told(&published("    logs:\n      receivers", "    log:\n      receivers")), @"
-    fault: collector.yaml:27: service.pipelines.log: pipelines are of traces, metrics or logs; write one of these
+    error: collector.yaml:27: service.pipelines.log: pipelines are of traces, metrics or logs; write one of these
     warning: collector.yaml:18: service.pipelines: logs have no pipeline, so they are received and dropped
     logs: -
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(told(&published("receivers: [otlp]\n", "receivers: [otlp/other]\n")), @"
-    fault: collector.yaml:20: service.pipelines.traces.receivers: there is no otlp/other among the receivers; write it there, or remove it here
+    error: collector.yaml:20: service.pipelines.traces.receivers: there is no otlp/other among the receivers; write it there, or remove it here
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(told(&published("[batch, decouple]", "[batch, decuple]")), @"
-    fault: collector.yaml:21: service.pipelines.traces.processors: there is no decuple among the processors; write it there, or remove it here
-    fault: collector.yaml:25: service.pipelines.metrics.processors: there is no decuple among the processors; write it there, or remove it here
-    fault: collector.yaml:29: service.pipelines.logs.processors: there is no decuple among the processors; write it there, or remove it here
+    error: collector.yaml:21: service.pipelines.traces.processors: there is no decuple among the processors; write it there, or remove it here
+    error: collector.yaml:25: service.pipelines.metrics.processors: there is no decuple among the processors; write it there, or remove it here
+    error: collector.yaml:29: service.pipelines.logs.processors: there is no decuple among the processors; write it there, or remove it here
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&published("    headers:\n      authorization: 0123-key\n", "    headers: authorization=hunter2\n")), @r#"
-    fault: collector.yaml:14: exporters.otlphttp.headers: settings are to stand here, a line each, such as "name: value"
+    error: collector.yaml:14: exporters.otlphttp.headers: settings are to stand here, a line each, such as "name: value"
     logs: -
     metrics: -
     traces: -
     "#);
     insta::assert_snapshot!(told(&published("authorization: 0123-key", "authorization:")), @"
-    fault: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; write it, or remove the header
+    error: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; write it, or remove the header
     logs: -
     metrics: -
     traces: -
@@ -425,31 +425,31 @@ fn parts_that_are_missing_or_misnamed_are_told() {
 #[test]
 fn values_that_cannot_be_taken_are_told_as_those_of_variables() {
     insta::assert_snapshot!(told(&published("http://clickstack.example.com:4318", "clickstack.example.com:4318")), @r#"
-    fault: collector.yaml:13: exporters.otlphttp.endpoint: "clickstack.example.com:4318" has no scheme; write http://clickstack.example.com:4318 or https://clickstack.example.com:4318
+    error: collector.yaml:13: exporters.otlphttp.endpoint: "clickstack.example.com:4318" has no scheme; write http://clickstack.example.com:4318 or https://clickstack.example.com:4318
     logs: -
     metrics: -
     traces: -
     "#);
     insta::assert_snapshot!(told(&published("http://clickstack.example.com:4318", "http://localhost:4318")), @"
-    fault: collector.yaml:13: exporters.otlphttp.endpoint: this extension itself listens there, on localhost:4318, so telemetry would go in a circle; write the address of your ClickStack
+    error: collector.yaml:13: exporters.otlphttp.endpoint: this extension itself listens there, on localhost:4318, so telemetry would go in a circle; write the address of your ClickStack
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(exporter("    compression: brotli\n"), @r#"
-    fault: collector.yaml:16: exporters.otlphttp.compression: "brotli" is not a compression; write gzip, zstd or none
+    error: collector.yaml:16: exporters.otlphttp.compression: "brotli" is not a compression; write gzip, zstd or none
     logs: -
     metrics: -
     traces: -
     "#);
     insta::assert_snapshot!(exporter("    timeout: 5\n"), @r#"
-    fault: collector.yaml:16: exporters.otlphttp.timeout: "5" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
+    error: collector.yaml:16: exporters.otlphttp.timeout: "5" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
     logs: -
     metrics: -
     traces: -
     "#);
     insta::assert_snapshot!(exporter("    timeout: 1h\n"), @r#"
-    fault: collector.yaml:16: exporters.otlphttp.timeout: "3600000ms" is longer than a Lambda function may run; write 15m or less
+    error: collector.yaml:16: exporters.otlphttp.timeout: "3600000ms" is longer than a Lambda function may run; write 15m or less
     logs: -
     metrics: -
     traces: -
@@ -463,40 +463,40 @@ fn values_that_cannot_be_taken_are_told_as_those_of_variables() {
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(told(&published("authorization: 0123-key", "'content-type': hunter2")), @"
-    fault: collector.yaml:14: exporters.otlphttp.headers: content-type is set by the extension itself; remove it
+    error: collector.yaml:14: exporters.otlphttp.headers: content-type is set by the extension itself; remove it
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&published("'localhost:4317'", "4317")), @r#"
-    fault: collector.yaml:5: receivers.otlp.protocols.grpc.endpoint: "4317" is not an address to listen on; write host:port, such as localhost:4317
+    error: collector.yaml:5: receivers.otlp.protocols.grpc.endpoint: "4317" is not an address to listen on; write host:port, such as localhost:4317
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     "#);
     insta::assert_snapshot!(told(&published("service:\n", "service:\n  telemetry: {logs: {level: loud}, metrics: {level: none}}\n")), @r#"
-    fault: collector.yaml:18: service.telemetry.logs.level: "loud" is not a log level; write error, warn, info, debug, trace or off
+    error: collector.yaml:18: service.telemetry.logs.level: "loud" is not a log level; write error, warn, info, debug, trace or off
     warning: collector.yaml:18: service.telemetry.metrics: it has no effect here; see ROTEL_ENABLE_INTERNAL_TELEMETRY, or remove it
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     "#);
     insta::assert_snapshot!(told(&published("0123-key", "${env:API_KEY}")), @"
-    fault: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; write it, or remove the header
+    error: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; write it, or remove the header
     warning: collector.yaml:15: exporters.otlphttp.headers.authorization: the variable API_KEY is not set, so nothing is filled in; set it
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&published("0123-key", "${secretsmanager:hunter2}")), @"
-    fault: collector.yaml:15: exporters.otlphttp.headers.authorization: ${secretsmanager:…} cannot be filled in here; write ${arn:aws:secretsmanager:…}, the secret's whole ARN
-    fault: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; write it, or remove the header
+    error: collector.yaml:15: exporters.otlphttp.headers.authorization: ${secretsmanager:…} cannot be filled in here; write ${arn:aws:secretsmanager:…}, the secret's whole ARN
+    error: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; write it, or remove the header
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&published("0123-key", "${env:API_KEY")), @"
-    fault: collector.yaml:15: exporters.otlphttp.headers.authorization: a ${ has no } at its end; write ${env:NAME}, or $$ for a $
+    error: collector.yaml:15: exporters.otlphttp.headers.authorization: a ${ has no } at its end; write ${env:NAME}, or $$ for a $
     logs: -
     metrics: -
     traces: -
@@ -514,58 +514,58 @@ fn what_is_not_in_this_extension_is_told() {
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(exporter("    tls: {insecure: maybe, min_version: '1.3', server_name_override: x}\n"), @"
-    fault: collector.yaml:16: exporters.otlphttp.tls.insecure: it is neither true nor false; write true or false
-    fault: collector.yaml:16: exporters.otlphttp.tls.server_name_override: the certificate is checked for the endpoint's own name; write that name in the endpoint
-    warning: collector.yaml:16: exporters.otlphttp.tls.min_version: it has no effect here: TLS 1.2 and 1.3 are spoken as rustls has them; remove it
+    error: collector.yaml:16: exporters.otlphttp.tls.insecure: it is neither true nor false; write true or false
+    error: collector.yaml:16: exporters.otlphttp.tls.server_name_override: the certificate is checked for the endpoint's own name; write that name in the endpoint
+    warning: collector.yaml:16: exporters.otlphttp.tls.min_version: it has no effect here: TLS 1.2 and 1.3 are display_name as rustls has them; remove it
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(exporter("    tls: {cert_file: /var/task/cert.pem}\n"), @"
-    fault: collector.yaml:16: exporters.otlphttp.tls.cert_file: a certificate and its key go together; set collector.yaml:16: exporters.otlphttp.tls.key_file as well
+    error: collector.yaml:16: exporters.otlphttp.tls.cert_file: a certificate and its key go together; set collector.yaml:16: exporters.otlphttp.tls.key_file as well
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(exporter("    auth: {authenticator: bearertokenauth}\n"), @"
-    fault: collector.yaml:16: exporters.otlphttp.auth.authenticator: bearertokenauth is not in this extension; write the header itself under headers, or basicauth
+    error: collector.yaml:16: exporters.otlphttp.auth.authenticator: bearertokenauth is not in this extension; write the header itself under headers, or basicauth
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(exporter("    auth: {authenticator: basicauth}\n"), @"
-    fault: collector.yaml:16: exporters.otlphttp.auth.authenticator: there is no basicauth among the extensions; write it there
+    error: collector.yaml:16: exporters.otlphttp.auth.authenticator: there is no basicauth among the extensions; write it there
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(exporter("    proxy_url: http://me:hunter2@proxy:3128\n"), @"
-    fault: collector.yaml:16: exporters.otlphttp.proxy_url: the proxy is taken from HTTPS_PROXY or HTTP_PROXY; set that, and remove this
+    error: collector.yaml:16: exporters.otlphttp.proxy_url: the proxy is taken from HTTPS_PROXY or HTTP_PROXY; set that, and remove this
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&PUBLISHED.replace("otlphttp", "awsxray")), @"
-    fault: collector.yaml:12: exporters.awsxray: awsxray is not in this extension, so nothing is sent there; write otlp or otlphttp
+    error: collector.yaml:12: exporters.awsxray: awsxray is not in this extension, so nothing is sent there; write otlp or otlphttp
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&published("      http:\n", "      http:\n        tls: {cert_file: x}\n        cors: {}\n")), @"
-    fault: collector.yaml:7: receivers.otlp.protocols.http.tls: TLS is not received here, where nothing leaves the function's environment; send to http://, and remove it
+    error: collector.yaml:7: receivers.otlp.protocols.http.tls: TLS is not received here, where nothing leaves the function's environment; send to http://, and remove it
     warning: collector.yaml:8: receivers.otlp.protocols.http.cors: it has no effect here; remove it
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(told(&published("  otlp:\n    protocols:", "  zipkin:\n  otlp:\n    protocols:").replace("[otlp]", "[otlp, zipkin]")), @"
-    fault: collector.yaml:2: receivers.zipkin: zipkin is not in this extension, so what is sent to it goes nowhere; send OTLP, and remove it
+    error: collector.yaml:2: receivers.zipkin: zipkin is not in this extension, so what is sent to it goes nowhere; send OTLP, and remove it
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(told(&published("service:\n", "connectors: {spanmetrics: {}}\nservice:\n  extensions: [health_check]\n")), @"
-    fault: collector.yaml:17: connectors: connectors are not in this extension; name exporters in the pipelines
+    error: collector.yaml:17: connectors: connectors are not in this extension; name exporters in the pipelines
     warning: collector.yaml:19: service.extensions: health_check is not in this extension, which does without; remove it
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
@@ -583,7 +583,7 @@ fn processors_that_are_not_in_this_extension_keep_back_what_they_were_to_change(
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(processor("redaction", "    allow_all_keys: true\n"), @"
-    fault: collector.yaml:10: processors.redaction: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    error: collector.yaml:10: processors.redaction: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
     logs: -
     metrics: -
     traces: -
@@ -595,28 +595,28 @@ fn processors_that_are_not_in_this_extension_keep_back_what_they_were_to_change(
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(processor("memory_limiter", "    limit_mib: lots\n    limit_percentage: 80\n"), @r#"
-    fault: collector.yaml:11: processors.memory_limiter.limit_mib: "lots" is not a count; write a whole number of 1 or more
+    error: collector.yaml:11: processors.memory_limiter.limit_mib: "lots" is not a count; write a whole number of 1 or more
     warning: collector.yaml:12: processors.memory_limiter.limit_percentage: it has no effect here, where what waits takes a sixteenth of the memory; write limit_mib, or set ROTEL_BUFFER_MAX_BYTES
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     "#);
     insta::assert_snapshot!(processor("resource", "    attributes:\n    - {key: host.name, action: delete}\n"), @"
-    fault: collector.yaml:12: processors.resource.attributes: only action: upsert is in this extension; write it, or do the rest in the collector that receives
+    error: collector.yaml:12: processors.resource.attributes: only action: upsert is in this extension; write it, or do the rest in the collector that receives
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(processor("resource", "    attributes:\n    - {key: team, value: a, action: insert}\n    - {key: x, from_attribute: y, action: upsert}\n"), @r#"
-    fault: collector.yaml:13: processors.resource.attributes.from_attribute: only a value that stands here can be set; write value and action: upsert
-    fault: collector.yaml:13: processors.resource.attributes: an upsert needs a key without "=" and a value; write both
+    error: collector.yaml:13: processors.resource.attributes.from_attribute: only a value that stands here can be set; write value and action: upsert
+    error: collector.yaml:13: processors.resource.attributes: an upsert needs a key without "=" and a value; write both
     warning: collector.yaml:12: processors.resource.attributes: an insert is done as an upsert, which replaces what the function has set; write upsert
     logs: -
     metrics: -
     traces: -
     "#);
     insta::assert_snapshot!(processor("attributes", "    actions: [{key: team, value: a, action: upsert}]\n"), @"
-    warning: collector.yaml:11: processors.attributes.actions: they are set on the resource, and so on everything; write a resource processor in its place
+    warning: collector.yaml:11: processors.attributes.actions: they are set on the resource, and so on everything; write a resource processor in its location
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
@@ -626,7 +626,7 @@ fn processors_that_are_not_in_this_extension_keep_back_what_they_were_to_change(
         "[batch, filter]\n      exporters: [otlphttp]\n    logs",
     );
     insta::assert_snapshot!(told(&one.replace("  decouple:\n", "  decouple:\n  filter:\n")), @"
-    fault: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    error: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: -
     traces: http://clickstack.example.com:4318/v1/traces
@@ -639,7 +639,7 @@ fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
     let headers = ("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "a=b");
     let all = published("  decouple:\n", "  redaction:\n").replace("decouple]", "redaction]");
     insta::assert_snapshot!(told_with(&all, &[endpoint]), @"
-    fault: collector.yaml:10: processors.redaction: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    error: collector.yaml:10: processors.redaction: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
     warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for another host; set them beside the file as well
     logs: -
     metrics: -
@@ -651,7 +651,7 @@ fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
     )
     .replace("  decouple:\n", "  decouple:\n  filter:\n");
     insta::assert_snapshot!(told_with(&one, &[endpoint, headers]), @"
-    fault: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    error: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
     warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for another host; set them beside the file as well
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
     metrics: -
@@ -661,29 +661,29 @@ fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
     let Exports::Known(exports) = &known.config.destinations[0].exports else { panic!("{known:?}") };
     assert_eq!(exports.logs.as_ref().expect("a way").headers[0].1, "b");
     insta::assert_snapshot!(told_with(&one, &[("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://other:4318")]), @"
-    fault: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    error: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
     warning: ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT: it has no effect beside ROTEL_EXPORTERS; write ROTEL_EXPORTER_NAME_METRICS_ENDPOINT with the name of one
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: -
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(told_with(&one, &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "other:4318")]), @r#"
-    fault: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
-    fault: ROTEL_OTLP_EXPORTER_ENDPOINT: "other:4318" has no scheme; write http://other:4318 or https://other:4318
+    error: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    error: ROTEL_OTLP_EXPORTER_ENDPOINT: "other:4318" has no scheme; write http://other:4318 or https://other:4318
     warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for another host; set them beside the file as well
     logs: -
     metrics: -
     traces: -
     "#);
     insta::assert_snapshot!(told_with(&one, &[("ROTEL_EXPORTERS_METRICS", "otlphttp")]), @"
-    fault: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    error: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
     warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTERS_METRICS is set, but metrics are not sent
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: -
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(told_with(&one, &[endpoint, ("ROTEL_EXPORTER", "otlp")]), @"
-    fault: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    error: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
     warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTER is set, so the exporters here do not count, and what is to be kept back here is sent there
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
     metrics: http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
@@ -694,7 +694,7 @@ fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
         "processors: {redaction: }\n      exporters: [otlphttp]\n    logs",
     );
     insta::assert_snapshot!(told_with(&unread, &[endpoint]), @"
-    fault: collector.yaml:25: service.pipelines.metrics.processors: a list is to stand here, such as [otlp]
+    error: collector.yaml:25: service.pipelines.metrics.processors: a list is to stand here, such as [otlp]
     warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for another host; set them beside the file as well
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
     metrics: -
@@ -734,7 +734,7 @@ fn a_key_that_holds_its_value_is_told_without_it() {
     ];
     assert!(all.iter().all(|told| !told.contains("0123-secret")), "{all:#?}");
     insta::assert_snapshot!(all[1], @"
-    fault: collector.yaml:15: exporters.otlphttp.headers.authorization…: the header has no value; write it, or remove the header
+    error: collector.yaml:15: exporters.otlphttp.headers.authorization…: the header has no value; write it, or remove the header
     logs: -
     metrics: -
     traces: -
@@ -791,7 +791,7 @@ fn an_absent_file_is_dispensable_where_variables_say_where_to_send() {
         ("ROTEL_OTLP_EXPORTER_ENDPOINT", "\"\"", false),
         ("ROTEL_OTLP_EXPORTER_PROTOCOL", "http", false),
     ] {
-        assert_eq!(is_dispensable(&variables(&[(name, text)])), is, "{name}");
+        assert_eq!(is_optional(&variables(&[(name, text)])), is, "{name}");
     }
 }
 

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use super::account::{Account, Place};
-use super::exporters::{Kind, Setting};
+use super::exporters::{CollectorExporterKind, ExporterSetting};
+use super::translation::{Location, Translation};
 use crate::config::exporter_name::prefix;
 use crate::config::exporters::selection;
 use crate::config::variables::ONLY_EXPORTER;
@@ -18,55 +18,56 @@ use crate::signal::{PerSignal, Signal};
 const BESIDE: &str = "otlp";
 
 /// An exporter that pipelines name.
-pub(super) struct Used<'n> {
+pub(super) struct UsedExporter<'n> {
     pub(super) id: Arc<str>,
-    pub(super) kind: Kind,
-    pub(super) settings: Vec<Setting<'n>>,
-    /// Its settings hold faults, so that it must not send.
+    pub(super) kind: CollectorExporterKind,
+    pub(super) settings: Vec<ExporterSetting<'n>>,
+    /// Its settings hold errors, so that it must not send.
     pub(super) is_faulty: bool,
 }
 
 /// What there is to choose from.
-pub(super) struct Choice<'c, 'n> {
-    pub(super) used: &'c [Used<'n>],
+pub(super) struct ExporterSelection<'c, 'n> {
+    pub(super) used: &'c [UsedExporter<'n>],
     /// Those that the pipelines of each signal name.
     pub(super) exporters: PerSignal<Vec<Arc<str>>>,
     /// Which signals may leave.
     pub(super) is_open: PerSignal<bool>,
-    pub(super) pipelines: &'c Place<'n>,
+    pub(super) pipelines: &'c Location<'n>,
 }
 
-impl<'n> Choice<'_, 'n> {
+impl<'n> ExporterSelection<'_, 'n> {
     /// Says which exporters send what.
-    pub(super) fn make(mut self, account: &mut Account<'_>) {
+    pub(super) fn make(mut self, translation: &mut Translation<'_>) {
         let used = self.used;
         for signal in Signal::ALL {
             let is_good = |id: &Arc<str>| used.iter().any(|used| used.id == *id && !used.is_faulty);
             self.exporters.of_mut(signal).retain(is_good);
             if !self.is_open.of(signal) {
-                self.keep_back(account, signal);
+                self.keep_back(translation, signal);
             }
         }
         let is_only = self.is_only();
-        let is_common = account.given(|name| name == format!("{ONLY_EXPORTER}ENDPOINT")).is_some();
+        let is_common = translation.given(|name| name == format!("{ONLY_EXPORTER}ENDPOINT")).is_some();
         let of_closed: Vec<_> =
             Signal::ALL.into_iter().filter(|signal| !self.is_open.of(*signal)).map(endpoint_of).collect();
-        let given = account.given(|name| is_endpoint(name) && !of_closed.iter().any(|of| of == name));
+        let given = translation.given(|name| is_endpoint(name) && !of_closed.iter().any(|of| of == name));
         if let Some(variable) = given {
             let replaces_all = is_common || !is_only;
             let variable = &echo::name(variable);
-            self.tell_of_other_endpoints(account, variable, replaces_all);
+            self.tell_of_other_endpoints(translation, variable, replaces_all);
             if replaces_all {
-                return self.send_beside(account);
+                return self.send_beside(translation);
             }
         }
-        let sends =
-            |used: &&Used<'n>| Signal::ALL.iter().any(|signal| self.exporters.of(*signal).contains(&used.id));
+        let sends = |used: &&UsedExporter<'n>| {
+            Signal::ALL.iter().any(|signal| self.exporters.of(*signal).contains(&used.id))
+        };
         let senders: Vec<_> = used.iter().filter(sends).collect();
         match senders[..] {
-            [] => account.set("ROTEL_EXPORTER", "blackhole", self.pipelines),
-            [only] if is_only => set_only(account, only, given.is_some()),
-            _ => self.set_several(account, &senders),
+            [] => translation.set("ROTEL_EXPORTER", "blackhole", self.pipelines),
+            [only] if is_only => set_only(translation, only, given.is_some()),
+            _ => self.set_several(translation, &senders),
         }
     }
 
@@ -78,19 +79,19 @@ impl<'n> Choice<'_, 'n> {
     }
 
     /// Takes away what beside the file would have a signal sent that is not to be.
-    fn keep_back(&self, account: &mut Account<'_>, signal: Signal) {
+    fn keep_back(&self, translation: &mut Translation<'_>, signal: Signal) {
         let chosen = selection(signal);
-        if let Some(variable) = account.given(|name| name == chosen) {
-            account.warning(self.pipelines, format!("{variable} is set, but {signal} are not sent"));
-            account.hide(variable);
+        if let Some(variable) = translation.given(|name| name == chosen) {
+            translation.warning(self.pipelines, format!("{variable} is set, but {signal} are not sent"));
+            translation.hide(variable);
         }
     }
 
-    fn tell_of_other_endpoints(&self, account: &mut Account<'_>, variable: &str, replaces_all: bool) {
+    fn tell_of_other_endpoints(&self, translation: &mut Translation<'_>, variable: &str, replaces_all: bool) {
         if self.used.is_empty() {
             return;
         }
-        let problem = if replaces_all {
+        let message = if replaces_all {
             format!(
                 "{variable} is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for \
                  another host; set them beside the file as well"
@@ -101,38 +102,38 @@ impl<'n> Choice<'_, 'n> {
                  whose endpoint is set beside the file; set them there as well"
             )
         };
-        account.warning(self.pipelines, problem);
+        translation.warning(self.pipelines, message);
     }
 
     /// Has the exporter that is set beside the file send what is open. One that has no name sends every signal, so that it
     /// gets a name where one of them is kept back.
-    fn send_beside(&self, account: &mut Account<'_>) {
+    fn send_beside(&self, translation: &mut Translation<'_>) {
         let open: Vec<_> = Signal::ALL.into_iter().filter(|signal| *self.is_open.of(*signal)).collect();
         if open.is_empty() {
-            return account.set("ROTEL_EXPORTER", "blackhole", self.pipelines);
+            return translation.set("ROTEL_EXPORTER", "blackhole", self.pipelines);
         }
         if open.len() == Signal::ALL.len() {
             return;
         }
-        account.rename(ONLY_EXPORTER, &prefix(BESIDE));
-        account.set("ROTEL_EXPORTERS", format!("{BESIDE}:otlp"), self.pipelines);
+        translation.rename(ONLY_EXPORTER, &prefix(BESIDE));
+        translation.set("ROTEL_EXPORTERS", format!("{BESIDE}:otlp"), self.pipelines);
         for signal in open {
-            account.set(selection(signal), BESIDE, self.pipelines);
+            translation.set(selection(signal), BESIDE, self.pipelines);
         }
     }
 
-    fn set_several(&self, account: &mut Account<'_>, senders: &[&Used<'n>]) {
-        for Used { id, settings, .. } in senders {
-            for (setting, text, place) in settings {
-                account.set(format!("{}{setting}", prefix(&name(id))), text.clone(), place);
+    fn set_several(&self, translation: &mut Translation<'_>, senders: &[&UsedExporter<'n>]) {
+        for UsedExporter { id, settings, .. } in senders {
+            for (setting, text, location) in settings {
+                translation.set(format!("{}{setting}", prefix(&name(id))), text.clone(), location);
             }
         }
         let declared: Vec<_> = senders.iter().map(|used| format!("{}:otlp", name(&used.id))).collect();
-        account.set("ROTEL_EXPORTERS", declared.join(","), self.pipelines);
+        translation.set("ROTEL_EXPORTERS", declared.join(","), self.pipelines);
         for signal in Signal::ALL {
             let names: Vec<_> = self.exporters.of(signal).iter().map(|id| name(id)).collect();
             if !names.is_empty() {
-                account.set(selection(signal), names.join(","), self.pipelines);
+                translation.set(selection(signal), names.join(","), self.pipelines);
             }
         }
     }
@@ -140,33 +141,33 @@ impl<'n> Choice<'_, 'n> {
 
 /// Sets what the one that sends everything says. Where a signal goes elsewhere, by what is set beside the file, its settings
 /// are those of the other signals alone.
-fn set_only(account: &mut Account<'_>, only: &Used<'_>, some_go_elsewhere: bool) {
+fn set_only(translation: &mut Translation<'_>, only: &UsedExporter<'_>, some_go_elsewhere: bool) {
     let here: Vec<_> = Signal::ALL
         .into_iter()
-        .filter(|signal| account.given(|name| name == endpoint_of(*signal)).is_none())
+        .filter(|signal| translation.given(|name| name == endpoint_of(*signal)).is_none())
         .collect();
-    for (setting, text, place) in &only.settings {
+    for (setting, text, location) in &only.settings {
         if some_go_elsewhere && !setting.ends_with("ENDPOINT") {
             for signal in &here {
                 let variable = format!("{ONLY_EXPORTER}{}_{setting}", signal.in_variable_names());
-                account.set(variable, text.clone(), place);
+                translation.set(variable, text.clone(), location);
             }
         } else {
-            account.set(format!("{ONLY_EXPORTER}{setting}"), text.clone(), place);
+            translation.set(format!("{ONLY_EXPORTER}{setting}"), text.clone(), location);
         }
     }
 }
 
 /// The variable beside the file that names all exporters.
-pub(super) fn given_exporters<'g>(account: &Account<'g>) -> Option<&'g str> {
-    account.given(|name| ["ROTEL_EXPORTER", "ROTEL_EXPORTERS"].contains(&name))
+pub(super) fn given_exporters<'g>(translation: &Translation<'g>) -> Option<&'g str> {
+    translation.given(|name| ["ROTEL_EXPORTER", "ROTEL_EXPORTERS"].contains(&name))
 }
 
 /// Whether an endpoint is set beside the file that an exporter of the file may have.
-pub(super) fn has_endpoint_beside(account: &Account<'_>, id: &str) -> bool {
+pub(super) fn has_endpoint_beside(translation: &Translation<'_>, id: &str) -> bool {
     let own = prefix(&name(id));
     let is_of_it = |name: &str| [ONLY_EXPORTER, &own].iter().any(|prefix| name.starts_with(prefix));
-    account.given(|name| is_of_it(name) && name.ends_with("ENDPOINT")).is_some()
+    translation.given(|name| is_of_it(name) && name.ends_with("ENDPOINT")).is_some()
 }
 
 /// Whether a variable is an endpoint of the exporter that is the only one.

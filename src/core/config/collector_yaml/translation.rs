@@ -1,18 +1,18 @@
-//! What a walk through the file gives: variables with the places that set them, and what is told of other places.
+//! What a walk through the file gives: variables with the locations that set them, and what is told of other locations.
 
 use std::collections::BTreeMap;
 
 use super::expand;
-use super::node::{self, Entry, Node, Value};
-use crate::config::value::{self, LIST};
-use crate::config::{Fault, Places, Variables};
+use super::node::{self, MapEntry, Node, YamlValue};
+use crate::config::value::{self, LIST_SEPARATOR};
+use crate::config::{Problem, SourceLocations, Variables};
 use crate::echo;
 
 /// Names of variables, and of those that take their texts over.
 pub(super) type Renamed = BTreeMap<String, Option<String>>;
 
-/// Takes down what the file says, place by place.
-pub(super) struct Account<'a> {
+/// Takes down what the file says, location by location.
+pub(super) struct Translation<'a> {
     /// Its name without its folder.
     file: &'a str,
     /// What its values are filled from.
@@ -20,16 +20,16 @@ pub(super) struct Account<'a> {
     /// Bytes of all values that were read.
     expanded: usize,
     pub(super) variables: Variables,
-    pub(super) places: Places,
-    pub(super) warnings: Vec<Fault>,
-    pub(super) faults: Vec<Fault>,
+    pub(super) locations: SourceLocations,
+    pub(super) warnings: Vec<Problem>,
+    pub(super) errors: Vec<Problem>,
     /// Variables beside the file that do not count, and under which names they count instead.
     pub(super) renamed: Renamed,
 }
 
-/// A place of the file, and how one gets there.
+/// A location of the file, and how one gets there.
 #[derive(Clone, Debug)]
-pub(super) struct Place<'n> {
+pub(super) struct Location<'n> {
     pub(super) node: &'n Node,
     /// That of its key, where it has one.
     pub(super) line: usize,
@@ -39,7 +39,7 @@ pub(super) struct Place<'n> {
     pub(super) key: &'n str,
 }
 
-impl<'n> Place<'n> {
+impl<'n> Location<'n> {
     pub(super) fn top(node: &'n Node) -> Self {
         Self { node, line: node.line, path: String::new(), key: "" }
     }
@@ -51,7 +51,7 @@ impl<'n> Place<'n> {
     }
 }
 
-impl<'a> Account<'a> {
+impl<'a> Translation<'a> {
     pub(super) fn new(file: &'a str, given: &'a Variables) -> Self {
         // A key may stand where the path of the file belongs.
         let is_shown = echo::path(&format!("./{file}")).text().is_some();
@@ -60,46 +60,46 @@ impl<'a> Account<'a> {
             given,
             expanded: 0,
             variables: Variables::new(),
-            places: Places::new(),
+            locations: SourceLocations::new(),
             warnings: Vec::new(),
-            faults: Vec::new(),
+            errors: Vec::new(),
             renamed: Renamed::new(),
         }
     }
 
-    fn told(&self, line: usize, path: &str, problem: impl Into<String>) -> Fault {
-        let place = if path.is_empty() {
+    fn told(&self, line: usize, path: &str, message: impl Into<String>) -> Problem {
+        let location = if path.is_empty() {
             format!("{}:{line}", self.file)
         } else {
             format!("{}:{line}: {path}", self.file)
         };
-        Fault { variable: place, problem: problem.into() }
+        Problem { variable: location, message: message.into() }
     }
 
-    pub(super) fn fault(&mut self, place: &Place<'_>, problem: impl Into<String>) {
-        let fault = self.told(place.line, &place.path, problem);
-        if !self.faults.contains(&fault) {
-            self.faults.push(fault);
+    pub(super) fn error(&mut self, location: &Location<'_>, message: impl Into<String>) {
+        let error = self.told(location.line, &location.path, message);
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
         }
     }
 
-    pub(super) fn warning(&mut self, place: &Place<'_>, problem: impl Into<String>) {
-        let warning = self.told(place.line, &place.path, problem);
+    pub(super) fn warning(&mut self, location: &Location<'_>, message: impl Into<String>) {
+        let warning = self.told(location.line, &location.path, message);
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }
 
     /// What is wrong with the whole.
-    pub(super) fn fault_at(&mut self, line: usize, problem: impl Into<String>) {
-        let fault = self.told(line, "", problem);
-        self.faults.push(fault);
+    pub(super) fn error_at(&mut self, line: usize, message: impl Into<String>) {
+        let error = self.told(line, "", message);
+        self.errors.push(error);
     }
 
     /// The first of these variables that is set beside the file, so that it wins.
     pub(super) fn given(&self, matches: impl Fn(&str) -> bool) -> Option<&'a str> {
         let given = self.given;
-        let given = given.iter().filter(|(_, text)| value::set(text).is_some());
+        let given = given.iter().filter(|(_, text)| value::non_empty(text).is_some());
         given.map(|(name, _)| name.as_str()).find(|name| matches(name))
     }
 
@@ -115,76 +115,81 @@ impl<'a> Account<'a> {
             let Some(setting) = name.strip_prefix(prefix) else { continue };
             let renamed = format!("{other}{setting}");
             // What is wrong with it is told of the variable that people have set.
-            self.places.insert(renamed.clone(), name.clone());
+            self.locations.insert(renamed.clone(), name.clone());
             self.variables.insert(renamed.clone(), text.clone());
             self.renamed.insert(name.clone(), Some(renamed));
         }
     }
 
-    /// Sets a variable in this place's name.
-    pub(super) fn set(&mut self, variable: impl Into<String>, text: impl Into<String>, place: &Place<'_>) {
+    /// Sets a variable in this location's name.
+    pub(super) fn set(
+        &mut self,
+        variable: impl Into<String>,
+        text: impl Into<String>,
+        location: &Location<'_>,
+    ) {
         let (variable, text) = (variable.into(), text.into());
-        let told = self.told(place.line, &place.path, "").variable;
+        let told = self.told(location.line, &location.path, "").variable;
         let is_other = self.variables.get(&variable).is_some_and(|known| *known != text);
-        if let Some(other) = self.places.get(&variable).filter(|other| is_other && **other != told) {
-            let problem = format!(
+        if let Some(other) = self.locations.get(&variable).filter(|other| is_other && **other != told) {
+            let message = format!(
                 "it replaces what {other} says, because there is one of it here; write the same in both"
             );
-            self.warning(place, problem);
+            self.warning(location, message);
         }
-        self.places.insert(variable.clone(), told);
+        self.locations.insert(variable.clone(), told);
         self.variables.insert(variable, text);
     }
 
     /// Sets a variable to what stands here, if anything does.
-    pub(super) fn set_text(&mut self, variable: impl Into<String>, place: &Place<'_>) {
-        if let Some(text) = self.text(place) {
-            self.set(variable, text, place);
+    pub(super) fn set_text(&mut self, variable: impl Into<String>, location: &Location<'_>) {
+        if let Some(text) = self.text(location) {
+            self.set(variable, text, location);
         }
     }
 
     /// The entries of a mapping; none where nothing stands.
-    pub(super) fn entries<'n>(&mut self, place: &Place<'n>) -> Vec<Place<'n>> {
-        match &place.node.value {
-            Value::Nothing => Vec::new(),
-            Value::Map(entries) => {
-                let below = |Entry { key, line, node }: &'n Entry| place.below(key, *line, node);
+    pub(super) fn entries<'n>(&mut self, location: &Location<'n>) -> Vec<Location<'n>> {
+        match &location.node.value {
+            YamlValue::Nothing => Vec::new(),
+            YamlValue::Map(entries) => {
+                let below = |MapEntry { key, line, node }: &'n MapEntry| location.below(key, *line, node);
                 entries.iter().map(below).collect()
             }
-            Value::Text(_) | Value::List(_) => {
-                self.fault(place, "settings are to stand here, a line each, such as \"name: value\"");
+            YamlValue::Text(_) | YamlValue::List(_) => {
+                self.error(location, "settings are to stand here, a line each, such as \"name: value\"");
                 Vec::new()
             }
         }
     }
 
     /// The elements of a list; one alone need not be one.
-    pub(super) fn elements<'n>(&mut self, place: &Place<'n>) -> Vec<Place<'n>> {
-        let at = |node: &'n Node| Place { node, line: node.line, ..place.clone() };
-        match &place.node.value {
-            Value::Nothing => Vec::new(),
-            Value::List(nodes) => nodes.iter().map(at).collect(),
-            Value::Text(_) => vec![at(place.node)],
-            Value::Map(_) => {
-                self.fault(place, "a list is to stand here, such as [otlp]");
+    pub(super) fn elements<'n>(&mut self, location: &Location<'n>) -> Vec<Location<'n>> {
+        let at = |node: &'n Node| Location { node, line: node.line, ..location.clone() };
+        match &location.node.value {
+            YamlValue::Nothing => Vec::new(),
+            YamlValue::List(nodes) => nodes.iter().map(at).collect(),
+            YamlValue::Text(_) => vec![at(location.node)],
+            YamlValue::Map(_) => {
+                self.error(location, "a list is to stand here, such as [otlp]");
                 Vec::new()
             }
         }
     }
 
     /// The texts of a list.
-    pub(super) fn texts<'n>(&mut self, place: &Place<'n>) -> Vec<(String, Place<'n>)> {
-        let elements = self.elements(place).into_iter();
+    pub(super) fn texts<'n>(&mut self, location: &Location<'n>) -> Vec<(String, Location<'n>)> {
+        let elements = self.elements(location).into_iter();
         elements.filter_map(|element| Some((self.text(&element)?, element))).collect()
     }
 
     /// The text that stands here with its variables filled in; `None` where nothing does.
-    pub(super) fn text(&mut self, place: &Place<'_>) -> Option<String> {
-        let text = match &place.node.value {
-            Value::Nothing => return None,
-            Value::Text(text) => text,
-            Value::List(_) | Value::Map(_) => {
-                self.fault(place, "one value is to stand here, and several do; see indentation");
+    pub(super) fn text(&mut self, location: &Location<'_>) -> Option<String> {
+        let text = match &location.node.value {
+            YamlValue::Nothing => return None,
+            YamlValue::Text(text) => text,
+            YamlValue::List(_) | YamlValue::Map(_) => {
+                self.error(location, "one value is to stand here, and several do; see indentation");
                 return None;
             }
         };
@@ -193,29 +198,29 @@ impl<'a> Account<'a> {
         self.expanded += text.len();
         for name in unset {
             self.warning(
-                place,
+                location,
                 format!("the variable {} is not set, so nothing is filled in; set it", node::shown(&name)),
             );
         }
-        for problem in problems {
-            self.fault(place, problem);
+        for message in problems {
+            self.error(location, message);
         }
         let text = text.trim();
         // It would take the list apart that it may become part of.
-        if text.contains(LIST) {
-            self.fault(place, "the value holds a control character; remove it");
+        if text.contains(LIST_SEPARATOR) {
+            self.error(location, "the value holds a control character; remove it");
             return None;
         }
         Some(text.to_owned())
     }
 
     /// Whether `true` stands here.
-    pub(super) fn flag(&mut self, place: &Place<'_>) -> bool {
-        match self.text(place).as_deref() {
+    pub(super) fn flag(&mut self, location: &Location<'_>) -> bool {
+        match self.text(location).as_deref() {
             Some("true") => true,
             Some("false" | "") | None => false,
             Some(_) => {
-                self.fault(place, "it is neither true nor false; write true or false");
+                self.error(location, "it is neither true nor false; write true or false");
                 false
             }
         }
@@ -224,5 +229,5 @@ impl<'a> Account<'a> {
 
 /// Names and values as one text, which no value can take apart.
 pub(super) fn list(pairs: &[(String, String)]) -> String {
-    pairs.iter().flat_map(|(name, value)| [LIST.to_string(), format!("{name}={value}")]).collect()
+    pairs.iter().flat_map(|(name, value)| [LIST_SEPARATOR.to_string(), format!("{name}={value}")]).collect()
 }

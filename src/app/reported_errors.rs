@@ -1,29 +1,29 @@
-//! Faults, each told once.
+//! ReportedErrors, each told once.
 
 use crate::core::echo;
 
 /// Those that are known.
 #[derive(Clone, Default)]
-pub(super) struct Faults(Vec<String>);
+pub(super) struct ReportedErrors(Vec<String>);
 
-impl Faults {
+impl ReportedErrors {
     /// Takes these in; answers with those that are new.
-    pub(super) fn take_in<F: ToString>(&mut self, faults: impl IntoIterator<Item = F>) -> Vec<String> {
+    pub(super) fn add_new<F: ToString>(&mut self, errors: impl IntoIterator<Item = F>) -> Vec<String> {
         let known = self.0.len();
-        for fault in faults {
+        for error in errors {
             // Whoever wrote a part of it, it is one line of the log.
-            let fault = echo::one_line(&fault.to_string());
-            if !self.0.contains(&fault) {
-                self.0.push(fault);
+            let error = echo::one_line(&error.to_string());
+            if !self.0.contains(&error) {
+                self.0.push(error);
             }
         }
         self.0.get(known..).unwrap_or_default().to_vec()
     }
 
     /// Writes a line of the log for each that is new.
-    pub(super) fn tell<F: ToString>(&mut self, faults: impl IntoIterator<Item = F>) {
-        for fault in self.take_in(faults) {
-            tracing::error!("{fault}");
+    pub(super) fn log_new<F: ToString>(&mut self, errors: impl IntoIterator<Item = F>) {
+        for error in self.add_new(errors) {
+            tracing::error!("{error}");
         }
     }
 
@@ -33,7 +33,7 @@ impl Faults {
     }
 
     /// All of them in one line; none where there are none.
-    pub(super) fn all(&self) -> Option<String> {
+    pub(super) fn joined(&self) -> Option<String> {
         (!self.0.is_empty()).then(|| self.0.join("; "))
     }
 }

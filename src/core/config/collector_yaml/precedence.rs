@@ -7,7 +7,7 @@ use crate::signal::Signal;
 
 /// Whether people have set this variable.
 pub(super) fn is_set(variables: &Variables, name: &str) -> bool {
-    variables.get(name).and_then(|text| value::set(text)).is_some()
+    variables.get(name).and_then(|text| value::non_empty(text)).is_some()
 }
 
 /// Whether a variable of the file gives way to one that is set beside it.
