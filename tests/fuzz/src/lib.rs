@@ -91,7 +91,7 @@ pub fn secret_references(text: &str) {
             assert!(batch.arns.iter().all(|arn| text.contains(&arn.text)));
         }
     }
-    if let Err(error) = secret_ref::pick(text, Some("key")) {
+    if let Err(error) = secret_ref::extract(text, Some("key")) {
         assert!(text.len() < 8 || !error.to_string().contains(text), "an error shows the secret");
     }
 }
