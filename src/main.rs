@@ -1,4 +1,4 @@
-//! The process: one thread, one runtime, one life in a Lambda execution environment.
+//! The process: one thread and one tokio runtime for the lifetime of a Lambda execution environment.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -12,23 +12,24 @@ use rotel_lambda_extension::core::config::{self, Variables};
 use rotel_lambda_extension::core::echo;
 use rotel_lambda_extension::edge::logging;
 
-/// The layer is linked with musl, whose own allocator takes twice the CPU for a burst of spans; mimalloc takes 8 MB more of
-/// memory.
+/// The layer is linked with musl. Its own allocator needs twice the CPU for a burst of spans, and mimalloc 8 MB more memory.
 #[global_allocator]
 static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 
 const USAGE: &str = "\
-rotel-extension is started by Lambda, without arguments. For people it knows
+Forwards logs, traces and metrics of a Lambda function to ClickStack. Lambda starts it without arguments.
 
-  --check            check the configuration: read it, fetch its secrets, send a test record of each signal
-  --check --offline  the same without the network
-  --help             this, and every variable
-  --version          the version
+Usage: rotel-extension [OPTION]
 
-The exit code of a check is 0 if all is well, and 1 if not.
+  --check            check the configuration, fetch its secrets, and send one test record per signal
+  --check --offline  check the configuration without network access
+  --help             print this help, with all environment variables
+  --version          print the version
+
+--check exits with 0 if there are no errors, and with 1 otherwise.
 ";
 
-/// What a person asks for.
+/// The command in the arguments.
 enum CliCommand {
     Check(CheckScope),
     Help,
@@ -40,18 +41,18 @@ fn main() -> ExitCode {
     let executable = arguments.next().unwrap_or_default();
     let arguments: Vec<_> = arguments.collect();
     if arguments.is_empty() {
-        let end = run(startup::run(variables(), &executable)).unwrap_or(ExitCode::FAILURE);
+        let exit_code = run(startup::run(variables(), &executable)).unwrap_or(ExitCode::FAILURE);
         logging::drain();
-        return end;
+        return exit_code;
     }
-    match request(&arguments) {
-        Some(request) => answer(&request),
-        None => refuse(&arguments),
+    match parse_arguments(&arguments) {
+        Some(command) => run_command(&command),
+        None => reject_arguments(&arguments),
     }
 }
 
-/// What the arguments ask for, if they are understood.
-fn request(arguments: &[OsString]) -> Option<CliCommand> {
+/// Returns the command, or `None` if the arguments are invalid.
+fn parse_arguments(arguments: &[OsString]) -> Option<CliCommand> {
     let arguments: Vec<_> = arguments.iter().map(|argument| argument.to_str()).collect::<Option<_>>()?;
     match arguments.as_slice() {
         ["--check"] => Some(CliCommand::Check(CheckScope::Full)),
@@ -65,7 +66,7 @@ fn request(arguments: &[OsString]) -> Option<CliCommand> {
 #[expect(clippy::disallowed_methods, reason = "this is the one place where the environment is read")]
 fn variables() -> Variables {
     let mut variables = Variables::new();
-    // To collect them would be to sort them first, which is nine kilobytes of code.
+    // `collect` would sort them first, which adds 9 KB of code.
     variables.extend(
         env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
@@ -73,22 +74,22 @@ fn variables() -> Variables {
     variables
 }
 
-/// Runs to the end; `None` where the system gives no runtime.
+/// Runs the task to completion; `None` if the runtime cannot be created.
 fn run<T>(task: impl Future<Output = T>) -> Option<T> {
-    // One thread: the extension lives on a share of a core that the function needs, and nothing here computes for long.
+    // One thread: the extension shares a fraction of a core with the function, and has no long computations.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().ok()?;
-    let end = runtime.block_on(task);
-    // A name lookup that hangs would hold the exit up.
+    let output = runtime.block_on(task);
+    // A pending name lookup must not delay the exit.
     runtime.shutdown_background();
-    Some(end)
+    Some(output)
 }
 
-#[expect(clippy::print_stdout, reason = "a person asked, outside Lambda")]
-fn answer(request: &CliCommand) -> ExitCode {
-    match request {
+#[expect(clippy::print_stdout, reason = "output for a person, outside Lambda")]
+fn run_command(command: &CliCommand) -> ExitCode {
+    match command {
         CliCommand::Check(extent) => {
-            let well = run(check::run(variables(), *extent, &mut io::stdout().lock()));
-            return if matches!(well, Some(Ok(true))) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            let result = run(check::run(variables(), *extent, &mut io::stdout().lock()));
+            return if matches!(result, Some(Ok(true))) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         CliCommand::Help => println!("{USAGE}\n{}", config::help()),
         CliCommand::Version => println!("rotel-extension {}", env!("CARGO_PKG_VERSION")),
@@ -96,10 +97,10 @@ fn answer(request: &CliCommand) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-#[expect(clippy::print_stderr, reason = "a person asked, outside Lambda")]
-fn refuse(arguments: &[OsString]) -> ExitCode {
+#[expect(clippy::print_stderr, reason = "output for a person, outside Lambda")]
+fn reject_arguments(arguments: &[OsString]) -> ExitCode {
     let arguments = arguments.join(OsStr::new(" "));
     let arguments = echo::one_line(&arguments.display().to_string());
-    eprintln!("{arguments}: no such arguments\n\n{USAGE}");
+    eprintln!("{arguments}: invalid arguments\n\n{USAGE}");
     ExitCode::FAILURE
 }

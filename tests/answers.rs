@@ -300,14 +300,14 @@ async fn the_log_has_the_remedies_of_check() {
         .iter()
         .fold(told.join("\n"), |told, signal| told.replace(&format!("of {signal}:"), "of {signal}:"));
     insta::assert_snapshot!(told, @"
-    WARN export of {signal}: the endpoint answered HTTP 301: it redirects to https://other.example.com, and telemetry does not follow; set ROTEL_OTLP_EXPORTER_ENDPOINT to that; rejected items are dropped and counted
-    WARN export of {signal}: the endpoint answered HTTP 308: it redirects to https://other.example.com, and telemetry does not follow; set ROTEL_OTLP_EXPORTER_ENDPOINT to that; rejected items are dropped and counted
-    WARN export of {signal}: the endpoint answered HTTP 403: a web firewall or proxy answered, and not the OTLP endpoint; allow this function's requests there, or correct host and port in ROTEL_OTLP_EXPORTER_ENDPOINT; rejected items are dropped and counted
-    WARN export of {signal}: the endpoint answered HTTP 403: a web firewall or proxy answered, and not the OTLP endpoint; allow this function's requests there, or correct host and port in ROTEL_OTLP_EXPORTER_ENDPOINT; rejected items are dropped and counted
-    WARN export of {signal}: the endpoint answered HTTP 403: it is not allowed; a firewall or proxy before ClickStack does that, and so does a key without the right to write; see their rules, and the key in ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS; rejected items are dropped and counted
-    WARN export of {signal}: the endpoint answered HTTP 401: the key in the authorization header is not one of this endpoint; copy the ingestion API key from ClickStack's settings into ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS; rejected items are dropped and counted
-    WARN export of {signal}: the endpoint answered HTTP 404: no OTLP at this path, which is that of ROTEL_OTLP_EXPORTER_ENDPOINT with /v1/logs and so on appended; correct host, port or path there; rejected items are dropped and counted
-    WARN export of {signal}: the endpoint answered gRPC UNAUTHENTICATED: the key in the authorization header is not one of this endpoint; copy the ingestion API key from ClickStack's settings into ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS; rejected items are dropped and counted
+    WARN export of {signal}: the endpoint answered HTTP 301: redirects to https://other.example.com, and redirects are not followed; set ROTEL_OTLP_EXPORTER_ENDPOINT to that address; rejected items are dropped and counted
+    WARN export of {signal}: the endpoint answered HTTP 308: redirects to https://other.example.com, and redirects are not followed; set ROTEL_OTLP_EXPORTER_ENDPOINT to that address; rejected items are dropped and counted
+    WARN export of {signal}: the endpoint answered HTTP 403: a web firewall or proxy answered instead of the OTLP endpoint; allow this function's requests there, or correct host and port in ROTEL_OTLP_EXPORTER_ENDPOINT; rejected items are dropped and counted
+    WARN export of {signal}: the endpoint answered HTTP 403: a web firewall or proxy answered instead of the OTLP endpoint; allow this function's requests there, or correct host and port in ROTEL_OTLP_EXPORTER_ENDPOINT; rejected items are dropped and counted
+    WARN export of {signal}: the endpoint answered HTTP 403: access denied by the backend, or by a firewall or proxy in front of it; check their rules, and that the key in ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS has write permission; rejected items are dropped and counted
+    WARN export of {signal}: the endpoint answered HTTP 401: the endpoint does not accept the key in the authorization header; copy the ingestion API key from ClickStack's settings into ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS; rejected items are dropped and counted
+    WARN export of {signal}: the endpoint answered HTTP 404: no OTLP at this path; the extension appends /v1/logs and so on to ROTEL_OTLP_EXPORTER_ENDPOINT; correct host, port or path there; rejected items are dropped and counted
+    WARN export of {signal}: the endpoint answered gRPC UNAUTHENTICATED: the endpoint does not accept the key in the authorization header; copy the ingestion API key from ClickStack's settings into ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS; rejected items are dropped and counted
     WARN export of {signal}: the endpoint accepted a request but rejected 5 of its items; backend message: [redacted]: too old
     ");
 }

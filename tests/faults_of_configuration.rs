@@ -252,71 +252,71 @@ async fn with_any_fault_the_function_runs_unharmed_and_unslowed_and_each_fault_i
     insta::assert_snapshot!(told, @r##"
     ERROR ROTEL_ENV_FILE: "{dir}/absent.env" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
     ERROR ROTEL_ENV_FILE: "{dir}" is a directory; set the path of a file in it
-    ERROR ROTEL_ENV_FILE: line 2 has no "="; write NAME=value, or # before a comment
+    ERROR ROTEL_ENV_FILE: line 2 has no "="; use the form NAME=value, or start a comment with #
     ERROR ROTEL_ENV_FILE: "{dir}/bytes.env" is not UTF-8; save it as UTF-8
-    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; write http://clickstack.example.com:4317 or https://clickstack.example.com:4317
-    ERROR ROTEL_EXPORTER: "datadog" is an exporter of Rotel that this extension leaves out; write otlp or blackhole
-    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; write http://clickstack.example.com:4317 or https://clickstack.example.com:4317
-    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: "tcp://clickstack.example.com:4317" has an unknown scheme; write http:// or https://
-    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: "https://:4317" has no host; write something like https://clickstack.example.com:4317
-    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: the URL holds a placeholder in <>; write your own host in its place
-    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: the URL holds a user name; send credentials as a header instead
-    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: this extension itself listens there, on {ip}:4318, so telemetry would go in a circle; write the address of your ClickStack
-    ERROR ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT: "nowhere" has no scheme; write http://nowhere or https://nowhere
-    ERROR ROTEL_OTLP_EXPORTER_PROTOCOL: "http/json" is received but not sent; write http, which sends protobuf, or grpc
-    ERROR ROTEL_OTLP_EXPORTER_COMPRESSION: "brotli" is not a compression; write gzip, zstd or none
-    ERROR ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT: "5" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
-    ERROR ROTEL_OTLP_EXPORTER_TRACES_REQUEST_TIMEOUT: "60m" is longer than a Lambda function may run; write 15m or less
-    ERROR ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF: "often" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
-    ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: part 1 has no "="; write name=value,name2=value2
-    ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: part 2 has a name that is not a header's; use letters, digits and hyphens
-    ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: the value of part 1 has a character that no header may have, such as a line break; remove it
-    ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: content-type is set by the extension itself; remove it
-    ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: a secret reference has no '}' at its end; write ${arn:…} or $<arn:…>
+    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; set http://clickstack.example.com:4317 or https://clickstack.example.com:4317
+    ERROR ROTEL_EXPORTER: "datadog" is an exporter of Rotel that this extension does not support; use otlp or blackhole
+    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; set http://clickstack.example.com:4317 or https://clickstack.example.com:4317
+    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: "tcp://clickstack.example.com:4317" has an unsupported scheme; use http:// or https://
+    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: "https://:4317" has no host; use the form https://clickstack.example.com:4317
+    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: the URL contains a placeholder in <>; replace it with your own host
+    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: the URL contains a user name; send credentials as a header instead
+    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: the endpoint is this extension's own listener on {ip}:4318, which would be a feedback loop; set the address of your ClickStack
+    ERROR ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT: "nowhere" has no scheme; set http://nowhere or https://nowhere
+    ERROR ROTEL_OTLP_EXPORTER_PROTOCOL: "http/json" is supported for receiving only; set http, which sends protobuf, or grpc
+    ERROR ROTEL_OTLP_EXPORTER_COMPRESSION: "brotli" is not a compression method; use gzip, zstd or none
+    ERROR ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT: "5" is not a duration; use a number with a unit, such as 250ms, 5s or 1m
+    ERROR ROTEL_OTLP_EXPORTER_TRACES_REQUEST_TIMEOUT: "60m" is longer than a Lambda function can run; set 15m or less
+    ERROR ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF: "often" is not a duration; use a number with a unit, such as 250ms, 5s or 1m
+    ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: part 1 has no "="; use the form name=value,name2=value2
+    ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: the name in part 2 is not a valid header name; use letters, digits and hyphens
+    ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: the value in part 1 contains a character that is not allowed in headers, such as a line break; remove it
+    ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: content-type is set by the extension; remove it
+    ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: a secret reference has no closing '}'; use the form ${arn:…} or $<arn:…>
     ERROR arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123: ResourceNotFoundException; it is not there; check the ARN's region, account and name
-    ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123 has not been fetched; its own message says why
+    ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123 could not be fetched; see the error for that secret
     ERROR arn:aws:ssm:us-east-1:123456789012:parameter/denied: AccessDeniedException; allow the function's role ssm:GetParameters on it, and kms:Decrypt on its key if that is not the account's default
-    ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:ssm:us-east-1:123456789012:parameter/denied has not been fetched; its own message says why
+    ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:ssm:us-east-1:123456789012:parameter/denied could not be fetched; see the error for that secret
     ERROR arn:aws:secretsmanager:us-east-1:123456789012:secret:binary-abc123: BinarySecret; it holds bytes, which fit in no variable; store it as text (SecretString)
-    ERROR ROTEL_OTLP_EXPORTER_TRACES_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:binary-abc123 has not been fetched; its own message says why
-    ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:text-abc123: the secret is not a JSON object, so it has no key "key"; store it as JSON, or leave "#key" away to take the whole
+    ERROR ROTEL_OTLP_EXPORTER_TRACES_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:binary-abc123 could not be fetched; see the error for that secret
+    ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:text-abc123: the secret is not a JSON object, so it has no key "key"; store it as JSON, or remove "#key" to use the whole secret
     ERROR arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123: ResourceNotFoundException; it is not there; check the ARN's region, account and name
-    ERROR ROTEL_OTEL_RESOURCE_ATTRIBUTES: arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123 has not been fetched; its own message says why
+    ERROR ROTEL_OTEL_RESOURCE_ATTRIBUTES: arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123 could not be fetched; see the error for that secret
     ERROR ROTEL_OTLP_EXPORTER_TLS_CA_FILE: "{dir}/absent.pem" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
     ERROR ROTEL_OTLP_EXPORTER_TLS_CA_PEM: no usable certificate: no PEM certificate found; set one or more PEM blocks -----BEGIN CERTIFICATE-----
     ERROR ROTEL_OTLP_EXPORTER_TRACES_TLS_CA_PEM: no usable certificate: no PEM certificate found; set one or more PEM blocks -----BEGIN CERTIFICATE-----
-    ERROR ROTEL_OTLP_EXPORTER_TLS_CERT_FILE: a certificate and its key go together; set ROTEL_OTLP_EXPORTER_TLS_KEY_FILE as well
-    ERROR ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY: "yes" is neither true nor false; write true or false
-    ERROR ROTEL_OTLP_EXPORTER_AUTHENTICATOR: sigv4auth is not in this extension; write basic, or send to an endpoint that takes a header
-    ERROR ROTEL_OTLP_EXPORTER_AUTHENTICATOR: "digest" is not an authenticator; write basic
-    ERROR ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD: not set, and ROTEL_OTLP_EXPORTER_AUTHENTICATOR=basic needs it; set it, or remove ROTEL_OTLP_EXPORTER_AUTHENTICATOR
-    ERROR HTTP_PROXY: only proxies that speak HTTP can be used; write something like http://proxy.example.com:3128
-    ERROR HTTPS_PROXY: it is not a proxy's URL: invalid port number; write something like http://proxy.example.com:3128
-    ERROR http_proxy: gRPC without TLS cannot go through a proxy; write an endpoint with https://, set ROTEL_OTLP_EXPORTER_PROTOCOL=http, or name the endpoint's host in NO_PROXY
-    ERROR ROTEL_OTLP_GRPC_ENDPOINT: "4317" is not an address to listen on; write host:port, such as localhost:4317
-    ERROR ROTEL_OTLP_GRPC_ENDPOINT: cannot listen on {taken}: Address already in use (os error 98); nothing is received there, set it to a free address and point OTEL_EXPORTER_OTLP_ENDPOINT at it
-    ERROR ROTEL_OTLP_HTTP_ENDPOINT: it is needed before secrets are fetched, and a secret reference stands in it; write the value itself
-    ERROR ROTEL_OTLP_HTTP_ENDPOINT: cannot listen on {taken}: Address already in use (os error 98); nothing is received there, set it to a free address and point OTEL_EXPORTER_OTLP_ENDPOINT at it
-    ERROR ROTEL_TELEMETRY_ENDPOINT: a value of 19 characters is not an address to listen on; write host:port, such as localhost:4317
-    ERROR ROTEL_TELEMETRY_ENDPOINT: cannot listen on 192.0.2.1:8990: Cannot assign requested address (os error 99); logs are not forwarded, set it to an address of this machine
-    ERROR ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB: "4MiB" is not a count; write a whole number from 1 to 1024
-    ERROR ROTEL_OTLP_RECEIVER_LOGS_DISABLED: "no" is neither true nor false; write true or false
-    ERROR ROTEL_OTLP_RECEIVER_LOGS_HTTP_PATH: "v1/logs" is not a path; write /v1/logs
-    ERROR ROTEL_LAMBDA_TELEMETRY_TYPES: "functions" is not a type of the Telemetry API; write platform, function or extension
+    ERROR ROTEL_OTLP_EXPORTER_TLS_CERT_FILE: a client certificate needs both certificate and key; set ROTEL_OTLP_EXPORTER_TLS_KEY_FILE as well
+    ERROR ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY: "yes" is not a boolean; set true or false
+    ERROR ROTEL_OTLP_EXPORTER_AUTHENTICATOR: sigv4auth is not supported; set basic, or use an endpoint that accepts a header
+    ERROR ROTEL_OTLP_EXPORTER_AUTHENTICATOR: "digest" is not an authenticator; use basic
+    ERROR ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD: not set, but ROTEL_OTLP_EXPORTER_AUTHENTICATOR=basic needs it; set it, or remove ROTEL_OTLP_EXPORTER_AUTHENTICATOR
+    ERROR HTTP_PROXY: only HTTP proxies are supported; use the form http://proxy.example.com:3128
+    ERROR HTTPS_PROXY: not a valid proxy URL: invalid port number; use the form http://proxy.example.com:3128
+    ERROR http_proxy: gRPC without TLS cannot pass through a proxy; use an https:// endpoint, set ROTEL_OTLP_EXPORTER_PROTOCOL=http, or add the endpoint's host to NO_PROXY
+    ERROR ROTEL_OTLP_GRPC_ENDPOINT: "4317" is not a listen address; use host:port, such as localhost:4317
+    ERROR ROTEL_OTLP_GRPC_ENDPOINT: cannot listen on {taken}: Address already in use (os error 98), so nothing is received there; set it to a free address, and set OTEL_EXPORTER_OTLP_ENDPOINT to the same
+    ERROR ROTEL_OTLP_HTTP_ENDPOINT: cannot hold a secret reference, because it is needed before secrets are fetched; set the value itself
+    ERROR ROTEL_OTLP_HTTP_ENDPOINT: cannot listen on {taken}: Address already in use (os error 98), so nothing is received there; set it to a free address, and set OTEL_EXPORTER_OTLP_ENDPOINT to the same
+    ERROR ROTEL_TELEMETRY_ENDPOINT: a value of 19 characters is not a listen address; use host:port, such as localhost:4317
+    ERROR ROTEL_TELEMETRY_ENDPOINT: cannot listen on 192.0.2.1:8990: Cannot assign requested address (os error 99), so no logs are forwarded; set it to an address of this machine
+    ERROR ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB: "4MiB" is not a valid number; use a whole number from 1 to 1024
+    ERROR ROTEL_OTLP_RECEIVER_LOGS_DISABLED: "no" is not a boolean; set true or false
+    ERROR ROTEL_OTLP_RECEIVER_LOGS_HTTP_PATH: "v1/logs" is not a path; set /v1/logs
+    ERROR ROTEL_LAMBDA_TELEMETRY_TYPES: "functions" is not a Telemetry API event type; use platform, function or extension
     ERROR ROTEL_LAMBDA_LOG_EXCLUDE: not a regular expression: found open group without closing ')'; write one in the syntax of the Rust crate regex-lite, several joined by |
-    ERROR ROTEL_LAMBDA_LOG_MASK: not a regular expression: found open group without closing ')'; write one in the syntax of the Rust crate regex-lite, several joined by |; until then everything is masked
-    ERROR ROTEL_OTEL_RESOURCE_ATTRIBUTES: part 1 has no "="; write name=value,name2=value2
-    ERROR ROTEL_FLUSH_STRATEGY: "sometimes" is not a flush strategy; write end, adaptive or periodic,20s
-    ERROR ROTEL_FLUSH_TIMEOUT: "soon" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
-    ERROR ROTEL_BATCH_MAX_SIZE: "many" is not a count; write a whole number of 1 or more
-    ERROR ROTEL_LOGS_BATCH_MAX_SIZE: "0" is not a count; write a whole number of 1 or more
-    ERROR ROTEL_BUFFER_MAX_BYTES: "4GB" is not a count; write a whole number of 1 or more
-    ERROR ROTEL_BUFFER_MAX_BYTES: "268435456" is more than the function's memory, 134217728 bytes; write less
-    ERROR ROTEL_ON_INIT_ERROR: "panic" is not an answer to a fault at the start; write continue or fail
-    ERROR ROTEL_LOG_LEVEL: "loud" is not a log level; write error, warn, info, debug, trace or off
-    ERROR ROTEL_LOG_FORMAT: "xml" is not a log format; write text or json
-    ERROR ROTEL_OTLP_EXPORTER_PROTOCOL: "pigeon" is not a protocol; write grpc or http
-    ERROR ROTEL_BATCH_MAX_SIZE: "0" is not a count; write a whole number of 1 or more
+    ERROR ROTEL_LAMBDA_LOG_MASK: not a regular expression: found open group without closing ')'; write one in the syntax of the Rust crate regex-lite, several joined by |; until it is fixed, everything is masked
+    ERROR ROTEL_OTEL_RESOURCE_ATTRIBUTES: part 1 has no "="; use the form name=value,name2=value2
+    ERROR ROTEL_FLUSH_STRATEGY: "sometimes" is not a flush strategy; use end, adaptive or periodic,20s
+    ERROR ROTEL_FLUSH_TIMEOUT: "soon" is not a duration; use a number with a unit, such as 250ms, 5s or 1m
+    ERROR ROTEL_BATCH_MAX_SIZE: "many" is not a valid number; use a whole number of at least 1
+    ERROR ROTEL_LOGS_BATCH_MAX_SIZE: "0" is not a valid number; use a whole number of at least 1
+    ERROR ROTEL_BUFFER_MAX_BYTES: "4GB" is not a valid number; use a whole number of at least 1
+    ERROR ROTEL_BUFFER_MAX_BYTES: "268435456" exceeds the function's memory of 134217728 bytes; decrease it
+    ERROR ROTEL_ON_INIT_ERROR: "panic" is not a reaction to startup errors; use continue or fail
+    ERROR ROTEL_LOG_LEVEL: "loud" is not a log level; use error, warn, info, debug, trace or off
+    ERROR ROTEL_LOG_FORMAT: "xml" is not a log format; use text or json
+    ERROR ROTEL_OTLP_EXPORTER_PROTOCOL: "pigeon" is not a protocol; use grpc or http
+    ERROR ROTEL_BATCH_MAX_SIZE: "0" is not a valid number; use a whole number of at least 1
     "##);
 }
 
@@ -367,14 +367,14 @@ async fn a_fault_of_any_kind_fails_the_init_with_its_text_where_the_user_asked_f
     }
     assert!(!told.contains("hunter2"), "{told}");
     insta::assert_snapshot!(told, @r##"
-    ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; write http://clickstack.example.com:4317 or https://clickstack.example.com:4317; ROTEL_BATCH_MAX_SIZE: "0" is not a count; write a whole number of 1 or more
+    ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; set http://clickstack.example.com:4317 or https://clickstack.example.com:4317; ROTEL_BATCH_MAX_SIZE: "0" is not a valid number; use a whole number of at least 1
     ROTEL_ENV_FILE: "{dir}/absent.env" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
-    ROTEL_ENV_FILE: line 2 has no "="; write NAME=value, or # before a comment
-    arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123: ResourceNotFoundException; it is not there; check the ARN's region, account and name; ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123 has not been fetched; its own message says why
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:text-abc123: the secret is not a JSON object, so it has no key "key"; store it as JSON, or leave "#key" away to take the whole
-    arn:aws:ssm:us-east-1:123456789012:parameter/denied: AccessDeniedException; allow the function's role ssm:GetParameters on it, and kms:Decrypt on its key if that is not the account's default; ROTEL_OTEL_RESOURCE_ATTRIBUTES: arn:aws:ssm:us-east-1:123456789012:parameter/denied has not been fetched; its own message says why
-    ROTEL_OTLP_GRPC_ENDPOINT: cannot listen on {taken}: Address already in use (os error 98); nothing is received there, set it to a free address and point OTEL_EXPORTER_OTLP_ENDPOINT at it
-    ROTEL_TELEMETRY_ENDPOINT: cannot listen on 192.0.2.1:8990: Cannot assign requested address (os error 99); logs are not forwarded, set it to an address of this machine
+    ROTEL_ENV_FILE: line 2 has no "="; use the form NAME=value, or start a comment with #
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123: ResourceNotFoundException; it is not there; check the ARN's region, account and name; ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123 could not be fetched; see the error for that secret
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:text-abc123: the secret is not a JSON object, so it has no key "key"; store it as JSON, or remove "#key" to use the whole secret
+    arn:aws:ssm:us-east-1:123456789012:parameter/denied: AccessDeniedException; allow the function's role ssm:GetParameters on it, and kms:Decrypt on its key if that is not the account's default; ROTEL_OTEL_RESOURCE_ATTRIBUTES: arn:aws:ssm:us-east-1:123456789012:parameter/denied could not be fetched; see the error for that secret
+    ROTEL_OTLP_GRPC_ENDPOINT: cannot listen on {taken}: Address already in use (os error 98), so nothing is received there; set it to a free address, and set OTEL_EXPORTER_OTLP_ENDPOINT to the same
+    ROTEL_TELEMETRY_ENDPOINT: cannot listen on 192.0.2.1:8990: Cannot assign requested address (os error 99), so no logs are forwarded; set it to an address of this machine
     ROTEL_OTLP_EXPORTER_TLS_CA_FILE: "{dir}/absent.pem" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
     ROTEL_LAMBDA_LOG_EXCLUDE: not a regular expression: found open group without closing ')'; write one in the syntax of the Rust crate regex-lite, several joined by |
     "##);

@@ -1,8 +1,8 @@
-//! `--check`: reads what people have set as the extension would, tells what is wrong with it, fetches the secrets, sends one
-//! item of each signal, and says what became of each.
+//! `--check`: reads the settings like the extension does, prints errors and warnings, fetches the secrets, sends one item of
+//! each signal, and prints the results.
 //!
-//! Promises that nothing of a secret is written, and that all is well only if every signal that has an endpoint was
-//! accepted there. What a failure means is left to `core::diagnosis`.
+//! Promises that no secret is printed, and that the check succeeds only if every signal with an endpoint was accepted. Leaves
+//! the diagnosis of failures to `core::config::diagnosis`.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -22,23 +22,23 @@ use crate::edge::clock;
 use crate::edge::exporter::Exporter;
 use crate::edge::secrets::CredentialSources;
 
-/// How much is checked.
+/// The extent of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckScope {
-    /// Secrets are fetched and telemetry is sent.
+    /// Fetches secrets and sends test records.
     Full,
-    /// Nothing leaves the machine.
+    /// Uses no network.
     Offline,
 }
 
-/// Checks what `environment` sets and writes the report of it to `out`; says whether all is well.
+/// Checks the settings in `environment` and writes a report to `out`; returns true if there are no errors.
 pub async fn run(environment: Variables, scope: CheckScope, out: &mut impl Write) -> io::Result<bool> {
     let settings = Settings::read(environment);
-    let mut report = CheckReport { out, errors: ReportedErrors::default(), wrong: Vec::new() };
+    let mut report = CheckReport { out, errors: ReportedErrors::default(), failures: Vec::new() };
     report.configuration(&settings)?;
     report.list("Warnings", settings.warnings())?;
-    let of_filter = settings.parsed.config.log_filter.compile().1;
-    report.errors("ReportedErrors", settings.errors().chain(&of_filter))?;
+    let filter_errors = settings.parsed.config.log_filter.compile().1;
+    report.errors("Errors", settings.errors().chain(&filter_errors))?;
     let Settings { variables, locations, mut parsed, .. } = settings;
     let shows_service = !parsed.resource_attributes_pending;
     if !parsed.references.is_empty() {
@@ -48,7 +48,7 @@ pub async fn run(environment: Variables, scope: CheckScope, out: &mut impl Write
         let variable =
             if variables.contains_key("ROTEL_EXPORTERS") { "ROTEL_EXPORTERS" } else { "ROTEL_EXPORTER" };
         let place = locations.get(variable).map_or(variable, String::as_str);
-        return report.verdict(&format!("{place} is blackhole, so nothing is sent"));
+        return report.verdict(&format!("{place} disables sending (blackhole)"));
     }
     let function_name = variables.get("AWS_LAMBDA_FUNCTION_NAME").filter(|name| !name.is_empty());
     let service_name = function_name.map_or_else(
@@ -65,13 +65,13 @@ pub async fn run(environment: Variables, scope: CheckScope, out: &mut impl Write
         report.destination(&context, destination, scope).await?;
     }
     report.verdict(match scope {
-        CheckScope::Full => "every signal that has an endpoint was accepted there",
-        CheckScope::Offline => "nothing is wrong as far as that shows offline",
+        CheckScope::Full => "all signals with an endpoint were accepted",
+        CheckScope::Offline => "no errors found offline",
     })
 }
 
-/// Sends one item of each signal, side by side. Each has a connection of its own: of those that wait for a common one,
-/// only the first is told why there is none.
+/// Sends one item of each signal concurrently. Each uses its own connection, because only the first request on a shared one
+/// would get the connection's error.
 async fn send(exporter: &Exporter, service_name: &str) -> PerSignal<Verdict> {
     let now = clock::epoch_nanos();
     let PerSignal { logs, metrics, traces } = PerSignal::from_fn(|signal| {
@@ -83,22 +83,22 @@ async fn send(exporter: &Exporter, service_name: &str) -> PerSignal<Verdict> {
     PerSignal { logs, metrics, traces }
 }
 
-/// What is the same for every destination.
+/// The context that all destinations share.
 struct CheckContext<'a> {
     variables: &'a Variables,
     locations: &'a SourceLocations,
     service_name: &'a str,
-    /// What comes from a secret is not shown.
+    /// The service name may be printed, because it does not come from a secret.
     shows_service: bool,
 }
 
-/// The text on its way to a person, and what of it is not well.
+/// The report that is being written, and its failures.
 struct CheckReport<'a, W> {
     out: &'a mut W,
-    /// Those that were told.
+    /// The errors that were printed.
     errors: ReportedErrors,
-    /// What else keeps telemetry from arriving.
-    wrong: Vec<String>,
+    /// Other reasons why telemetry does not arrive, for the last line.
+    failures: Vec<String>,
 }
 
 impl<W: Write> CheckReport<'_, W> {
@@ -126,13 +126,13 @@ impl<W: Write> CheckReport<'_, W> {
         items.try_for_each(|item| writeln!(self.out, "  {}", echo::one_line(&item.to_string())))
     }
 
-    /// Tells the errors that are new.
+    /// Prints the errors that are new.
     fn errors<T: Display>(&mut self, heading: &str, errors: impl IntoIterator<Item = T>) -> io::Result<()> {
         let new = self.errors.add_new(errors);
         self.list(heading, new)
     }
 
-    /// Fetches the secrets, unless nothing may be fetched; answers with what the variables mean then.
+    /// Fetches the secrets, unless offline; returns the variables parsed with them.
     async fn secrets(
         &mut self,
         variables: &Variables,
@@ -144,7 +144,7 @@ impl<W: Write> CheckReport<'_, W> {
             parsed.references.iter().map(|reference| reference.arn.text.as_str()).collect();
         arns.dedup();
         if scope == CheckScope::Offline {
-            self.list("Secrets, to be fetched", arns)?;
+            self.list("Secrets (not fetched)", arns)?;
             return Ok(parsed);
         }
         let resolved =
@@ -158,13 +158,13 @@ impl<W: Write> CheckReport<'_, W> {
         }
         match resolved.errors.len() {
             0 => {}
-            failed => self.wrong.push(counted(failed, "secret not fetched", "secrets not fetched")),
+            failed => self.failures.push(counted(failed, "secret not fetched", "secrets not fetched")),
         }
-        self.errors("ReportedErrors with the secrets", &resolved.parsed.errors)?;
+        self.errors("Errors in settings with secrets", &resolved.parsed.errors)?;
         Ok(resolved.parsed)
     }
 
-    /// Makes the exporter, and sends it something of each signal unless nothing may be sent.
+    /// Creates the exporter and, unless offline, sends one item of each signal.
     async fn destination(
         &mut self,
         context: &CheckContext<'_>,
@@ -175,30 +175,30 @@ impl<W: Write> CheckReport<'_, W> {
         let is_unset =
             |signal: &Signal| exporter_variable(context.variables, name, *signal, "ENDPOINT").is_none();
         if Signal::ALL.iter().all(is_unset) {
-            if name.is_only() {
-                self.wrong
-                    .push("no endpoint, so nothing can be sent; set ROTEL_OTLP_EXPORTER_ENDPOINT".to_owned());
+            if name.is_unnamed() {
+                self.failures
+                    .push("no endpoint, so nothing is sent; set ROTEL_OTLP_EXPORTER_ENDPOINT".to_owned());
             }
             return Ok(());
         }
         let Exports::Known(exports) = &destination.exports else { return Ok(()) };
         let (exporter, unusable) = Exporter::new(exports);
-        self.errors("ReportedErrors of TLS", unusable)?;
+        self.errors("TLS errors", unusable)?;
         if scope == CheckScope::Offline {
             return Ok(());
         }
         let usable = |signal| exports.of(signal).clone().filter(|_| exporter.route(signal).is_some());
         let usable = PerSignal::from_fn(usable);
         let verdicts = send(&exporter, context.service_name).await;
-        let of_exporter = name.name().map_or_else(String::new, |name| format!(" of exporter {name}"));
-        // A key may stand where the name of a service belongs.
+        let of_exporter = name.name().map_or_else(String::new, |name| format!(" for exporter {name}"));
+        // Someone may have set a key in place of the service name.
         let shown = echo::value(context.service_name).text().filter(|_| context.shows_service);
         let service = shown.map_or_else(String::new, |name| format!(", service.name = {name}"));
         self.heading(&format!("Test records{of_exporter}{service}"))?;
         self.signals(context, destination, (&usable, &verdicts))
     }
 
-    /// A line a signal, and below them what each failure means, once.
+    /// Prints one line per signal, then the distinct diagnoses.
     fn signals(
         &mut self,
         context: &CheckContext<'_>,
@@ -209,14 +209,11 @@ impl<W: Write> CheckReport<'_, W> {
         for signal in Signal::ALL {
             let Some(export) = exports.of(signal) else {
                 if !destination.signals.of(signal) {
-                    writeln!(self.out, "  {signal:7}  –       not for this exporter")?;
+                    writeln!(self.out, "  {signal:7}  –       not sent by this exporter")?;
                 } else if exporter_variable(context.variables, &destination.exporter, signal, "ENDPOINT")
                     .is_none()
                 {
-                    writeln!(
-                        self.out,
-                        "  {signal:7}  –       no endpoint is set for it, so it is received and dropped"
-                    )?;
+                    writeln!(self.out, "  {signal:7}  –       no endpoint, so it is received and dropped")?;
                 } else {
                     writeln!(self.out, "  {signal:7}  FAILED  not sent because of the errors above")?;
                     failures.push((vec![signal.as_str()], String::new()));
@@ -241,30 +238,30 @@ impl<W: Write> CheckReport<'_, W> {
         }
         match failures.iter().map(|(signals, _)| signals.len()).sum() {
             0 => {}
-            failed => self.wrong.push(counted(failed, "signal not accepted", "signals not accepted")),
+            failed => self.failures.push(counted(failed, "signal not accepted", "signals not accepted")),
         }
         failures.retain(|(_, failure)| !failure.is_empty());
         if !failures.is_empty() {
-            self.heading("Why")?;
+            self.heading("Diagnosis")?;
         }
         failures
             .iter()
             .try_for_each(|(signals, failure)| writeln!(self.out, "  {}: {failure}", signals.join(", ")))
     }
 
-    /// The last line; `well` is what it says if there is nothing worse.
-    fn verdict(mut self, well: &str) -> io::Result<bool> {
+    /// Prints the last line: `success`, or the failures. Returns true on success.
+    fn verdict(mut self, success: &str) -> io::Result<bool> {
         if let known @ 1.. = self.errors.len() {
-            self.wrong.insert(0, counted(known, "error", "errors"));
+            self.failures.insert(0, counted(known, "error", "errors"));
         }
-        let is_well = self.wrong.is_empty();
-        self.heading(&if is_well {
-            format!("OK: {well}")
+        let is_ok = self.failures.is_empty();
+        self.heading(&if is_ok {
+            format!("OK: {success}")
         } else {
-            format!("FAILED: {}", self.wrong.join(", "))
+            format!("FAILED: {}", self.failures.join(", "))
         })?;
         self.out.flush()?;
-        Ok(is_well)
+        Ok(is_ok)
     }
 }
 

@@ -455,7 +455,7 @@ impl TelemetryIntake {
     }
 
     async fn learn_instance(&mut self, instance_id: &str) {
-        self.rules.learn_instance(instance_id);
+        self.rules.set_instance(instance_id);
         self.envelopes = None;
         self.pipeline.send_from_intake(Control::InstanceId(instance_id.to_owned())).await;
     }

@@ -1,7 +1,7 @@
-//! What people have set: the process environment, the file that `ROTEL_ENV_FILE` names over it, the `collector.yaml` of
-//! those who come from the OpenTelemetry collector layer under both, and the secrets that all refer to.
+//! The settings from all sources: the file named by `ROTEL_ENV_FILE` overrides the process environment, and both override
+//! the `collector.yaml` of the OpenTelemetry collector layer. Values may refer to secrets.
 //!
-//! Nothing here fails: what is wrong is a error to be told, and what it concerns does without.
+//! Promises not to fail: invalid settings are reported as errors, and their defaults are used.
 
 use std::fmt;
 use std::panic;
@@ -17,30 +17,29 @@ use crate::core::echo;
 use crate::edge::files::{self, Unreadable};
 use crate::edge::secrets::{CredentialSources, Fetcher, Resolution, SecretFault};
 
-/// The time for secrets that are needed at once.
+/// The time limit for fetching secrets.
 pub(super) const SECRETS_BUDGET: Duration = Duration::from_secs(5);
 
-/// Everything that people have set, as far as it is known without the secrets.
+/// The settings from all sources, before secrets are fetched.
 pub struct Settings {
-    /// The process environment.
     pub environment: Variables,
-    /// What the file sets; it wins over the environment.
+    /// The variables of the env file; they override the environment.
     pub file: Variables,
-    /// What the `collector.yaml` sets; all else wins over it.
+    /// The variables of the `collector.yaml`; all others override them.
     pub collector: Variables,
-    /// What holds of the three.
+    /// The result of merging the three.
     pub variables: Variables,
-    /// Where in the `collector.yaml` those variables stand that hold of it.
+    /// The locations of those variables that come from the `collector.yaml`.
     pub locations: SourceLocations,
-    /// What they mean.
+    /// The parsed `variables`.
     pub parsed: ParsedConfig,
-    /// What is odd about the files.
+    /// Warnings about the two files.
     pub file_warnings: Vec<Problem>,
-    /// What is wrong with the files.
+    /// Errors in the two files.
     pub file_errors: Vec<Problem>,
 }
 
-/// Without the variables, which may hold credentials.
+/// Leaves out the variables, which may be credentials.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
@@ -52,7 +51,7 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// Reads the file, if the environment names one, and what both say.
+    /// Reads the files named by variables, and parses the merged variables.
     pub fn read(environment: Variables) -> Self {
         let (file, mut file_warnings, mut file_errors) = match env_file(&environment) {
             Ok(EnvFile { variables, warnings, errors }) => (variables, warnings, errors),
@@ -68,12 +67,10 @@ impl Settings {
         Self { environment, file, collector, variables, locations, parsed, file_warnings, file_errors }
     }
 
-    /// What is odd, but does no harm.
     pub fn warnings(&self) -> impl Iterator<Item = &Problem> {
         self.file_warnings.iter().chain(&self.parsed.warnings)
     }
 
-    /// What is wrong.
     pub fn errors(&self) -> impl Iterator<Item = &Problem> {
         self.file_errors.iter().chain(&self.parsed.errors)
     }
@@ -102,11 +99,13 @@ fn collector_yaml(variables: &Variables) -> CollectorYaml {
     match files::read_text(path, collector_yaml::SIZE_LIMIT) {
         Ok(text) => {
             let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or(path);
-            // The file is the customer's and its syntax another crate's: what panics here must not end the function.
+            // The customer's file is parsed by a third-party crate: a panic there must not fail the function.
             let read = panic::catch_unwind(|| collector_yaml::read(&text, name, variables));
             read.unwrap_or_else(|_| {
-                let message =
-                    format!("{} cannot be read, which is a bug; please report it", echo::path(path));
+                let message = format!(
+                    "{} cannot be read because of a bug in the extension; please report it",
+                    echo::path(path)
+                );
                 CollectorYaml::with_error(Problem { variable: variable.to_owned(), message })
             })
         }
@@ -122,17 +121,17 @@ fn collector_yaml(variables: &Variables) -> CollectorYaml {
     }
 }
 
-/// What the variables mean with the secrets that they refer to.
+/// The variables, parsed with the fetched secrets.
 #[derive(Debug)]
 pub struct Resolved {
-    /// Nothing in it is awaited any more.
+    /// No setting in it is pending.
     pub parsed: ParsedConfig,
-    /// References that could not be fetched, each with AWS's error code.
+    /// The errors of secrets that could not be fetched, each with AWS's error code.
     pub errors: Vec<SecretFault>,
 }
 
 impl Resolved {
-    /// Reads the variables anew with what was fetched. `locations` are those of [`Settings`].
+    /// Parses the variables again with the fetched secrets. `locations` are those of [`Settings`].
     pub fn new(
         variables: &Variables,
         locations: &SourceLocations,
@@ -140,7 +139,7 @@ impl Resolved {
         resolution: Resolution,
     ) -> Self {
         let mut fetched = Secrets::new();
-        // Not collected, for which they would be sorted first.
+        // `collect` would sort them first, which adds code.
         fetched.extend(references.iter().filter_map(|reference| {
             Some((reference.arn.clone(), resolution.values.get(&reference.arn.text)?.clone()))
         }));
@@ -148,7 +147,7 @@ impl Resolved {
         Self { parsed, errors: resolution.faults }
     }
 
-    /// What the variables mean, once what is wrong with them and the secrets was told.
+    /// Logs the errors that are new, and returns the configuration.
     pub(super) fn into_config(self, errors: &mut ReportedErrors) -> Config {
         errors.log_new(&self.errors);
         errors.log_new(&self.parsed.errors);
@@ -156,7 +155,7 @@ impl Resolved {
     }
 }
 
-/// Fetches the secrets in as many rounds as the budget has room for, and reads the variables anew with them.
+/// Fetches the secrets, with retries until the time limit, and parses the variables again.
 pub async fn resolve(
     variables: &Variables,
     locations: &SourceLocations,

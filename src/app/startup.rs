@@ -1,5 +1,5 @@
-//! The order of start: read the variables, bind the listeners, register, subscribe, and on to the driver, whose first act
-//! is `/next`. Nothing else stands before that one; what can be beside it is.
+//! The startup sequence: read the settings, bind the listeners, register, subscribe, and run the driver, which calls `/next`
+//! first. Nothing else runs before the first `/next`; everything that can wait runs concurrently with the init.
 
 use std::ffi::OsStr;
 use std::io;
@@ -36,21 +36,21 @@ use crate::edge::receiver::{self, ReceiverOptions, SignalEndpoint};
 use crate::edge::secrets::CredentialSources;
 use crate::edge::{http, logging, telemetry_listener};
 
-/// `/next` is called so long before the function's timeout at the latest, even on the smallest share of a core.
+/// The time before the function's timeout at which `/next` is called at the latest. It is enough even for the smallest share of
+/// a core.
 const MARGIN: Duration = Duration::from_millis(100);
-/// We are gone so long before SIGKILL.
+/// The time before SIGKILL at which the process exits at the latest.
 const EXIT_MARGIN: Duration = Duration::from_millis(200);
-/// Four times what the Telemetry API may hold back before it delivers.
+/// The wait for the last deliveries: four times the Telemetry API's buffering timeout.
 const TELEMETRY_LINGER: Duration = Duration::from_millis(100);
-/// How many ports after the configured one are tried for the Telemetry API.
+/// The number of ports after the configured one that are tried for the Telemetry API.
 const MAX_PORT_ATTEMPTS: u16 = 100;
-/// Platform: the Runtime API's own port, on which no listener may stand.
+/// Platform: the Runtime API's own port, on which extensions must not listen.
 const RESERVED_PORT: u16 = 9001;
-/// Request ids on their way to the driver, which takes them at once.
+/// The capacity of the queue of request ids for the driver, which receives them immediately.
 const RUNTIME_DONE_LIMIT: usize = 64;
 
-/// Lives the extension's life in the environment that `environment` describes. `executable` is the path it was started
-/// by.
+/// Runs the extension until shutdown. `executable` is the path by which it was started.
 pub async fn run(environment: Variables, executable: &OsStr) -> ExitCode {
     let settings = Settings::read(environment);
     logging::install(&settings.parsed.config.log);
@@ -61,7 +61,7 @@ pub async fn run(environment: Variables, executable: &OsStr) -> ExitCode {
     errors.log_new(settings.errors());
     let Some(runtime_api) = settings.parsed.config.function.runtime_api.clone() else {
         tracing::error!(
-            "AWS_LAMBDA_RUNTIME_API: not set; this is a Lambda extension, started by Lambda from /opt/extensions"
+            "AWS_LAMBDA_RUNTIME_API: not set; this program is a Lambda extension, which Lambda starts from /opt/extensions"
         );
         return ExitCode::FAILURE;
     };
@@ -69,15 +69,15 @@ pub async fn run(environment: Variables, executable: &OsStr) -> ExitCode {
         Ok(Some(driver)) => driver.run().await,
         Ok(None) => ExitCode::FAILURE,
         Err(error) => {
-            tracing::error!("{error}; without registration there is nothing to do");
+            tracing::error!("{error}; exiting, because the extension cannot run without registration");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Everything before the first `/next`.
+/// Runs everything before the first `/next`.
 ///
-/// `None` where a error is to fail the function's init, which Lambda then has been told.
+/// Returns `None` if an error fails the function's init, after reporting it to Lambda.
 async fn start(
     settings: Settings,
     mut errors: ReportedErrors,
@@ -91,31 +91,33 @@ async fn start(
     }
     let sabotage = variables.get("EXTENSION_SABOTAGE").and_then(|text| Sabotage::parse(text));
     let ParsedConfig { mut config, references, resource_attributes_pending, .. } = parsed;
-    let fails = config.on_init_error == OnInitError::Fail;
+    let fails_init = config.on_init_error == OnInitError::Fail;
     let grpc =
-        ReceiverListener::new("ROTEL_OTLP_GRPC_ENDPOINT", &config.receiver.grpc, fails, &mut errors).await;
+        ReceiverListener::new("ROTEL_OTLP_GRPC_ENDPOINT", &config.receiver.grpc, fails_init, &mut errors)
+            .await;
     let http =
-        ReceiverListener::new("ROTEL_OTLP_HTTP_ENDPOINT", &config.receiver.http, fails, &mut errors).await;
+        ReceiverListener::new("ROTEL_OTLP_HTTP_ENDPOINT", &config.receiver.http, fails_init, &mut errors)
+            .await;
     let telemetry = bind_telemetry(&config.telemetry_endpoint, &mut errors).await;
 
-    // Platform: the name must be the file's, or registration is refused.
+    // Platform: registration fails unless the name is the executable's file name.
     let name = Path::new(executable).file_name().and_then(|name| name.to_str()).unwrap_or("rotel-extension");
-    // Platform: on managed instances INVOKE is refused, since invocations run side by side there.
+    // Platform: managed instances reject INVOKE, because invocations run concurrently there.
     let events: &[&str] =
         if config.function.managed_instances { &["SHUTDOWN"] } else { &["INVOKE", "SHUTDOWN"] };
     let registration = api.register(name, events).await?;
 
     let need_secrets: Vec<_> =
         config.destinations.iter().map(|destination| destination.exports == Exports::Pending).collect();
-    // Secrets are fetched beside the init. Before its end only where nobody waits for that, where a error is to fail it,
-    // and where every record made meanwhile would lack them.
-    if !references.is_empty() && (fails || !config.function.on_demand || resource_attributes_pending) {
+    // Secrets are fetched concurrently with the init. They are awaited here only if no caller waits for the init, if an error
+    // must fail it, or if resource attributes depend on them, which all records need.
+    if !references.is_empty() && (fails_init || !config.function.on_demand || resource_attributes_pending) {
         let sources = CredentialSources::Function;
         config =
             settings::resolve(&variables, &locations, &references, sources).await.into_config(&mut errors);
     }
-    // What TLS and the filter are made of is looked at beside the init, too, unless it is to fail it.
-    if fails {
+    // TLS settings and log filters are checked concurrently with the init too, unless errors must fail it.
+    if fails_init {
         for Destination { exports, .. } in &config.destinations {
             if let Exports::Known(exports) = exports {
                 errors.log_new(Exporter::new(exports).1);
@@ -123,7 +125,7 @@ async fn start(
         }
         errors.log_new(config.log_filter.compile().1);
     }
-    if fails && let Some(errors) = errors.joined() {
+    if fails_init && let Some(errors) = errors.joined() {
         api.init_error("Extension.ConfigInvalid", &errors).await?;
         return Ok(None);
     }
@@ -155,8 +157,7 @@ async fn start(
         }
         None => false,
     };
-    // With no wait between here and the driver's, the first turn of these tasks, which may look a host name up, comes after
-    // `/next`.
+    // There is no await between here and the driver's first, so these tasks, which may resolve host names, start after `/next`.
     let bodies = BodyBudget::for_memory(config.function.memory_bytes);
     tasks.spawn(Task::Receiver, serve_otlp(grpc, http, receiver_endpoints(config), bodies, sdk));
 
@@ -190,41 +191,41 @@ fn platform(config: &Config, function_name: String) -> Platform {
     })
 }
 
-/// Subscribes; says whether the ends of invocations will be told. Without, the extension still forwards what the SDK
-/// sends.
+/// Subscribes to the Telemetry API; returns true if the ends of invocations will be reported. Otherwise the extension still
+/// forwards SDK telemetry.
 async fn subscribe(api: &mut ExtensionsApi, port: u16, types: TelemetryTypes) -> bool {
-    // Platform: this name resolves to the extension's own environment, in Lambda only.
+    // Platform: this name resolves to the extension's own environment, but only in Lambda.
     match api.subscribe(&format!("http://sandbox.localdomain:{port}"), &types.names()).await {
         Ok(Subscription::Active) => true,
         Ok(Subscription::Unsupported) => {
             tracing::warn!(
-                "this platform has no Telemetry API, so there are no logs to forward; what the SDK sends is forwarded as it comes"
+                "this platform has no Telemetry API, so no logs are forwarded; SDK telemetry is forwarded as it arrives"
             );
             false
         }
         Err(error) => {
-            tracing::error!("{error}; logs are not forwarded, what the SDK sends is, as it comes");
+            tracing::error!("{error}; no logs are forwarded; SDK telemetry is forwarded as it arrives");
             false
         }
     }
 }
 
-/// A listener of the receiver. One that cannot be had costs its protocol and nothing else.
+/// A listener of the receiver. If it cannot be bound, only its protocol is unavailable.
 enum ReceiverListener {
     Bound(Vec<TcpListener>),
-    /// Its host name is looked up once nobody waits for it.
+    /// Bound after `/next`, because its host name must be resolved.
     Deferred(&'static str, ListenAddress),
 }
 
 impl ReceiverListener {
-    /// Binds it, unless a lookup would hold the start up. `fails`: a error is to fail the init, and so must be known at once.
+    /// Binds the listener, unless a name lookup would delay the startup. With `fails_init`, errors must be known now.
     async fn new(
         variable: &'static str,
         address: &ListenAddress,
-        fails: bool,
+        fails_init: bool,
         errors: &mut ReportedErrors,
     ) -> Self {
-        if !fails && http::needs_lookup(&address.host) {
+        if !fails_init && http::needs_lookup(&address.host) {
             return Self::Deferred(variable, address.clone());
         }
         Self::Bound(bind(variable, address).await.unwrap_or_else(|error| {
@@ -244,23 +245,23 @@ impl ReceiverListener {
     }
 }
 
-/// Binds a listener of the receiver; the error says what it costs.
+/// Binds a listener of the receiver; the error includes the consequence and the remedy.
 async fn bind(variable: &str, address: &ListenAddress) -> Result<Vec<TcpListener>, String> {
     let ListenAddress { host, port } = address;
     http::bind(host, *port).await.map_err(|cause| {
         format!(
-            "{variable}: cannot listen on {}: {cause}; nothing is received there, set it to a free address \
-             and point OTEL_EXPORTER_OTLP_ENDPOINT at it",
+            "{variable}: cannot listen on {}: {cause}, so nothing is received there; set it to a free address, \
+             and set OTEL_EXPORTER_OTLP_ENDPOINT to the same",
             address.shown()
         )
     })
 }
 
-/// Binds the Telemetry API's listener, on the next free port where the configured one is taken.
+/// Binds the listener for the Telemetry API, on the next free port if the configured one is in use.
 ///
-/// The subscription needs the port, so that a host name cannot wait until the start is over, and a lookup takes as long as
-/// the system's resolver likes. All addresses include the one that would be found, and nobody outside the environment
-/// reaches them; a lookup with a limit would lose all logs where it is slow.
+/// A host name is not resolved, and the listener binds all addresses instead: the subscription needs the port during startup,
+/// and a lookup may take arbitrarily long. A lookup with a timeout would lose all logs if DNS is slow. All addresses include
+/// the one that would be found, and are not reachable from outside the environment.
 async fn bind_telemetry(
     address: &ListenAddress,
     errors: &mut ReportedErrors,
@@ -270,8 +271,8 @@ async fn bind_telemetry(
     let ListenAddress { host, port } = address;
     let host = if http::needs_lookup(host) {
         tracing::warn!(
-            "{VARIABLE}: listening on {ALL_ADDRESSES}, because {} is a host name, and looking it up would delay the \
-             start; set an IP address",
+            "{VARIABLE}: listening on {ALL_ADDRESSES}, because resolving the host name {} would delay the startup; \
+             set an IP address",
             echo::host(host)
         );
         ALL_ADDRESSES
@@ -280,8 +281,10 @@ async fn bind_telemetry(
     };
     let mut candidates =
         (*port..=port.saturating_add(MAX_PORT_ATTEMPTS)).filter(|port| *port != RESERVED_PORT);
-    let failed = loop {
-        let Some(candidate) = candidates.next() else { break format!("no free port in {MAX_PORT_ATTEMPTS}") };
+    let cause = loop {
+        let Some(candidate) = candidates.next() else {
+            break format!("it and the next {MAX_PORT_ATTEMPTS} ports are in use");
+        };
         match http::bind(host, candidate).await {
             Ok(listeners) => {
                 let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
@@ -292,7 +295,7 @@ async fn bind_telemetry(
         }
     };
     errors.log_new([format!(
-        "{VARIABLE}: cannot listen on {}: {failed}; logs are not forwarded, set it to an address of this machine",
+        "{VARIABLE}: cannot listen on {}: {cause}, so no logs are forwarded; set it to an address of this machine",
         address.shown()
     )]);
     None

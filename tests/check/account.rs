@@ -78,7 +78,7 @@ async fn a_good_configuration_is_shown_with_its_sources_and_called_good() {
       metrics  ok      grpc  http://[host]
       traces   ok      grpc  http://[host]
 
-    OK: every signal that has an endpoint was accepted there
+    OK: all signals with an endpoint were accepted
     exit code 0
     ");
 }
@@ -88,7 +88,7 @@ async fn a_blackhole_is_well_and_sends_nothing() {
     let collector = collector().await;
     let check = Check::collector(&collector, Protocol::Grpc).with("ROTEL_EXPORTER", "blackhole");
     insta::assert_snapshot!(check.account().await, @"
-    OK: ROTEL_EXPORTER is blackhole, so nothing is sent
+    OK: ROTEL_EXPORTER disables sending (blackhole)
     exit code 0
     ");
     assert_eq!(collector.received().requests().count(), 0);
@@ -101,11 +101,11 @@ async fn a_signal_without_an_endpoint_is_no_failure() {
     check.variables = vec![("ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT".to_owned(), collector.url(Protocol::Grpc))];
     insta::assert_snapshot!(check.account().await, @"
     Test records, service.name = rotel-extension-check
-      logs     –       no endpoint is set for it, so it is received and dropped
-      metrics  –       no endpoint is set for it, so it is received and dropped
+      logs     –       no endpoint, so it is received and dropped
+      metrics  –       no endpoint, so it is received and dropped
       traces   ok      grpc  http://[host]
 
-    OK: every signal that has an endpoint was accepted there
+    OK: all signals with an endpoint were accepted
     exit code 0
     ");
 }
@@ -116,14 +116,14 @@ async fn warnings_alone_do_not_fail_the_check() {
     let check = Check::collector(&collector, Protocol::Grpc).with("ROTEL_KAFKA_BROKERS", "broker:9092");
     insta::assert_snapshot!(check.account().await, @"
     Warnings
-      ROTEL_KAFKA_BROKERS: this extension leaves out the Kafka exporter and receiver of Rotel, so it has no effect; remove it
+      ROTEL_KAFKA_BROKERS: has no effect, because this extension does not support the Kafka exporter and receiver; remove it
 
     Test records, service.name = rotel-extension-check
       logs     ok      grpc  http://[host]
       metrics  ok      grpc  http://[host]
       traces   ok      grpc  http://[host]
 
-    OK: every signal that has an endpoint was accepted there
+    OK: all signals with an endpoint were accepted
     exit code 0
     ");
 }

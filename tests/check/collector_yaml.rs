@@ -48,20 +48,20 @@ async fn what_was_understood_is_told_and_tried() {
       ROTEL_EXPORTER_OTLP_SECOND_PROTOCOL         collector    grpc
 
     Warnings
-      collector.yaml:8: exporters.otlp/second.sending_queue: it has no effect here, where what waits is bounded by ROTEL_BUFFER_MAX_BYTES; remove it
+      collector.yaml:8: exporters.otlp/second.sending_queue: has no effect, because ROTEL_BUFFER_MAX_BYTES limits the buffer; remove it
 
-    Test records of exporter otlphttp, service.name = rotel-extension-check
+    Test records for exporter otlphttp, service.name = rotel-extension-check
       logs     ok      http  [http]/v1/logs
       metrics  ok      http  [http]/v1/metrics
       traces   ok      http  [http]/v1/traces
 
-    Test records of exporter otlp_second, service.name = rotel-extension-check
-      logs     –       not for this exporter
-      metrics  –       not for this exporter
+    Test records for exporter otlp_second, service.name = rotel-extension-check
+      logs     –       not sent by this exporter
+      metrics  –       not sent by this exporter
       traces   FAILED  grpc  [grpc]
 
-    Why
-      traces: [grpc]: UNAUTHENTICATED: it wants a key, and no authorization header is set; set ROTEL_EXPORTER_OTLP_SECOND_CUSTOM_HEADERS=Authorization=<ingestion API key>
+    Diagnosis
+      traces: [grpc]: UNAUTHENTICATED: a key is required, but no authorization header is set; set ROTEL_EXPORTER_OTLP_SECOND_CUSTOM_HEADERS=Authorization=<ingestion API key>
 
     FAILED: 1 signal not accepted
     exit code 1
@@ -74,12 +74,12 @@ async fn what_is_wrong_with_it_is_told_by_line_and_path() {
     let text =
         format!("exporters:\n  otlphttp:\n    endpoint: clickstack:4318\n    timeout: soon\n{PIPELINES}");
     insta::assert_snapshot!(check(&text, &folder).offline().account().await, @r#"
-    Faults
-      collector.yaml:8: service.pipelines.traces.exporters: there is no otlp/second among the exporters; write it there, or remove it here
-      collector.yaml:3: exporters.otlphttp.endpoint: "clickstack:4318" has no scheme; write http://clickstack:4318 or https://clickstack:4318
-      collector.yaml:4: exporters.otlphttp.timeout: "soon" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
+    Errors
+      collector.yaml:8: service.pipelines.traces.exporters: otlp/second is not defined under exporters; define it, or remove it here
+      collector.yaml:3: exporters.otlphttp.endpoint: "clickstack:4318" has no scheme; set http://clickstack:4318 or https://clickstack:4318
+      collector.yaml:4: exporters.otlphttp.timeout: "soon" is not a duration; use a number with a unit, such as 250ms, 5s or 1m
 
-    FAILED: 3 faults
+    FAILED: 3 errors
     exit code 1
     "#);
 }

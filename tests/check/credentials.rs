@@ -16,8 +16,8 @@ async fn a_key_behind_bearer_is_told_outright() {
       metrics  FAILED  grpc  http://[host]
       traces   FAILED  grpc  http://[host]
 
-    Why
-      logs, metrics, traces: [host]: UNAUTHENTICATED: the authorization header begins with "Bearer ", and ClickStack takes the ingestion API key alone; remove "Bearer " in ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS
+    Diagnosis
+      logs, metrics, traces: [host]: UNAUTHENTICATED: the authorization header begins with "Bearer ", but ClickStack expects only the ingestion API key; remove "Bearer " from ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS
 
     FAILED: 3 signals not accepted
     exit code 1
@@ -27,8 +27,8 @@ async fn a_key_behind_bearer_is_told_outright() {
       metrics  FAILED  http  http://[host]/v1/metrics
       traces   FAILED  http  http://[host]/v1/traces
 
-    Why
-      logs, metrics, traces: [host]: HTTP 401: the authorization header begins with "Bearer ", and ClickStack takes the ingestion API key alone; remove "Bearer " in ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS
+    Diagnosis
+      logs, metrics, traces: [host]: HTTP 401: the authorization header begins with "Bearer ", but ClickStack expects only the ingestion API key; remove "Bearer " from ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS
 
     FAILED: 3 signals not accepted
     exit code 1

@@ -51,7 +51,7 @@ impl Check {
             format!("  {signal:7}  FAILED  {protocol}  {scheme}://[host]{path}\n")
         });
         let all_failed = format!(
-            "Test records, service.name = rotel-extension-check\n{}\nWhy\n  logs, metrics, traces: ",
+            "Test records, service.name = rotel-extension-check\n{}\nDiagnosis\n  logs, metrics, traces: ",
             rows.concat()
         );
         let check = Self { host: host.to_owned(), all_failed, ..Self::new() };

@@ -29,8 +29,8 @@ async fn a_path_without_otlp_is_told() {
       metrics  ok      http  http://[host]/v1/metrics
       traces   FAILED  http  http://[host]/
 
-    Why
-      traces: [host]: HTTP 404: no OTLP at this path; ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT is used as it stands, so write /v1/traces at its end
+    Diagnosis
+      traces: [host]: HTTP 404: no OTLP at this path; ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT is used unchanged, so append /v1/traces to it
 
     FAILED: 1 signal not accepted
     exit code 1
@@ -40,8 +40,8 @@ async fn a_path_without_otlp_is_told() {
       metrics  FAILED  http  http://[host]/v1/traces/v1/metrics
       traces   FAILED  http  http://[host]/v1/traces/v1/traces
 
-    Why
-      logs, metrics, traces: [host]: HTTP 404: no OTLP at this path; /v1/logs and so on are appended to ROTEL_OTLP_EXPORTER_ENDPOINT, so remove its own /v1/…
+    Diagnosis
+      logs, metrics, traces: [host]: HTTP 404: no OTLP at this path; the extension appends /v1/logs and so on to ROTEL_OTLP_EXPORTER_ENDPOINT, so remove /v1/… from it
 
     FAILED: 3 signals not accepted
     exit code 1
@@ -51,8 +51,8 @@ async fn a_path_without_otlp_is_told() {
       metrics  FAILED  http  http://[host]/otlp/v1/metrics
       traces   FAILED  http  http://[host]/otlp/v1/traces
 
-    Why
-      logs, metrics, traces: [host]: HTTP 404: no OTLP at this path, which is that of ROTEL_OTLP_EXPORTER_ENDPOINT with /v1/logs and so on appended; correct host, port or path there
+    Diagnosis
+      logs, metrics, traces: [host]: HTTP 404: no OTLP at this path; the extension appends /v1/logs and so on to ROTEL_OTLP_EXPORTER_ENDPOINT; correct host, port or path there
 
     FAILED: 3 signals not accepted
     exit code 1

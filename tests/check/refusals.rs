@@ -14,8 +14,8 @@ async fn rejected_items_are_told() {
       metrics  FAILED  grpc  http://[host]
       traces   ok      grpc  http://[host]
 
-    Why
-      metrics: [host]: it took the request and rejected the item in it; backend message: rejected, as told to
+    Diagnosis
+      metrics: [host]: accepted the request but rejected the item in it; backend message: rejected, as told to
 
     FAILED: 1 signal not accepted
     exit code 1
@@ -25,8 +25,8 @@ async fn rejected_items_are_told() {
       metrics  FAILED  http  http://[host]/v1/metrics
       traces   ok      http  http://[host]/v1/traces
 
-    Why
-      metrics: [host]: it took the request and rejected the item in it; backend message: rejected, as told to
+    Diagnosis
+      metrics: [host]: accepted the request but rejected the item in it; backend message: rejected, as told to
 
     FAILED: 1 signal not accepted
     exit code 1

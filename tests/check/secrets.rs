@@ -22,7 +22,7 @@ async fn secrets_are_fetched_and_not_shown() {
       metrics  ok      grpc  http://[host]
       traces   ok      grpc  http://[host]
 
-    OK: every signal that has an endpoint was accepted there
+    OK: all signals with an endpoint were accepted
     exit code 0
     ");
 }
@@ -41,15 +41,15 @@ async fn a_missing_secret_is_told_beside_the_others() {
       ok      arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123
       FAILED  arn:aws:ssm:us-east-1:123456789012:parameter/clickstack-api-key: ParameterNotFound; it is not there; check the ARN's region, account and name
 
-    Faults with the secrets
-      ROTEL_OTLP_EXPORTER_LOGS_CUSTOM_HEADERS: arn:aws:ssm:us-east-1:123456789012:parameter/clickstack-api-key has not been fetched; its own message says why
+    Errors in settings with secrets
+      ROTEL_OTLP_EXPORTER_LOGS_CUSTOM_HEADERS: arn:aws:ssm:us-east-1:123456789012:parameter/clickstack-api-key could not be fetched; see the error for that secret
 
     Test records, service.name = rotel-extension-check
-      logs     FAILED  not sent because of the faults above
+      logs     FAILED  not sent because of the errors above
       metrics  ok      grpc  http://[host]
       traces   ok      grpc  http://[host]
 
-    FAILED: 1 fault, 1 secret not fetched, 1 signal not accepted
+    FAILED: 1 error, 1 secret not fetched, 1 signal not accepted
     exit code 1
     ");
 }
@@ -122,8 +122,8 @@ async fn an_endpoint_and_a_service_that_come_from_secrets_are_not_shown() {
       metrics  FAILED  grpc  ${arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123}
       traces   FAILED  grpc  ${arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123}
 
-    Why
-      logs, metrics, traces: the endpoint: its name has no address; correct ROTEL_OTLP_EXPORTER_ENDPOINT, and in a VPC see that it resolves names
+    Diagnosis
+      logs, metrics, traces: the endpoint: host name does not resolve; correct ROTEL_OTLP_EXPORTER_ENDPOINT, and check DNS resolution if the function is in a VPC
 
     FAILED: 3 signals not accepted
     exit code 1
@@ -173,10 +173,10 @@ async fn offline_nothing_is_fetched_and_nothing_sent() {
       ROTEL_LOG_FORMAT                            default      AWS_LAMBDA_LOG_FORMAT
       ROTEL_DEBUG_LOG_VERBOSITY                   default      basic
 
-    Secrets, to be fetched
+    Secrets (not fetched)
       arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123
 
-    OK: nothing is wrong as far as that shows offline
+    OK: no errors found offline
     exit code 0
     ");
     assert!(aws.calls().is_empty());

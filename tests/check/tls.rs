@@ -136,10 +136,10 @@ async fn a_private_key_that_cannot_be_used_is_told_without_itself() {
         .hiding(key.lines().filter(|line| !line.starts_with("-----")))
         .offline();
     insta::assert_snapshot!(check.account().await, @"
-    Faults of TLS
+    TLS errors
       ROTEL_OTLP_EXPORTER_TLS_KEY_PEM: no usable private key: keys may not be consistent: KeyMismatch; set the PEM block -----BEGIN PRIVATE KEY----- of the certificate
 
-    FAILED: 1 fault
+    FAILED: 1 error
     exit code 1
     ");
 }

@@ -156,7 +156,7 @@ impl<E: BackendExporter> Pipeline<E> {
                 let _ = done.send(());
             }
             Control::InstanceId(instance_id) => {
-                self.rules.learn_instance(&instance_id);
+                self.rules.set_instance(&instance_id);
                 self.last_edit = LastEdit::default();
             }
             Control::LivenessProbe(probe) => drop(probe),

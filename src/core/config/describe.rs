@@ -1,5 +1,5 @@
-//! The table of variables in the forms that people read: what holds and where it comes from, `--help`, the
-//! reference in `docs/configuration.md`.
+//! The table of variables as people read it: effective values with their sources (`--check`), `--help`, and the reference in
+//! `docs/configuration.md`.
 
 use std::fmt;
 
@@ -9,32 +9,30 @@ use super::{Variables, value};
 use crate::config::secret_ref;
 use crate::echo;
 
-/// What holds of one variable.
+/// The effective value of one variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EffectiveValue {
-    /// Its name.
     pub variable: String,
-    /// Its value, with nothing of a credential in it.
+    /// Its value, with credentials redacted.
     pub value: String,
-    /// Where the value comes from.
     pub source: ValueSource,
 }
 
-/// Where a value comes from.
+/// The origin of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueSource {
     /// The process environment.
     Environment,
-    /// The file that `ROTEL_ENV_FILE` names.
-    File,
+    /// The file named by `ROTEL_ENV_FILE`.
+    EnvFile,
     /// The `collector.yaml`.
-    Collector,
-    /// Nobody has set it.
+    CollectorYaml,
+    /// The variable is not set.
     Default,
 }
 
 impl EffectiveValue {
-    /// Whether nobody has set it and nothing holds of itself.
+    /// Returns true if the variable is not set and has no default.
     pub fn is_unset(&self) -> bool {
         self.source == ValueSource::Default && self.value == NONE
     }
@@ -44,8 +42,8 @@ impl fmt::Display for ValueSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Environment => "environment",
-            Self::File => "file",
-            Self::Collector => "collector",
+            Self::EnvFile => "file",
+            Self::CollectorYaml => "collector",
             Self::Default => "default",
         })
     }
@@ -59,22 +57,22 @@ const REFERENCE_HEAD: &str = "\
 `{SIGNAL}` is `TRACES`, `METRICS` or `LOGS`; `{NAME}` is a name from `ROTEL_EXPORTERS`. Write durations as `250ms`, `5s`, `1m`,
 and booleans as `true`, `false`, `1` or `0`. An empty value counts as unset. Quotes around a whole value are ignored.
 
-These values may contain [references to secrets](#secrets): every `ROTEL_…` variable under *Where to send* and *One signal with
-its own settings* (also for named exporters), and `ROTEL_OTEL_RESOURCE_ATTRIBUTES`.
+These values may contain [references to secrets](#secrets): every `ROTEL_…` variable under *Export* and *Export of a single
+signal* (also for named exporters), and `ROTEL_OTEL_RESOURCE_ATTRIBUTES`.
 ";
 
-/// What holds of each variable, in the table's order. Those of single signals and of exporters with a name are left away
-/// unless they are set.
+/// The effective value of each variable, in the table's order. Variables of single signals and of named exporters are
+/// listed only if they are set.
 pub fn describe(environment: &Variables, file: &Variables, collector: &Variables) -> Vec<EffectiveValue> {
-    let set = |name: &str| set(name, [file, environment, collector]);
-    let (several, _) = set("ROTEL_EXPORTERS");
+    let lookup = |name: &str| lookup(name, [file, environment, collector]);
+    let (several, _) = lookup("ROTEL_EXPORTERS");
     let prefixes = several.map(|text| exporters::prefixes(&text)).unwrap_or_default();
     let mut rows = Vec::new();
     for variable in all() {
         for name in variable.names() {
-            let (text, source) = set(&name);
+            let (text, source) = lookup(&name);
             let value = match text {
-                Some(text) => shown(variable, &text),
+                Some(text) => redacted(variable, &text),
                 None if variable.name.contains(EACH) => continue,
                 None => variable.default.replace('`', ""),
             };
@@ -83,11 +81,11 @@ pub fn describe(environment: &Variables, file: &Variables, collector: &Variables
         if variable.name.contains(NAMED) {
             for prefix in &prefixes {
                 let named = all().flat_map(|variable| {
-                    variable.named(prefix).into_iter().map(move |name| (variable, name))
+                    variable.names_with_prefix(prefix).into_iter().map(move |name| (variable, name))
                 });
                 rows.extend(named.filter_map(|(variable, name)| {
-                    let (text, source) = set(&name);
-                    Some(EffectiveValue { value: shown(variable, &text?), variable: name, source })
+                    let (text, source) = lookup(&name);
+                    Some(EffectiveValue { value: redacted(variable, &text?), variable: name, source })
                 }));
             }
         }
@@ -95,27 +93,27 @@ pub fn describe(environment: &Variables, file: &Variables, collector: &Variables
     rows
 }
 
-/// What a variable is set to, and where.
-fn set(name: &str, [file, environment, collector]: [&Variables; 3]) -> (Option<String>, ValueSource) {
+/// The value of a variable and its source.
+fn lookup(name: &str, [file, environment, collector]: [&Variables; 3]) -> (Option<String>, ValueSource) {
     let lower = name.to_ascii_lowercase();
-    // Of the proxies' names the lower case counts too.
+    // Proxy variables are also read in lower case.
     let names = [Some(name), name.ends_with("_PROXY").then_some(&*lower)];
     let set = |source: &Variables| {
         let mut texts = names.into_iter().flatten().filter_map(|name| source.get(name));
         texts.find_map(|text| value::non_empty(text).map(str::to_owned))
     };
-    // An empty value in the file unsets the environment's, as it does when the two are laid over each other.
+    // An empty value in the file unsets the environment's, as in `overlay`.
     let is_of_file = names.into_iter().flatten().any(|name| file.contains_key(name));
     match (is_of_file, set(file), set(environment), set(collector)) {
-        (true, Some(text), ..) => (Some(text), ValueSource::File),
+        (true, Some(text), ..) => (Some(text), ValueSource::EnvFile),
         (false, _, Some(text), _) => (Some(text), ValueSource::Environment),
-        (.., Some(text)) => (Some(text), ValueSource::Collector),
+        (.., Some(text)) => (Some(text), ValueSource::CollectorYaml),
         _ => (None, ValueSource::Default),
     }
 }
 
-/// What may be shown of a value. A reference is no secret, and what it names is what people want to know.
-fn shown(variable: &Variable, text: &str) -> String {
+/// A value as `--check` may print it. A secret reference is printed: it holds no secret, and people check what it names.
+fn redacted(variable: &Variable, text: &str) -> String {
     if secret_ref::is_single_reference(text) {
         return text.to_owned();
     }
@@ -136,17 +134,17 @@ fn shown(variable: &Variable, text: &str) -> String {
     }
 }
 
-/// A list's names, each with what `shown` makes of its value.
-fn pairs(text: &str, shown: impl Fn(&str, &str) -> String) -> String {
+/// The names in a list, each with its value as printed by `display`.
+fn pairs(text: &str, display: impl Fn(&str, &str) -> String) -> String {
     let part = |part: &str| match part.split_once('=') {
         Some((name, value)) if !echo::is_name(name.trim()) || value.trim_matches('=').is_empty() => {
-            // Base64 ends with "=", and what stands before it is then the credential itself.
+            // Base64 ends with "=": the text before it is then the credential itself.
             REDACTED.to_owned()
         }
         Some((name, value)) if secret_ref::is_single_reference(value) => {
             format!("{}={}", name.trim(), value.trim())
         }
-        Some((name, value)) => format!("{}={}", name.trim(), shown(name, value.trim())),
+        Some((name, value)) => format!("{}={}", name.trim(), display(name, value.trim())),
         None => REDACTED.to_owned(),
     };
     text.split(',').map(part).collect::<Vec<_>>().join(",")
@@ -157,7 +155,7 @@ fn names_a_credential(name: &str) -> bool {
     ["auth", "credential", "key", "passw", "secret", "token"].iter().any(|part| name.contains(part))
 }
 
-/// What `--help` prints of the variables.
+/// The part of `--help` about variables.
 pub fn help() -> String {
     let entry = |Variable { name, default, about, .. }: &Variable| {
         let default = if *default == NONE { String::new() } else { format!(" [{default}]") };
@@ -189,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_holds_is_shown_with_its_source_and_without_credentials() {
+    fn values_have_sources_and_no_credentials() {
         let environment = variables(&[
             ("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://environment:4317"),
             ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "hunter2"),
@@ -221,8 +219,8 @@ mod tests {
         assert!(!shown.join("\n").contains("hunter2"));
         insta::assert_snapshot!(shown.join("\n"), @"
         ROTEL_EXPORTER = otlp (Default)
-        ROTEL_OTLP_EXPORTER_ENDPOINT = https://file:4317 (File)
-        ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS = Authorization=${arn:aws:ssm:us-east-1:123456789012:parameter/key},X-Key=[redacted],[redacted],[redacted] (File)
+        ROTEL_OTLP_EXPORTER_ENDPOINT = https://file:4317 (EnvFile)
+        ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS = Authorization=${arn:aws:ssm:us-east-1:123456789012:parameter/key},X-Key=[redacted],[redacted],[redacted] (EnvFile)
         ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD = [redacted] (Environment)
         ROTEL_OTLP_EXPORTER_TLS_KEY_PEM = [redacted] (Environment)
         HTTPS_PROXY = [redacted] (Environment)
@@ -234,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn help_names_every_variable_of_the_table() {
+    fn help_names_every_variable() {
         let help = help();
         for variable in all() {
             assert!(help.contains(variable.name) && reference().contains(variable.name), "{}", variable.name);

@@ -1,10 +1,10 @@
-//! What the failure of a request means in the light of the way that it took: the thing, the cause and the remedy, naming
-//! the variables that people have set.
+//! The diagnosis of a failed request: the host, the cause and the remedy, with the variables that the user has set.
 //!
-//! It is the one table of remedies: `--check` prints [`ConfiguredRoute::diagnosis`], and the log [`ConfiguredRoute::explanation`].
+//! This is the only table of remedies: `--check` prints [`ConfiguredRoute::diagnosis`], and the log prints
+//! [`ConfiguredRoute::explanation`].
 //!
-//! Promises: nothing of a header's value is shown, and of an endpoint scheme, host and port alone, or nothing where it comes
-//! from a secret.
+//! Promises that header values are never printed, that only scheme, host and port of an endpoint are, and nothing of an
+//! endpoint that comes from a secret.
 
 use http::header::AUTHORIZATION;
 use url::Url;
@@ -18,7 +18,7 @@ use crate::signal::Signal;
 
 const BEARER: &[u8] = b"bearer ";
 
-/// The way of one signal's requests, and who has set it.
+/// The route of one signal's requests, and the variables that set it.
 #[derive(Clone, Copy)]
 pub struct ConfiguredRoute<'a> {
     signal: Signal,
@@ -28,7 +28,7 @@ pub struct ConfiguredRoute<'a> {
 }
 
 impl<'a> ConfiguredRoute<'a> {
-    /// The way that `variables` have set for a signal, those with `locations` in a `collector.yaml`.
+    /// `locations` are those of the variables that a `collector.yaml` sets.
     pub fn new(
         signal: Signal,
         export: &'a Export,
@@ -38,23 +38,23 @@ impl<'a> ConfiguredRoute<'a> {
         Self { signal, export, variables, locations }
     }
 
-    /// Where requests go, in short: what is in common to all methods of gRPC, the whole of it for HTTP.
+    /// The endpoint for messages: without the method for gRPC, the whole URL for HTTP.
     pub fn endpoint(&self) -> String {
         if let Some(text) = self.secret_endpoint() {
             let is_shown = secret_ref::is_single_reference(text);
-            return if is_shown { text.to_owned() } else { "what its secret holds".to_owned() };
+            return if is_shown { text.to_owned() } else { "the value from its secret".to_owned() };
         }
         let url = &self.export.url;
         let path = match self.export.protocol {
             Protocol::Grpc => url.path().strip_suffix(self.signal.grpc_path()).unwrap_or(url.path()),
             Protocol::Http => url.path(),
         };
-        // A path or a query may hold a token.
+        // A path or a query may contain a token.
         let origin = echo::endpoint(&url.origin().ascii_serialization());
         format!("{}{}", origin.or_redacted(), echo::url_path(path))
     }
 
-    /// How OTLP is display_name there.
+    /// The protocol, as in the variables.
     pub fn protocol(&self) -> &'static str {
         match self.export.protocol {
             Protocol::Grpc => "grpc",
@@ -62,13 +62,13 @@ impl<'a> ConfiguredRoute<'a> {
         }
     }
 
-    /// A request was answered, but its one item was rejected.
+    /// The diagnosis of a request that succeeded but whose single item was rejected.
     pub fn rejected(&self, words: Option<&BackendMessage>) -> String {
-        let why = words.map_or_else(|| "its own log says why".to_owned(), ToString::to_string);
-        format!("{}: it took the request and rejected the item in it; {why}", self.place())
+        let why = words.map_or_else(|| "see the backend's log".to_owned(), ToString::to_string);
+        format!("{}: accepted the request but rejected the item in it; {why}", self.host_and_port())
     }
 
-    /// The failure and what to do about it, as the continuation of "the endpoint".
+    /// The failure and its remedy, to follow the words "the endpoint".
     pub fn explanation(&self, failure: &Failure) -> String {
         let meaning = self.meaning(failure);
         match failure {
@@ -77,297 +77,302 @@ impl<'a> ConfiguredRoute<'a> {
                 format!("answered {meaning}")
             }
             Failure::Grpc(7 | 12 | 16) => format!("answered gRPC {meaning}"),
-            Failure::Timeout => format!("gave {meaning}"),
-            Failure::Answer(what) => format!("gave an answer that is not OTLP: {what}; {}", self.elsewhere()),
+            Failure::Timeout => format!("sent {meaning}"),
+            Failure::Answer(what) => {
+                format!("sent a response that is not OTLP: {what}; {}", self.other_port())
+            }
             Failure::Grpc(_) | Failure::FlushTimeout | Failure::Panicked => meaning,
         }
     }
 
-    /// The place, the failure and what to do about it.
+    /// The host, the failure and its remedy.
     pub fn diagnosis(&self, failure: &Failure) -> String {
-        format!("{}: {}", self.place(), self.meaning(failure))
+        format!("{}: {}", self.host_and_port(), self.meaning(failure))
     }
 
     fn meaning(&self, failure: &Failure) -> String {
         let meaning = match failure {
-            Failure::Connection(failure) => self.of_connection(failure),
-            Failure::Http(status) => self.of_http(*status),
-            Failure::Redirect { status, to } => format!("HTTP {status}: {}", self.of_redirect(to.as_deref())),
+            Failure::Connection(failure) => self.connection_failure(failure),
+            Failure::Http(status) => self.http_status(*status),
+            Failure::Redirect { status, to } => format!("HTTP {status}: {}", self.redirect(to.as_deref())),
             Failure::Firewall(status) => format!(
-                "HTTP {status}: a web firewall or proxy answered, and not the OTLP endpoint; allow this function's requests \
+                "HTTP {status}: a web firewall or proxy answered instead of the OTLP endpoint; allow this function's requests \
                  there, or correct host and port in {}",
                 self.variable("ENDPOINT")
             ),
-            Failure::Grpc(code) => self.of_grpc(*code, failure),
+            Failure::Grpc(code) => self.grpc_status(*code, failure),
             Failure::Timeout => format!(
-                "no answer within {:?}; a firewall or a security group that drops packets does that, and so does a name server \
-                 that is down; if the endpoint is slow, increase {}",
+                "no response within {:?}; check that firewalls and security groups allow the connection and that DNS works; \
+                 if the endpoint is slow, increase {}",
                 self.export.request_timeout,
                 self.variable("REQUEST_TIMEOUT")
             ),
-            Failure::Answer(what) => format!("its answer is not OTLP: {what}; {}", self.elsewhere()),
+            Failure::Answer(what) => format!("its response is not OTLP: {what}; {}", self.other_port()),
             Failure::FlushTimeout | Failure::Panicked => failure.to_string(),
         };
         match (failure, self.proxy()) {
-            // Its words name the proxy.
+            // The message names the proxy already.
             (Failure::Connection(ConnectionFailure { cause: Cause::Other, .. }), Some(_)) => meaning,
             (Failure::Connection(_) | Failure::Timeout, Some(proxy)) => {
-                format!("{meaning}; the way goes through the proxy of {proxy}, so it may be that which fails")
+                format!("{meaning}; requests go through the proxy in {proxy}, so the proxy may be the cause")
             }
             _ => meaning,
         }
     }
 
-    fn of_connection(&self, ConnectionFailure { cause, detail: words }: &ConnectionFailure) -> String {
+    fn connection_failure(&self, ConnectionFailure { cause, detail: words }: &ConnectionFailure) -> String {
         let endpoint = self.variable("ENDPOINT");
         let is_tls = self.url().scheme() == "https";
         let words = match cause {
-            // TLS repeats the host's name.
-            Cause::WrongName if self.secret_endpoint().is_some() => "not of the one that the secret holds",
+            // The message of the TLS library repeats the host name.
+            Cause::WrongName if self.secret_endpoint().is_some() => "not for the host name from the secret",
             _ => &echo::untrusted(words, echo::UNTRUSTED_LIMIT),
         };
         match cause {
             Cause::Name => {
                 format!(
-                    "its name has no address; correct {endpoint}, and in a VPC see that it resolves names"
+                    "host name does not resolve; correct {endpoint}, and check DNS resolution if the function is in a VPC"
                 )
             }
             Cause::Refused => format!(
-                "connection refused, so nothing listens there; start it, or correct host and port in {endpoint}"
+                "connection refused, because nothing listens there; start the backend, or correct host and port in {endpoint}"
             ),
             Cause::Unreachable => format!(
-                "there is no way to it: {words}; correct the host in {endpoint}, or see routes and firewalls"
+                "host unreachable: {words}; correct the host in {endpoint}, or check routes and firewalls"
             ),
             Cause::NotTls => {
-                format!(
-                    "the server does not use TLS on this port; write http:// instead of https:// in {endpoint}"
-                )
+                format!("this port does not use TLS; change https:// to http:// in {endpoint}")
             }
             Cause::UnknownAuthority => match &self.export.tls.ca {
                 None => format!(
-                    "its certificate is of an authority that is not known here; set {} to that authority's certificate",
+                    "its certificate is signed by an unknown authority; set {} to that authority's certificate",
                     self.variable("TLS_CA_FILE")
                 ),
                 Some(ca) => format!(
-                    "its certificate is not of the authority in {}; put the certificate there that signed it",
+                    "its certificate is not signed by the authority in {}; set the certificate of the authority that signed it",
                     ca.variable
                 ),
             },
             Cause::WrongName => format!(
-                "its certificate is of another name: {words}; write that name in {endpoint}, or have a certificate made \
+                "its certificate is for another host name: {words}; set that name in {endpoint}, or issue a certificate \
                  for this one"
             ),
             Cause::Expired => {
-                "its certificate has expired or is not valid yet; renew it, and see the clock of this machine"
+                "its certificate has expired or is not valid yet; renew it, and check this machine's clock"
                     .to_owned()
             }
-            Cause::Certificate => format!("its certificate cannot be used: {words}; have a new one made"),
-            Cause::ClientCertificate => self.of_client_certificate(),
-            Cause::Closed if is_tls => self.of_client_certificate(),
+            Cause::Certificate => format!("its certificate is invalid: {words}; issue a new one"),
+            Cause::ClientCertificate => self.client_certificate(),
+            Cause::Closed if is_tls => self.client_certificate(),
             Cause::NoCommonProtocol => {
-                format!("TLS there offers no HTTP/2, which gRPC needs; {}", self.grpc_elsewhere())
+                format!("its TLS does not offer HTTP/2, which gRPC needs; {}", self.use_grpc_port())
             }
             Cause::Tls => format!(
-                "the TLS handshake failed: {words}; see that it speaks TLS 1.2 or 1.3, and its own log"
+                "the TLS handshake failed: {words}; check that the backend supports TLS 1.2 or 1.3, and see its log"
             ),
             Cause::NotHttp1 | Cause::NotHttp2 if is_tls => {
-                format!("what answers there is not HTTP as OTLP needs it; {}", self.elsewhere())
+                format!("the response is not the HTTP version that OTLP needs; {}", self.other_port())
             }
-            Cause::Closed | Cause::NotHttp1 | Cause::NotHttp2 => self.of_plain_text(),
+            Cause::Closed | Cause::NotHttp1 | Cause::NotHttp2 => self.unknown_protocol(),
             Cause::Other if self.proxy().is_some() => words.to_owned(),
-            Cause::Other => format!("the connection failed: {words}; correct {endpoint}, or see its own log"),
+            Cause::Other => {
+                format!("the connection failed: {words}; correct {endpoint}, or see the backend's log")
+            }
         }
     }
 
-    /// Text that is not understood. Whether the other side's answer or the end of the connection comes first is chance.
-    fn of_plain_text(&self) -> String {
+    /// The diagnosis for a port that expects TLS or the other protocol. Which of the two the server's response or the closed
+    /// connection indicates is a matter of chance.
+    fn unknown_protocol(&self) -> String {
         let endpoint = self.variable("ENDPOINT");
-        let (protocol, others, others_port) = match self.export.protocol {
-            Protocol::Grpc => ("plain gRPC", "OTLP/HTTP's", 4318),
-            Protocol::Http => ("plain HTTP", "gRPC's", 4317),
+        let (protocol, other, other_default_port) = match self.export.protocol {
+            Protocol::Grpc => ("plain gRPC", "OTLP/HTTP", 4318),
+            Protocol::Http => ("plain HTTP", "gRPC", 4317),
         };
-        let elsewhere = self.elsewhere();
-        if self.url().port() == Some(others_port) {
+        let other_port = self.other_port();
+        if self.url().port() == Some(other_default_port) {
             return format!(
-                "{protocol} is not understood there, and port {others_port} is {others} by custom; {elsewhere}; if it wants \
-                 TLS, write https:// there"
+                "{protocol} is not understood on this port, and {other_default_port} is the default port of {other}; {other_port}; if the \
+                 port uses TLS, write https://"
             );
         }
         format!(
-            "{protocol} is not understood there, so the port wants TLS or is {others}; write https:// in {endpoint}, or \
-             {elsewhere}"
+            "{protocol} is not understood on this port, which may expect TLS or {other}; write https:// in {endpoint}, or \
+             {other_port}"
         )
     }
 
-    /// Over HTTP/2 the server's own word on it does not always come through before the connection closes.
-    fn of_client_certificate(&self) -> String {
+    /// The diagnosis for a missing or rejected client certificate. Over HTTP/2 the connection may close before the server's
+    /// message about it arrives.
+    fn client_certificate(&self) -> String {
         match &self.export.tls.identity {
             None => format!(
-                "it closed the connection during TLS, as a server does that wants a certificate of the client (mTLS); set \
-                 {} and {}, or see its own log",
+                "the server closed the connection during TLS, probably because it requires a client certificate (mTLS); set \
+                 {} and {}, or see the backend's log",
                 self.variable("TLS_CERT_FILE"),
                 self.variable("TLS_KEY_FILE")
             ),
             Some(identity) => format!(
-                "it closed the connection during TLS, as a server does that does not take the client's certificate in {}; \
-                 have that signed by an authority it trusts, or see its own log",
+                "the server closed the connection during TLS, probably because it rejects the client certificate in {}; \
+                 use one signed by an authority that it trusts, or see the backend's log",
                 identity.certificate.variable
             ),
         }
     }
 
-    fn of_http(&self, status: u16) -> String {
+    fn http_status(&self, status: u16) -> String {
         let endpoint = self.variable("ENDPOINT");
         let is_grpc = self.export.protocol == Protocol::Grpc;
         let meaning = match status {
-            300..=399 => self.of_redirect(None),
-            401 => self.of_key(),
-            403 => self.of_permission(),
-            407 => "the proxy wants credentials; put them into HTTPS_PROXY or HTTP_PROXY".to_owned(),
-            429 => "it has too much to do; try again later, or raise its limits".to_owned(),
+            300..=399 => self.redirect(None),
+            401 => self.rejected_key(),
+            403 => self.missing_permission(),
+            407 => "the proxy requires credentials; add them to HTTPS_PROXY or HTTP_PROXY".to_owned(),
+            429 => "the backend is overloaded; try again later, or raise its limits".to_owned(),
             502..=504 => {
-                "the proxy or load balancer there reaches no backend; see that ClickStack runs".to_owned()
+                "its proxy or load balancer cannot reach a backend; check that ClickStack is running"
+                    .to_owned()
             }
-            500..=599 if !is_grpc => "it failed by itself; its own log says why".to_owned(),
-            _ if is_grpc => format!("that is HTTP without gRPC; {}", self.grpc_elsewhere()),
-            404 | 405 => self.of_path(),
+            500..=599 if !is_grpc => "internal error of the backend; see its log".to_owned(),
+            _ if is_grpc => format!("the response is HTTP without gRPC; {}", self.use_grpc_port()),
+            404 | 405 => self.wrong_path(),
             400 if self.url().scheme() == "http" => {
                 format!(
-                    "it does not take the request, as a port does that wants TLS; write https:// in {endpoint}"
+                    "the request was rejected, probably because the port expects TLS; write https:// in {endpoint}"
                 )
             }
-            413 => "even a single item is too large for it; raise its limit".to_owned(),
+            413 => "a single item exceeds the backend's size limit; raise the limit".to_owned(),
             415 => {
                 format!(
-                    "it takes no OTLP in protobuf over HTTP, as a gRPC port does; {}",
-                    self.http_elsewhere()
+                    "OTLP over HTTP with protobuf is not accepted, probably because this is a gRPC port; {}",
+                    self.use_http_port()
                 )
             }
-            _ => "it does not take the request; see that it is an OTLP endpoint, and its own log".to_owned(),
+            _ => "the request was rejected; check that this is an OTLP endpoint, and see its log".to_owned(),
         };
         format!("HTTP {status}: {meaning}")
     }
 
-    fn of_redirect(&self, to: Option<&str>) -> String {
+    fn redirect(&self, to: Option<&str>) -> String {
         let endpoint = self.variable("ENDPOINT");
         let own = self.url().origin().ascii_serialization();
         match to {
             Some(to) if to == own => format!(
-                "it redirects to another path of itself, and telemetry does not follow; correct the path in {endpoint}"
+                "redirects to another path on the same host, and redirects are not followed; correct the path in {endpoint}"
             ),
             Some(to) => {
-                format!("it redirects to {to}, and telemetry does not follow; set {endpoint} to that")
+                format!("redirects to {to}, and redirects are not followed; set {endpoint} to that address")
             }
             None => format!(
-                "it redirects, and telemetry does not follow; set {endpoint} to where it redirects, often https:// in place \
+                "redirects are not followed; set {endpoint} to the target of the redirect, often https:// instead \
                  of http://"
             ),
         }
     }
 
-    fn of_grpc(&self, code: i32, failure: &Failure) -> String {
+    fn grpc_status(&self, code: i32, failure: &Failure) -> String {
         match code {
-            16 => format!("UNAUTHENTICATED: {}", self.of_key()),
-            7 => format!("PERMISSION_DENIED: {}", self.of_permission()),
+            16 => format!("UNAUTHENTICATED: {}", self.rejected_key()),
+            7 => format!("PERMISSION_DENIED: {}", self.missing_permission()),
             12 => format!(
-                "UNIMPLEMENTED: gRPC is display_name there, but not OTLP for {}; write host and port of a collector alone in {}",
+                "UNIMPLEMENTED: the server does not implement OTLP for {}; set only host and port of a collector in {}",
                 self.signal,
                 self.variable("ENDPOINT")
             ),
-            8 => format!("{failure}; raise its limits, or try again later"),
-            14 => format!("{failure}; see that ClickStack runs, and what stands before it"),
-            _ => format!("{failure}; its own log says why"),
+            8 => format!("{failure}; raise the backend's limits, or try again later"),
+            14 => format!("{failure}; check that ClickStack is running, and any proxy in front of it"),
+            _ => format!("{failure}; see the backend's log"),
         }
     }
 
-    /// A key that is not taken.
-    fn of_key(&self) -> String {
+    /// The diagnosis for a rejected key.
+    fn rejected_key(&self) -> String {
         let headers = self.variable("CUSTOM_HEADERS");
         let mut values = self.export.headers.iter().filter(|(name, _)| name == AUTHORIZATION);
         match values.next() {
             None => format!(
-                "it wants a key, and no authorization header is set; set {headers}=Authorization=<ingestion API key>"
+                "a key is required, but no authorization header is set; set {headers}=Authorization=<ingestion API key>"
             ),
             Some((_, value)) if has_bearer(value.as_bytes()) => format!(
-                "the authorization header begins with \"Bearer \", and ClickStack takes the ingestion API key alone; remove \
-                 \"Bearer \" in {headers}"
+                "the authorization header begins with \"Bearer \", but ClickStack expects only the ingestion API key; remove \
+                 \"Bearer \" from {headers}"
             ),
             Some(_) if self.is_basic() => {
                 format!(
-                    "user name or password are wrong; correct {} and {}, or set an ingestion API key in their place",
-                    self.common("BASIC_AUTH_USERNAME"),
-                    self.common("BASIC_AUTH_PASSWORD")
+                    "wrong user name or password; correct {} and {}, or set an ingestion API key instead",
+                    self.common_variable("BASIC_AUTH_USERNAME"),
+                    self.common_variable("BASIC_AUTH_PASSWORD")
                 )
             }
             Some(_) => format!(
-                "the key in the authorization header is not one of this endpoint; copy the ingestion API key from \
+                "the endpoint does not accept the key in the authorization header; copy the ingestion API key from \
                  ClickStack's settings into {headers}"
             ),
         }
     }
 
-    fn of_permission(&self) -> String {
+    fn missing_permission(&self) -> String {
         let has_bearer = self
             .export
             .headers
             .iter()
             .any(|(name, value)| name == AUTHORIZATION && has_bearer(value.as_bytes()));
         if has_bearer {
-            return self.of_key();
+            return self.rejected_key();
         }
         format!(
-            "it is not allowed; a firewall or proxy before ClickStack does that, and so does a key without the right to \
-             write; see their rules, and the key in {}",
+            "access denied by the backend, or by a firewall or proxy in front of it; check their rules, and that the key in {} has \
+             write permission",
             self.variable("CUSTOM_HEADERS")
         )
     }
 
-    fn of_path(&self) -> String {
+    fn wrong_path(&self) -> String {
         let endpoint = self.variable("ENDPOINT");
         let path = format!("/v1/{}", self.signal);
         let url = self.url().path();
-        let is_own = self.set("ENDPOINT") == Some(self.own("ENDPOINT"));
+        let is_own = self.set_variable("ENDPOINT") == Some(self.signal_variable("ENDPOINT"));
         if is_own && !url.ends_with(&path) {
-            format!("no OTLP at this path; {endpoint} is used as it stands, so write {path} at its end")
+            format!("no OTLP at this path; {endpoint} is used unchanged, so append {path} to it")
         } else if is_own {
-            format!("no OTLP at this path; correct what stands before {path} in {endpoint}, or the host")
+            format!("no OTLP at this path; correct the path before {path} in {endpoint}, or the host")
         } else if url.strip_suffix(&path).is_some_and(|base| base.contains("/v1/")) {
             format!(
-                "no OTLP at this path; /v1/logs and so on are appended to {endpoint}, so remove its own /v1/…"
+                "no OTLP at this path; the extension appends /v1/logs and so on to {endpoint}, so remove /v1/… from it"
             )
         } else {
             format!(
-                "no OTLP at this path, which is that of {endpoint} with /v1/logs and so on appended; correct host, port or path there"
+                "no OTLP at this path; the extension appends /v1/logs and so on to {endpoint}; correct host, port or path there"
             )
         }
     }
 
-    /// Where else a request of this protocol may belong.
-    fn elsewhere(&self) -> String {
+    /// The remedy for a request that reached the wrong port.
+    fn other_port(&self) -> String {
         match self.export.protocol {
-            Protocol::Grpc => self.grpc_elsewhere(),
-            Protocol::Http => self.http_elsewhere(),
+            Protocol::Grpc => self.use_grpc_port(),
+            Protocol::Http => self.use_http_port(),
         }
     }
 
-    fn grpc_elsewhere(&self) -> String {
+    fn use_grpc_port(&self) -> String {
         format!(
-            "write the gRPC port in {}, usually 4317, or set {}=http",
+            "set the gRPC port in {}, usually 4317, or set {}=http",
             self.variable("ENDPOINT"),
             self.variable("PROTOCOL")
         )
     }
 
-    fn http_elsewhere(&self) -> String {
+    fn use_http_port(&self) -> String {
         format!(
-            "write the HTTP port in {}, usually 4318, or set {}=grpc",
+            "set the HTTP port in {}, usually 4318, or set {}=grpc",
             self.variable("ENDPOINT"),
             self.variable("PROTOCOL")
         )
     }
 
-    /// Host and port, if they may be shown.
-    fn place(&self) -> String {
+    /// Host and port, if they may be printed.
+    fn host_and_port(&self) -> String {
         let url = self.url();
         let host = url.host_str().and_then(|host| echo::host(host).text());
         match (self.secret_endpoint(), host, url.port_or_known_default()) {
@@ -376,45 +381,45 @@ impl<'a> ConfiguredRoute<'a> {
         }
     }
 
-    /// The endpoint's text, where it holds references to secrets.
+    /// The endpoint's text, if it contains secret references.
     fn secret_endpoint(&self) -> Option<&'a str> {
-        let variable = self.set("ENDPOINT")?;
+        let variable = self.set_variable("ENDPOINT")?;
         let text = self.variables.get(&variable)?;
         let is_plain = secret_ref::find(text).is_ok_and(|references| references.is_empty());
         (!is_plain).then_some(text)
     }
 
     fn is_basic(&self) -> bool {
-        self.variables.contains_key(&self.common("AUTHENTICATOR"))
+        self.variables.contains_key(&self.common_variable("AUTHENTICATOR"))
     }
 
-    /// The variable of the proxy that is between.
+    /// The variable that set the proxy.
     fn proxy(&self) -> Option<&str> {
         self.export.proxy.as_ref().map(|proxy| proxy.variable.as_str())
     }
 
-    /// The variable to name for a setting: the one that has set it, else the one beside the endpoint's.
+    /// The variable to name in a remedy: the one that sets the setting, else the one next to the endpoint's variable.
     fn variable(&self, setting: &str) -> String {
-        let set = self.set(setting).map(|name| self.locations.get(&name).cloned().unwrap_or(name));
+        let set = self.set_variable(setting).map(|name| self.locations.get(&name).cloned().unwrap_or(name));
         set.unwrap_or_else(|| {
-            if self.set("ENDPOINT") == Some(self.own("ENDPOINT")) {
-                self.own(setting)
+            if self.set_variable("ENDPOINT") == Some(self.signal_variable("ENDPOINT")) {
+                self.signal_variable(setting)
             } else {
-                self.common(setting)
+                self.common_variable(setting)
             }
         })
     }
 
-    /// The variable that has set it.
-    fn set(&self, setting: &str) -> Option<String> {
+    /// The variable that sets the setting, if any.
+    fn set_variable(&self, setting: &str) -> Option<String> {
         exporter_variable(self.variables, &self.export.exporter, self.signal, setting)
     }
 
-    fn own(&self, setting: &str) -> String {
-        self.export.exporter.prefix_of(self.signal) + setting
+    fn signal_variable(&self, setting: &str) -> String {
+        self.export.exporter.signal_prefix(self.signal) + setting
     }
 
-    fn common(&self, setting: &str) -> String {
+    fn common_variable(&self, setting: &str) -> String {
         self.export.exporter.prefix() + setting
     }
 
@@ -435,32 +440,32 @@ mod tests {
 
     static NO_LOCATIONS: SourceLocations = SourceLocations::new();
 
-    /// What a failure of logs means, and where they go.
-    fn told(variables: &Variables, failure: &Failure) -> String {
+    /// The protocol, the endpoint and the diagnosis of a failed logs request.
+    fn diagnosis(variables: &Variables, failure: &Failure) -> String {
         let Exports::Known(exports) = crate::config::tests::only_exports(crate::config::read(variables))
         else {
-            panic!("nothing is awaited")
+            panic!("nothing is pending")
         };
-        let export = exports.logs.expect("logs have a way");
+        let export = exports.logs.expect("logs are exported");
         let route = ConfiguredRoute::new(Signal::Logs, &export, variables, &NO_LOCATIONS);
         format!("{} {}: {}", route.protocol(), route.endpoint(), route.diagnosis(failure))
     }
 
     #[test]
-    fn a_port_of_the_other_protocol_is_known_by_its_number() {
+    fn default_port_reveals_the_other_protocol() {
         let closed = Failure::Connection(ConnectionFailure::new(Cause::NotHttp2, "frame with invalid size"));
         let endpoint = "ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT";
         let grpc = variables(&[(endpoint, "http://host:4318")]);
         let http =
             variables(&[(endpoint, "http://host:4317/v1/logs"), ("ROTEL_OTLP_EXPORTER_PROTOCOL", "http")]);
-        insta::assert_snapshot!([told(&grpc, &closed), told(&http, &closed)].join("\n"), @"
-        grpc http://host:4318: host:4318: plain gRPC is not understood there, and port 4318 is OTLP/HTTP's by custom; write the gRPC port in ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT, usually 4317, or set ROTEL_OTLP_EXPORTER_LOGS_PROTOCOL=http; if it wants TLS, write https:// there
-        http http://host:4317/v1/logs: host:4317: plain HTTP is not understood there, and port 4317 is gRPC's by custom; write the HTTP port in ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT, usually 4318, or set ROTEL_OTLP_EXPORTER_PROTOCOL=grpc; if it wants TLS, write https:// there
+        insta::assert_snapshot!([diagnosis(&grpc, &closed), diagnosis(&http, &closed)].join("\n"), @"
+        grpc http://host:4318: host:4318: plain gRPC is not understood on this port, and 4318 is the default port of OTLP/HTTP; set the gRPC port in ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT, usually 4317, or set ROTEL_OTLP_EXPORTER_LOGS_PROTOCOL=http; if the port uses TLS, write https://
+        http http://host:4317/v1/logs: host:4317: plain HTTP is not understood on this port, and 4317 is the default port of gRPC; set the HTTP port in ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT, usually 4318, or set ROTEL_OTLP_EXPORTER_PROTOCOL=grpc; if the port uses TLS, write https://
         ");
     }
 
     #[test]
-    fn nothing_of_a_query_or_a_header_is_shown() {
+    fn query_and_header_values_are_not_printed() {
         for value in ["hunter2", "Bearer hunter2", "bearer hunter2", "Basic hunter2"] {
             let variables = variables(&[
                 ("ROTEL_OTLP_EXPORTER_PROTOCOL", "http"),
@@ -468,10 +473,10 @@ mod tests {
                 ("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", &format!("Authorization={value}")),
             ]);
             for status in 300..600 {
-                let told = told(&variables, &Failure::Http(status));
-                assert!(!told.contains("hunter2"), "{told}");
-                let outright = value.to_lowercase().starts_with("bearer") && [401, 403].contains(&status);
-                assert_eq!(told.contains("begins with \"Bearer \""), outright, "{told}");
+                let diagnosis = diagnosis(&variables, &Failure::Http(status));
+                assert!(!diagnosis.contains("hunter2"), "{diagnosis}");
+                let is_bearer = value.to_lowercase().starts_with("bearer") && [401, 403].contains(&status);
+                assert_eq!(diagnosis.contains("begins with \"Bearer \""), is_bearer, "{diagnosis}");
             }
         }
     }

@@ -1,11 +1,13 @@
-//! The file that `ROTEL_ENV_FILE` names: dotenv syntax, with `${NAME}` filled from the environment or from earlier lines.
+//! The parser of the file named by `ROTEL_ENV_FILE`: dotenv syntax, where `${NAME}` is replaced by the value of a variable
+//! of the environment or of an earlier line.
 //!
-//! Decides where an entry begins and ends and what each `$` in it means; quotes, escapes, `export` and comments are
-//! dotenvy's. That would fill `${NAME}` too, but from the process environment, which is not ours to read here, and it
-//! takes `${arn:…}` for a variable that nobody has set. So whatever is not for it to see is replaced by a mark before an
-//! entry is handed over, and put back into the value that comes out. Promises that secret references survive every kind
-//! of quoting, that no message shows anything of a value: it may be a credential, and that work and memory grow no faster
-//! than the text: references may add `EXPANSION_LIMIT` bytes at most. Reading the file is left to `app`.
+//! Decides where an entry begins and ends, and the meaning of each `$` in it. Leaves quotes, escapes, `export` and comments
+//! to dotenvy, and reading the file to `app`. dotenvy would also expand `${NAME}`, but from the process environment, which
+//! core must not read, and it would treat `${arn:…}` as an unset variable. So expanded text is replaced by placeholders before
+//! dotenvy parses an entry, and inserted into the parsed value.
+//!
+//! Promises that secret references survive every kind of quoting, that messages contain nothing of a value, because it may be
+//! a credential, and that work and memory grow linearly with the text: expansion adds at most `EXPANSION_LIMIT` bytes.
 
 use std::fmt;
 
@@ -17,34 +19,34 @@ pub const VARIABLE: &str = "ROTEL_ENV_FILE";
 /// Longer files are not read.
 pub const SIZE_LIMIT: usize = 256 * 1024;
 
-/// The most bytes that references may put into all values of a file together, and a quarter of it into one.
+/// The maximum number of bytes that expansion adds to all values of a file; a single value gets at most a quarter of it.
 const EXPANSION_LIMIT: usize = 256 * 1024;
 
-/// The most errors that are logged one by one, and the most warnings.
-const FAULT_LIMIT: usize = 20;
+/// The maximum number of errors, and of warnings, that are reported individually.
+const REPORT_LIMIT: usize = 20;
 
-/// Stands in an entry for what dotenvy is not to see. No environment can hold it, so that it never means itself.
+/// Replaces text that dotenvy must not see. An environment variable cannot contain it, so it is unambiguous.
 const PLACEHOLDER: char = '\0';
 
-/// What a file holds.
+/// A parsed file.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct EnvFile {
-    /// Its variables, which win over the environment's.
+    /// Its variables, which override the environment's.
     pub variables: Variables,
-    /// What is odd, but does no harm.
+    /// Lines that look wrong but cause no data loss.
     pub warnings: Vec<Problem>,
     /// LineProblems that are ignored.
     pub errors: Vec<Problem>,
 }
 
-/// Without the variables, which may hold credentials.
+/// Leaves out the variables, which may be credentials.
 impl fmt::Debug for EnvFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EnvFile").field("warnings", &self.warnings).finish_non_exhaustive()
     }
 }
 
-/// Parses a file's text. Fails with all malformed lines, each by its number, and then no variable of the file holds.
+/// Parses a file's text. If any line is malformed, returns an error for each such line and no variables.
 pub fn parse(text: &str, environment: &Variables) -> Result<EnvFile, Vec<Problem>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
     let mut file = EnvFile::default();
@@ -58,25 +60,25 @@ pub fn parse(text: &str, environment: &Variables) -> Result<EnvFile, Vec<Problem
             cursor.skip_line();
             continue;
         }
-        let known =
+        let lookup =
             |name: &str| environment.get(name).or_else(|| file.variables.get(name)).map(String::as_str);
-        match EnvEntry::scan(&mut cursor, known, room) {
-            Ok(EnvEntry { name, value, filled_in, is_incomplete }) => {
-                if is_incomplete {
+        match EnvEntry::scan(&mut cursor, lookup, room) {
+            Ok(EnvEntry { name, value, expanded_bytes, uses_unset }) => {
+                if uses_unset {
                     unset.push(
                         line,
-                        "uses a variable that is not set, and leaves it empty; set it, or write \\$ for a dollar sign itself",
+                        "uses a variable that is not set, which becomes empty; set it, or write \\$ for a literal dollar sign",
                     );
                 }
-                room = room.saturating_sub(filled_in);
+                room = room.saturating_sub(expanded_bytes);
                 file.variables.insert(name, value);
             }
             Err(EntryError::Malformed(message)) => malformed.push(line, message),
             Err(EntryError::TooLong(name)) => too_long.push(
                 line,
                 &format!(
-                    "is ignored, because references make {name} longer than {} bytes, or all values longer than \
-                     {EXPANSION_LIMIT}; use fewer references",
+                    "is ignored, because variables expand {name} by more than {} bytes, or all values by more than \
+                     {EXPANSION_LIMIT} bytes; use fewer variables",
                     EXPANSION_LIMIT / 4
                 ),
             ),
@@ -88,7 +90,7 @@ pub fn parse(text: &str, environment: &Variables) -> Result<EnvFile, Vec<Problem
     if malformed.is_empty() { Ok(file) } else { Err(malformed) }
 }
 
-/// The lines that share a kind of problem: the first ones, and a count of the others.
+/// The lines with one kind of problem: the first ones, and a count of the others.
 #[derive(Default)]
 struct LineProblems {
     errors: Vec<Problem>,
@@ -98,7 +100,7 @@ struct LineProblems {
 
 impl LineProblems {
     fn push(&mut self, line: usize, message: &str) {
-        if self.errors.len() < FAULT_LIMIT {
+        if self.errors.len() < REPORT_LIMIT {
             let message = format!("line {line} {message}");
             self.errors.push(Problem { variable: VARIABLE.to_owned(), message });
         } else {
@@ -109,61 +111,61 @@ impl LineProblems {
 
     fn into_problems(mut self) -> Vec<Problem> {
         if self.others > 0 {
-            let message = format!("line {} is the last of {} more like these", self.last, self.others);
+            let message =
+                format!("line {} is the last of {} more lines with this problem", self.last, self.others);
             self.errors.push(Problem { variable: VARIABLE.to_owned(), message });
         }
         self.errors
     }
 }
 
-/// The reason why an entry gives no variable.
+/// The reason why an entry sets no variable.
 enum EntryError {
-    /// The line's text, cause and remedy.
+    /// The line is malformed: cause and remedy.
     Malformed(&'static str),
-    /// References make the value of this variable too long.
+    /// Expansion makes the value of this variable too long.
     TooLong(String),
 }
 
-/// One variable.
+/// One parsed entry.
 struct EnvEntry {
     name: String,
     value: String,
-    /// The bytes that references put into the value.
-    filled_in: usize,
-    /// Whether it uses a variable that nobody has set.
-    is_incomplete: bool,
+    /// The number of bytes added by expansion.
+    expanded_bytes: usize,
+    /// It uses a variable that is not set.
+    uses_unset: bool,
 }
 
 impl EnvEntry {
-    /// Takes the cursor behind the entry that begins there, whether it can be taken or not. References may put `room`
-    /// bytes into it.
+    /// Parses the entry at the cursor and moves the cursor past it, even if it is malformed. Expansion may add `room` bytes.
     fn scan<'v>(
         cursor: &mut Cursor<'_>,
-        known: impl Fn(&str) -> Option<&'v str>,
+        lookup: impl Fn(&str) -> Option<&'v str>,
         room: usize,
     ) -> Result<Self, EntryError> {
         let first = cursor.rest_of_line();
         let Some((name, _)) = first.split_once('=') else {
             cursor.skip_line();
-            return Err(EntryError::Malformed("has no \"=\"; write NAME=value, or # before a comment"));
+            return Err(EntryError::Malformed(
+                "has no \"=\"; use the form NAME=value, or start a comment with #",
+            ));
         };
         let exported =
             name.trim().strip_prefix("export").filter(|rest| rest.starts_with(char::is_whitespace));
         let bare = exported.unwrap_or(name).trim();
         if !is_name(bare, ".") {
             cursor.skip_line();
-            return Err(EntryError::Malformed(
-                "has something else than a name before its \"=\"; use letters, digits and _ there",
-            ));
+            return Err(EntryError::Malformed("has an invalid name before \"=\"; use letters, digits and _"));
         }
         let mut value = EnvValue { room: room.min(EXPANSION_LIMIT / 4), ..EnvValue::default() };
         while let Some(c) = cursor.next() {
-            value.given.push(c);
+            value.masked.push(c);
             if c == '=' {
                 break;
             }
         }
-        value.scan(cursor, known);
+        value.scan(cursor, lookup);
         match value.message {
             Some(message) => Err(EntryError::Malformed(message)),
             None if value.is_too_long => Err(EntryError::TooLong(bare.to_owned())),
@@ -172,7 +174,7 @@ impl EnvEntry {
     }
 }
 
-/// Where in a value a character stands.
+/// The kind of quotes around a character.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Quoted {
     #[default]
@@ -181,53 +183,53 @@ enum Quoted {
     Double,
 }
 
-/// A value on its way to dotenvy and back.
+/// The state of parsing one value.
 #[derive(Default)]
 struct EnvValue {
-    /// The entry as dotenvy gets it.
-    given: String,
-    /// The texts that the marks in it stand for, in a row.
-    marked: String,
-    /// Where in `marked` each of them ends.
+    /// The entry for dotenvy, with placeholders.
+    masked: String,
+    /// The texts that the placeholders replace, concatenated.
+    hidden: String,
+    /// The end of each of these texts in `hidden`.
     ends: Vec<usize>,
-    /// The bytes of them that references gave.
-    filled_in: usize,
-    /// The most that they may give.
+    /// The number of bytes added by expansion.
+    expanded_bytes: usize,
+    /// The maximum of `expanded_bytes`.
     room: usize,
     is_too_long: bool,
-    is_incomplete: bool,
-    /// The first thing that is wrong. The scan goes on behind it, to where the entry ends.
+    uses_unset: bool,
+    /// The first error. The scan continues after it, up to the end of the entry.
     message: Option<&'static str>,
 }
 
 impl EnvValue {
-    fn scan<'v>(&mut self, cursor: &mut Cursor<'_>, known: impl Fn(&str) -> Option<&'v str>) {
+    fn scan<'v>(&mut self, cursor: &mut Cursor<'_>, lookup: impl Fn(&str) -> Option<&'v str>) {
         let mut quoted = Quoted::Not;
-        // Behind the "=" a comment may begin at once.
+        // A comment may follow the "=" directly.
         if cursor.rest_of_line().trim_start().starts_with('#') {
             return cursor.skip_line();
         }
         cursor.skip_blanks();
         while let Some(c) = cursor.next() {
             match (quoted, c) {
-                (_, PLACEHOLDER) => self.wrong("holds a NUL character; remove it"),
+                (_, PLACEHOLDER) => self.record_error("contains a NUL character; remove it"),
                 (Quoted::Not, '\n') => return,
                 (Quoted::Not, blank) if blank.is_whitespace() => {
-                    // All blanks in a row at once: to look behind them at each would take the square of their number.
-                    let behind = cursor.rest.trim_start_matches(|c: char| c.is_whitespace() && c != '\n');
-                    if behind.is_empty() || behind.starts_with(['\n', '#']) {
+                    // A run of blanks is handled at once: looking ahead at each blank would take quadratic time.
+                    let after = cursor.rest.trim_start_matches(|c: char| c.is_whitespace() && c != '\n');
+                    if after.is_empty() || after.starts_with(['\n', '#']) {
                         return cursor.skip_line();
                     }
-                    // dotenvy ends an unquoted value here, but Rotel's own guide has a value like this one.
-                    let (others, _) = cursor.rest.split_at(cursor.rest.len() - behind.len());
-                    self.mark(blank.encode_utf8(&mut [0; 4]));
-                    self.mark(others);
-                    cursor.rest = behind;
+                    // dotenvy ends an unquoted value here, but Rotel's guide has a value with blanks.
+                    let (others, _) = cursor.rest.split_at(cursor.rest.len() - after.len());
+                    self.hide(blank.encode_utf8(&mut [0; 4]));
+                    self.hide(others);
+                    cursor.rest = after;
                 }
-                (Quoted::Not | Quoted::Double, '\\') => self.escape(cursor),
-                (Quoted::Not | Quoted::Double, '$') => self.dollar(cursor, &known),
-                // To dotenvy a backslash before the closing quote is an escape in one place and none in another.
-                (Quoted::Single, '\\') => self.mark("\\"),
+                (Quoted::Not | Quoted::Double, '\\') => self.scan_escape(cursor),
+                (Quoted::Not | Quoted::Double, '$') => self.scan_dollar(cursor, &lookup),
+                // dotenvy is inconsistent about a backslash before the closing quote.
+                (Quoted::Single, '\\') => self.hide("\\"),
                 (_, c) => {
                     quoted = match (quoted, c) {
                         (Quoted::Not, '\'') => Quoted::Single,
@@ -235,100 +237,102 @@ impl EnvValue {
                         (Quoted::Single, '\'') | (Quoted::Double, '"') => Quoted::Not,
                         (same, _) => same,
                     };
-                    self.given.push(c);
+                    self.masked.push(c);
                 }
             }
         }
         if quoted != Quoted::Not {
-            self.wrong("opens a quote that is never closed; close it");
+            self.record_error("has an opening quote that is never closed; close it");
         }
     }
 
-    fn escape(&mut self, cursor: &mut Cursor<'_>) {
+    fn scan_escape(&mut self, cursor: &mut Cursor<'_>) {
         match cursor.rest.chars().next() {
             Some(c @ ('\\' | '\'' | '"' | '$' | ' ' | 'n')) => {
                 cursor.next();
-                self.given.extend(['\\', c]);
+                self.masked.extend(['\\', c]);
             }
-            _ => self.wrong("has a backslash before a character that needs none; write \\\\ for a backslash itself, or use single quotes"),
+            _ => self.record_error("has a backslash before a character that cannot be escaped; write \\\\ for a literal backslash, or use single quotes"),
         }
     }
 
-    fn dollar<'v>(&mut self, cursor: &mut Cursor<'_>, known: &impl Fn(&str) -> Option<&'v str>) {
+    fn scan_dollar<'v>(&mut self, cursor: &mut Cursor<'_>, lookup: &impl Fn(&str) -> Option<&'v str>) {
         let rest = cursor.rest;
         if rest.starts_with("{arn:") || rest.starts_with("<arn:") {
-            return self.mark("$");
+            return self.hide("$");
         }
         let braced = rest.strip_prefix('{');
         let from = braced.unwrap_or(rest);
         let end = from.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(from.len());
-        let (name, behind) = from.split_at(end);
-        let behind = match braced {
-            None if is_name(name, "") => behind,
-            None => return self.mark("$"),
-            Some(_) => match behind.strip_prefix('}') {
-                Some(behind) if is_name(name, "") => behind,
-                // The line is searched for its "}" once at most.
+        let (name, after) = from.split_at(end);
+        let after = match braced {
+            None if is_name(name, "") => after,
+            None => return self.hide("$"),
+            Some(_) => match after.strip_prefix('}') {
+                Some(after) if is_name(name, "") => after,
+                // The line is searched for "}" at most once.
                 _ if self.message.is_some() => return,
                 _ if cursor.rest_of_line().contains('}') => {
-                    return self.wrong(
-                        "has something else than a name within \"${\" and \"}\"; write ${NAME}, or \\$ for a dollar sign itself",
+                    return self.record_error(
+                        "has an invalid name between \"${\" and \"}\"; write ${NAME}, or \\$ for a literal dollar sign",
                     );
                 }
                 _ => {
-                    return self.wrong(
-                        "has a \"${\" without its \"}\"; write ${NAME}, or \\$ for a dollar sign itself",
+                    return self.record_error(
+                        "has a \"${\" without a closing \"}\"; write ${NAME}, or \\$ for a literal dollar sign",
                     );
                 }
             },
         };
-        cursor.rest = behind;
-        let value = known(name);
-        self.is_incomplete |= value.is_none();
+        cursor.rest = after;
+        let value = lookup(name);
+        self.uses_unset |= value.is_none();
         let value = value.unwrap_or_default();
-        self.filled_in = self.filled_in.saturating_add(value.len());
-        if self.filled_in > self.room {
+        self.expanded_bytes = self.expanded_bytes.saturating_add(value.len());
+        if self.expanded_bytes > self.room {
             self.is_too_long = true;
         } else {
-            self.mark(value);
+            self.hide(value);
         }
     }
 
-    fn mark(&mut self, stands_for: &str) {
-        self.marked.push_str(stands_for);
-        // Of marks in a row one does for all.
-        if self.given.ends_with(PLACEHOLDER) {
+    fn hide(&mut self, text: &str) {
+        self.hidden.push_str(text);
+        // Adjacent placeholders share one.
+        if self.masked.ends_with(PLACEHOLDER) {
             self.ends.pop();
         } else {
-            self.given.push(PLACEHOLDER);
+            self.masked.push(PLACEHOLDER);
         }
-        self.ends.push(self.marked.len());
+        self.ends.push(self.hidden.len());
     }
 
-    fn wrong(&mut self, message: &'static str) {
+    fn record_error(&mut self, message: &'static str) {
         self.message.get_or_insert(message);
     }
 
-    /// Has dotenvy read the entry, and puts back what the marks stand for.
+    /// Parses the entry with dotenvy and replaces the placeholders by the texts they stand for.
     fn parse(mut self) -> Result<EnvEntry, EntryError> {
-        // At the end of a text dotenvy refuses an entry that a line break would complete.
-        self.given.push('\n');
-        let Some(Ok((name, marked))) = dotenvy::from_read_iter(self.given.as_bytes()).next() else {
-            return Err(EntryError::Malformed("is not NAME=value; put the value into single quotes"));
+        // At the end of the text, dotenvy rejects an entry that a line break would complete.
+        self.masked.push('\n');
+        let Some(Ok((name, marked))) = dotenvy::from_read_iter(self.masked.as_bytes()).next() else {
+            return Err(EntryError::Malformed(
+                "is not of the form NAME=value; put the value in single quotes",
+            ));
         };
         let mut parts = marked.split(PLACEHOLDER);
         let mut value = parts.next().unwrap_or_default().to_owned();
         let mut start = 0;
-        for (end, behind) in self.ends.iter().zip(parts) {
-            value.push_str(self.marked.get(start..*end).unwrap_or_default());
-            value.push_str(behind);
+        for (end, after) in self.ends.iter().zip(parts) {
+            value.push_str(self.hidden.get(start..*end).unwrap_or_default());
+            value.push_str(after);
             start = *end;
         }
-        Ok(EnvEntry { name, value, filled_in: self.filled_in, is_incomplete: self.is_incomplete })
+        Ok(EnvEntry { name, value, expanded_bytes: self.expanded_bytes, uses_unset: self.uses_unset })
     }
 }
 
-/// A place in the text.
+/// A position in the text.
 struct Cursor<'t> {
     rest: &'t str,
     /// Counted from 1.
@@ -359,7 +363,7 @@ impl<'t> Cursor<'t> {
     }
 }
 
-/// Whether a text is a variable's name; `more` are characters that it may hold besides the usual.
+/// Returns true if a text is a variable's name; `more` lists additional characters that it may contain.
 fn is_name(text: &str, more: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || more.contains(c))
@@ -384,7 +388,7 @@ mod tests {
         parse(text, &environment()).expect("a good file")
     }
 
-    /// The value that `A=` and the text give.
+    /// The value of `A` in `A={text}`.
     fn value(text: &str) -> String {
         let mut file = parsed(&format!("A={text}"));
         assert_eq!(file.warnings, [], "{text}");
@@ -392,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn the_published_file_works() {
+    fn published_file_works() {
         let file = parsed(
             "ROTEL_OTLP_EXPORTER_ENDPOINT=https://clickstack.example.com:4317\n\
              ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS=\"Authorization=<YOUR_INGESTION_API_KEY>\"\n\
@@ -411,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_quotes_and_export_are_read_as_elsewhere() {
+    fn dotenv_syntax_is_read() {
         let file = parsed(
             "\u{feff}# it's a comment\r\n\r\nexport A=1\r\nB = ' two  words ' # behind\r\nC=\"x\\\"y\\nz\"\r\n  D=\r\n\
              E=a#b\nF='line 1\nline 2'\nG=# nothing\nexport=x\nH='C:\\'\n\
@@ -435,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_filled_from_the_environment_whatever_they_hold() {
+    fn names_expand_from_the_environment() {
         let key = environment().remove("KEY").expect("the key");
         for text in ["${KEY}", "$KEY", "\"${KEY}\"", "\"$KEY\"", "${KEY} # comment"] {
             assert_eq!(value(text), key, "{text}");
@@ -445,14 +449,14 @@ mod tests {
     }
 
     #[test]
-    fn earlier_lines_fill_later_ones_and_the_environment_wins() {
+    fn names_expand_from_earlier_lines() {
         let file = parsed("HOST=h\nREGION=mine\nURL=http://${HOST}.${REGION}\n");
         assert_eq!(file.variables["URL"], "http://h.us-east-1");
         assert_eq!(file.variables["REGION"], "mine");
     }
 
     #[test]
-    fn an_escaped_or_single_quoted_dollar_stays() {
+    fn escaped_or_single_quoted_dollar_is_literal() {
         for text in [r"\${KEY}", r#""\${KEY}""#, "'${KEY}'"] {
             assert_eq!(value(text), "${KEY}", "{text}");
         }
@@ -460,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn references_survive_every_kind_of_quoting() {
+    fn secret_references_survive_quoting() {
         for reference in [format!("${{{ARN}}}"), format!("$<{ARN}>")] {
             for text in [
                 format!("Authorization={reference}"),
@@ -479,39 +483,39 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_set_is_empty_and_a_warning() {
+    fn unset_variable_is_empty_and_a_warning() {
         let file = parsed("A=x\nB=[${NOBODY}]\n");
         assert_eq!(file.variables["B"], "[]");
         let warnings: Vec<_> = file.warnings.iter().map(ToString::to_string).collect();
-        insta::assert_snapshot!(warnings.join("\n"), @r"ROTEL_ENV_FILE: line 2 uses a variable that is not set, and leaves it empty; set it, or write \$ for a dollar sign itself");
+        insta::assert_snapshot!(warnings.join("\n"), @r"ROTEL_ENV_FILE: line 2 uses a variable that is not set, which becomes empty; set it, or write \$ for a literal dollar sign");
     }
 
     #[test]
-    fn every_bad_line_is_told_by_its_number_and_nothing_of_it() {
+    fn bad_lines_are_reported_by_number_only() {
         let text = "A=1\nhunter2\nhunter 2=x\nB=${hunter2\nC=${hunter2:-x}\nD=\"hunter\\2\"\nE='a\nb'\nF=hunter\u{0}2\nG=\"hunter2\nH=1\n";
         let errors: Vec<_> =
             parse(text, &environment()).expect_err("errors").iter().map(ToString::to_string).collect();
         assert!(!errors.join("\n").contains("hunter"));
         insta::assert_snapshot!(errors.join("\n"), @r#"
-        ROTEL_ENV_FILE: line 2 has no "="; write NAME=value, or # before a comment
-        ROTEL_ENV_FILE: line 3 has something else than a name before its "="; use letters, digits and _ there
-        ROTEL_ENV_FILE: line 4 has a "${" without its "}"; write ${NAME}, or \$ for a dollar sign itself
-        ROTEL_ENV_FILE: line 5 has something else than a name within "${" and "}"; write ${NAME}, or \$ for a dollar sign itself
-        ROTEL_ENV_FILE: line 6 has a backslash before a character that needs none; write \\ for a backslash itself, or use single quotes
-        ROTEL_ENV_FILE: line 9 holds a NUL character; remove it
-        ROTEL_ENV_FILE: line 10 opens a quote that is never closed; close it
+        ROTEL_ENV_FILE: line 2 has no "="; use the form NAME=value, or start a comment with #
+        ROTEL_ENV_FILE: line 3 has an invalid name before "="; use letters, digits and _
+        ROTEL_ENV_FILE: line 4 has a "${" without a closing "}"; write ${NAME}, or \$ for a literal dollar sign
+        ROTEL_ENV_FILE: line 5 has an invalid name between "${" and "}"; write ${NAME}, or \$ for a literal dollar sign
+        ROTEL_ENV_FILE: line 6 has a backslash before a character that cannot be escaped; write \\ for a literal backslash, or use single quotes
+        ROTEL_ENV_FILE: line 9 contains a NUL character; remove it
+        ROTEL_ENV_FILE: line 10 has an opening quote that is never closed; close it
         "#);
     }
 
     #[test]
-    fn doubling_references_are_cut_off() {
+    fn exponential_expansion_is_cut_off() {
         let doubled = |at| format!("A{at}=${{A{before}}}${{A{before}}}", before = at - 1);
         let lines: Vec<_> = (1..=30).map(doubled).collect();
         let file = parsed(&format!("A0=x\n{}\nB=${{A3}}\n", lines.join("\n")));
         let logged: Vec<_> = file.errors.iter().chain(&file.warnings).map(ToString::to_string).collect();
         insta::assert_snapshot!(logged.join("\n"), @r"
-        ROTEL_ENV_FILE: line 18 is ignored, because references make A17 longer than 65536 bytes, or all values longer than 262144; use fewer references
-        ROTEL_ENV_FILE: line 19 uses a variable that is not set, and leaves it empty; set it, or write \$ for a dollar sign itself
+        ROTEL_ENV_FILE: line 18 is ignored, because variables expand A17 by more than 65536 bytes, or all values by more than 262144 bytes; use fewer variables
+        ROTEL_ENV_FILE: line 19 uses a variable that is not set, which becomes empty; set it, or write \$ for a literal dollar sign
         ");
         assert_eq!(file.variables["A16"].len(), 65_536);
         assert_eq!(file.variables.get("A17"), None);
@@ -519,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn all_values_together_are_bounded() {
+    fn expansion_is_bounded_in_total() {
         let block = "x".repeat(30_000);
         let text = format!("A={block}\n{}", "B=${A}${A}\n".repeat(10));
         let file = parsed(&text);
@@ -528,13 +532,13 @@ mod tests {
         assert_eq!(file.errors.len(), 6);
         assert!(
             parsed(&format!("A={block}\nB={block}{block}{block}\n")).errors.is_empty(),
-            "nothing is filled in"
+            "nothing is expanded"
         );
     }
 
     #[test]
-    fn large_file_is_read_in_linear_time() {
-        // A look at the rest of the line at each of these would be a look at 2 GB and more.
+    fn large_file_takes_linear_time() {
+        // Scanning the rest of the line at each of these would read more than 2 GB.
         for unit in
             ["a ", "  ", "$ ", "${", "${a ", "${a ${", "$a", "$", "${EMPTY}", "\\$ ", "' '", "\"a \" "]
         {
@@ -550,25 +554,25 @@ mod tests {
     #[test]
     fn many_bad_lines_are_counted() {
         let errors = parse(&"x\n".repeat(100_000), &environment()).expect_err("errors");
-        assert_eq!(errors.len(), FAULT_LIMIT + 1);
+        assert_eq!(errors.len(), REPORT_LIMIT + 1);
         let last = errors.last().map(ToString::to_string);
-        insta::assert_snapshot!(last.unwrap_or_default(), @"ROTEL_ENV_FILE: line 100000 is the last of 99980 more like these");
-        assert_eq!(parsed(&"A=$x\n".repeat(100_000)).warnings.len(), FAULT_LIMIT + 1);
+        insta::assert_snapshot!(last.unwrap_or_default(), @"ROTEL_ENV_FILE: line 100000 is the last of 99980 more lines with this problem");
+        assert_eq!(parsed(&"A=$x\n".repeat(100_000)).warnings.len(), REPORT_LIMIT + 1);
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in r#"([A-C]=)?([$'"\\{}#= \n\r\x00a-c]|\PC|\$\{arn:|export ){0,40}"#) {
+        fn no_text_causes_a_panic(text in r#"([A-C]=)?([$'"\\{}#= \n\r\x00a-c]|\PC|\$\{arn:|export ){0,40}"#) {
             let _ = parse(&text, &environment());
         }
 
         #[test]
-        fn what_stands_in_single_quotes_comes_out_as_it_is(text in "[^'\x00\r]{0,20}") {
+        fn single_quoted_text_is_unchanged(text in "[^'\x00\r]{0,20}") {
             prop_assert_eq!(value(&format!("'{text}'")), text);
         }
 
         #[test]
-        fn a_reference_survives_whatever_stands_around_it(
+        fn secret_reference_survives_its_context(
             before in "[a-z=, ]{0,6}",
             quote in prop_oneof![Just(""), Just("'"), Just("\"")],
             after in "[a-z,]{0,6}",

@@ -1,4 +1,4 @@
-//! The way to a backend: every variable of an exporter, those of single signals over the common ones.
+//! The export settings: all variables of one exporter, where those of a single signal override the common ones.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,41 +19,37 @@ use crate::echo;
 use crate::secret::Secret;
 use crate::signal::{PerSignal, Signal};
 
-/// What becomes of telemetry.
+/// The export settings of one exporter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exports {
-    /// The way of each signal. Telemetry of a signal without one is received and dropped.
+    /// The settings for each signal. Telemetry of a signal without settings is received and dropped.
     Known(Box<PerSignal<Option<Export>>>),
-    /// It hangs on secrets that have not been fetched yet: telemetry waits.
+    /// The settings depend on secrets that have not been fetched. Telemetry is buffered until then.
     Pending,
 }
 
-/// The way of one signal to the backend.
+/// The settings for exporting one signal.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Export {
-    /// The exporter whose variables tell of it.
+    /// The exporter whose variables these are.
     pub exporter: ExporterName,
-    /// Where requests go, the signal's path included.
+    /// The URL of requests, including the signal's path.
     pub url: Url,
-    /// How OTLP is display_name there.
     pub protocol: Protocol,
-    /// Sent with every request; the values are marked sensitive.
+    /// Headers for every request; the values are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// What is done to a request's body.
     pub compression: Compression,
-    /// The most that one attempt may take.
+    /// The timeout of one attempt.
     pub request_timeout: Duration,
-    /// When to try again.
     pub retry: RetryPolicy,
-    /// Whom to trust, and as whom to appear.
     pub tls: Tls,
-    /// What the requests go through.
+    /// The proxy for these requests.
     pub proxy: Option<Proxy>,
-    /// Every secret that the settings refer to, which no word of the backend may repeat.
+    /// All secrets that settings refer to; they are redacted from the backend's messages.
     pub secrets: Vec<Secret>,
 }
 
-/// How OTLP is display_name to the backend.
+/// The OTLP transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// OTLP/gRPC.
@@ -62,10 +58,9 @@ pub enum Protocol {
     Http,
 }
 
-/// How a request's body is compressed.
+/// The compression of request bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
-    /// As it is.
     None,
     /// gzip.
     Gzip,
@@ -73,21 +68,21 @@ pub enum Compression {
     Zstd,
 }
 
-/// The client's side of TLS.
+/// The TLS settings of the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
     /// Certificate authorities to trust besides the compiled-in ones.
     pub ca: Option<Pem>,
-    /// What the client shows of itself.
+    /// The client certificate.
     pub identity: Option<Identity>,
-    /// Whatever certificate the server shows is taken.
+    /// Do not verify the server's certificate.
     pub skip_verify: bool,
 }
 
-/// A client's certificate.
+/// A client certificate with its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The certificate, and those between it and an authority.
+    /// The certificate and its intermediate certificates.
     pub certificate: Pem,
     /// Its private key.
     pub key: Pem,
@@ -96,30 +91,29 @@ pub struct Identity {
 /// PEM text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pem {
-    /// The variable that told of it.
+    /// The variable that set it.
     pub variable: String,
-    /// Where it is found.
     pub source: PemSource,
 }
 
-/// Where PEM text is found.
+/// The source of PEM text.
 #[derive(Clone, PartialEq, Eq)]
 pub enum PemSource {
-    /// In a file of this path.
+    /// The path of a file.
     File(String),
-    /// Here.
+    /// The text itself.
     Text(Secret),
 }
 
 impl Export {
-    /// Everything in it that no word of the backend may repeat.
+    /// Every credential in the settings, to be redacted from the backend's messages.
     pub fn credentials(&self) -> Vec<Secret> {
         let mut credentials = self.secrets.clone();
         let mut add = |text: &str| credentials.push(Secret::new(text));
         for (_, value) in &self.headers {
             let value = String::from_utf8_lossy(value.as_bytes());
             add(&value);
-            // A backend that signals the scheme off may repeat the rest, or what it stands for.
+            // A backend may also repeat the value without its scheme, or decoded.
             let Some((_, token)) = value.split_once(' ') else { continue };
             add(token);
             let decoded =
@@ -130,8 +124,12 @@ impl Export {
         }
         self.url.query_pairs().for_each(|(_, value)| add(&value));
         self.url.query().into_iter().for_each(&mut add);
-        let is_usual = |part: &&str| echo::url_path(part) == *part;
-        self.url.path().split('/').filter(|part| !is_usual(part) && !part.contains('.')).for_each(&mut add);
+        let is_well_known = |part: &&str| echo::url_path(part) == *part;
+        self.url
+            .path()
+            .split('/')
+            .filter(|part| !is_well_known(part) && !part.contains('.'))
+            .for_each(&mut add);
         if let Some(proxy) = self.proxy.as_ref().and_then(|proxy| Url::parse(proxy.url.expose()).ok()) {
             add(proxy.username());
             proxy.password().into_iter().for_each(&mut add);
@@ -140,7 +138,7 @@ impl Export {
     }
 }
 
-/// Without what may be a credential: the path and the query of the URL, the values of the headers.
+/// Leaves out parts that may be credentials: path and query of the URL, and header values.
 impl fmt::Debug for Export {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Export")
@@ -156,22 +154,22 @@ impl fmt::Debug for Export {
     }
 }
 
-/// The variable alone: a key may stand where its file's path belongs.
+/// Prints the variable only: someone may have set the key itself in place of its file's path.
 impl fmt::Debug for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pem").field("variable", &self.variable).finish_non_exhaustive()
     }
 }
 
-/// An endpoint as it was written.
+/// An endpoint before the signal's path is appended.
 #[derive(Clone)]
 struct ConfiguredEndpoint {
     url: Url,
-    /// For all signals, and not for a single one.
+    /// It is set for all signals.
     is_common: bool,
 }
 
-/// What can be set for all signals and for each.
+/// The settings that can be set for all signals and overridden for each.
 #[derive(Default)]
 struct OverridableSettings {
     endpoint: Setting<ConfiguredEndpoint>,
@@ -185,7 +183,7 @@ struct OverridableSettings {
     skip_verify: Setting<bool>,
 }
 
-/// What can be set for all signals together only.
+/// The settings that can only be set for all signals together.
 struct SharedSettings<'a> {
     name: &'a ExporterName,
     authorization: Setting<HeaderValue>,
@@ -193,28 +191,27 @@ struct SharedSettings<'a> {
     proxies: &'a ProxySettings,
 }
 
-/// An exporter that is asked for.
+/// An exporter and the signals that it gets.
 pub(super) struct ExporterSpec<'a> {
     pub(super) name: &'a ExporterName,
-    /// Which signals it is to take.
     pub(super) signals: PerSignal<bool>,
 }
 
-/// What is the same for every exporter.
+/// The context that all exporters share.
 pub(super) struct ExportContext<'a> {
-    /// The addresses on which the extension itself listens.
-    pub(super) own: &'a [&'a ListenAddress],
+    /// The listen addresses of this extension.
+    pub(super) own_addresses: &'a [&'a ListenAddress],
     pub(super) proxies: ProxySettings,
 }
 
 impl Exports {
-    /// Telemetry is received and dropped.
+    /// No signal is exported: telemetry is received and dropped.
     pub(super) fn none() -> Self {
         Self::Known(Box::default())
     }
 }
 
-/// What keeps an export from being known.
+/// The reasons why an export has no settings yet.
 #[derive(Default)]
 struct Missing {
     invalid: bool,
@@ -222,10 +219,10 @@ struct Missing {
 }
 
 impl Reader<'_> {
-    /// An exporter's way of each signal that it is to take.
+    /// Reads the export settings for each signal of an exporter.
     pub(super) fn exports(&mut self, exporter: &ExporterSpec<'_>, context: &ExportContext<'_>) -> Exports {
         let ExporterSpec { name, signals } = exporter;
-        let ExportContext { own, proxies } = context;
+        let ExportContext { own_addresses, proxies } = context;
         let prefix = name.prefix();
         let common = SharedSettings {
             name,
@@ -233,14 +230,14 @@ impl Reader<'_> {
             retry: self.retry(&prefix),
             proxies,
         };
-        let base = self.settings(&prefix, true, own);
+        let base = self.settings(&prefix, true, own_addresses);
         let mut pending = false;
         let mut unset = true;
         let known = PerSignal::from_fn(|signal| {
             if !signals.of(signal) {
                 return None;
             }
-            let settings = self.settings(&name.prefix_of(signal), false, own).over(&base);
+            let settings = self.settings(&name.signal_prefix(signal), false, own_addresses).over(&base);
             unset &= matches!(settings.endpoint, Setting::Unset);
             let mut missing = Missing::default();
             let export = self.export(signal, settings, &common, &mut missing);
@@ -248,24 +245,29 @@ impl Reader<'_> {
             export
         });
         if unset {
-            self.without_endpoint(name);
+            self.report_missing_endpoint(name);
             return Exports::none();
         }
         if pending { Exports::Pending } else { Exports::Known(Box::new(known)) }
     }
 
-    fn without_endpoint(&mut self, name: &ExporterName) {
-        const EXAMPLE: &str = "write your ClickStack endpoint, such as https://host:4317";
+    fn report_missing_endpoint(&mut self, name: &ExporterName) {
+        const REMEDY: &str = "set your ClickStack endpoint, such as https://host:4317";
         let variable = name.prefix() + "ENDPOINT";
-        if name.is_only() {
-            self.warning(&variable, format!("not set, so telemetry is received and dropped; {EXAMPLE}"));
+        if name.is_unnamed() {
+            self.warning(&variable, format!("not set, so telemetry is received and dropped; {REMEDY}"));
         } else {
-            self.error(&variable, format!("not set, so this exporter sends nothing; {EXAMPLE}"));
+            self.error(&variable, format!("not set, so this exporter sends nothing; {REMEDY}"));
         }
     }
 
-    fn settings(&mut self, prefix: &str, is_common: bool, own: &[&ListenAddress]) -> OverridableSettings {
-        // Few set a single signal, and at every cold start its names would be put together for nothing.
+    fn settings(
+        &mut self,
+        prefix: &str,
+        is_common: bool,
+        own_addresses: &[&ListenAddress],
+    ) -> OverridableSettings {
+        // Few people set a single signal, and building its names costs time at every cold start.
         if !self.has_any(prefix) {
             return OverridableSettings::default();
         }
@@ -275,7 +277,7 @@ impl Reader<'_> {
             self.warning(
                 &name("TLS_SKIP_VERIFY"),
                 format!(
-                    "the endpoint's certificate is not checked, so anybody between can read the ingestion key; set {} instead",
+                    "the endpoint's certificate is not verified, so anyone on the network path can read the ingestion key; set {} instead",
                     name("TLS_CA_FILE")
                 ),
             );
@@ -283,7 +285,7 @@ impl Reader<'_> {
         OverridableSettings {
             endpoint: self.resolved(&name("ENDPOINT"), |text| {
                 let url = value::endpoint(text)?;
-                feedback_loop::refuse(&url, own)?;
+                feedback_loop::reject(&url, own_addresses)?;
                 Ok(ConfiguredEndpoint { url, is_common })
             }),
             protocol: self.resolved(&name("PROTOCOL"), protocol),
@@ -291,7 +293,7 @@ impl Reader<'_> {
             compression: self.resolved(&name("COMPRESSION"), |text| {
                 let words =
                     [("gzip", Compression::Gzip), ("zstd", Compression::Zstd), ("none", Compression::None)];
-                value::word(text, "a compression", &words)
+                value::word(text, "a compression method", &words)
             }),
             request_timeout: self.resolved(&name("REQUEST_TIMEOUT"), value::duration),
             ca: self.pem(&name("TLS_CA_")),
@@ -301,7 +303,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Puts one signal's way together.
+    /// Builds the export settings for one signal.
     fn export(
         &mut self,
         signal: Signal,
@@ -309,34 +311,35 @@ impl Reader<'_> {
         common: &SharedSettings<'_>,
         missing: &mut Missing,
     ) -> Option<Export> {
-        let protocol = missing.of(settings.protocol).unwrap_or(Protocol::Grpc);
+        let protocol = missing.take(settings.protocol).unwrap_or(Protocol::Grpc);
         let headers = self.with_authorization(signal, settings.headers, common);
         let identity = self.identity(settings.certificate, settings.key);
-        let headers = missing.of(headers).unwrap_or_default();
-        let compression = missing.of(settings.compression).unwrap_or(Compression::Gzip);
-        let request_timeout = missing.of(settings.request_timeout).unwrap_or(Duration::from_secs(5));
-        let retry = missing.of(common.retry.clone());
+        let headers = missing.take(headers).unwrap_or_default();
+        let compression = missing.take(settings.compression).unwrap_or(Compression::Gzip);
+        let request_timeout = missing.take(settings.request_timeout).unwrap_or(Duration::from_secs(5));
+        let retry = missing.take(common.retry.clone());
         let tls = Tls {
-            ca: missing.of(settings.ca),
-            identity: missing.of(identity),
-            skip_verify: missing.of(settings.skip_verify).unwrap_or(false),
+            ca: missing.take(settings.ca),
+            identity: missing.take(identity),
+            skip_verify: missing.take(settings.skip_verify).unwrap_or(false),
         };
-        let endpoint = missing.of(settings.endpoint);
-        let proxy = endpoint.as_ref().and_then(|endpoint| missing.of(common.proxies.of(&endpoint.url)));
+        let endpoint = missing.take(settings.endpoint);
+        let proxy =
+            endpoint.as_ref().and_then(|endpoint| missing.take(common.proxies.for_url(&endpoint.url)));
         if missing.invalid || missing.pending {
             return None;
         }
-        let url = target(endpoint?, protocol, signal);
+        let url = request_url(endpoint?, protocol, signal);
         if let Some(Proxy { variable, .. }) = &proxy
             && protocol == Protocol::Grpc
             && url.scheme() == "http"
         {
-            // A tunnel could take it, but our HTTP client opens one for TLS alone, as most proxies do.
+            // A tunnel could carry it, but our HTTP client opens one only for TLS, which is all that most proxies allow.
             self.error(
                 variable,
                 format!(
-                    "gRPC without TLS cannot go through a proxy; write an endpoint with https://, set {}PROTOCOL=http, or name \
-                     the endpoint's host in NO_PROXY",
+                    "gRPC without TLS cannot pass through a proxy; use an https:// endpoint, set {}PROTOCOL=http, or add \
+                     the endpoint's host to NO_PROXY",
                     common.name.prefix()
                 ),
             );
@@ -358,7 +361,7 @@ impl Reader<'_> {
         })
     }
 
-    /// The headers, and the authenticator's among them.
+    /// The headers, including the authenticator's.
     fn with_authorization(
         &mut self,
         signal: Signal,
@@ -379,10 +382,7 @@ impl Reader<'_> {
         if headers.iter().any(|(name, _)| name == AUTHORIZATION) {
             self.error(
                 &self.exporter_variable(name, signal, "CUSTOM_HEADERS").unwrap_or_default(),
-                format!(
-                    "it sets Authorization, and so does {}AUTHENTICATOR; remove one of them",
-                    name.prefix()
-                ),
+                format!("sets Authorization, and so does {}AUTHENTICATOR; remove one of them", name.prefix()),
             );
             return Setting::Invalid;
         }
@@ -390,15 +390,15 @@ impl Reader<'_> {
         Setting::Value(headers)
     }
 
-    /// `ROTEL_OTLP_EXPORTER_AUTHENTICATOR` with what it needs.
+    /// Reads `ROTEL_OTLP_EXPORTER_AUTHENTICATOR` with user name and password.
     fn authorization(&mut self, prefix: &str) -> Setting<HeaderValue> {
-        let authenticating = &format!("{prefix}AUTHENTICATOR");
+        let authenticator_variable = &format!("{prefix}AUTHENTICATOR");
         let (name, secret) =
             (&format!("{prefix}BASIC_AUTH_USERNAME"), &format!("{prefix}BASIC_AUTH_PASSWORD"));
-        let authenticator = self.resolved(authenticating, |text| {
+        let authenticator = self.resolved(authenticator_variable, |text| {
             if text.value().eq_ignore_ascii_case("sigv4auth") {
                 return Err(
-                    "sigv4auth is not in this extension; write basic, or send to an endpoint that signals a header"
+                    "sigv4auth is not supported; set basic, or use an endpoint that accepts a header"
                         .to_owned(),
                 );
             }
@@ -406,7 +406,7 @@ impl Reader<'_> {
         });
         let username = self.resolved(name, |text| match text.value() {
             name if name.contains(':') => {
-                Err("it holds a \":\", which ends a user name; remove it".to_owned())
+                Err("contains a \":\", which is not allowed in a user name; remove it".to_owned())
             }
             name => Ok(Secret::new(name)),
         });
@@ -420,7 +420,7 @@ impl Reader<'_> {
                     if *read != Setting::Unset {
                         self.warning(
                             variable,
-                            format!("it has no effect alone; set {authenticating}=basic as well"),
+                            format!("has no effect alone; set {authenticator_variable}=basic as well"),
                         );
                     }
                 }
@@ -432,7 +432,7 @@ impl Reader<'_> {
                 self.error(
                     variable,
                     format!(
-                        "not set, and {authenticating}=basic needs it; set it, or remove {authenticating}"
+                        "not set, but {authenticator_variable}=basic needs it; set it, or remove {authenticator_variable}"
                     ),
                 );
                 return Setting::Invalid;
@@ -448,29 +448,29 @@ impl Reader<'_> {
             own.or(&all).or(&Setting::Value(Duration::from_secs(default)))
         };
         let backoff = either("INITIAL_BACKOFF", 5).and(either("MAX_BACKOFF", 30));
-        let waits = backoff.and(either("MAX_ELAPSED_TIME", 300));
-        waits.and_then(|((initial_backoff, max_backoff), max_elapsed_time)| {
+        let durations = backoff.and(either("MAX_ELAPSED_TIME", 300));
+        durations.and_then(|((initial_backoff, max_backoff), max_elapsed_time)| {
             let initial_backoff = initial_backoff.min(max_backoff);
             Setting::Value(RetryPolicy { initial_backoff, max_backoff, max_elapsed_time })
         })
     }
 
-    /// PEM text, in a file or here. `prefix` is all of the name but `FILE` or `PEM`.
+    /// Reads PEM text from `{prefix}FILE` or `{prefix}PEM`.
     fn pem(&mut self, prefix: &str) -> Setting<Pem> {
         let (file, text) = (format!("{prefix}FILE"), format!("{prefix}PEM"));
         if self.text(&file).is_some() && self.text(&text).is_some() {
-            self.error(&text, format!("{file} is set too, and only one can hold; remove one"));
+            self.error(&text, format!("{file} is set too, but only one of them is allowed; remove one"));
             return Setting::Invalid;
         }
         let read = |reader: &mut Self, variable: &str, source: fn(&SettingText<'_>) -> PemSource| {
             let display_name = reader.display_name(variable);
             reader.resolved(variable, |text| Ok(Pem { variable: display_name, source: source(text) }))
         };
-        let here = read(self, &text, |text| PemSource::Text(Secret::new(text.value())));
-        read(self, &file, |text| PemSource::File(text.value().into_owned())).or(&here)
+        let inline = read(self, &text, |text| PemSource::Text(Secret::new(text.value())));
+        read(self, &file, |text| PemSource::File(text.value().into_owned())).or(&inline)
     }
 
-    /// A certificate is nothing without its key, nor the key without its certificate.
+    /// Combines certificate and key. One without the other is an error.
     fn identity(&mut self, certificate: Setting<Pem>, key: Setting<Pem>) -> Setting<Identity> {
         let (half, of, other) = match (certificate, key) {
             (Setting::Value(certificate), Setting::Value(key)) => {
@@ -484,13 +484,16 @@ impl Reader<'_> {
         };
         let in_yaml = |part: &str| part.trim_start_matches('_').to_lowercase();
         let missing = half.variable.replace(of, other).replace(&in_yaml(of), &in_yaml(other));
-        self.error(&half.variable, format!("a certificate and its key go together; set {missing} as well"));
+        self.error(
+            &half.variable,
+            format!("a client certificate needs both certificate and key; set {missing} as well"),
+        );
         Setting::Invalid
     }
 }
 
 impl OverridableSettings {
-    /// These, and `base` where they are unset.
+    /// Returns these settings, with unset ones taken from `base`.
     fn over(self, base: &Self) -> Self {
         Self {
             endpoint: self.endpoint.or(&base.endpoint),
@@ -507,8 +510,8 @@ impl OverridableSettings {
 }
 
 impl Missing {
-    /// The value if there is one; what keeps it away is noted.
-    fn of<T>(&mut self, read: Setting<T>) -> Option<T> {
+    /// Returns the value. If there is none, notes the reason.
+    fn take<T>(&mut self, read: Setting<T>) -> Option<T> {
         self.invalid |= matches!(read, Setting::Invalid);
         self.pending |= matches!(read, Setting::Pending);
         read.value()
@@ -517,16 +520,18 @@ impl Missing {
 
 fn protocol(text: &SettingText<'_>) -> Result<Protocol, String> {
     if text.value().eq_ignore_ascii_case("http/json") {
-        return Err(format!("{text} is received but not sent; write http, which sends protobuf, or grpc"));
+        return Err(format!(
+            "{text} is supported for receiving only; set http, which sends protobuf, or grpc"
+        ));
     }
-    // The SDK's own variable calls it http/protobuf, and people take its words along.
+    // The SDK's variable calls it http/protobuf, and people use that value here too.
     if text.value().eq_ignore_ascii_case("http/protobuf") {
         return Ok(Protocol::Http);
     }
     value::word(text, "a protocol", &[("grpc", Protocol::Grpc), ("http", Protocol::Http)])
 }
 
-/// Basic authentication, RFC 7617.
+/// The header for basic authentication, RFC 7617.
 fn basic(username: &Secret, password: &Secret) -> Setting<HeaderValue> {
     let credentials = STANDARD.encode(format!("{}:{}", username.expose(), password.expose()));
     match HeaderValue::try_from(format!("Basic {credentials}")) {
@@ -534,14 +539,14 @@ fn basic(username: &Secret, password: &Secret) -> Setting<HeaderValue> {
             value.set_sensitive(true);
             Setting::Value(value)
         }
-        // Base64 has no character that a header may not.
+        // Unreachable: all characters of Base64 are allowed in headers.
         Err(_) => Setting::Invalid,
     }
 }
 
-/// Where requests of a signal go: OTLP/HTTP has `/v1/{signal}` under the common endpoint, and a single signal's endpoint
-/// as it stands, as the OTLP exporter specification has it for its own variables.
-fn target(endpoint: ConfiguredEndpoint, protocol: Protocol, signal: Signal) -> Url {
+/// The URL of a signal's requests. OTLP/HTTP appends `/v1/{signal}` to the common endpoint and uses a single signal's endpoint
+/// unchanged, like the variables in the OTLP exporter specification.
+fn request_url(endpoint: ConfiguredEndpoint, protocol: Protocol, signal: Signal) -> Url {
     let ConfiguredEndpoint { mut url, is_common } = endpoint;
     if protocol == Protocol::Http && !is_common {
         return url;

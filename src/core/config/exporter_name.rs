@@ -1,4 +1,4 @@
-//! The name of an exporter, which begins the names of its variables.
+//! The name of an exporter, and the prefix of its variables.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,22 +6,22 @@ use std::sync::Arc;
 use super::variables;
 use crate::signal::Signal;
 
-/// An exporter as people call it. Its variables begin with its name; those of the only one have none.
+/// An exporter's name. Named exporters have variables with that name; a single, unnamed exporter has those without.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExporterName(pub(super) Option<Arc<str>>);
 
 impl ExporterName {
-    /// The name in `ROTEL_EXPORTERS`.
+    /// The name in `ROTEL_EXPORTERS`; `None` for the single, unnamed exporter.
     pub fn name(&self) -> Option<&Arc<str>> {
         self.0.as_ref()
     }
 
-    /// Whether there is no name, because there is no other.
-    pub fn is_only(&self) -> bool {
+    /// Returns true for the single, unnamed exporter.
+    pub fn is_unnamed(&self) -> bool {
         self.0.is_none()
     }
 
-    /// How the names of its variables for all signals begin.
+    /// The prefix of its variables for all signals.
     pub fn prefix(&self) -> String {
         match &self.0 {
             None => variables::ONLY_EXPORTER.to_owned(),
@@ -29,8 +29,8 @@ impl ExporterName {
         }
     }
 
-    /// How the names of its variables for one signal begin.
-    pub fn prefix_of(&self, signal: Signal) -> String {
+    /// The prefix of its variables for one signal.
+    pub fn signal_prefix(&self, signal: Signal) -> String {
         format!("{}{}_", self.prefix(), signal.in_variable_names())
     }
 }
@@ -41,7 +41,7 @@ impl fmt::Display for ExporterName {
     }
 }
 
-/// How the names of the variables of an exporter begin that has this name.
+/// The prefix of the variables of the exporter with this name.
 pub(super) fn prefix(name: &str) -> String {
     format!("ROTEL_EXPORTER_{}_", name.to_uppercase().replace('-', "_"))
 }

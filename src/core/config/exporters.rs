@@ -1,5 +1,5 @@
-//! Which exporters there are, and which signals go to which: the only one, or those that `ROTEL_EXPORTERS` names, each
-//! with variables of its own.
+//! The exporters and their signals: a single, unnamed exporter, or those listed in `ROTEL_EXPORTERS`, each with its own
+//! variables.
 
 use std::sync::Arc;
 
@@ -12,20 +12,18 @@ use crate::echo;
 use crate::secret::Secret;
 use crate::signal::{PerSignal, Signal};
 
-/// Where telemetry goes.
+/// A backend that gets telemetry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// The exporter that sends it.
     pub exporter: ExporterName,
-    /// Which signals it is to send.
+    /// The signals that it gets.
     pub signals: PerSignal<bool>,
-    /// What becomes of it.
     pub exports: Exports,
 }
 
 impl Destination {
-    /// Has no word of its backend repeat these.
-    pub(super) fn redact_secrets(&mut self, secrets: &[Secret]) {
+    /// Sets the secrets to redact from the backend's messages.
+    pub(super) fn set_redacted_secrets(&mut self, secrets: &[Secret]) {
         let Exports::Known(exports) = &mut self.exports else { return };
         for signal in Signal::ALL {
             if let Some(export) = exports.of_mut(signal) {
@@ -34,7 +32,7 @@ impl Destination {
         }
     }
 
-    /// Whether a signal has a way to this backend, or may still get one.
+    /// Returns true if a signal is exported to this backend, or may be once secrets are fetched.
     pub(super) fn may_export(&self, signal: Signal) -> bool {
         *self.signals.of(signal)
             && match &self.exports {
@@ -44,7 +42,7 @@ impl Destination {
     }
 }
 
-/// The variable that sets `setting`, such as `ENDPOINT`, for a signal of an exporter: its own, else the common one.
+/// The variable that sets `setting`, such as `ENDPOINT`, for a signal of an exporter: the signal's own, else the common one.
 pub fn exporter_variable(
     variables: &Variables,
     exporter: &ExporterName,
@@ -60,7 +58,7 @@ enum ExporterKind {
     Blackhole,
 }
 
-/// One part of `ROTEL_EXPORTERS`.
+/// One exporter in `ROTEL_EXPORTERS`.
 struct DeclaredExporter {
     name: Arc<str>,
     kind: ExporterKind,
@@ -70,26 +68,26 @@ const EXPORTER: &str = "ROTEL_EXPORTER";
 const EXPORTERS: &str = "ROTEL_EXPORTERS";
 
 impl Reader<'_> {
-    /// Warns of names that begin like ours and are not.
-    pub(super) fn unknown_names(&mut self) {
+    /// Warns about unknown `ROTEL_…` variables.
+    pub(super) fn warn_of_unknown_names(&mut self) {
         let prefixes = self.text("ROTEL_EXPORTERS").map(prefixes).unwrap_or_default();
         for name in self.variables.keys().filter(|name| name.starts_with("ROTEL_")) {
-            if let Some(message) = variables::unknown(name, &prefixes) {
+            if let Some(message) = variables::warning_for_unknown(name, &prefixes) {
                 self.warnings.push(Problem { variable: echo::name(name), message });
             }
         }
     }
 
-    /// Where telemetry goes: one destination at least. `own` are the addresses on which the extension itself listens.
-    pub(super) fn destinations(&mut self, own: &[&ListenAddress]) -> Vec<Destination> {
-        let context = ExportContext { own, proxies: self.proxy_settings() };
+    /// Reads all destinations; never empty. `own_addresses` are the listen addresses of this extension.
+    pub(super) fn destinations(&mut self, own_addresses: &[&ListenAddress]) -> Vec<Destination> {
+        let context = ExportContext { own_addresses, proxies: self.proxy_settings() };
         let all = PerSignal::from_fn(|_| true);
         let only = |exports| vec![Destination { exporter: ExporterName::default(), signals: all, exports }];
         if self.text(EXPORTERS).is_none() {
             for signal in Signal::ALL {
-                let name = selection(signal);
+                let name = selection_variable(signal);
                 if self.text(&name).is_some() {
-                    self.warning(&name, format!("it has no effect without {EXPORTERS}; set that as well"));
+                    self.warning(&name, format!("has no effect without {EXPORTERS}; set that as well"));
                 }
             }
             let name = &ExporterName::default();
@@ -107,23 +105,23 @@ impl Reader<'_> {
         }
         let declared = self.parsed(EXPORTERS, declared);
         if self.text(EXPORTER).is_some() {
-            self.error(EXPORTER, format!("{EXPORTERS} is set too, and only one can hold; remove one"));
+            self.error(
+                EXPORTER,
+                format!("{EXPORTERS} is set too, but only one of them is allowed; remove one"),
+            );
             return only(Exports::none());
         }
         let Some(declared) = declared else { return only(Exports::none()) };
-        self.without_effect_beside_several();
-        let chosen = self.chosen(&declared);
+        self.warn_of_unnamed_settings();
+        let selected = self.selected_exporters(&declared);
         let mut destinations = Vec::new();
         for DeclaredExporter { name, kind } in &declared {
-            let signals = PerSignal::from_fn(|signal| chosen.of(signal).contains(name));
-            let is_chosen = signals != PerSignal::default();
-            if !is_chosen {
-                self.warning(
-                    EXPORTERS,
-                    format!("{name} is chosen for no signal, so it sends nothing; remove it"),
-                );
+            let signals = PerSignal::from_fn(|signal| selected.of(signal).contains(name));
+            let is_selected = signals != PerSignal::default();
+            if !is_selected {
+                self.warning(EXPORTERS, format!("{name} gets no signal, so it sends nothing; remove it"));
             }
-            if *kind == ExporterKind::Otlp && is_chosen {
+            if *kind == ExporterKind::Otlp && is_selected {
                 let name = ExporterName(Some(Arc::clone(name)));
                 let exports = self.exports(&ExporterSpec { name: &name, signals }, &context);
                 destinations.push(Destination { exporter: name, signals, exports });
@@ -136,67 +134,67 @@ impl Reader<'_> {
         destinations
     }
 
-    /// The exporters of each signal: those that its variable names, or all where no signal has one.
-    fn chosen(&mut self, declared: &[DeclaredExporter]) -> PerSignal<Vec<Arc<str>>> {
+    /// The exporters of each signal: those that its variable names, or all if no signal has such a variable.
+    fn selected_exporters(&mut self, declared: &[DeclaredExporter]) -> PerSignal<Vec<Arc<str>>> {
         let all = || declared.iter().map(|declared| Arc::clone(&declared.name)).collect();
-        let is_set = |signal: &Signal| self.text(&selection(*signal)).is_some();
-        let chooses = Signal::ALL.iter().any(is_set);
+        let is_set = |signal: &Signal| self.text(&selection_variable(*signal)).is_some();
+        let selects = Signal::ALL.iter().any(is_set);
         PerSignal::from_fn(|signal| {
-            let name = selection(signal);
-            if !chooses {
+            let name = selection_variable(signal);
+            if !selects {
                 return all();
             }
-            // What a file says of its pipelines is said there.
+            // A collector.yaml has its own warning for a signal without a pipeline.
             if self.text(&name).is_none() && !self.is_in_collector_yaml(EXPORTERS) {
                 self.warning(
                     &name,
-                    format!("not set, as it is for other signals, so {signal} are received and dropped; name exporters of {EXPORTERS}"),
+                    format!("not set, while other signals have such a list, so {signal} are received and dropped; set names from {EXPORTERS}"),
                 );
             }
             self.parsed(&name, |text| selected(text, declared)).unwrap_or_default()
         })
     }
 
-    fn without_effect_beside_several(&mut self) {
+    fn warn_of_unnamed_settings(&mut self) {
         let set: Vec<_> = self.names().filter(|name| name.starts_with(variables::ONLY_EXPORTER)).collect();
         for name in set {
             let setting = name.trim_start_matches(variables::ONLY_EXPORTER);
             self.warning(
                 &name,
-                format!("it has no effect beside {EXPORTERS}; write ROTEL_EXPORTER_NAME_{setting} with the name of one"),
+                format!("has no effect if {EXPORTERS} is set; use ROTEL_EXPORTER_NAME_{setting} with an exporter's name"),
             );
         }
     }
 
-    /// The variable of an exporter that sets `setting` for a signal.
+    /// See [`exporter_variable`].
     pub(super) fn exporter_variable(
         &self,
         exporter: &ExporterName,
         signal: Signal,
         setting: &str,
     ) -> Option<String> {
-        let prefixes = [exporter.prefix_of(signal), exporter.prefix()].into_iter();
+        let prefixes = [exporter.signal_prefix(signal), exporter.prefix()].into_iter();
         prefixes.map(|prefix| prefix + setting).find(|name| self.text(name).is_some())
     }
 }
 
-/// How the names of the variables of the exporters begin that `ROTEL_EXPORTERS` names, as far as it can be read.
+/// The prefixes of the variables of all exporters in `ROTEL_EXPORTERS`; empty if it is invalid.
 pub(super) fn prefixes(text: &str) -> Vec<String> {
     let declared = declared(&SettingText::plain(value::unquoted(text))).unwrap_or_default();
     declared.iter().map(|declared| prefix(&declared.name)).collect()
 }
 
-/// Returns true if a text has the form of `ROTEL_EXPORTERS`, and so holds nothing but names and kinds.
+/// Returns true if a text is a valid `ROTEL_EXPORTERS` value, and so consists of names and kinds only.
 pub(super) fn are_well_formed(text: &str) -> bool {
     declared(&SettingText::plain(text)).is_ok()
 }
 
-/// The variable that names the exporters of a signal.
-pub(super) fn selection(signal: Signal) -> String {
+/// The variable that lists the exporters of a signal.
+pub(super) fn selection_variable(signal: Signal) -> String {
     format!("{EXPORTERS}_{}", signal.in_variable_names())
 }
 
-/// `name:kind,name:kind`; a kind alone is the name as well.
+/// Parses `name:kind,name:kind`. A kind alone is also the name.
 fn declared(text: &SettingText<'_>) -> Result<Vec<DeclaredExporter>, String> {
     let value = text.value();
     let mut declared: Vec<DeclaredExporter> = Vec::new();
@@ -204,28 +202,25 @@ fn declared(text: &SettingText<'_>) -> Result<Vec<DeclaredExporter>, String> {
         let (name, word) =
             part.split_once(':').map_or((part, part), |(name, kind)| (name.trim(), kind.trim()));
         let kind = kind(&SettingText::plain(word))?;
-        let is_lawful = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        if name.is_empty() || !name.chars().all(is_lawful) {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if name.is_empty() || !name.chars().all(is_allowed) {
             return Err(format!(
-                "{} cannot be part of a variable's name; use letters, digits and _",
+                "{} cannot be part of a variable's name; use letters, digits, _ and -",
                 echo::value(name)
             ));
         }
         if echo::looks_like_key(name) {
             return Err(format!(
-                "{} cannot be an exporter's name, because it looks like a key; use a short word",
+                "{} cannot be an exporter's name, because it looks like an API key; use a short word",
                 echo::value(name)
             ));
         }
         if declared.iter().any(|known| prefix(&known.name) == prefix(name)) {
-            return Err(format!(
-                "{} is named twice; give each exporter a name of its own",
-                echo::value(name)
-            ));
+            return Err(format!("{} is listed twice; give each exporter a unique name", echo::value(name)));
         }
-        if let Some(other) = declared.iter().find(|known| are_confused(&known.name, name)) {
+        if let Some(other) = declared.iter().find(|known| names_clash(&known.name, name)) {
             return Err(format!(
-                "{} and {} clash, because a signal's name follows an exporter's in variables; give one another name",
+                "{} and {} clash, because variable names join exporter and signal; rename one of them",
                 echo::value(name),
                 echo::value(&other.name)
             ));
@@ -233,13 +228,13 @@ fn declared(text: &SettingText<'_>) -> Result<Vec<DeclaredExporter>, String> {
         declared.push(DeclaredExporter { name: Arc::from(name), kind });
     }
     if declared.is_empty() {
-        return Err(format!("{text} names no exporter; write name:otlp,name2:otlp"));
+        return Err(format!("{text} lists no exporter; use the form name:otlp,name2:otlp"));
     }
     Ok(declared)
 }
 
-/// Whether a variable of one signal of the one exporter would be a variable of the other for all.
-fn are_confused(one: &str, other: &str) -> bool {
+/// Returns true if a signal's variable of one exporter would be a common variable of the other.
+fn names_clash(one: &str, other: &str) -> bool {
     let begins = |one: &str, other: &str| {
         Signal::ALL.iter().any(|signal| prefix(&format!("{one}_{signal}")) == prefix(other))
     };
@@ -254,23 +249,20 @@ fn selected(text: &SettingText<'_>, declared: &[DeclaredExporter]) -> Result<Vec
             let found = declared.iter().find(|declared| *declared.name == *name);
             let found = found.map(|declared| Arc::clone(&declared.name));
             found.ok_or_else(|| {
-                format!(
-                    "{} is not among {EXPORTERS}; name it there as well, or correct it",
-                    echo::value(name)
-                )
+                format!("{} is not in {EXPORTERS}; add it there, or correct it", echo::value(name))
             })
         })
         .collect()
 }
 
 fn kind(text: &SettingText<'_>) -> Result<ExporterKind, String> {
-    const LEFT_OUT: [&str; 9] =
+    const UNSUPPORTED: [&str; 9] =
         ["aws-emf", "aws-xray", "awsemf", "awsxray", "clickhouse", "datadog", "file", "kafka", "xray"];
-    if LEFT_OUT.contains(&text.value().to_ascii_lowercase().as_str()) {
+    if UNSUPPORTED.contains(&text.value().to_ascii_lowercase().as_str()) {
         return Err(format!(
-            "{text} is an exporter of Rotel that this extension leaves out; write otlp or blackhole"
+            "{text} is an exporter of Rotel that this extension does not support; use otlp or blackhole"
         ));
     }
     let words = [("otlp", ExporterKind::Otlp), ("blackhole", ExporterKind::Blackhole)];
-    value::word(text, "an exporter of this extension", &words)
+    value::word(text, "a supported exporter", &words)
 }

@@ -1,4 +1,4 @@
-//! Whether an endpoint leads back to the extension: what is sent there would be received, sent there and received again.
+//! Detects endpoints that lead back to the extension: telemetry sent there would be received and sent again without end.
 
 // Addresses only; the sockets are in `std::net`.
 use ::core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,39 +6,41 @@ use url::{Host, Url};
 
 use super::value::ListenAddress;
 
-/// Refuses a URL that leads to one of the extension's `own` listeners.
-pub(super) fn refuse(url: &Url, own: &[&ListenAddress]) -> Result<(), String> {
+/// Returns an error if a URL leads to one of the extension's own listeners.
+pub(super) fn reject(url: &Url, own_addresses: &[&ListenAddress]) -> Result<(), String> {
     let port = url.port_or_known_default();
-    let found = own.iter().find(|address| Some(address.port) == port && reaches(url, &address.host));
+    let found =
+        own_addresses.iter().find(|address| Some(address.port) == port && reaches(url, &address.host));
     found.map_or(Ok(()), |address| {
         Err(format!(
-            "this extension itself listens there, on {}, so telemetry would go in a circle; write the address \
-             of your ClickStack",
+            "the endpoint is this extension's own listener on {}, which would be a feedback loop; set the address of your \
+             ClickStack",
             address.shown()
         ))
     })
 }
 
-/// Whether a URL's host leads to a listener on `listening`. Sandboxes and tests have each a loopback address of their
-/// own, so that two of these differ.
+/// Returns true if a URL's host leads to a listener on the host `listening`. Different loopback addresses count as different
+/// hosts, because each sandbox and test has its own.
 fn reaches(url: &Url, listening: &str) -> bool {
     let listening_ip = listening.parse::<IpAddr>().ok();
-    let everywhere = listening_ip.is_some_and(|ip| ip.is_unspecified());
-    let usual = listening == "localhost" || everywhere || listening_ip.is_some_and(is_usual_loopback);
+    let on_all_addresses = listening_ip.is_some_and(|ip| ip.is_unspecified());
+    let on_loopback =
+        listening == "localhost" || on_all_addresses || listening_ip.is_some_and(is_default_loopback);
     let ip = match url.host() {
         Some(Host::Ipv4(ip)) => IpAddr::V4(ip),
         Some(Host::Ipv6(ip)) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),
-        // Platform: these two resolve to the environment itself.
-        Some(Host::Domain("localhost" | "sandbox" | "sandbox.localdomain")) => return usual,
+        // Platform: `sandbox` and `sandbox.localdomain` resolve to the execution environment itself.
+        Some(Host::Domain("localhost" | "sandbox" | "sandbox.localdomain")) => return on_loopback,
         Some(Host::Domain(name)) => return name == listening,
         None => return false,
     };
     Some(ip) == listening_ip
-        || (everywhere && ip.is_loopback())
-        || (usual && (ip.is_unspecified() || is_usual_loopback(ip)))
+        || (on_all_addresses && ip.is_loopback())
+        || (on_loopback && (ip.is_unspecified() || is_default_loopback(ip)))
 }
 
-fn is_usual_loopback(ip: IpAddr) -> bool {
+fn is_default_loopback(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip == Ipv4Addr::LOCALHOST,
         IpAddr::V6(ip) => ip == Ipv6Addr::LOCALHOST,

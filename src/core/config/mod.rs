@@ -1,12 +1,11 @@
-//! From variables to a [`Config`], every error reported at once.
+//! Parses environment variables into a [`Config`], and reports all errors at once.
 //!
-//! Decides what each variable means and what holds where it is missing or wrong. It never fails: a faulty variable is
-//! told and its default holds, and where what is wrong is the way to the backend, telemetry is received and dropped,
-//! because the customer's function must run all the same. Reading the environment is left to `main`, and files to
-//! `app::settings`.
+//! Decides the meaning and the default of each variable. Parsing never fails, because the customer's function must run
+//! anyway: an invalid variable is reported and its default is used. If the export settings of a signal are invalid, its
+//! telemetry is received and dropped. Leaves reading the environment to `main`, and reading files to `app::settings`.
 //!
-//! What follows from settings alone is here as well: the resource that telemetry bears ([`resource`]), and what to do about
-//! an endpoint that is not reached ([`diagnosis`]).
+//! It also holds what depends on settings alone: the resource attributes of telemetry ([`resource`]), and the remedies for
+//! an endpoint that cannot be reached ([`diagnosis`]).
 
 pub mod collector_yaml;
 mod describe;
@@ -48,95 +47,96 @@ use crate::lambda::platform;
 use crate::logs::Severity;
 use crate::signal::{PerSignal, Signal};
 
-/// The environment, as read once at startup.
+/// The environment, read once at startup.
 pub type Variables = BTreeMap<String, String>;
 
-/// The locations of the `collector.yaml` that set variables: the file's name, line and path.
+/// For each variable that a `collector.yaml` sets, the location in that file: its name, the line and the YAML path.
 pub type SourceLocations = BTreeMap<String, String>;
 
 static NO_LOCATIONS: SourceLocations = SourceLocations::new();
 
-/// Newer layers have the first, older ones the second.
+/// Newer collector layers use the first name, older ones the second.
 const COLLECTOR_YAML: [&str; 2] =
     ["OPENTELEMETRY_COLLECTOR_CONFIG_URI", "OPENTELEMETRY_COLLECTOR_CONFIG_FILE"];
 const MIB: usize = 1024 * 1024;
-/// ClickStack's collector signals gRPC messages of at most 4 MiB.
+/// The maximum size of a request: ClickStack's collector accepts gRPC messages of at most 4 MiB.
 pub const BATCH_MAX_BYTES: usize = 4 * MIB;
 
-/// Everything that people can set.
+/// All settings.
 #[derive(Clone)]
 pub struct Config {
-    /// Where telemetry goes: to one destination at least.
+    /// The destinations of telemetry; never empty.
     pub destinations: Vec<Destination>,
-    /// The OTLP receiver.
     pub receiver: ReceiverSettings,
-    /// Where the Telemetry API's deliveries are taken.
+    /// The address to which the Telemetry API delivers.
     pub telemetry_endpoint: ListenAddress,
-    /// What it is asked to deliver.
+    /// The event types to subscribe to.
     pub telemetry_types: TelemetryTypes,
-    /// What is made of the platform's events.
+    /// The telemetry to create from platform events.
     pub platform_events: platform::PlatformOutputs,
-    /// `ROTEL_OTEL_RESOURCE_ATTRIBUTES`: set or replaced on every resource.
+    /// `ROTEL_OTEL_RESOURCE_ATTRIBUTES`: set on every resource, replacing existing values.
     pub resource_attributes: Vec<(String, String)>,
-    /// `OTEL_RESOURCE_ATTRIBUTES` with `OTEL_SERVICE_NAME` over it: what the function's SDK will put on its own resource.
+    /// `OTEL_RESOURCE_ATTRIBUTES`, overridden by `OTEL_SERVICE_NAME`: the attributes that the function's SDK sets on its own
+    /// resource.
     pub sdk_resource_attributes: Vec<(String, String)>,
-    /// The most that a flush may add after the function.
+    /// The maximum time that a flush adds after the handler returns.
     pub flush_timeout: Duration,
-    /// Items in one request.
+    /// The maximum number of items in one request.
     pub batch_max_items: PerSignal<usize>,
-    /// Bytes that may wait for the backend.
+    /// The maximum number of bytes pending for a backend.
     pub buffer_max_bytes: usize,
-    /// When telemetry leaves.
+    /// The moments at which telemetry is sent.
     pub flush_strategy: Strategy,
-    /// Whether the extension sends metrics of itself.
+    /// Send metrics about the extension itself.
     pub internal_telemetry: bool,
-    /// What log records name where no span of the function's SDK is known.
+    /// The stand-ins for trace ids on log records when no SDK span is known.
     pub fallback_spans: FallbackSpans,
-    /// Of which signals the log counts what passes.
+    /// The signals whose items each flush counts in the log.
     pub debug_log: PerSignal<bool>,
-    /// What is left out and masked of the log records that are made here.
+    /// The filter and mask for log records that the extension creates.
     pub log_filter: LogFilter,
-    /// What a error at the start comes to.
+    /// The reaction to a startup error.
     pub on_init_error: OnInitError,
-    /// The process's own log lines.
+    /// The extension's own log lines.
     pub log: LogSettings,
-    /// What the environment tells of the function.
+    /// The function, as described by Lambda's variables.
     pub function: FunctionInfo,
 }
 
-/// The destinations alone: the rest holds texts as people wrote them.
+/// Prints the destinations only: other fields hold raw values, which may be credentials.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config").field("destinations", &self.destinations).finish_non_exhaustive()
     }
 }
 
-/// The OTLP receiver.
+/// The settings of the OTLP receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceiverSettings {
-    /// Where OTLP/gRPC is taken.
+    /// The listen address for OTLP/gRPC.
     pub grpc: ListenAddress,
-    /// Where OTLP/HTTP is taken.
+    /// The listen address for OTLP/HTTP.
     pub http: ListenAddress,
-    /// The largest gRPC message, in bytes.
+    /// The maximum size of a gRPC message, in bytes.
     pub grpc_max_bytes: usize,
-    /// Which signals are taken.
+    /// The signals that are accepted.
     pub enabled: PerSignal<bool>,
-    /// The HTTP path of each signal.
+    /// The HTTP path for each signal.
     pub http_paths: PerSignal<String>,
 }
 
-/// What the Telemetry API is asked to deliver, beside the platform's events, without which no invocation would end.
+/// The event types to subscribe to at the Telemetry API. Platform events are always included, because they mark the end of
+/// an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TelemetryTypes {
     /// The function's log lines.
     pub function: bool,
-    /// Those of all extensions, ours among them.
+    /// The log lines of all extensions, including this one.
     pub extension: bool,
 }
 
 impl TelemetryTypes {
-    /// Their names at the Telemetry API.
+    /// The names of these types in the Telemetry API.
     pub fn names(self) -> Vec<&'static str> {
         let mut names = vec!["platform"];
         names.extend(self.function.then_some("function"));
@@ -145,47 +145,48 @@ impl TelemetryTypes {
     }
 }
 
-/// What a error at the start comes to.
+/// The reaction to a startup error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnInitError {
-    /// The function runs as if nothing were wrong.
+    /// The function runs anyway; telemetry that cannot be sent is dropped.
     Continue,
-    /// Lambda is told, and the function's init fails.
+    /// The error is reported to Lambda, and the function's init fails.
     Fail,
 }
 
-/// The process's own log lines.
+/// The settings for the extension's own log lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
     /// `RUST_LOG` or `ROTEL_LOG_LEVEL`.
     pub level: String,
-    /// JSON lines instead of text.
+    /// Write JSON lines instead of text.
     pub json: bool,
 }
 
-/// What Lambda's own variables tell of the function.
+/// The function, as described by Lambda's own variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FunctionInfo {
-    /// `AWS_LAMBDA_RUNTIME_API`, host:port.
+    /// `AWS_LAMBDA_RUNTIME_API`, as host:port.
     pub runtime_api: Option<String>,
     /// `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`, in bytes.
     pub memory_bytes: Option<usize>,
     /// `AWS_REGION`.
     pub region: Option<String>,
-    /// `AWS_LAMBDA_INITIALIZATION_TYPE` is `on-demand`, so that a caller waits for the init.
+    /// `AWS_LAMBDA_INITIALIZATION_TYPE` is `on-demand`: a caller waits for the init.
     pub on_demand: bool,
-    /// It is `lambda-managed-instances`.
+    /// `AWS_LAMBDA_INITIALIZATION_TYPE` is `lambda-managed-instances`.
     pub managed_instances: bool,
-    /// It is `snap-start`: the first INVOKE comes in an environment restored from a snapshot of the init.
+    /// `AWS_LAMBDA_INITIALIZATION_TYPE` is `snap-start`: the first INVOKE arrives in an environment restored from a snapshot
+    /// of the init.
     pub snap_start: bool,
 }
 
-/// A variable that cannot be taken as it stands: its name, the cause and the remedy.
+/// An error or a warning about a setting.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// The variable.
+    /// The variable's name, or the location in the file that sets it.
     pub variable: String,
-    /// Cause and remedy, for people.
+    /// The cause and the remedy.
     pub message: String,
 }
 
@@ -195,36 +196,35 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What reading the variables gave.
+/// The result of parsing the variables.
 #[derive(Clone, Debug)]
 pub struct ParsedConfig {
-    /// What holds.
     pub config: Config,
-    /// What is wrong. A signal whose way to the backend one of these concerns has none.
+    /// Settings that are invalid. If one of them concerns the export of a signal, the signal is not exported.
     pub errors: Vec<Problem>,
-    /// What is odd, but does no harm.
+    /// Settings that look wrong but cause no data loss.
     pub warnings: Vec<Problem>,
-    /// The secrets on which parts of `config` hang, each once.
+    /// The secrets that `config` depends on, without duplicates.
     pub references: Vec<SecretRef>,
-    /// Whether `config.resource_attributes` hang on them, and are empty until then.
+    /// `config.resource_attributes` depends on a secret and is empty until it is fetched.
     pub resource_attributes_pending: bool,
-    /// Whether `ROTEL_EXPORTER` or `ROTEL_EXPORTERS` says that nothing is to be sent.
+    /// `ROTEL_EXPORTER` or `ROTEL_EXPORTERS` disables sending.
     pub blackhole: bool,
 }
 
-/// Reads the variables. What hangs on secrets is [`Exports::Pending`]; all else is as it will be.
+/// Parses the variables. Exports that depend on secrets are [`Exports::Pending`]; everything else is final.
 pub fn read(variables: &Variables) -> ParsedConfig {
     read_with_locations(variables, &NO_LOCATIONS, None)
 }
 
-/// Reads the variables once the secrets are there. Nothing is awaited any more: what hangs on a secret that is not among
-/// them is a error. All errors and warnings of [`read`] are told again.
+/// Parses the variables with the fetched secrets. Nothing stays pending: a reference to a secret that is missing from
+/// `secrets` is an error. Repeats all errors and warnings of [`read`].
 pub fn read_resolved(variables: &Variables, secrets: &Secrets) -> ParsedConfig {
     read_with_locations(variables, &NO_LOCATIONS, Some(secrets))
 }
 
-/// The same as [`read`] and [`read_resolved`] for variables of which some stand in a `collector.yaml`: errors of these name
-/// the place.
+/// Like [`read`] and [`read_resolved`], for variables of which a `collector.yaml` may have set some: errors name the
+/// location in that file.
 pub fn read_with_locations(
     variables: &Variables,
     locations: &SourceLocations,
@@ -233,30 +233,29 @@ pub fn read_with_locations(
     read_with(Reader::new(variables, secrets).with_locations(locations))
 }
 
-/// The path of the `collector.yaml`, and the variable that names it.
+/// The variable that names the `collector.yaml`, and its value.
 pub fn collector_yaml_path(variables: &Variables) -> Option<(&'static str, &str)> {
     let reader = Reader::new(variables, None);
     COLLECTOR_YAML.into_iter().find_map(|variable| Some((variable, reader.text(variable)?)))
 }
 
-/// The file that `ROTEL_ENV_FILE` names.
+/// The path in `ROTEL_ENV_FILE`.
 pub fn env_file_path(environment: &Variables) -> Option<&str> {
     Reader::new(environment, None).text("ROTEL_ENV_FILE")
 }
 
-/// The value of `ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS` as names and values. [`read`] is what people want; this is the way
-/// in for what throws random lists at it.
+/// Parses a value of `ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS`; for fuzzing.
 pub fn headers(text: &str) -> Result<Vec<(http::HeaderName, http::HeaderValue)>, String> {
     value::headers(&SettingText::plain(text))
 }
 
-/// The value of `ROTEL_OTEL_RESOURCE_ATTRIBUTES` as keys and values; for what throws random lists at it.
+/// Parses a value of `ROTEL_OTEL_RESOURCE_ATTRIBUTES`; for fuzzing.
 pub fn resource_attributes(text: &str) -> Result<Vec<(String, String)>, String> {
     value::attributes(&SettingText::plain(text))
 }
 
 fn read_with(mut reader: Reader<'_>) -> ParsedConfig {
-    // Its reading is the caller's, who needs it first of all; here only a reference in it is told.
+    // The caller has read this file already; this only reports a secret reference in the path.
     let _ = reader.parsed("ROTEL_ENV_FILE", |_| Ok(()));
     let function = reader.function();
     let receiver = reader.receiver();
@@ -266,11 +265,11 @@ fn read_with(mut reader: Reader<'_>) -> ParsedConfig {
     let platform_events = reader.platform_events();
     let mut destinations = reader.destinations(&[&receiver.grpc, &receiver.http, &telemetry_endpoint]);
     for destination in &mut destinations {
-        destination.redact_secrets(&reader.filled);
+        destination.set_redacted_secrets(&reader.filled);
     }
-    let traces_leave = destinations.iter().any(|destination| destination.may_export(Signal::Traces));
+    let exports_traces = destinations.iter().any(|destination| destination.may_export(Signal::Traces));
     let config = Config {
-        fallback_spans: reader.fallback_spans(platform_events.spans && traces_leave),
+        fallback_spans: reader.fallback_spans(platform_events.spans && exports_traces),
         destinations,
         receiver,
         telemetry_endpoint,
@@ -291,7 +290,7 @@ fn read_with(mut reader: Reader<'_>) -> ParsedConfig {
         log: reader.log(),
         function,
     };
-    reader.unknown_names();
+    reader.warn_of_unknown_names();
     let Reader { errors, warnings, mut references, blackhole, .. } = reader;
     references.sort_unstable();
     references.dedup();
@@ -310,20 +309,20 @@ impl Reader<'_> {
         if address.may_be_unreachable() {
             let ListenAddress { host, port } = &address;
             let message =
-                format!("Lambda may not reach {host}, and then no logs arrive; write 0.0.0.0:{port}");
+                format!("Lambda may be unable to reach {host}, so no logs would arrive; set 0.0.0.0:{port}");
             self.warning(NAME, message);
         }
         address
     }
 
     fn receiver(&mut self) -> ReceiverSettings {
-        // A gRPC message's length has four bytes, and a function at most ten gigabytes for everything.
-        const MOST_MIB: usize = 1024;
+        // gRPC encodes the length of a message in four bytes, and a function has at most 10 GB of memory.
+        const MAX_MIB: usize = 1024;
         ReceiverSettings {
             grpc: self.listen("ROTEL_OTLP_GRPC_ENDPOINT", "localhost", 4317),
             http: self.listen("ROTEL_OTLP_HTTP_ENDPOINT", "localhost", 4318),
             grpc_max_bytes: self
-                .parsed("ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB", |text| value::count(text, MOST_MIB))
+                .parsed("ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB", |text| value::count(text, MAX_MIB))
                 .unwrap_or(4)
                 .saturating_mul(MIB),
             enabled: PerSignal::from_fn(|signal| {
@@ -340,7 +339,7 @@ impl Reader<'_> {
     fn telemetry_types(&mut self) -> TelemetryTypes {
         let types = self.parsed("ROTEL_LAMBDA_TELEMETRY_TYPES", |text| {
             let all = ["platform", "function", "extension"].map(|name| (name, name));
-            value::words(text, "a type of the Telemetry API", &all)
+            value::words(text, "a Telemetry API event type", &all)
         });
         let wanted = |name| types.as_ref().is_none_or(|types| types.contains(&name));
         TelemetryTypes { function: wanted("function"), extension: wanted("extension") }
@@ -349,9 +348,9 @@ impl Reader<'_> {
     fn platform_events(&mut self) -> platform::PlatformOutputs {
         let forms = self.parsed("ROTEL_LAMBDA_PLATFORM_EVENTS", |text| {
             let all = ["metrics", "spans", "logs", "none"].map(|form| (form, form));
-            let forms = value::words(text, "a form of platform events", &all)?;
+            let forms = value::words(text, "a kind of telemetry to create from platform events", &all)?;
             if forms.len() > 1 && forms.contains(&"none") {
-                return Err(format!("{text} is none and more; write none alone, or leave it out"));
+                return Err(format!("{text} combines none with other values; set none alone, or remove it"));
             }
             Ok(forms)
         });
@@ -363,7 +362,7 @@ impl Reader<'_> {
         }
     }
 
-    /// These two belong to the function's SDK, so a mistake in them is a warning of ours and no error.
+    /// These two variables belong to the function's SDK, so a mistake in them is only a warning here.
     fn sdk_resource_attributes(&mut self) -> Vec<(String, String)> {
         let mut attributes = match self.text("OTEL_RESOURCE_ATTRIBUTES").map(resource_attributes) {
             None => Vec::new(),
@@ -391,38 +390,37 @@ impl Reader<'_> {
     fn buffer_max_bytes(&mut self, function: &FunctionInfo) -> usize {
         let share = function.memory_bytes.map_or(4 * MIB, |memory| (memory / 16).clamp(4 * MIB, 64 * MIB));
         let is_in_collector_yaml = self.is_in_collector_yaml("ROTEL_BUFFER_MAX_BYTES");
-        let most = function.memory_bytes.filter(|_| !is_in_collector_yaml).unwrap_or(usize::MAX);
+        let max = function.memory_bytes.filter(|_| !is_in_collector_yaml).unwrap_or(usize::MAX);
         let bytes = self.parsed("ROTEL_BUFFER_MAX_BYTES", |text| {
             value::count(text, usize::MAX).and_then(|bytes| {
-                if bytes <= most {
+                if bytes <= max {
                     Ok(bytes)
                 } else {
-                    Err(format!("{text} is more than the function's memory, {most} bytes; write less"))
+                    Err(format!("{text} exceeds the function's memory of {max} bytes; decrease it"))
                 }
             })
         });
-        // There it is a limit of all memory, and not what may wait.
+        // In a collector.yaml the value limits all memory, not only the buffer.
         bytes.unwrap_or(share).min(if is_in_collector_yaml { share } else { usize::MAX })
     }
 
     fn log_filter(&mut self) -> LogFilter {
         let min_severity = self.parsed("ROTEL_LAMBDA_LOG_MIN_SEVERITY", |text| {
             Severity::from_word(&text.value()).ok_or_else(|| {
-                format!("{text} is not a severity; write trace, debug, info, warn, error or fatal")
+                format!("{text} is not a severity; use trace, debug, info, warn, error or fatal")
             })
         });
         let exclude = self.parsed(LOG_EXCLUDE, |text| Ok(text.value().into_owned()));
         let mask = self.parsed(LOG_MASK, |text| Ok(text.value().into_owned()));
-        let masks_something = self.text(LOG_MASK).is_some();
-        LogFilter { min_severity, exclude, mask, masks_something }
+        let is_mask_set = self.text(LOG_MASK).is_some();
+        LogFilter { min_severity, exclude, mask, is_mask_set }
     }
 
     fn on_init_error(&mut self) -> OnInitError {
         let words = [("continue", OnInitError::Continue), ("fail", OnInitError::Fail)];
-        let told = self.parsed("ROTEL_ON_INIT_ERROR", |text| {
-            value::word(text, "an answer to a error at the start", &words)
-        });
-        told.unwrap_or(OnInitError::Continue)
+        let reaction = self
+            .parsed("ROTEL_ON_INIT_ERROR", |text| value::word(text, "a reaction to startup errors", &words));
+        reaction.unwrap_or(OnInitError::Continue)
     }
 
     fn log(&mut self) -> LogSettings {
@@ -442,7 +440,7 @@ impl Reader<'_> {
     }
 
     fn flush_strategy(&mut self) -> Strategy {
-        let told = self.parsed("ROTEL_FLUSH_STRATEGY", |text| {
+        let strategy = self.parsed("ROTEL_FLUSH_STRATEGY", |text| {
             let value = text.value().to_ascii_lowercase();
             match value.split_once(',') {
                 None if value == "end" => Ok(Strategy::End),
@@ -450,10 +448,10 @@ impl Reader<'_> {
                 Some(("periodic", interval)) => {
                     value::duration(&SettingText::plain(interval.trim())).map(Strategy::Periodic)
                 }
-                _ => Err(format!("{text} is not a flush strategy; write end, adaptive or periodic,20s")),
+                _ => Err(format!("{text} is not a flush strategy; use end, adaptive or periodic,20s")),
             }
         });
-        told.unwrap_or(Strategy::End)
+        strategy.unwrap_or(Strategy::End)
     }
 
     fn fallback_spans(&mut self, platform: bool) -> FallbackSpans {
@@ -461,7 +459,7 @@ impl Reader<'_> {
         FallbackSpans { platform, xray }
     }
 
-    /// A line for each record would come back as a record. So what passes is counted, however detailed that was asked for.
+    /// A log line for each record would come back as a record, so items are only counted, even if `detailed` is set.
     fn debug_log(&mut self) -> PerSignal<bool> {
         const VERBOSITY: &str = "ROTEL_DEBUG_LOG_VERBOSITY";
         let signals = self.parsed("ROTEL_DEBUG_LOG", |text| {
@@ -470,7 +468,10 @@ impl Reader<'_> {
         });
         let words = [("basic", false), ("detailed", true)];
         if self.parsed(VERBOSITY, |text| value::word(text, "a verbosity", &words)) == Some(true) {
-            self.warning(VERBOSITY, "what passes is counted, and no more; write basic, or remove it");
+            self.warning(
+                VERBOSITY,
+                "detailed has the same effect as basic: items are only counted; set basic, or remove it",
+            );
         }
         let signals = signals.unwrap_or_default();
         PerSignal::from_fn(|signal| signals.contains(&signal))

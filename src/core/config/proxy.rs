@@ -1,7 +1,7 @@
-//! Through which proxy the world is reached: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, in upper or lower case.
+//! The proxy settings: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, in upper or lower case.
 //!
-//! They are read here and not by the HTTP client, which would look into the process environment, so that the file of
-//! `ROTEL_ENV_FILE` holds for them too. A proxy's URL may hold a password and is never shown.
+//! The HTTP client would read them from the process environment. They are read here, so that the file named by
+//! `ROTEL_ENV_FILE` can set them too. A proxy's URL may contain a password and is never printed.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,12 +16,12 @@ use super::value;
 use crate::config::secret_ref;
 use crate::secret::Secret;
 
-/// A proxy, display_name to over HTTP.
+/// An HTTP proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
-    /// The variable that told of it.
+    /// The variable that set it.
     pub variable: String,
-    /// Where it is, and with which credentials.
+    /// Its URL, which may contain credentials.
     pub url: Secret,
 }
 
@@ -35,7 +35,7 @@ pub struct ProxyTarget {
 }
 
 impl Proxy {
-    /// The address and credentials.
+    /// Parses the URL. `None` if it is invalid.
     pub fn target(&self) -> Option<ProxyTarget> {
         let url = Url::parse(self.url.expose()).ok()?;
         let decoded = |text| percent_decode_str(text).decode_utf8_lossy();
@@ -51,25 +51,25 @@ impl Proxy {
     }
 }
 
-/// What can be reached through which proxy.
+/// The proxies, and the hosts that need none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
-    /// Of `https` URLs.
+    /// The proxy for `https` URLs.
     pub https: Option<Proxy>,
-    /// Of `http` URLs.
+    /// The proxy for `http` URLs.
     pub http: Option<Proxy>,
-    /// Hosts that are reached without one, as `NO_PROXY` has them.
+    /// The hosts that are reached without a proxy, in the syntax of `NO_PROXY`.
     pub except: Option<String>,
 }
 
 const HTTPS: &str = "HTTPS_PROXY";
 const HTTP: &str = "HTTP_PROXY";
-const EXCEPT: &str = "NO_PROXY";
+const NO_PROXY: &str = "NO_PROXY";
 
-/// The environment with the file's variables over it. A proxy of the file wins in whichever case its name is written.
+/// The environment, overridden by the file's variables. A proxy variable in the file overrides both cases of its name.
 pub fn overlay(environment: &Variables, file: &Variables) -> Variables {
     let mut variables = environment.clone();
-    for name in [HTTPS, HTTP, EXCEPT] {
+    for name in [HTTPS, HTTP, NO_PROXY] {
         let names = [name.to_owned(), name.to_ascii_lowercase()];
         if names.iter().any(|name| file.contains_key(name)) {
             variables.retain(|name, _| !names.contains(name));
@@ -79,7 +79,7 @@ pub fn overlay(environment: &Variables, file: &Variables) -> Variables {
     variables
 }
 
-/// The proxies, for who asks others than the backend. `None` where one of them is no proxy, which [`super::read`] tells.
+/// The proxies, for requests to other hosts than the backend. `None` if one is invalid, which [`super::read`] reports.
 pub fn proxies(variables: &Variables) -> Option<Proxies> {
     let ProxySettings { https, http, except } = Reader::new(variables, None).proxy_settings();
     if matches!(https, Setting::Invalid) || matches!(http, Setting::Invalid) {
@@ -88,7 +88,7 @@ pub fn proxies(variables: &Variables) -> Option<Proxies> {
     Some(Proxies { https: https.value(), http: http.value(), except })
 }
 
-/// The proxies as they were read.
+/// The three variables after parsing.
 pub(super) struct ProxySettings {
     https: Setting<Proxy>,
     http: Setting<Proxy>,
@@ -96,10 +96,10 @@ pub(super) struct ProxySettings {
 }
 
 impl ProxySettings {
-    /// The proxy through which a URL is reached.
-    pub(super) fn of(&self, url: &Url) -> Setting<Proxy> {
+    /// The proxy for a URL.
+    pub(super) fn for_url(&self, url: &Url) -> Setting<Proxy> {
         let proxy = if url.scheme() == "https" { &self.https } else { &self.http };
-        if self.except.as_ref().is_some_and(|except| is_among(url, except)) {
+        if self.except.as_ref().is_some_and(|except| is_excepted_by(url, except)) {
             return Setting::Unset;
         }
         proxy.clone()
@@ -107,12 +107,11 @@ impl ProxySettings {
 }
 
 impl Reader<'_> {
-    /// Reads the three variables.
     pub(super) fn proxy_settings(&mut self) -> ProxySettings {
         ProxySettings {
             https: self.proxy(HTTPS),
             http: self.proxy(HTTP),
-            except: self.in_any_case(EXCEPT).map(|(_, text)| text.to_owned()),
+            except: self.in_any_case(NO_PROXY).map(|(_, text)| text.to_owned()),
         }
     }
 
@@ -134,24 +133,23 @@ impl Reader<'_> {
 }
 
 fn parse(text: &str) -> Result<Secret, String> {
-    const EXAMPLE: &str = "write something like http://proxy.example.com:3128";
+    const EXAMPLE: &str = "use the form http://proxy.example.com:3128";
     if secret_ref::find(text).map_or(true, |references| !references.is_empty()) {
-        return Err("a secret reference stands in it, which is for variables that begin with ROTEL_; write the value itself"
+        return Err("cannot hold a secret reference, which only ROTEL_ variables can; set the value itself"
             .to_owned());
     }
-    // Without a scheme it is an HTTP proxy, as other clients have it.
+    // Without a scheme it is an HTTP proxy, as in other clients.
     let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let url = Url::parse(&whole).map_err(|cause| {
-        format!("it is not a proxy's URL: {}; {EXAMPLE}", value::url_error(cause, &whole))
-    })?;
+    let url = Url::parse(&whole)
+        .map_err(|cause| format!("not a valid proxy URL: {}; {EXAMPLE}", value::url_error(cause, &whole)))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("only proxies that speak HTTP can be used; {EXAMPLE}"));
+        return Err(format!("only HTTP proxies are supported; {EXAMPLE}"));
     }
     Ok(Secret::new(url))
 }
 
-/// Whether a URL's host is in a list as `NO_PROXY` has it.
-fn is_among(url: &Url, list: &str) -> bool {
+/// Returns true if a URL's host is in a `NO_PROXY` list.
+fn is_excepted_by(url: &Url, list: &str) -> bool {
     let matcher = Matcher::builder().all("http://proxy").no(list).build();
     url.as_str().parse::<Uri>().is_ok_and(|uri| matcher.intercept(&uri).is_none())
 }
@@ -163,12 +161,12 @@ mod tests {
 
     fn of(url: &str, pairs: &[(&str, &str)]) -> Option<String> {
         let variables = variables(pairs);
-        let proxy = Reader::new(&variables, None).proxy_settings().of(&url.parse().expect("a URL"));
+        let proxy = Reader::new(&variables, None).proxy_settings().for_url(&url.parse().expect("a URL"));
         proxy.value().map(|Proxy { variable, url }| format!("{variable} {}", url.expose()))
     }
 
     #[test]
-    fn a_urls_scheme_says_which_proxy() {
+    fn scheme_selects_the_proxy() {
         let both = [("HTTPS_PROXY", "http://a:1"), ("http_proxy", "\"b:2\"")];
         assert_eq!(of("https://host", &both).as_deref(), Some("HTTPS_PROXY http://a:1/"));
         assert_eq!(of("http://host", &both).as_deref(), Some("http_proxy http://b:2/"));
@@ -178,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_of_the_list_are_reached_without() {
+    fn listed_hosts_need_no_proxy() {
         let is_excepted =
             |url: &str, list: &str| of(url, &[("HTTP_PROXY", "p:1"), ("no_proxy", list)]).is_none();
         for list in ["host.example.com", "a, .example.com", "example.com", "*"] {
@@ -190,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_of_the_file_wins_in_either_case() {
+    fn file_overrides_both_cases_of_a_name() {
         let environment = variables(&[("HTTPS_PROXY", "http://a"), ("HTTP_PROXY", "http://b"), ("A", "a")]);
         let file = variables(&[("https_proxy", "http://file"), ("A", "file")]);
         let expected = [("https_proxy", "http://file"), ("HTTP_PROXY", "http://b"), ("A", "file")];
@@ -198,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_never_prints() {
+    fn proxy_url_is_never_printed() {
         let proxies =
             proxies(&variables(&[("HTTPS_PROXY", "http://me:hunter2@proxy:3128")])).expect("a proxy");
         assert!(!format!("{proxies:?}").contains("hunter2"));

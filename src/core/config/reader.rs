@@ -1,4 +1,4 @@
-//! Reading one variable after another: the text of each, what its secret references stand for, and what is wrong with it.
+//! The reader of single variables: it takes the text, fills in secret references, and records errors and warnings.
 
 use std::ops::Bound;
 
@@ -7,22 +7,21 @@ use super::{NO_LOCATIONS, Problem, SourceLocations, Variables};
 use crate::config::secret_ref::{self, SecretRef, Secrets};
 use crate::secret::Secret;
 
-/// What reading one variable gave.
+/// The result of reading one variable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Setting<T> {
-    /// Not set, or empty.
+    /// The variable is not set, or empty.
     #[default]
     Unset,
-    /// This.
     Value(T),
-    /// It cannot be taken, and the error has been told.
+    /// The value is invalid; the error has been recorded.
     Invalid,
-    /// It holds secret references that have not been resolved yet.
+    /// The value depends on secrets that have not been fetched.
     Pending,
 }
 
 impl<T> Setting<T> {
-    /// This one, or where it is unset the other.
+    /// Returns `other` if this one is unset.
     pub(super) fn or(self, other: &Self) -> Self
     where
         T: Clone,
@@ -33,7 +32,7 @@ impl<T> Setting<T> {
         }
     }
 
-    /// Both, for what needs both. That one is awaited outweighs that the other is wrong.
+    /// Combines two settings that are needed together. `Pending` takes precedence over `Invalid`.
     pub(super) fn and<U>(self, other: Setting<U>) -> Setting<(T, U)> {
         match (self, other) {
             (Self::Value(one), Setting::Value(other)) => Setting::Value((one, other)),
@@ -42,7 +41,7 @@ impl<T> Setting<T> {
         }
     }
 
-    /// What comes of the value; without one, what keeps it away.
+    /// Maps the value, if there is one.
     pub(super) fn and_then<U>(self, then: impl FnOnce(T) -> Setting<U>) -> Setting<U> {
         match self {
             Self::Value(value) => then(value),
@@ -52,7 +51,6 @@ impl<T> Setting<T> {
         }
     }
 
-    /// The value if there is one.
     pub(super) fn value(self) -> Option<T> {
         match self {
             Self::Value(value) => Some(value),
@@ -61,18 +59,18 @@ impl<T> Setting<T> {
     }
 }
 
-/// The variables on their way to a [`super::Config`].
+/// The state of parsing variables into a [`super::Config`].
 pub(super) struct Reader<'a> {
     pub(super) variables: &'a Variables,
     locations: &'a SourceLocations,
-    /// `None`: references are not resolved yet.
+    /// `None` until the secrets are fetched.
     secrets: Option<&'a Secrets>,
     pub(super) errors: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
     pub(super) references: Vec<SecretRef>,
-    /// The secrets that values hold.
+    /// The secrets that were filled into values.
     pub(super) filled: Vec<Secret>,
-    /// The user has asked for nothing to be sent.
+    /// The user has disabled sending.
     pub(super) blackhole: bool,
 }
 
@@ -90,39 +88,38 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// With the locations that set some of them.
     pub(super) fn with_locations(self, locations: &'a SourceLocations) -> Self {
         Self { locations, ..self }
     }
 
-    /// Whether a variable stands in the `collector.yaml`.
+    /// Returns true if a `collector.yaml` sets the variable.
     pub(super) fn is_in_collector_yaml(&self, name: &str) -> bool {
         self.locations.contains_key(name)
     }
 
-    /// What to call a variable: the place that set it, where that is known.
+    /// The name for messages: the location in the `collector.yaml` that sets the variable, else the variable itself.
     pub(super) fn display_name(&self, name: &str) -> String {
         self.locations.get(name).map_or(name, String::as_str).to_owned()
     }
 
-    /// The text of a variable; empty is unset.
+    /// The text of a variable; `None` if it is unset or empty.
     pub(super) fn text(&self, name: &str) -> Option<&'a str> {
         value::non_empty(self.variables.get(name)?)
     }
 
-    /// The names of all variables that are set.
+    /// The names of all variables that are set and not empty.
     pub(super) fn names(&self) -> impl Iterator<Item = String> + use<'a> {
         let set = self.variables.iter().filter(|(_, text)| value::non_empty(text).is_some());
         set.map(|(name, _)| name.clone())
     }
 
-    /// Whether there is a variable whose name begins so.
+    /// Returns true if any variable's name begins with `prefix`.
     pub(super) fn has_any(&self, prefix: &str) -> bool {
         let from = (Bound::Included(prefix), Bound::Unbounded);
         self.variables.range::<str, _>(from).next().is_some_and(|(name, _)| name.starts_with(prefix))
     }
 
-    /// Tells of a error, once.
+    /// Records an error, unless it is known already.
     pub(super) fn error(&mut self, variable: &str, message: impl Into<String>) {
         let error = Problem { variable: self.display_name(variable), message: message.into() };
         if !self.errors.contains(&error) {
@@ -134,7 +131,7 @@ impl<'a> Reader<'a> {
         self.warnings.push(Problem { variable: self.display_name(variable), message: message.into() });
     }
 
-    /// Reads a variable that holds from the start on, so that it cannot wait for secrets.
+    /// Parses a variable that is needed before secrets are fetched.
     pub(super) fn parsed<T>(
         &mut self,
         name: &str,
@@ -143,14 +140,14 @@ impl<'a> Reader<'a> {
         let text = self.text(name)?;
         let parsed = match secret_ref::find(text) {
             Ok(references) if references.is_empty() || !name.starts_with("ROTEL_") => parse(&SettingText::plain(text)),
-            Ok(_) => Err("it is needed before secrets are fetched, and a secret reference stands in it; write the value itself"
+            Ok(_) => Err("cannot hold a secret reference, because it is needed before secrets are fetched; set the value itself"
                 .to_owned()),
             Err(message) => Err(message),
         };
-        self.told(name, parsed)
+        self.recorded(name, parsed)
     }
 
-    /// Reads a variable that may hold secret references.
+    /// Parses a variable that may hold secret references.
     pub(super) fn resolved<T>(
         &mut self,
         name: &str,
@@ -167,8 +164,8 @@ impl<'a> Reader<'a> {
         if references.is_empty() && text.contains("${") {
             self.warning(
                 name,
-                "it holds a \"${\" that begins no secret reference and stays as it is; variables are filled in only within the \
-                 file of ROTEL_ENV_FILE",
+                "contains \"${\" outside a secret reference, which is used literally; variables are expanded only in the \
+                 file named by ROTEL_ENV_FILE",
             );
         }
         let parsed = match self.secrets {
@@ -182,10 +179,10 @@ impl<'a> Reader<'a> {
                 parse(&text)
             }),
         };
-        self.told(name, parsed).map_or(Setting::Invalid, Setting::Value)
+        self.recorded(name, parsed).map_or(Setting::Invalid, Setting::Value)
     }
 
-    fn told<T>(&mut self, name: &str, parsed: Result<T, String>) -> Option<T> {
+    fn recorded<T>(&mut self, name: &str, parsed: Result<T, String>) -> Option<T> {
         parsed.map_err(|message| self.error(name, message)).ok()
     }
 }

@@ -1,11 +1,13 @@
-//! The attributes that say where telemetry comes from.
+//! The rules for resource attributes.
 //!
-//! Two rules, one for each kind of resource. On what is made here all sources lie over each other, the weakest first:
-//! Lambda's facts, `service.name` = the function's name, what the function's SDK is told through
-//! `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME` (so that logs carry the service of the SDK's traces),
-//! `ROTEL_OTEL_RESOURCE_ATTRIBUTES`. On what the SDK made itself, the last of these is set or replaced, and the rest
-//! only fills what is missing. Names and types are those of OpenTelemetry's semantic conventions for `faas`, `cloud`
-//! and `service`.
+//! Telemetry created by the extension gets the attributes of all sources, where later ones override earlier ones: Lambda's
+//! facts; `service.name` = the function's name; the SDK's variables `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME`, so that
+//! logs carry the same service as the SDK's traces; `ROTEL_OTEL_RESOURCE_ATTRIBUTES`.
+//!
+//! On SDK telemetry, `ROTEL_OTEL_RESOURCE_ATTRIBUTES` replaces existing attributes. Lambda's facts and the service name are
+//! added only if missing.
+//!
+//! Names and types follow OpenTelemetry's semantic conventions for `faas`, `cloud` and `service`.
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -15,30 +17,29 @@ use crate::otlp::attribute::{int, string};
 
 const SERVICE_NAME: &str = "service.name";
 
-/// What the Extensions API tells when the extension registers.
+/// The answer of the Extensions API to the registration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registration {
-    /// The function's name.
     pub function_name: String,
     /// `$LATEST` or a number.
     pub function_version: String,
-    /// The account of the function; absent where the platform does not know the `accountId` feature.
+    /// The function's account; absent if the platform does not support the `accountId` feature.
     pub account_id: Option<String>,
 }
 
-/// The rules by which resources get their attributes.
+/// The attributes for each kind of resource.
 #[derive(Clone, Debug)]
 pub struct ResourceRules {
-    /// What holds on a resource made here, ending with `service.name` and its rivals already decided.
+    /// The attributes of telemetry created by the extension, after precedence is applied.
     own: Vec<KeyValue>,
-    /// What is set or replaced on an SDK's resource.
+    /// The attributes that are set on an SDK's resource, replacing existing values.
     forced: Vec<KeyValue>,
-    /// What is added to an SDK's resource where it is missing.
+    /// The attributes that are added to an SDK's resource if missing.
     facts: Vec<KeyValue>,
 }
 
 impl ResourceRules {
-    /// Lays the sources over each other.
+    /// Merges the sources by their precedence.
     pub fn new(config: &Config, registration: &Registration) -> Self {
         let forced: Vec<KeyValue> =
             config.resource_attributes.iter().map(|(key, text)| string(key, text)).collect();
@@ -50,26 +51,26 @@ impl ResourceRules {
         for attribute in &forced {
             set(&mut own, attribute.clone());
         }
-        // A nameless service gets the name that its logs have.
+        // A service without a name gets the same name as its logs.
         for attribute in own.iter().filter(|attribute| attribute.key == SERVICE_NAME) {
             set(&mut facts, attribute.clone());
         }
         Self { own, forced, facts }
     }
 
-    /// Adds `faas.instance`, which the platform tells only in `platform.initStart`. What the user has set stays.
-    pub fn learn_instance(&mut self, instance_id: &str) {
+    /// Adds `faas.instance`, unless the user has set it. Platform: only `platform.initStart` contains it.
+    pub fn set_instance(&mut self, instance_id: &str) {
         let instance = string("faas.instance", instance_id);
-        fill(&mut self.own, instance.clone());
-        fill(&mut self.facts, instance);
+        set_if_missing(&mut self.own, instance.clone());
+        set_if_missing(&mut self.facts, instance);
     }
 
-    /// The resource of what is made here.
+    /// The resource of telemetry created by the extension.
     pub fn own(&self) -> Resource {
         Resource { attributes: self.own.clone(), ..Resource::default() }
     }
 
-    /// Brings an SDK's resource in line; says whether anything changed.
+    /// Applies the rules to an SDK's resource; returns true if anything changed.
     pub fn apply(&self, resource: &mut Resource) -> bool {
         let attributes = &mut resource.attributes;
         let mut changed = false;
@@ -81,13 +82,13 @@ impl ResourceRules {
             changed = true;
         }
         for attribute in &self.facts {
-            changed |= fill(attributes, attribute.clone());
+            changed |= set_if_missing(attributes, attribute.clone());
         }
         changed
     }
 }
 
-/// The service under which a function's telemetry is found.
+/// The `service.name` of a function's telemetry.
 pub fn service_name(config: &Config, function_name: &str) -> String {
     let registration = Registration { function_name: function_name.to_owned(), ..Registration::default() };
     let attributes = ResourceRules::new(config, &registration).own;
@@ -129,7 +130,7 @@ fn lambda_facts(function: &FunctionInfo, registration: &Registration) -> Vec<Key
     facts
 }
 
-/// The partition of an ARN: AWS gives the regions of each a prefix of their own.
+/// The ARN partition of a region, which follows from the region's prefix.
 fn partition(region: &str) -> &'static str {
     if region.starts_with("cn-") {
         "aws-cn"
@@ -140,7 +141,7 @@ fn partition(region: &str) -> &'static str {
     }
 }
 
-/// Sets or replaces an attribute; says whether anything changed.
+/// Sets or replaces an attribute; returns true if anything changed.
 fn set(attributes: &mut Vec<KeyValue>, attribute: KeyValue) -> bool {
     match attributes.iter_mut().find(|existing| existing.key == attribute.key) {
         Some(existing) if *existing == attribute => false,
@@ -155,8 +156,8 @@ fn set(attributes: &mut Vec<KeyValue>, attribute: KeyValue) -> bool {
     }
 }
 
-/// Adds an attribute where its key is missing; says whether it did.
-fn fill(attributes: &mut Vec<KeyValue>, attribute: KeyValue) -> bool {
+/// Adds an attribute if its key is missing; returns true if it was added.
+fn set_if_missing(attributes: &mut Vec<KeyValue>, attribute: KeyValue) -> bool {
     let missing = attributes.iter().all(|existing| existing.key != attribute.key);
     if missing {
         attributes.push(attribute);
@@ -164,7 +165,8 @@ fn fill(attributes: &mut Vec<KeyValue>, attribute: KeyValue) -> bool {
     missing
 }
 
-/// SDKs that were told no name call the service `unknown_service` or `unknown_service:` and the process's name.
+/// Returns true for the default of SDKs without a configured name: `unknown_service`, or `unknown_service:` with the process
+/// name.
 fn is_unknown_service(attribute: &KeyValue) -> bool {
     let text = match &attribute.value {
         Some(AnyValue { value: Some(Value::StringValue(text)) }) => text.as_str(),
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_made_here_carries_lambdas_facts_with_their_types() {
+    fn own_resource_has_lambdas_facts() {
         let rules = rules(&[("AWS_REGION", "us-east-1"), ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")]);
         insta::assert_snapshot!(shown(&rules.own()).join("\n"), @r#"
         cloud.provider = "aws"
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_users_attributes_win_over_the_sdks_and_those_over_lambdas() {
+    fn rotel_attributes_override_sdk_and_lambda() {
         let rules = rules(&[
             ("OTEL_RESOURCE_ATTRIBUTES", "service.name=sdk,team=sdk"),
             ("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "team=rotel,faas.name=mine"),
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_service_is_that_of_the_function_unless_it_is_named() {
+    fn service_name_defaults_to_the_function() {
         let config = |pairs: &[(&str, &str)]| {
             let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
             crate::config::read(&pairs.collect()).config
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn an_sdks_resource_keeps_its_own_name_and_gets_what_it_lacks() {
+    fn sdk_resource_gets_missing_attributes_only() {
         let rules = rules(&[("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=production")]);
         let mut resource = Resource {
             attributes: vec![string("service.name", "orders"), string("faas.name", "theirs")],
@@ -253,11 +255,11 @@ mod tests {
             ]
         );
         assert!(after.contains(&"cloud.provider = \"aws\"".to_owned()));
-        assert!(!rules.apply(&mut resource), "the second time nothing is left to change");
+        assert!(!rules.apply(&mut resource), "a second time changes nothing");
     }
 
     #[test]
-    fn a_service_without_a_name_gets_the_functions() {
+    fn unknown_service_gets_the_functions_name() {
         for unknown in ["", "unknown_service", "unknown_service:python3"] {
             let mut resource =
                 Resource { attributes: vec![string("service.name", unknown)], ..Resource::default() };
@@ -269,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sdks_own_variables_are_not_repeated_on_its_resources_but_for_the_name() {
+    fn sdk_variables_only_set_the_service_name() {
         let rules = rules(&[("OTEL_RESOURCE_ATTRIBUTES", "team=a"), ("OTEL_SERVICE_NAME", "orders")]);
         let mut resource = Resource::default();
         assert!(rules.apply(&mut resource));
@@ -279,14 +281,14 @@ mod tests {
     }
 
     #[test]
-    fn the_instance_is_added_once_it_is_known() {
+    fn instance_is_added_to_own_resource() {
         let mut rules = rules(&[]);
-        rules.learn_instance("82561ce0");
+        rules.set_instance("82561ce0");
         assert!(shown(&rules.own()).contains(&"faas.instance = \"82561ce0\"".to_owned()));
     }
 
     #[test]
-    fn china_and_govcloud_have_partitions_of_their_own() {
+    fn region_prefix_selects_the_partition() {
         assert_eq!(
             ["cn-north-1", "us-gov-west-1", "eu-west-3"].map(partition),
             ["aws-cn", "aws-us-gov", "aws"]

@@ -1,7 +1,7 @@
-//! References to secrets within a text: `${arn:…}`, `$<arn:…>`, and `secret://arn:…` as the whole of it.
+//! Secret references in a text: `${arn:…}` and `$<arn:…>` anywhere, or `secret://arn:…` as the whole text.
 //!
-//! Decides what a reference is and what is wrong with one, which of them are fetched together, and which part of a secret
-//! is meant. Promises that no message holds anything of a secret or of the text around a reference. To fetch is left to
+//! Decides which texts are valid references, which references are fetched together, and which part of a secret a reference
+//! selects. Promises that messages contain nothing of a secret or of the text around a reference. Leaves fetching to
 //! `edge::secrets`.
 
 use std::collections::BTreeMap;
@@ -13,67 +13,61 @@ use serde_json::value::RawValue;
 use crate::echo;
 use crate::secret::Secret;
 
-/// Platform: `BatchGetSecretValue` and `GetParameters` take ten names at most.
+/// The maximum number of secrets in one call. Platform: `BatchGetSecretValue` and `GetParameters` accept at most ten names.
 pub const BATCH_LIMIT: usize = 10;
 
-/// What fetching gave: the whole secret of each ARN.
+/// The fetched secrets, each whole, by ARN.
 pub type Secrets = BTreeMap<Arn, Secret>;
 
-/// Who keeps a secret.
+/// The AWS service that stores a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Service {
-    /// AWS Secrets Manager.
     SecretsManager,
-    /// Parameter Store of AWS Systems Manager.
+    /// The Parameter Store of AWS Systems Manager.
     ParameterStore,
 }
 
-/// Where a secret is kept.
+/// The ARN of a secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Arn {
-    /// Who keeps it.
     pub service: Service,
-    /// In which region.
     pub region: String,
-    /// The ARN as it stands, which is also the name under which the service knows the secret.
+    /// The whole ARN, which both services also accept as the secret's name.
     pub text: String,
 }
 
-/// One reference.
+/// One secret reference.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretRef {
-    /// The secret.
     pub arn: Arn,
-    /// The top-level key of a JSON secret whose value is meant; without it the whole secret is.
+    /// The top-level key of a JSON secret; `None` selects the whole secret.
     pub key: Option<String>,
 }
 
-/// Secrets that are fetched with one call.
+/// The secrets to fetch with one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Whom to ask.
     pub service: Service,
-    /// Where.
     pub region: String,
-    /// For what: at most [`BATCH_LIMIT`] distinct ones.
+    /// At most [`BATCH_LIMIT`] distinct ARNs.
     pub arns: Vec<Arn>,
 }
 
-/// Why a key's value cannot be taken from a secret.
+/// The reason why a key's value cannot be extracted from a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExtractError {
-    /// It is no JSON object.
+    /// The secret is not a JSON object.
     #[error(
-        "the secret is not a JSON object, so it has no key {key:?}; store it as JSON, or leave \"#{key}\" away to take the whole",
+        "the secret is not a JSON object, so it has no key {key:?}; store it as JSON, or remove \"#{key}\" to use the whole secret",
         key = echo::name(.0)
     )]
     NotAnObject(String),
-    /// The key is not there.
-    #[error("the secret has no key {:?}; check its spelling, upper and lower case differ", echo::name(.0))]
+    /// The key is missing.
+    #[error("the secret has no key {:?}; check the spelling; keys are case-sensitive", echo::name(.0))]
     Missing(String),
     /// The value is null, a list or an object.
     #[error(
-        "the secret's key {:?} holds neither text, number nor true or false; store the value as a JSON string",
+        "the secret's key {:?} is not a string, number or boolean; store the value as a JSON string",
         echo::name(.0)
     )]
     NotText(String),
@@ -95,42 +89,41 @@ impl fmt::Display for Arn {
 }
 
 impl SecretRef {
-    /// What it stands for, if it has been fetched and can be taken.
+    /// The value that it selects. Fails if the secret was not fetched or lacks the key.
     pub fn value(&self, secrets: &Secrets) -> Result<Secret, String> {
         let secret = secrets
             .get(&self.arn)
-            .ok_or_else(|| format!("{} has not been fetched; its own message says why", self.arn))?;
+            .ok_or_else(|| format!("{} could not be fetched; see the error for that secret", self.arn))?;
         extract(secret.expose(), self.key.as_deref())
             .map(Secret::new)
             .map_err(|error| format!("{}: {error}", self.arn))
     }
 }
 
-/// Every reference in a text, in its order; or cause and remedy of the first that is malformed.
+/// Returns all references in a text, in order; or the cause and the remedy for the first malformed one.
 pub fn find(text: &str) -> Result<Vec<SecretRef>, String> {
     if !text.trim_start().starts_with(WHOLE) && text.contains("secret://arn:") {
         return Err(
-            "secret:// stands for a whole value only, and here is text around it; write ${arn:…} instead"
-                .to_owned(),
+            "secret:// must be the whole value, but there is text around it; use ${arn:…} instead".to_owned()
         );
     }
     Occurrences::of(text).map(|occurrence| occurrence.reference).collect()
 }
 
-/// The text with each reference replaced by what `value` says it stands for. One that it does not know stays as it is, as
-/// does a malformed one. What is put in is not searched again.
+/// Replaces each reference by its `value`. References without a value and malformed ones stay unchanged. Inserted values are
+/// not searched again.
 pub fn fill<'v>(text: &str, value: impl Fn(&SecretRef) -> Option<&'v str>) -> String {
     let mut filled = String::with_capacity(text.len());
     let mut occurrences = Occurrences::of(text);
-    for Occurrence { before, spelled, reference } in occurrences.by_ref() {
+    for Occurrence { before, raw, reference } in occurrences.by_ref() {
         filled.push_str(before);
-        filled.push_str(reference.ok().and_then(|reference| value(&reference)).unwrap_or(spelled));
+        filled.push_str(reference.ok().and_then(|reference| value(&reference)).unwrap_or(raw));
     }
     filled.push_str(occurrences.rest);
     filled
 }
 
-/// Whether a text is one good reference and nothing else, so that it may be shown.
+/// Returns true if a text is one valid reference and nothing else, so that it may be printed.
 pub fn is_single_reference(text: &str) -> bool {
     let mut occurrences = Occurrences::of(text.trim());
     let first = occurrences
@@ -139,7 +132,7 @@ pub fn is_single_reference(text: &str) -> bool {
     first && occurrences.rest.is_empty()
 }
 
-/// Groups references into the fewest calls: distinct ARNs by service and region, in the order of these and of the ARNs.
+/// Groups the distinct ARNs into the fewest calls, by service and region, in sorted order.
 pub fn batches<'r>(references: impl IntoIterator<Item = &'r SecretRef>) -> Vec<Batch> {
     let mut arns: Vec<&Arn> = references.into_iter().map(|reference| &reference.arn).collect();
     arns.sort_unstable();
@@ -154,11 +147,11 @@ pub fn batches<'r>(references: impl IntoIterator<Item = &'r SecretRef>) -> Vec<B
         .collect()
 }
 
-/// The part of a secret that is meant: with a key its value in the JSON object, texts as they are, numbers, `true` and
-/// `false` as they are written; without one the whole.
+/// Extracts the value of a key from a JSON secret: a string without quotes, a number or boolean as written. Without a key,
+/// returns the whole secret.
 pub fn extract(secret: &str, key: Option<&str>) -> Result<String, ExtractError> {
     let Some(key) = key else { return Ok(secret.to_owned()) };
-    // Raw values keep a number's digits as they were written.
+    // Raw values preserve the digits of numbers.
     let object: BTreeMap<String, &RawValue> =
         serde_json::from_str(secret).map_err(|_| ExtractError::NotAnObject(key.to_owned()))?;
     let raw = object.get(key).ok_or_else(|| ExtractError::Missing(key.to_owned()))?.get();
@@ -170,20 +163,20 @@ pub fn extract(secret: &str, key: Option<&str>) -> Result<String, ExtractError> 
 }
 
 const WHOLE: &str = "secret://";
-const NOT_WHOLE: &str = "a secret reference is not a whole ARN; write arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX \
+const INCOMPLETE: &str = "a secret reference is not a complete ARN; use arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX \
                          or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME";
 
-/// A reference and the text before it.
+/// A reference in a text, with the text before it.
 struct Occurrence<'t> {
     before: &'t str,
-    /// The reference with its braces.
-    spelled: &'t str,
+    /// The reference with its delimiters.
+    raw: &'t str,
     reference: Result<SecretRef, String>,
 }
 
-/// The references of a text, one after another.
+/// An iterator over the references in a text.
 struct Occurrences<'t> {
-    /// The text behind the last one found.
+    /// The text after the last reference found.
     rest: &'t str,
     at_start: bool,
 }
@@ -202,30 +195,30 @@ impl<'t> Iterator for Occurrences<'t> {
         let at_start = std::mem::replace(&mut self.at_start, false);
         if let Some(arn) = text.trim_start().strip_prefix(WHOLE).filter(|_| at_start) {
             self.rest = "";
-            return Some(Occurrence { before: "", spelled: text, reference: parse(arn.trim_end()) });
+            return Some(Occurrence { before: "", raw: text, reference: parse(arn.trim_end()) });
         }
         let at = [text.find("${arn:"), text.find("$<arn:")].into_iter().flatten().min()?;
         let (before, from) = text.split_at_checked(at)?;
         let closing = if from.starts_with("${") { '}' } else { '>' };
-        let Some((spelled, rest)) = from.find(closing).and_then(|end| from.split_at_checked(end + 1)) else {
+        let Some((raw, rest)) = from.find(closing).and_then(|end| from.split_at_checked(end + 1)) else {
             self.rest = "";
             let message =
-                format!("a secret reference has no {closing:?} at its end; write ${{arn:…}} or $<arn:…>");
-            return Some(Occurrence { before, spelled: from, reference: Err(message) });
+                format!("a secret reference has no closing {closing:?}; use the form ${{arn:…}} or $<arn:…>");
+            return Some(Occurrence { before, raw: from, reference: Err(message) });
         };
         self.rest = rest;
-        let inner = spelled.get(2..spelled.len() - 1).unwrap_or_default();
-        Some(Occurrence { before, spelled, reference: parse(inner) })
+        let inner = raw.get(2..raw.len() - 1).unwrap_or_default();
+        Some(Occurrence { before, raw, reference: parse(inner) })
     }
 }
 
-/// Reads `arn:partition:service:region:account:resource`, with `#key` behind it.
+/// Parses `arn:partition:service:region:account:resource`, optionally followed by `#key`.
 fn parse(text: &str) -> Result<SecretRef, String> {
-    // Where the closing brace is missing, all up to the next one would be taken for the ARN, other credentials included.
-    // So nothing is shown that holds what no ARN may.
-    let lawful = |c: char| c.is_ascii_alphanumeric() || "/_+=.@-:#".contains(c);
-    if !text.chars().all(lawful) {
-        return Err("a secret reference holds a character that no ARN and no key may have; check that it is closed where it ends"
+    // If the closing brace is missing, everything up to the next brace looks like the ARN, including other credentials. So a
+    // text with characters that are not allowed in ARNs is not repeated.
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "/_+=.@-:#".contains(c);
+    if !text.chars().all(is_allowed) {
+        return Err("a secret reference contains a character that is not allowed in ARNs or keys; check its closing brace"
             .to_owned());
     }
     let (arn, key) = match text.split_once('#') {
@@ -236,46 +229,42 @@ fn parse(text: &str) -> Result<SecretRef, String> {
     let [Some("arn"), Some(partition), Some(service), Some(region), Some(account), Some(resource)] =
         std::array::from_fn(|_| parts.next())
     else {
-        return Err(NOT_WHOLE.to_owned());
+        return Err(INCOMPLETE.to_owned());
     };
     let service = match service {
         "secretsmanager" => Service::SecretsManager,
         "ssm" => Service::ParameterStore,
         _ => {
             return Err(format!(
-                "a secret reference names {} as its service; secrets are read from secretsmanager and ssm only",
+                "a secret reference has the unsupported service {}; use secretsmanager or ssm",
                 echo::value(service)
             ));
         }
     };
     if partition != "aws" && !partition.starts_with("aws-") {
         return Err(format!(
-            "a secret reference names {} as its partition; write aws, aws-cn or aws-us-gov",
+            "a secret reference has the unknown partition {}; use aws, aws-cn or aws-us-gov",
             echo::value(partition)
         ));
     }
-    // Only an ARN that is whole is shown: a credential may stand where a part of it belongs.
+    // Only a complete ARN is printed: any part of an incomplete one may be a credential.
     if !echo::is_name(region) {
         return Err(
-            "a secret reference names no region; write the one where the secret is, such as us-east-1"
-                .to_owned(),
+            "a secret reference has no valid region; use the secret's region, such as us-east-1".to_owned()
         );
     }
     if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err("a secret reference names no account; write its twelve digits before the secret's name"
-            .to_owned());
+        return Err("a secret reference has no valid account; use the twelve-digit account id".to_owned());
     }
     check_resource(service, resource)?;
     match (service, key) {
         (Service::ParameterStore, Some(_)) => {
             return Err(format!(
-                "{arn} is a parameter, and \"#key\" takes a key of a Secrets Manager secret only; remove what begins with \"#\""
+                "{arn} is a parameter, but \"#key\" works for Secrets Manager secrets only; remove \"#\" and the key"
             ));
         }
         (_, Some("")) => {
-            return Err(format!(
-                "{arn} has nothing behind its \"#\"; write the key's name there, or remove the \"#\""
-            ));
+            return Err(format!("{arn} has no key after \"#\"; add the key's name, or remove the \"#\""));
         }
         _ => {}
     }
@@ -289,10 +278,10 @@ fn check_resource(service: Service, resource: &str) -> Result<(), String> {
         Service::ParameterStore => ("parameter/", "parameter/NAME"),
     };
     match resource.strip_prefix(kind) {
-        None | Some("") => Err(format!("a secret reference does not end with {example}; copy the whole ARN")),
+        None | Some("") => Err(format!("a secret reference does not end with {example}; copy the complete ARN")),
         Some(name) if name.contains(':') => Err(
-            "a secret reference has a \":\" within the name, and versions and stages cannot be chosen; remove what follows the \
-             name, and write #key to take a key of a JSON secret"
+            "a secret reference has a \":\" after the secret's name, but versions and stages are not supported; remove \
+             everything after the name, and use #key to select a key of a JSON secret"
                 .to_owned(),
         ),
         Some(_) => Ok(()),
@@ -313,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_forms_are_found_with_text_around_them() {
+    fn all_three_forms_are_found() {
         assert_eq!(shown(&format!("Authorization=${{{SECRET}}}")), [SECRET]);
         assert_eq!(
             shown(&format!("a=$<{PARAMETER}>,b=${{{SECRET}#user}}!")),
@@ -325,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn any_partition_is_taken() {
+    fn any_partition_is_accepted() {
         for partition in ["aws", "aws-cn", "aws-us-gov", "aws-iso"] {
             let arn = SECRET.replace("arn:aws:", &format!("arn:{partition}:"));
             assert_eq!(shown(&format!("${{{arn}}}")), [arn]);
@@ -333,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_one_reference_only_if_that_is_all_and_good() {
+    fn single_reference_has_no_text_around_it() {
         for one in [format!("${{{SECRET}#key}}"), format!(" $<{PARAMETER}> "), format!("secret://{SECRET}")] {
             assert!(is_single_reference(&one), "{one}");
         }
@@ -348,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_reference_is_told_with_its_remedy() {
+    fn malformed_references_have_remedies() {
         let malformed = [
             "Authorization=${arn:aws:ssm:us-east-1:123456789012:parameter/key",
             "$<arn:aws:ssm:us-east-1:123456789012:parameter/key}",
@@ -367,30 +356,30 @@ mod tests {
             "secret://key",
             "Authorization=secret://arn:aws:ssm:us-east-1:123456789012:parameter/key",
         ];
-        let told = malformed.map(|text| find(text).expect_err("a error"));
-        assert!(!told.join("\n").contains("hunter2"));
-        insta::assert_snapshot!(told.join("\n"), @r##"
-        a secret reference has no '}' at its end; write ${arn:…} or $<arn:…>
-        a secret reference has no '>' at its end; write ${arn:…} or $<arn:…>
-        a secret reference holds a character that no ARN and no key may have; check that it is closed where it ends
-        a secret reference is not a whole ARN; write arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME
-        a secret reference names "s3" as its service; secrets are read from secretsmanager and ssm only
-        a secret reference names no region; write the one where the secret is, such as us-east-1
-        a secret reference names no account; write its twelve digits before the secret's name
-        a secret reference names no account; write its twelve digits before the secret's name
-        a secret reference names "amazon" as its partition; write aws, aws-cn or aws-us-gov
-        a secret reference does not end with secret:NAME-SUFFIX; copy the whole ARN
-        a secret reference has a ":" within the name, and versions and stages cannot be chosen; remove what follows the name, and write #key to take a key of a JSON secret
-        a secret reference does not end with parameter/NAME; copy the whole ARN
-        arn:aws:ssm:us-east-1:123456789012:parameter/key is a parameter, and "#key" takes a key of a Secrets Manager secret only; remove what begins with "#"
-        arn:aws:secretsmanager:us-east-1:123456789012:secret:key has nothing behind its "#"; write the key's name there, or remove the "#"
-        a secret reference is not a whole ARN; write arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME
-        secret:// stands for a whole value only, and here is text around it; write ${arn:…} instead
+        let errors = malformed.map(|text| find(text).expect_err("a error"));
+        assert!(!errors.join("\n").contains("hunter2"));
+        insta::assert_snapshot!(errors.join("\n"), @r##"
+        a secret reference has no closing '}'; use the form ${arn:…} or $<arn:…>
+        a secret reference has no closing '>'; use the form ${arn:…} or $<arn:…>
+        a secret reference contains a character that is not allowed in ARNs or keys; check its closing brace
+        a secret reference is not a complete ARN; use arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME
+        a secret reference has the unsupported service "s3"; use secretsmanager or ssm
+        a secret reference has no valid region; use the secret's region, such as us-east-1
+        a secret reference has no valid account; use the twelve-digit account id
+        a secret reference has no valid account; use the twelve-digit account id
+        a secret reference has the unknown partition "amazon"; use aws, aws-cn or aws-us-gov
+        a secret reference does not end with secret:NAME-SUFFIX; copy the complete ARN
+        a secret reference has a ":" after the secret's name, but versions and stages are not supported; remove everything after the name, and use #key to select a key of a JSON secret
+        a secret reference does not end with parameter/NAME; copy the complete ARN
+        arn:aws:ssm:us-east-1:123456789012:parameter/key is a parameter, but "#key" works for Secrets Manager secrets only; remove "#" and the key
+        arn:aws:secretsmanager:us-east-1:123456789012:secret:key has no key after "#"; add the key's name, or remove the "#"
+        a secret reference is not a complete ARN; use arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME
+        secret:// must be the whole value, but there is text around it; use ${arn:…} instead
         "##);
     }
 
     #[test]
-    fn references_are_filled_once_and_the_unknown_stay() {
+    fn unknown_references_stay_unchanged() {
         let text = format!("a=${{{SECRET}}},b=$<{PARAMETER}>,c=${{NAME}}");
         let filled = fill(&text, |reference| {
             (reference.arn.service == Service::SecretsManager).then_some("${arn:aws:ssm:x}")
@@ -400,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn distinct_arns_go_in_the_fewest_calls() {
+    fn distinct_arns_need_the_fewest_calls() {
         let reference = |service: &str, region: &str, number: usize| {
             find(&format!("${{arn:aws:{service}:{region}:123456789012:{number:02}}}").replace(
                 ":123456789012:",
@@ -430,12 +419,12 @@ mod tests {
         ];
         assert_eq!(shape(&batches(&references)), expected);
         references.reverse();
-        assert_eq!(shape(&batches(&references)), expected, "whatever their order");
+        assert_eq!(shape(&batches(&references)), expected, "in any order");
         assert_eq!(batches(&[]), []);
     }
 
     #[test]
-    fn a_key_of_a_json_secret_is_taken_as_text() {
+    fn json_key_is_extracted_as_text() {
         let secret = r#"{"user": "a\"b", "port": 1.50, "on": true, "none": null, "list": [1]}"#;
         for (key, expected) in [("user", "a\"b"), ("port", "1.50"), ("on", "true")] {
             assert_eq!(extract(secret, Some(key)).as_deref(), Ok(expected));
@@ -444,20 +433,20 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_cannot_be_taken_is_told_without_the_secret() {
-        let told = [
+    fn extract_errors_do_not_contain_the_secret() {
+        let errors = [
             extract("hunter2", Some("password")),
             extract(r#"["hunter2"]"#, Some("password")),
             extract(r#"{"Password": "hunter2"}"#, Some("password")),
             extract(r#"{"password": ["hunter2"]}"#, Some("password")),
         ]
         .map(|extracted| extracted.expect_err("a error").to_string());
-        assert!(!told.join("\n").contains("hunter2"));
-        insta::assert_snapshot!(told.join("\n"), @r##"
-        the secret is not a JSON object, so it has no key "password"; store it as JSON, or leave "#password" away to take the whole
-        the secret is not a JSON object, so it has no key "password"; store it as JSON, or leave "#password" away to take the whole
-        the secret has no key "password"; check its spelling, upper and lower case differ
-        the secret's key "password" holds neither text, number nor true or false; store the value as a JSON string
+        assert!(!errors.join("\n").contains("hunter2"));
+        insta::assert_snapshot!(errors.join("\n"), @r##"
+        the secret is not a JSON object, so it has no key "password"; store it as JSON, or remove "#password" to use the whole secret
+        the secret is not a JSON object, so it has no key "password"; store it as JSON, or remove "#password" to use the whole secret
+        the secret has no key "password"; check the spelling; keys are case-sensitive
+        the secret's key "password" is not a string, number or boolean; store the value as a JSON string
         "##);
     }
 
@@ -475,19 +464,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_reference_filled_with_itself_leaves_the_text_alone(text in text()) {
+        fn filling_without_values_changes_nothing(text in text()) {
             prop_assert_eq!(fill(&text, |_| None), text);
         }
 
         #[test]
-        fn what_is_filled_holds_no_reference_any_more(text in text()) {
+        fn filled_text_has_no_references(text in text()) {
             if find(&text).is_ok() {
                 prop_assert_eq!(find(&fill(&text, |_| Some("|"))), Ok(Vec::new()));
             }
         }
 
         #[test]
-        fn batches_hold_each_arn_once(numbers in prop::collection::vec(0..60_usize, 0..80)) {
+        fn batches_contain_each_arn_once(numbers in prop::collection::vec(0..60_usize, 0..80)) {
             let references: Vec<_> = numbers
                 .iter()
                 .flat_map(|number| find(&format!("${{{PARAMETER}{number}}}")).expect("a reference"))

@@ -151,7 +151,7 @@ fn without_an_endpoint_there_is_one_warning_and_no_fault() {
     let outcome = outcome(&[]);
     assert_eq!(exports(&outcome), &PerSignal::default());
     assert!(outcome.errors.is_empty());
-    insta::assert_snapshot!(told(&outcome.warnings), @"ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317");
+    insta::assert_snapshot!(told(&outcome.warnings), @"ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317");
 }
 
 #[test]
@@ -174,10 +174,10 @@ fn every_fault_is_told_at_once_and_the_rest_still_holds() {
     assert_eq!(outcome.config.batch_max_items.traces, 8192);
     assert_eq!(outcome.config.buffer_max_bytes, 1000);
     insta::assert_snapshot!(told(&outcome.errors), @r#"
-    ROTEL_OTLP_EXPORTER_ENDPOINT: "collector:4317" has no scheme; write http://collector:4317 or https://collector:4317
-    ROTEL_OTLP_EXPORTER_PROTOCOL: "carrier-pigeon" is not a protocol; write grpc or http
-    ROTEL_FLUSH_TIMEOUT: "soon" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
-    ROTEL_BATCH_MAX_SIZE: "0" is not a count; write a whole number of 1 or more
+    ROTEL_OTLP_EXPORTER_ENDPOINT: "collector:4317" has no scheme; set http://collector:4317 or https://collector:4317
+    ROTEL_OTLP_EXPORTER_PROTOCOL: "carrier-pigeon" is not a protocol; use grpc or http
+    ROTEL_FLUSH_TIMEOUT: "soon" is not a duration; use a number with a unit, such as 250ms, 5s or 1m
+    ROTEL_BATCH_MAX_SIZE: "0" is not a valid number; use a whole number of at least 1
     "#);
 }
 
@@ -273,70 +273,70 @@ fn mistakes_are_told_with_cause_and_remedy() {
     let told = told(&lines);
     assert!(!told.contains("hunter2"));
     insta::assert_snapshot!(told, @r##"
-    ROTEL_EXPORTER: "datadog" is an exporter of Rotel that this extension leaves out; write otlp or blackhole
-    ROTEL_EXPORTER: "otel" is not an exporter of this extension; write otlp or blackhole
-    ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; write http://clickstack.example.com:4317 or https://clickstack.example.com:4317
-    ROTEL_OTLP_EXPORTER_ENDPOINT: "tcp://clickstack.example.com:4317" has an unknown scheme; write http:// or https://
-    ROTEL_OTLP_EXPORTER_ENDPOINT: "https://:4317" has no host; write something like https://clickstack.example.com:4317
-    ROTEL_OTLP_EXPORTER_ENDPOINT: "https://clickstack.example.com:431711" is not a URL: invalid port number; write something like https://clickstack.example.com:4317
-    ROTEL_OTLP_EXPORTER_ENDPOINT: the URL holds a placeholder in <>; write your own host in its place
-    ROTEL_OTLP_EXPORTER_ENDPOINT: the URL holds a user name; send credentials as a header instead
-    ROTEL_OTLP_EXPORTER_ENDPOINT: this extension itself listens there, on localhost:4318, so telemetry would go in a circle; write the address of your ClickStack
-    ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT: this extension itself listens there, on 0.0.0.0:8990, so telemetry would go in a circle; write the address of your ClickStack
-    ROTEL_OTLP_EXPORTER_PROTOCOL: "http/json" is received but not sent; write http, which sends protobuf, or grpc
-    ROTEL_OTLP_EXPORTER_PROTOCOL: "tcp" is not a protocol; write grpc or http
-    ROTEL_OTLP_EXPORTER_COMPRESSION: "brotli" is not a compression; write gzip, zstd or none
-    ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT: "5" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
-    ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT: "0s" leaves no time at all; write a longer duration, such as 250ms, 5s or 1m
-    ROTEL_OTLP_EXPORTER_TRACES_REQUEST_TIMEOUT: "60m" is longer than a Lambda function may run; write 15m or less
-    ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF: "often" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: part 1 has no "="; write name=value,name2=value2
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: part 1 has no "="; write name=value,name2=value2
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: part 2 has a name that is not a header's; use letters, digits and hyphens
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: the value of part 1 has a character that no header may have, such as a line break; remove it
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: content-type is set by the extension itself; remove it
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: a secret reference has no '}' at its end; write ${arn:…} or $<arn:…>
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:ssm:us-east-1:123456789012:parameter/key is a parameter, and "#key" takes a key of a Secrets Manager secret only; remove what begins with "#"
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: secret:// stands for a whole value only, and here is text around it; write ${arn:…} instead
-    ROTEL_OTLP_EXPORTER_TLS_CA_PEM: ROTEL_OTLP_EXPORTER_TLS_CA_FILE is set too, and only one can hold; remove one
-    ROTEL_OTLP_EXPORTER_TLS_CERT_FILE: a certificate and its key go together; set ROTEL_OTLP_EXPORTER_TLS_KEY_FILE as well
-    ROTEL_OTLP_EXPORTER_TRACES_TLS_KEY_PEM: a certificate and its key go together; set ROTEL_OTLP_EXPORTER_TRACES_TLS_CERT_PEM as well
-    ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY: "yes" is neither true nor false; write true or false
-    ROTEL_OTLP_EXPORTER_AUTHENTICATOR: sigv4auth is not in this extension; write basic, or send to an endpoint that signals a header
-    ROTEL_OTLP_EXPORTER_AUTHENTICATOR: "digest" is not an authenticator; write basic
-    ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD: not set, and ROTEL_OTLP_EXPORTER_AUTHENTICATOR=basic needs it; set it, or remove ROTEL_OTLP_EXPORTER_AUTHENTICATOR
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: it sets Authorization, and so does ROTEL_OTLP_EXPORTER_AUTHENTICATOR; remove one of them
-    ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME: it holds a ":", which ends a user name; remove it
-    HTTPS_PROXY: only proxies that speak HTTP can be used; write something like http://proxy.example.com:3128
-    https_proxy: it is not a proxy's URL: invalid port number; write something like http://proxy.example.com:3128
-    HTTPS_PROXY: it is not a proxy's URL: empty host; write something like http://proxy.example.com:3128
-    HTTPS_PROXY: a secret reference stands in it, which is for variables that begin with ROTEL_; write the value itself
-    HTTP_PROXY: gRPC without TLS cannot go through a proxy; write an endpoint with https://, set ROTEL_OTLP_EXPORTER_PROTOCOL=http, or name the endpoint's host in NO_PROXY
-    ROTEL_OTLP_GRPC_ENDPOINT: "4317" is not an address to listen on; write host:port, such as localhost:4317
-    ROTEL_OTLP_HTTP_ENDPOINT: it is needed before secrets are fetched, and a secret reference stands in it; write the value itself
-    ROTEL_TELEMETRY_ENDPOINT: a value of 19 characters is not an address to listen on; write host:port, such as localhost:4317
-    ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB: "4MiB" is not a count; write a whole number from 1 to 1024
-    ROTEL_OTLP_RECEIVER_LOGS_DISABLED: "no" is neither true nor false; write true or false
-    ROTEL_OTLP_RECEIVER_LOGS_HTTP_PATH: "v1/logs" is not a path; write /v1/logs
-    ROTEL_LAMBDA_TELEMETRY_TYPES: "functions" is not a type of the Telemetry API; write platform, function or extension
-    ROTEL_LAMBDA_PLATFORM_EVENTS: "everything" is not a form of platform events; write metrics, spans, logs or none
-    ROTEL_LAMBDA_PLATFORM_EVENTS: "none,logs" is none and more; write none alone, or leave it out
-    ROTEL_LAMBDA_LOG_MIN_SEVERITY: "loud" is not a severity; write trace, debug, info, warn, error or fatal
+    ROTEL_EXPORTER: "datadog" is an exporter of Rotel that this extension does not support; use otlp or blackhole
+    ROTEL_EXPORTER: "otel" is not a supported exporter; use otlp or blackhole
+    ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; set http://clickstack.example.com:4317 or https://clickstack.example.com:4317
+    ROTEL_OTLP_EXPORTER_ENDPOINT: "tcp://clickstack.example.com:4317" has an unsupported scheme; use http:// or https://
+    ROTEL_OTLP_EXPORTER_ENDPOINT: "https://:4317" has no host; use the form https://clickstack.example.com:4317
+    ROTEL_OTLP_EXPORTER_ENDPOINT: "https://clickstack.example.com:431711" is not a URL: invalid port number; use the form https://clickstack.example.com:4317
+    ROTEL_OTLP_EXPORTER_ENDPOINT: the URL contains a placeholder in <>; replace it with your own host
+    ROTEL_OTLP_EXPORTER_ENDPOINT: the URL contains a user name; send credentials as a header instead
+    ROTEL_OTLP_EXPORTER_ENDPOINT: the endpoint is this extension's own listener on localhost:4318, which would be a feedback loop; set the address of your ClickStack
+    ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT: the endpoint is this extension's own listener on 0.0.0.0:8990, which would be a feedback loop; set the address of your ClickStack
+    ROTEL_OTLP_EXPORTER_PROTOCOL: "http/json" is supported for receiving only; set http, which sends protobuf, or grpc
+    ROTEL_OTLP_EXPORTER_PROTOCOL: "tcp" is not a protocol; use grpc or http
+    ROTEL_OTLP_EXPORTER_COMPRESSION: "brotli" is not a compression method; use gzip, zstd or none
+    ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT: "5" is not a duration; use a number with a unit, such as 250ms, 5s or 1m
+    ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT: "0s" is zero; set a longer duration, such as 250ms, 5s or 1m
+    ROTEL_OTLP_EXPORTER_TRACES_REQUEST_TIMEOUT: "60m" is longer than a Lambda function can run; set 15m or less
+    ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF: "often" is not a duration; use a number with a unit, such as 250ms, 5s or 1m
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: part 1 has no "="; use the form name=value,name2=value2
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: part 1 has no "="; use the form name=value,name2=value2
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: the name in part 2 is not a valid header name; use letters, digits and hyphens
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: the value in part 1 contains a character that is not allowed in headers, such as a line break; remove it
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: content-type is set by the extension; remove it
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: a secret reference has no closing '}'; use the form ${arn:…} or $<arn:…>
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:ssm:us-east-1:123456789012:parameter/key is a parameter, but "#key" works for Secrets Manager secrets only; remove "#" and the key
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: secret:// must be the whole value, but there is text around it; use ${arn:…} instead
+    ROTEL_OTLP_EXPORTER_TLS_CA_PEM: ROTEL_OTLP_EXPORTER_TLS_CA_FILE is set too, but only one of them is allowed; remove one
+    ROTEL_OTLP_EXPORTER_TLS_CERT_FILE: a client certificate needs both certificate and key; set ROTEL_OTLP_EXPORTER_TLS_KEY_FILE as well
+    ROTEL_OTLP_EXPORTER_TRACES_TLS_KEY_PEM: a client certificate needs both certificate and key; set ROTEL_OTLP_EXPORTER_TRACES_TLS_CERT_PEM as well
+    ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY: "yes" is not a boolean; set true or false
+    ROTEL_OTLP_EXPORTER_AUTHENTICATOR: sigv4auth is not supported; set basic, or use an endpoint that accepts a header
+    ROTEL_OTLP_EXPORTER_AUTHENTICATOR: "digest" is not an authenticator; use basic
+    ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD: not set, but ROTEL_OTLP_EXPORTER_AUTHENTICATOR=basic needs it; set it, or remove ROTEL_OTLP_EXPORTER_AUTHENTICATOR
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: sets Authorization, and so does ROTEL_OTLP_EXPORTER_AUTHENTICATOR; remove one of them
+    ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME: contains a ":", which is not allowed in a user name; remove it
+    HTTPS_PROXY: only HTTP proxies are supported; use the form http://proxy.example.com:3128
+    https_proxy: not a valid proxy URL: invalid port number; use the form http://proxy.example.com:3128
+    HTTPS_PROXY: not a valid proxy URL: empty host; use the form http://proxy.example.com:3128
+    HTTPS_PROXY: cannot hold a secret reference, which only ROTEL_ variables can; set the value itself
+    HTTP_PROXY: gRPC without TLS cannot pass through a proxy; use an https:// endpoint, set ROTEL_OTLP_EXPORTER_PROTOCOL=http, or add the endpoint's host to NO_PROXY
+    ROTEL_OTLP_GRPC_ENDPOINT: "4317" is not a listen address; use host:port, such as localhost:4317
+    ROTEL_OTLP_HTTP_ENDPOINT: cannot hold a secret reference, because it is needed before secrets are fetched; set the value itself
+    ROTEL_TELEMETRY_ENDPOINT: a value of 19 characters is not a listen address; use host:port, such as localhost:4317
+    ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB: "4MiB" is not a valid number; use a whole number from 1 to 1024
+    ROTEL_OTLP_RECEIVER_LOGS_DISABLED: "no" is not a boolean; set true or false
+    ROTEL_OTLP_RECEIVER_LOGS_HTTP_PATH: "v1/logs" is not a path; set /v1/logs
+    ROTEL_LAMBDA_TELEMETRY_TYPES: "functions" is not a Telemetry API event type; use platform, function or extension
+    ROTEL_LAMBDA_PLATFORM_EVENTS: "everything" is not a kind of telemetry to create from platform events; use metrics, spans, logs or none
+    ROTEL_LAMBDA_PLATFORM_EVENTS: "none,logs" combines none with other values; set none alone, or remove it
+    ROTEL_LAMBDA_LOG_MIN_SEVERITY: "loud" is not a severity; use trace, debug, info, warn, error or fatal
     ROTEL_LAMBDA_LOG_EXCLUDE: not a regular expression: found open group without closing ')'; write one in the syntax of the Rust crate regex-lite, several joined by |
     ROTEL_LAMBDA_LOG_EXCLUDE: the expression matches every text; write one that does not match the empty text
-    ROTEL_LAMBDA_LOG_MASK: not a regular expression: found open group without closing ')'; write one in the syntax of the Rust crate regex-lite, several joined by |; until then everything is masked
-    ROTEL_OTEL_RESOURCE_ATTRIBUTES: part 1 has no "="; write name=value,name2=value2
-    ROTEL_OTEL_RESOURCE_ATTRIBUTES: part 2 has no key; write key=value,key2=value2
-    ROTEL_OTEL_RESOURCE_ATTRIBUTES: the value of part 1 is not UTF-8 once its %XX are decoded; encode it as UTF-8
-    ROTEL_FLUSH_STRATEGY: "sometimes" is not a flush strategy; write end, adaptive or periodic,20s
-    ROTEL_FLUSH_STRATEGY: "often" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
-    ROTEL_BUFFER_MAX_BYTES: "4GB" is not a count; write a whole number of 1 or more
-    ROTEL_BUFFER_MAX_BYTES: "268435456" is more than the function's memory, 134217728 bytes; write less
-    ROTEL_ON_INIT_ERROR: "panic" is not an answer to a error at the start; write continue or fail
-    ROTEL_LOG_LEVEL: "loud" is not a log level; write error, warn, info, debug, trace or off
-    ROTEL_LOG_FORMAT: "xml" is not a log format; write text or json
-    ROTEL_DEBUG_LOG: "spans" is not a signal; write traces, metrics or logs
-    ROTEL_ENV_FILE: it is needed before secrets are fetched, and a secret reference stands in it; write the value itself
+    ROTEL_LAMBDA_LOG_MASK: not a regular expression: found open group without closing ')'; write one in the syntax of the Rust crate regex-lite, several joined by |; until it is fixed, everything is masked
+    ROTEL_OTEL_RESOURCE_ATTRIBUTES: part 1 has no "="; use the form name=value,name2=value2
+    ROTEL_OTEL_RESOURCE_ATTRIBUTES: part 2 has no key; use the form key=value,key2=value2
+    ROTEL_OTEL_RESOURCE_ATTRIBUTES: the value in part 1 is not valid UTF-8 after percent-decoding; encode it as UTF-8
+    ROTEL_FLUSH_STRATEGY: "sometimes" is not a flush strategy; use end, adaptive or periodic,20s
+    ROTEL_FLUSH_STRATEGY: "often" is not a duration; use a number with a unit, such as 250ms, 5s or 1m
+    ROTEL_BUFFER_MAX_BYTES: "4GB" is not a valid number; use a whole number of at least 1
+    ROTEL_BUFFER_MAX_BYTES: "268435456" exceeds the function's memory of 134217728 bytes; decrease it
+    ROTEL_ON_INIT_ERROR: "panic" is not a reaction to startup errors; use continue or fail
+    ROTEL_LOG_LEVEL: "loud" is not a log level; use error, warn, info, debug, trace or off
+    ROTEL_LOG_FORMAT: "xml" is not a log format; use text or json
+    ROTEL_DEBUG_LOG: "spans" is not a signal; use traces, metrics or logs
+    ROTEL_ENV_FILE: cannot hold a secret reference, because it is needed before secrets are fetched; set the value itself
     "##);
 }
 
@@ -362,17 +362,17 @@ fn what_is_odd_is_told_as_a_warning() {
         lines.extend(warnings);
     }
     insta::assert_snapshot!(told(&lines), @r#"
-    ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY: the endpoint's certificate is not checked, so anybody between can read the ingestion key; set ROTEL_OTLP_EXPORTER_TLS_CA_FILE instead
-    ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD: it has no effect alone; set ROTEL_OTLP_EXPORTER_AUTHENTICATOR=basic as well
-    ROTEL_DEBUG_LOG_VERBOSITY: what passes is counted, and no more; write basic, or remove it
-    OTEL_RESOURCE_ATTRIBUTES: part 1 has no "="; write name=value,name2=value2
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: it holds a "${" that begins no secret reference and stays as it is; variables are filled in only within the file of ROTEL_ENV_FILE
-    ROTEL_FLUSH_TIMEOT: there is no such variable, so it has no effect; ROTEL_FLUSH_TIMEOUT may be meant
-    ROTEL_DATADOG_EXPORTER_API_KEY: this extension leaves out the Datadog exporter of Rotel, so it has no effect; remove it
-    ROTEL_TELEMETRY_ENDPOINT: Lambda may not reach localhost, and then no logs arrive; write 0.0.0.0:8990
-    ROTEL_TELEMETRY_ENDPOINT: Lambda may not reach 127.0.0.1, and then no logs arrive; write 0.0.0.0:8990
-    ROTEL_TELEMETRY_ENDPOINT: Lambda may not reach ::1, and then no logs arrive; write 0.0.0.0:9000
-    ROTEL_TELEMETRY_ENDPOINT: Lambda may not reach 224.0.0.1, and then no logs arrive; write 0.0.0.0:8990
+    ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY: the endpoint's certificate is not verified, so anyone on the network path can read the ingestion key; set ROTEL_OTLP_EXPORTER_TLS_CA_FILE instead
+    ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD: has no effect alone; set ROTEL_OTLP_EXPORTER_AUTHENTICATOR=basic as well
+    ROTEL_DEBUG_LOG_VERBOSITY: detailed has the same effect as basic: items are only counted; set basic, or remove it
+    OTEL_RESOURCE_ATTRIBUTES: part 1 has no "="; use the form name=value,name2=value2
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: contains "${" outside a secret reference, which is used literally; variables are expanded only in the file named by ROTEL_ENV_FILE
+    ROTEL_FLUSH_TIMEOT: unknown variable, so it has no effect; did you mean ROTEL_FLUSH_TIMEOUT?
+    ROTEL_DATADOG_EXPORTER_API_KEY: has no effect, because this extension does not support the Datadog exporter; remove it
+    ROTEL_TELEMETRY_ENDPOINT: Lambda may be unable to reach localhost, so no logs would arrive; set 0.0.0.0:8990
+    ROTEL_TELEMETRY_ENDPOINT: Lambda may be unable to reach 127.0.0.1, so no logs would arrive; set 0.0.0.0:8990
+    ROTEL_TELEMETRY_ENDPOINT: Lambda may be unable to reach ::1, so no logs would arrive; set 0.0.0.0:9000
+    ROTEL_TELEMETRY_ENDPOINT: Lambda may be unable to reach 224.0.0.1, so no logs would arrive; set 0.0.0.0:8990
     "#);
 }
 
@@ -380,7 +380,7 @@ fn what_is_odd_is_told_as_a_warning() {
 fn unknown_names_stay_on_their_line() {
     let name = format!("ROTEL_A\nERROR forged{}", "X".repeat(1000));
     let ParsedConfig { warnings, .. } = outcome(&[ENDPOINT, (&name, "x")]);
-    insta::assert_snapshot!(told(&warnings), @"ROTEL_… (a name of 1020 characters): there is no such variable, so it has no effect; remove it, or look its name up in --help");
+    insta::assert_snapshot!(told(&warnings), @"ROTEL_… (a name of 1020 characters): unknown variable, so it has no effect; remove it, or find the right name with --help");
 }
 
 #[test]
@@ -406,14 +406,14 @@ fn a_secret_that_is_no_good_is_told_without_it() {
     let told = told(&lines);
     assert!(!told.contains("hunter2"));
     insta::assert_snapshot!(told, @r##"
-    ROTEL_OTLP_EXPORTER_ENDPOINT: what its secret holds has no scheme; write http:// or https://
-    ROTEL_OTLP_EXPORTER_PROTOCOL: what its secret holds is not a protocol; write grpc or http
-    ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT: what its secret holds is not a duration; write a number and its unit, such as 250ms, 5s or 1m
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: part 1 has no "="; write name=value,name2=value2
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: the value of part 1 has a character that no header may have, such as a line break; remove it
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123: the secret is not a JSON object, so it has no key "key"; store it as JSON, or leave "#key" away to take the whole
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123: the secret has no key "key"; check its spelling, upper and lower case differ
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123 has not been fetched; its own message says why
+    ROTEL_OTLP_EXPORTER_ENDPOINT: the value from its secret has no scheme; set http:// or https://
+    ROTEL_OTLP_EXPORTER_PROTOCOL: the value from its secret is not a protocol; use grpc or http
+    ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT: the value from its secret is not a duration; use a number with a unit, such as 250ms, 5s or 1m
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: part 1 has no "="; use the form name=value,name2=value2
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: the value in part 1 contains a character that is not allowed in headers, such as a line break; remove it
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123: the secret is not a JSON object, so it has no key "key"; store it as JSON, or remove "#key" to use the whole secret
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123: the secret has no key "key"; check the spelling; keys are case-sensitive
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123 could not be fetched; see the error for that secret
     "##);
 }
 
@@ -616,7 +616,10 @@ fn a_variable_of_the_table_is_known_and_its_default_is_what_holds() {
     let unset = outcome(&[ENDPOINT]);
     for variable in SECTIONS.iter().flat_map(|section| section.variables) {
         for name in variable.names() {
-            assert!(!name.starts_with("ROTEL_") || variables::unknown(&name, &[]).is_none(), "{name}");
+            assert!(
+                !name.starts_with("ROTEL_") || variables::warning_for_unknown(&name, &[]).is_none(),
+                "{name}"
+            );
             if !told_otherwise(variable.default) {
                 let set = outcome(&[ENDPOINT, (&name, variable.default)]);
                 assert_eq!(set.errors, [], "{name}");
@@ -715,7 +718,7 @@ fn signals_go_to_the_exporters_that_are_chosen_for_them() {
     insta::assert_snapshot!(format!("{}\n{}", routes(&chosen).join("\n"), told(&chosen.warnings)), @"
     one: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export - http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
     other-one: - - http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
-    ROTEL_EXPORTERS_METRICS: not set, as it is for other signals, so metrics are received and dropped; name exporters of ROTEL_EXPORTERS
+    ROTEL_EXPORTERS_METRICS: not set, while other signals have such a list, so metrics are received and dropped; set names from ROTEL_EXPORTERS
     ");
     let alone = outcome(&[("ROTEL_EXPORTERS", "otlp"), ("ROTEL_EXPORTER_OTLP_ENDPOINT", "http://one:4317")]);
     insta::assert_snapshot!(routes(&alone).join("\n"), @"otlp: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export http://one:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export");
@@ -729,60 +732,58 @@ fn what_is_wrong_with_several_exporters_is_told_by_name() {
         format!("{}\n{}\n{}", told(&outcome.errors), told(&outcome.warnings), routes(&outcome).join("\n"))
     };
     insta::assert_snapshot!(told(&[SEVERAL, ONE]), @"
-    ROTEL_EXPORTER_OTHER_ONE_ENDPOINT: not set, so this exporter sends nothing; write your ClickStack endpoint, such as https://host:4317
+    ROTEL_EXPORTER_OTHER_ONE_ENDPOINT: not set, so this exporter sends nothing; set your ClickStack endpoint, such as https://host:4317
 
     one: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export http://one:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
     other-one: - - -
     ");
     insta::assert_snapshot!(told(&[SEVERAL, ONE, ("ROTEL_EXPORTER_OTHER_ONE_ENDPOINT", "other:4317")]), @r#"
-    ROTEL_EXPORTER_OTHER_ONE_ENDPOINT: "other:4317" has no scheme; write http://other:4317 or https://other:4317
+    ROTEL_EXPORTER_OTHER_ONE_ENDPOINT: "other:4317" has no scheme; set http://other:4317 or https://other:4317
 
     one: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export http://one:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
     other-one: - - -
     "#);
     insta::assert_snapshot!(told(&[SEVERAL, ONE, OTHER, ("ROTEL_EXPORTER", "otlp"), ENDPOINT]), @"
-    ROTEL_EXPORTER: ROTEL_EXPORTERS is set too, and only one can hold; remove one
+    ROTEL_EXPORTER: ROTEL_EXPORTERS is set too, but only one of them is allowed; remove one
 
     otlp: - - -
     ");
     insta::assert_snapshot!(told(&[SEVERAL, ONE, OTHER, ENDPOINT, ("ROTEL_EXPORTER_ONE_ENDPIONT", "x")]), @"
-
-    ROTEL_OTLP_EXPORTER_ENDPOINT: it has no effect beside ROTEL_EXPORTERS; write ROTEL_EXPORTER_NAME_ENDPOINT with the name of one
-    ROTEL_EXPORTER_ONE_ENDPIONT: there is no such variable, so it has no effect; ROTEL_EXPORTER_ONE_ENDPOINT may be meant
+    ROTEL_OTLP_EXPORTER_ENDPOINT: has no effect if ROTEL_EXPORTERS is set; use ROTEL_EXPORTER_NAME_ENDPOINT with an exporter's name
+    ROTEL_EXPORTER_ONE_ENDPIONT: unknown variable, so it has no effect; did you mean ROTEL_EXPORTER_ONE_ENDPOINT?
     one: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export http://one:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
     other-one: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
     ");
     insta::assert_snapshot!(told(&[SEVERAL, ONE, OTHER, ("ROTEL_EXPORTERS_LOGS", "three")]), @r#"
-    ROTEL_EXPORTERS_LOGS: "three" is not among ROTEL_EXPORTERS; name it there as well, or correct it
-    ROTEL_EXPORTERS_METRICS: not set, as it is for other signals, so metrics are received and dropped; name exporters of ROTEL_EXPORTERS
-    ROTEL_EXPORTERS_TRACES: not set, as it is for other signals, so traces are received and dropped; name exporters of ROTEL_EXPORTERS
-    ROTEL_EXPORTERS: one is chosen for no signal, so it sends nothing; remove it
-    ROTEL_EXPORTERS: other-one is chosen for no signal, so it sends nothing; remove it
+    ROTEL_EXPORTERS_LOGS: "three" is not in ROTEL_EXPORTERS; add it there, or correct it
+    ROTEL_EXPORTERS_METRICS: not set, while other signals have such a list, so metrics are received and dropped; set names from ROTEL_EXPORTERS
+    ROTEL_EXPORTERS_TRACES: not set, while other signals have such a list, so traces are received and dropped; set names from ROTEL_EXPORTERS
+    ROTEL_EXPORTERS: one gets no signal, so it sends nothing; remove it
+    ROTEL_EXPORTERS: other-one gets no signal, so it sends nothing; remove it
     otlp: - - -
     "#);
     insta::assert_snapshot!(told(&[("ROTEL_EXPORTERS", "a:otlp,b:datadog")]), @r#"
-    ROTEL_EXPORTERS: "datadog" is an exporter of Rotel that this extension leaves out; write otlp or blackhole
+    ROTEL_EXPORTERS: "datadog" is an exporter of Rotel that this extension does not support; use otlp or blackhole
 
     otlp: - - -
     "#);
     insta::assert_snapshot!(told(&[("ROTEL_EXPORTERS", "a:otlp,A:otlp")]), @r#"
-    ROTEL_EXPORTERS: "A" is named twice; give each exporter a name of its own
+    ROTEL_EXPORTERS: "A" is listed twice; give each exporter a unique name
 
     otlp: - - -
     "#);
     insta::assert_snapshot!(told(&[("ROTEL_EXPORTERS", "a-traces:otlp,a:otlp")]), @r#"
-    ROTEL_EXPORTERS: "a" and "a-traces" clash, because a signal's name follows an exporter's in variables; give one another name
+    ROTEL_EXPORTERS: "a" and "a-traces" clash, because variable names join exporter and signal; rename one of them
 
     otlp: - - -
     "#);
     insta::assert_snapshot!(told(&[("ROTEL_EXPORTERS", "my exporter:otlp")]), @"
-    ROTEL_EXPORTERS: a value of 11 characters cannot be part of a variable's name; use letters, digits and _
+    ROTEL_EXPORTERS: a value of 11 characters cannot be part of a variable's name; use letters, digits, _ and -
 
     otlp: - - -
     ");
     insta::assert_snapshot!(told(&[ENDPOINT, ("ROTEL_EXPORTERS_LOGS", "a")]), @"
-
-    ROTEL_EXPORTERS_LOGS: it has no effect without ROTEL_EXPORTERS; set that as well
+    ROTEL_EXPORTERS_LOGS: has no effect without ROTEL_EXPORTERS; set that as well
     otlp: https://clickstack.example.com:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export https://clickstack.example.com:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export https://clickstack.example.com:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
     ");
 }

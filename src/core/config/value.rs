@@ -1,8 +1,7 @@
-//! What a variable's text means: one parser for each kind of value.
+//! The parsers of variables' texts, one for each kind of value.
 //!
-//! Each answers with the parsed value or with the cause and the remedy, which [`super::Fault`] puts behind the variable's
-//! name. A value is repeated only as far as
-//! [`crate::echo`] shows it, and never one that secret references were filled into.
+//! Each returns the parsed value, or the cause and the remedy for a [`super::Problem`]. Promises that messages repeat a value
+//! only as [`crate::echo`] allows, and never one that came from a secret.
 
 use ::core::net::{IpAddr, Ipv4Addr};
 use std::borrow::Cow;
@@ -17,13 +16,13 @@ use crate::config::secret_ref::{self, SecretRef, Secrets};
 use crate::echo::{self, Echo};
 use crate::secret::Secret;
 
-/// As long as a Lambda function may run, and longer than anything here may take.
-const LONGEST: Duration = Duration::from_mins(15);
+/// The maximum for all timeouts: the longest time that a Lambda function may run.
+const MAX_DURATION: Duration = Duration::from_mins(15);
 
-/// What the parts of a list begin with that comes from a `collector.yaml`, where a value may hold commas.
+/// Precedes each part of a list from a `collector.yaml`, whose values may contain commas.
 pub(super) const LIST_SEPARATOR: char = '\u{1f}';
 
-/// A variable's text and what its secret references stand for. Its `Display` is how a message may repeat it.
+/// A variable's text with the secrets that it refers to. `Display` prints what a message may repeat.
 pub(super) struct SettingText<'a> {
     raw: &'a str,
     values: Vec<(SecretRef, Secret)>,
@@ -35,35 +34,35 @@ impl<'a> SettingText<'a> {
         Self { raw, values: Vec::new() }
     }
 
-    /// A text whose `references` are among the secrets.
+    /// A text with references. Fails if one of them is missing from `secrets`.
     pub(super) fn filled(raw: &'a str, references: &[SecretRef], secrets: &Secrets) -> Result<Self, String> {
         let value = |reference: &SecretRef| Ok((reference.clone(), reference.value(secrets)?));
         let values = references.iter().map(value).collect::<Result<_, String>>()?;
         Ok(Self { raw, values })
     }
 
-    /// Whether any of it comes from a secret.
+    /// Returns true if any part of it comes from a secret.
     pub(super) fn is_secret(&self) -> bool {
         !self.values.is_empty()
     }
 
-    /// The secrets that it holds.
+    /// The secrets that it refers to.
     pub(super) fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.values.iter().map(|(_, secret)| secret)
     }
 
-    /// The text as it is meant.
+    /// The text with secrets filled in.
     pub(super) fn value(&self) -> Cow<'_, str> {
         match self.fill(self.raw) {
-            // A secret that was stored from a file often ends with a line break.
+            // A secret stored from a file often ends with a line break.
             Cow::Owned(filled) => Cow::Owned(filled.trim().to_owned()),
             borrowed @ Cow::Borrowed(_) => borrowed,
         }
     }
 
-    /// The text as a message may repeat it, where it is to be something else than a word.
-    pub(super) fn shown(&self, echo: impl FnOnce(&str) -> Echo) -> String {
-        if self.is_secret() { "what its secret holds".to_owned() } else { echo(self.raw).to_string() }
+    /// The text as a message may repeat it, by the rule of `echo`.
+    pub(super) fn display_as(&self, echo: impl FnOnce(&str) -> Echo) -> String {
+        if self.is_secret() { "the value from its secret".to_owned() } else { echo(self.raw).to_string() }
     }
 
     fn fill<'t>(&self, part: &'t str) -> Cow<'t, str> {
@@ -77,25 +76,25 @@ impl<'a> SettingText<'a> {
         Cow::Owned(secret_ref::fill(part, value))
     }
 
-    /// `name=value,name2=value2`, taken apart before references are filled, so that a comma in a secret splits nothing. A
-    /// reference that stands for a whole part may hold several pairs.
+    /// Splits `name=value,name2=value2` before secrets are filled in, so that a comma in a secret splits nothing. If a
+    /// reference is a whole part, its secret may hold several pairs.
     fn pairs(&self) -> Result<Vec<Pair>, String> {
         let mut pairs = Vec::new();
         if self.raw.starts_with(LIST_SEPARATOR) {
             for (position, part) in self.raw.split(LIST_SEPARATOR).skip(1).enumerate() {
-                pairs.push(Pair::of_list(position + 1, part));
+                pairs.push(Pair::from_list(position + 1, part));
             }
             return Ok(pairs);
         }
         for (position, part) in self.raw.split(',').enumerate().filter(|(_, part)| !part.trim().is_empty()) {
-            let place = position + 1;
+            let position = position + 1;
             if secret_ref::is_single_reference(part) {
                 let list = self.fill(part);
                 for part in list.split(',').filter(|part| !part.trim().is_empty()) {
-                    pairs.push(Pair { filled: true, ..Pair::new(place, part)? });
+                    pairs.push(Pair { filled: true, ..Pair::new(position, part)? });
                 }
             } else {
-                pairs.push(Pair::new(place, part)?);
+                pairs.push(Pair::new(position, part)?);
             }
         }
         Ok(pairs)
@@ -104,36 +103,36 @@ impl<'a> SettingText<'a> {
 
 impl fmt::Display for SettingText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown(echo::value))
+        f.write_str(&self.display_as(echo::value))
     }
 }
 
-/// One of `name=value,name2=value2`.
+/// One pair of `name=value,name2=value2`.
 struct Pair {
-    place: usize,
+    position: usize,
     name: String,
     value: String,
-    /// Whether references have been filled in already.
+    /// Secrets have been filled in already.
     filled: bool,
 }
 
 impl Pair {
-    fn new(place: usize, text: &str) -> Result<Self, String> {
+    fn new(position: usize, text: &str) -> Result<Self, String> {
         // The text may be a credential whose name was forgotten.
         let (name, value) = text
             .split_once('=')
-            .ok_or_else(|| format!("part {place} has no \"=\"; write name=value,name2=value2"))?;
+            .ok_or_else(|| format!("part {position} has no \"=\"; use the form name=value,name2=value2"))?;
         let (name, value) = (name.trim().to_owned(), unquoted(value).to_owned());
-        Ok(Self { place, name, value, filled: false })
+        Ok(Self { position, name, value, filled: false })
     }
 
-    /// Of a list whose quotes were taken away already.
-    fn of_list(place: usize, text: &str) -> Self {
+    /// A pair of a `collector.yaml` list, whose YAML quotes are removed already.
+    fn from_list(position: usize, text: &str) -> Self {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        Self { place, name: name.to_owned(), value: value.to_owned(), filled: false }
+        Self { position, name: name.to_owned(), value: value.to_owned(), filled: false }
     }
 
-    /// The value as it is meant.
+    /// The value with secrets filled in and quotes removed.
     fn resolved_value(&self, text: &SettingText<'_>) -> String {
         if self.filled || text.raw.starts_with(LIST_SEPARATOR) && !text.is_secret() {
             return self.value.clone();
@@ -142,12 +141,13 @@ impl Pair {
     }
 }
 
-/// A variable's text as it counts; none where it is empty, which is unset.
+/// A variable's text without quotes; `None` if it is empty, which counts as unset.
 pub(super) fn non_empty(text: &str) -> Option<&str> {
     Some(unquoted(text)).filter(|text| !text.is_empty())
 }
 
-/// Strips the quotes that people copy from the guide into the Lambda console, where they become part of the value.
+/// Strips quotes around a whole value. People copy them from the guide into the Lambda console, where they become part of the
+/// value.
 pub(super) fn unquoted(value: &str) -> &str {
     let value = value.trim();
     for quote in ['"', '\''] {
@@ -158,19 +158,19 @@ pub(super) fn unquoted(value: &str) -> &str {
     value
 }
 
-/// A duration that something may take.
+/// Parses a duration of at most [`MAX_DURATION`].
 pub(super) fn duration(text: &SettingText<'_>) -> Result<Duration, String> {
     match unbounded_duration(text)? {
-        long if long > LONGEST => {
-            Err(format!("{text} is longer than a Lambda function may run; write 15m or less"))
+        long if long > MAX_DURATION => {
+            Err(format!("{text} is longer than a Lambda function can run; set 15m or less"))
         }
         duration => Ok(duration),
     }
 }
 
-/// A duration of any length but none.
+/// Parses a duration of any length except zero.
 pub(super) fn unbounded_duration(text: &SettingText<'_>) -> Result<Duration, String> {
-    let wrong = || format!("{text} is not a duration; write a number and its unit, such as 250ms, 5s or 1m");
+    let wrong = || format!("{text} is not a duration; use a number with a unit, such as 250ms, 5s or 1m");
     let value = text.value();
     let split = value.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = value.split_at_checked(split).ok_or_else(wrong)?;
@@ -182,9 +182,7 @@ pub(super) fn unbounded_duration(text: &SettingText<'_>) -> Result<Duration, Str
         _ => return Err(wrong()),
     };
     if duration.is_zero() {
-        return Err(format!(
-            "{text} leaves no time at all; write a longer duration, such as 250ms, 5s or 1m"
-        ));
+        return Err(format!("{text} is zero; set a longer duration, such as 250ms, 5s or 1m"));
     }
     Ok(duration)
 }
@@ -193,30 +191,30 @@ pub(super) fn boolean(text: &SettingText<'_>) -> Result<bool, String> {
     match text.value().to_ascii_lowercase().as_str() {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
-        _ => Err(format!("{text} is neither true nor false; write true or false")),
+        _ => Err(format!("{text} is not a boolean; set true or false")),
     }
 }
 
-/// A whole number from 1 to `most`.
-pub(super) fn count(text: &SettingText<'_>, most: usize) -> Result<usize, String> {
-    let wrong = |remedy: &str| format!("{text} is not a count; write a whole number {remedy}");
+/// Parses a whole number from 1 to `max`.
+pub(super) fn count(text: &SettingText<'_>, max: usize) -> Result<usize, String> {
+    let wrong = |remedy: &str| format!("{text} is not a valid number; use a whole number {remedy}");
     match text.value().parse() {
-        Ok(number) if (1..=most).contains(&number) => Ok(number),
-        _ if most == usize::MAX => Err(wrong("of 1 or more")),
-        _ => Err(wrong(&format!("from 1 to {most}"))),
+        Ok(number) if (1..=max).contains(&number) => Ok(number),
+        _ if max == usize::MAX => Err(wrong("of at least 1")),
+        _ => Err(wrong(&format!("from 1 to {max}"))),
     }
 }
 
-/// One of a few words, in any case.
+/// Parses one of a few words, ignoring case.
 pub(super) fn word<T: Copy>(text: &SettingText<'_>, what: &str, words: &[(&str, T)]) -> Result<T, String> {
     let value = text.value().to_ascii_lowercase();
     let found = words.iter().find(|(word, _)| *word == value);
     found
         .map(|(_, meaning)| *meaning)
-        .ok_or_else(|| format!("{text} is not {what}; write {}", alternatives(words)))
+        .ok_or_else(|| format!("{text} is not {what}; use {}", alternatives(words)))
 }
 
-/// Several of a few words, between commas and in any case.
+/// Parses a comma-separated list of words, ignoring case.
 pub(super) fn words<T: Copy>(
     text: &SettingText<'_>,
     what: &str,
@@ -227,7 +225,7 @@ pub(super) fn words<T: Copy>(
     parts.map(|part| word(&SettingText { raw: part, values: text.values.clone() }, what, words)).collect()
 }
 
-/// `a, b or c`
+/// Joins the words as `a, b or c`.
 fn alternatives<T>(words: &[(&str, T)]) -> String {
     let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
     match names.split_last() {
@@ -237,17 +235,17 @@ fn alternatives<T>(words: &[(&str, T)]) -> String {
     }
 }
 
-/// A host and a port to listen on.
+/// A host and port to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenAddress {
-    /// A name or an address; `localhost` means both loopback addresses.
+    /// A host name or IP address; `localhost` means both loopback addresses.
     pub host: String,
-    /// 0 lets the system choose.
+    /// The port; 0 lets the system choose.
     pub port: u16,
 }
 
 impl ListenAddress {
-    /// One of the machine's own names, or a multicast address. Other loopback addresses are those of emulators.
+    /// Returns true for `localhost`, its IP addresses and multicast addresses. Other loopback addresses are those of emulators.
     pub(super) fn may_be_unreachable(&self) -> bool {
         match self.host.parse() {
             Ok(IpAddr::V4(address)) => address == Ipv4Addr::LOCALHOST || address.is_multicast(),
@@ -265,8 +263,8 @@ impl ListenAddress {
 
 pub(super) fn listen_address(text: &SettingText<'_>) -> Result<ListenAddress, String> {
     let wrong = || {
-        let shown = text.shown(echo::endpoint);
-        format!("{shown} is not an address to listen on; write host:port, such as localhost:4317")
+        let shown = text.display_as(echo::endpoint);
+        format!("{shown} is not a listen address; use host:port, such as localhost:4317")
     };
     let value = text.value();
     let (host, port) = value.rsplit_once(':').ok_or_else(wrong)?;
@@ -277,39 +275,39 @@ pub(super) fn listen_address(text: &SettingText<'_>) -> Result<ListenAddress, St
     Ok(ListenAddress { host: host.to_owned(), port: port.parse().map_err(|_| wrong())? })
 }
 
-/// A path of a URL.
+/// Parses the path of a URL.
 pub(super) fn path(text: &SettingText<'_>) -> Result<String, String> {
     let value = text.value();
     if value.starts_with('/') {
         Ok(value.into_owned())
     } else {
         let path = echo::url_path(text.raw);
-        let remedy = if text.is_secret() { "a / before it".to_owned() } else { format!("/{path}") };
-        Err(format!("{} is not a path; write {remedy}", text.shown(|_| Echo::Text(path.clone()))))
+        let remedy = if text.is_secret() { "one that begins with /".to_owned() } else { format!("/{path}") };
+        Err(format!("{} is not a path; set {remedy}", text.display_as(|_| Echo::Text(path.clone()))))
     }
 }
 
-/// Where an exporter sends to: an absolute `http` or `https` URL.
+/// Parses an exporter's endpoint: an absolute `http` or `https` URL.
 pub(super) fn endpoint(text: &SettingText<'_>) -> Result<Url, String> {
-    const EXAMPLE: &str = "write something like https://clickstack.example.com:4317";
+    const EXAMPLE: &str = "use the form https://clickstack.example.com:4317";
     let value = text.value();
-    let shown = || text.shown(echo::endpoint);
+    let shown = || text.display_as(echo::endpoint);
     let (scheme, rest) =
         value.split_once("://").map_or((None, &*value), |(scheme, rest)| (Some(scheme), rest));
-    // "%40" is an "@" as well.
+    // "%40" is an encoded "@".
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if authority.contains('@') || authority.contains("%40") {
-        return Err("the URL holds a user name; send credentials as a header instead".to_owned());
+        return Err("the URL contains a user name; send credentials as a header instead".to_owned());
     }
     if authority.contains(['<', '>']) {
-        return Err("the URL holds a placeholder in <>; write your own host in its place".to_owned());
+        return Err("the URL contains a placeholder in <>; replace it with your own host".to_owned());
     }
     let Some(scheme) = scheme else {
         let remedy = echo::endpoint(text.raw).text().filter(|_| !text.is_secret()).unwrap_or_default();
-        return Err(format!("{} has no scheme; write http://{remedy} or https://{remedy}", shown()));
+        return Err(format!("{} has no scheme; set http://{remedy} or https://{remedy}", shown()));
     };
     if !matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https") {
-        return Err(format!("{} has an unknown scheme; write http:// or https://", shown()));
+        return Err(format!("{} has an unsupported scheme; use http:// or https://", shown()));
     }
     if rest.is_empty() || rest.starts_with(['/', ':', '?', '#']) {
         return Err(format!("{} has no host; {EXAMPLE}", shown()));
@@ -318,35 +316,36 @@ pub(super) fn endpoint(text: &SettingText<'_>) -> Result<Url, String> {
         .map_err(|cause| format!("{} is not a URL: {}; {EXAMPLE}", shown(), url_error(cause, &value)))
 }
 
-/// Why a text is not a URL. There are no tables here for Unicode in host names.
+/// The reason why a text is not a URL. The binary leaves out the Unicode tables for host names.
 pub(super) fn url_error(cause: url::ParseError, text: &str) -> String {
     match cause {
         url::ParseError::IdnaError if !text.is_ascii() => {
-            "the host has letters beyond ASCII, which are written in Punycode, as xn--…".to_owned()
+            "the host name is not ASCII; use Punycode, xn--…".to_owned()
         }
         cause => cause.to_string(),
     }
 }
 
-/// `Name=value,Name2=value2`. A value may hold `=`. Values are marked sensitive, so that no `Debug` shows them.
+/// Parses `Name=value,Name2=value2`. A value may contain `=`. Values are marked sensitive, so that `Debug` does not print
+/// them.
 pub(super) fn headers(text: &SettingText<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
     let mut headers = Vec::new();
     for pair in text.pairs()? {
-        let place = pair.place;
-        // The name may be a credential as well, where the value itself was written and holds "=".
+        let position = pair.position;
+        // If only the value was set and it contains "=", the name is a credential too.
         let name: HeaderName = pair.name.parse().map_err(|_| {
-            format!("part {place} has a name that is not a header's; use letters, digits and hyphens")
+            format!("the name in part {position} is not a valid header name; use letters, digits and hyphens")
         })?;
         if name.as_str().starts_with("grpc-") {
             return Err(format!(
-                "the name of part {place} begins with grpc-, which gRPC keeps for itself; remove it"
+                "the name in part {position} begins with grpc-, which is reserved for gRPC; remove it"
             ));
         }
         if is_reserved(&name) {
-            return Err(format!("{name} is set by the extension itself; remove it"));
+            return Err(format!("{name} is set by the extension; remove it"));
         }
         let mut value: HeaderValue = pair.resolved_value(text).parse().map_err(|_| {
-            format!("the value of part {place} has a character that no header may have, such as a line break; remove it")
+            format!("the value in part {position} contains a character that is not allowed in headers, such as a line break; remove it")
         })?;
         value.set_sensitive(true);
         headers.push((name, value));
@@ -354,7 +353,7 @@ pub(super) fn headers(text: &SettingText<'_>) -> Result<Vec<(HeaderName, HeaderV
     Ok(headers)
 }
 
-/// Headers that say how a request is framed: another value would break every one.
+/// Returns true for headers that describe how a request is framed: another value would break all requests.
 fn is_reserved(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -362,18 +361,18 @@ fn is_reserved(name: &HeaderName) -> bool {
     )
 }
 
-/// `key=value,key2=value2`, values percent-decoded: the form of `OTEL_RESOURCE_ATTRIBUTES` in the OpenTelemetry
+/// Parses `key=value,key2=value2` with percent-encoded values: the format of `OTEL_RESOURCE_ATTRIBUTES` in the OpenTelemetry
 /// specification of resource SDKs.
 pub(super) fn attributes(text: &SettingText<'_>) -> Result<Vec<(String, String)>, String> {
     let mut attributes = Vec::new();
     for mut pair in text.pairs()? {
         if pair.name.is_empty() {
-            return Err(format!("part {} has no key; write key=value,key2=value2", pair.place));
+            return Err(format!("part {} has no key; use the form key=value,key2=value2", pair.position));
         }
         let decoded = percent_decode_str(&pair.value).decode_utf8().map_err(|_| {
             format!(
-                "the value of part {} is not UTF-8 once its %XX are decoded; encode it as UTF-8",
-                pair.place
+                "the value in part {} is not valid UTF-8 after percent-decoding; encode it as UTF-8",
+                pair.position
             )
         })?;
         pair.value = decoded.into_owned();
@@ -390,7 +389,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_take_three_units_and_nothing_else() {
+    fn durations_take_three_units() {
         let duration = |text| unbounded_duration(&SettingText::plain(text));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
@@ -398,18 +397,18 @@ mod tests {
         for wrong in
             ["5", "s", "", "5h", "-1s", "1.5s", "0s", "99999999999999999999s", "1152921504606846976m"]
         {
-            assert!(duration(wrong).is_err(), "{wrong:?} was taken");
+            assert!(duration(wrong).is_err(), "{wrong:?} was accepted");
         }
     }
 
     #[test]
-    fn nothing_may_take_longer_than_a_function_may_run() {
-        assert_eq!(duration(&SettingText::plain("15m")), Ok(LONGEST));
+    fn durations_have_a_maximum() {
+        assert_eq!(duration(&SettingText::plain("15m")), Ok(MAX_DURATION));
         assert!(duration(&SettingText::plain("901s")).is_err());
     }
 
     #[test]
-    fn quotes_around_a_whole_value_are_not_part_of_it() {
+    fn quotes_around_a_value_are_stripped() {
         assert_eq!(unquoted("\"Authorization=key\""), "Authorization=key");
         assert_eq!(unquoted(" 'a' "), "a");
         assert_eq!(unquoted("\"a"), "\"a");
@@ -417,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_value_may_hold_equal_signs_and_never_prints() {
+    fn header_value_may_contain_equal_signs() {
         let parsed =
             headers(&SettingText::plain("Authorization=Basic YTpi==, X-Team = one")).expect("two headers");
         assert_eq!(parsed[0].1, "Basic YTpi==");
@@ -434,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_put_into_a_list_that_has_been_taken_apart() {
+    fn list_is_split_before_secrets_are_filled_in() {
         const ARN: &str = "arn:aws:ssm:us-east-1:123456789012:parameter/key";
         let list = |raw: &str, secret: &str| {
             let references = secret_ref::find(raw).expect("references");
@@ -452,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_needs_a_scheme_that_we_speak_and_a_host() {
+    fn endpoint_needs_a_known_scheme_and_a_host() {
         assert!(endpoint(&SettingText::plain("https://clickstack.example.com:4317")).is_ok());
         for wrong in [
             "collector:4317",
@@ -463,31 +462,30 @@ mod tests {
             "https://x y",
             "http://x:99999",
         ] {
-            assert!(endpoint(&SettingText::plain(wrong)).is_err(), "{wrong:?} was taken");
+            assert!(endpoint(&SettingText::plain(wrong)).is_err(), "{wrong:?} was accepted");
         }
     }
 
     #[test]
-    fn a_host_beyond_ascii_is_taken_in_punycode_only() {
-        let told =
-            endpoint(&SettingText::plain("https://bücher.example:4317")).expect_err("no tables for it");
-        assert!(told.contains("Punycode"), "{told}");
+    fn non_ascii_host_needs_punycode() {
+        let error = endpoint(&SettingText::plain("https://bücher.example:4317")).expect_err("not ASCII");
+        assert!(error.contains("Punycode"), "{error}");
         let url = endpoint(&SettingText::plain("https://xn--bcher-kva.example:4317")).expect("a URL");
         assert_eq!(url.host_str(), Some("xn--bcher-kva.example"));
     }
 
     #[test]
-    fn an_address_to_listen_on_may_be_ipv6() {
+    fn listen_address_may_be_ipv6() {
         let address = |text| listen_address(&SettingText::plain(text));
         assert_eq!(address("[::1]:4317"), Ok(ListenAddress { host: "::1".into(), port: 4317 }));
         for wrong in ["4317", ":4317", "http://localhost:4317", "localhost:70000"] {
-            assert!(address(wrong).is_err(), "{wrong:?} was taken");
+            assert!(address(wrong).is_err(), "{wrong:?} was accepted");
         }
     }
 
     proptest! {
         #[test]
-        fn a_header_list_is_read_as_it_was_written(
+        fn header_list_survives_a_round_trip(
             pairs in prop::collection::vec(("[a-z][a-z0-9-]{0,8}", "[!-+.-~]([ -+.-~]{0,8}[!-+.-~])?"), 1..5)
         ) {
             let list: Vec<_> = pairs.iter().map(|(name, value)| format!("x{name}={value}")).collect();
@@ -500,7 +498,7 @@ mod tests {
         }
 
         #[test]
-        fn a_faulty_header_list_shows_nothing_of_itself(list in "[A-Z]{6}[=, \u{7f}:]?[A-Z]{6}[=,\u{7f}]?[A-Z]{6}") {
+        fn invalid_header_list_is_not_repeated(list in "[A-Z]{6}[=, \u{7f}:]?[A-Z]{6}[=,\u{7f}]?[A-Z]{6}") {
             if let Err(message) = headers(&SettingText::plain(&list)) {
                 for word in list.split(|c: char| !c.is_ascii_uppercase()) {
                     prop_assert!(word.len() < 6 || !message.contains(word), "{}", message);

@@ -1,20 +1,20 @@
-//! `${env:NAME}`, `${NAME}`, `${env:NAME:-default}` and `$$` within a value, as the collector has them. References to
-//! secrets stay for those who fetch them.
+//! Expands `${env:NAME}`, `${NAME}`, `${env:NAME:-default}` and `$$` like the collector. Secret references stay unchanged
+//! until secrets are fetched.
 
 use super::node::shown;
 use crate::config::Variables;
 
-/// What a value comes to.
+/// A value after expansion.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Expanded {
     pub(super) text: String,
     /// Variables that are not set and have no default.
     pub(super) unset: Vec<String>,
-    /// What cannot be filled in, cause and remedy.
+    /// The errors: cause and remedy.
     pub(super) problems: Vec<String>,
 }
 
-/// Fills a value's variables in. What comes to more than `limit` bytes comes to nothing.
+/// Expands the variables in a value. If the result has more than `limit` bytes, it is replaced by an empty text.
 pub(super) fn expand(value: &str, variables: &Variables, limit: usize) -> Expanded {
     let mut expanded = Expanded::default();
     let mut rest = value;
@@ -28,7 +28,7 @@ pub(super) fn expand(value: &str, variables: &Variables, limit: usize) -> Expand
             if from.starts_with("${") {
                 expanded
                     .problems
-                    .push("a ${ has no } at its end; write ${env:NAME}, or $$ for a $".to_owned());
+                    .push("a ${ has no closing }; write ${env:NAME}, or $$ for a literal $".to_owned());
             }
             ("$".to_owned(), from.get(1..).unwrap_or_default())
         };
@@ -42,8 +42,7 @@ pub(super) fn expand(value: &str, variables: &Variables, limit: usize) -> Expand
     if expanded.text.len() > limit {
         expanded.text.clear();
         expanded.problems.push(
-            "all values together, variables filled in, are longer than those of any configuration; shorten them"
-                .to_owned(),
+            "the values in this file are too large after variables are expanded; shorten them".to_owned(),
         );
     }
     expanded
@@ -55,26 +54,28 @@ impl Expanded {
             return format!("${{{inner}}}");
         }
         let (scheme, rest) = match inner.split_once(':') {
-            // In "${NAME:-default}" there is no scheme either.
+            // "${NAME:-default}" has no scheme.
             Some((_, rest)) if rest.starts_with('-') => ("env", inner),
             Some((scheme, rest)) => (scheme, rest),
             None => ("env", inner),
         };
         if scheme != "env" {
             let remedy = match scheme {
-                "secretsmanager" => "write ${arn:aws:secretsmanager:…}, the secret's whole ARN",
-                _ => "write the value itself, or ${env:NAME}",
+                "secretsmanager" => "use the secret's complete ARN, ${arn:aws:secretsmanager:…}",
+                _ => "set the value itself, or use ${env:NAME}",
             };
             let scheme = shown(scheme);
-            self.problems.push(format!("${{{scheme}:…}} cannot be filled in here; {remedy}"));
+            self.problems.push(format!("${{{scheme}:…}} is not supported; {remedy}"));
             return String::new();
         }
         let (name, default) =
             rest.split_once(":-").map_or((rest, None), |(name, default)| (name, Some(default)));
-        let is_lawful = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(is_lawful) {
-            self.problems
-                .push("a ${…} holds no variable's name; write ${env:NAME}, or $$ for a $".to_owned());
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(is_allowed)
+        {
+            self.problems.push(
+                "a ${…} has an invalid variable name; write ${env:NAME}, or $$ for a literal $".to_owned(),
+            );
             return String::new();
         }
         match (variables.get(name), default) {
@@ -94,7 +95,7 @@ mod tests {
     use crate::config::tests::variables;
 
     #[test]
-    fn what_variables_make_too_long_comes_to_nothing() {
+    fn oversized_value_becomes_empty() {
         let variables = variables(&[("LONG", "0123456789")]);
         let expanded = expand(&"${LONG}".repeat(1_000_000), &variables, 99);
         assert_eq!((expanded.text.as_str(), expanded.problems.len()), ("", 1));
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_filled_in_once_and_secrets_are_left() {
+    fn variables_expand_once_and_secrets_stay() {
         let variables = variables(&[("KEY", "a$b ${HOST}"), ("HOST", "host"), ("EMPTY", "")]);
         let text = |value| expand(value, &variables, usize::MAX).text;
         assert_eq!(text("http://${env:HOST}:4318/${KEY}"), "http://host:4318/a$b ${HOST}");

@@ -1,63 +1,67 @@
-//! Which exporters send what: those of the file, or what is set beside it.
+//! Decides which exporter sends which signal: those of the file, or one that is set outside it.
 //!
-//! An exporter of the file sends by the variables of the only one where it is that of all signals, and by variables of its
-//! own name otherwise. Promises that what is not open leaves by none, whatever is set beside the file for that exporter; where
-//! `ROTEL_EXPORTER` or `ROTEL_EXPORTERS` chooses, nothing here is asked.
+//! If all signals go to the same exporter, it gets the variables of the unnamed exporter; otherwise each exporter gets
+//! variables with its own name. Promises that a signal that may not be sent is sent by no exporter, whatever endpoint is set
+//! outside the file. If `ROTEL_EXPORTER` or `ROTEL_EXPORTERS` is set, this module is not used.
 
 use std::sync::Arc;
 
 use super::exporters::{CollectorExporterKind, ExporterSetting};
 use super::translation::{Location, Translation};
 use crate::config::exporter_name::prefix;
-use crate::config::exporters::selection;
+use crate::config::exporters::selection_variable;
 use crate::config::variables::ONLY_EXPORTER;
 use crate::echo;
 use crate::signal::{PerSignal, Signal};
 
-/// What the exporter that is set beside the file is called where it cannot send every signal.
-const BESIDE: &str = "otlp";
+/// The name that the exporter set outside the file gets if it must not send every signal.
+const OUTSIDE_NAME: &str = "otlp";
 
 /// An exporter that pipelines name.
 pub(super) struct UsedExporter<'n> {
     pub(super) id: Arc<str>,
     pub(super) kind: CollectorExporterKind,
     pub(super) settings: Vec<ExporterSetting<'n>>,
-    /// Its settings hold errors, so that it must not send.
-    pub(super) is_faulty: bool,
+    /// Its settings have errors, so it must not send.
+    pub(super) has_errors: bool,
 }
 
-/// What there is to choose from.
+/// The exporters to choose from.
 pub(super) struct ExporterSelection<'c, 'n> {
     pub(super) used: &'c [UsedExporter<'n>],
-    /// Those that the pipelines of each signal name.
+    /// The ids of the exporters in each signal's pipelines.
     pub(super) exporters: PerSignal<Vec<Arc<str>>>,
-    /// Which signals may leave.
-    pub(super) is_open: PerSignal<bool>,
+    /// The signals that may be sent.
+    pub(super) may_send: PerSignal<bool>,
     pub(super) pipelines: &'c Location<'n>,
 }
 
 impl<'n> ExporterSelection<'_, 'n> {
-    /// Says which exporters send what.
-    pub(super) fn make(mut self, translation: &mut Translation<'_>) {
+    /// Sets the variables for the selected exporters.
+    pub(super) fn apply(mut self, translation: &mut Translation<'_>) {
         let used = self.used;
         for signal in Signal::ALL {
-            let is_good = |id: &Arc<str>| used.iter().any(|used| used.id == *id && !used.is_faulty);
-            self.exporters.of_mut(signal).retain(is_good);
-            if !self.is_open.of(signal) {
-                self.keep_back(translation, signal);
+            let is_usable = |id: &Arc<str>| used.iter().any(|used| used.id == *id && !used.has_errors);
+            self.exporters.of_mut(signal).retain(is_usable);
+            if !self.may_send.of(signal) {
+                self.hide_selection(translation, signal);
             }
         }
-        let is_only = self.is_only();
+        let is_single = self.has_single_exporter();
         let is_common = translation.given(|name| name == format!("{ONLY_EXPORTER}ENDPOINT")).is_some();
-        let of_closed: Vec<_> =
-            Signal::ALL.into_iter().filter(|signal| !self.is_open.of(*signal)).map(endpoint_of).collect();
-        let given = translation.given(|name| is_endpoint(name) && !of_closed.iter().any(|of| of == name));
+        let blocked_endpoints: Vec<_> = Signal::ALL
+            .into_iter()
+            .filter(|signal| !self.may_send.of(*signal))
+            .map(signal_endpoint)
+            .collect();
+        let given =
+            translation.given(|name| is_endpoint(name) && !blocked_endpoints.iter().any(|of| of == name));
         if let Some(variable) = given {
-            let replaces_all = is_common || !is_only;
+            let replaces_all = is_common || !is_single;
             let variable = &echo::name(variable);
-            self.tell_of_other_endpoints(translation, variable, replaces_all);
+            self.warn_of_ignored_settings(translation, variable, replaces_all);
             if replaces_all {
-                return self.send_beside(translation);
+                return self.use_outside_exporter(translation);
             }
         }
         let sends = |used: &&UsedExporter<'n>| {
@@ -66,89 +70,95 @@ impl<'n> ExporterSelection<'_, 'n> {
         let senders: Vec<_> = used.iter().filter(sends).collect();
         match senders[..] {
             [] => translation.set("ROTEL_EXPORTER", "blackhole", self.pipelines),
-            [only] if is_only => set_only(translation, only, given.is_some()),
+            [single] if is_single => set_single(translation, single, given.is_some()),
             _ => self.set_several(translation, &senders),
         }
     }
 
-    /// Whether all signals go to the same one, and to no other.
-    fn is_only(&self) -> bool {
+    /// Returns true if all signals go to the same single exporter.
+    fn has_single_exporter(&self) -> bool {
         Signal::ALL.iter().all(|signal| {
             matches!((&self.exporters.of(*signal)[..], &self.exporters.logs[..]), ([one], [other]) if one == other)
         })
     }
 
-    /// Takes away what beside the file would have a signal sent that is not to be.
-    fn keep_back(&self, translation: &mut Translation<'_>, signal: Signal) {
-        let chosen = selection(signal);
+    /// Hides a variable outside the file that would send a signal that must not be sent.
+    fn hide_selection(&self, translation: &mut Translation<'_>, signal: Signal) {
+        let chosen = selection_variable(signal);
         if let Some(variable) = translation.given(|name| name == chosen) {
             translation.warning(self.pipelines, format!("{variable} is set, but {signal} are not sent"));
             translation.hide(variable);
         }
     }
 
-    fn tell_of_other_endpoints(&self, translation: &mut Translation<'_>, variable: &str, replaces_all: bool) {
+    fn warn_of_ignored_settings(
+        &self,
+        translation: &mut Translation<'_>,
+        variable: &str,
+        replaces_all: bool,
+    ) {
         if self.used.is_empty() {
             return;
         }
         let message = if replaces_all {
             format!(
-                "{variable} is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for \
-                 another host; set them beside the file as well"
+                "{variable} is set, so the exporters in this file are ignored, with their headers, TLS and other settings; \
+                 set those as variables too"
             )
         } else {
             format!(
-                "{variable} is set, so headers, TLS and whatever else is set here for another host do not count for a signal \
-                 whose endpoint is set beside the file; set them there as well"
+                "{variable} is set, so headers, TLS and other settings in this file are ignored for signals whose endpoint is a \
+                 variable; set those as variables too"
             )
         };
         translation.warning(self.pipelines, message);
     }
 
-    /// Has the exporter that is set beside the file send what is open. One that has no name sends every signal, so that it
-    /// gets a name where one of them is kept back.
-    fn send_beside(&self, translation: &mut Translation<'_>) {
-        let open: Vec<_> = Signal::ALL.into_iter().filter(|signal| *self.is_open.of(*signal)).collect();
-        if open.is_empty() {
+    /// Sends the permitted signals with the exporter set outside the file. An unnamed exporter sends every signal, so it gets a
+    /// name if one of them must not be sent.
+    fn use_outside_exporter(&self, translation: &mut Translation<'_>) {
+        let permitted: Vec<_> = Signal::ALL.into_iter().filter(|signal| *self.may_send.of(*signal)).collect();
+        if permitted.is_empty() {
             return translation.set("ROTEL_EXPORTER", "blackhole", self.pipelines);
         }
-        if open.len() == Signal::ALL.len() {
+        if permitted.len() == Signal::ALL.len() {
             return;
         }
-        translation.rename(ONLY_EXPORTER, &prefix(BESIDE));
-        translation.set("ROTEL_EXPORTERS", format!("{BESIDE}:otlp"), self.pipelines);
-        for signal in open {
-            translation.set(selection(signal), BESIDE, self.pipelines);
+        translation.rename(ONLY_EXPORTER, &prefix(OUTSIDE_NAME));
+        translation.set("ROTEL_EXPORTERS", format!("{OUTSIDE_NAME}:otlp"), self.pipelines);
+        for signal in permitted {
+            translation.set(selection_variable(signal), OUTSIDE_NAME, self.pipelines);
         }
     }
 
     fn set_several(&self, translation: &mut Translation<'_>, senders: &[&UsedExporter<'n>]) {
         for UsedExporter { id, settings, .. } in senders {
             for (setting, text, location) in settings {
-                translation.set(format!("{}{setting}", prefix(&name(id))), text.clone(), location);
+                translation.set(format!("{}{setting}", prefix(&variable_name(id))), text.clone(), location);
             }
         }
-        let declared: Vec<_> = senders.iter().map(|used| format!("{}:otlp", name(&used.id))).collect();
+        let declared: Vec<_> =
+            senders.iter().map(|used| format!("{}:otlp", variable_name(&used.id))).collect();
         translation.set("ROTEL_EXPORTERS", declared.join(","), self.pipelines);
         for signal in Signal::ALL {
-            let names: Vec<_> = self.exporters.of(signal).iter().map(|id| name(id)).collect();
+            let names: Vec<_> = self.exporters.of(signal).iter().map(|id| variable_name(id)).collect();
             if !names.is_empty() {
-                translation.set(selection(signal), names.join(","), self.pipelines);
+                translation.set(selection_variable(signal), names.join(","), self.pipelines);
             }
         }
     }
 }
 
-/// Sets what the one that sends everything says. Where a signal goes elsewhere, by what is set beside the file, its settings
-/// are those of the other signals alone.
-fn set_only(translation: &mut Translation<'_>, only: &UsedExporter<'_>, some_go_elsewhere: bool) {
-    let here: Vec<_> = Signal::ALL
+/// Sets the variables of the single exporter. If some signals have endpoints outside the file, its other settings are set for
+/// the remaining signals only.
+fn set_single(translation: &mut Translation<'_>, single: &UsedExporter<'_>, some_go_elsewhere: bool) {
+    let remaining: Vec<_> = Signal::ALL
         .into_iter()
-        .filter(|signal| translation.given(|name| name == endpoint_of(*signal)).is_none())
+        .filter(|signal| translation.given(|name| name == signal_endpoint(*signal)).is_none())
         .collect();
-    for (setting, text, location) in &only.settings {
+    for (setting, text, location) in &single.settings {
         if some_go_elsewhere && !setting.ends_with("ENDPOINT") {
-            for signal in &here {
+            for signal in &remaining {
                 let variable = format!("{ONLY_EXPORTER}{}_{setting}", signal.in_variable_names());
                 translation.set(variable, text.clone(), location);
             }
@@ -158,30 +168,30 @@ fn set_only(translation: &mut Translation<'_>, only: &UsedExporter<'_>, some_go_
     }
 }
 
-/// The variable beside the file that names all exporters.
+/// The variable outside the file that sets all exporters.
 pub(super) fn given_exporters<'g>(translation: &Translation<'g>) -> Option<&'g str> {
     translation.given(|name| ["ROTEL_EXPORTER", "ROTEL_EXPORTERS"].contains(&name))
 }
 
-/// Whether an endpoint is set beside the file that an exporter of the file may have.
-pub(super) fn has_endpoint_beside(translation: &Translation<'_>, id: &str) -> bool {
-    let own = prefix(&name(id));
-    let is_of_it = |name: &str| [ONLY_EXPORTER, &own].iter().any(|prefix| name.starts_with(prefix));
-    translation.given(|name| is_of_it(name) && name.ends_with("ENDPOINT")).is_some()
+/// Returns true if a variable outside the file sets an endpoint for an exporter of the file.
+pub(super) fn has_endpoint_outside(translation: &Translation<'_>, id: &str) -> bool {
+    let own = prefix(&variable_name(id));
+    let has_prefix = |name: &str| [ONLY_EXPORTER, &own].iter().any(|prefix| name.starts_with(prefix));
+    translation.given(|name| has_prefix(name) && name.ends_with("ENDPOINT")).is_some()
 }
 
-/// Whether a variable is an endpoint of the exporter that is the only one.
+/// Returns true for the endpoint variables of the unnamed exporter.
 pub(super) fn is_endpoint(name: &str) -> bool {
     name.starts_with(ONLY_EXPORTER) && name.ends_with("ENDPOINT")
 }
 
-/// The variable of its endpoint for one signal.
-fn endpoint_of(signal: Signal) -> String {
+/// The unnamed exporter's endpoint variable for one signal.
+fn signal_endpoint(signal: Signal) -> String {
     format!("{ONLY_EXPORTER}{}_ENDPOINT", signal.in_variable_names())
 }
 
-/// What an exporter is called in variables. There a signal may follow, so that a name does not end like one.
-fn name(id: &str) -> String {
+/// The exporter's name in variables. It must not end like a signal, because a signal may follow it.
+fn variable_name(id: &str) -> String {
     let name: String = id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     let signal = name
         .rsplit_once('_')

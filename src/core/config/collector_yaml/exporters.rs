@@ -1,22 +1,22 @@
-//! The settings of `otlp` and `otlphttp` exporters, as the variables of an exporter have them.
+//! Translates the settings of `otlp` and `otlphttp` exporters.
 
 use std::time::Duration;
 
 use super::node::{YamlValue, shown};
 use super::translation::{Location, Translation, list};
 
-/// What an exporter of the collector is to us.
+/// The collector exporters that are supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CollectorExporterKind {
     Grpc,
     Http,
-    /// Counts what passes.
+    /// Counts items.
     Debug,
-    /// Drops.
+    /// Drops everything.
     Nop,
 }
 
-/// The kind of a component: what stands before the `/`.
+/// The type of a component: the part of its id before the `/`.
 pub(super) fn component_type(id: &str) -> &str {
     id.split_once('/').map_or(id, |(kind, _)| kind)
 }
@@ -33,33 +33,33 @@ impl CollectorExporterKind {
     }
 }
 
-/// A setting: how the name of its variable ends, its text, and where it stands.
+/// A setting: the end of its variable's name, its text, and its location.
 pub(super) type ExporterSetting<'n> = (&'static str, String, Location<'n>);
 
-/// What has no effect here and does no harm by that.
-const IDLE: &[(&str, &str)] = &[
-    ("balancer_name", "there is one connection"),
-    ("batcher", "batches are cut by ROTEL_BATCH_MAX_SIZE"),
-    ("compression_params", "it compresses at the fastest level"),
-    ("cookies", "none are kept"),
-    ("disable_keep_alives", "connections are kept"),
-    ("force_attempt_http2", "over TLS both are offered"),
-    ("http2_ping_timeout", "connections are tested by what is sent"),
-    ("http2_read_idle_timeout", "connections are tested by what is sent"),
-    ("idle_conn_timeout", "idle connections are renewed after 20 seconds"),
-    ("keepalive", "idle connections are renewed after 20 seconds"),
-    ("max_conns_per_host", "there is one connection"),
-    ("max_idle_conns", "there is one connection"),
-    ("max_idle_conns_per_host", "there is one connection"),
-    ("middlewares", "there are none"),
-    ("profiles_endpoint", "there are no profiles"),
-    ("read_buffer_size", "it has its own"),
-    ("sending_queue", "what waits is bounded by ROTEL_BUFFER_MAX_BYTES"),
-    ("wait_for_ready", "what cannot be sent is kept"),
-    ("write_buffer_size", "it has its own"),
+/// Settings that have no effect and are not needed, each with the reason.
+const NO_EFFECT: &[(&str, &str)] = &[
+    ("balancer_name", "there is a single connection"),
+    ("batcher", "ROTEL_BATCH_MAX_SIZE limits batches"),
+    ("compression_params", "the fastest level is used"),
+    ("cookies", "cookies are not stored"),
+    ("disable_keep_alives", "connections are always kept alive"),
+    ("force_attempt_http2", "TLS offers both HTTP versions"),
+    ("http2_ping_timeout", "idle connections are not probed"),
+    ("http2_read_idle_timeout", "idle connections are not probed"),
+    ("idle_conn_timeout", "idle connections are replaced after 20 seconds"),
+    ("keepalive", "idle connections are replaced after 20 seconds"),
+    ("max_conns_per_host", "there is a single connection"),
+    ("max_idle_conns", "there is a single connection"),
+    ("max_idle_conns_per_host", "there is a single connection"),
+    ("middlewares", "middlewares are not supported"),
+    ("profiles_endpoint", "profiles are not supported"),
+    ("read_buffer_size", "the buffer size is fixed"),
+    ("sending_queue", "ROTEL_BUFFER_MAX_BYTES limits the buffer"),
+    ("wait_for_ready", "telemetry that cannot be sent is buffered"),
+    ("write_buffer_size", "the buffer size is fixed"),
 ];
 
-const IDLE_OF_TLS: &[&str] = &[
+const NO_EFFECT_IN_TLS: &[&str] = &[
     "cipher_suites",
     "curve_preferences",
     "include_system_ca_certs_pool",
@@ -68,7 +68,7 @@ const IDLE_OF_TLS: &[&str] = &[
     "reload_interval",
 ];
 
-/// A walk through one exporter.
+/// The state of translating one exporter.
 struct ExporterTranslator<'a, 'g, 'n> {
     translation: &'a mut Translation<'g>,
     extensions: &'a [Location<'n>],
@@ -76,42 +76,41 @@ struct ExporterTranslator<'a, 'g, 'n> {
     settings: Vec<ExporterSetting<'n>>,
 }
 
-/// Reads an exporter's settings. `extensions` are those that may authenticate it.
-pub(super) fn read<'n>(
+/// Translates an exporter's settings. `extensions` may contain its authenticator.
+pub(super) fn translate<'n>(
     translation: &mut Translation<'_>,
     exporter: &Location<'n>,
     kind: CollectorExporterKind,
     extensions: &[Location<'n>],
 ) -> Vec<ExporterSetting<'n>> {
-    let mut walk = ExporterTranslator { translation, extensions, kind, settings: Vec::new() };
-    let entries = walk.translation.entries(exporter);
+    let mut translator = ExporterTranslator { translation, extensions, kind, settings: Vec::new() };
+    let entries = translator.translation.entries(exporter);
     let tls = entries.iter().find(|entry| entry.key == "tls").cloned();
-    let is_insecure = tls.is_some_and(|tls| walk.is_insecure(&tls));
+    let is_insecure = tls.is_some_and(|tls| translator.is_insecure(&tls));
     let protocol = if kind == CollectorExporterKind::Grpc { "grpc" } else { "http" };
-    walk.settings.push(("PROTOCOL", protocol.to_owned(), exporter.clone()));
+    translator.settings.push(("PROTOCOL", protocol.to_owned(), exporter.clone()));
     for entry in entries {
         match (entry.key, kind) {
-            ("endpoint", _) => walk.endpoint(&entry, is_insecure),
-            ("traces_endpoint", CollectorExporterKind::Http) => walk.text("TRACES_ENDPOINT", &entry),
-            ("metrics_endpoint", CollectorExporterKind::Http) => walk.text("METRICS_ENDPOINT", &entry),
-            ("logs_endpoint", CollectorExporterKind::Http) => walk.text("LOGS_ENDPOINT", &entry),
-            ("headers", _) => walk.headers(&entry),
-            ("compression", _) => walk.compression(&entry),
-            ("timeout", _) => walk.duration("REQUEST_TIMEOUT", &entry),
-            ("retry_on_failure", _) => walk.retry(&entry),
-            ("tls", _) => walk.tls(&entry),
-            ("auth", _) => walk.auth(&entry),
-            ("encoding", CollectorExporterKind::Http) => walk.encoding(&entry),
+            ("endpoint", _) => translator.endpoint(&entry, is_insecure),
+            ("traces_endpoint", CollectorExporterKind::Http) => translator.text("TRACES_ENDPOINT", &entry),
+            ("metrics_endpoint", CollectorExporterKind::Http) => translator.text("METRICS_ENDPOINT", &entry),
+            ("logs_endpoint", CollectorExporterKind::Http) => translator.text("LOGS_ENDPOINT", &entry),
+            ("headers", _) => translator.headers(&entry),
+            ("compression", _) => translator.compression(&entry),
+            ("timeout", _) => translator.duration("REQUEST_TIMEOUT", &entry),
+            ("retry_on_failure", _) => translator.retry(&entry),
+            ("tls", _) => translator.tls(&entry),
+            ("auth", _) => translator.auth(&entry),
+            ("encoding", CollectorExporterKind::Http) => translator.encoding(&entry),
             ("proxy_url", _) => {
-                walk.translation.error(
-                    &entry,
-                    "the proxy is taken from HTTPS_PROXY or HTTP_PROXY; set that, and remove this",
-                );
+                translator
+                    .translation
+                    .error(&entry, "not supported; set HTTPS_PROXY or HTTP_PROXY instead, and remove this");
             }
-            _ => walk.idle(&entry),
+            _ => translator.other_setting(&entry),
         }
     }
-    walk.settings
+    translator.settings
 }
 
 impl<'n> ExporterTranslator<'_, '_, 'n> {
@@ -125,7 +124,7 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
         }
     }
 
-    /// gRPC's needs no scheme there: whether TLS is display_name is a setting of its own.
+    /// Adds a scheme to a gRPC endpoint without one, because the collector has a separate setting for TLS.
     fn endpoint(&mut self, location: &Location<'n>, is_insecure: bool) {
         let Some(text) = self.translation.text(location) else { return };
         let is_reference = ["${arn:", "$<arn:", "secret://"].iter().any(|start| text.starts_with(start));
@@ -141,7 +140,7 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
         self.set("ENDPOINT", text, location);
     }
 
-    /// A mapping, or as newer collectors have it a list of `name` and `value`.
+    /// Translates headers: a mapping, or a list of `name` and `value` as in newer collectors.
     fn headers(&mut self, location: &Location<'n>) {
         let mut pairs = Vec::new();
         if matches!(location.node.value, YamlValue::List(_)) {
@@ -160,7 +159,7 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
             for entry in self.translation.entries(location) {
                 let value = self.translation.text(&entry).unwrap_or_default();
                 if value.is_empty() {
-                    self.translation.error(&entry, "the header has no value; write it, or remove the header");
+                    self.translation.error(&entry, "the header has no value; set it, or remove the header");
                 }
                 pairs.push((entry.key.to_owned(), value));
             }
@@ -176,15 +175,15 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
         if OTHERS.contains(&&*text) {
             self.translation.warning(
                 location,
-                format!("{text} is not in this extension, so it sends with gzip; write gzip, zstd or none"),
+                format!("{text} is not supported, so gzip is used; set gzip, zstd or none"),
             );
         } else {
             self.set("COMPRESSION", if text.is_empty() { "none" } else { &text }, location);
         }
     }
 
-    /// No pause is one, and not a limit.
-    fn pause(&mut self, variable: &'static str, location: &Location<'n>) {
+    /// Translates a backoff, in which 0 means no delay, not no limit.
+    fn backoff(&mut self, variable: &'static str, location: &Location<'n>) {
         let Some(text) = self.translation.text(location) else { return };
         match duration(&text) {
             Some(duration) => self.set(variable, format!("{}ms", duration.as_millis().max(1)), location),
@@ -197,11 +196,14 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
         let Some(text) = self.translation.text(location) else { return };
         let text = match duration(&text) {
             Some(Duration::ZERO) => {
-                self.translation.warning(location, format!("0 is no limit, and here it is {NO_LIMIT}"));
+                self.translation.warning(
+                    location,
+                    format!("0 means no limit, but the maximum of {NO_LIMIT} is used; set a duration"),
+                );
                 NO_LIMIT.to_owned()
             }
             Some(duration) => format!("{}ms", duration.as_millis().max(1)),
-            // What is wrong with it is said where it is read.
+            // The variable's parser reports the error.
             None => text,
         };
         self.set(variable, text, location);
@@ -214,17 +216,17 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
                     if self.translation.text(&entry).as_deref() == Some("false") {
                         self.translation.warning(
                             &entry,
-                            "what fails is kept and sent again all the same, so nothing is lost",
+                            "has no effect; requests that fail are always retried, so that nothing is lost; remove it",
                         );
                     }
                 }
-                "initial_interval" => self.pause("RETRY_INITIAL_BACKOFF", &entry),
-                "max_interval" => self.pause("RETRY_MAX_BACKOFF", &entry),
+                "initial_interval" => self.backoff("RETRY_INITIAL_BACKOFF", &entry),
+                "max_interval" => self.backoff("RETRY_MAX_BACKOFF", &entry),
                 "max_elapsed_time" => self.duration("RETRY_MAX_ELAPSED_TIME", &entry),
                 "multiplier" | "randomization_factor" => {
                     self.translation.warning(
                         &entry,
-                        "it has no effect here: pauses double, less up to half of them by chance",
+                        "has no effect; delays double, with a random reduction of up to half; remove it",
                     );
                 }
                 _ => self.unknown(&entry),
@@ -235,7 +237,7 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
     fn is_insecure(&mut self, tls: &Location<'n>) -> bool {
         let YamlValue::Map(_) = tls.node.value else { return false };
         let insecure = self.translation.entries(tls).into_iter().find(|entry| entry.key == "insecure");
-        insecure.is_some_and(|entry| self.translation.flag(&entry))
+        insecure.is_some_and(|entry| self.translation.boolean(&entry))
     }
 
     fn tls(&mut self, location: &Location<'n>) {
@@ -250,12 +252,12 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
                 "key_file" => self.text("TLS_KEY_FILE", &entry),
                 "key_pem" => self.text("TLS_KEY_PEM", &entry),
                 "server_name_override" => {
-                    self.translation.error(&entry, "the certificate is checked for the endpoint's own name; write that name in the endpoint");
+                    self.translation.error(&entry, "not supported, because the certificate is verified for the endpoint's host name; use the certificate's name in the endpoint");
                 }
-                key if IDLE_OF_TLS.contains(&key) => {
+                key if NO_EFFECT_IN_TLS.contains(&key) => {
                     self.translation.warning(
                         &entry,
-                        "it has no effect here: TLS 1.2 and 1.3 are display_name as rustls has them; remove it",
+                        "has no effect; TLS 1.2 and 1.3 are used with the defaults of rustls; remove it",
                     );
                 }
                 _ => self.unknown(&entry),
@@ -274,15 +276,13 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
             match (component_type(&id), extension) {
                 ("basicauth", Some(extension)) => self.basic(&entry, &extension),
                 ("basicauth", None) => {
-                    self.translation.error(
-                        &entry,
-                        format!("there is no {} among the extensions; write it there", shown(&id)),
-                    );
+                    self.translation
+                        .error(&entry, format!("{} is not defined under extensions; define it", shown(&id)));
                 }
                 (kind, _) => self.translation.error(
                     &entry,
                     format!(
-                        "{} is not in this extension; write the header itself under headers, or basicauth",
+                        "{} is not supported; set the header itself under headers, or use basicauth",
                         shown(kind)
                     ),
                 ),
@@ -294,17 +294,14 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
         self.set("AUTHENTICATOR", "basic", auth);
         for entry in self.translation.entries(extension) {
             if entry.key != "client_auth" {
-                self.translation
-                    .warning(&entry, "it has no effect here, where only client_auth counts; remove it");
+                self.translation.warning(&entry, "has no effect, only client_auth has; remove it");
                 continue;
             }
             for entry in self.translation.entries(&entry) {
                 match entry.key {
                     "username" => self.text("BASIC_AUTH_USERNAME", &entry),
                     "password" => self.text("BASIC_AUTH_PASSWORD", &entry),
-                    _ => self
-                        .translation
-                        .error(&entry, "only username and password are known here; write them"),
+                    _ => self.translation.error(&entry, "not supported; set username and password"),
                 }
             }
         }
@@ -316,35 +313,31 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
         {
             self.translation.warning(
                 location,
-                "requests are sent as protobuf, which every OTLP endpoint takes; write proto, or remove it",
+                "has no effect; requests are sent as protobuf, which every OTLP endpoint accepts; set proto, or remove it",
             );
         }
     }
 
-    fn idle(&mut self, location: &Location<'n>) {
-        match IDLE.iter().find(|(key, _)| *key == location.key) {
-            Some((_, instead)) => {
-                self.translation
-                    .warning(location, format!("it has no effect here, where {instead}; remove it"));
+    fn other_setting(&mut self, location: &Location<'n>) {
+        match NO_EFFECT.iter().find(|(key, _)| *key == location.key) {
+            Some((_, reason)) => {
+                self.translation.warning(location, format!("has no effect, because {reason}; remove it"));
             }
             None => self.unknown(location),
         }
     }
 
     fn unknown(&mut self, location: &Location<'n>) {
-        unknown(self.translation, location);
+        warn_of_unknown(self.translation, location);
     }
 }
 
-/// Tells of a setting that is not known here.
-pub(super) fn unknown(translation: &mut Translation<'_>, location: &Location<'_>) {
-    translation.warning(
-        location,
-        "there is no such setting here, so it has no effect; correct its name, or remove it",
-    );
+/// Warns about an unknown setting.
+pub(super) fn warn_of_unknown(translation: &mut Translation<'_>, location: &Location<'_>) {
+    translation.warning(location, "unknown setting, so it has no effect; correct its name, or remove it");
 }
 
-/// A duration as Go has it: numbers and their units, such as `1m30s` or `1.5s`. `None` for what is none.
+/// Parses a duration in Go's syntax, such as `1m30s` or `1.5s`.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
@@ -375,7 +368,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_as_go_has_them() {
+    fn durations_have_gos_syntax() {
         for (text, millis) in
             [("5s", 5000), ("1m30s", 90_000), ("1.5h", 5_400_000), ("250ms", 250), ("0", 0), ("0s", 0)]
         {

@@ -1,9 +1,9 @@
-//! The `collector.yaml` of people who come from the OpenTelemetry collector layer, read as it stands.
+//! Translates the OpenTelemetry collector layer's `collector.yaml` into variables.
 //!
-//! Decides which variables say the same: the file becomes variables, each with the location that set it, so that one set of
-//! parsers, limits and errors holds for both, and a variable that is set beside the file wins. Promises that what cannot
-//! be honoured is told by line and path: as a warning where telemetry arrives all the same, as a error where it would go
-//! astray, and all at once. To read the file is left to `app::settings`.
+//! Decides which variables are equivalent to a setting in the file, and keeps the location of each, so that the same parsers,
+//! limits and messages apply to both. Variables that are set outside the file override it. Promises that unsupported settings
+//! are reported all at once, by line and path: as a warning if telemetry still arrives, as an error if it would be lost or
+//! sent to the wrong place. Leaves reading the file to `app::settings`.
 
 mod expand;
 mod exporter_selection;
@@ -20,7 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use self::exporter_selection::{ExporterSelection, UsedExporter};
-use self::exporters::{CollectorExporterKind, unknown};
+use self::exporters::{CollectorExporterKind, warn_of_unknown};
 use self::processors::Processors;
 use self::translation::{Location, Renamed, Translation};
 use super::{Problem, SourceLocations, Variables};
@@ -29,22 +29,22 @@ use crate::signal::{PerSignal, Signal};
 /// Longer files are not read.
 pub const SIZE_LIMIT: usize = 256 * 1024;
 
-/// What the file says.
+/// A translated file.
 #[derive(Default)]
 pub struct CollectorYaml {
-    /// Variables that say the same.
+    /// The equivalent variables.
     pub variables: Variables,
-    /// Where each was set.
+    /// The location in the file of each variable.
     pub locations: SourceLocations,
-    /// What does not count here, and does no harm by that.
+    /// Settings that have no effect, without data loss.
     pub warnings: Vec<Problem>,
-    /// What keeps telemetry from going where the file says.
+    /// Settings because of which telemetry is not sent where the file says.
     pub errors: Vec<Problem>,
-    /// Variables beside it that do not count under their names, because something of the file is kept back.
+    /// Variables outside the file that are hidden or renamed, because some signals must not be sent.
     renamed: Renamed,
 }
 
-/// Without the variables, which may hold credentials.
+/// Leaves out the variables, which may be credentials.
 impl fmt::Debug for CollectorYaml {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CollectorYaml")
@@ -55,25 +55,25 @@ impl fmt::Debug for CollectorYaml {
 }
 
 impl CollectorYaml {
-    /// Of a file that cannot be read, which is what there is to say of it.
+    /// The result for a file that cannot be read.
     pub fn with_error(error: Problem) -> Self {
         Self { errors: vec![error], ..Self::default() }
     }
 
-    /// Of a file that cannot be read and is not needed.
+    /// The result for a file that cannot be read but is optional.
     pub fn with_warning(warning: Problem) -> Self {
         Self { warnings: vec![warning], ..Self::default() }
     }
 
-    /// Adds its variables to those that are set beside it, which win. Of the locations those are left that hold.
+    /// Adds its variables to those set outside the file, which take precedence. Keeps the locations of added variables only.
     pub fn apply_as_defaults(&mut self, variables: &mut Variables) {
         let renamed: Vec<_> = self.renamed.values().flatten().collect();
         self.locations.retain(|name, _| {
-            // That one is set beside the file itself.
+            // The renamed variable replaces one that is set outside the file.
             if renamed.contains(&name) {
                 !precedence::is_set(variables, name)
             } else {
-                !precedence::win_over(name, variables)
+                !precedence::is_overridden(name, variables)
             }
         });
         self.variables.retain(|name, _| self.locations.contains_key(name));
@@ -84,29 +84,31 @@ impl CollectorYaml {
     }
 }
 
-/// The path in `OPENTELEMETRY_COLLECTOR_CONFIG_URI`: the file's own, or behind `file:`.
+/// The path in `OPENTELEMETRY_COLLECTOR_CONFIG_URI`, with or without `file:`.
 pub fn path(uri: &str) -> Result<&str, String> {
     let path = uri.strip_prefix("file://").or_else(|| uri.strip_prefix("file:")).unwrap_or(uri);
     match path.split_once(':') {
         Some((scheme, _)) if scheme.len() > 1 && scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
             let scheme = node::shown(scheme);
             Err(format!(
-                "{scheme}: cannot be read here, because nothing is fetched before the function's init; put the file into the bundle, \
-             and write its path, such as /var/task/collector.yaml"
+                "{scheme}: URIs are not supported, because nothing is fetched before the function's init; add the file to the \
+             deployment package, and set its path, such as /var/task/collector.yaml"
             ))
         }
         _ => Ok(path),
     }
 }
 
-/// Whether variables say where to send, so that a file that is not there is missed by nobody: its variable stays behind
-/// where people change layers.
+/// Returns true if variables set an endpoint, so that a missing file is harmless: its variable is often left over after people
+/// change layers.
 pub fn is_optional(variables: &Variables) -> bool {
-    let says = |name: &String| *name == "ROTEL_EXPORTERS" || exporter_selection::is_endpoint(name);
-    variables.keys().any(|name| says(name) && precedence::is_set(variables, name))
+    let sets_destination =
+        |name: &String| *name == "ROTEL_EXPORTERS" || exporter_selection::is_endpoint(name);
+    variables.keys().any(|name| sets_destination(name) && precedence::is_set(variables, name))
 }
 
-/// Reads a file of this name; its values are filled from `given`, whose variables win over it.
+/// Translates the text of a file of this name. `given` are the variables set outside the file: they expand its values and
+/// override it.
 pub fn read(text: &str, file: &str, given: &Variables) -> CollectorYaml {
     let mut translation = Translation::new(file, given);
     match node::parse(text) {
@@ -117,7 +119,7 @@ pub fn read(text: &str, file: &str, given: &Variables) -> CollectorYaml {
     CollectorYaml { variables, locations, warnings, errors, renamed }
 }
 
-/// A walk through the file.
+/// The state of translating one file.
 struct FileTranslator<'a, 'g, 'n> {
     translation: &'a mut Translation<'g>,
     receivers: Vec<Location<'n>>,
@@ -126,13 +128,13 @@ struct FileTranslator<'a, 'g, 'n> {
     extensions: Vec<Location<'n>>,
     service: Option<Location<'n>>,
     used: Vec<UsedExporter<'n>>,
-    /// Receivers that were read.
-    received: Vec<String>,
+    /// The ids of receivers that were translated.
+    translated_receivers: Vec<String>,
 }
 
 impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
     fn new(translation: &'a mut Translation<'g>, node: &'n node::Node) -> Self {
-        let mut walk = Self {
+        let mut translator = Self {
             translation,
             receivers: Vec::new(),
             processors: Vec::new(),
@@ -140,29 +142,29 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
             extensions: Vec::new(),
             service: None,
             used: Vec::new(),
-            received: Vec::new(),
+            translated_receivers: Vec::new(),
         };
-        for entry in walk.translation.entries(&Location::top(node)) {
+        for entry in translator.translation.entries(&Location::root(node)) {
             match entry.key {
-                "receivers" => walk.receivers = walk.translation.entries(&entry),
-                "processors" => walk.processors = walk.translation.entries(&entry),
-                "exporters" => walk.exporters = walk.translation.entries(&entry),
-                "extensions" => walk.extensions = walk.translation.entries(&entry),
-                "service" => walk.service = Some(entry),
-                "connectors" => walk
+                "receivers" => translator.receivers = translator.translation.entries(&entry),
+                "processors" => translator.processors = translator.translation.entries(&entry),
+                "exporters" => translator.exporters = translator.translation.entries(&entry),
+                "extensions" => translator.extensions = translator.translation.entries(&entry),
+                "service" => translator.service = Some(entry),
+                "connectors" => translator
                     .translation
-                    .error(&entry, "connectors are not in this extension; name exporters in the pipelines"),
-                _ => unknown(walk.translation, &entry),
+                    .error(&entry, "connectors are not supported; use exporters in the pipelines"),
+                _ => warn_of_unknown(translator.translation, &entry),
             }
         }
-        walk
+        translator
     }
 
     fn run(mut self) {
         let Some(service) = self.service.take() else {
             return self
                 .translation
-                .error_at(1, "it has no service, so nothing of it is used; write service.pipelines");
+                .error_at(1, "has no service, so the file has no effect; add service.pipelines");
         };
         let mut has_pipelines = false;
         for entry in self.translation.entries(&service) {
@@ -172,13 +174,12 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
                     self.pipelines(&entry);
                 }
                 "telemetry" => self.telemetry(&entry),
-                "extensions" => self.named_extensions(&entry),
-                _ => unknown(self.translation, &entry),
+                "extensions" => self.check_extensions(&entry),
+                _ => warn_of_unknown(self.translation, &entry),
             }
         }
         if !has_pipelines {
-            self.translation
-                .error(&service, "it has no pipelines, so its exporters send nothing; write some");
+            self.translation.error(&service, "has no pipelines, so nothing is sent; add some");
         }
     }
 
@@ -186,30 +187,29 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
         let mut processors = Processors::default();
         let mut exporters: PerSignal<Vec<Arc<str>>> = PerSignal::default();
         let mut debug = PerSignal::<bool>::default();
-        let mut is_there = PerSignal::<bool>::default();
-        let mut of_pipelines = 0;
+        let mut has_pipeline = PerSignal::<bool>::default();
+        let mut pipeline_count = 0;
         for pipeline in self.translation.entries(pipelines) {
             let kind = exporters::component_type(pipeline.key);
             let Some(signal) = Signal::ALL.into_iter().find(|signal| signal.as_str() == kind) else {
-                self.translation
-                    .error(&pipeline, "pipelines are of traces, metrics or logs; write one of these");
+                self.translation.error(&pipeline, "unknown kind of pipeline; use traces, metrics or logs");
                 continue;
             };
-            *is_there.of_mut(signal) = true;
-            of_pipelines += 1;
+            *has_pipeline.of_mut(signal) = true;
+            pipeline_count += 1;
             let errors = self.translation.errors.len();
             let entries = self.translation.entries(&pipeline);
-            // What cannot be read might have asked for it.
-            *processors.withheld.of_mut(signal) |= self.translation.errors.len() > errors;
+            // An entry with an error may have been a processor that removes data.
+            *processors.blocked.of_mut(signal) |= self.translation.errors.len() > errors;
             for entry in entries {
                 match entry.key {
                     "receivers" => self.receivers(&entry),
                     "processors" => {
                         let errors = self.translation.errors.len();
                         let named = self.translation.texts(&entry);
-                        *processors.withheld.of_mut(signal) |= self.translation.errors.len() > errors;
+                        *processors.blocked.of_mut(signal) |= self.translation.errors.len() > errors;
                         for (id, used) in named {
-                            processors.take(self.translation, signal, (&id, &used), &self.processors);
+                            processors.translate(self.translation, signal, (&id, &used), &self.processors);
                         }
                     }
                     "exporters" => {
@@ -226,47 +226,49 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
                             }
                         }
                     }
-                    _ => unknown(self.translation, &entry),
+                    _ => warn_of_unknown(self.translation, &entry),
                 }
             }
         }
         for signal in Signal::ALL {
-            if !is_there.of(signal) && exporter_selection::given_exporters(self.translation).is_none() {
+            if !has_pipeline.of(signal) && exporter_selection::given_exporters(self.translation).is_none() {
                 self.translation.warning(
                     pipelines,
                     format!("{signal} have no pipeline, so they are received and dropped"),
                 );
             }
-            if *processors.withheld.of(signal) {
+            if *processors.blocked.of(signal) {
                 exporters.of_mut(signal).clear();
             }
         }
-        processors.finish(self.translation, of_pipelines);
+        processors.finish(self.translation, pipeline_count);
         let debug: Vec<_> =
             Signal::ALL.into_iter().filter(|signal| *debug.of(*signal)).map(Signal::as_str).collect();
         if !debug.is_empty() {
             self.translation.set("ROTEL_DEBUG_LOG", debug.join(","), pipelines);
         }
-        let is_open = PerSignal::from_fn(|signal| *is_there.of(signal) && !*processors.withheld.of(signal));
+        let may_send =
+            PerSignal::from_fn(|signal| *has_pipeline.of(signal) && !*processors.blocked.of(signal));
         if let Some(variable) = exporter_selection::given_exporters(self.translation) {
-            let withholds = Signal::ALL.into_iter().any(|signal| *processors.withheld.of(signal));
-            let all = if withholds { ", and what is to be kept back here is sent there" } else { "" };
-            let message = format!("{variable} is set, so the exporters here do not count{all}");
+            let blocks_any = Signal::ALL.into_iter().any(|signal| *processors.blocked.of(signal));
+            let all =
+                if blocks_any { ", and signals that this file would not send are sent there" } else { "" };
+            let message = format!("{variable} is set, so the exporters in this file are ignored{all}");
             return self.translation.warning(pipelines, message);
         }
-        ExporterSelection { used: &self.used, exporters, is_open, pipelines }.make(self.translation);
+        ExporterSelection { used: &self.used, exporters, may_send, pipelines }.apply(self.translation);
     }
 
     fn receivers(&mut self, entry: &Location<'n>) {
         for (id, used) in self.translation.texts(entry) {
-            if !self.received.contains(&id) {
-                receivers::read(self.translation, &id, &used, &self.receivers);
-                self.received.push(id);
+            if !self.translated_receivers.contains(&id) {
+                receivers::translate(self.translation, &id, &used, &self.receivers);
+                self.translated_receivers.push(id);
             }
         }
     }
 
-    /// The exporter that a pipeline names, its settings read once.
+    /// The exporter that a pipeline names. Its settings are translated once.
     fn exporter(&mut self, id: &str, used: &Location<'n>) -> Option<(Arc<str>, CollectorExporterKind)> {
         if let Some(known) = self.used.iter().find(|known| *known.id == *id) {
             return Some((Arc::clone(&known.id), known.kind));
@@ -274,10 +276,7 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
         let Some(location) = self.exporters.iter().find(|location| location.key == id).cloned() else {
             self.translation.error(
                 used,
-                format!(
-                    "there is no {} among the exporters; write it there, or remove it here",
-                    node::shown(id)
-                ),
+                format!("{} is not defined under exporters; define it, or remove it here", node::shown(id)),
             );
             return None;
         };
@@ -285,14 +284,14 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
             let kind = node::shown(exporters::component_type(id));
             self.translation.error(
                 &location,
-                format!("{kind} is not in this extension, so nothing is sent there; write otlp or otlphttp"),
+                format!("{kind} is not supported, so nothing is sent there; use otlp or otlphttp"),
             );
             return None;
         };
         let errors = self.translation.errors.len();
         let settings = match kind {
             CollectorExporterKind::Grpc | CollectorExporterKind::Http => {
-                exporters::read(self.translation, &location, kind, &self.extensions)
+                exporters::translate(self.translation, &location, kind, &self.extensions)
             }
             CollectorExporterKind::Debug => {
                 self.debug(&location);
@@ -302,19 +301,17 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
         };
         let sends = matches!(kind, CollectorExporterKind::Grpc | CollectorExporterKind::Http);
         let has_endpoint = settings.iter().any(|(setting, ..)| setting.ends_with("ENDPOINT"));
-        if sends && !has_endpoint && !exporter_selection::has_endpoint_beside(self.translation, id) {
-            self.translation.error(
-                &location,
-                "it has no endpoint, so it sends nothing; write one, such as https://host:4318",
-            );
+        if sends && !has_endpoint && !exporter_selection::has_endpoint_outside(self.translation, id) {
+            self.translation
+                .error(&location, "has no endpoint, so it sends nothing; set one, such as https://host:4318");
         }
-        let is_faulty = self.translation.errors.len() > errors;
+        let has_errors = self.translation.errors.len() > errors;
         let id: Arc<str> = Arc::from(id);
-        self.used.push(UsedExporter { id: Arc::clone(&id), kind, settings, is_faulty });
+        self.used.push(UsedExporter { id: Arc::clone(&id), kind, settings, has_errors });
         Some((id, kind))
     }
 
-    /// Each record that it would print would come back as a log record and be printed again.
+    /// The debug exporter only counts items: a printed record would come back as a log record and be printed again.
     fn debug(&mut self, exporter: &Location<'n>) {
         for entry in self.translation.entries(exporter) {
             if entry.key == "verbosity" && self.translation.text(&entry).as_deref() == Some("basic") {
@@ -322,7 +319,7 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
             }
             self.translation.warning(
                 &entry,
-                "it has no effect here, where a line for each flush counts what passed; remove it",
+                "has no effect; the extension logs a line with item counts for each flush; remove it",
             );
         }
     }
@@ -330,10 +327,8 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
     fn telemetry(&mut self, telemetry: &Location<'n>) {
         for part in self.translation.entries(telemetry) {
             if part.key != "logs" {
-                self.translation.warning(
-                    &part,
-                    "it has no effect here; see ROTEL_ENABLE_INTERNAL_TELEMETRY, or remove it",
-                );
+                self.translation
+                    .warning(&part, "has no effect; see ROTEL_ENABLE_INTERNAL_TELEMETRY, or remove it");
                 continue;
             }
             for entry in self.translation.entries(&part) {
@@ -354,18 +349,18 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
                             self.translation.set("ROTEL_LOG_FORMAT", format, &entry);
                         }
                     }
-                    _ => self.translation.warning(&entry, "it has no effect here; remove it"),
+                    _ => self.translation.warning(&entry, "has no effect; remove it"),
                 }
             }
         }
     }
 
-    fn named_extensions(&mut self, entry: &Location<'n>) {
+    fn check_extensions(&mut self, entry: &Location<'n>) {
         for (id, used) in self.translation.texts(entry) {
             if exporters::component_type(&id) != "basicauth" {
                 self.translation.warning(
                     &used,
-                    format!("{} is not in this extension, which does without; remove it", node::shown(&id)),
+                    format!("{} is not supported and not needed; remove it", node::shown(&id)),
                 );
             }
         }

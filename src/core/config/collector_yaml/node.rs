@@ -1,7 +1,7 @@
-//! What a YAML file says, as a tree in which each node knows its line.
+//! Parses YAML into a tree whose nodes know their lines.
 //!
-//! Bounded: neither nesting nor aliases make of a small file a large tree, in values or in bytes. Nothing of a value is in
-//! a message, because it may be a credential.
+//! Promises that the tree is bounded, whatever nesting or aliases the file has, and that messages contain nothing of a value,
+//! because it may be a credential.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::echo;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
 
-/// What stands at one location of the file.
+/// A value in the file, with its line.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) line: usize,
@@ -18,7 +18,7 @@ pub(super) struct Node {
 
 #[derive(Clone, Debug)]
 pub(super) enum YamlValue {
-    /// `null`, `~` or nothing at all.
+    /// `null`, `~` or an empty value.
     Nothing,
     Text(String),
     List(Vec<Node>),
@@ -33,23 +33,23 @@ pub(super) struct MapEntry {
     pub(super) node: Node,
 }
 
-/// Why a text is no tree, and on which line.
+/// The reason why a text is not valid YAML, and the line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct YamlError {
     pub(super) line: usize,
     pub(super) message: String,
 }
 
-/// No `collector.yaml` is nested deeper.
+/// The maximum nesting depth; no real `collector.yaml` is deeper.
 const DEPTH_LIMIT: usize = 32;
-/// Nor has one so many values, those behind its aliases included.
+/// The maximum number of values, including those of resolved aliases.
 const NODE_LIMIT: usize = 10_000;
-/// Nor so many bytes of text: four times those that are read.
+/// The maximum number of bytes in texts and keys: four times the size limit of the file.
 pub(super) const TEXT_LIMIT: usize = 1024 * 1024;
 /// The key that merges another mapping.
 const MERGE: &str = "<<";
 
-/// A list or a mapping that has begun and not yet ended.
+/// A list or mapping whose end has not been parsed.
 struct OpenNode {
     line: usize,
     anchor: usize,
@@ -60,16 +60,16 @@ enum Content {
     List(Vec<Node>),
     Map {
         entries: Vec<MapEntry>,
-        /// Its value comes next.
+        /// The key whose value comes next, with its line.
         key: Option<(String, usize)>,
     },
 }
 
-/// What a tree takes.
+/// The size of a tree.
 #[derive(Clone, Copy, Default)]
 struct Size {
     nodes: usize,
-    /// Bytes of its texts and keys.
+    /// The number of bytes in texts and keys.
     text: usize,
 }
 
@@ -82,18 +82,18 @@ impl Size {
 #[derive(Default)]
 struct Builder {
     open: Vec<OpenNode>,
-    /// What aliases stand for, each with its size.
+    /// The anchored nodes that aliases refer to, with their sizes.
     anchors: BTreeMap<usize, (Node, Size)>,
-    /// Of everything that is kept.
+    /// The size of all nodes kept so far.
     size: Size,
     document: Option<Node>,
 }
 
-/// Reads the first document of a text.
+/// Parses a text with a single document.
 pub(super) fn parse(text: &str) -> Result<Node, YamlError> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|error| of_syntax(&error))?;
+        let (event, span) = event.map_err(|error| syntax_error(&error))?;
         let line = span.start.line();
         let malformed = |message: &str| YamlError { line, message: message.to_owned() };
         match event {
@@ -108,10 +108,10 @@ pub(super) fn parse(text: &str) -> Result<Node, YamlError> {
             }
             Event::Alias(anchor) => {
                 let size = builder.anchors.get(&anchor).map(|(_, size)| *size).unwrap_or_default();
-                // Before it is cloned.
+                // Checked before the node is cloned.
                 builder.add(line, size)?;
                 let (node, _) = builder.anchors.get(&anchor).cloned().ok_or_else(|| {
-                    malformed("an alias stands within what it is to stand for; write the value itself")
+                    malformed("an alias is inside the value that it refers to; write the value itself")
                 })?;
                 builder.put(Node { line, ..node }, 0, size)?;
             }
@@ -121,7 +121,7 @@ pub(super) fn parse(text: &str) -> Result<Node, YamlError> {
             }
             Event::SequenceEnd | Event::MappingEnd => builder.end()?,
             Event::DocumentStart(_) if builder.document.is_some() => {
-                return Err(malformed("a second document begins here; write one only"));
+                return Err(malformed("a second document begins here; keep only one"));
             }
             _ => {}
         }
@@ -129,24 +129,24 @@ pub(super) fn parse(text: &str) -> Result<Node, YamlError> {
     Ok(builder.document.unwrap_or(Node { line: 1, value: YamlValue::Nothing }))
 }
 
-fn of_syntax(error: &ScanError) -> YamlError {
+fn syntax_error(error: &ScanError) -> YamlError {
     YamlError {
         line: error.marker().line(),
         message: format!(
-            "it is not YAML: {}; see indentation, quotes and brackets",
+            "invalid YAML: {}; check indentation, quotes and brackets",
             echo::untrusted(error.info(), echo::UNTRUSTED_LIMIT)
         ),
     }
 }
 
 impl Builder {
-    /// Counts what is about to be kept.
+    /// Adds to the size of kept nodes; fails if a limit is exceeded.
     fn add(&mut self, line: usize, size: Size) -> Result<(), YamlError> {
         self.size = self.size.and(size);
         let message = if self.size.nodes > NODE_LIMIT {
-            format!("it has more than {NODE_LIMIT} values, aliases included; no configuration has")
+            format!("has more than {NODE_LIMIT} values, including aliases; reduce them")
         } else if self.size.text > TEXT_LIMIT {
-            format!("it has more than {TEXT_LIMIT} bytes of text, aliases included; no configuration has")
+            format!("has more than {TEXT_LIMIT} bytes of text, including aliases; reduce it")
         } else {
             return Ok(());
         };
@@ -156,7 +156,7 @@ impl Builder {
     fn begin(&mut self, line: usize, anchor: usize, content: Content) -> Result<(), YamlError> {
         self.add(line, Size { nodes: 1, text: 0 })?;
         if self.open.len() == DEPTH_LIMIT {
-            let message = format!("it is nested deeper than {DEPTH_LIMIT} levels; no configuration is");
+            let message = format!("nested deeper than {DEPTH_LIMIT} levels; reduce the nesting");
             return Err(YamlError { line, message });
         }
         self.open.push(OpenNode { line, anchor, content });
@@ -174,7 +174,7 @@ impl Builder {
         self.put(node, anchor, size)
     }
 
-    /// Puts a node where it belongs: as a key, a value, an element or the whole.
+    /// Adds a node to its parent as a key, a value or an element, or makes it the document.
     fn put(&mut self, node: Node, anchor: usize, size: Size) -> Result<(), YamlError> {
         if anchor > 0 {
             self.add(node.line, size)?;
@@ -195,20 +195,20 @@ impl Builder {
     }
 }
 
-/// The key that a node is, and its line.
+/// The node as a key, with its line.
 fn key_of(node: Node, entries: &[MapEntry]) -> Result<(String, usize), YamlError> {
     let Node { line, value: YamlValue::Text(text) } = node else {
-        let message = "a key is to be a word; see indentation and brackets".to_owned();
+        let message = "a key must be plain text; check indentation and brackets".to_owned();
         return Err(YamlError { line: node.line, message });
     };
     if text != MERGE && entries.iter().any(|entry| entry.key == text) {
-        let message = format!("{} stands twice in the same mapping; remove one", shown(&text));
+        let message = format!("duplicate key {}; remove one of them", shown(&text));
         return Err(YamlError { line, message });
     }
     Ok((text, line))
 }
 
-/// The entries, and those of merged mappings where they have none of that name.
+/// Resolves merge keys: adds the entries of merged mappings whose keys are missing.
 fn merged(entries: Vec<MapEntry>) -> Vec<MapEntry> {
     let (merges, mut entries): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.key == MERGE);
     for MapEntry { node, .. } in merges {
@@ -228,7 +228,7 @@ fn merged(entries: Vec<MapEntry>) -> Vec<MapEntry> {
     entries
 }
 
-/// The size of a tree whose depth is bounded.
+/// The size of a tree. Recursion is bounded by `DEPTH_LIMIT`.
 fn size(node: &Node) -> Size {
     let one = Size { nodes: 1, text: 0 };
     match &node.value {
@@ -244,7 +244,7 @@ fn size(node: &Node) -> Size {
     }
 }
 
-/// The part of a key or an id that may be shown: one whose value follows without a blank holds that as well.
+/// The part of a key or an id that may be printed: without a blank after the colon, the text includes the value.
 pub(super) fn shown(key: &str) -> Cow<'_, str> {
     let (name, rest) = key.split_at_checked(key.find([':', '=']).unwrap_or(key.len())).unwrap_or((key, ""));
     match (echo::is_name(name), rest) {
@@ -275,14 +275,14 @@ mod tests {
     }
 
     #[test]
-    fn every_node_knows_its_line() {
+    fn nodes_know_their_lines() {
         let tree = parse("a:\n  b: [x, 'null']\n  c:\nd: >\n  long\n  text\n").expect("a tree");
         assert_eq!(written(&tree), "{a@1: {b@2: [x@2 null@2], c@3: -}, d@4: long text\n@5}");
         assert_eq!(written(&parse("# nothing\n").expect("a tree")), "-");
     }
 
     #[test]
-    fn aliases_and_merges_stand_for_what_they_name() {
+    fn aliases_and_merges_are_resolved() {
         let tree = parse("a: &a {x: 1, y: 2}\nb: *a\nc:\n  <<: *a\n  y: 3\n").expect("a tree");
         assert_eq!(
             written(&tree),
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_aliases_nor_nesting_make_a_small_file_large() {
+    fn aliases_and_nesting_are_bounded() {
         let laughs = (1..20).fold("a0: &a0 [x]\n".to_owned(), |text, level| {
             let alias = format!("*a{}, ", level - 1).repeat(9);
             format!("{text}a{level}: &a{level} [{alias}x]\n")
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_aliases_nor_anchors_make_of_a_long_text_many() {
+    fn aliased_texts_are_bounded() {
         let long = "x".repeat(200_000);
         let aliases = format!("a: &a {long}\nb: [{}]\n", "*a, ".repeat(9000));
         assert!(parse(&aliases).expect_err("too long").message.contains("bytes of text"));

@@ -1,27 +1,29 @@
-//! Which variables beside the file win over one of the file's, though they bear another name: what is set beside it counts
-//! also where the file says something more special, or the same in another form.
+//! The precedence between variables set outside the file and those of the file.
+//!
+//! A variable outside the file also overrides differently named variables of the file: more specific ones, and those that set
+//! the same in another form.
 
 use crate::config::variables::{ONLY_EXPORTER, SECTIONS};
 use crate::config::{Variables, value};
 use crate::signal::Signal;
 
-/// Whether people have set this variable.
+/// Returns true if the variable is set and not empty.
 pub(super) fn is_set(variables: &Variables, name: &str) -> bool {
     variables.get(name).and_then(|text| value::non_empty(text)).is_some()
 }
 
-/// Whether a variable of the file gives way to one that is set beside it.
-pub(super) fn win_over(name: &str, beside: &Variables) -> bool {
-    of(name).iter().any(|rival| is_set(beside, rival))
+/// Returns true if a variable of the file is overridden by one of the `given` variables outside it.
+pub(super) fn is_overridden(name: &str, given: &Variables) -> bool {
+    overriding_variables(name).iter().any(|overriding| is_set(given, overriding))
 }
 
-/// The variables to which one gives way, itself among them.
-fn of(name: &str) -> Vec<String> {
+/// The variables that override one, including itself.
+fn overriding_variables(name: &str) -> Vec<String> {
     let mut names = vec![name.to_owned()];
-    names.extend(common(name));
-    let twins: Vec<_> = names.iter().filter_map(|name| twin(name)).collect();
-    let headers: Vec<_> = names.iter().filter_map(|name| headers(name)).collect();
-    names.extend(twins);
+    names.extend(common_variable(name));
+    let other_forms: Vec<_> = names.iter().filter_map(|name| other_form(name)).collect();
+    let headers: Vec<_> = names.iter().filter_map(|name| headers_variable(name)).collect();
+    names.extend(other_forms);
     names.extend(headers);
     if let Some((_, setting)) = name.split_once("_RETRY_") {
         names.push(format!("ROTEL_EXPORTER_RETRY_{setting}"));
@@ -32,8 +34,8 @@ fn of(name: &str) -> Vec<String> {
     names
 }
 
-/// The variable for all signals of one for a single signal.
-fn common(name: &str) -> Option<String> {
+/// The variable for all signals, given one for a single signal.
+fn common_variable(name: &str) -> Option<String> {
     let is_known = |name: &str| {
         SECTIONS.iter().flat_map(|section| section.variables).any(|variable| variable.name == name)
     };
@@ -45,8 +47,8 @@ fn common(name: &str) -> Option<String> {
     })
 }
 
-/// The same as a file or as text.
-fn twin(name: &str) -> Option<String> {
+/// The `_PEM` variable for a `_FILE` variable, and vice versa.
+fn other_form(name: &str) -> Option<String> {
     let (start, setting) = name.split_once("_TLS_")?;
     let other = match setting.rsplit_once('_')? {
         (of, "FILE") => format!("{of}_PEM"),
@@ -56,8 +58,8 @@ fn twin(name: &str) -> Option<String> {
     Some(format!("{start}_TLS_{other}"))
 }
 
-/// The headers that may hold what a user name and a password would become.
-fn headers(name: &str) -> Option<String> {
+/// The headers variable that overrides an authenticator, because it may contain the same header.
+fn headers_variable(name: &str) -> Option<String> {
     let settings = ["AUTHENTICATOR", "BASIC_AUTH_USERNAME", "BASIC_AUTH_PASSWORD"];
     let start = settings.into_iter().find_map(|setting| name.strip_suffix(setting))?;
     Some(format!("{start}CUSTOM_HEADERS"))

@@ -1,14 +1,15 @@
-//! The processors of pipelines: what they ask for that the extension has, and what of them it cannot do.
+//! Translates the processors of pipelines, and blocks signals whose processors remove or change data in a way that the
+//! extension cannot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::exporters::{component_type, unknown};
+use super::exporters::{component_type, warn_of_unknown};
 use super::node::shown;
 use super::translation::{Location, Translation, list};
 use crate::signal::{PerSignal, Signal};
 
-/// Without these telemetry is as good, or there is more of it.
-const HARMLESS: &[&str] = &[
+/// Processors that can be ignored: without them the same data is sent, or more.
+const IGNORABLE: &[&str] = &[
     "coldstart",
     "cumulativetodelta",
     "deltatocumulative",
@@ -24,25 +25,25 @@ const HARMLESS: &[&str] = &[
 
 const MIB: u64 = 1024 * 1024;
 
-/// What the processors of all pipelines come to.
+/// The combined processors of all pipelines.
 #[derive(Default)]
 pub(super) struct Processors<'n> {
-    /// What is set on resources, the last of each key, and where that began.
+    /// The resource attributes to set, the last value of each key, and the location of the first.
     attributes: Vec<(String, String)>,
-    attributes_at: Option<Location<'n>>,
-    /// Of those of resources, in how many pipelines each is.
-    pipelines: BTreeMap<String, (Location<'n>, usize)>,
-    /// Those of which settings were read: several pipelines share them.
-    read: BTreeSet<String>,
-    /// Of these, those that ask for more than can be done.
-    faulty: BTreeSet<String>,
-    /// Of these signals something was to be changed or left out that cannot be, so that they must not leave.
-    pub(super) withheld: PerSignal<bool>,
+    first_attributes: Option<Location<'n>>,
+    /// The number of pipelines that each resource processor is in.
+    resource_processors: BTreeMap<String, (Location<'n>, usize)>,
+    /// The ids of processors that were translated already for another pipeline.
+    translated: BTreeSet<String>,
+    /// Those among them that have errors.
+    invalid: BTreeSet<String>,
+    /// The signals that must not be sent, because a processor for them is not supported.
+    pub(super) blocked: PerSignal<bool>,
 }
 
 impl<'n> Processors<'n> {
-    /// Takes one processor of a pipeline of this signal. `used` is where the pipeline names it.
-    pub(super) fn take(
+    /// Translates one processor of a pipeline for this signal. `used` is the location where the pipeline names it.
+    pub(super) fn translate(
         &mut self,
         translation: &mut Translation<'_>,
         signal: Signal,
@@ -51,15 +52,15 @@ impl<'n> Processors<'n> {
     ) {
         let Some(location) = defined.iter().find(|location| location.key == id) else {
             let kind = component_type(id);
-            let is_harmless =
-                ["batch", "decouple", "memory_limiter"].contains(&kind) || HARMLESS.contains(&kind);
-            *self.withheld.of_mut(signal) |= !is_harmless;
+            let is_ignorable =
+                ["batch", "decouple", "memory_limiter"].contains(&kind) || IGNORABLE.contains(&kind);
+            *self.blocked.of_mut(signal) |= !is_ignorable;
             return translation.error(
                 used,
-                format!("there is no {} among the processors; write it there, or remove it here", shown(id)),
+                format!("{} is not defined under processors; define it, or remove it here", shown(id)),
             );
         };
-        let is_new = self.read.insert(id.to_owned());
+        let is_new = self.translated.insert(id.to_owned());
         match component_type(id) {
             "batch" => batch(translation, signal, location),
             "memory_limiter" if is_new => memory_limiter(translation, location),
@@ -67,27 +68,27 @@ impl<'n> Processors<'n> {
             kind @ ("resource" | "attributes") => {
                 let errors = translation.errors.len();
                 if kind == "resource" {
-                    self.pipelines.entry(id.to_owned()).or_insert_with(|| (location.clone(), 0)).1 += 1;
+                    self.resource_processors.entry(id.to_owned()).or_insert_with(|| (location.clone(), 0)).1 += 1;
                 }
                 if is_new {
                     self.attributes(translation, kind, location);
                 }
-                // What was wrong with it was told when it was read.
+                // Its errors were recorded when it was translated.
                 if is_new && translation.errors.len() > errors {
-                    self.faulty.insert(id.to_owned());
+                    self.invalid.insert(id.to_owned());
                 }
-                *self.withheld.of_mut(signal) |= self.faulty.contains(id);
+                *self.blocked.of_mut(signal) |= self.invalid.contains(id);
             }
-            kind if HARMLESS.contains(&kind) => translation.warning(
+            kind if IGNORABLE.contains(&kind) => translation.warning(
                 location,
-                "it is not in this extension, and telemetry is sent without it; remove it, or do it in the collector that receives",
+                "not supported, so telemetry is sent without it; remove it, or use it in the receiving collector",
             ),
             _ => {
-                *self.withheld.of_mut(signal) = true;
+                *self.blocked.of_mut(signal) = true;
                 translation.error(
                     location,
-                    "it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its \
-                     pipelines is sent; remove it, or do it in the collector that receives",
+                    "not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the \
+                     receiving collector",
                 );
             }
         }
@@ -97,17 +98,16 @@ impl<'n> Processors<'n> {
         let list = if kind == "resource" { "attributes" } else { "actions" };
         for entry in translation.entries(location) {
             if entry.key != list {
-                translation
-                    .error(&entry, "conditions and other settings are not in this extension; remove it");
+                translation.error(&entry, "not supported; remove it");
                 continue;
             }
             for action in translation.elements(&entry) {
                 self.action(translation, &action);
             }
             if kind == "attributes" {
-                translation.warning(&entry, "they are set on the resource, and so on everything; write a resource processor in its location");
+                translation.warning(&entry, "attributes are set on the resource, and so on all telemetry; use a resource processor instead");
             }
-            self.attributes_at.get_or_insert(entry);
+            self.first_attributes.get_or_insert(entry);
         }
     }
 
@@ -119,40 +119,42 @@ impl<'n> Processors<'n> {
                 "value" => value = translation.text(&entry),
                 "action" => action = translation.text(&entry),
                 "from_attribute" | "from_context" | "pattern" | "converted_type" | "default_value" => {
-                    translation.error(
-                        &entry,
-                        "only a value that stands here can be set; write value and action: upsert",
-                    );
+                    translation.error(&entry, "not supported; use value and action: upsert");
                 }
-                _ => unknown(translation, &entry),
+                _ => warn_of_unknown(translation, &entry),
             }
         }
         let key = key.filter(|key| !key.is_empty() && !key.contains('='));
         match (key, value, action.as_deref()) {
             (Some(key), Some(value), Some(action @ ("upsert" | "insert"))) => {
                 if action == "insert" {
-                    translation.warning(location, "an insert is done as an upsert, which replaces what the function has set; write upsert");
+                    translation.warning(location, "insert works like upsert, which replaces values that the function has set; set upsert");
                 }
                 self.attributes.retain(|(known, _)| *known != key);
-                // They are percent-decoded where they are read.
+                // The variable's parser decodes percent-encoding.
                 self.attributes.push((key, value.replace('%', "%25")));
             }
-            (_, _, Some("upsert")) => translation.error(location, "an upsert needs a key without \"=\" and a value; write both"),
-            _ => translation.error(location, "only action: upsert is in this extension; write it, or do the rest in the collector that receives"),
+            (_, _, Some("upsert")) => {
+                translation.error(location, "upsert needs a value and a key without \"=\"; set both")
+            }
+            _ => translation.error(
+                location,
+                "only action: upsert is supported; use it, or change attributes in the receiving collector",
+            ),
         }
     }
 
-    /// Sets what all of them together ask for, in this many pipelines.
+    /// Sets the resource attributes. `pipelines` is the number of all pipelines.
     pub(super) fn finish(&self, translation: &mut Translation<'_>, pipelines: usize) {
-        for (location, of_pipelines) in self.pipelines.values() {
+        for (location, of_pipelines) in self.resource_processors.values() {
             if *of_pipelines < pipelines {
                 translation.warning(
                     location,
-                    "it is not in every pipeline, and what it sets is set on everything here; name it in all of them",
+                    "not in every pipeline, but its attributes are set on all telemetry; add it to all pipelines",
                 );
             }
         }
-        if let Some(location) = &self.attributes_at
+        if let Some(location) = &self.first_attributes
             && !self.attributes.is_empty()
         {
             translation.set("ROTEL_OTEL_RESOURCE_ATTRIBUTES", list(&self.attributes), location);
@@ -171,32 +173,37 @@ fn batch(translation: &mut Translation<'_>, signal: Signal, location: &Location<
             }
             "send_batch_size" | "timeout" => translation.warning(
                 &entry,
-                "it has no effect here, where telemetry leaves with the ends of invocations; see ROTEL_FLUSH_STRATEGY",
+                "has no effect; telemetry is sent at the end of invocations; see ROTEL_FLUSH_STRATEGY",
             ),
             "metadata_keys" | "metadata_cardinality_limit" => {
-                translation.warning(&entry, "it has no effect here, where requests carry no metadata; remove it");
+                translation
+                    .warning(&entry, "has no effect; metadata of requests is not forwarded; remove it");
             }
-            _ => unknown(translation, &entry),
+            _ => warn_of_unknown(translation, &entry),
         }
     }
 }
 
-/// It limits the whole of the collector's memory. Here all that grows is what waits for the backend.
+/// Translates the limit for the collector's whole memory into one for the buffer, which is the only part that grows here.
 fn memory_limiter(translation: &mut Translation<'_>, location: &Location<'_>) {
     for entry in translation.entries(location) {
         match entry.key {
             "limit_mib" => {
                 if let Some(text) = translation.text(&entry) {
                     let bytes = text.parse().ok().and_then(|mib: u64| mib.checked_mul(MIB));
-                    translation.set("ROTEL_BUFFER_MAX_BYTES", bytes.map_or(text, |bytes| bytes.to_string()), &entry);
+                    translation.set(
+                        "ROTEL_BUFFER_MAX_BYTES",
+                        bytes.map_or(text, |bytes| bytes.to_string()),
+                        &entry,
+                    );
                 }
             }
             "limit_percentage" => translation.warning(
                 &entry,
-                "it has no effect here, where what waits takes a sixteenth of the memory; write limit_mib, or set ROTEL_BUFFER_MAX_BYTES",
+                "has no effect; the buffer gets 1/16 of the memory; set limit_mib or ROTEL_BUFFER_MAX_BYTES",
             ),
             "check_interval" | "spike_limit_mib" | "spike_limit_percentage" => {}
-            _ => unknown(translation, &entry),
+            _ => warn_of_unknown(translation, &entry),
         }
     }
 }

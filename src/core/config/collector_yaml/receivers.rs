@@ -1,11 +1,11 @@
-//! The receivers of pipelines.
+//! Translates the receivers of pipelines.
 
-use super::exporters::{component_type, unknown};
+use super::exporters::{component_type, warn_of_unknown};
 use super::node::shown;
 use super::translation::{Location, Translation};
 
-/// Reads a receiver that a pipeline names. `used` is where.
-pub(super) fn read(
+/// Translates a receiver. `used` is the location where a pipeline names it.
+pub(super) fn translate(
     translation: &mut Translation<'_>,
     id: &str,
     used: &Location<'_>,
@@ -14,7 +14,7 @@ pub(super) fn read(
     let Some(location) = defined.iter().find(|location| location.key == id) else {
         return translation.error(
             used,
-            format!("there is no {} among the receivers; write it there, or remove it here", shown(id)),
+            format!("{} is not defined under receivers; define it, or remove it here", shown(id)),
         );
     };
     match component_type(id) {
@@ -24,7 +24,7 @@ pub(super) fn read(
         kind => translation.error(
             location,
             format!(
-                "{} is not in this extension, so what is sent to it goes nowhere; send OTLP, and remove it",
+                "{} is not supported, so telemetry sent to it is lost; send OTLP instead, and remove it",
                 shown(kind)
             ),
         ),
@@ -34,14 +34,14 @@ pub(super) fn read(
 fn otlp(translation: &mut Translation<'_>, location: &Location<'_>) {
     for entry in translation.entries(location) {
         if entry.key != "protocols" {
-            unknown(translation, &entry);
+            warn_of_unknown(translation, &entry);
             continue;
         }
         for protocol in translation.entries(&entry) {
             match protocol.key {
                 "grpc" => server(translation, &protocol, "ROTEL_OTLP_GRPC_ENDPOINT"),
                 "http" => server(translation, &protocol, "ROTEL_OTLP_HTTP_ENDPOINT"),
-                _ => unknown(translation, &protocol),
+                _ => warn_of_unknown(translation, &protocol),
             }
         }
     }
@@ -59,7 +59,7 @@ fn server(translation: &mut Translation<'_>, location: &Location<'_>, endpoint: 
             ("logs_url_path", "http") => translation.set_text("ROTEL_OTLP_RECEIVER_LOGS_HTTP_PATH", &entry),
             ("tls", _) => translation.error(
                 &entry,
-                "TLS is not received here, where nothing leaves the function's environment; send to http://, and remove it",
+                "not supported, because this connection stays within the function's environment; send to http://, and remove it",
             ),
             (
                 "auth" | "compression_algorithms" | "cors" | "idle_timeout" | "include_metadata" | "keep_alives_enabled"
@@ -67,8 +67,8 @@ fn server(translation: &mut Translation<'_>, location: &Location<'_>, endpoint: 
                 | "read_header_timeout" | "read_timeout" | "response_headers" | "transport" | "write_buffer_size"
                 | "write_timeout",
                 _,
-            ) => translation.warning(&entry, "it has no effect here; remove it"),
-            _ => unknown(translation, &entry),
+            ) => translation.warning(&entry, "has no effect; remove it"),
+            _ => warn_of_unknown(translation, &entry),
         }
     }
 }
@@ -78,7 +78,7 @@ fn telemetry_api(translation: &mut Translation<'_>, location: &Location<'_>) {
         match entry.key {
             "types" => {
                 let types: Vec<_> = translation.texts(&entry).into_iter().map(|(text, _)| text).collect();
-                // None is none but the platform's, which is always there.
+                // An empty list still includes the platform events.
                 let types = if types.is_empty() { "platform".to_owned() } else { types.join(",") };
                 translation.set("ROTEL_LAMBDA_TELEMETRY_TYPES", types, &entry);
             }
@@ -89,9 +89,9 @@ fn telemetry_api(translation: &mut Translation<'_>, location: &Location<'_>) {
             }
             "max_items" | "max_bytes" | "timeout_ms" | "maxItems" | "maxBytes" | "timeoutMs" => translation.warning(
                 &entry,
-                "it has no effect here: the Telemetry API delivers as soon as it may, so that the end of the function is not held up",
+                "has no effect; the Telemetry API is set to deliver as early as it can, so that it does not delay the end of invocations; remove it",
             ),
-            _ => unknown(translation, &entry),
+            _ => warn_of_unknown(translation, &entry),
         }
     }
 }

@@ -118,7 +118,7 @@ fn its_debug_variant_sends_as_well_and_counts_what_passes() {
     )
     .replace("exporters: [otlphttp]", "exporters: [otlphttp, logging]");
     insta::assert_snapshot!(told(&debug), @"
-    warning: collector.yaml:18: exporters.logging.verbosity: it has no effect here, where a line for each flush counts what passed; remove it
+    warning: collector.yaml:18: exporters.logging.verbosity: has no effect; the extension logs a line with item counts for each flush; remove it
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
@@ -211,7 +211,7 @@ service:
 fn variables_beside_the_file_win() {
     let endpoint = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://other:4318");
     insta::assert_snapshot!(told_with(PUBLISHED, &[endpoint]), @"
-    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for another host; set them beside the file as well
+    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters in this file are ignored, with their headers, TLS and other settings; set those as variables too
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
     metrics: http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
     traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
@@ -224,7 +224,7 @@ fn variables_beside_the_file_win() {
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(told_with(&two, &[endpoint]), @"
-    warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for another host; set them beside the file as well
+    warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters in this file are ignored, with their headers, TLS and other settings; set those as variables too
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
     metrics: http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
     traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
@@ -235,7 +235,7 @@ fn variables_beside_the_file_win() {
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(told_with(&two, &[("ROTEL_EXPORTER", "blackhole")]), @"
-    warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTER is set, so the exporters here do not count
+    warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTER is set, so the exporters in this file are ignored
     logs: -
     metrics: -
     traces: -
@@ -268,7 +268,7 @@ fn references_to_secrets_are_those_of_variables() {
     let Exports::Known(exports) = &resolved.config.destinations[0].exports else { panic!("{resolved:?}") };
     assert_eq!(exports.logs.as_ref().expect("a way").headers[0].1, "a,b=c");
     insta::assert_snapshot!(told(&published("0123-key", "${arn:aws:ssm:us-east-1:parameter/key}")), @"
-    error: collector.yaml:14: exporters.otlphttp.headers: a secret reference is not a whole ARN; write arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME
+    error: collector.yaml:14: exporters.otlphttp.headers: a secret reference is not a complete ARN; use arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME
     logs: -
     metrics: -
     traces: -
@@ -283,67 +283,67 @@ fn the_path_is_a_files() {
         assert_eq!(path(uri), Ok("/var/task/collector.yaml"));
     }
     insta::assert_snapshot!(["s3://bucket/x.yaml", "https://x/y.yaml", "yaml:receivers::"].map(|uri| path(uri).unwrap_err()).join("\n"), @"
-    s3: cannot be read here, because nothing is fetched before the function's init; put the file into the bundle, and write its path, such as /var/task/collector.yaml
-    https: cannot be read here, because nothing is fetched before the function's init; put the file into the bundle, and write its path, such as /var/task/collector.yaml
-    yaml: cannot be read here, because nothing is fetched before the function's init; put the file into the bundle, and write its path, such as /var/task/collector.yaml
+    s3: URIs are not supported, because nothing is fetched before the function's init; add the file to the deployment package, and set its path, such as /var/task/collector.yaml
+    https: URIs are not supported, because nothing is fetched before the function's init; add the file to the deployment package, and set its path, such as /var/task/collector.yaml
+    yaml: URIs are not supported, because nothing is fetched before the function's init; add the file to the deployment package, and set its path, such as /var/task/collector.yaml
     ");
 }
 
 #[test]
 fn what_is_no_yaml_is_told_by_its_line() {
     insta::assert_snapshot!(told("exporters:\n  otlphttp:\n    endpoint: \"http://x:4318\n"), @"
-    error: collector.yaml:3: it is not YAML: while scanning a quoted scalar, found unexpected end of stream; see indentation, quotes and brackets
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    error: collector.yaml:3: invalid YAML: while scanning a quoted scalar, found unexpected end of stream; check indentation, quotes and brackets
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told("exporters:\n  otlphttp:\n\tendpoint: x\n"), @"
-    error: collector.yaml:3: it is not YAML: tabs disallowed within this context (block indentation); see indentation, quotes and brackets
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    error: collector.yaml:3: invalid YAML: tabs disallowed within this context (block indentation); check indentation, quotes and brackets
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told("exporters: [otlphttp\nservice:\n"), @"
-    error: collector.yaml:2: it is not YAML: illegal placement of ':' indicator; see indentation, quotes and brackets
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    error: collector.yaml:2: invalid YAML: illegal placement of ':' indicator; check indentation, quotes and brackets
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&published("  decouple:\n", "  batch:\n")), @"
-    error: collector.yaml:10: batch stands twice in the same mapping; remove one
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    error: collector.yaml:10: duplicate key batch; remove one of them
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&format!("{PUBLISHED}---\n{PUBLISHED}")), @"
-    error: collector.yaml:31: a second document begins here; write one only
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    error: collector.yaml:31: a second document begins here; keep only one
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told("? [a]\n: b\n"), @"
-    error: collector.yaml:1: a key is to be a word; see indentation and brackets
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    error: collector.yaml:1: a key must be plain text; check indentation and brackets
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told("just a text\n"), @r#"
-    error: collector.yaml:1: settings are to stand here, a line each, such as "name: value"
-    error: collector.yaml:1: it has no service, so nothing of it is used; write service.pipelines
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    error: collector.yaml:1: expected a mapping; write one "name: value" per line
+    error: collector.yaml:1: has no service, so the file has no effect; add service.pipelines
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     "#);
     insta::assert_snapshot!(told(""), @"
-    error: collector.yaml:1: it has no service, so nothing of it is used; write service.pipelines
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    error: collector.yaml:1: has no service, so the file has no effect; add service.pipelines
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
@@ -353,69 +353,69 @@ fn what_is_no_yaml_is_told_by_its_line() {
 #[test]
 fn parts_that_are_missing_or_misnamed_are_told() {
     insta::assert_snapshot!(told(&published("service:\n", "servise:\n")), @"
-    error: collector.yaml:1: it has no service, so nothing of it is used; write service.pipelines
-    warning: collector.yaml:17: servise: there is no such setting here, so it has no effect; correct its name, or remove it
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    error: collector.yaml:1: has no service, so the file has no effect; add service.pipelines
+    warning: collector.yaml:17: servise: unknown setting, so it has no effect; correct its name, or remove it
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&published("  pipelines:\n", "  pipeline:\n")), @"
-    error: collector.yaml:17: service: it has no pipelines, so its exporters send nothing; write some
-    warning: collector.yaml:18: service.pipeline: there is no such setting here, so it has no effect; correct its name, or remove it
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; write your ClickStack endpoint, such as https://host:4317
+    error: collector.yaml:17: service: has no pipelines, so nothing is sent; add some
+    warning: collector.yaml:18: service.pipeline: unknown setting, so it has no effect; correct its name, or remove it
+    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&published("    endpoint: \"http://clickstack.example.com:4318\"\n", "")), @"
-    error: collector.yaml:12: exporters.otlphttp: it has no endpoint, so it sends nothing; write one, such as https://host:4318
+    error: collector.yaml:12: exporters.otlphttp: has no endpoint, so it sends nothing; set one, such as https://host:4318
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&published("endpoint: \"http", "endpont: \"http")), @"
-    error: collector.yaml:12: exporters.otlphttp: it has no endpoint, so it sends nothing; write one, such as https://host:4318
-    warning: collector.yaml:13: exporters.otlphttp.endpont: there is no such setting here, so it has no effect; correct its name, or remove it
+    error: collector.yaml:12: exporters.otlphttp: has no endpoint, so it sends nothing; set one, such as https://host:4318
+    warning: collector.yaml:13: exporters.otlphttp.endpont: unknown setting, so it has no effect; correct its name, or remove it
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&published("exporters: [otlphttp]\n    metrics", "exporters: [otlp]\n    metrics")), @"
-    error: collector.yaml:22: service.pipelines.traces.exporters: there is no otlp among the exporters; write it there, or remove it here
+    error: collector.yaml:22: service.pipelines.traces.exporters: otlp is not defined under exporters; define it, or remove it here
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: -
     ");
     insta::assert_snapshot!(told(&published("    logs:\n      receivers", "    log:\n      receivers")), @"
-    error: collector.yaml:27: service.pipelines.log: pipelines are of traces, metrics or logs; write one of these
+    error: collector.yaml:27: service.pipelines.log: unknown kind of pipeline; use traces, metrics or logs
     warning: collector.yaml:18: service.pipelines: logs have no pipeline, so they are received and dropped
     logs: -
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(told(&published("receivers: [otlp]\n", "receivers: [otlp/other]\n")), @"
-    error: collector.yaml:20: service.pipelines.traces.receivers: there is no otlp/other among the receivers; write it there, or remove it here
+    error: collector.yaml:20: service.pipelines.traces.receivers: otlp/other is not defined under receivers; define it, or remove it here
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(told(&published("[batch, decouple]", "[batch, decuple]")), @"
-    error: collector.yaml:21: service.pipelines.traces.processors: there is no decuple among the processors; write it there, or remove it here
-    error: collector.yaml:25: service.pipelines.metrics.processors: there is no decuple among the processors; write it there, or remove it here
-    error: collector.yaml:29: service.pipelines.logs.processors: there is no decuple among the processors; write it there, or remove it here
+    error: collector.yaml:21: service.pipelines.traces.processors: decuple is not defined under processors; define it, or remove it here
+    error: collector.yaml:25: service.pipelines.metrics.processors: decuple is not defined under processors; define it, or remove it here
+    error: collector.yaml:29: service.pipelines.logs.processors: decuple is not defined under processors; define it, or remove it here
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&published("    headers:\n      authorization: 0123-key\n", "    headers: authorization=hunter2\n")), @r#"
-    error: collector.yaml:14: exporters.otlphttp.headers: settings are to stand here, a line each, such as "name: value"
+    error: collector.yaml:14: exporters.otlphttp.headers: expected a mapping; write one "name: value" per line
     logs: -
     metrics: -
     traces: -
     "#);
     insta::assert_snapshot!(told(&published("authorization: 0123-key", "authorization:")), @"
-    error: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; write it, or remove the header
+    error: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; set it, or remove the header
     logs: -
     metrics: -
     traces: -
@@ -425,78 +425,78 @@ fn parts_that_are_missing_or_misnamed_are_told() {
 #[test]
 fn values_that_cannot_be_taken_are_told_as_those_of_variables() {
     insta::assert_snapshot!(told(&published("http://clickstack.example.com:4318", "clickstack.example.com:4318")), @r#"
-    error: collector.yaml:13: exporters.otlphttp.endpoint: "clickstack.example.com:4318" has no scheme; write http://clickstack.example.com:4318 or https://clickstack.example.com:4318
+    error: collector.yaml:13: exporters.otlphttp.endpoint: "clickstack.example.com:4318" has no scheme; set http://clickstack.example.com:4318 or https://clickstack.example.com:4318
     logs: -
     metrics: -
     traces: -
     "#);
     insta::assert_snapshot!(told(&published("http://clickstack.example.com:4318", "http://localhost:4318")), @"
-    error: collector.yaml:13: exporters.otlphttp.endpoint: this extension itself listens there, on localhost:4318, so telemetry would go in a circle; write the address of your ClickStack
+    error: collector.yaml:13: exporters.otlphttp.endpoint: the endpoint is this extension's own listener on localhost:4318, which would be a feedback loop; set the address of your ClickStack
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(exporter("    compression: brotli\n"), @r#"
-    error: collector.yaml:16: exporters.otlphttp.compression: "brotli" is not a compression; write gzip, zstd or none
+    error: collector.yaml:16: exporters.otlphttp.compression: "brotli" is not a compression method; use gzip, zstd or none
     logs: -
     metrics: -
     traces: -
     "#);
     insta::assert_snapshot!(exporter("    timeout: 5\n"), @r#"
-    error: collector.yaml:16: exporters.otlphttp.timeout: "5" is not a duration; write a number and its unit, such as 250ms, 5s or 1m
+    error: collector.yaml:16: exporters.otlphttp.timeout: "5" is not a duration; use a number with a unit, such as 250ms, 5s or 1m
     logs: -
     metrics: -
     traces: -
     "#);
     insta::assert_snapshot!(exporter("    timeout: 1h\n"), @r#"
-    error: collector.yaml:16: exporters.otlphttp.timeout: "3600000ms" is longer than a Lambda function may run; write 15m or less
+    error: collector.yaml:16: exporters.otlphttp.timeout: "3600000ms" is longer than a Lambda function can run; set 15m or less
     logs: -
     metrics: -
     traces: -
     "#);
     insta::assert_snapshot!(exporter("    headers_: {}\n    encoding: json\n    compression: snappy\n"), @"
-    warning: collector.yaml:16: exporters.otlphttp.headers_: there is no such setting here, so it has no effect; correct its name, or remove it
-    warning: collector.yaml:17: exporters.otlphttp.encoding: requests are sent as protobuf, which every OTLP endpoint takes; write proto, or remove it
-    warning: collector.yaml:18: exporters.otlphttp.compression: snappy is not in this extension, so it sends with gzip; write gzip, zstd or none
+    warning: collector.yaml:16: exporters.otlphttp.headers_: unknown setting, so it has no effect; correct its name, or remove it
+    warning: collector.yaml:17: exporters.otlphttp.encoding: has no effect; requests are sent as protobuf, which every OTLP endpoint accepts; set proto, or remove it
+    warning: collector.yaml:18: exporters.otlphttp.compression: snappy is not supported, so gzip is used; set gzip, zstd or none
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(told(&published("authorization: 0123-key", "'content-type': hunter2")), @"
-    error: collector.yaml:14: exporters.otlphttp.headers: content-type is set by the extension itself; remove it
+    error: collector.yaml:14: exporters.otlphttp.headers: content-type is set by the extension; remove it
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&published("'localhost:4317'", "4317")), @r#"
-    error: collector.yaml:5: receivers.otlp.protocols.grpc.endpoint: "4317" is not an address to listen on; write host:port, such as localhost:4317
+    error: collector.yaml:5: receivers.otlp.protocols.grpc.endpoint: "4317" is not a listen address; use host:port, such as localhost:4317
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     "#);
     insta::assert_snapshot!(told(&published("service:\n", "service:\n  telemetry: {logs: {level: loud}, metrics: {level: none}}\n")), @r#"
-    error: collector.yaml:18: service.telemetry.logs.level: "loud" is not a log level; write error, warn, info, debug, trace or off
-    warning: collector.yaml:18: service.telemetry.metrics: it has no effect here; see ROTEL_ENABLE_INTERNAL_TELEMETRY, or remove it
+    error: collector.yaml:18: service.telemetry.logs.level: "loud" is not a log level; use error, warn, info, debug, trace or off
+    warning: collector.yaml:18: service.telemetry.metrics: has no effect; see ROTEL_ENABLE_INTERNAL_TELEMETRY, or remove it
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     "#);
     insta::assert_snapshot!(told(&published("0123-key", "${env:API_KEY}")), @"
-    error: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; write it, or remove the header
-    warning: collector.yaml:15: exporters.otlphttp.headers.authorization: the variable API_KEY is not set, so nothing is filled in; set it
+    error: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; set it, or remove the header
+    warning: collector.yaml:15: exporters.otlphttp.headers.authorization: the variable API_KEY is not set, so it expands to nothing; set it
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&published("0123-key", "${secretsmanager:hunter2}")), @"
-    error: collector.yaml:15: exporters.otlphttp.headers.authorization: ${secretsmanager:…} cannot be filled in here; write ${arn:aws:secretsmanager:…}, the secret's whole ARN
-    error: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; write it, or remove the header
+    error: collector.yaml:15: exporters.otlphttp.headers.authorization: ${secretsmanager:…} is not supported; use the secret's complete ARN, ${arn:aws:secretsmanager:…}
+    error: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; set it, or remove the header
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&published("0123-key", "${env:API_KEY")), @"
-    error: collector.yaml:15: exporters.otlphttp.headers.authorization: a ${ has no } at its end; write ${env:NAME}, or $$ for a $
+    error: collector.yaml:15: exporters.otlphttp.headers.authorization: a ${ has no closing }; write ${env:NAME}, or $$ for a literal $
     logs: -
     metrics: -
     traces: -
@@ -506,67 +506,67 @@ fn values_that_cannot_be_taken_are_told_as_those_of_variables() {
 #[test]
 fn what_is_not_in_this_extension_is_told() {
     insta::assert_snapshot!(exporter("    sending_queue: {enabled: true}\n    retry_on_failure: {enabled: false, multiplier: 2}\n"), @"
-    warning: collector.yaml:16: exporters.otlphttp.sending_queue: it has no effect here, where what waits is bounded by ROTEL_BUFFER_MAX_BYTES; remove it
-    warning: collector.yaml:17: exporters.otlphttp.retry_on_failure.enabled: what fails is kept and sent again all the same, so nothing is lost
-    warning: collector.yaml:17: exporters.otlphttp.retry_on_failure.multiplier: it has no effect here: pauses double, less up to half of them by chance
+    warning: collector.yaml:16: exporters.otlphttp.sending_queue: has no effect, because ROTEL_BUFFER_MAX_BYTES limits the buffer; remove it
+    warning: collector.yaml:17: exporters.otlphttp.retry_on_failure.enabled: has no effect; requests that fail are always retried, so that nothing is lost; remove it
+    warning: collector.yaml:17: exporters.otlphttp.retry_on_failure.multiplier: has no effect; delays double, with a random reduction of up to half; remove it
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(exporter("    tls: {insecure: maybe, min_version: '1.3', server_name_override: x}\n"), @"
-    error: collector.yaml:16: exporters.otlphttp.tls.insecure: it is neither true nor false; write true or false
-    error: collector.yaml:16: exporters.otlphttp.tls.server_name_override: the certificate is checked for the endpoint's own name; write that name in the endpoint
-    warning: collector.yaml:16: exporters.otlphttp.tls.min_version: it has no effect here: TLS 1.2 and 1.3 are display_name as rustls has them; remove it
+    error: collector.yaml:16: exporters.otlphttp.tls.insecure: not a boolean; set true or false
+    error: collector.yaml:16: exporters.otlphttp.tls.server_name_override: not supported, because the certificate is verified for the endpoint's host name; use the certificate's name in the endpoint
+    warning: collector.yaml:16: exporters.otlphttp.tls.min_version: has no effect; TLS 1.2 and 1.3 are used with the defaults of rustls; remove it
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(exporter("    tls: {cert_file: /var/task/cert.pem}\n"), @"
-    error: collector.yaml:16: exporters.otlphttp.tls.cert_file: a certificate and its key go together; set collector.yaml:16: exporters.otlphttp.tls.key_file as well
+    error: collector.yaml:16: exporters.otlphttp.tls.cert_file: a client certificate needs both certificate and key; set collector.yaml:16: exporters.otlphttp.tls.key_file as well
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(exporter("    auth: {authenticator: bearertokenauth}\n"), @"
-    error: collector.yaml:16: exporters.otlphttp.auth.authenticator: bearertokenauth is not in this extension; write the header itself under headers, or basicauth
+    error: collector.yaml:16: exporters.otlphttp.auth.authenticator: bearertokenauth is not supported; set the header itself under headers, or use basicauth
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(exporter("    auth: {authenticator: basicauth}\n"), @"
-    error: collector.yaml:16: exporters.otlphttp.auth.authenticator: there is no basicauth among the extensions; write it there
+    error: collector.yaml:16: exporters.otlphttp.auth.authenticator: basicauth is not defined under extensions; define it
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(exporter("    proxy_url: http://me:hunter2@proxy:3128\n"), @"
-    error: collector.yaml:16: exporters.otlphttp.proxy_url: the proxy is taken from HTTPS_PROXY or HTTP_PROXY; set that, and remove this
+    error: collector.yaml:16: exporters.otlphttp.proxy_url: not supported; set HTTPS_PROXY or HTTP_PROXY instead, and remove this
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&PUBLISHED.replace("otlphttp", "awsxray")), @"
-    error: collector.yaml:12: exporters.awsxray: awsxray is not in this extension, so nothing is sent there; write otlp or otlphttp
+    error: collector.yaml:12: exporters.awsxray: awsxray is not supported, so nothing is sent there; use otlp or otlphttp
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(told(&published("      http:\n", "      http:\n        tls: {cert_file: x}\n        cors: {}\n")), @"
-    error: collector.yaml:7: receivers.otlp.protocols.http.tls: TLS is not received here, where nothing leaves the function's environment; send to http://, and remove it
-    warning: collector.yaml:8: receivers.otlp.protocols.http.cors: it has no effect here; remove it
+    error: collector.yaml:7: receivers.otlp.protocols.http.tls: not supported, because this connection stays within the function's environment; send to http://, and remove it
+    warning: collector.yaml:8: receivers.otlp.protocols.http.cors: has no effect; remove it
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(told(&published("  otlp:\n    protocols:", "  zipkin:\n  otlp:\n    protocols:").replace("[otlp]", "[otlp, zipkin]")), @"
-    error: collector.yaml:2: receivers.zipkin: zipkin is not in this extension, so what is sent to it goes nowhere; send OTLP, and remove it
+    error: collector.yaml:2: receivers.zipkin: zipkin is not supported, so telemetry sent to it is lost; send OTLP instead, and remove it
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(told(&published("service:\n", "connectors: {spanmetrics: {}}\nservice:\n  extensions: [health_check]\n")), @"
-    error: collector.yaml:17: connectors: connectors are not in this extension; name exporters in the pipelines
-    warning: collector.yaml:19: service.extensions: health_check is not in this extension, which does without; remove it
+    error: collector.yaml:17: connectors: connectors are not supported; use exporters in the pipelines
+    warning: collector.yaml:19: service.extensions: health_check is not supported and not needed; remove it
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
@@ -576,47 +576,47 @@ fn what_is_not_in_this_extension_is_told() {
 #[test]
 fn processors_that_are_not_in_this_extension_keep_back_what_they_were_to_change() {
     insta::assert_snapshot!(processor("batch/x", "    timeout: 200ms\n    send_batch_size: 50\n"), @"
-    warning: collector.yaml:11: processors.batch/x.timeout: it has no effect here, where telemetry leaves with the ends of invocations; see ROTEL_FLUSH_STRATEGY
-    warning: collector.yaml:12: processors.batch/x.send_batch_size: it has no effect here, where telemetry leaves with the ends of invocations; see ROTEL_FLUSH_STRATEGY
+    warning: collector.yaml:11: processors.batch/x.timeout: has no effect; telemetry is sent at the end of invocations; see ROTEL_FLUSH_STRATEGY
+    warning: collector.yaml:12: processors.batch/x.send_batch_size: has no effect; telemetry is sent at the end of invocations; see ROTEL_FLUSH_STRATEGY
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(processor("redaction", "    allow_all_keys: true\n"), @"
-    error: collector.yaml:10: processors.redaction: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    error: collector.yaml:10: processors.redaction: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(processor("probabilistic_sampler", "    sampling_percentage: 15\n"), @"
-    warning: collector.yaml:10: processors.probabilistic_sampler: it is not in this extension, and telemetry is sent without it; remove it, or do it in the collector that receives
+    warning: collector.yaml:10: processors.probabilistic_sampler: not supported, so telemetry is sent without it; remove it, or use it in the receiving collector
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(processor("memory_limiter", "    limit_mib: lots\n    limit_percentage: 80\n"), @r#"
-    error: collector.yaml:11: processors.memory_limiter.limit_mib: "lots" is not a count; write a whole number of 1 or more
-    warning: collector.yaml:12: processors.memory_limiter.limit_percentage: it has no effect here, where what waits takes a sixteenth of the memory; write limit_mib, or set ROTEL_BUFFER_MAX_BYTES
+    error: collector.yaml:11: processors.memory_limiter.limit_mib: "lots" is not a valid number; use a whole number of at least 1
+    warning: collector.yaml:12: processors.memory_limiter.limit_percentage: has no effect; the buffer gets 1/16 of the memory; set limit_mib or ROTEL_BUFFER_MAX_BYTES
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     "#);
     insta::assert_snapshot!(processor("resource", "    attributes:\n    - {key: host.name, action: delete}\n"), @"
-    error: collector.yaml:12: processors.resource.attributes: only action: upsert is in this extension; write it, or do the rest in the collector that receives
+    error: collector.yaml:12: processors.resource.attributes: only action: upsert is supported; use it, or change attributes in the receiving collector
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(processor("resource", "    attributes:\n    - {key: team, value: a, action: insert}\n    - {key: x, from_attribute: y, action: upsert}\n"), @r#"
-    error: collector.yaml:13: processors.resource.attributes.from_attribute: only a value that stands here can be set; write value and action: upsert
-    error: collector.yaml:13: processors.resource.attributes: an upsert needs a key without "=" and a value; write both
-    warning: collector.yaml:12: processors.resource.attributes: an insert is done as an upsert, which replaces what the function has set; write upsert
+    error: collector.yaml:13: processors.resource.attributes.from_attribute: not supported; use value and action: upsert
+    error: collector.yaml:13: processors.resource.attributes: upsert needs a value and a key without "="; set both
+    warning: collector.yaml:12: processors.resource.attributes: insert works like upsert, which replaces values that the function has set; set upsert
     logs: -
     metrics: -
     traces: -
     "#);
     insta::assert_snapshot!(processor("attributes", "    actions: [{key: team, value: a, action: upsert}]\n"), @"
-    warning: collector.yaml:11: processors.attributes.actions: they are set on the resource, and so on everything; write a resource processor in its location
+    warning: collector.yaml:11: processors.attributes.actions: attributes are set on the resource, and so on all telemetry; use a resource processor instead
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
@@ -626,7 +626,7 @@ fn processors_that_are_not_in_this_extension_keep_back_what_they_were_to_change(
         "[batch, filter]\n      exporters: [otlphttp]\n    logs",
     );
     insta::assert_snapshot!(told(&one.replace("  decouple:\n", "  decouple:\n  filter:\n")), @"
-    error: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: -
     traces: http://clickstack.example.com:4318/v1/traces
@@ -639,8 +639,8 @@ fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
     let headers = ("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "a=b");
     let all = published("  decouple:\n", "  redaction:\n").replace("decouple]", "redaction]");
     insta::assert_snapshot!(told_with(&all, &[endpoint]), @"
-    error: collector.yaml:10: processors.redaction: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
-    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for another host; set them beside the file as well
+    error: collector.yaml:10: processors.redaction: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
+    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters in this file are ignored, with their headers, TLS and other settings; set those as variables too
     logs: -
     metrics: -
     traces: -
@@ -651,8 +651,8 @@ fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
     )
     .replace("  decouple:\n", "  decouple:\n  filter:\n");
     insta::assert_snapshot!(told_with(&one, &[endpoint, headers]), @"
-    error: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
-    warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for another host; set them beside the file as well
+    error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
+    warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters in this file are ignored, with their headers, TLS and other settings; set those as variables too
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
     metrics: -
     traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
@@ -661,30 +661,30 @@ fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
     let Exports::Known(exports) = &known.config.destinations[0].exports else { panic!("{known:?}") };
     assert_eq!(exports.logs.as_ref().expect("a way").headers[0].1, "b");
     insta::assert_snapshot!(told_with(&one, &[("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://other:4318")]), @"
-    error: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
-    warning: ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT: it has no effect beside ROTEL_EXPORTERS; write ROTEL_EXPORTER_NAME_METRICS_ENDPOINT with the name of one
+    error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
+    warning: ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT: has no effect if ROTEL_EXPORTERS is set; use ROTEL_EXPORTER_NAME_METRICS_ENDPOINT with an exporter's name
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: -
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(told_with(&one, &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "other:4318")]), @r#"
-    error: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
-    error: ROTEL_OTLP_EXPORTER_ENDPOINT: "other:4318" has no scheme; write http://other:4318 or https://other:4318
-    warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for another host; set them beside the file as well
+    error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
+    error: ROTEL_OTLP_EXPORTER_ENDPOINT: "other:4318" has no scheme; set http://other:4318 or https://other:4318
+    warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters in this file are ignored, with their headers, TLS and other settings; set those as variables too
     logs: -
     metrics: -
     traces: -
     "#);
     insta::assert_snapshot!(told_with(&one, &[("ROTEL_EXPORTERS_METRICS", "otlphttp")]), @"
-    error: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
+    error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
     warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTERS_METRICS is set, but metrics are not sent
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: -
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(told_with(&one, &[endpoint, ("ROTEL_EXPORTER", "otlp")]), @"
-    error: collector.yaml:11: processors.filter: it is not in this extension, and what it is to change or to leave out would leave as it is, so nothing of its pipelines is sent; remove it, or do it in the collector that receives
-    warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTER is set, so the exporters here do not count, and what is to be kept back here is sent there
+    error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
+    warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTER is set, so the exporters in this file are ignored, and signals that this file would not send are sent there
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
     metrics: http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
     traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
@@ -694,8 +694,8 @@ fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
         "processors: {redaction: }\n      exporters: [otlphttp]\n    logs",
     );
     insta::assert_snapshot!(told_with(&unread, &[endpoint]), @"
-    error: collector.yaml:25: service.pipelines.metrics.processors: a list is to stand here, such as [otlp]
-    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for another host; set them beside the file as well
+    error: collector.yaml:25: service.pipelines.metrics.processors: expected a list, such as [otlp]
+    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters in this file are ignored, with their headers, TLS and other settings; set those as variables too
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
     metrics: -
     traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
@@ -706,13 +706,13 @@ fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
     );
     insta::assert_snapshot!(told_with(&absent, &[endpoint]), @"
     warning: collector.yaml:18: service.pipelines: metrics have no pipeline, so they are received and dropped
-    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters here do not count, nor do their headers, TLS and whatever else is set for another host; set them beside the file as well
+    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters in this file are ignored, with their headers, TLS and other settings; set those as variables too
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
     metrics: -
     traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
     ");
     insta::assert_snapshot!(told_with(&absent, &[endpoint, ("ROTEL_EXPORTER", "otlp")]), @"
-    warning: collector.yaml:18: service.pipelines: ROTEL_EXPORTER is set, so the exporters here do not count
+    warning: collector.yaml:18: service.pipelines: ROTEL_EXPORTER is set, so the exporters in this file are ignored
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
     metrics: http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
     traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
@@ -734,7 +734,7 @@ fn a_key_that_holds_its_value_is_told_without_it() {
     ];
     assert!(all.iter().all(|told| !told.contains("0123-secret")), "{all:#?}");
     insta::assert_snapshot!(all[1], @"
-    error: collector.yaml:15: exporters.otlphttp.headers.authorization…: the header has no value; write it, or remove the header
+    error: collector.yaml:15: exporters.otlphttp.headers.authorization…: the header has no value; set it, or remove the header
     logs: -
     metrics: -
     traces: -
@@ -746,7 +746,7 @@ fn values_are_bounded_all_together() {
     let long = "x".repeat(1000);
     let text = published("0123-key", &"${LONG}".repeat(2000));
     let told = told_with(&text, &[("LONG", &long)]);
-    assert!(told.contains("longer than those of any configuration"), "{told}");
+    assert!(told.contains("too large after variables are expanded"), "{told}");
     assert!(told.len() < 2000, "{}", told.len());
 }
 
@@ -767,7 +767,7 @@ fn no_pause_between_attempts_is_none() {
 fn what_was_written_for_one_host_is_not_sent_to_another() {
     let metrics = ("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "https://other:4317");
     insta::assert_snapshot!(told_with(PUBLISHED, &[metrics]), @"
-    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT is set, so headers, TLS and whatever else is set here for another host do not count for a signal whose endpoint is set beside the file; set them there as well
+    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT is set, so headers, TLS and other settings in this file are ignored for signals whose endpoint is a variable; set those as variables too
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: https://other:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
     traces: http://clickstack.example.com:4318/v1/traces
@@ -824,7 +824,7 @@ fn what_counts_for_all_and_was_written_for_some_is_told() {
             )
             .replace("decouple]", "batch]");
     insta::assert_snapshot!(told(&text), @"
-    warning: collector.yaml:10: processors.resource/x: it is not in every pipeline, and what it sets is set on everything here; name it in all of them
+    warning: collector.yaml:10: processors.resource/x: not in every pipeline, but its attributes are set on all telemetry; add it to all pipelines
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
@@ -832,7 +832,7 @@ fn what_counts_for_all_and_was_written_for_some_is_told() {
     let receivers = published("receivers:\n", "receivers:\n  otlp/b: {protocols: {grpc: {endpoint: 'localhost:5317'}, http: {endpoint: 'localhost:4318'}}}\n")
         .replace("receivers: [otlp]\n      processors: [batch, decouple]\n      exporters: [otlphttp]\n    logs", "receivers: [otlp/b]\n      processors: [batch, decouple]\n      exporters: [otlphttp]\n    logs");
     insta::assert_snapshot!(told(&receivers), @"
-    warning: collector.yaml:2: receivers.otlp/b.protocols.grpc.endpoint: it replaces what collector.yaml:6: receivers.otlp.protocols.grpc.endpoint says, because there is one of it here; write the same in both
+    warning: collector.yaml:2: receivers.otlp/b.protocols.grpc.endpoint: overrides collector.yaml:6: receivers.otlp.protocols.grpc.endpoint, because the extension has one such setting; set the same value in both
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
