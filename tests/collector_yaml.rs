@@ -67,11 +67,11 @@ async fn a_file_that_cannot_be_read_costs_the_function_nothing() {
     let broken = write(&folder, "exporters: [otlphttp\n");
     let absent = folder.path().join("absent.yaml").to_str().expect("a path").to_owned();
     for (uri, told) in [
-        (broken.as_str(), "ERROR collector.yaml:2: it is not YAML"),
+        (broken.as_str(), "ERROR collector.yaml:2: invalid YAML"),
         (absent.as_str(), "WARN OPENTELEMETRY_COLLECTOR_CONFIG_URI"),
         // It has no end.
         ("/dev/zero", "is not a regular file"),
-        ("s3://bucket/collector.yaml", "s3: cannot be read here"),
+        ("s3://bucket/collector.yaml", "s3: URIs are not supported"),
     ] {
         let collector = Collector::start().await.expect("a collector");
         let extension = unconfigured()

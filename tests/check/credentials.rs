@@ -42,8 +42,8 @@ async fn a_wrong_key_is_told() {
         Check::collector(&collector, protocol).with(HEADERS, format!("Authorization=other-{KEY}"))
     });
     insta::assert_snapshot!(causes.await, @"
-    grpc: [host]: UNAUTHENTICATED: the key in the authorization header is not one of this endpoint; copy the ingestion API key from ClickStack's settings into ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS
-    http: [host]: HTTP 401: the key in the authorization header is not one of this endpoint; copy the ingestion API key from ClickStack's settings into ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS
+    grpc: [host]: UNAUTHENTICATED: the endpoint does not accept the key in the authorization header; copy the ingestion API key from ClickStack's settings into ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS
+    http: [host]: HTTP 401: the endpoint does not accept the key in the authorization header; copy the ingestion API key from ClickStack's settings into ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS
     ");
 }
 
@@ -51,8 +51,8 @@ async fn a_wrong_key_is_told() {
 async fn a_missing_key_is_told() {
     let collector = locked().await;
     insta::assert_snapshot!(causes(|protocol| Check::collector(&collector, protocol)).await, @"
-    grpc: [host]: UNAUTHENTICATED: it wants a key, and no authorization header is set; set ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS=Authorization=<ingestion API key>
-    http: [host]: HTTP 401: it wants a key, and no authorization header is set; set ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS=Authorization=<ingestion API key>
+    grpc: [host]: UNAUTHENTICATED: a key is required, but no authorization header is set; set ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS=Authorization=<ingestion API key>
+    http: [host]: HTTP 401: a key is required, but no authorization header is set; set ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS=Authorization=<ingestion API key>
     ");
 }
 
@@ -63,7 +63,7 @@ async fn a_wrong_password_is_told() {
         .with("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "basic")
         .with("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", "me")
         .with("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "hunter2");
-    insta::assert_snapshot!(account.cause().await, @"[host]: HTTP 401: user name or password are wrong; correct ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME and ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD, or set an ingestion API key in their place");
+    insta::assert_snapshot!(account.cause().await, @"[host]: HTTP 401: wrong user name or password; correct ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME and ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD, or set an ingestion API key instead");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +71,7 @@ async fn what_is_forbidden_is_told() {
     let collector = collector().await;
     collector.behave(Behaviour::Refuse(Refusal::status(403)));
     insta::assert_snapshot!(causes(|protocol| Check::collector(&collector, protocol)).await, @"
-    grpc: [host]: PERMISSION_DENIED: it is not allowed; a firewall or proxy before ClickStack does that, and so does a key without the right to write; see their rules, and the key in ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS
-    http: [host]: HTTP 403: it is not allowed; a firewall or proxy before ClickStack does that, and so does a key without the right to write; see their rules, and the key in ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS
+    grpc: [host]: PERMISSION_DENIED: access denied by the backend, or by a firewall or proxy in front of it; check their rules, and that the key in ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS has write permission
+    http: [host]: HTTP 403: access denied by the backend, or by a firewall or proxy in front of it; check their rules, and that the key in ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS has write permission
     ");
 }

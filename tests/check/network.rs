@@ -8,8 +8,8 @@ use crate::harness::{Check, causes, collector};
 async fn a_name_without_an_address_is_told() {
     let causes = causes(|protocol| Check::of("https://clickstack.invalid:4317", protocol).with_patience());
     insta::assert_snapshot!(causes.await, @"
-    grpc: [host]: its name has no address; correct ROTEL_OTLP_EXPORTER_ENDPOINT, and in a VPC see that it resolves names
-    http: [host]: its name has no address; correct ROTEL_OTLP_EXPORTER_ENDPOINT, and in a VPC see that it resolves names
+    grpc: [host]: host name does not resolve; correct ROTEL_OTLP_EXPORTER_ENDPOINT, and check DNS resolution if the function is in a VPC
+    http: [host]: host name does not resolve; correct ROTEL_OTLP_EXPORTER_ENDPOINT, and check DNS resolution if the function is in a VPC
     ");
 }
 
@@ -17,7 +17,7 @@ async fn a_name_without_an_address_is_told() {
 async fn a_proxy_is_suspected_where_one_is_set() {
     let check = Check::of("https://clickstack.invalid:4317", Protocol::Grpc);
     let proxy = check.with("HTTPS_PROXY", "http://me:hunter2@proxy.invalid:3128").with_patience();
-    insta::assert_snapshot!(proxy.cause().await, @"[host]: its name has no address; correct ROTEL_OTLP_EXPORTER_ENDPOINT, and in a VPC see that it resolves names; the way goes through the proxy of HTTPS_PROXY, so it may be that which fails");
+    insta::assert_snapshot!(proxy.cause().await, @"[host]: host name does not resolve; correct ROTEL_OTLP_EXPORTER_ENDPOINT, and check DNS resolution if the function is in a VPC; requests go through the proxy in HTTPS_PROXY, so the proxy may be the cause");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -26,8 +26,8 @@ async fn a_refused_connection_is_told() {
     // A port that was closed may be held open for a moment by a process that another test is about to start.
     let never_open = format!("http://{}:4319", collector.address(Protocol::Grpc).ip());
     insta::assert_snapshot!(causes(|protocol| Check::of(&never_open, protocol)).await, @"
-    grpc: [host]: connection refused, so nothing listens there; start it, or correct host and port in ROTEL_OTLP_EXPORTER_ENDPOINT
-    http: [host]: connection refused, so nothing listens there; start it, or correct host and port in ROTEL_OTLP_EXPORTER_ENDPOINT
+    grpc: [host]: connection refused, because nothing listens there; start the backend, or correct host and port in ROTEL_OTLP_EXPORTER_ENDPOINT
+    http: [host]: connection refused, because nothing listens there; start the backend, or correct host and port in ROTEL_OTLP_EXPORTER_ENDPOINT
     ");
 }
 
@@ -39,7 +39,7 @@ async fn an_endpoint_that_never_answers_is_told() {
         Check::collector(&collector, protocol).with("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", "250ms")
     });
     insta::assert_snapshot!(causes.await, @"
-    grpc: [host]: no answer within 250ms; a firewall or a security group that drops packets does that, and so does a name server that is down; if the endpoint is slow, increase ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT
-    http: [host]: no answer within 250ms; a firewall or a security group that drops packets does that, and so does a name server that is down; if the endpoint is slow, increase ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT
+    grpc: [host]: no response within 250ms; check that firewalls and security groups allow the connection and that DNS works; if the endpoint is slow, increase ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT
+    http: [host]: no response within 250ms; check that firewalls and security groups allow the connection and that DNS works; if the endpoint is slow, increase ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT
     ");
 }

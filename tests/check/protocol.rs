@@ -63,14 +63,14 @@ async fn a_path_without_otlp_is_told() {
 async fn grpc_to_the_http_port_of_a_collector_is_told() {
     let collector = collector().await;
     let cause = Check::of(&collector.url(Protocol::Http), Protocol::Grpc).cause().await;
-    insta::assert_snapshot!(cause, @"[host]: HTTP 404: that is HTTP without gRPC; write the gRPC port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4317, or set ROTEL_OTLP_EXPORTER_PROTOCOL=http");
+    insta::assert_snapshot!(cause, @"[host]: HTTP 404: the response is HTTP without gRPC; set the gRPC port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4317, or set ROTEL_OTLP_EXPORTER_PROTOCOL=http");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn grpc_to_a_port_that_speaks_http_1_only_is_told() {
     let server = Server::Answers("HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-length: 0\r\n\r\n");
     let cause = Check::of(&serve(server).await, Protocol::Grpc).cause().await;
-    insta::assert_snapshot!(cause, @"[host]: plain gRPC is not understood there, so the port wants TLS or is OTLP/HTTP's; write https:// in ROTEL_OTLP_EXPORTER_ENDPOINT, or write the gRPC port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4317, or set ROTEL_OTLP_EXPORTER_PROTOCOL=http");
+    insta::assert_snapshot!(cause, @"[host]: plain gRPC is not understood on this port, which may expect TLS or OTLP/HTTP; write https:// in ROTEL_OTLP_EXPORTER_ENDPOINT, or set the gRPC port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4317, or set ROTEL_OTLP_EXPORTER_PROTOCOL=http");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,8 +83,8 @@ async fn http_to_the_grpc_port_of_a_collector_is_told() {
         Check::of(&begins, Protocol::Http).cause().await,
     ];
     insta::assert_snapshot!(causes.join("\n"), @"
-    [host]: plain HTTP is not understood there, and port 4317 is gRPC's by custom; write the HTTP port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4318, or set ROTEL_OTLP_EXPORTER_PROTOCOL=grpc; if it wants TLS, write https:// there
-    [host]: plain HTTP is not understood there, so the port wants TLS or is gRPC's; write https:// in ROTEL_OTLP_EXPORTER_ENDPOINT, or write the HTTP port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4318, or set ROTEL_OTLP_EXPORTER_PROTOCOL=grpc
+    [host]: plain HTTP is not understood on this port, and 4317 is the default port of gRPC; set the HTTP port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4318, or set ROTEL_OTLP_EXPORTER_PROTOCOL=grpc; if the port uses TLS, write https://
+    [host]: plain HTTP is not understood on this port, which may expect TLS or gRPC; write https:// in ROTEL_OTLP_EXPORTER_ENDPOINT, or set the HTTP port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4318, or set ROTEL_OTLP_EXPORTER_PROTOCOL=grpc
     ");
 }
 
@@ -94,8 +94,8 @@ async fn the_wrong_protocol_over_tls_is_told() {
     let causes =
         causes(|protocol| Check::of(&collector.url(other(protocol)), protocol).with(CA, &*certificate));
     insta::assert_snapshot!(causes.await, @"
-    grpc: [host]: HTTP 404: that is HTTP without gRPC; write the gRPC port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4317, or set ROTEL_OTLP_EXPORTER_PROTOCOL=http
-    http: [host]: its answer is not OTLP: gRPC instead of HTTP; write the HTTP port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4318, or set ROTEL_OTLP_EXPORTER_PROTOCOL=grpc
+    grpc: [host]: HTTP 404: the response is HTTP without gRPC; set the gRPC port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4317, or set ROTEL_OTLP_EXPORTER_PROTOCOL=http
+    http: [host]: its response is not OTLP: gRPC instead of HTTP; set the HTTP port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4318, or set ROTEL_OTLP_EXPORTER_PROTOCOL=grpc
     ");
 }
 
@@ -103,8 +103,8 @@ async fn the_wrong_protocol_over_tls_is_told() {
 async fn a_connection_closed_without_an_answer_is_told() {
     let endpoint = serve(Server::Answers("")).await;
     insta::assert_snapshot!(causes(|protocol| Check::of(&endpoint, protocol)).await, @"
-    grpc: [host]: plain gRPC is not understood there, so the port wants TLS or is OTLP/HTTP's; write https:// in ROTEL_OTLP_EXPORTER_ENDPOINT, or write the gRPC port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4317, or set ROTEL_OTLP_EXPORTER_PROTOCOL=http
-    http: [host]: plain HTTP is not understood there, so the port wants TLS or is gRPC's; write https:// in ROTEL_OTLP_EXPORTER_ENDPOINT, or write the HTTP port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4318, or set ROTEL_OTLP_EXPORTER_PROTOCOL=grpc
+    grpc: [host]: plain gRPC is not understood on this port, which may expect TLS or OTLP/HTTP; write https:// in ROTEL_OTLP_EXPORTER_ENDPOINT, or set the gRPC port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4317, or set ROTEL_OTLP_EXPORTER_PROTOCOL=http
+    http: [host]: plain HTTP is not understood on this port, which may expect TLS or gRPC; write https:// in ROTEL_OTLP_EXPORTER_ENDPOINT, or set the HTTP port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4318, or set ROTEL_OTLP_EXPORTER_PROTOCOL=grpc
     ");
 }
 
@@ -114,7 +114,7 @@ async fn a_redirect_is_told() {
         "HTTP/1.1 301 Moved Permanently\r\nlocation: https://example.com/hunter2\r\ncontent-length: 0\r\n\r\n",
     );
     let cause = Check::of(&serve(server).await, Protocol::Http).cause().await;
-    insta::assert_snapshot!(cause, @"[host]: HTTP 301: it redirects to https://example.com, and telemetry does not follow; set ROTEL_OTLP_EXPORTER_ENDPOINT to that");
+    insta::assert_snapshot!(cause, @"[host]: HTTP 301: redirects to https://example.com, and redirects are not followed; set ROTEL_OTLP_EXPORTER_ENDPOINT to that address");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,5 +123,5 @@ async fn a_web_page_is_told() {
         "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 13\r\n\r\n<html></html>",
     );
     let cause = Check::of(&serve(server).await, Protocol::Http).cause().await;
-    insta::assert_snapshot!(cause, @"[host]: its answer is not OTLP: HTTP 200 with an unexpected content type; write the HTTP port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4318, or set ROTEL_OTLP_EXPORTER_PROTOCOL=grpc");
+    insta::assert_snapshot!(cause, @"[host]: its response is not OTLP: HTTP 200 with an unexpected content type; set the HTTP port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4318, or set ROTEL_OTLP_EXPORTER_PROTOCOL=grpc");
 }

@@ -42,11 +42,11 @@ async fn an_endpoint_that_is_busy_or_broken_is_told() {
         told.push(causes(|protocol| Check::collector(&collector, protocol)).await);
     }
     insta::assert_snapshot!(told.join("\n"), @"
-    grpc: [host]: answered gRPC RESOURCE_EXHAUSTED; raise its limits, or try again later
-    http: [host]: HTTP 429: it has too much to do; try again later, or raise its limits
-    grpc: [host]: answered gRPC INTERNAL; its own log says why
-    http: [host]: HTTP 500: it failed by itself; its own log says why
-    grpc: [host]: answered gRPC UNAVAILABLE; see that ClickStack runs, and what stands before it
-    http: [host]: HTTP 503: the proxy or load balancer there reaches no backend; see that ClickStack runs
+    grpc: [host]: answered gRPC RESOURCE_EXHAUSTED; raise the backend's limits, or try again later
+    http: [host]: HTTP 429: the backend is overloaded; try again later, or raise its limits
+    grpc: [host]: answered gRPC INTERNAL; see the backend's log
+    http: [host]: HTTP 500: internal error of the backend; see its log
+    grpc: [host]: answered gRPC UNAVAILABLE; check that ClickStack is running, and any proxy in front of it
+    http: [host]: HTTP 503: its proxy or load balancer cannot reach a backend; check that ClickStack is running
     ");
 }

@@ -1,4 +1,4 @@
-//! What the variables mean, and what is said where they mean nothing.
+//! Parsing of variables, and the messages about invalid ones.
 
 use url::Url;
 
@@ -12,12 +12,11 @@ const HEADERS: &str = "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS";
 const SECRET: &str = "${arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123}";
 const PARAMETER: &str = "${arn:aws:ssm:us-east-1:123456789012:parameter/clickstack-api-key}";
 
-/// Variables of these names and values.
 pub(crate) fn variables(pairs: &[(&str, &str)]) -> Variables {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// What becomes of telemetry, where there is one exporter.
+/// The exports of a configuration with a single exporter.
 pub(crate) fn only_exports(mut outcome: ParsedConfig) -> Exports {
     assert_eq!(outcome.config.destinations.len(), 1);
     outcome.config.destinations.remove(0).exports
@@ -27,7 +26,7 @@ fn outcome(pairs: &[(&str, &str)]) -> ParsedConfig {
     read(&variables(pairs))
 }
 
-/// What holds once every reference stands for `secret`.
+/// The result if every reference resolves to `secret`.
 fn resolved(pairs: &[(&str, &str)], secret: &str) -> ParsedConfig {
     let variables = variables(pairs);
     let references = read(&variables).references;
@@ -50,12 +49,12 @@ fn urls(outcome: &ParsedConfig) -> [Option<&str>; 3] {
     Signal::ALL.map(|signal| exports(outcome).of(signal).as_ref().map(|export| export.url.as_str()))
 }
 
-fn told(errors: &[Problem]) -> String {
+fn joined(errors: &[Problem]) -> String {
     errors.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
-fn the_published_example_works_with_its_quotes() {
+fn published_example_works_with_quotes() {
     let outcome = outcome(&[
         ENDPOINT,
         (HEADERS, "\"Authorization=0123-key\""),
@@ -70,15 +69,15 @@ fn the_published_example_works_with_its_quotes() {
 }
 
 #[test]
-fn the_published_secrets_are_awaited_and_then_sent() {
+fn published_secrets_are_pending_until_fetched() {
     for reference in [SECRET, PARAMETER] {
         let header = format!("\"Authorization={reference}\"");
         let pairs = [ENDPOINT, (HEADERS, &*header), ("ROTEL_FLUSH_TIMEOUT", "2s")];
-        let awaiting = outcome(&pairs);
-        assert_eq!((&awaiting.errors, &awaiting.warnings), (&vec![], &vec![]));
-        assert_eq!(awaiting.config.destinations[0].exports, Exports::Pending);
-        assert_eq!(awaiting.references, secret_ref::find(reference).expect("a reference"));
-        assert_eq!(awaiting.config.flush_timeout, Duration::from_secs(2), "the rest holds already");
+        let pending = outcome(&pairs);
+        assert_eq!((&pending.errors, &pending.warnings), (&vec![], &vec![]));
+        assert_eq!(pending.config.destinations[0].exports, Exports::Pending);
+        assert_eq!(pending.references, secret_ref::find(reference).expect("a reference"));
+        assert_eq!(pending.config.flush_timeout, Duration::from_secs(2), "the other settings are final");
         let resolved = resolved(&pairs, "0123-key\n");
         assert_eq!(resolved.errors, []);
         assert_eq!(export(&resolved, Signal::Traces).headers[0].1, "0123-key");
@@ -86,7 +85,7 @@ fn the_published_secrets_are_awaited_and_then_sent() {
 }
 
 #[test]
-fn one_secret_in_many_places_is_fetched_once() {
+fn repeated_secret_is_fetched_once() {
     let outcome = outcome(&[
         ENDPOINT,
         (HEADERS, &format!("Authorization={SECRET},X-Other={PARAMETER}")),
@@ -99,7 +98,7 @@ fn one_secret_in_many_places_is_fetched_once() {
 }
 
 #[test]
-fn every_exporter_variable_may_hold_a_reference() {
+fn every_exporter_variable_may_hold_a_secret() {
     for section in SECTIONS {
         for name in section.variables.iter().flat_map(Variable::names) {
             if name.starts_with("ROTEL_OTLP_EXPORTER_") || name.starts_with("ROTEL_EXPORTER_") {
@@ -114,7 +113,7 @@ fn every_exporter_variable_may_hold_a_reference() {
 }
 
 #[test]
-fn a_secret_that_could_not_be_fetched_drops_what_hangs_on_it_alone() {
+fn missing_secret_only_drops_its_signal() {
     let pairs = [ENDPOINT, ("ROTEL_OTLP_EXPORTER_LOGS_CUSTOM_HEADERS", &*format!("Authorization={SECRET}"))];
     let outcome = read_resolved(&variables(&pairs), &Secrets::new());
     assert_eq!(outcome.errors.len(), 1);
@@ -123,7 +122,7 @@ fn a_secret_that_could_not_be_fetched_drops_what_hangs_on_it_alone() {
 }
 
 #[test]
-fn nothing_of_a_secret_is_ever_told() {
+fn messages_never_contain_secrets() {
     for section in SECTIONS {
         for name in section.variables.iter().flat_map(Variable::names) {
             for value in
@@ -137,9 +136,9 @@ fn nothing_of_a_secret_is_ever_told() {
                     "%ff=%ff,hunter2:hunter2",
                 ] {
                     let outcome = resolved(&[ENDPOINT, (&name, &value)], secret);
-                    let told =
-                        format!("{}\n{}", told(&outcome.errors), told(&outcome.warnings)).replace(&value, "");
-                    assert!(!told.contains("hunter2"), "{name}={value} of {secret}: {told}");
+                    let text = format!("{}\n{}", joined(&outcome.errors), joined(&outcome.warnings))
+                        .replace(&value, "");
+                    assert!(!text.contains("hunter2"), "{name}={value} of {secret}: {text}");
                 }
             }
         }
@@ -147,22 +146,22 @@ fn nothing_of_a_secret_is_ever_told() {
 }
 
 #[test]
-fn without_an_endpoint_there_is_one_warning_and_no_fault() {
+fn missing_endpoint_is_one_warning() {
     let outcome = outcome(&[]);
     assert_eq!(exports(&outcome), &PerSignal::default());
     assert!(outcome.errors.is_empty());
-    insta::assert_snapshot!(told(&outcome.warnings), @"ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317");
+    insta::assert_snapshot!(joined(&outcome.warnings), @"ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317");
 }
 
 #[test]
-fn the_blackhole_takes_everything_and_asks_for_nothing() {
+fn blackhole_needs_no_endpoint() {
     let outcome = outcome(&[("ROTEL_EXPORTER", "blackhole")]);
     assert_eq!(exports(&outcome), &PerSignal::default());
     assert_eq!((outcome.errors, outcome.warnings), (vec![], vec![]));
 }
 
 #[test]
-fn every_fault_is_told_at_once_and_the_rest_still_holds() {
+fn all_errors_are_reported_at_once() {
     let outcome = outcome(&[
         ("ROTEL_OTLP_EXPORTER_ENDPOINT", "collector:4317"),
         ("ROTEL_OTLP_EXPORTER_PROTOCOL", "carrier-pigeon"),
@@ -173,7 +172,7 @@ fn every_fault_is_told_at_once_and_the_rest_still_holds() {
     assert_eq!(exports(&outcome), &PerSignal::default());
     assert_eq!(outcome.config.batch_max_items.traces, 8192);
     assert_eq!(outcome.config.buffer_max_bytes, 1000);
-    insta::assert_snapshot!(told(&outcome.errors), @r#"
+    insta::assert_snapshot!(joined(&outcome.errors), @r#"
     ROTEL_OTLP_EXPORTER_ENDPOINT: "collector:4317" has no scheme; set http://collector:4317 or https://collector:4317
     ROTEL_OTLP_EXPORTER_PROTOCOL: "carrier-pigeon" is not a protocol; use grpc or http
     ROTEL_FLUSH_TIMEOUT: "soon" is not a duration; use a number with a unit, such as 250ms, 5s or 1m
@@ -181,7 +180,7 @@ fn every_fault_is_told_at_once_and_the_rest_still_holds() {
     "#);
 }
 
-/// Each of these is one mistake, on top of an endpoint that works.
+/// Each of these is one mistake, in addition to a valid endpoint.
 const MISTAKES: &[&[(&str, &str)]] = &[
     &[("ROTEL_EXPORTER", "datadog")],
     &[("ROTEL_EXPORTER", "otel")],
@@ -262,17 +261,17 @@ const MISTAKES: &[&[(&str, &str)]] = &[
 ];
 
 #[test]
-fn mistakes_are_told_with_cause_and_remedy() {
-    let mut lines = Vec::new();
+fn errors_have_cause_and_remedy() {
+    let mut problems = Vec::new();
     for mistake in MISTAKES {
         let ParsedConfig { mut errors, config, .. } = outcome(&[&[ENDPOINT], *mistake].concat());
         errors.extend(config.log_filter.compile().1);
         assert_eq!(errors.len(), 1, "{mistake:?}: {errors:?}");
-        lines.extend(errors);
+        problems.extend(errors);
     }
-    let told = told(&lines);
-    assert!(!told.contains("hunter2"));
-    insta::assert_snapshot!(told, @r##"
+    let text = joined(&problems);
+    assert!(!text.contains("hunter2"));
+    insta::assert_snapshot!(text, @r##"
     ROTEL_EXPORTER: "datadog" is an exporter of Rotel that this extension does not support; use otlp or blackhole
     ROTEL_EXPORTER: "otel" is not a supported exporter; use otlp or blackhole
     ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; set http://clickstack.example.com:4317 or https://clickstack.example.com:4317
@@ -341,8 +340,8 @@ fn mistakes_are_told_with_cause_and_remedy() {
 }
 
 #[test]
-fn what_is_odd_is_told_as_a_warning() {
-    let oddities: &[&[(&str, &str)]] = &[
+fn harmless_mistakes_are_warnings() {
+    let questionable: &[&[(&str, &str)]] = &[
         &[("ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY", "true")],
         &[("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "hunter2")],
         &[("ROTEL_DEBUG_LOG_VERBOSITY", "detailed")],
@@ -355,13 +354,13 @@ fn what_is_odd_is_told_as_a_warning() {
         &[("ROTEL_TELEMETRY_ENDPOINT", "[::1]:9000")],
         &[("ROTEL_TELEMETRY_ENDPOINT", "224.0.0.1:8990")],
     ];
-    let mut lines = Vec::new();
-    for oddity in oddities {
-        let ParsedConfig { errors, warnings, .. } = outcome(&[&[ENDPOINT], *oddity].concat());
-        assert_eq!((errors, warnings.len()), (vec![], 1), "{oddity:?}: {warnings:?}");
-        lines.extend(warnings);
+    let mut problems = Vec::new();
+    for setting in questionable {
+        let ParsedConfig { errors, warnings, .. } = outcome(&[&[ENDPOINT], *setting].concat());
+        assert_eq!((errors, warnings.len()), (vec![], 1), "{setting:?}: {warnings:?}");
+        problems.extend(warnings);
     }
-    insta::assert_snapshot!(told(&lines), @r#"
+    insta::assert_snapshot!(joined(&problems), @r#"
     ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY: the endpoint's certificate is not verified, so anyone on the network path can read the ingestion key; set ROTEL_OTLP_EXPORTER_TLS_CA_FILE instead
     ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD: has no effect alone; set ROTEL_OTLP_EXPORTER_AUTHENTICATOR=basic as well
     ROTEL_DEBUG_LOG_VERBOSITY: detailed has the same effect as basic: items are only counted; set basic, or remove it
@@ -377,14 +376,14 @@ fn what_is_odd_is_told_as_a_warning() {
 }
 
 #[test]
-fn unknown_names_stay_on_their_line() {
+fn unknown_names_stay_on_one_line() {
     let name = format!("ROTEL_A\nERROR forged{}", "X".repeat(1000));
     let ParsedConfig { warnings, .. } = outcome(&[ENDPOINT, (&name, "x")]);
-    insta::assert_snapshot!(told(&warnings), @"ROTEL_… (a name of 1020 characters): unknown variable, so it has no effect; remove it, or find the right name with --help");
+    insta::assert_snapshot!(joined(&warnings), @"ROTEL_… (a name of 1020 characters): unknown variable, so it has no effect; remove it, or find the right name with --help");
 }
 
 #[test]
-fn a_secret_that_is_no_good_is_told_without_it() {
+fn invalid_secret_is_reported_without_its_value() {
     let mistakes: &[(&str, &str, &str)] = &[
         ("ROTEL_OTLP_EXPORTER_ENDPOINT", SECRET, "hunter2"),
         ("ROTEL_OTLP_EXPORTER_PROTOCOL", SECRET, "hunter2"),
@@ -394,18 +393,18 @@ fn a_secret_that_is_no_good_is_told_without_it() {
         (HEADERS, &format!("Authorization={}", SECRET.replace('}', "#key}")), "hunter2"),
         (HEADERS, &format!("Authorization={}", SECRET.replace('}', "#key}")), r#"{"Key": "hunter2"}"#),
     ];
-    let mut lines = Vec::new();
+    let mut problems = Vec::new();
     for (name, value, secret) in mistakes {
         let ParsedConfig { errors, .. } = resolved(&[ENDPOINT, (name, value)], secret);
         assert_eq!(errors.len(), 1, "{name} {value}: {errors:?}");
-        lines.extend(errors);
+        problems.extend(errors);
     }
-    lines.extend(
+    problems.extend(
         read_resolved(&variables(&[ENDPOINT, (HEADERS, &format!("a={SECRET}"))]), &Secrets::new()).errors,
     );
-    let told = told(&lines);
-    assert!(!told.contains("hunter2"));
-    insta::assert_snapshot!(told, @r##"
+    let text = joined(&problems);
+    assert!(!text.contains("hunter2"));
+    insta::assert_snapshot!(text, @r##"
     ROTEL_OTLP_EXPORTER_ENDPOINT: the value from its secret has no scheme; set http:// or https://
     ROTEL_OTLP_EXPORTER_PROTOCOL: the value from its secret is not a protocol; use grpc or http
     ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT: the value from its secret is not a duration; use a number with a unit, such as 250ms, 5s or 1m
@@ -418,7 +417,7 @@ fn a_secret_that_is_no_good_is_told_without_it() {
 }
 
 #[test]
-fn http_appends_the_signals_path_to_the_common_endpoint_only() {
+fn http_path_is_appended_to_common_endpoint_only() {
     let outcome = outcome(&[
         ("ROTEL_OTLP_EXPORTER_PROTOCOL", "http"),
         ("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://host/base/"),
@@ -437,7 +436,7 @@ fn http_appends_the_signals_path_to_the_common_endpoint_only() {
 }
 
 #[test]
-fn a_signals_own_settings_win_and_the_rest_is_common() {
+fn signal_settings_override_common_ones() {
     let outcome = outcome(&[
         ENDPOINT,
         (HEADERS, "Authorization=common,X-Team=a"),
@@ -472,21 +471,21 @@ fn a_signals_own_settings_win_and_the_rest_is_common() {
 }
 
 #[test]
-fn a_signal_with_a_faulty_way_is_dropped_alone() {
+fn invalid_endpoint_only_drops_its_signal() {
     let outcome = outcome(&[ENDPOINT, ("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "nowhere")]);
     assert_eq!(outcome.errors.len(), 1);
     assert_eq!(urls(&outcome).map(|url| url.is_some()), [true, false, true]);
 }
 
 #[test]
-fn one_signals_endpoint_is_enough() {
+fn endpoint_of_one_signal_is_enough() {
     let outcome = outcome(&[("ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT", "https://host:4317")]);
     assert_eq!((&outcome.errors, &outcome.warnings), (&vec![], &vec![]));
     assert_eq!(urls(&outcome).map(|url| url.is_some()), [false, false, true]);
 }
 
 #[test]
-fn a_proxy_concerns_the_signals_that_go_through_it_alone() {
+fn invalid_proxy_only_drops_its_signals() {
     let outcome = outcome(&[
         ENDPOINT,
         ("HTTPS_PROXY", "http://me:hunter2@proxy:3128"),
@@ -495,7 +494,7 @@ fn a_proxy_concerns_the_signals_that_go_through_it_alone() {
         ("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://10.0.0.6:4317"),
         ("NO_PROXY", "10.0.0.6"),
     ]);
-    assert_eq!(outcome.errors.len(), 1, "{}", told(&outcome.errors));
+    assert_eq!(outcome.errors.len(), 1, "{}", joined(&outcome.errors));
     assert_eq!(urls(&outcome).map(|url| url.is_some()), [false, true, true]);
     assert_eq!(export(&outcome, Signal::Metrics).proxy, None);
     let proxy = export(&outcome, Signal::Traces).proxy.as_ref().expect("a proxy");
@@ -503,7 +502,7 @@ fn a_proxy_concerns_the_signals_that_go_through_it_alone() {
 }
 
 #[test]
-fn basic_authentication_is_a_header_that_never_prints() {
+fn basic_authentication_header_is_never_printed() {
     let outcome = outcome(&[
         ENDPOINT,
         (HEADERS, "X-Team=a"),
@@ -521,7 +520,7 @@ fn basic_authentication_is_a_header_that_never_prints() {
 }
 
 #[test]
-fn retries_fall_back_to_those_of_every_exporter() {
+fn retry_settings_default_to_common_ones() {
     let outcome = outcome(&[
         ENDPOINT,
         ("ROTEL_EXPORTER_RETRY_INITIAL_BACKOFF", "1s"),
@@ -540,7 +539,7 @@ fn retries_fall_back_to_those_of_every_exporter() {
 }
 
 #[test]
-fn an_endpoint_at_our_own_receiver_is_refused() {
+fn endpoint_at_own_receiver_is_rejected() {
     let refused = |endpoint: &str, receiver: &str| {
         let outcome =
             outcome(&[("ROTEL_OTLP_EXPORTER_ENDPOINT", endpoint), ("ROTEL_OTLP_GRPC_ENDPOINT", receiver)]);
@@ -561,15 +560,15 @@ fn an_endpoint_at_our_own_receiver_is_refused() {
             assert!(refused(endpoint, receiver), "{endpoint} {receiver}");
         }
     }
-    assert!(refused("http://localhost", "localhost:80"), "the scheme's own port");
+    assert!(refused("http://localhost", "localhost:80"), "the scheme's default port");
     assert!(refused("http://127.9.9.9:4317", "0.0.0.0:4317"));
-    assert!(!refused("http://127.9.9.9:4317", "localhost:4317"), "somebody else's loopback address");
+    assert!(!refused("http://127.9.9.9:4317", "localhost:4317"), "another loopback address");
     assert!(!refused("http://localhost:4319", "localhost:4317"));
     assert!(!refused("http://example.com:4317", "0.0.0.0:4317"));
 }
 
 #[test]
-fn the_platforms_events_are_always_asked_for() {
+fn platform_events_are_always_included() {
     let types = |text| outcome(&[("ROTEL_LAMBDA_TELEMETRY_TYPES", text)]).config.telemetry_types.names();
     assert_eq!(types(""), ["platform", "function", "extension"]);
     assert_eq!(types("function"), ["platform", "function"]);
@@ -578,7 +577,7 @@ fn the_platforms_events_are_always_asked_for() {
 }
 
 #[test]
-fn the_buffer_is_a_sixteenth_of_the_memory_within_bounds() {
+fn buffer_defaults_to_a_sixteenth_of_memory() {
     for (memory_mb, expected_mib) in [("128", 8), ("32", 4), ("10240", 64), ("", 4)] {
         let config = outcome(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", memory_mb)]).config;
         assert_eq!(config.buffer_max_bytes, expected_mib * MIB, "{memory_mb} MB");
@@ -586,7 +585,7 @@ fn the_buffer_is_a_sixteenth_of_the_memory_within_bounds() {
 }
 
 #[test]
-fn the_service_name_variable_wins_over_the_attribute_list() {
+fn service_name_variable_overrides_attribute_list() {
     let config =
         outcome(&[("OTEL_RESOURCE_ATTRIBUTES", "service.name=a,team=b"), ("OTEL_SERVICE_NAME", "c")]).config;
     assert_eq!(
@@ -596,13 +595,13 @@ fn the_service_name_variable_wins_over_the_attribute_list() {
 }
 
 #[test]
-fn our_own_log_lines_follow_lambdas_format_unless_told_otherwise() {
+fn our_own_log_lines_follow_lambdas_format_unless_has_no_fixed_default() {
     assert!(outcome(&[("AWS_LAMBDA_LOG_FORMAT", "JSON")]).config.log.json);
     assert!(!outcome(&[("AWS_LAMBDA_LOG_FORMAT", "JSON"), ("ROTEL_LOG_FORMAT", "text")]).config.log.json);
 }
 
 #[test]
-fn the_env_file_is_named_by_its_variable() {
+fn env_file_path_is_unquoted() {
     assert_eq!(
         env_file_path(&variables(&[("ROTEL_ENV_FILE", "\"/var/task/rotel.env\"")])),
         Some("/var/task/rotel.env")
@@ -611,8 +610,8 @@ fn the_env_file_is_named_by_its_variable() {
 }
 
 #[test]
-fn a_variable_of_the_table_is_known_and_its_default_is_what_holds() {
-    let told_otherwise = |default: &str| default == "–" || default.contains(['`', '\'', '/']);
+fn table_has_the_actual_defaults() {
+    let has_no_fixed_default = |default: &str| default == "–" || default.contains(['`', '\'', '/']);
     let unset = outcome(&[ENDPOINT]);
     for variable in SECTIONS.iter().flat_map(|section| section.variables) {
         for name in variable.names() {
@@ -620,7 +619,7 @@ fn a_variable_of_the_table_is_known_and_its_default_is_what_holds() {
                 !name.starts_with("ROTEL_") || variables::warning_for_unknown(&name, &[]).is_none(),
                 "{name}"
             );
-            if !told_otherwise(variable.default) {
+            if !has_no_fixed_default(variable.default) {
                 let set = outcome(&[ENDPOINT, (&name, variable.default)]);
                 assert_eq!(set.errors, [], "{name}");
                 assert_eq!(format!("{:?}", set.config), format!("{:?}", unset.config), "{name}");
@@ -630,18 +629,18 @@ fn a_variable_of_the_table_is_known_and_its_default_is_what_holds() {
 }
 
 #[test]
-fn every_variable_that_is_read_stands_in_the_table() {
+fn every_variable_is_in_the_table() {
     let source = [include_str!("mod.rs"), include_str!("export.rs")].concat();
     let known: Vec<_> = variables::all().map(|variable| variable.name).collect();
     for name in source.split('"').filter(|text| text.starts_with("ROTEL_") || text.starts_with("OTEL_")) {
-        // What is put together ends where a suffix is put in.
+        // Names built by `format!` end at the placeholder.
         let name = name.replace("{}", "{SIGNAL}").replace("{suffix}", "");
         assert!(known.iter().any(|known| known.starts_with(&*name)), "{name}");
     }
 }
 
 #[test]
-fn flush_strategies_are_read_in_any_case() {
+fn flush_strategies_ignore_case() {
     let strategy = |text| {
         let ParsedConfig { config, errors, warnings, .. } =
             outcome(&[ENDPOINT, ("ROTEL_FLUSH_STRATEGY", text)]);
@@ -654,7 +653,7 @@ fn flush_strategies_are_read_in_any_case() {
 }
 
 #[test]
-fn platform_events_become_what_was_asked_for() {
+fn platform_event_kinds_are_selectable() {
     let read = |text: &str| {
         let wanted = outcome(&[ENDPOINT, ("ROTEL_LAMBDA_PLATFORM_EVENTS", text)]).config.platform_events;
         (wanted.metrics, wanted.spans, wanted.logs)
@@ -663,7 +662,7 @@ fn platform_events_become_what_was_asked_for() {
     assert_eq!(read("metrics,spans"), (true, true, false));
     assert_eq!(read("Logs, metrics"), (true, false, true));
     assert_eq!(read("none"), (false, false, false));
-    // A error, so that the default holds.
+    // An error, so the default applies.
     assert_eq!(read("everything"), (true, true, false));
 }
 
@@ -671,10 +670,10 @@ const SEVERAL: (&str, &str) = ("ROTEL_EXPORTERS", "one:otlp, other-one:otlp");
 const ONE: (&str, &str) = ("ROTEL_EXPORTER_ONE_ENDPOINT", "http://one:4317");
 const OTHER: (&str, &str) = ("ROTEL_EXPORTER_OTHER_ONE_ENDPOINT", "http://other:4318");
 
-/// Where each exporter sends each signal.
+/// The URL to which each exporter sends each signal.
 fn routes(outcome: &ParsedConfig) -> Vec<String> {
     let of_one = |destination: &Destination| {
-        let Exports::Known(exports) = &destination.exports else { return "awaited".to_owned() };
+        let Exports::Known(exports) = &destination.exports else { return "pending".to_owned() };
         let url = |signal: Signal| exports.of(signal).as_ref().map_or("-", |export| export.url.as_str());
         format!("{}: {}", destination.exporter, Signal::ALL.map(url).join(" "))
     };
@@ -682,7 +681,7 @@ fn routes(outcome: &ParsedConfig) -> Vec<String> {
 }
 
 #[test]
-fn several_exporters_have_the_settings_of_one_each_and_get_everything() {
+fn named_exporters_have_their_own_settings() {
     let outcome = outcome(&[
         SEVERAL,
         ONE,
@@ -700,8 +699,8 @@ fn several_exporters_have_the_settings_of_one_each_and_get_everything() {
     other-one: http://logs:4318/l http://other:4318/v1/metrics http://other:4318/v1/traces
     ");
     let of = |at: usize| match &outcome.config.destinations[at].exports {
-        Exports::Known(exports) => exports.traces.clone().expect("a way"),
-        Exports::Pending => panic!("nothing is awaited"),
+        Exports::Known(exports) => exports.traces.clone().expect("an export"),
+        Exports::Pending => panic!("nothing is pending"),
     };
     let (one, other) = (of(0), of(1));
     assert_eq!((one.headers.len(), other.headers.len()), (1, 0));
@@ -710,12 +709,12 @@ fn several_exporters_have_the_settings_of_one_each_and_get_everything() {
 }
 
 #[test]
-fn signals_go_to_the_exporters_that_are_chosen_for_them() {
+fn signals_go_to_selected_exporters() {
     let two = [SEVERAL, ONE, OTHER];
     let chosen = outcome(
         &[&two[..], &[("ROTEL_EXPORTERS_TRACES", "one,other-one"), ("ROTEL_EXPORTERS_LOGS", "one")]].concat(),
     );
-    insta::assert_snapshot!(format!("{}\n{}", routes(&chosen).join("\n"), told(&chosen.warnings)), @"
+    insta::assert_snapshot!(format!("{}\n{}", routes(&chosen).join("\n"), joined(&chosen.warnings)), @"
     one: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export - http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
     other-one: - - http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
     ROTEL_EXPORTERS_METRICS: not set, while other signals have such a list, so metrics are received and dropped; set names from ROTEL_EXPORTERS
@@ -726,35 +725,35 @@ fn signals_go_to_the_exporters_that_are_chosen_for_them() {
 }
 
 #[test]
-fn what_is_wrong_with_several_exporters_is_told_by_name() {
-    let told = |pairs: &[(&str, &str)]| {
+fn errors_name_the_exporter() {
+    let report = |pairs: &[(&str, &str)]| {
         let outcome = outcome(pairs);
-        format!("{}\n{}\n{}", told(&outcome.errors), told(&outcome.warnings), routes(&outcome).join("\n"))
+        format!("{}\n{}\n{}", joined(&outcome.errors), joined(&outcome.warnings), routes(&outcome).join("\n"))
     };
-    insta::assert_snapshot!(told(&[SEVERAL, ONE]), @"
+    insta::assert_snapshot!(report(&[SEVERAL, ONE]), @"
     ROTEL_EXPORTER_OTHER_ONE_ENDPOINT: not set, so this exporter sends nothing; set your ClickStack endpoint, such as https://host:4317
 
     one: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export http://one:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
     other-one: - - -
     ");
-    insta::assert_snapshot!(told(&[SEVERAL, ONE, ("ROTEL_EXPORTER_OTHER_ONE_ENDPOINT", "other:4317")]), @r#"
+    insta::assert_snapshot!(report(&[SEVERAL, ONE, ("ROTEL_EXPORTER_OTHER_ONE_ENDPOINT", "other:4317")]), @r#"
     ROTEL_EXPORTER_OTHER_ONE_ENDPOINT: "other:4317" has no scheme; set http://other:4317 or https://other:4317
 
     one: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export http://one:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
     other-one: - - -
     "#);
-    insta::assert_snapshot!(told(&[SEVERAL, ONE, OTHER, ("ROTEL_EXPORTER", "otlp"), ENDPOINT]), @"
+    insta::assert_snapshot!(report(&[SEVERAL, ONE, OTHER, ("ROTEL_EXPORTER", "otlp"), ENDPOINT]), @"
     ROTEL_EXPORTER: ROTEL_EXPORTERS is set too, but only one of them is allowed; remove one
 
     otlp: - - -
     ");
-    insta::assert_snapshot!(told(&[SEVERAL, ONE, OTHER, ENDPOINT, ("ROTEL_EXPORTER_ONE_ENDPIONT", "x")]), @"
+    insta::assert_snapshot!(report(&[SEVERAL, ONE, OTHER, ENDPOINT, ("ROTEL_EXPORTER_ONE_ENDPIONT", "x")]), @"
     ROTEL_OTLP_EXPORTER_ENDPOINT: has no effect if ROTEL_EXPORTERS is set; use ROTEL_EXPORTER_NAME_ENDPOINT with an exporter's name
     ROTEL_EXPORTER_ONE_ENDPIONT: unknown variable, so it has no effect; did you mean ROTEL_EXPORTER_ONE_ENDPOINT?
     one: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export http://one:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
     other-one: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
     ");
-    insta::assert_snapshot!(told(&[SEVERAL, ONE, OTHER, ("ROTEL_EXPORTERS_LOGS", "three")]), @r#"
+    insta::assert_snapshot!(report(&[SEVERAL, ONE, OTHER, ("ROTEL_EXPORTERS_LOGS", "three")]), @r#"
     ROTEL_EXPORTERS_LOGS: "three" is not in ROTEL_EXPORTERS; add it there, or correct it
     ROTEL_EXPORTERS_METRICS: not set, while other signals have such a list, so metrics are received and dropped; set names from ROTEL_EXPORTERS
     ROTEL_EXPORTERS_TRACES: not set, while other signals have such a list, so traces are received and dropped; set names from ROTEL_EXPORTERS
@@ -762,27 +761,27 @@ fn what_is_wrong_with_several_exporters_is_told_by_name() {
     ROTEL_EXPORTERS: other-one gets no signal, so it sends nothing; remove it
     otlp: - - -
     "#);
-    insta::assert_snapshot!(told(&[("ROTEL_EXPORTERS", "a:otlp,b:datadog")]), @r#"
+    insta::assert_snapshot!(report(&[("ROTEL_EXPORTERS", "a:otlp,b:datadog")]), @r#"
     ROTEL_EXPORTERS: "datadog" is an exporter of Rotel that this extension does not support; use otlp or blackhole
 
     otlp: - - -
     "#);
-    insta::assert_snapshot!(told(&[("ROTEL_EXPORTERS", "a:otlp,A:otlp")]), @r#"
+    insta::assert_snapshot!(report(&[("ROTEL_EXPORTERS", "a:otlp,A:otlp")]), @r#"
     ROTEL_EXPORTERS: "A" is listed twice; give each exporter a unique name
 
     otlp: - - -
     "#);
-    insta::assert_snapshot!(told(&[("ROTEL_EXPORTERS", "a-traces:otlp,a:otlp")]), @r#"
+    insta::assert_snapshot!(report(&[("ROTEL_EXPORTERS", "a-traces:otlp,a:otlp")]), @r#"
     ROTEL_EXPORTERS: "a" and "a-traces" clash, because variable names join exporter and signal; rename one of them
 
     otlp: - - -
     "#);
-    insta::assert_snapshot!(told(&[("ROTEL_EXPORTERS", "my exporter:otlp")]), @"
+    insta::assert_snapshot!(report(&[("ROTEL_EXPORTERS", "my exporter:otlp")]), @"
     ROTEL_EXPORTERS: a value of 11 characters cannot be part of a variable's name; use letters, digits, _ and -
 
     otlp: - - -
     ");
-    insta::assert_snapshot!(told(&[ENDPOINT, ("ROTEL_EXPORTERS_LOGS", "a")]), @"
+    insta::assert_snapshot!(report(&[ENDPOINT, ("ROTEL_EXPORTERS_LOGS", "a")]), @"
     ROTEL_EXPORTERS_LOGS: has no effect without ROTEL_EXPORTERS; set that as well
     otlp: https://clickstack.example.com:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export https://clickstack.example.com:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export https://clickstack.example.com:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
     ");

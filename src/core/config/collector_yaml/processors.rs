@@ -168,7 +168,11 @@ fn batch(translation: &mut Translation<'_>, signal: Signal, location: &Location<
             "send_batch_max_size" => {
                 let size = translation.text(&entry).filter(|size| size != "0");
                 if let Some(size) = size {
-                    translation.set(format!("ROTEL_{}_BATCH_MAX_SIZE", signal.in_variable_names()), size, &entry);
+                    translation.set(
+                        format!("ROTEL_{}_BATCH_MAX_SIZE", signal.in_variable_names()),
+                        size,
+                        &entry,
+                    );
                 }
             }
             "send_batch_size" | "timeout" => translation.warning(

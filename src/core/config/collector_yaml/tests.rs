@@ -1,11 +1,11 @@
-//! What files mean, and what is said of those that mean nothing.
+//! Translation of files, and the messages about unsupported settings.
 
 use super::super::tests::variables;
 use super::super::{Compression, ExporterName, Exports, ParsedConfig, Protocol, read_with_locations};
 use super::*;
 use crate::secret::Secret;
 
-/// The published guide's, as it stands.
+/// The file in the published guide, unchanged.
 const PUBLISHED: &str = "\
 receivers:
   otlp:
@@ -39,7 +39,7 @@ service:
       exporters: [otlphttp]
 ";
 
-/// What a file and the variables beside it come to.
+/// The result for a file and the variables set outside it.
 fn outcome(text: &str, given: &[(&str, &str)]) -> (CollectorYaml, ParsedConfig) {
     let mut variables = variables(given);
     let mut yaml = read(text, "collector.yaml", &variables);
@@ -48,8 +48,8 @@ fn outcome(text: &str, given: &[(&str, &str)]) -> (CollectorYaml, ParsedConfig) 
     (yaml, outcome)
 }
 
-/// Everything that is told of a file, and where each signal goes.
-fn told_with(text: &str, given: &[(&str, &str)]) -> String {
+/// All messages about a file, and the URL of each signal.
+fn report_with(text: &str, given: &[(&str, &str)]) -> String {
     let (yaml, outcome) = outcome(text, given);
     let all = [
         ("error", yaml.errors),
@@ -57,51 +57,52 @@ fn told_with(text: &str, given: &[(&str, &str)]) -> String {
         ("warning", yaml.warnings),
         ("warning", outcome.warnings),
     ];
-    let told =
-        all.into_iter().flat_map(|(kind, told)| told.into_iter().map(move |told| format!("{kind}: {told}")));
-    let mut lines: Vec<_> = told.collect();
+    let report = all
+        .into_iter()
+        .flat_map(|(kind, report)| report.into_iter().map(move |report| format!("{kind}: {report}")));
+    let mut lines: Vec<_> = report.collect();
     for signal in Signal::ALL {
-        let ways = outcome.config.destinations.iter().filter_map(|destination| match &destination.exports {
-            Exports::Pending => Some("a secret's".to_owned()),
+        let urls = outcome.config.destinations.iter().filter_map(|destination| match &destination.exports {
+            Exports::Pending => Some("pending".to_owned()),
             Exports::Known(exports) => exports.of(signal).as_ref().map(|export| export.url.to_string()),
         });
-        let ways: Vec<_> = ways.collect();
-        lines.push(format!("{signal}: {}", if ways.is_empty() { "-".to_owned() } else { ways.join(" ") }));
+        let urls: Vec<_> = urls.collect();
+        lines.push(format!("{signal}: {}", if urls.is_empty() { "-".to_owned() } else { urls.join(" ") }));
     }
     lines.join("\n")
 }
 
-fn told(text: &str) -> String {
-    told_with(text, &[])
+fn report(text: &str) -> String {
+    report_with(text, &[])
 }
 
-/// The published file with one part of it in another form.
+/// The published file with one part replaced.
 fn published(old: &str, new: &str) -> String {
     assert!(PUBLISHED.contains(old), "{old:?}");
     PUBLISHED.replace(old, new)
 }
 
-/// What is told of the published file with other settings of its exporter.
+/// The report on the published file with other exporter settings.
 fn exporter(settings: &str) -> String {
-    told(&published("    compression: gzip\n", settings))
+    report(&published("    compression: gzip\n", settings))
 }
 
-/// What is told of the published file with other processors.
+/// The report on the published file with another processor.
 fn processor(id: &str, settings: &str) -> String {
     let text = published("  decouple:\n", &format!("  {id}:\n{settings}"));
-    told(&text.replace("decouple]", &format!("{id}]")))
+    report(&text.replace("decouple]", &format!("{id}]")))
 }
 
 #[test]
-fn the_published_file_works_as_it_stands() {
+fn published_file_works_unchanged() {
     let (yaml, outcome) = outcome(PUBLISHED, &[]);
-    let told = [&yaml.errors, &outcome.errors, &yaml.warnings, &outcome.warnings];
-    assert_eq!(told, [&vec![]; 4]);
+    let report = [&yaml.errors, &outcome.errors, &yaml.warnings, &outcome.warnings];
+    assert_eq!(report, [&vec![]; 4]);
     let [destination] = &outcome.config.destinations[..] else { panic!("{outcome:?}") };
     assert_eq!(destination.exporter, ExporterName::default());
     let Exports::Known(exports) = &destination.exports else { panic!("{outcome:?}") };
     for signal in Signal::ALL {
-        let export = exports.of(signal).as_ref().expect("a way");
+        let export = exports.of(signal).as_ref().expect("an export");
         assert_eq!(export.url.as_str(), format!("http://clickstack.example.com:4318/v1/{signal}"));
         assert_eq!((export.protocol, export.compression), (Protocol::Http, Compression::Gzip));
         assert_eq!(export.headers[0].0, "authorization");
@@ -111,13 +112,13 @@ fn the_published_file_works_as_it_stands() {
 }
 
 #[test]
-fn its_debug_variant_sends_as_well_and_counts_what_passes() {
+fn published_debug_file_counts_items() {
     let debug = published(
         "service:\n",
         "  logging:\n    verbosity: detailed\nservice:\n  telemetry:\n    logs:\n      level: \"debug\"\n",
     )
     .replace("exporters: [otlphttp]", "exporters: [otlphttp, logging]");
-    insta::assert_snapshot!(told(&debug), @"
+    insta::assert_snapshot!(report(&debug), @"
     warning: collector.yaml:18: exporters.logging.verbosity: has no effect; the extension logs a line with item counts for each flush; remove it
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
@@ -129,7 +130,7 @@ fn its_debug_variant_sends_as_well_and_counts_what_passes() {
 }
 
 #[test]
-fn a_file_that_says_all_that_can_be_said_is_honoured() {
+fn all_supported_settings_are_translated() {
     let text = "\
 receivers:
   otlp/here:
@@ -172,7 +173,7 @@ service:
     let (yaml, outcome) = outcome(text, &[("PASSWORD", "hunter2")]);
     let errors = [&yaml.errors, &outcome.errors, &yaml.warnings, &outcome.warnings];
     assert_eq!(errors, [&vec![]; 4]);
-    insta::assert_snapshot!(told_with(text, &[("PASSWORD", "hunter2")]), @"
+    insta::assert_snapshot!(report_with(text, &[("PASSWORD", "hunter2")]), @"
     logs: https://b.example.com/l
     metrics: http://other.example.com:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
     traces: http://other.example.com:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export https://b.example.com/t
@@ -195,22 +196,22 @@ service:
     let [first, second] = &config.destinations[..] else { panic!("{outcome:?}") };
     assert_eq!([first, second].map(|one| one.exporter.to_string()), ["otlp", "otlphttp_second"]);
     let (Exports::Known(first), Exports::Known(second)) = (&first.exports, &second.exports) else { panic!() };
-    let first = first.traces.as_ref().expect("a way");
+    let first = first.traces.as_ref().expect("an export");
     assert_eq!(
         (first.request_timeout.as_secs(), &first.headers[0].1),
         (90, &"Basic bWU6aHVudGVyMg==".parse().unwrap())
     );
     assert!(first.tls.ca.is_some());
-    let second = second.logs.as_ref().expect("a way");
+    let second = second.logs.as_ref().expect("an export");
     let values: Vec<_> = second.headers.iter().map(|(_, value)| value.to_str().expect("text")).collect();
     assert_eq!(values, ["a,b", "a=b", "$5"]);
     assert_eq!((second.compression, second.retry.max_elapsed_time.as_secs()), (Compression::Zstd, 2));
 }
 
 #[test]
-fn variables_beside_the_file_win() {
+fn variables_override_the_file() {
     let endpoint = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://other:4318");
-    insta::assert_snapshot!(told_with(PUBLISHED, &[endpoint]), @"
+    insta::assert_snapshot!(report_with(PUBLISHED, &[endpoint]), @"
     warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters in this file are ignored, with their headers, TLS and other settings; set those as variables too
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
     metrics: http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
@@ -218,23 +219,23 @@ fn variables_beside_the_file_win() {
     ");
     let two = published("[otlphttp]\n    logs", "[otlphttp, otlp/x]\n    logs")
         .replace("service:", "  otlp/x: {endpoint: 'x:4317'}\nservice:");
-    insta::assert_snapshot!(told(&two), @"
+    insta::assert_snapshot!(report(&two), @"
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics https://x:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
     traces: http://clickstack.example.com:4318/v1/traces
     ");
-    insta::assert_snapshot!(told_with(&two, &[endpoint]), @"
+    insta::assert_snapshot!(report_with(&two, &[endpoint]), @"
     warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters in this file are ignored, with their headers, TLS and other settings; set those as variables too
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
     metrics: http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
     traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
     ");
-    insta::assert_snapshot!(told_with(&two, &[("ROTEL_EXPORTER_OTLP_X_ENDPOINT", "https://y:4317")]), @"
+    insta::assert_snapshot!(report_with(&two, &[("ROTEL_EXPORTER_OTLP_X_ENDPOINT", "https://y:4317")]), @"
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics https://y:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
     traces: http://clickstack.example.com:4318/v1/traces
     ");
-    insta::assert_snapshot!(told_with(&two, &[("ROTEL_EXPORTER", "blackhole")]), @"
+    insta::assert_snapshot!(report_with(&two, &[("ROTEL_EXPORTER", "blackhole")]), @"
     warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTER is set, so the exporters in this file are ignored
     logs: -
     metrics: -
@@ -244,10 +245,10 @@ fn variables_beside_the_file_win() {
 }
 
 #[test]
-fn an_exporter_that_is_called_by_a_signal_is_told_from_that_signal_of_another() {
+fn exporter_id_may_end_like_a_signal() {
     let two = published("[otlphttp]\n    metrics", "[otlphttp, otlphttp/traces]\n    metrics")
         .replace("service:", "  otlphttp/traces: {endpoint: 'http://x:4318'}\nservice:");
-    insta::assert_snapshot!(told(&two), @"
+    insta::assert_snapshot!(report(&two), @"
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces http://x:4318/v1/traces
@@ -255,7 +256,7 @@ fn an_exporter_that_is_called_by_a_signal_is_told_from_that_signal_of_another() 
 }
 
 #[test]
-fn references_to_secrets_are_those_of_variables() {
+fn secret_references_work_in_the_file() {
     const ARN: &str = "arn:aws:ssm:us-east-1:123456789012:parameter/key";
     let text = published("0123-key", &format!("${{{ARN}}}"));
     let (yaml, first) = outcome(&text, &[]);
@@ -266,8 +267,8 @@ fn references_to_secrets_are_those_of_variables() {
     let secrets = first.references.iter().map(|found| (found.arn.clone(), Secret::new("a,b=c"))).collect();
     let resolved = read_with_locations(&all, &yaml.locations, Some(&secrets));
     let Exports::Known(exports) = &resolved.config.destinations[0].exports else { panic!("{resolved:?}") };
-    assert_eq!(exports.logs.as_ref().expect("a way").headers[0].1, "a,b=c");
-    insta::assert_snapshot!(told(&published("0123-key", "${arn:aws:ssm:us-east-1:parameter/key}")), @"
+    assert_eq!(exports.logs.as_ref().expect("an export").headers[0].1, "a,b=c");
+    insta::assert_snapshot!(report(&published("0123-key", "${arn:aws:ssm:us-east-1:parameter/key}")), @"
     error: collector.yaml:14: exporters.otlphttp.headers: a secret reference is not a complete ARN; use arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME
     logs: -
     metrics: -
@@ -276,7 +277,7 @@ fn references_to_secrets_are_those_of_variables() {
 }
 
 #[test]
-fn the_path_is_a_files() {
+fn only_file_uris_are_supported() {
     for uri in
         ["/var/task/collector.yaml", "file:/var/task/collector.yaml", "file:///var/task/collector.yaml"]
     {
@@ -290,50 +291,50 @@ fn the_path_is_a_files() {
 }
 
 #[test]
-fn what_is_no_yaml_is_told_by_its_line() {
-    insta::assert_snapshot!(told("exporters:\n  otlphttp:\n    endpoint: \"http://x:4318\n"), @"
+fn invalid_yaml_is_reported_by_line() {
+    insta::assert_snapshot!(report("exporters:\n  otlphttp:\n    endpoint: \"http://x:4318\n"), @"
     error: collector.yaml:3: invalid YAML: while scanning a quoted scalar, found unexpected end of stream; check indentation, quotes and brackets
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
-    insta::assert_snapshot!(told("exporters:\n  otlphttp:\n\tendpoint: x\n"), @"
+    insta::assert_snapshot!(report("exporters:\n  otlphttp:\n\tendpoint: x\n"), @"
     error: collector.yaml:3: invalid YAML: tabs disallowed within this context (block indentation); check indentation, quotes and brackets
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
-    insta::assert_snapshot!(told("exporters: [otlphttp\nservice:\n"), @"
+    insta::assert_snapshot!(report("exporters: [otlphttp\nservice:\n"), @"
     error: collector.yaml:2: invalid YAML: illegal placement of ':' indicator; check indentation, quotes and brackets
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
-    insta::assert_snapshot!(told(&published("  decouple:\n", "  batch:\n")), @"
+    insta::assert_snapshot!(report(&published("  decouple:\n", "  batch:\n")), @"
     error: collector.yaml:10: duplicate key batch; remove one of them
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
-    insta::assert_snapshot!(told(&format!("{PUBLISHED}---\n{PUBLISHED}")), @"
+    insta::assert_snapshot!(report(&format!("{PUBLISHED}---\n{PUBLISHED}")), @"
     error: collector.yaml:31: a second document begins here; keep only one
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
-    insta::assert_snapshot!(told("? [a]\n: b\n"), @"
+    insta::assert_snapshot!(report("? [a]\n: b\n"), @"
     error: collector.yaml:1: a key must be plain text; check indentation and brackets
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
-    insta::assert_snapshot!(told("just a text\n"), @r#"
+    insta::assert_snapshot!(report("just a text\n"), @r#"
     error: collector.yaml:1: expected a mapping; write one "name: value" per line
     error: collector.yaml:1: has no service, so the file has no effect; add service.pipelines
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
@@ -341,7 +342,7 @@ fn what_is_no_yaml_is_told_by_its_line() {
     metrics: -
     traces: -
     "#);
-    insta::assert_snapshot!(told(""), @"
+    insta::assert_snapshot!(report(""), @"
     error: collector.yaml:1: has no service, so the file has no effect; add service.pipelines
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
@@ -351,8 +352,8 @@ fn what_is_no_yaml_is_told_by_its_line() {
 }
 
 #[test]
-fn parts_that_are_missing_or_misnamed_are_told() {
-    insta::assert_snapshot!(told(&published("service:\n", "servise:\n")), @"
+fn missing_and_misnamed_parts_are_reported() {
+    insta::assert_snapshot!(report(&published("service:\n", "servise:\n")), @"
     error: collector.yaml:1: has no service, so the file has no effect; add service.pipelines
     warning: collector.yaml:17: servise: unknown setting, so it has no effect; correct its name, or remove it
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
@@ -360,7 +361,7 @@ fn parts_that_are_missing_or_misnamed_are_told() {
     metrics: -
     traces: -
     ");
-    insta::assert_snapshot!(told(&published("  pipelines:\n", "  pipeline:\n")), @"
+    insta::assert_snapshot!(report(&published("  pipelines:\n", "  pipeline:\n")), @"
     error: collector.yaml:17: service: has no pipelines, so nothing is sent; add some
     warning: collector.yaml:18: service.pipeline: unknown setting, so it has no effect; correct its name, or remove it
     warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
@@ -368,39 +369,39 @@ fn parts_that_are_missing_or_misnamed_are_told() {
     metrics: -
     traces: -
     ");
-    insta::assert_snapshot!(told(&published("    endpoint: \"http://clickstack.example.com:4318\"\n", "")), @"
+    insta::assert_snapshot!(report(&published("    endpoint: \"http://clickstack.example.com:4318\"\n", "")), @"
     error: collector.yaml:12: exporters.otlphttp: has no endpoint, so it sends nothing; set one, such as https://host:4318
     logs: -
     metrics: -
     traces: -
     ");
-    insta::assert_snapshot!(told(&published("endpoint: \"http", "endpont: \"http")), @"
+    insta::assert_snapshot!(report(&published("endpoint: \"http", "endpont: \"http")), @"
     error: collector.yaml:12: exporters.otlphttp: has no endpoint, so it sends nothing; set one, such as https://host:4318
     warning: collector.yaml:13: exporters.otlphttp.endpont: unknown setting, so it has no effect; correct its name, or remove it
     logs: -
     metrics: -
     traces: -
     ");
-    insta::assert_snapshot!(told(&published("exporters: [otlphttp]\n    metrics", "exporters: [otlp]\n    metrics")), @"
+    insta::assert_snapshot!(report(&published("exporters: [otlphttp]\n    metrics", "exporters: [otlp]\n    metrics")), @"
     error: collector.yaml:22: service.pipelines.traces.exporters: otlp is not defined under exporters; define it, or remove it here
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: -
     ");
-    insta::assert_snapshot!(told(&published("    logs:\n      receivers", "    log:\n      receivers")), @"
+    insta::assert_snapshot!(report(&published("    logs:\n      receivers", "    log:\n      receivers")), @"
     error: collector.yaml:27: service.pipelines.log: unknown kind of pipeline; use traces, metrics or logs
     warning: collector.yaml:18: service.pipelines: logs have no pipeline, so they are received and dropped
     logs: -
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
-    insta::assert_snapshot!(told(&published("receivers: [otlp]\n", "receivers: [otlp/other]\n")), @"
+    insta::assert_snapshot!(report(&published("receivers: [otlp]\n", "receivers: [otlp/other]\n")), @"
     error: collector.yaml:20: service.pipelines.traces.receivers: otlp/other is not defined under receivers; define it, or remove it here
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
-    insta::assert_snapshot!(told(&published("[batch, decouple]", "[batch, decuple]")), @"
+    insta::assert_snapshot!(report(&published("[batch, decouple]", "[batch, decuple]")), @"
     error: collector.yaml:21: service.pipelines.traces.processors: decuple is not defined under processors; define it, or remove it here
     error: collector.yaml:25: service.pipelines.metrics.processors: decuple is not defined under processors; define it, or remove it here
     error: collector.yaml:29: service.pipelines.logs.processors: decuple is not defined under processors; define it, or remove it here
@@ -408,13 +409,13 @@ fn parts_that_are_missing_or_misnamed_are_told() {
     metrics: -
     traces: -
     ");
-    insta::assert_snapshot!(told(&published("    headers:\n      authorization: 0123-key\n", "    headers: authorization=hunter2\n")), @r#"
+    insta::assert_snapshot!(report(&published("    headers:\n      authorization: 0123-key\n", "    headers: authorization=hunter2\n")), @r#"
     error: collector.yaml:14: exporters.otlphttp.headers: expected a mapping; write one "name: value" per line
     logs: -
     metrics: -
     traces: -
     "#);
-    insta::assert_snapshot!(told(&published("authorization: 0123-key", "authorization:")), @"
+    insta::assert_snapshot!(report(&published("authorization: 0123-key", "authorization:")), @"
     error: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; set it, or remove the header
     logs: -
     metrics: -
@@ -423,14 +424,14 @@ fn parts_that_are_missing_or_misnamed_are_told() {
 }
 
 #[test]
-fn values_that_cannot_be_taken_are_told_as_those_of_variables() {
-    insta::assert_snapshot!(told(&published("http://clickstack.example.com:4318", "clickstack.example.com:4318")), @r#"
+fn invalid_values_are_reported_by_location() {
+    insta::assert_snapshot!(report(&published("http://clickstack.example.com:4318", "clickstack.example.com:4318")), @r#"
     error: collector.yaml:13: exporters.otlphttp.endpoint: "clickstack.example.com:4318" has no scheme; set http://clickstack.example.com:4318 or https://clickstack.example.com:4318
     logs: -
     metrics: -
     traces: -
     "#);
-    insta::assert_snapshot!(told(&published("http://clickstack.example.com:4318", "http://localhost:4318")), @"
+    insta::assert_snapshot!(report(&published("http://clickstack.example.com:4318", "http://localhost:4318")), @"
     error: collector.yaml:13: exporters.otlphttp.endpoint: the endpoint is this extension's own listener on localhost:4318, which would be a feedback loop; set the address of your ClickStack
     logs: -
     metrics: -
@@ -462,40 +463,40 @@ fn values_that_cannot_be_taken_are_told_as_those_of_variables() {
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
-    insta::assert_snapshot!(told(&published("authorization: 0123-key", "'content-type': hunter2")), @"
+    insta::assert_snapshot!(report(&published("authorization: 0123-key", "'content-type': hunter2")), @"
     error: collector.yaml:14: exporters.otlphttp.headers: content-type is set by the extension; remove it
     logs: -
     metrics: -
     traces: -
     ");
-    insta::assert_snapshot!(told(&published("'localhost:4317'", "4317")), @r#"
+    insta::assert_snapshot!(report(&published("'localhost:4317'", "4317")), @r#"
     error: collector.yaml:5: receivers.otlp.protocols.grpc.endpoint: "4317" is not a listen address; use host:port, such as localhost:4317
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     "#);
-    insta::assert_snapshot!(told(&published("service:\n", "service:\n  telemetry: {logs: {level: loud}, metrics: {level: none}}\n")), @r#"
+    insta::assert_snapshot!(report(&published("service:\n", "service:\n  telemetry: {logs: {level: loud}, metrics: {level: none}}\n")), @r#"
     error: collector.yaml:18: service.telemetry.logs.level: "loud" is not a log level; use error, warn, info, debug, trace or off
     warning: collector.yaml:18: service.telemetry.metrics: has no effect; see ROTEL_ENABLE_INTERNAL_TELEMETRY, or remove it
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     "#);
-    insta::assert_snapshot!(told(&published("0123-key", "${env:API_KEY}")), @"
+    insta::assert_snapshot!(report(&published("0123-key", "${env:API_KEY}")), @"
     error: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; set it, or remove the header
     warning: collector.yaml:15: exporters.otlphttp.headers.authorization: the variable API_KEY is not set, so it expands to nothing; set it
     logs: -
     metrics: -
     traces: -
     ");
-    insta::assert_snapshot!(told(&published("0123-key", "${secretsmanager:hunter2}")), @"
+    insta::assert_snapshot!(report(&published("0123-key", "${secretsmanager:hunter2}")), @"
     error: collector.yaml:15: exporters.otlphttp.headers.authorization: ${secretsmanager:…} is not supported; use the secret's complete ARN, ${arn:aws:secretsmanager:…}
     error: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; set it, or remove the header
     logs: -
     metrics: -
     traces: -
     ");
-    insta::assert_snapshot!(told(&published("0123-key", "${env:API_KEY")), @"
+    insta::assert_snapshot!(report(&published("0123-key", "${env:API_KEY")), @"
     error: collector.yaml:15: exporters.otlphttp.headers.authorization: a ${ has no closing }; write ${env:NAME}, or $$ for a literal $
     logs: -
     metrics: -
@@ -504,7 +505,7 @@ fn values_that_cannot_be_taken_are_told_as_those_of_variables() {
 }
 
 #[test]
-fn what_is_not_in_this_extension_is_told() {
+fn unsupported_settings_are_reported() {
     insta::assert_snapshot!(exporter("    sending_queue: {enabled: true}\n    retry_on_failure: {enabled: false, multiplier: 2}\n"), @"
     warning: collector.yaml:16: exporters.otlphttp.sending_queue: has no effect, because ROTEL_BUFFER_MAX_BYTES limits the buffer; remove it
     warning: collector.yaml:17: exporters.otlphttp.retry_on_failure.enabled: has no effect; requests that fail are always retried, so that nothing is lost; remove it
@@ -545,26 +546,26 @@ fn what_is_not_in_this_extension_is_told() {
     metrics: -
     traces: -
     ");
-    insta::assert_snapshot!(told(&PUBLISHED.replace("otlphttp", "awsxray")), @"
+    insta::assert_snapshot!(report(&PUBLISHED.replace("otlphttp", "awsxray")), @"
     error: collector.yaml:12: exporters.awsxray: awsxray is not supported, so nothing is sent there; use otlp or otlphttp
     logs: -
     metrics: -
     traces: -
     ");
-    insta::assert_snapshot!(told(&published("      http:\n", "      http:\n        tls: {cert_file: x}\n        cors: {}\n")), @"
+    insta::assert_snapshot!(report(&published("      http:\n", "      http:\n        tls: {cert_file: x}\n        cors: {}\n")), @"
     error: collector.yaml:7: receivers.otlp.protocols.http.tls: not supported, because this connection stays within the function's environment; send to http://, and remove it
     warning: collector.yaml:8: receivers.otlp.protocols.http.cors: has no effect; remove it
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
-    insta::assert_snapshot!(told(&published("  otlp:\n    protocols:", "  zipkin:\n  otlp:\n    protocols:").replace("[otlp]", "[otlp, zipkin]")), @"
+    insta::assert_snapshot!(report(&published("  otlp:\n    protocols:", "  zipkin:\n  otlp:\n    protocols:").replace("[otlp]", "[otlp, zipkin]")), @"
     error: collector.yaml:2: receivers.zipkin: zipkin is not supported, so telemetry sent to it is lost; send OTLP instead, and remove it
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
-    insta::assert_snapshot!(told(&published("service:\n", "connectors: {spanmetrics: {}}\nservice:\n  extensions: [health_check]\n")), @"
+    insta::assert_snapshot!(report(&published("service:\n", "connectors: {spanmetrics: {}}\nservice:\n  extensions: [health_check]\n")), @"
     error: collector.yaml:17: connectors: connectors are not supported; use exporters in the pipelines
     warning: collector.yaml:19: service.extensions: health_check is not supported and not needed; remove it
     logs: http://clickstack.example.com:4318/v1/logs
@@ -574,7 +575,7 @@ fn what_is_not_in_this_extension_is_told() {
 }
 
 #[test]
-fn processors_that_are_not_in_this_extension_keep_back_what_they_were_to_change() {
+fn unsupported_processors_block_their_signals() {
     insta::assert_snapshot!(processor("batch/x", "    timeout: 200ms\n    send_batch_size: 50\n"), @"
     warning: collector.yaml:11: processors.batch/x.timeout: has no effect; telemetry is sent at the end of invocations; see ROTEL_FLUSH_STRATEGY
     warning: collector.yaml:12: processors.batch/x.send_batch_size: has no effect; telemetry is sent at the end of invocations; see ROTEL_FLUSH_STRATEGY
@@ -625,7 +626,7 @@ fn processors_that_are_not_in_this_extension_keep_back_what_they_were_to_change(
         "[batch, decouple]\n      exporters: [otlphttp]\n    logs",
         "[batch, filter]\n      exporters: [otlphttp]\n    logs",
     );
-    insta::assert_snapshot!(told(&one.replace("  decouple:\n", "  decouple:\n  filter:\n")), @"
+    insta::assert_snapshot!(report(&one.replace("  decouple:\n", "  decouple:\n  filter:\n")), @"
     error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: -
@@ -634,11 +635,11 @@ fn processors_that_are_not_in_this_extension_keep_back_what_they_were_to_change(
 }
 
 #[test]
-fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
+fn blocked_signals_ignore_outside_endpoints() {
     let endpoint = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://other:4318");
     let headers = ("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", "a=b");
     let all = published("  decouple:\n", "  redaction:\n").replace("decouple]", "redaction]");
-    insta::assert_snapshot!(told_with(&all, &[endpoint]), @"
+    insta::assert_snapshot!(report_with(&all, &[endpoint]), @"
     error: collector.yaml:10: processors.redaction: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
     warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters in this file are ignored, with their headers, TLS and other settings; set those as variables too
     logs: -
@@ -650,7 +651,7 @@ fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
         "[batch, filter]\n      exporters: [otlphttp]\n    logs",
     )
     .replace("  decouple:\n", "  decouple:\n  filter:\n");
-    insta::assert_snapshot!(told_with(&one, &[endpoint, headers]), @"
+    insta::assert_snapshot!(report_with(&one, &[endpoint, headers]), @"
     error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
     warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters in this file are ignored, with their headers, TLS and other settings; set those as variables too
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
@@ -659,15 +660,15 @@ fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
     ");
     let (_, known) = outcome(&one, &[endpoint, headers]);
     let Exports::Known(exports) = &known.config.destinations[0].exports else { panic!("{known:?}") };
-    assert_eq!(exports.logs.as_ref().expect("a way").headers[0].1, "b");
-    insta::assert_snapshot!(told_with(&one, &[("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://other:4318")]), @"
+    assert_eq!(exports.logs.as_ref().expect("an export").headers[0].1, "b");
+    insta::assert_snapshot!(report_with(&one, &[("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://other:4318")]), @"
     error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
     warning: ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT: has no effect if ROTEL_EXPORTERS is set; use ROTEL_EXPORTER_NAME_METRICS_ENDPOINT with an exporter's name
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: -
     traces: http://clickstack.example.com:4318/v1/traces
     ");
-    insta::assert_snapshot!(told_with(&one, &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "other:4318")]), @r#"
+    insta::assert_snapshot!(report_with(&one, &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "other:4318")]), @r#"
     error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
     error: ROTEL_OTLP_EXPORTER_ENDPOINT: "other:4318" has no scheme; set http://other:4318 or https://other:4318
     warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters in this file are ignored, with their headers, TLS and other settings; set those as variables too
@@ -675,14 +676,14 @@ fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
     metrics: -
     traces: -
     "#);
-    insta::assert_snapshot!(told_with(&one, &[("ROTEL_EXPORTERS_METRICS", "otlphttp")]), @"
+    insta::assert_snapshot!(report_with(&one, &[("ROTEL_EXPORTERS_METRICS", "otlphttp")]), @"
     error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
     warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTERS_METRICS is set, but metrics are not sent
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: -
     traces: http://clickstack.example.com:4318/v1/traces
     ");
-    insta::assert_snapshot!(told_with(&one, &[endpoint, ("ROTEL_EXPORTER", "otlp")]), @"
+    insta::assert_snapshot!(report_with(&one, &[endpoint, ("ROTEL_EXPORTER", "otlp")]), @"
     error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
     warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTER is set, so the exporters in this file are ignored, and signals that this file would not send are sent there
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
@@ -693,7 +694,7 @@ fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
         "processors: [batch, decouple]\n      exporters: [otlphttp]\n    logs",
         "processors: {redaction: }\n      exporters: [otlphttp]\n    logs",
     );
-    insta::assert_snapshot!(told_with(&unread, &[endpoint]), @"
+    insta::assert_snapshot!(report_with(&unread, &[endpoint]), @"
     error: collector.yaml:25: service.pipelines.metrics.processors: expected a list, such as [otlp]
     warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters in this file are ignored, with their headers, TLS and other settings; set those as variables too
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
@@ -704,14 +705,14 @@ fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
         "    metrics:\n      receivers: [otlp]\n      processors: [batch, decouple]\n      exporters: [otlphttp]\n",
         "",
     );
-    insta::assert_snapshot!(told_with(&absent, &[endpoint]), @"
+    insta::assert_snapshot!(report_with(&absent, &[endpoint]), @"
     warning: collector.yaml:18: service.pipelines: metrics have no pipeline, so they are received and dropped
     warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters in this file are ignored, with their headers, TLS and other settings; set those as variables too
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
     metrics: -
     traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
     ");
-    insta::assert_snapshot!(told_with(&absent, &[endpoint, ("ROTEL_EXPORTER", "otlp")]), @"
+    insta::assert_snapshot!(report_with(&absent, &[endpoint, ("ROTEL_EXPORTER", "otlp")]), @"
     warning: collector.yaml:18: service.pipelines: ROTEL_EXPORTER is set, so the exporters in this file are ignored
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
     metrics: http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
@@ -720,11 +721,11 @@ fn what_is_kept_back_does_not_leave_to_an_endpoint_beside_the_file_either() {
 }
 
 #[test]
-fn a_key_that_holds_its_value_is_told_without_it() {
+fn key_containing_its_value_is_not_printed() {
     let all = [
         exporter("    headers2: {authorization:0123-secret}\n    authorization:0123-secret:\n"),
-        told(&published("      authorization: 0123-key\n", "      {authorization:0123-secret}\n")),
-        told(&published(
+        report(&published("      authorization: 0123-key\n", "      {authorization:0123-secret}\n")),
+        report(&published(
             "authorization: 0123-key",
             "{authorization=0123-secret: , authorization=0123-secret: }",
         )),
@@ -732,7 +733,7 @@ fn a_key_that_holds_its_value_is_told_without_it() {
             "    auth: {authenticator: basicauth}\nextensions:\n  basicauth: {client_auth: {password:0123-secret}}\n",
         ),
     ];
-    assert!(all.iter().all(|told| !told.contains("0123-secret")), "{all:#?}");
+    assert!(all.iter().all(|report| !report.contains("0123-secret")), "{all:#?}");
     insta::assert_snapshot!(all[1], @"
     error: collector.yaml:15: exporters.otlphttp.headers.authorization…: the header has no value; set it, or remove the header
     logs: -
@@ -742,16 +743,16 @@ fn a_key_that_holds_its_value_is_told_without_it() {
 }
 
 #[test]
-fn values_are_bounded_all_together() {
+fn expanded_values_are_bounded_in_total() {
     let long = "x".repeat(1000);
     let text = published("0123-key", &"${LONG}".repeat(2000));
-    let told = told_with(&text, &[("LONG", &long)]);
-    assert!(told.contains("too large after variables are expanded"), "{told}");
-    assert!(told.len() < 2000, "{}", told.len());
+    let report = report_with(&text, &[("LONG", &long)]);
+    assert!(report.contains("too large after variables are expanded"), "{report}");
+    assert!(report.len() < 2000, "{}", report.len());
 }
 
 #[test]
-fn no_pause_between_attempts_is_none() {
+fn zero_backoff_is_allowed() {
     let text = published(
         "    compression: gzip\n",
         "    retry_on_failure: {initial_interval: 0s, max_interval: 0s}\n",
@@ -759,14 +760,14 @@ fn no_pause_between_attempts_is_none() {
     let (yaml, outcome) = outcome(&text, &[]);
     assert_eq!(yaml.warnings, []);
     let Exports::Known(exports) = &outcome.config.destinations[0].exports else { panic!("{outcome:?}") };
-    let retry = &exports.logs.as_ref().expect("a way").retry;
+    let retry = &exports.logs.as_ref().expect("an export").retry;
     assert_eq!((retry.initial_backoff.as_millis(), retry.max_backoff.as_millis()), (1, 1));
 }
 
 #[test]
-fn what_was_written_for_one_host_is_not_sent_to_another() {
+fn settings_for_one_host_do_not_reach_another() {
     let metrics = ("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "https://other:4317");
-    insta::assert_snapshot!(told_with(PUBLISHED, &[metrics]), @"
+    insta::assert_snapshot!(report_with(PUBLISHED, &[metrics]), @"
     warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT is set, so headers, TLS and other settings in this file are ignored for signals whose endpoint is a variable; set those as variables too
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: https://other:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
@@ -775,7 +776,7 @@ fn what_was_written_for_one_host_is_not_sent_to_another() {
     let (_, outcome) = outcome(PUBLISHED, &[metrics]);
     let Exports::Known(exports) = &outcome.config.destinations[0].exports else { panic!("{outcome:?}") };
     for signal in Signal::ALL {
-        let export = exports.of(signal).as_ref().expect("a way");
+        let export = exports.of(signal).as_ref().expect("an export");
         let (protocol, headers) =
             if signal == Signal::Metrics { (Protocol::Grpc, 0) } else { (Protocol::Http, 1) };
         assert_eq!((export.protocol, export.headers.len()), (protocol, headers), "{signal}");
@@ -783,7 +784,7 @@ fn what_was_written_for_one_host_is_not_sent_to_another() {
 }
 
 #[test]
-fn an_absent_file_is_dispensable_where_variables_say_where_to_send() {
+fn file_is_optional_if_an_endpoint_is_set() {
     for (name, text, is) in [
         ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://x:1", true),
         ("ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT", "http://x:1", true),
@@ -796,7 +797,7 @@ fn an_absent_file_is_dispensable_where_variables_say_where_to_send() {
 }
 
 #[test]
-fn what_is_set_beside_the_file_wins_over_its_special_forms_and_siblings() {
+fn variables_override_related_settings() {
     let text = published("    compression: gzip\n", "    traces_endpoint: http://t/x\n    tls: {ca_file: /ca.pem}\n    auth: {authenticator: basicauth}\n    retry_on_failure: {max_interval: 3s}\n")
         .replace("  batch:\n", "  batch: {send_batch_max_size: 7}\n")
         .replace("[otlphttp]\n    logs", "[otlphttp, otlphttp/b]\n    logs")
@@ -815,7 +816,7 @@ fn what_is_set_beside_the_file_wins_over_its_special_forms_and_siblings() {
 }
 
 #[test]
-fn what_counts_for_all_and_was_written_for_some_is_told() {
+fn settings_that_apply_to_more_are_reported() {
     let text =
         published("  decouple:\n", "  resource/x: {attributes: [{key: team, value: a, action: upsert}]}\n")
             .replace(
@@ -823,7 +824,7 @@ fn what_counts_for_all_and_was_written_for_some_is_told() {
                 "[batch, resource/x]\n      exporters: [otlphttp]\n    logs",
             )
             .replace("decouple]", "batch]");
-    insta::assert_snapshot!(told(&text), @"
+    insta::assert_snapshot!(report(&text), @"
     warning: collector.yaml:10: processors.resource/x: not in every pipeline, but its attributes are set on all telemetry; add it to all pipelines
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
@@ -831,7 +832,7 @@ fn what_counts_for_all_and_was_written_for_some_is_told() {
     ");
     let receivers = published("receivers:\n", "receivers:\n  otlp/b: {protocols: {grpc: {endpoint: 'localhost:5317'}, http: {endpoint: 'localhost:4318'}}}\n")
         .replace("receivers: [otlp]\n      processors: [batch, decouple]\n      exporters: [otlphttp]\n    logs", "receivers: [otlp/b]\n      processors: [batch, decouple]\n      exporters: [otlphttp]\n    logs");
-    insta::assert_snapshot!(told(&receivers), @"
+    insta::assert_snapshot!(report(&receivers), @"
     warning: collector.yaml:2: receivers.otlp/b.protocols.grpc.endpoint: overrides collector.yaml:6: receivers.otlp.protocols.grpc.endpoint, because the extension has one such setting; set the same value in both
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
