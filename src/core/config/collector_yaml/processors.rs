@@ -32,7 +32,7 @@ pub(super) struct Processors<'n> {
     attributes: Vec<(String, String)>,
     first_attributes: Option<Location<'n>>,
     /// The number of pipelines that each resource processor is in.
-    resource_processors: BTreeMap<String, (Location<'n>, usize)>,
+    pipeline_counts: BTreeMap<String, (Location<'n>, usize)>,
     /// The ids of processors that were translated already for another pipeline.
     translated: BTreeSet<String>,
     /// Those among them that have errors.
@@ -68,7 +68,7 @@ impl<'n> Processors<'n> {
             kind @ ("resource" | "attributes") => {
                 let errors = translation.errors.len();
                 if kind == "resource" {
-                    self.resource_processors.entry(id.to_owned()).or_insert_with(|| (location.clone(), 0)).1 += 1;
+                    self.pipeline_counts.entry(id.to_owned()).or_insert_with(|| (location.clone(), 0)).1 += 1;
                 }
                 if is_new {
                     self.attributes(translation, kind, location);
@@ -135,7 +135,7 @@ impl<'n> Processors<'n> {
                 self.attributes.push((key, value.replace('%', "%25")));
             }
             (_, _, Some("upsert")) => {
-                translation.error(location, "upsert needs a value and a key without \"=\"; set both")
+                translation.error(location, "upsert needs a value and a key without \"=\"; set both");
             }
             _ => translation.error(
                 location,
@@ -146,7 +146,7 @@ impl<'n> Processors<'n> {
 
     /// Sets the resource attributes. `pipelines` is the number of all pipelines.
     pub(super) fn finish(&self, translation: &mut Translation<'_>, pipelines: usize) {
-        for (location, of_pipelines) in self.resource_processors.values() {
+        for (location, of_pipelines) in self.pipeline_counts.values() {
             if *of_pipelines < pipelines {
                 translation.warning(
                     location,
