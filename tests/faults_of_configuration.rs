@@ -312,7 +312,7 @@ async fn with_any_fault_the_function_runs_unharmed_and_unslowed_and_each_fault_i
     ERROR ROTEL_LOGS_BATCH_MAX_SIZE: "0" is not a valid number; use a whole number of at least 1
     ERROR ROTEL_BUFFER_MAX_BYTES: "4GB" is not a valid number; use a whole number of at least 1
     ERROR ROTEL_BUFFER_MAX_BYTES: "268435456" exceeds the function's memory of 134217728 bytes; decrease it
-    ERROR ROTEL_ON_INIT_ERROR: "panic" is not a reaction to startup errors; use continue or fail
+    ERROR ROTEL_ON_INIT_ERROR: "panic" is not an action for startup errors; use continue or fail
     ERROR ROTEL_LOG_LEVEL: "loud" is not a log level; use error, warn, info, debug, trace or off
     ERROR ROTEL_LOG_FORMAT: "xml" is not a log format; use text or json
     ERROR ROTEL_OTLP_EXPORTER_PROTOCOL: "pigeon" is not a protocol; use grpc or http

@@ -71,7 +71,7 @@ pub enum Compression {
 /// The TLS settings of the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// Certificate authorities to trust besides the compiled-in ones.
+    /// Certificate authorities to trust in addition to the built-in ones.
     pub ca: Option<Pem>,
     /// The client certificate.
     pub identity: Option<Identity>,

@@ -148,7 +148,7 @@ impl Reader<'_> {
             if self.text(&name).is_none() && !self.is_in_collector_yaml(EXPORTERS) {
                 self.warning(
                     &name,
-                    format!("not set, while other signals have such a list, so {signal} are received and dropped; set names from {EXPORTERS}"),
+                    format!("not set, but other signals have such a list, so {signal} are received and dropped; set names from {EXPORTERS}"),
                 );
             }
             self.parsed(&name, |text| selected(text, declared)).unwrap_or_default()

@@ -13,8 +13,7 @@ pub(super) fn reject(url: &Url, own_addresses: &[&ListenAddress]) -> Result<(), 
         own_addresses.iter().find(|address| Some(address.port) == port && reaches(url, &address.host));
     found.map_or(Ok(()), |address| {
         Err(format!(
-            "the endpoint is this extension's own listener on {}, which would be a feedback loop; set the address of your \
-             ClickStack",
+            "the endpoint is this extension's own listener, {}, so telemetry would loop; set the address of your ClickStack",
             address.shown()
         ))
     })

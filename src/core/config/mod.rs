@@ -419,7 +419,7 @@ impl Reader<'_> {
     fn on_init_error(&mut self) -> OnInitError {
         let words = [("continue", OnInitError::Continue), ("fail", OnInitError::Fail)];
         let reaction = self
-            .parsed("ROTEL_ON_INIT_ERROR", |text| value::word(text, "a reaction to startup errors", &words));
+            .parsed("ROTEL_ON_INIT_ERROR", |text| value::word(text, "an action for startup errors", &words));
         reaction.unwrap_or(OnInitError::Continue)
     }
 

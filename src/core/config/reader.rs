@@ -1,4 +1,4 @@
-//! The reader of single variables: it takes the text, fills in secret references, and records errors and warnings.
+//! The reader of single variables: reads the text, fills in secrets, and records errors and warnings.
 
 use std::ops::Bound;
 

@@ -63,7 +63,7 @@ pub enum ExtractError {
     )]
     NotAnObject(String),
     /// The key is missing.
-    #[error("the secret has no key {:?}; check the spelling; keys are case-sensitive", echo::name(.0))]
+    #[error("the secret has no key {:?}; check its spelling and case", echo::name(.0))]
     Missing(String),
     /// The value is null, a list or an object.
     #[error(
@@ -445,7 +445,7 @@ mod tests {
         insta::assert_snapshot!(errors.join("\n"), @r##"
         the secret is not a JSON object, so it has no key "password"; store it as JSON, or remove "#password" to use the whole secret
         the secret is not a JSON object, so it has no key "password"; store it as JSON, or remove "#password" to use the whole secret
-        the secret has no key "password"; check the spelling; keys are case-sensitive
+        the secret has no key "password"; check its spelling and case
         the secret's key "password" is not a string, number or boolean; store the value as a JSON string
         "##);
     }

@@ -280,8 +280,8 @@ fn errors_have_cause_and_remedy() {
     ROTEL_OTLP_EXPORTER_ENDPOINT: "https://clickstack.example.com:431711" is not a URL: invalid port number; use the form https://clickstack.example.com:4317
     ROTEL_OTLP_EXPORTER_ENDPOINT: the URL contains a placeholder in <>; replace it with your own host
     ROTEL_OTLP_EXPORTER_ENDPOINT: the URL contains a user name; send credentials as a header instead
-    ROTEL_OTLP_EXPORTER_ENDPOINT: the endpoint is this extension's own listener on localhost:4318, which would be a feedback loop; set the address of your ClickStack
-    ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT: the endpoint is this extension's own listener on 0.0.0.0:8990, which would be a feedback loop; set the address of your ClickStack
+    ROTEL_OTLP_EXPORTER_ENDPOINT: the endpoint is this extension's own listener, localhost:4318, so telemetry would loop; set the address of your ClickStack
+    ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT: the endpoint is this extension's own listener, 0.0.0.0:8990, so telemetry would loop; set the address of your ClickStack
     ROTEL_OTLP_EXPORTER_PROTOCOL: "http/json" is supported for receiving only; set http, which sends protobuf, or grpc
     ROTEL_OTLP_EXPORTER_PROTOCOL: "tcp" is not a protocol; use grpc or http
     ROTEL_OTLP_EXPORTER_COMPRESSION: "brotli" is not a compression method; use gzip, zstd or none
@@ -331,7 +331,7 @@ fn errors_have_cause_and_remedy() {
     ROTEL_FLUSH_STRATEGY: "often" is not a duration; use a number with a unit, such as 250ms, 5s or 1m
     ROTEL_BUFFER_MAX_BYTES: "4GB" is not a valid number; use a whole number of at least 1
     ROTEL_BUFFER_MAX_BYTES: "268435456" exceeds the function's memory of 134217728 bytes; decrease it
-    ROTEL_ON_INIT_ERROR: "panic" is not a reaction to startup errors; use continue or fail
+    ROTEL_ON_INIT_ERROR: "panic" is not an action for startup errors; use continue or fail
     ROTEL_LOG_LEVEL: "loud" is not a log level; use error, warn, info, debug, trace or off
     ROTEL_LOG_FORMAT: "xml" is not a log format; use text or json
     ROTEL_DEBUG_LOG: "spans" is not a signal; use traces, metrics or logs
@@ -405,13 +405,13 @@ fn invalid_secret_is_reported_without_its_value() {
     let text = joined(&problems);
     assert!(!text.contains("hunter2"));
     insta::assert_snapshot!(text, @r##"
-    ROTEL_OTLP_EXPORTER_ENDPOINT: the value from its secret has no scheme; set http:// or https://
+    ROTEL_OTLP_EXPORTER_ENDPOINT: the value from its secret has no scheme; add http:// or https://
     ROTEL_OTLP_EXPORTER_PROTOCOL: the value from its secret is not a protocol; use grpc or http
     ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT: the value from its secret is not a duration; use a number with a unit, such as 250ms, 5s or 1m
     ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: part 1 has no "="; use the form name=value,name2=value2
     ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: the value in part 1 contains a character that is not allowed in headers, such as a line break; remove it
     ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123: the secret is not a JSON object, so it has no key "key"; store it as JSON, or remove "#key" to use the whole secret
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123: the secret has no key "key"; check the spelling; keys are case-sensitive
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123: the secret has no key "key"; check its spelling and case
     ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123 could not be fetched; see the error for that secret
     "##);
 }
@@ -717,7 +717,7 @@ fn signals_go_to_selected_exporters() {
     insta::assert_snapshot!(format!("{}\n{}", routes(&chosen).join("\n"), joined(&chosen.warnings)), @"
     one: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export - http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
     other-one: - - http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
-    ROTEL_EXPORTERS_METRICS: not set, while other signals have such a list, so metrics are received and dropped; set names from ROTEL_EXPORTERS
+    ROTEL_EXPORTERS_METRICS: not set, but other signals have such a list, so metrics are received and dropped; set names from ROTEL_EXPORTERS
     ");
     let alone = outcome(&[("ROTEL_EXPORTERS", "otlp"), ("ROTEL_EXPORTER_OTLP_ENDPOINT", "http://one:4317")]);
     insta::assert_snapshot!(routes(&alone).join("\n"), @"otlp: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export http://one:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export");
@@ -755,8 +755,8 @@ fn errors_name_the_exporter() {
     ");
     insta::assert_snapshot!(report(&[SEVERAL, ONE, OTHER, ("ROTEL_EXPORTERS_LOGS", "three")]), @r#"
     ROTEL_EXPORTERS_LOGS: "three" is not in ROTEL_EXPORTERS; add it there, or correct it
-    ROTEL_EXPORTERS_METRICS: not set, while other signals have such a list, so metrics are received and dropped; set names from ROTEL_EXPORTERS
-    ROTEL_EXPORTERS_TRACES: not set, while other signals have such a list, so traces are received and dropped; set names from ROTEL_EXPORTERS
+    ROTEL_EXPORTERS_METRICS: not set, but other signals have such a list, so metrics are received and dropped; set names from ROTEL_EXPORTERS
+    ROTEL_EXPORTERS_TRACES: not set, but other signals have such a list, so traces are received and dropped; set names from ROTEL_EXPORTERS
     ROTEL_EXPORTERS: one gets no signal, so it sends nothing; remove it
     ROTEL_EXPORTERS: other-one gets no signal, so it sends nothing; remove it
     otlp: - - -

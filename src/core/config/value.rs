@@ -304,7 +304,8 @@ pub(super) fn endpoint(text: &SettingText<'_>) -> Result<Url, String> {
     }
     let Some(scheme) = scheme else {
         let remedy = echo::endpoint(text.raw).text().filter(|_| !text.is_secret()).unwrap_or_default();
-        return Err(format!("{} has no scheme; set http://{remedy} or https://{remedy}", shown()));
+        let verb = if text.is_secret() { "add" } else { "set" };
+        return Err(format!("{} has no scheme; {verb} http://{remedy} or https://{remedy}", shown()));
     };
     if !matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https") {
         return Err(format!("{} has an unsupported scheme; use http:// or https://", shown()));

@@ -86,7 +86,10 @@ impl<'n> ExporterSelection<'_, 'n> {
     fn hide_selection(&self, translation: &mut Translation<'_>, signal: Signal) {
         let chosen = selection_variable(signal);
         if let Some(variable) = translation.given(|name| name == chosen) {
-            translation.warning(self.pipelines, format!("{variable} is set, but {signal} are not sent"));
+            translation.warning(
+                self.pipelines,
+                format!("{variable} is ignored, because this file does not send {signal}"),
+            );
             translation.hide(variable);
         }
     }

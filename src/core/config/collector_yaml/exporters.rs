@@ -216,7 +216,7 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
                     if self.translation.text(&entry).as_deref() == Some("false") {
                         self.translation.warning(
                             &entry,
-                            "has no effect; requests that fail are always retried, so that nothing is lost; remove it",
+                            "has no effect; telemetry that could not be sent is always kept and retried; remove it",
                         );
                     }
                 }

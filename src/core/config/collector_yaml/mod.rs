@@ -151,9 +151,9 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
                 "exporters" => translator.exporters = translator.translation.entries(&entry),
                 "extensions" => translator.extensions = translator.translation.entries(&entry),
                 "service" => translator.service = Some(entry),
-                "connectors" => translator
-                    .translation
-                    .error(&entry, "connectors are not supported; use exporters in the pipelines"),
+                "connectors" => {
+                    translator.translation.error(&entry, "not supported; use exporters in the pipelines")
+                }
                 _ => warn_of_unknown(translator.translation, &entry),
             }
         }

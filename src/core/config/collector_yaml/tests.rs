@@ -432,7 +432,7 @@ fn invalid_values_are_reported_by_location() {
     traces: -
     "#);
     insta::assert_snapshot!(report(&published("http://clickstack.example.com:4318", "http://localhost:4318")), @"
-    error: collector.yaml:13: exporters.otlphttp.endpoint: the endpoint is this extension's own listener on localhost:4318, which would be a feedback loop; set the address of your ClickStack
+    error: collector.yaml:13: exporters.otlphttp.endpoint: the endpoint is this extension's own listener, localhost:4318, so telemetry would loop; set the address of your ClickStack
     logs: -
     metrics: -
     traces: -
@@ -508,7 +508,7 @@ fn invalid_values_are_reported_by_location() {
 fn unsupported_settings_are_reported() {
     insta::assert_snapshot!(exporter("    sending_queue: {enabled: true}\n    retry_on_failure: {enabled: false, multiplier: 2}\n"), @"
     warning: collector.yaml:16: exporters.otlphttp.sending_queue: has no effect, because ROTEL_BUFFER_MAX_BYTES limits the buffer; remove it
-    warning: collector.yaml:17: exporters.otlphttp.retry_on_failure.enabled: has no effect; requests that fail are always retried, so that nothing is lost; remove it
+    warning: collector.yaml:17: exporters.otlphttp.retry_on_failure.enabled: has no effect; telemetry that could not be sent is always kept and retried; remove it
     warning: collector.yaml:17: exporters.otlphttp.retry_on_failure.multiplier: has no effect; delays double, with a random reduction of up to half; remove it
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
@@ -566,7 +566,7 @@ fn unsupported_settings_are_reported() {
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(report(&published("service:\n", "connectors: {spanmetrics: {}}\nservice:\n  extensions: [health_check]\n")), @"
-    error: collector.yaml:17: connectors: connectors are not supported; use exporters in the pipelines
+    error: collector.yaml:17: connectors: not supported; use exporters in the pipelines
     warning: collector.yaml:19: service.extensions: health_check is not supported and not needed; remove it
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
@@ -678,7 +678,7 @@ fn blocked_signals_ignore_outside_endpoints() {
     "#);
     insta::assert_snapshot!(report_with(&one, &[("ROTEL_EXPORTERS_METRICS", "otlphttp")]), @"
     error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
-    warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTERS_METRICS is set, but metrics are not sent
+    warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTERS_METRICS is ignored, because this file does not send metrics
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: -
     traces: http://clickstack.example.com:4318/v1/traces
@@ -833,7 +833,7 @@ fn settings_that_apply_to_more_are_reported() {
     let receivers = published("receivers:\n", "receivers:\n  otlp/b: {protocols: {grpc: {endpoint: 'localhost:5317'}, http: {endpoint: 'localhost:4318'}}}\n")
         .replace("receivers: [otlp]\n      processors: [batch, decouple]\n      exporters: [otlphttp]\n    logs", "receivers: [otlp/b]\n      processors: [batch, decouple]\n      exporters: [otlphttp]\n    logs");
     insta::assert_snapshot!(report(&receivers), @"
-    warning: collector.yaml:2: receivers.otlp/b.protocols.grpc.endpoint: overrides collector.yaml:6: receivers.otlp.protocols.grpc.endpoint, because the extension has one such setting; set the same value in both
+    warning: collector.yaml:2: receivers.otlp/b.protocols.grpc.endpoint: overrides collector.yaml:6: receivers.otlp.protocols.grpc.endpoint, because the extension supports a single value; set the same value in both
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces

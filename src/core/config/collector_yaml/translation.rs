@@ -132,7 +132,7 @@ impl<'a> Translation<'a> {
         let is_other = self.variables.get(&variable).is_some_and(|known| *known != text);
         if let Some(other) = self.locations.get(&variable).filter(|other| is_other && **other != source) {
             let message = format!(
-                "overrides {other}, because the extension has one such setting; set the same value in both"
+                "overrides {other}, because the extension supports a single value; set the same value in both"
             );
             self.warning(location, message);
         }
