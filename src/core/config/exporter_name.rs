@@ -24,7 +24,7 @@ impl ExporterName {
     /// The prefix of its variables for all signals.
     pub fn prefix(&self) -> String {
         match &self.0 {
-            None => variables::ONLY_EXPORTER.to_owned(),
+            None => variables::UNNAMED_EXPORTER.to_owned(),
             Some(name) => prefix(name),
         }
     }

@@ -156,9 +156,9 @@ impl Reader<'_> {
     }
 
     fn warn_of_unnamed_settings(&mut self) {
-        let set: Vec<_> = self.names().filter(|name| name.starts_with(variables::ONLY_EXPORTER)).collect();
+        let set: Vec<_> = self.names().filter(|name| name.starts_with(variables::UNNAMED_EXPORTER)).collect();
         for name in set {
-            let setting = name.trim_start_matches(variables::ONLY_EXPORTER);
+            let setting = name.trim_start_matches(variables::UNNAMED_EXPORTER);
             self.warning(
                 &name,
                 format!("has no effect if {EXPORTERS} is set; use ROTEL_EXPORTER_NAME_{setting} with an exporter's name"),

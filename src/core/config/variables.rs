@@ -91,7 +91,7 @@ pub(super) const EACH: &str = "{SIGNAL}";
 /// The placeholder for an exporter's name.
 pub(super) const NAMED: &str = "{NAME}";
 /// The prefix of the variables of a single, unnamed exporter.
-pub(super) const ONLY_EXPORTER: &str = "ROTEL_OTLP_EXPORTER_";
+pub(super) const UNNAMED_EXPORTER: &str = "ROTEL_OTLP_EXPORTER_";
 
 /// The text for a variable without a default.
 pub(super) const NONE: &str = "–";
@@ -480,7 +480,7 @@ impl Variable {
 
     /// The names of the same setting for the exporter whose variables begin with `prefix`.
     pub(super) fn names_with_prefix(&self, prefix: &str) -> Vec<String> {
-        let setting = self.name.strip_prefix(ONLY_EXPORTER);
+        let setting = self.name.strip_prefix(UNNAMED_EXPORTER);
         setting.map(|setting| each(&format!("{prefix}{setting}"))).unwrap_or_default()
     }
 }
@@ -496,7 +496,7 @@ pub(super) fn warning_for_unknown(name: &str, prefixes: &[String]) -> Option<Str
     // This runs for each name at every cold start, so the possible names are not built here.
     let is_known = |name: &str| all().any(|variable| variable.has_name(name));
     let mut settings = prefixes.iter().filter_map(|prefix| name.strip_prefix(prefix));
-    if is_known(name) || settings.any(|setting| is_known(&format!("{ONLY_EXPORTER}{setting}"))) {
+    if is_known(name) || settings.any(|setting| is_known(&format!("{UNNAMED_EXPORTER}{setting}"))) {
         return None;
     }
     let unsupported =

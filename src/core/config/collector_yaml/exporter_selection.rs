@@ -10,7 +10,7 @@ use super::exporters::{CollectorExporterKind, ExporterSetting};
 use super::translation::{Location, Translation};
 use crate::config::exporter_name::prefix;
 use crate::config::exporters::selection_variable;
-use crate::config::variables::ONLY_EXPORTER;
+use crate::config::variables::UNNAMED_EXPORTER;
 use crate::echo;
 use crate::signal::{PerSignal, Signal};
 
@@ -48,7 +48,7 @@ impl<'n> ExporterSelection<'_, 'n> {
             }
         }
         let is_single = self.has_single_exporter();
-        let is_common = translation.given(|name| name == format!("{ONLY_EXPORTER}ENDPOINT")).is_some();
+        let is_common = translation.given(|name| name == format!("{UNNAMED_EXPORTER}ENDPOINT")).is_some();
         let blocked_endpoints: Vec<_> = Signal::ALL
             .into_iter()
             .filter(|signal| !self.may_send.of(*signal))
@@ -127,7 +127,7 @@ impl<'n> ExporterSelection<'_, 'n> {
         if permitted.len() == Signal::ALL.len() {
             return;
         }
-        translation.rename(ONLY_EXPORTER, &prefix(OUTSIDE_NAME));
+        translation.rename(UNNAMED_EXPORTER, &prefix(OUTSIDE_NAME));
         translation.set("ROTEL_EXPORTERS", format!("{OUTSIDE_NAME}:otlp"), self.pipelines);
         for signal in permitted {
             translation.set(selection_variable(signal), OUTSIDE_NAME, self.pipelines);
@@ -154,19 +154,19 @@ impl<'n> ExporterSelection<'_, 'n> {
 
 /// Sets the variables of the single exporter. If some signals have endpoints outside the file, its other settings are set for
 /// the remaining signals only.
-fn set_single(translation: &mut Translation<'_>, single: &UsedExporter<'_>, some_go_elsewhere: bool) {
+fn set_single(translation: &mut Translation<'_>, single: &UsedExporter<'_>, has_outside_endpoints: bool) {
     let remaining: Vec<_> = Signal::ALL
         .into_iter()
         .filter(|signal| translation.given(|name| name == signal_endpoint(*signal)).is_none())
         .collect();
     for (setting, text, location) in &single.settings {
-        if some_go_elsewhere && !setting.ends_with("ENDPOINT") {
+        if has_outside_endpoints && !setting.ends_with("ENDPOINT") {
             for signal in &remaining {
-                let variable = format!("{ONLY_EXPORTER}{}_{setting}", signal.in_variable_names());
+                let variable = format!("{UNNAMED_EXPORTER}{}_{setting}", signal.in_variable_names());
                 translation.set(variable, text.clone(), location);
             }
         } else {
-            translation.set(format!("{ONLY_EXPORTER}{setting}"), text.clone(), location);
+            translation.set(format!("{UNNAMED_EXPORTER}{setting}"), text.clone(), location);
         }
     }
 }
@@ -179,18 +179,18 @@ pub(super) fn given_exporters<'g>(translation: &Translation<'g>) -> Option<&'g s
 /// Returns true if a variable outside the file sets an endpoint for an exporter of the file.
 pub(super) fn has_endpoint_outside(translation: &Translation<'_>, id: &str) -> bool {
     let own = prefix(&variable_name(id));
-    let has_prefix = |name: &str| [ONLY_EXPORTER, &own].iter().any(|prefix| name.starts_with(prefix));
+    let has_prefix = |name: &str| [UNNAMED_EXPORTER, &own].iter().any(|prefix| name.starts_with(prefix));
     translation.given(|name| has_prefix(name) && name.ends_with("ENDPOINT")).is_some()
 }
 
 /// Returns true for the endpoint variables of the unnamed exporter.
 pub(super) fn is_endpoint(name: &str) -> bool {
-    name.starts_with(ONLY_EXPORTER) && name.ends_with("ENDPOINT")
+    name.starts_with(UNNAMED_EXPORTER) && name.ends_with("ENDPOINT")
 }
 
 /// The unnamed exporter's endpoint variable for one signal.
 fn signal_endpoint(signal: Signal) -> String {
-    format!("{ONLY_EXPORTER}{}_ENDPOINT", signal.in_variable_names())
+    format!("{UNNAMED_EXPORTER}{}_ENDPOINT", signal.in_variable_names())
 }
 
 /// The exporter's name in variables. It must not end like a signal, because a signal may follow it.

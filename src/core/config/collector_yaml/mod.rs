@@ -132,6 +132,19 @@ struct FileTranslator<'a, 'g, 'n> {
     translated_receivers: Vec<String>,
 }
 
+/// The combined pipelines.
+#[derive(Default)]
+struct Pipelines<'n> {
+    processors: Processors<'n>,
+    /// The ids of the exporters in each signal's pipelines.
+    exporters: PerSignal<Vec<Arc<str>>>,
+    /// The signals with a debug exporter.
+    debug: PerSignal<bool>,
+    /// The signals with a pipeline.
+    is_defined: PerSignal<bool>,
+    count: usize,
+}
+
 impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
     fn new(translation: &'a mut Translation<'g>, node: &'n node::Node) -> Self {
         let mut translator = Self {
@@ -183,57 +196,66 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
         }
     }
 
-    fn pipelines(&mut self, pipelines: &Location<'n>) {
-        let mut processors = Processors::default();
-        let mut exporters: PerSignal<Vec<Arc<str>>> = PerSignal::default();
-        let mut debug = PerSignal::<bool>::default();
-        let mut has_pipeline = PerSignal::<bool>::default();
-        let mut pipeline_count = 0;
-        for pipeline in self.translation.entries(pipelines) {
+    fn pipelines(&mut self, location: &Location<'n>) {
+        let mut pipelines = Pipelines::default();
+        for pipeline in self.translation.entries(location) {
             let kind = exporters::component_type(pipeline.key);
-            let Some(signal) = Signal::ALL.into_iter().find(|signal| signal.as_str() == kind) else {
-                self.translation.error(&pipeline, "unknown kind of pipeline; use traces, metrics or logs");
-                continue;
-            };
-            *has_pipeline.of_mut(signal) = true;
-            pipeline_count += 1;
-            let errors = self.translation.errors.len();
-            let entries = self.translation.entries(&pipeline);
-            // An entry with an error may have been a processor that removes data.
-            *processors.blocked.of_mut(signal) |= self.translation.errors.len() > errors;
-            for entry in entries {
-                match entry.key {
-                    "receivers" => self.receivers(&entry),
-                    "processors" => {
-                        let errors = self.translation.errors.len();
-                        let named = self.translation.texts(&entry);
-                        *processors.blocked.of_mut(signal) |= self.translation.errors.len() > errors;
-                        for (id, used) in named {
-                            processors.translate(self.translation, signal, (&id, &used), &self.processors);
-                        }
-                    }
-                    "exporters" => {
-                        for (id, used) in self.translation.texts(&entry) {
-                            match self.exporter(&id, &used) {
-                                Some((_, CollectorExporterKind::Debug)) => *debug.of_mut(signal) = true,
-                                Some((id, CollectorExporterKind::Grpc | CollectorExporterKind::Http)) => {
-                                    let of_signal = exporters.of_mut(signal);
-                                    if !of_signal.contains(&id) {
-                                        of_signal.push(id);
-                                    }
-                                }
-                                Some((_, CollectorExporterKind::Nop)) | None => {}
-                            }
-                        }
-                    }
-                    _ => warn_of_unknown(self.translation, &entry),
+            match Signal::ALL.into_iter().find(|signal| signal.as_str() == kind) {
+                Some(signal) => self.pipeline(signal, &pipeline, &mut pipelines),
+                None => {
+                    self.translation.error(&pipeline, "unknown kind of pipeline; use traces, metrics or logs")
                 }
             }
         }
+        self.send(location, pipelines);
+    }
+
+    /// Translates the components of one pipeline.
+    fn pipeline(&mut self, signal: Signal, pipeline: &Location<'n>, pipelines: &mut Pipelines<'n>) {
+        let processors = &mut pipelines.processors;
+        *pipelines.is_defined.of_mut(signal) = true;
+        pipelines.count += 1;
+        let errors = self.translation.errors.len();
+        let entries = self.translation.entries(pipeline);
+        // An entry with an error may have been a processor that removes data.
+        *processors.blocked.of_mut(signal) |= self.translation.errors.len() > errors;
+        for entry in entries {
+            match entry.key {
+                "receivers" => self.receivers(&entry),
+                "processors" => {
+                    let errors = self.translation.errors.len();
+                    let named = self.translation.texts(&entry);
+                    *processors.blocked.of_mut(signal) |= self.translation.errors.len() > errors;
+                    for (id, used) in named {
+                        processors.translate(self.translation, signal, (&id, &used), &self.processors);
+                    }
+                }
+                "exporters" => {
+                    for (id, used) in self.translation.texts(&entry) {
+                        match self.exporter(&id, &used) {
+                            Some((_, CollectorExporterKind::Debug)) => *pipelines.debug.of_mut(signal) = true,
+                            Some((id, CollectorExporterKind::Grpc | CollectorExporterKind::Http)) => {
+                                let of_signal = pipelines.exporters.of_mut(signal);
+                                if !of_signal.contains(&id) {
+                                    of_signal.push(id);
+                                }
+                            }
+                            Some((_, CollectorExporterKind::Nop)) | None => {}
+                        }
+                    }
+                }
+                _ => warn_of_unknown(self.translation, &entry),
+            }
+        }
+    }
+
+    /// Sets the variables that decide which signals are sent, and to which exporters.
+    fn send(&mut self, location: &Location<'n>, pipelines: Pipelines<'n>) {
+        let Pipelines { processors, mut exporters, debug, is_defined, count } = pipelines;
         for signal in Signal::ALL {
-            if !has_pipeline.of(signal) && exporter_selection::given_exporters(self.translation).is_none() {
+            if !is_defined.of(signal) && exporter_selection::given_exporters(self.translation).is_none() {
                 self.translation.warning(
-                    pipelines,
+                    location,
                     format!("{signal} have no pipeline, so they are received and dropped"),
                 );
             }
@@ -241,22 +263,23 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
                 exporters.of_mut(signal).clear();
             }
         }
-        processors.finish(self.translation, pipeline_count);
+        processors.finish(self.translation, count);
         let debug: Vec<_> =
             Signal::ALL.into_iter().filter(|signal| *debug.of(*signal)).map(Signal::as_str).collect();
         if !debug.is_empty() {
-            self.translation.set("ROTEL_DEBUG_LOG", debug.join(","), pipelines);
+            self.translation.set("ROTEL_DEBUG_LOG", debug.join(","), location);
         }
-        let may_send =
-            PerSignal::from_fn(|signal| *has_pipeline.of(signal) && !*processors.blocked.of(signal));
+        let may_send = PerSignal::from_fn(|signal| *is_defined.of(signal) && !*processors.blocked.of(signal));
         if let Some(variable) = exporter_selection::given_exporters(self.translation) {
             let blocks_any = Signal::ALL.into_iter().any(|signal| *processors.blocked.of(signal));
-            let all =
+            let consequence =
                 if blocks_any { ", and signals that this file would not send are sent there" } else { "" };
-            let message = format!("{variable} is set, so the exporters in this file are ignored{all}");
-            return self.translation.warning(pipelines, message);
+            let message =
+                format!("{variable} is set, so the exporters in this file are ignored{consequence}");
+            return self.translation.warning(location, message);
         }
-        ExporterSelection { used: &self.used, exporters, may_send, pipelines }.apply(self.translation);
+        ExporterSelection { used: &self.used, exporters, may_send, pipelines: location }
+            .apply(self.translation);
     }
 
     fn receivers(&mut self, entry: &Location<'n>) {

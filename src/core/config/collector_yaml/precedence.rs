@@ -3,7 +3,7 @@
 //! A variable outside the file also overrides differently named variables of the file: more specific ones, and those that set
 //! the same in another form.
 
-use crate::config::variables::{ONLY_EXPORTER, SECTIONS};
+use crate::config::variables::{SECTIONS, UNNAMED_EXPORTER};
 use crate::config::{Variables, value};
 use crate::signal::Signal;
 
@@ -42,7 +42,7 @@ fn common_variable(name: &str) -> Option<String> {
     Signal::ALL.into_iter().find_map(|signal| {
         let (start, setting) = name.rsplit_once(&format!("_{}_", signal.in_variable_names()))?;
         let common = format!("{start}_{setting}");
-        let is_exporters = is_known(&format!("{ONLY_EXPORTER}{setting}"));
+        let is_exporters = is_known(&format!("{UNNAMED_EXPORTER}{setting}"));
         (is_known(&common) || is_exporters).then_some(common)
     })
 }
