@@ -261,7 +261,7 @@ async fn with_any_fault_the_function_runs_unharmed_and_unslowed_and_each_fault_i
     ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: "https://:4317" has no host; use the form https://clickstack.example.com:4317
     ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: the URL contains a placeholder in <>; replace it with your own host
     ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: the URL contains a user name; send credentials as a header instead
-    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: the endpoint is this extension's own listener on {ip}:4318, which would be a feedback loop; set the address of your ClickStack
+    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: the endpoint is this extension's own listener, {ip}:4318, so telemetry would loop; set the address of your ClickStack
     ERROR ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT: "nowhere" has no scheme; set http://nowhere or https://nowhere
     ERROR ROTEL_OTLP_EXPORTER_PROTOCOL: "http/json" is supported for receiving only; set http, which sends protobuf, or grpc
     ERROR ROTEL_OTLP_EXPORTER_COMPRESSION: "brotli" is not a compression method; use gzip, zstd or none

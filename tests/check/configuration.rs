@@ -9,7 +9,7 @@ async fn an_endpoint_that_leads_back_to_the_extension_is_told() {
     let check = Check::new().with(ENDPOINT, "http://localhost:4317");
     insta::assert_snapshot!(check.account().await, @"
     Errors
-      ROTEL_OTLP_EXPORTER_ENDPOINT: the endpoint is this extension's own listener on localhost:4317, which would be a feedback loop; set the address of your ClickStack
+      ROTEL_OTLP_EXPORTER_ENDPOINT: the endpoint is this extension's own listener, localhost:4317, so telemetry would loop; set the address of your ClickStack
 
     Test records, service.name = rotel-extension-check
       logs     FAILED  not sent because of the errors above

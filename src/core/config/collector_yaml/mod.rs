@@ -165,7 +165,7 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
                 "extensions" => translator.extensions = translator.translation.entries(&entry),
                 "service" => translator.service = Some(entry),
                 "connectors" => {
-                    translator.translation.error(&entry, "not supported; use exporters in the pipelines")
+                    translator.translation.error(&entry, "not supported; use exporters in the pipelines");
                 }
                 _ => warn_of_unknown(translator.translation, &entry),
             }
@@ -203,7 +203,8 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
             match Signal::ALL.into_iter().find(|signal| signal.as_str() == kind) {
                 Some(signal) => self.pipeline(signal, &pipeline, &mut pipelines),
                 None => {
-                    self.translation.error(&pipeline, "unknown kind of pipeline; use traces, metrics or logs")
+                    self.translation
+                        .error(&pipeline, "unknown kind of pipeline; use traces, metrics or logs");
                 }
             }
         }
