@@ -595,7 +595,7 @@ fn service_name_variable_overrides_attribute_list() {
 }
 
 #[test]
-fn our_own_log_lines_follow_lambdas_format_unless_has_no_fixed_default() {
+fn log_format_defaults_to_lambdas() {
     assert!(outcome(&[("AWS_LAMBDA_LOG_FORMAT", "JSON")]).config.log.json);
     assert!(!outcome(&[("AWS_LAMBDA_LOG_FORMAT", "JSON"), ("ROTEL_LOG_FORMAT", "text")]).config.log.json);
 }
