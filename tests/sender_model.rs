@@ -537,7 +537,7 @@ impl World {
         }
         self.is_last = true;
         self.flush(FlushReason::Shutdown, 1_700, seen)?;
-        self.on(SenderEvent::Ends, seen)?;
+        self.on(SenderEvent::ProcessEnds, seen)?;
         self.account()
     }
 

@@ -234,8 +234,8 @@ impl Driver {
         let mut exit = ExitCode::SUCCESS;
         for action in actions {
             match action {
-                LifecycleAction::OpenWindow { held } => self.open(held),
-                LifecycleAction::CloseWindow => self.close(),
+                LifecycleAction::OpenWindow { held } => self.open_window(held),
+                LifecycleAction::CloseWindow => self.close_window(),
                 LifecycleAction::CallNext => self.call_next(),
                 LifecycleAction::StartFlush { reason, deadline } => {
                     if reason == FlushReason::Shutdown {
@@ -261,7 +261,7 @@ impl Driver {
         None
     }
 
-    fn open(&mut self, held: bool) {
+    fn open_window(&mut self, held: bool) {
         let Some((invocation, plan)) = self.starting.take() else { return };
         self.check_liveness();
         self.last_held = plan.held;
@@ -273,7 +273,7 @@ impl Driver {
         self.probe_liveness();
     }
 
-    fn close(&mut self) {
+    fn close_window(&mut self) {
         if let Some(RunningInvocation { request_id, .. }) = self.running.take() {
             self.pipeline.control(Control::InvocationEnded { request_id, at: clock::epoch_nanos() });
         }
@@ -293,7 +293,7 @@ impl Driver {
     fn call_next(&mut self) {
         if !self.lifecycle.announces_ends() {
             self.pipeline.control(Control::KeepOpen(if self.settings.managed_instances {
-                cadence::unattended(self.settings.strategy)
+                cadence::continuous(self.settings.strategy)
             } else {
                 // An emulator, or the intake is gone: there may be no later chance to send.
                 DuringInvocation::AtOnce

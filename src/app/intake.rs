@@ -434,7 +434,7 @@ impl TelemetryIntake {
 
     /// Sends the telemetry derived from platform events.
     async fn send_platform_telemetry(&mut self) {
-        let mut telemetry = self.platform.take();
+        let mut telemetry = self.platform.take_telemetry();
         let Self { log_filter, filter, filtered, .. } = self;
         telemetry
             .retain_logs(|record| filter.get_or_insert_with(|| compile(log_filter)).apply(record, filtered));

@@ -138,7 +138,7 @@ impl<E: BackendExporter> Pipeline<E> {
                 self.take_answers();
                 self.on_all(|| SenderEvent::InvocationEnds);
             }
-            Control::KeepOpen(during) => self.on_all(|| SenderEvent::Unattended(during)),
+            Control::KeepOpen(during) => self.on_all(|| SenderEvent::KeepOpen(during)),
             Control::Flush { reason, deadline, done } => self.start_flush(reason, deadline, done),
             Control::CancelFlush => {
                 self.take_answers();
@@ -152,7 +152,7 @@ impl<E: BackendExporter> Pipeline<E> {
             }
             Control::Shutdown(done) => {
                 self.take_answers();
-                self.on_all(|| SenderEvent::Ends);
+                self.on_all(|| SenderEvent::ProcessEnds);
                 let _ = done.send(());
             }
             Control::InstanceId(instance_id) => {
@@ -280,7 +280,7 @@ impl<E: BackendExporter> Pipeline<E> {
             (Signal::Traces, Origin::Platform, Some(request_id))
                 if !self.correlation.accept_fallback(request_id, &bytes) =>
             {
-                let rest = platform::reparent_stage_spans(&bytes, self.correlation.of(request_id));
+                let rest = platform::reparent_stage_spans(&bytes, self.correlation.span_for(request_id));
                 let Some(StageSpans { bytes: of_stages, spans }) = rest else { return };
                 (bytes, items) = (of_stages, spans);
             }

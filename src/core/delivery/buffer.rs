@@ -107,7 +107,7 @@ pub struct Released {
 
 impl Released {
     /// Everything, including future chunks.
-    pub const ALL: Self = Self { sdk: Barrier::NONE, platform: Barrier::NONE };
+    pub const ALL: Self = Self { sdk: Barrier::END, platform: Barrier::END };
     /// Nothing.
     pub const NOTHING: Self = Self { sdk: Barrier::START, platform: Barrier::START };
 }
@@ -116,7 +116,7 @@ impl Barrier {
     /// Before the first chunk.
     pub const START: Self = Self(0);
     /// After every future chunk.
-    pub const NONE: Self = Self(u64::MAX);
+    pub const END: Self = Self(u64::MAX);
 }
 
 impl Buffer {
@@ -129,7 +129,7 @@ impl Buffer {
             shared_bytes: 0,
             in_flight_bytes: 0,
             next_age: 0,
-            running_from: Barrier::NONE,
+            running_from: Barrier::END,
             dropped: PerSignal::default(),
         }
     }
@@ -137,21 +137,21 @@ impl Buffer {
     /// Adds a chunk. Drops the oldest chunks if the budget has no room. The chunk itself is dropped if it is larger than the
     /// budget or does not fit next to the batches in flight.
     pub fn push(&mut self, chunk: Chunk) {
-        self.take_in(chunk, None);
+        self.insert(chunk, None);
     }
 
     /// Adds a chunk that other buffers hold too. It must not await a span, because stamping it would make a copy.
     pub fn push_shared(&mut self, chunk: Chunk, share: SharedBytes) {
-        self.take_in(chunk, Some(share));
+        self.insert(chunk, Some(share));
     }
 
-    fn take_in(&mut self, chunk: Chunk, share: Option<SharedBytes>) {
+    fn insert(&mut self, chunk: Chunk, share: Option<SharedBytes>) {
         let held = Held { age: self.next_age, chunk, share, interrupted: false };
         let size = held.cost();
         while !self.budget.has_room_for(size) {
             let immovable = self.budget.held() - (self.held_bytes - self.in_flight_bytes);
             if immovable + size > self.budget.limit() || !self.drop_oldest() {
-                return self.refuse(&held.chunk);
+                return self.count_refused(&held.chunk);
             }
         }
         self.next_age += 1;
@@ -160,7 +160,7 @@ impl Buffer {
     }
 
     /// Counts a chunk as dropped because there is no room.
-    pub fn refuse(&mut self, chunk: &Chunk) {
+    pub fn count_refused(&mut self, chunk: &Chunk) {
         *self.dropped.of_mut(chunk.signal) += chunk.items;
     }
 
@@ -170,7 +170,7 @@ impl Buffer {
         self.budget.take(held.cost());
     }
 
-    fn discharge(&mut self, held: &Held) {
+    fn refund(&mut self, held: &Held) {
         self.held_bytes -= held.cost();
         self.shared_bytes -= held.shared();
         self.budget.give_back(held.cost());
@@ -229,8 +229,8 @@ impl Buffer {
     pub fn take(&mut self, signal: Signal, limits: Limits) -> Option<Batch> {
         let lanes = self.lanes.of_mut(signal);
         let mut builder = BatchBuilder { limits, held: Vec::new(), bytes: 0, items: 0 };
-        builder.fill_from(&mut lanes.sdk, Barrier::NONE);
-        builder.fill_from(&mut lanes.platform, Barrier::NONE);
+        builder.fill_from(&mut lanes.sdk, Barrier::END);
+        builder.fill_from(&mut lanes.platform, Barrier::END);
         self.depart(builder.into_batch(signal))
     }
 
@@ -241,7 +241,7 @@ impl Buffer {
         let lanes = self.lanes.of_mut(signal);
         let mut builder = BatchBuilder { limits, held: Vec::new(), bytes: 0, items: 0 };
         for (lane, released) in [(&mut lanes.sdk, released.sdk), (&mut lanes.platform, released.platform)] {
-            let barrier = if pressed || lane.is_full(limits) { Barrier::NONE } else { released };
+            let barrier = if pressed || lane.is_full(limits) { Barrier::END } else { released };
             builder.fill_from(lane, barrier);
         }
         self.depart(builder.into_batch(signal))
@@ -252,7 +252,7 @@ impl Buffer {
         let pressed = self.is_half_full();
         let Lanes { sdk, platform } = self.lanes.of(signal);
         [(sdk, released.sdk), (platform, released.platform)].into_iter().any(|(lane, released)| {
-            let barrier = if pressed || lane.is_full(limits) { Barrier::NONE } else { released };
+            let barrier = if pressed || lane.is_full(limits) { Barrier::END } else { released };
             lane.chunks.front().is_some_and(|held| held.age < barrier.0)
         })
     }
@@ -314,7 +314,7 @@ impl Buffer {
     pub fn give_back_split(&mut self, batch: Batch, limits: Limits) {
         self.in_flight_bytes -= batch.cost();
         for held in batch.held.into_iter().rev() {
-            self.discharge(&held);
+            self.refund(&held);
             let Held { age, chunk, interrupted, .. } = held;
             let Chunk { signal, bytes, items, origin, invocation } = chunk;
             let parts: Vec<_> = otlp::split(signal, RequestPart { bytes, items }, limits).collect();
@@ -333,7 +333,7 @@ impl Buffer {
     pub fn release(&mut self, batch: &Batch) {
         self.in_flight_bytes -= batch.cost();
         for held in &batch.held {
-            self.discharge(held);
+            self.refund(held);
         }
     }
 
@@ -346,7 +346,7 @@ impl Buffer {
     pub fn clear(&mut self, signal: Signal) -> usize {
         let Lanes { sdk, platform } = std::mem::take(self.lanes.of_mut(signal));
         for held in sdk.chunks.iter().chain(&platform.chunks) {
-            self.discharge(held);
+            self.refund(held);
         }
         sdk.items + platform.items
     }
@@ -391,8 +391,8 @@ impl Buffer {
             .min_by_key(|(rank, _)| *rank)
             .and_then(|(_, lane)| lane.pop_front());
         let Some(held) = oldest else { return false };
-        self.discharge(&held);
-        self.refuse(&held.chunk);
+        self.refund(&held);
+        self.count_refused(&held.chunk);
         true
     }
 }
@@ -468,7 +468,7 @@ mod tests {
 
     const WIDE: Limits = Limits { items: 100, bytes: 1000 };
 
-    const SDK: Released = Released { sdk: Barrier::NONE, platform: Barrier::START };
+    const SDK: Released = Released { sdk: Barrier::END, platform: Barrier::START };
 
     fn chunk(signal: Signal, origin: Origin, size: usize) -> Chunk {
         Chunk { signal, bytes: Bytes::from(vec![0; size]), items: size, origin, invocation: None }
@@ -634,14 +634,14 @@ mod tests {
         assert_eq!(
             sizes(
                 &buffer
-                    .take_early(Signal::Logs, WIDE, Released { sdk: Barrier::NONE, platform: barrier })
+                    .take_early(Signal::Logs, WIDE, Released { sdk: Barrier::END, platform: barrier })
                     .expect("a batch")
             ),
             [1]
         );
         assert!(
             buffer
-                .take_early(Signal::Logs, WIDE, Released { sdk: Barrier::NONE, platform: barrier })
+                .take_early(Signal::Logs, WIDE, Released { sdk: Barrier::END, platform: barrier })
                 .is_none()
         );
     }

@@ -11,11 +11,11 @@ use std::time::Duration;
 /// The export interval when invocations are frequent, and on managed instances.
 const FAST_INTERVAL: Duration = Duration::from_secs(20);
 /// Invocations are frequent if their average gap is at most this: the next one comes before the interval ends.
-const FAST_APART: Duration = FAST_INTERVAL;
+const MAX_FAST_GAP: Duration = FAST_INTERVAL;
 /// The number of invocations considered.
-const LOOK_BACK: usize = 10;
+const MAX_INVOCATIONS: usize = 10;
 /// Fewer invocations do not show a trend.
-const FEW: usize = 5;
+const MIN_INVOCATIONS: usize = 5;
 /// The jitter shortens an interval by up to this share.
 const JITTER_SHARE: f64 = 0.25;
 
@@ -69,13 +69,13 @@ pub struct Cadence {
 
 impl Cadence {
     pub fn new(strategy: Strategy) -> Self {
-        Self { strategy, invoked_at: VecDeque::with_capacity(LOOK_BACK), due_at: Duration::ZERO }
+        Self { strategy, invoked_at: VecDeque::with_capacity(MAX_INVOCATIONS), due_at: Duration::ZERO }
     }
 
     /// Plans the invocation that begins now, `elapsed` into the environment's life. `jitter`, from 0 to 1, keeps a fleet from
     /// sending in step. An `urgent` invocation flushes even if it is not due.
     pub fn on_invoke(&mut self, elapsed: Duration, jitter: f64, urgent: bool) -> SendPlan {
-        if self.invoked_at.len() == LOOK_BACK {
+        if self.invoked_at.len() == MAX_INVOCATIONS {
             self.invoked_at.pop_front();
         }
         self.invoked_at.push_back(elapsed);
@@ -95,19 +95,21 @@ impl Cadence {
     }
 
     fn is_fast(&self) -> bool {
-        let mut apart = self.invoked_at.iter().zip(self.invoked_at.iter().skip(1));
+        let mut pairs = self.invoked_at.iter().zip(self.invoked_at.iter().skip(1));
         // After a long gap, the burst before it says nothing about the future.
-        let steady = apart.all(|(earlier, later)| later.saturating_sub(*earlier) <= 3 * FAST_APART);
+        let steady = pairs.all(|(earlier, later)| later.saturating_sub(*earlier) <= 3 * MAX_FAST_GAP);
         let (Some(first), Some(last)) = (self.invoked_at.front(), self.invoked_at.back()) else {
             return false;
         };
         let gaps = u32::try_from(self.invoked_at.len() - 1).unwrap_or(u32::MAX);
-        steady && self.invoked_at.len() >= FEW && last.saturating_sub(*first) <= FAST_APART * gaps
+        steady
+            && self.invoked_at.len() >= MIN_INVOCATIONS
+            && last.saturating_sub(*first) <= MAX_FAST_GAP * gaps
     }
 }
 
 /// The timing of sending if no event announces invocations and nothing is ever frozen.
-pub fn unattended(strategy: Strategy) -> DuringInvocation {
+pub fn continuous(strategy: Strategy) -> DuringInvocation {
     match strategy {
         // There is no end to wait for, and one request per line would be too many.
         Strategy::End => DuringInvocation::Every { first: Duration::ZERO, interval: Duration::from_secs(1) },

@@ -77,7 +77,7 @@ pub enum SenderEvent {
     /// Telemetry arrived, within the limits of its signal. The shared bytes are set if other senders hold it too.
     Enqueued(Chunk, Option<SharedBytes>),
     /// Telemetry arrived, but the shared budget has no room for it.
-    Refused(Chunk),
+    NoRoom(Chunk),
     /// An invocation begins.
     InvocationBegins {
         /// The timing of sending during the invocation.
@@ -88,7 +88,7 @@ pub enum SenderEvent {
     /// The invocation has ended, and the environment may freeze.
     InvocationEnds,
     /// The environment never freezes, or no event announces the ends of invocations.
-    Unattended(DuringInvocation),
+    KeepOpen(DuringInvocation),
     /// Send everything that has arrived.
     Flush {
         /// The reason, for the log and the limits of the flush.
@@ -112,7 +112,7 @@ pub enum SenderEvent {
         last: bool,
     },
     /// The process ends: report the items that are lost.
-    Ends,
+    ProcessEnds,
     /// [`super::sender::BackendSender::timeout`] has passed.
     Tick,
 }

@@ -39,7 +39,7 @@ struct SignalHealth {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum SignalStatus {
     #[default]
-    Well,
+    Healthy,
     Failing(Failure),
     Refusing(Failure),
     Rejecting(usize, Option<BackendMessage>),
@@ -97,7 +97,7 @@ impl Health {
         let state = match verdict {
             Verdict::Accepted { rejected, message } => match (*rejected).min(items) {
                 0 => {
-                    let report = self.change(signal, SignalStatus::Well, at);
+                    let report = self.set_status(signal, SignalStatus::Healthy, at);
                     return report.or_else(|| self.warn(signal, message.as_ref()?, at));
                 }
                 rejected => {
@@ -115,7 +115,7 @@ impl Health {
                 SignalStatus::Refusing(failure.clone())
             }
         };
-        self.change(signal, state, at)
+        self.set_status(signal, state, at)
     }
 
     /// Records the items that a full buffer dropped.
@@ -124,8 +124,8 @@ impl Health {
         for signal in Signal::ALL.into_iter().filter(|signal| *dropped.of(*signal) > 0) {
             self.count_lost(signal, *dropped.of(signal));
             // A full buffer is expected while the backend fails. The recovery reports the count.
-            if self.signals.of(signal).state == SignalStatus::Well {
-                report = report.or(self.change(signal, SignalStatus::Dropping, at));
+            if self.signals.of(signal).state == SignalStatus::Healthy {
+                report = report.or(self.set_status(signal, SignalStatus::Dropping, at));
             }
         }
         report
@@ -145,7 +145,7 @@ impl Health {
         *lost = lost.saturating_add(items);
     }
 
-    fn change(&mut self, signal: Signal, state: SignalStatus, at: Duration) -> Option<Report> {
+    fn set_status(&mut self, signal: Signal, state: SignalStatus, at: Duration) -> Option<Report> {
         let health = self.signals.of_mut(signal);
         health.state = state;
         if is_same_kind(&health.logged, &health.state) {
@@ -164,7 +164,7 @@ impl Health {
     fn is_new(&self, signal: Signal) -> bool {
         let SignalHealth { state, logged } = self.signals.of(signal);
         // A problem of several signals is logged with the first, and ends with the last.
-        let shared = if *state == SignalStatus::Well { logged } else { state };
+        let shared = if *state == SignalStatus::Healthy { logged } else { state };
         if !matches!(shared, SignalStatus::Failing(_) | SignalStatus::Refusing(_)) {
             return true;
         }
@@ -195,7 +195,7 @@ impl Health {
             SignalStatus::Refusing(failure) => Report::Refusing(signal, failure),
             SignalStatus::Rejecting(items, message) => Report::Rejecting(signal, items, message),
             SignalStatus::Dropping => Report::Dropping(signal),
-            SignalStatus::Well => Report::Recovered {
+            SignalStatus::Healthy => Report::Recovered {
                 failed_attempts: std::mem::take(&mut self.failed_attempts),
                 lost: std::mem::take(&mut self.lost),
             },
@@ -285,7 +285,7 @@ mod tests {
     use super::*;
     use crate::delivery::connection_failure::{Cause, ConnectionFailure};
 
-    const WELL: Verdict = Verdict::ACCEPTED;
+    const HEALTHY: Verdict = Verdict::ACCEPTED;
     const DOWN: Verdict = Verdict::Retry { failure: Failure::Timeout, after: None };
 
     fn minutes(minutes: u64) -> Duration {
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn outage_is_logged_at_start_and_end() {
         let mut health = Health::default();
-        assert_eq!(health.on_verdict(Signal::Logs, 1, &WELL, minutes(0)), None);
+        assert_eq!(health.on_verdict(Signal::Logs, 1, &HEALTHY, minutes(0)), None);
         assert_eq!(
             health.on_verdict(Signal::Logs, 1, &DOWN, minutes(0)),
             Some(Report::Failing(Signal::Logs, Failure::Timeout))
@@ -306,14 +306,14 @@ mod tests {
             assert_eq!(health.on_dropped(dropped, minutes(minute)), None);
         }
         assert_eq!(
-            health.on_verdict(Signal::Logs, 1, &WELL, minutes(1000)),
+            health.on_verdict(Signal::Logs, 1, &HEALTHY, minutes(1000)),
             None,
             "traces are still failing"
         );
-        let recovered = health.on_verdict(Signal::Traces, 1, &WELL, minutes(1000));
+        let recovered = health.on_verdict(Signal::Traces, 1, &HEALTHY, minutes(1000));
         let lost = PerSignal { logs: 2000, ..PerSignal::default() };
         assert_eq!(recovered, Some(Report::Recovered { failed_attempts: 1001, lost }));
-        assert_eq!(health.on_verdict(Signal::Logs, 1, &WELL, minutes(1000)), None);
+        assert_eq!(health.on_verdict(Signal::Logs, 1, &HEALTHY, minutes(1000)), None);
     }
 
     #[test]
@@ -323,10 +323,10 @@ mod tests {
         let mut lines = 0;
         for _ in 0..100 {
             lines += usize::from(health.on_verdict(Signal::Metrics, 5, &refused, minutes(0)).is_some());
-            lines += usize::from(health.on_verdict(Signal::Logs, 5, &WELL, minutes(0)).is_some());
+            lines += usize::from(health.on_verdict(Signal::Logs, 5, &HEALTHY, minutes(0)).is_some());
         }
         assert_eq!(lines, 1);
-        let recovered = health.on_verdict(Signal::Metrics, 5, &WELL, minutes(0));
+        let recovered = health.on_verdict(Signal::Metrics, 5, &HEALTHY, minutes(0));
         let lost = PerSignal { metrics: 500, ..PerSignal::default() };
         assert_eq!(recovered, Some(Report::Recovered { failed_attempts: 100, lost }));
     }
@@ -340,7 +340,7 @@ mod tests {
             .into_iter();
         assert_eq!(lines.by_ref().filter(|logged| *logged).count(), 1);
         let mut recovered =
-            Signal::ALL.map(|signal| health.on_verdict(signal, 1, &WELL, minutes(0))).into_iter();
+            Signal::ALL.map(|signal| health.on_verdict(signal, 1, &HEALTHY, minutes(0))).into_iter();
         assert_eq!(recovered.by_ref().flatten().count(), 1);
     }
 
@@ -348,7 +348,7 @@ mod tests {
     fn flapping_logs_a_few_lines_then_one_per_five_minutes() {
         let mut health = Health::default();
         let mut lines_in = |minute| {
-            let rounds = (0..100).flat_map(|_| [DOWN, WELL]);
+            let rounds = (0..100).flat_map(|_| [DOWN, HEALTHY]);
             rounds
                 .filter(|verdict| health.on_verdict(Signal::Logs, 1, verdict, minutes(minute)).is_some())
                 .count()
@@ -371,7 +371,7 @@ mod tests {
         health.lost.logs = 15;
         let lost = PerSignal { logs: 15, ..PerSignal::default() };
         assert_eq!(
-            health.on_verdict(Signal::Logs, 5, &WELL, minutes(0)),
+            health.on_verdict(Signal::Logs, 5, &HEALTHY, minutes(0)),
             Some(Report::Recovered { failed_attempts: 0, lost })
         );
         assert_eq!(health.on_verdict(Signal::Logs, 0, &rejected, minutes(0)), None, "nothing was sent");
@@ -387,7 +387,7 @@ mod tests {
         assert_eq!(on(&warning), None);
         assert_eq!(on(&DOWN), Some(Report::Failing(Signal::Logs, Failure::Timeout)));
         assert!(matches!(on(&warning), Some(Report::Recovered { .. })));
-        assert_eq!(on(&WELL), None);
+        assert_eq!(on(&HEALTHY), None);
     }
 
     #[test]

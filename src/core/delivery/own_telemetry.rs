@@ -68,13 +68,14 @@ pub fn metrics(tally: &Tally, state: &CurrentState, range: TimeRange) -> Vec<Met
         let points = Signal::ALL.into_iter().map(|signal| (signal, *counts.of(signal)));
         points.filter(|(_, items)| *items > 0).collect::<Vec<_>>()
     };
-    let counter = |name: &str, about: &str, counts: &PerSignal<usize>| {
+    let counter = |name: &str, description: &str, counts: &PerSignal<usize>| {
         let points = per_signal(counts).into_iter();
-        let points = points.map(|(signal, items)| point(vec![of(signal)], items, range)).collect();
-        counter(name, about, points)
+        let points =
+            points.map(|(signal, items)| point(vec![signal_attribute(signal)], items, range)).collect();
+        counter(name, description, points)
     };
     let state_of = |value: &dyn Fn(Signal) -> usize| {
-        Signal::ALL.map(|signal| point(vec![of(signal)], value(signal), range)).to_vec()
+        Signal::ALL.map(|signal| point(vec![signal_attribute(signal)], value(signal), range)).to_vec()
     };
     let metrics = vec![
         counter("rotel.extension.received", "items received from the SDK and the platform", &tally.received),
@@ -117,7 +118,7 @@ pub fn set_exporter_name(metrics: &mut [Metric], name: &str) {
 
 fn dropped_items(dropped: &Drops, range: TimeRange) -> Metric {
     let points = dropped.iter().map(|(signal, reason, items)| {
-        point(vec![of(signal), string("reason", reason.as_str())], items, range)
+        point(vec![signal_attribute(signal), string("reason", reason.as_str())], items, range)
     });
     counter("rotel.extension.dropped", "dropped items", points.collect())
 }
@@ -137,17 +138,17 @@ pub fn points(metric: &Metric) -> usize {
     }
 }
 
-fn counter(name: &str, about: &str, data_points: Vec<NumberDataPoint>) -> Metric {
+fn counter(name: &str, description: &str, data_points: Vec<NumberDataPoint>) -> Metric {
     let sum = Sum {
         data_points,
         aggregation_temporality: AggregationTemporality::Delta.into(),
         is_monotonic: true,
     };
-    metric(name, about, "{item}", Data::Sum(sum))
+    metric(name, description, "{item}", Data::Sum(sum))
 }
 
-fn gauge(name: &str, about: &str, unit: &str, data_points: Vec<NumberDataPoint>) -> Metric {
-    metric(name, about, unit, Data::Gauge(Gauge { data_points }))
+fn gauge(name: &str, description: &str, unit: &str, data_points: Vec<NumberDataPoint>) -> Metric {
+    metric(name, description, unit, Data::Gauge(Gauge { data_points }))
 }
 
 fn flushes(flushes: &FlushHistogram, time: TimeRange) -> Metric {
@@ -168,10 +169,10 @@ fn flushes(flushes: &FlushHistogram, time: TimeRange) -> Metric {
     metric("rotel.extension.flush.duration", "duration of flushes", "s", Data::Histogram(histogram))
 }
 
-fn metric(name: &str, about: &str, unit: &str, data: Data) -> Metric {
+fn metric(name: &str, description: &str, unit: &str, data: Data) -> Metric {
     Metric {
         name: name.to_owned(),
-        description: about.to_owned(),
+        description: description.to_owned(),
         unit: unit.to_owned(),
         data: Some(data),
         ..Metric::default()
@@ -192,7 +193,7 @@ fn nanos(since_epoch: Duration) -> u64 {
     u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn of(signal: Signal) -> KeyValue {
+fn signal_attribute(signal: Signal) -> KeyValue {
     string("signal", signal.as_str())
 }
 

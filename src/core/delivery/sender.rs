@@ -120,15 +120,15 @@ impl BackendSender {
         match event {
             SenderEvent::Start => self.start_setup(true, false),
             SenderEvent::Enqueued(chunk, share) => self.keep(chunk, share),
-            SenderEvent::Refused(chunk) => self.refuse(&chunk),
+            SenderEvent::NoRoom(chunk) => self.refuse(&chunk),
             SenderEvent::InvocationBegins { during, held } => self.begin_invocation(during, held),
             SenderEvent::InvocationEnds => {
                 self.cut_off_all();
                 self.window = None;
             }
-            SenderEvent::Unattended(during) => {
-                if !self.is_unattended() {
-                    self.open(WindowKind::Unattended, during, Released::ALL);
+            SenderEvent::KeepOpen(during) => {
+                if !self.is_continuous() {
+                    self.open(WindowKind::Continuous, during, Released::ALL);
                 }
             }
             SenderEvent::Flush { reason, deadline, waits_for_probes } => {
@@ -137,7 +137,7 @@ impl BackendSender {
             SenderEvent::CancelFlush => {
                 self.fail_unanswered();
                 self.cut_off_all();
-                if !self.is_unattended() {
+                if !self.is_continuous() {
                     self.window = None;
                 }
             }
@@ -149,7 +149,7 @@ impl BackendSender {
                     self.report_itself();
                 }
             }
-            SenderEvent::Ends => self.end(),
+            SenderEvent::ProcessEnds => self.end(),
             SenderEvent::Tick => {}
         }
         // Timers come after the event, so that an answer that arrives now is not cut off.
@@ -266,7 +266,7 @@ impl BackendSender {
         self.routes.of(signal).is_some()
             && !self.setup.blocks()
             && !self.signals.of(signal).breaker.is_open()
-            && self.buffer.has_pending_before(signal, Barrier::NONE)
+            && self.buffer.has_pending_before(signal, Barrier::END)
     }
 
     fn in_flight_items(&self, signal: Signal) -> usize {
@@ -282,8 +282,8 @@ impl BackendSender {
         self.window.is_some_and(|window| window.kind == WindowKind::Unheld)
     }
 
-    fn is_unattended(&self) -> bool {
-        self.window.is_some_and(|window| window.kind == WindowKind::Unattended)
+    fn is_continuous(&self) -> bool {
+        self.window.is_some_and(|window| window.kind == WindowKind::Continuous)
     }
 }
 
@@ -300,7 +300,7 @@ impl BackendSender {
 
     fn refuse(&mut self, chunk: &Chunk) {
         self.reporter.count_received(chunk.signal, chunk.items);
-        self.buffer.refuse(chunk);
+        self.buffer.count_refused(chunk);
         self.count_dropped();
     }
 
@@ -320,9 +320,9 @@ impl BackendSender {
             self.signals.of_mut(signal).coalesces_until = None;
             self.timers.stop(Timer::Coalesced(signal));
         }
-        if !self.is_unattended() {
+        if !self.is_continuous() {
             // The logs of an invocation wait for its end unless something else releases them.
-            let released = Released { sdk: Barrier::NONE, platform: self.buffer.barrier() };
+            let released = Released { sdk: Barrier::END, platform: self.buffer.barrier() };
             self.open(if held { WindowKind::Held } else { WindowKind::Unheld }, during, released);
         }
         if self.connection.is_idle(self.at) {
@@ -371,7 +371,7 @@ impl BackendSender {
         let deadline = self.at + deadline.saturating_duration_since(self.now.monotonic);
         // Platform: Lambda may deliver a backlog kept over freezes, so the last flush also covers what arrives meanwhile.
         let is_last = reason == FlushReason::Shutdown;
-        let barrier = if is_last { Barrier::NONE } else { self.buffer.barrier() };
+        let barrier = if is_last { Barrier::END } else { self.buffer.barrier() };
         let flush = Flush::new(reason, barrier, deadline, self.at);
         if flush.is_last() {
             self.take_back_frozen();
@@ -530,7 +530,7 @@ impl BackendSender {
         };
         if let Some(mut batch) = batch {
             // As late as possible: the span of an invocation may arrive just before its end.
-            self.buffer.stamp(&mut batch, |invocation| spans.of(invocation));
+            self.buffer.stamp(&mut batch, |invocation| spans.span_for(invocation));
             self.send(signal, route, Some(batch));
         }
     }
@@ -580,7 +580,7 @@ impl BackendSender {
                 self.round_trip.min_unheld_run()
             }
             // No event announces the end, so there is nothing to wait for.
-            (WindowKind::Unheld | WindowKind::Unattended, _) => Duration::ZERO,
+            (WindowKind::Unheld | WindowKind::Continuous, _) => Duration::ZERO,
         };
         let may_start_at = window.began_at + least;
         if self.at < may_start_at {
@@ -606,13 +606,13 @@ impl BackendSender {
             }
             None => self.buffer.next_was_interrupted(signal),
         };
-        let is_attended = self.window.is_some_and(|window| window.kind != WindowKind::Unattended);
-        is_due && is_attended && self.buffer.would_take_early(signal, self.limits(signal), released)
+        let has_end = self.window.is_some_and(|window| window.kind != WindowKind::Continuous);
+        is_due && has_end && self.buffer.would_take_early(signal, self.limits(signal), released)
     }
 
     fn send(&mut self, signal: Signal, route: Route, batch: Option<Batch>) {
         let request = self.next_request();
-        if !self.is_unattended() && self.connection.is_idle(self.at) {
+        if !self.is_continuous() && self.connection.is_idle(self.at) {
             self.mark_connections_stale();
         }
         let fresh = self.connection.take_stale(self.at);
@@ -623,7 +623,7 @@ impl BackendSender {
         let unheld = self.is_unheld();
         let coalesces = !by_flush
             && self.window.is_some_and(|window| {
-                window.kind != WindowKind::Unattended && !self.buffer.has_released(signal, window.released)
+                window.kind != WindowKind::Continuous && !self.buffer.has_released(signal, window.released)
             });
         let state = self.signals.of_mut(signal);
         // Limited, so that a backend that hangs on telemetry costs little more than one that answers.
@@ -677,7 +677,7 @@ impl BackendSender {
         if self.is_in_flight() || retries || self.waits_for_setup(flush) {
             return;
         }
-        if flush.reason != FlushReason::NearDeadline && !self.is_unattended() {
+        if flush.reason != FlushReason::NearDeadline && !self.is_continuous() {
             // The freeze would cut off any request started now.
             self.window = None;
         }

@@ -123,7 +123,7 @@ impl Senders {
                 let event = if has_room {
                     SenderEvent::Enqueued(chunk.clone(), share.clone())
                 } else {
-                    SenderEvent::Refused(chunk.clone())
+                    SenderEvent::NoRoom(chunk.clone())
                 };
                 actions.extend(sender.on(event, context).into_iter().map(|action| (place, action)));
             }

@@ -22,7 +22,7 @@ pub(super) enum WindowKind {
     /// An invocation whose end freezes the environment at once.
     Unheld,
     /// No freezes, or no events that announce them.
-    Unattended,
+    Continuous,
 }
 
 impl Window {

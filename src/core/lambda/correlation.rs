@@ -225,7 +225,7 @@ impl Correlation {
     }
 
     /// The span that log records of the invocation must reference.
-    pub fn of(&self, request_id: &str) -> Option<TraceContext> {
+    pub fn span_for(&self, request_id: &str) -> Option<TraceContext> {
         self.span_of(self.known(request_id)?)
     }
 
@@ -374,7 +374,7 @@ mod tests {
 
     /// The first byte of an invocation's span id.
     fn of(correlation: &Correlation, request_id: &str) -> Option<u8> {
-        correlation.of(request_id).map(|context| context.span_id[0])
+        correlation.span_for(request_id).map(|context| context.span_id[0])
     }
 
     fn xray() -> Option<Header> {
@@ -452,12 +452,12 @@ mod tests {
         correlation.invoked("a", xray(), at(100 * MS));
         correlation.invoked("b", xray(), at(200 * MS));
         let derived = invocation_span("a", xray().as_ref(), Some(3_100));
-        assert_eq!(correlation.of("a"), Some(derived), "before the span exists");
+        assert_eq!(correlation.span_for("a"), Some(derived), "before the span exists");
         assert!(correlation.accept_fallback("a", &request(vec![with_request_id("a", root(1, 0)), span(2)])));
         assert_eq!(of(&correlation, "a"), Some(1));
         correlation.observe_traces(&request(vec![span(3)]));
         assert!(!correlation.accept_fallback("b", &request(vec![with_request_id("b", root(4, 0))])));
-        assert_eq!(correlation.of("b"), xray().and_then(|xray| xray.context()));
+        assert_eq!(correlation.span_for("b"), xray().and_then(|xray| xray.context()));
         correlation.observe_traces(&request(vec![with_request_id("a", span(5))]));
         assert_eq!(of(&correlation, "a"), Some(5));
     }
@@ -484,10 +484,10 @@ mod tests {
     fn each_attempt_has_its_own_platform_span() {
         let mut correlation = Correlation::new(BOTH);
         correlation.invoked("a", None, at(100 * MS));
-        let first = correlation.of("a");
+        let first = correlation.span_for("a");
         correlation.ended("a", 200 * MS);
         correlation.invoked("a", None, at(300 * MS));
-        let second = correlation.of("a");
+        let second = correlation.span_for("a");
         assert!(first.is_some() && second.is_some() && first != second, "{first:?} {second:?}");
     }
 
@@ -509,7 +509,7 @@ mod tests {
         );
         assert_eq!(of(&correlation, "traced"), Some(2));
         let derived = invocation_span("cut off", xray().as_ref(), Some(3_100));
-        assert_eq!(correlation.of("cut off"), Some(derived), "before the span exists");
+        assert_eq!(correlation.span_for("cut off"), Some(derived), "before the span exists");
         for _ in ["the span", "its phases"] {
             assert!(
                 correlation

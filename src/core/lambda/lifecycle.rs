@@ -169,7 +169,7 @@ pub struct Lifecycle {
     /// True if a held invocation reached its deadline, and no `runtimeDone` has arrived since.
     end_missed: bool,
     /// The warning that has not been logged yet.
-    unlogged: Option<Warning>,
+    pending_warning: Option<Warning>,
     next_failures: u32,
     /// The time to call `/next` again after it failed.
     retry_next_at: Option<Instant>,
@@ -231,7 +231,7 @@ impl Lifecycle {
             unheld: None,
             pending: VecDeque::new(),
             end_missed: false,
-            unlogged: Some(Warning::NoRuntimeDone),
+            pending_warning: Some(Warning::NoRuntimeDone),
             next_failures: 0,
             retry_next_at: None,
             pipeline_alive: true,
@@ -332,7 +332,7 @@ impl Lifecycle {
         }
         self.next_answered();
         let mut actions = self.cancel_flush();
-        self.await_unheld();
+        self.remember_unheld();
         actions.extend(self.warn_of_missed_end());
         let done = self.early_done.drain(..).any(|early| early == request_id);
         self.last_request_id = Some(request_id.clone());
@@ -404,7 +404,7 @@ impl Lifecycle {
     }
 
     /// Remembers the unheld invocation, because the next event arrived before its `runtimeDone`.
-    fn await_unheld(&mut self) {
+    fn remember_unheld(&mut self) {
         let Some(unheld) = self.unheld.take() else { return };
         if self.pending.len() == PENDING_LIMIT {
             self.pending.pop_front();
@@ -419,7 +419,7 @@ impl Lifecycle {
     /// Warns once of a missing `runtimeDone`. Only with the next event, because a function that times out sends none before its
     /// deadline either.
     fn warn_of_missed_end(&mut self) -> Vec<LifecycleAction> {
-        let warning = if self.end_missed { self.unlogged.take() } else { None };
+        let warning = if self.end_missed { self.pending_warning.take() } else { None };
         warning.map(LifecycleAction::Warn).into_iter().collect()
     }
 
@@ -481,7 +481,7 @@ impl Lifecycle {
         }
         self.next_answered();
         let actions = self.cancel_flush();
-        self.await_unheld();
+        self.remember_unheld();
         let deadline = instant_before(deadline.max(now + MIN_SHUTDOWN_TIME), self.settings.exit_margin, now);
         // Platform: the function's last logs may not have arrived yet, above all after a crash or a timeout.
         let flush_at = (now + self.settings.linger).min(deadline);

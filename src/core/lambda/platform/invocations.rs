@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::outcome::InvocationOutcome;
-use super::spans::after;
+use super::spans::add_milliseconds;
 use crate::lambda::invocation_span;
 use crate::lambda::telemetry_api::PlatformRecord;
 use crate::lambda::xray;
@@ -114,7 +114,7 @@ impl EndedInvocation {
     /// Returns `None` if the invocation has not ended. The first invocation is `cold` if it had to wait for the init.
     pub(super) fn of(invocation: &KnownInvocation, init_is_awaited: bool) -> Option<Self> {
         let end = invocation.end.as_ref()?;
-        let long = end.duration.map_or(0, |duration| after(0, duration));
+        let long = end.duration.map_or(0, |duration| add_milliseconds(0, duration));
         let from = invocation.began().unwrap_or_else(|| end.time.saturating_sub(long));
         Some(Self {
             request_id: Arc::clone(&invocation.request_id),
@@ -148,15 +148,15 @@ impl Invocations {
 
     /// Returns the invocation of a `platform.start`, unless the event is a duplicate.
     pub(super) fn started(&mut self, request_id: &str, time: u64) -> Option<&mut KnownInvocation> {
-        if self.has_any(request_id, |one| one.started == Some(time)) {
+        if self.has_any(request_id, |invocation| invocation.started == Some(time)) {
             return None;
         }
         // The event may come when the next attempt is running already.
-        let waits = |one: &KnownInvocation| {
-            &*one.request_id == request_id && one.started.is_none() && one.end.is_none()
+        let is_candidate = |invocation: &KnownInvocation| {
+            &*invocation.request_id == request_id && invocation.started.is_none() && invocation.end.is_none()
         };
         let index = match self.last(request_id) {
-            _ if self.known.iter().any(waits) => self.known.iter().position(waits),
+            _ if self.known.iter().any(is_candidate) => self.known.iter().position(is_candidate),
             // Platform: a failed asynchronous invocation is repeated under its request id.
             Some((_, KnownInvocation { end: Some(end), started: Some(_), .. })) if end.time < time => None,
             Some((_, KnownInvocation { started: Some(_), .. })) => return None,
@@ -168,17 +168,18 @@ impl Invocations {
     }
 
     /// Returns the invocation of a `platform.runtimeDone`, unless the event is a duplicate.
-    pub(super) fn done(&mut self, request_id: &str, time: u64) -> Option<&mut KnownInvocation> {
+    pub(super) fn runtime_done(&mut self, request_id: &str, time: u64) -> Option<&mut KnownInvocation> {
         // The older of two attempts ends first.
-        let waits =
-            |one: &KnownInvocation| &*one.request_id == request_id && one.done.is_none() && one.end.is_none();
+        let is_candidate = |invocation: &KnownInvocation| {
+            &*invocation.request_id == request_id && invocation.done.is_none() && invocation.end.is_none()
+        };
         let last = self.last(request_id);
         if last.is_some_and(|(_, last)| last.done.is_some())
-            || self.has_any(request_id, |one| one.done == Some(time))
+            || self.has_any(request_id, |invocation| invocation.done == Some(time))
         {
             return None;
         }
-        let first = self.known.iter().position(waits);
+        let first = self.known.iter().position(is_candidate);
         let index = first.or(last.map(|(index, _)| index));
         let invocation = self.get_or_insert(index, request_id)?;
         invocation.done = Some(time);
@@ -188,10 +189,12 @@ impl Invocations {
     /// Returns the invocation of a `platform.report`, unless the event is a duplicate.
     pub(super) fn reported(&mut self, request_id: &str, time: u64) -> Option<&mut KnownInvocation> {
         // The older of two attempts is reported first.
-        let waits = |one: &KnownInvocation| &*one.request_id == request_id && one.reported.is_none();
-        let index = self.known.iter().position(waits);
+        let is_candidate = |invocation: &KnownInvocation| {
+            &*invocation.request_id == request_id && invocation.reported.is_none()
+        };
+        let index = self.known.iter().position(is_candidate);
         let known = index.is_none() && self.last(request_id).is_some();
-        if known || self.has_any(request_id, |one| one.reported == Some(time)) {
+        if known || self.has_any(request_id, |invocation| invocation.reported == Some(time)) {
             return None;
         }
         let invocation = self.get_or_insert(index, request_id)?;
@@ -199,19 +202,19 @@ impl Invocations {
         Some(invocation)
     }
 
-    fn has_any(&self, request_id: &str, is_so: impl Fn(&KnownInvocation) -> bool) -> bool {
-        self.known.iter().any(|one| &*one.request_id == request_id && is_so(one))
+    fn has_any(&self, request_id: &str, matches: impl Fn(&KnownInvocation) -> bool) -> bool {
+        self.known.iter().any(|invocation| &*invocation.request_id == request_id && matches(invocation))
     }
 
     fn last(&self, request_id: &str) -> Option<(usize, &KnownInvocation)> {
-        self.known.iter().enumerate().rfind(|(_, one)| &*one.request_id == request_id)
+        self.known.iter().enumerate().rfind(|(_, invocation)| &*invocation.request_id == request_id)
     }
 
     /// Returns the running invocations: if they run in parallel, all that have not ended, else at most the last. So an
     /// invocation whose end was lost does not count as running.
     pub(super) fn iter_open(&mut self, concurrent: bool) -> impl Iterator<Item = &mut KnownInvocation> {
         let last = if concurrent { REMEMBERED_INVOCATIONS } else { 1 };
-        self.known.iter_mut().rev().take(last).filter(|one| one.end.is_none())
+        self.known.iter_mut().rev().take(last).filter(|invocation| invocation.end.is_none())
     }
 
     fn get_or_insert(&mut self, index: Option<usize>, request_id: &str) -> Option<&mut KnownInvocation> {

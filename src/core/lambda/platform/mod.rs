@@ -23,7 +23,7 @@ use std::sync::Arc;
 use self::invocations::{EndedInvocation, InvocationEnd, Invocations};
 use self::meter::{Instrument, Meter};
 pub use self::outcome::InvocationOutcome;
-use self::spans::{InvocationSpan, SpanPlacement, after};
+use self::spans::{InvocationSpan, SpanPlacement, add_milliseconds};
 use self::stage::Stage;
 pub use self::stage_spans::{StageSpans, reparent_stage_spans};
 pub use self::telemetry::{PlatformTelemetry, SCOPE};
@@ -229,7 +229,7 @@ impl Platform {
     }
 
     /// Takes the telemetry to send.
-    pub fn take(&mut self) -> PlatformTelemetry {
+    pub fn take_telemetry(&mut self) -> PlatformTelemetry {
         let mut telemetry = std::mem::take(&mut self.telemetry);
         if self.settings.outputs.metrics && (self.due || self.stopping) {
             telemetry.metrics = self.meter.take();
@@ -245,7 +245,7 @@ impl Platform {
     }
 
     fn runtime_done(&mut self, request_id: &str, record: &PlatformRecord, time: u64, now: u64) {
-        let Some(invocation) = self.invocations.done(request_id, time) else { return };
+        let Some(invocation) = self.invocations.runtime_done(request_id, time) else { return };
         invocation.take_tracing(record);
         let is_new = invocation.end_by(record, record.metrics.duration, time);
         let Some(ended) = EndedInvocation::of(invocation, self.settings.init_type != InitType::AheadOfTime)
@@ -269,7 +269,10 @@ impl Platform {
         let metrics = &record.metrics;
         let done = invocation.end.as_ref().and_then(|end| end.duration);
         // Platform: managed instances send no other end, and the report comes after the end.
-        let end = invocation.began().zip(metrics.duration).map_or(time, |(began, took)| after(began, took));
+        let end = invocation
+            .began()
+            .zip(metrics.duration)
+            .map_or(time, |(began, took)| add_milliseconds(began, took));
         let is_new = invocation.end_by(record, metrics.duration, end);
         let memory = metrics.max_memory_used.zip(metrics.memory_size);
         // Platform: most runtimes are killed without an error type for it when the memory is used up.
@@ -384,7 +387,12 @@ impl Platform {
 
     fn record_stage(&mut self, instrument: Instrument, record: &PlatformRecord, time: u64) {
         if let Some(duration) = record.metrics.duration {
-            self.meter.record(instrument, seconds(duration), time.saturating_sub(after(0, duration)), time);
+            self.meter.record(
+                instrument,
+                seconds(duration),
+                time.saturating_sub(add_milliseconds(0, duration)),
+                time,
+            );
         }
     }
 
@@ -495,8 +503,8 @@ impl Platform {
     /// Reports the end of an invocation once: counts it, and creates its span and, if the function cannot log the outcome
     /// itself, its log record. A crash waits for the report, which holds the memory.
     fn conclude_once(&mut self, ended: &EndedInvocation, memory: Option<(f64, f64)>, now: u64) {
-        let waits = ended.end.outcome == InvocationOutcome::Crash && !ended.reported;
-        if waits || !ended.end.is_unreported {
+        let is_pending = ended.end.outcome == InvocationOutcome::Crash && !ended.reported;
+        if is_pending || !ended.end.is_unreported {
             return;
         }
         for invocation in self.invocations.iter_mut().filter(|one| one.request_id == ended.request_id) {

@@ -59,12 +59,12 @@ pub(super) fn invocation(context: TraceContext, invoked: &InvocationSpan<'_>) ->
     let mut span = span(context, invoked.name, (invoked.from, invoked.to), attributes);
     span.kind = SpanKind::Server.into();
     span.parent_span_id = invoked.parent.map_or(Vec::new(), Vec::from);
-    fail(&mut span, outcome, invoked.error_type);
+    set_error(&mut span, outcome, invoked.error_type);
     span
 }
 
 /// Returns a platform span, either below an invocation or in a trace of its own.
-pub(super) fn part(place: SpanPlacement<'_>, name: &str, (from, to): (u64, u64)) -> Span {
+pub(super) fn internal_span(place: SpanPlacement<'_>, name: &str, (from, to): (u64, u64)) -> Span {
     // Two phases with one name begin at different times.
     let id = TraceContext::of_text(&format!("{} {name} {from}", place.seed));
     let context = TraceContext { trace_id: place.trace_id, ..id };
@@ -79,13 +79,13 @@ pub(super) fn phases(
     place: SpanPlacement<'_>,
     phases: &[telemetry_api::PhaseSpan],
 ) -> impl Iterator<Item = Span> {
-    phases
-        .iter()
-        .map(move |phase| part(place, &phase.name, (phase.start, after(phase.start, phase.duration))))
+    phases.iter().map(move |phase| {
+        internal_span(place, &phase.name, (phase.start, add_milliseconds(phase.start, phase.duration)))
+    })
 }
 
 /// Sets the error status of a span, unless the outcome is a success.
-pub(super) fn fail(span: &mut Span, outcome: InvocationOutcome, kind: Option<&str>) {
+pub(super) fn set_error(span: &mut Span, outcome: InvocationOutcome, kind: Option<&str>) {
     if outcome == InvocationOutcome::Success {
         return;
     }
@@ -100,7 +100,7 @@ pub(super) fn fail(span: &mut Span, outcome: InvocationOutcome, kind: Option<&st
     clippy::cast_sign_loss,
     reason = "the cast saturates, and a duration is not negative"
 )]
-pub(super) fn after(from: u64, milliseconds: f64) -> u64 {
+pub(super) fn add_milliseconds(from: u64, milliseconds: f64) -> u64 {
     from.saturating_add((milliseconds * 1e6).round() as u64)
 }
 

@@ -3,7 +3,7 @@
 use opentelemetry_proto::tonic::trace::v1::Span;
 
 use super::outcome::InvocationOutcome;
-use super::spans::{self, SpanPlacement, after};
+use super::spans::{self, SpanPlacement, add_milliseconds};
 use crate::lambda::telemetry_api::{self, PlatformRecord};
 
 /// The maximum number of phases kept, over all events.
@@ -67,9 +67,13 @@ impl Stage {
         let end = self.ended.or(self.runtime_done);
         match (self.started, end, self.duration) {
             // Platform: the report comes after the end, and times are in whole milliseconds.
-            (Some(start), Some(end), Some(duration)) => Some((start, after(start, duration).min(end))),
+            (Some(start), Some(end), Some(duration)) => {
+                Some((start, add_milliseconds(start, duration).min(end)))
+            }
             (Some(start), Some(end), None) => Some((start, end)),
-            (None, Some(end), Some(duration)) => Some((end.saturating_sub(after(0, duration)), end)),
+            (None, Some(end), Some(duration)) => {
+                Some((end.saturating_sub(add_milliseconds(0, duration)), end))
+            }
             (None, _, None) | (_, None, _) => None,
         }
     }
@@ -86,14 +90,15 @@ impl Stage {
     pub(super) fn take_spans(&mut self, name: &str, place: SpanPlacement<'_>) -> Vec<Span> {
         let Some(interval) = self.interval().filter(|_| !self.spans_taken) else { return Vec::new() };
         self.spans_taken = true;
-        let mut whole = spans::part(place, name, interval);
+        let mut whole = spans::internal_span(place, name, interval);
         if let Some((outcome, error_type)) = &self.failure {
-            spans::fail(&mut whole, *outcome, error_type.as_deref());
+            spans::set_error(&mut whole, *outcome, error_type.as_deref());
         }
         let id = <[u8; 8]>::try_from(whole.span_id.as_slice()).ok();
         let within = SpanPlacement { parent: id, ..place };
         let runtime = self.started.zip(self.runtime_done);
-        let runtime = runtime.map(|interval| spans::part(within, &format!("{name} runtime"), interval));
+        let runtime =
+            runtime.map(|interval| spans::internal_span(within, &format!("{name} runtime"), interval));
         let mut spans = vec![whole];
         spans.extend(runtime);
         spans.extend(spans::phases(within, &self.phases));

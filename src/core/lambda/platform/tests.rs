@@ -111,7 +111,7 @@ fn deliver(platform: &mut Platform, events: &[Value]) -> PlatformTelemetry {
     assert_eq!(delivery.lost, 0);
     let now = ZERO + 60_000 * MS;
     platform.on_events(&PlatformEvent::in_order(&delivery.events, now), now);
-    platform.take()
+    platform.take_telemetry()
 }
 
 /// Formats telemetry for snapshots, with times in milliseconds since the first event.
@@ -273,7 +273,7 @@ fn report_before_runtime_done_ends_the_invocation() {
     span of 6d68 62e9/89b8/c16f Internal 251..270 runtimeOverhead
     ");
     platform.shut_down(ShutdownReason::Failure, ZERO + 2_000 * MS);
-    insta::assert_snapshot!(shown(&platform.take()), @"aws.lambda.produced_bytes 130..270 AsInt(16) By");
+    insta::assert_snapshot!(shown(&platform.take_telemetry()), @"aws.lambda.produced_bytes 130..270 AsInt(16) By");
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn repeated_asynchronous_invocation_counts_again() {
     }
     assert_eq!(shown(&deliver(&mut platform, &[old[0].clone(), start(1_000, A), report(1_160, A)])), "");
     platform.shut_down(ShutdownReason::Spindown, ZERO + 2_000 * MS);
-    assert_eq!(shown(&platform.take()), "");
+    assert_eq!(shown(&platform.take_telemetry()), "");
 }
 
 #[test]
@@ -330,7 +330,7 @@ fn timeout_is_reported_at_once() {
     cut off 6d68
     "#);
     platform.shut_down(ShutdownReason::Timeout, ZERO + 280 * MS);
-    assert_eq!(shown(&platform.take()), "");
+    assert_eq!(shown(&platform.take_telemetry()), "");
 }
 
 #[test]
@@ -353,7 +353,7 @@ fn crash_is_reported_once_the_memory_is_known() {
         "{telemetry}"
     );
     spared.shut_down(ShutdownReason::Failure, ZERO + 290 * MS);
-    insta::assert_snapshot!(shown(&spared.take()), @r#"
+    insta::assert_snapshot!(shown(&spared.take_telemetry()), @r#"
     log of 6d68 at 270: error invocation 6d68ca91-49c9-448d-89b8-7ca3e6dc66aa crashed after 0.140 s (Runtime.ExitError)
         aws.lambda.telemetry.type=platform aws.lambda.duration_ms=140 faas.invocation_id=6d68ca91-49c9-448d-89b8-7ca3e6dc66aa aws.lambda.outcome=crash error.type=Runtime.ExitError
     span of 6d68 62e9/-/89b8 Server 130..270 orders Error "crashed"
@@ -379,12 +379,12 @@ fn crash_is_reported_once_the_memory_is_known() {
     aws.lambda.memory_size 130..280 AsInt(134217728) By
     "#);
     exhausted.shut_down(ShutdownReason::Failure, ZERO + 290 * MS);
-    assert!(!shown(&exhausted.take()).contains("log of"));
+    assert!(!shown(&exhausted.take_telemetry()).contains("log of"));
 
     let mut next = platform(DEFAULT);
     deliver(&mut next, &crash);
     next.invoked(&invoke(B), ZERO + 1_000 * MS);
-    let reported = shown(&next.take());
+    let reported = shown(&next.take_telemetry());
     assert!(
         reported.contains("log of") && reported.contains("Server") && reported.contains("faas.errors"),
         "{reported}"
@@ -399,7 +399,7 @@ fn shutdown_with_a_reason_ends_the_running_invocation() {
     platform.invoked(&invoke(B), ZERO + 1_000 * MS);
     deliver(&mut platform, &[start(999, B)]);
     platform.shut_down(ShutdownReason::Timeout, ZERO + 3_999 * MS);
-    insta::assert_snapshot!(shown(&platform.take()), @r#"
+    insta::assert_snapshot!(shown(&platform.take_telemetry()), @r#"
     log of 79b4 at 3999: error invocation 79b4f56e-95b1-4643-9700-2807f4e68189 timed out after 3.000 s
         aws.lambda.telemetry.type=platform aws.lambda.duration_ms=3000 faas.invocation_id=79b4f56e-95b1-4643-9700-2807f4e68189 aws.lambda.outcome=timeout error.type=timeout
     span of 79b4 62e9/-/eddc Server 999..3999 orders Error "timed out"
@@ -417,7 +417,7 @@ fn spindown_ends_no_invocation() {
     let mut platform = platform(ALL);
     platform.invoked(&invoke(A), ZERO + 130 * MS);
     platform.shut_down(ShutdownReason::Spindown, ZERO + 3_999 * MS);
-    assert_eq!(shown(&platform.take()), "");
+    assert_eq!(shown(&platform.take_telemetry()), "");
 }
 
 #[test]
@@ -431,7 +431,7 @@ fn failed_init_is_logged_and_traced() {
     ");
     assert_eq!(shown(&deliver(&mut platform, &[event(101, "initReport", failure)])), "");
     platform.shut_down(ShutdownReason::Failure, ZERO + 110 * MS);
-    insta::assert_snapshot!(shown(&platform.take()), @r#"
+    insta::assert_snapshot!(shown(&platform.take_telemetry()), @r#"
     span of - 7632/-/9898 Internal 0..101 init Error "crashed"
         error.type=Runtime.ExitError
     span of - 7632/9898/ed52 Internal 0..100 init runtime

@@ -52,7 +52,7 @@ impl Deliveries {
     pub fn read<'a>(&mut self, body: &'a [u8]) -> Delivery<'a> {
         let Some(cut) = self.cut.take() else { return self.read_alone(body) };
         let recovery = BodyRecovery::new(body);
-        let Some(resumed) = cut.resume(&recovery) else { return self.read_instead(cut, body) };
+        let Some(resumed) = cut.resume(&recovery) else { return self.read_after_cut(cut, body) };
         let mut delivery = Delivery::default();
         match resumed {
             Resumed::CutRecord { part, scanner } => {
@@ -90,7 +90,7 @@ impl Deliveries {
     }
 
     /// Reads a body that arrived in place of the rest of a cut record.
-    fn read_instead<'a>(&mut self, mut cut: CutRecord, body: &'a [u8]) -> Delivery<'a> {
+    fn read_after_cut<'a>(&mut self, mut cut: CutRecord, body: &'a [u8]) -> Delivery<'a> {
         if cut.first == Fingerprint::of(body) {
             // Platform: a delivery may be repeated.
             self.cut = Some(cut);

@@ -20,10 +20,10 @@ impl<'a> Envelope<'a> {
     /// Reads the envelope at the start of these bytes.
     pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
         let mut rest = bytes;
-        expect(&mut rest, b"{")?;
+        take_token(&mut rest, b"{")?;
         let (mut time, mut name) = (None, None);
         loop {
-            let field = match text(&mut rest)? {
+            let field = match take_string(&mut rest)? {
                 b"time" => &mut time,
                 b"type" => &mut name,
                 b"record" => {
@@ -33,12 +33,12 @@ impl<'a> Envelope<'a> {
                 }
                 _ => return None,
             };
-            expect(&mut rest, b":")?;
+            take_token(&mut rest, b":")?;
             // A duplicate key could be repeated without end.
-            if field.replace(text(&mut rest)?).is_some() {
+            if field.replace(take_string(&mut rest)?).is_some() {
                 return None;
             }
-            expect(&mut rest, b",")?;
+            take_token(&mut rest, b",")?;
         }
     }
 
@@ -66,7 +66,7 @@ pub(super) enum BreakLocation {
 ///
 /// No event can begin within a JSON string, because its quotes would be escaped. The value of a field is never an event.
 /// Within a record, an event must follow a comma, as the platform writes it.
-pub(super) fn find(body: &[u8], from: usize, place: BreakLocation) -> Option<usize> {
+pub(super) fn find_event(body: &[u8], from: usize, place: BreakLocation) -> Option<usize> {
     let rest = body.get(from..)?;
     memchr_iter(b'{', rest).map(|at| from + at).find(|at| {
         let before = body.get(..*at).unwrap_or_default().trim_ascii_end().last();
@@ -83,18 +83,18 @@ pub(super) fn request_id(record: &[u8]) -> Option<String> {
     const KEY: &[u8] = b"\"requestId\"";
     let at = memmem::find(record, KEY)?;
     let mut rest = record.get(at + KEY.len()..)?;
-    expect(&mut rest, b":")?;
-    Some(String::from_utf8_lossy(text(&mut rest)?).into_owned())
+    take_token(&mut rest, b":")?;
+    Some(String::from_utf8_lossy(take_string(&mut rest)?).into_owned())
 }
 
 /// Removes a token and the spaces around it from the front.
-fn expect(rest: &mut &[u8], token: &[u8]) -> Option<()> {
+fn take_token(rest: &mut &[u8], token: &[u8]) -> Option<()> {
     *rest = rest.trim_ascii_start().strip_prefix(token)?.trim_ascii_start();
     Some(())
 }
 
 /// Removes a short string without escapes from the front.
-fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+fn take_string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let behind = rest.strip_prefix(b"\"")?;
     let length = behind.iter().take(TEXT_LIMIT).position(|byte| matches!(byte, b'"' | b'\\'))?;
     *rest = behind.get(length..)?.strip_prefix(b"\"")?;
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn event_begins_only_where_the_platform_writes_one() {
         let event = r#"{"time":"T","type":"a","record":1}"#;
-        let find = |before: &str, place| super::find(format!("{before}{event}").as_bytes(), 0, place);
+        let find = |before: &str, place| super::find_event(format!("{before}{event}").as_bytes(), 0, place);
         for (before, outside, inside) in [
             ("x, ", true, true),
             ("[", true, false),

@@ -25,7 +25,7 @@ pub struct PlatformRecord {
     #[serde(deserialize_with = "text")]
     pub status: Option<String>,
     /// The error type of a failure, such as `Runtime.ExitError`.
-    #[serde(deserialize_with = "text_that_is_one")]
+    #[serde(deserialize_with = "non_empty_text")]
     pub error_type: Option<String>,
     /// The X-Ray trace header.
     #[serde(deserialize_with = "header")]
@@ -156,17 +156,17 @@ pub struct Metrics {
 pub struct PhaseSpan {
     pub name: String,
     /// The start, in nanoseconds since the epoch.
-    #[serde(deserialize_with = "moment")]
+    #[serde(deserialize_with = "timestamp")]
     pub start: u64,
     /// Milliseconds.
-    #[serde(rename = "durationMs", deserialize_with = "number_that_must_be")]
+    #[serde(rename = "durationMs", deserialize_with = "required_number")]
     pub duration: f64,
 }
 
 impl PlatformRecord {
     /// Reads a record of any shape.
     pub(super) fn read(record: Option<&RawValue>) -> Self {
-        let mut read: Self = record.map(of).unwrap_or_default();
+        let mut read: Self = record.map(read_or_default).unwrap_or_default();
         if read.reason.is_none() {
             // The record of `platform.fault` is a string.
             read.reason = super::text(record).map(Cow::into_owned);
@@ -176,13 +176,13 @@ impl PlatformRecord {
 }
 
 /// Reads a value; the default if it has another type.
-fn of<'a, T: Default + Deserialize<'a>>(value: &'a RawValue) -> T {
+fn read_or_default<'a, T: Default + Deserialize<'a>>(value: &'a RawValue) -> T {
     serde_json::from_str(value.get()).unwrap_or_default()
 }
 
 /// Reads a field; the default if it has another type.
-fn fields<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(field: D) -> Result<T, D::Error> {
-    <&RawValue>::deserialize(field).map(of)
+fn read_field<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(field: D) -> Result<T, D::Error> {
+    <&RawValue>::deserialize(field).map(read_or_default)
 }
 
 fn sparse_fields<'de, D, T>(field: D) -> Result<Sparse<T>, D::Error>
@@ -190,7 +190,7 @@ where
     D: Deserializer<'de>,
     T: Default + PartialEq + Deserialize<'de>,
 {
-    fields::<D, T>(field).map(Sparse::from)
+    read_field::<D, T>(field).map(Sparse::from)
 }
 
 fn text<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String>, D::Error> {
@@ -202,7 +202,7 @@ fn short_text<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String>, D::
     Ok(text(field)?.filter(|text| text.len() <= TEXT_LIMIT))
 }
 
-fn text_that_is_one<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String>, D::Error> {
+fn non_empty_text<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String>, D::Error> {
     Ok(short_text(field)?.filter(|text| !text.is_empty()))
 }
 
@@ -211,16 +211,16 @@ fn number<'de, D: Deserializer<'de>>(field: D) -> Result<Option<f64>, D::Error> 
     let value = <&RawValue>::deserialize(field)?;
     let number = match super::text(Some(value)) {
         Some(text) => text.trim().parse::<f64>().ok(),
-        None => of(value),
+        None => read_or_default(value),
     };
     Ok(number.filter(|number| number.is_finite() && *number >= 0.0))
 }
 
-fn number_that_must_be<'de, D: Deserializer<'de>>(field: D) -> Result<f64, D::Error> {
+fn required_number<'de, D: Deserializer<'de>>(field: D) -> Result<f64, D::Error> {
     number(field)?.ok_or_else(|| D::Error::custom("not a number"))
 }
 
-fn moment<'de, D: Deserializer<'de>>(field: D) -> Result<u64, D::Error> {
+fn timestamp<'de, D: Deserializer<'de>>(field: D) -> Result<u64, D::Error> {
     let time = text(field)?.as_deref().and_then(time::parse);
     time.map(|time| time.resolve(0)).ok_or_else(|| D::Error::custom("not a time"))
 }
@@ -233,7 +233,7 @@ fn header<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String>, D::Erro
         #[serde(deserialize_with = "text")]
         value: Option<String>,
     }
-    fields(field).map(|Tracing { value }| value)
+    read_field(field).map(|Tracing { value }| value)
 }
 
 impl<'de> Deserialize<'de> for PhaseSpans {

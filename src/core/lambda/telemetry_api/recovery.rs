@@ -6,7 +6,7 @@
 
 use serde::de::IgnoredAny;
 
-use super::envelope::{BreakLocation, Envelope, find, request_id};
+use super::envelope::{BreakLocation, Envelope, find_event, request_id};
 use super::repair::repair;
 use super::scanner::{Scanned, Scanner};
 use super::{Delivery, Element, EventKind, PlatformRecord, TelemetryEvent, event, moment_of, read_time};
@@ -18,7 +18,7 @@ pub(super) struct BodyRecovery<'a> {
     /// The position of the `}]` with which the platform closed the last event and the array, if it did.
     close: Option<usize>,
     delivery: Delivery<'a>,
-    unread: Option<Unread<'a>>,
+    broken: Option<BrokenRecord<'a>>,
     /// The body may begin with the rest of a record whose beginning is unknown.
     may_be_rest: bool,
     /// The position of the next possible event within a record, as last found; the body's length if there is none.
@@ -40,7 +40,7 @@ pub(super) struct CutEvent<'a> {
 
 /// A record with a syntax error. Its end is known once the following elements prove not to be parts of it.
 #[derive(Debug)]
-struct Unread<'a> {
+struct BrokenRecord<'a> {
     envelope: Envelope<'a>,
     /// The position of the record.
     from: usize,
@@ -61,7 +61,7 @@ impl<'a> BodyRecovery<'a> {
             body,
             close,
             delivery: Delivery::default(),
-            unread: None,
+            broken: None,
             may_be_rest: true,
             next_inside: 0,
             found_endless: false,
@@ -71,7 +71,7 @@ impl<'a> BodyRecovery<'a> {
 
     /// Reads the whole body. Also returns the last event if it is cut.
     pub(super) fn read(mut self) -> (Delivery<'a>, Option<CutEvent<'a>>) {
-        let next = match self.first() {
+        let next = match self.first_element() {
             Some(first) if self.is_end_of_body(first) => None,
             Some(first) => Some(first),
             None => {
@@ -85,20 +85,20 @@ impl<'a> BodyRecovery<'a> {
     /// Continues after an event that ended at `end`.
     pub(super) fn read_behind(mut self, end: usize) -> (Delivery<'a>, Option<CutEvent<'a>>) {
         self.may_be_rest = false;
-        let next = self.separator(end, end);
+        let next = self.read_separator(end, end);
         self.read_from(next)
     }
 
     /// The envelope of the first event and the position of its record.
     fn first_envelope(&self) -> Option<(Envelope<'a>, usize)> {
-        let at = self.first()?;
+        let at = self.first_element()?;
         let envelope = Envelope::read(self.body.get(at..)?)?;
         Some((envelope, at + envelope.length))
     }
 
     /// The position of the first event's record, if the event has this envelope.
     pub(super) fn behind_envelope(&self, repeated: &[u8]) -> Option<usize> {
-        let at = self.first()?;
+        let at = self.first_element()?;
         if self.body.get(at..)?.starts_with(repeated) {
             return Some(at + repeated.len());
         }
@@ -145,17 +145,17 @@ impl<'a> BodyRecovery<'a> {
 
     fn read_from(mut self, mut next: Option<usize>) -> (Delivery<'a>, Option<CutEvent<'a>>) {
         while let Some(at) = next {
-            next = self.element(self.skip_spaces(at));
+            next = self.read_element(self.skip_spaces(at));
         }
-        self.keep_unread();
+        self.keep_broken();
         (self.delivery, self.cut)
     }
 
     /// Reads the element at this position. Returns the position of the next one.
-    fn element(&mut self, at: usize) -> Option<usize> {
+    fn read_element(&mut self, at: usize) -> Option<usize> {
         if self.found_endless && Envelope::read(self.body.get(at..).unwrap_or_default()).is_none() {
             // Every element like it would be scanned to the end of the body.
-            self.keep_unread();
+            self.keep_broken();
             self.delivery.lost += 1;
             return self.find_next(at + 1, BreakLocation::Outside);
         }
@@ -165,12 +165,12 @@ impl<'a> BodyRecovery<'a> {
             Scanned::Complete(end) if self.at(at) == Some(b'"') && !self.is_separated(end) => at + 1,
             Scanned::Complete(end) => {
                 self.delivery.take(self.bytes(at, end));
-                return self.separator(at, end);
+                return self.read_separator(at, end);
             }
             Scanned::Broken(from) => from,
             Scanned::Incomplete => self.body.len(),
         };
-        self.keep_unread();
+        self.keep_broken();
         let Some(envelope) = Envelope::read(self.body.get(at..).unwrap_or_default()) else {
             self.delivery.lost += 1;
             let is_endless = broken == self.body.len();
@@ -184,7 +184,7 @@ impl<'a> BodyRecovery<'a> {
             self.cut = Some(CutEvent { bytes, scanner });
             return None;
         }
-        self.unread = Some(Unread {
+        self.broken = Some(BrokenRecord {
             envelope,
             from: record,
             to: record,
@@ -196,20 +196,20 @@ impl<'a> BodyRecovery<'a> {
     }
 
     /// Reads the separator after the element from `start` to `end`. Returns the position of the next element.
-    fn separator(&mut self, start: usize, end: usize) -> Option<usize> {
+    fn read_separator(&mut self, start: usize, end: usize) -> Option<usize> {
         let at = self.skip_spaces(end);
         if self.is_end_of_event(end) {
             return (self.at(at) == Some(b',')).then_some(at + 1);
         }
         if self.is_within_record(start, end) {
-            if let Some(unread) = &self.unread {
-                self.delivery.events.truncate(unread.events);
-                self.delivery.kept_as_text = unread.kept_as_text;
-                self.delivery.lost = unread.lost;
+            if let Some(broken) = &self.broken {
+                self.delivery.events.truncate(broken.events);
+                self.delivery.kept_as_text = broken.kept_as_text;
+                self.delivery.lost = broken.lost;
             }
             return self.find_next(at, BreakLocation::Inside);
         }
-        self.keep_unread();
+        self.keep_broken();
         self.delivery.lost += 1;
         self.find_next(end, BreakLocation::Outside)
     }
@@ -220,22 +220,22 @@ impl<'a> BodyRecovery<'a> {
         let at = self.skip_spaces(end);
         // At least the brackets that close the record and the event follow the last element.
         let closing = match self.at(at) {
-            Some(b']') if self.unread.is_some() => return true,
+            Some(b']') if self.broken.is_some() => return true,
             Some(b']') => at + 1,
             // Only the first element can be the end of an object. All others follow a comma in an array.
-            Some(b'}') if self.first() == Some(start) => end - 1,
+            Some(b'}') if self.first_element() == Some(start) => end - 1,
             _ => return false,
         };
         let Some((envelope, from)) = self.first_envelope() else { return false };
         if !self.may_be_rest
-            || self.unread.is_some()
+            || self.broken.is_some()
             || envelope.is_platform()
             || !is_json(self.bytes(start, end))
         {
             return false;
         }
         if self.next_inside < end {
-            self.next_inside = find(self.body, end, BreakLocation::Inside).unwrap_or(self.body.len());
+            self.next_inside = find_event(self.body, end, BreakLocation::Inside).unwrap_or(self.body.len());
         }
         let closes_record = |bytes: &[u8]| {
             let event = bytes.trim_ascii_end().strip_suffix(b"}");
@@ -247,31 +247,31 @@ impl<'a> BodyRecovery<'a> {
             return false;
         }
         self.may_be_rest = false;
-        self.unread = Some(Unread { envelope, from, to: from, events: 0, kept_as_text: 0, lost: 0 });
+        self.broken = Some(BrokenRecord { envelope, from, to: from, events: 0, kept_as_text: 0, lost: 0 });
         true
     }
 
     /// Finds the next event after a syntax error.
-    fn find_next(&mut self, from: usize, place: BreakLocation) -> Option<usize> {
-        let next = find(self.body, from, place);
-        if let Some(unread) = &mut self.unread {
-            unread.to = next.or(self.close).unwrap_or(self.body.len()).max(unread.from);
+    fn find_next(&mut self, from: usize, location: BreakLocation) -> Option<usize> {
+        let next = find_event(self.body, from, location);
+        if let Some(broken) = &mut self.broken {
+            broken.to = next.or(self.close).unwrap_or(self.body.len()).max(broken.from);
         }
         next
     }
 
     /// Keeps the text of the broken record, now that its end is known.
-    fn keep_unread(&mut self) {
-        let Some(unread) = self.unread.take() else { return };
-        let mut text = self.bytes(unread.from, unread.to);
-        if unread.to < self.body.len() && self.close != Some(unread.to) {
+    fn keep_broken(&mut self) {
+        let Some(broken) = self.broken.take() else { return };
+        let mut text = self.bytes(broken.from, broken.to);
+        if broken.to < self.body.len() && self.close != Some(broken.to) {
             text = without_separator(text);
         }
-        self.delivery.keep_as_text(&unread.envelope, text, unread.events);
+        self.delivery.keep_as_text(&broken.envelope, text, broken.events);
     }
 
     /// The position of the first element, if the body is an array.
-    fn first(&self) -> Option<usize> {
+    fn first_element(&self) -> Option<usize> {
         let at = self.skip_spaces(0);
         (self.at(at) == Some(b'[')).then(|| self.skip_spaces(at + 1))
     }

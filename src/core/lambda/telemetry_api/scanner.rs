@@ -77,7 +77,7 @@ impl Scanner {
                         self.state = ScanState::Escape(text);
                     } else if matches!(text, StringRole::Key) {
                         self.state = ScanState::Colon;
-                    } else if self.value_ends() {
+                    } else if self.end_value() {
                         return Scanned::Complete(at);
                     }
                     continue;
@@ -90,7 +90,7 @@ impl Scanner {
                 ScanState::Atom => {
                     if !ends_atom(byte) {
                         at += 1;
-                    } else if self.value_ends() {
+                    } else if self.end_value() {
                         return Scanned::Complete(at);
                     }
                     continue;
@@ -120,14 +120,14 @@ impl Scanner {
                 (ScanState::KeyOrEnd | ScanState::Next, b'}')
                     if self.open.last() == Some(&Container::Object) =>
                 {
-                    if self.container_ends() {
+                    if self.end_container() {
                         return Scanned::Complete(at + 1);
                     }
                 }
                 (ScanState::ValueOrEnd | ScanState::Next, b']')
                     if self.open.last() == Some(&Container::Array) =>
                 {
-                    if self.container_ends() {
+                    if self.end_container() {
                         return Scanned::Complete(at + 1);
                     }
                 }
@@ -142,14 +142,14 @@ impl Scanner {
     }
 
     /// Returns true at the end of the outermost value.
-    fn value_ends(&mut self) -> bool {
+    fn end_value(&mut self) -> bool {
         self.state = ScanState::Next;
         self.open.is_empty()
     }
 
-    fn container_ends(&mut self) -> bool {
+    fn end_container(&mut self) -> bool {
         self.open.pop();
-        self.value_ends()
+        self.end_value()
     }
 }
 
