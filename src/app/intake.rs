@@ -408,7 +408,7 @@ impl TelemetryIntake {
             None if self.timeline.is_init(logged_at) => logs::set_init_phase(&mut log),
             None => {}
         }
-        // Some loggers use that field for the id of another request, such as API Gateway's.
+        // Only a known id counts: some loggers use that field for the id of another request, such as API Gateway's.
         let named = log.request_id().filter(|named| self.timeline.contains(named));
         let traced = !log.record.trace_id.is_empty();
         let records = records.of(named.or(running_then).filter(|_| !traced));

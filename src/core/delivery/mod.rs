@@ -1,5 +1,6 @@
 //! Delivery to the backends: buffering, sending, retries and counts.
 
+mod admission;
 pub mod breaker;
 pub mod budget;
 pub mod buffer;

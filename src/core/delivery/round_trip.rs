@@ -15,6 +15,9 @@ const ASSUMED_ROUND_TRIP: Duration = Duration::from_millis(250);
 /// Each request that was still cut off doubles that time, up to this multiple.
 const MAX_CAUTION: u32 = 64;
 
+/// The slack that a probe with telemetry gets in addition to twice the expected round trip.
+const PROBE_SLACK: Duration = Duration::from_millis(20);
+
 /// The measured round trip.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RoundTrip {
@@ -61,6 +64,12 @@ impl RoundTrip {
     /// Records that the freeze after an unheld invocation cut a request off.
     pub(super) fn record_freeze(&mut self) {
         self.caution = (self.caution * 2).min(MAX_CAUTION);
+    }
+
+    /// The minimum time of a probe with telemetry; `None` if nothing is known. Short, so that a backend that hangs on telemetry
+    /// costs little more than one that answers.
+    pub(super) fn probe_time(self) -> Option<Duration> {
+        self.measured.map(|measured| 2 * measured + PROBE_SLACK)
     }
 
     /// The time that an unheld invocation must run before a request starts.

@@ -18,6 +18,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::admission::{Admission, Admitted, Facts};
 use super::breaker::RetryPolicy;
 use super::budget::{ByteBudget, SharedBytes};
 use super::buffer::{Barrier, Batch, Buffer, Released};
@@ -52,8 +53,6 @@ const REQUEST_SPACING: Duration = Duration::from_millis(100);
 const MIN_ANSWER_TIME: Duration = Duration::from_millis(100);
 /// A timer that is later than this was delayed by a freeze.
 const TIMER_LATENESS_LIMIT: Duration = Duration::from_millis(100);
-/// A probe that carries telemetry gets twice the expected round trip plus this.
-const PROBE_SLACK: Duration = Duration::from_millis(20);
 
 /// The sender of one backend.
 #[derive(Debug)]
@@ -522,11 +521,11 @@ impl BackendSender {
             }
             self.buffer.take(signal, limits)
         } else {
-            let Some(released) = self.released(signal) else { return };
-            if self.is_empty_probe_due(signal, released) {
-                return self.send(signal, route, None);
+            match self.admit(signal) {
+                Some(Admitted::Batch(released)) => self.buffer.take_early(signal, limits, released),
+                Some(Admitted::EmptyProbe) => return self.send(signal, route, None),
+                None => None,
             }
-            self.buffer.take_early(signal, limits, released)
         };
         if let Some(mut batch) = batch {
             // As late as possible: the span of an invocation may arrive just before its end.
@@ -561,53 +560,22 @@ impl BackendSender {
         fits
     }
 
-    /// The part of a signal that may be sent now, during the invocation; `None` if nothing may.
-    fn released(&mut self, signal: Signal) -> Option<Released> {
-        let window = self.window?;
-        let state = self.signals.of(signal);
-        if !state.breaker.is_ready(self.at) {
-            return None;
-        }
-        let coalesces_until = state.coalescing_until(self.at);
-        let released = if coalesces_until.is_some() { Released::NOTHING } else { window.released };
-        let least = match (window.kind, window.interval) {
-            // A probe measures the current round trip.
-            (WindowKind::Held, _) if state.breaker.is_open() => Duration::ZERO,
-            (WindowKind::Held, _) => self.round_trip.min_held_run(self.settings.flush_timeout),
-            (WindowKind::Unheld, Some(_)) if self.buffer.next_was_interrupted(signal) => return None,
-            // A nearly full buffer is sent at once, because a duplicate batch is better than a lost one.
-            (WindowKind::Unheld, Some(_)) if !self.buffer.is_nearly_full() => {
-                self.round_trip.min_unheld_run()
-            }
-            // No event announces the end, so there is nothing to wait for.
-            (WindowKind::Unheld | WindowKind::Continuous, _) => Duration::ZERO,
+    /// Decides what the signal may send during the invocation, and sets the timer for what must wait.
+    fn admit(&mut self, signal: Signal) -> Option<Admitted> {
+        let facts = Facts {
+            signal,
+            window: self.window?,
+            state: self.signals.of(signal),
+            buffer: &self.buffer,
+            round_trip: self.round_trip,
+            flush_timeout: self.settings.flush_timeout,
+            at: self.at,
         };
-        let may_start_at = window.began_at + least;
-        if self.at < may_start_at {
-            if self.buffer.would_take_early(signal, state.limits(), released) {
-                self.timers.set(Timer::LongRun, may_start_at);
-            }
-            return None;
+        let Admission { request, timer } = facts.admit();
+        if let Some((timer, at)) = timer {
+            self.timers.set(timer, at);
         }
-        if let Some(until) = coalesces_until
-            && self.buffer.has_released(signal, window.released)
-        {
-            self.timers.set(Timer::Coalesced(signal), until);
-        }
-        Some(released)
-    }
-
-    /// Returns true if an empty probe must go first: the next batch was cut off and may have arrived, or the last answers took
-    /// too long.
-    fn is_empty_probe_due(&self, signal: Signal, released: Released) -> bool {
-        let is_due = match self.round_trip.expected() {
-            Some(expected) => {
-                self.signals.of(signal).breaker.is_open() && expected > self.settings.flush_timeout
-            }
-            None => self.buffer.next_was_interrupted(signal),
-        };
-        let has_end = self.window.is_some_and(|window| window.kind != WindowKind::Continuous);
-        is_due && has_end && self.buffer.would_take_early(signal, self.limits(signal), released)
+        request
     }
 
     fn send(&mut self, signal: Signal, route: Route, batch: Option<Batch>) {
@@ -626,13 +594,9 @@ impl BackendSender {
                 window.kind != WindowKind::Continuous && !self.buffer.has_released(signal, window.released)
             });
         let state = self.signals.of_mut(signal);
-        // Limited, so that a backend that hangs on telemetry costs little more than one that answers.
-        let trial = self
-            .round_trip
-            .expected()
-            .map(|expected| (2 * expected + PROBE_SLACK).min(self.settings.flush_timeout));
+        let probe_time = self.round_trip.probe_time().map(|time| time.min(self.settings.flush_timeout));
         let earliest_probe_end =
-            trial.filter(|_| batch.is_some() && state.breaker.is_open()).map(|trial| self.at + trial);
+            probe_time.filter(|_| batch.is_some() && state.breaker.is_open()).map(|time| self.at + time);
         state.coalesces_until = coalesces.then(|| self.at + REQUEST_SPACING);
         state.in_flight = Some(InFlight {
             request,
