@@ -40,13 +40,13 @@ build:
 
 ## An emulated Lambda environment, a function, the extension and a collector; ends in an account of what arrived.
 demo: build
-	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
+	$(CARGO) build --locked --package sandbox-tools --bin lambda-sandbox
 	$(SANDBOX) demo --extension $(EXTENSION)
 
 ## The time from exec to the first /next, without secrets and with them, of the layer's binary.
 startup: ARCH := $(OWN_ARCH)
 startup: layer
-	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
+	$(CARGO) build --locked --package sandbox-tools --bin lambda-sandbox
 	$(SANDBOX) bench startup --extension $(LAYER_EXTENSION)
 
 ## What the layer's binary costs, beside an extension that does nothing: each figure against its target. On a machine at rest;
@@ -56,7 +56,7 @@ bench: ARCH := $(OWN_ARCH)
 bench: layer
 	@# Optimized, for the collector's time is part of some figures; but not as for people, which takes minutes more.
 	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-		$(CARGO) build --locked --release --package lambda-sandbox --bins
+		$(CARGO) build --locked --release --package sandbox-tools --bins
 	target/release/lambda-sandbox bench --extension $(LAYER_EXTENSION) $(if $(RUNS),--runs $(RUNS)) --zip $(LAYER_ZIP) \
 		$(foreach other,$(AGAINST),--against $(other)) $(if $(DOCS),--docs .)
 
@@ -87,12 +87,12 @@ bench-logs:
 ## ACCEPT=1 accepts what it measures.
 gates: build
 	$(CARGO) build --locked --release --package rotel-core --example paths
-	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
+	$(CARGO) build --locked --package sandbox-tools --bin lambda-sandbox
 	$(SANDBOX) gates --extension $(EXTENSION) --paths target/release/examples/paths --baseline $(BASELINE) $(if $(ACCEPT),--accept)
 
 ## What each flush strategy costs a fleet of 1,000 environments, simulated; docs/delivery.md has the table.
 fleet:
-	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
+	$(CARGO) build --locked --package sandbox-tools --bin lambda-sandbox
 	$(SANDBOX) fleet
 
 ## Publishes the layer's zips with the AWS CLI; REGIONS="…", ARCHS="…", LAYER_PREFIX=… choose, DRY_RUN=1 only prints.
@@ -182,13 +182,13 @@ layer: layer-tools
 
 ## The demo, with the layer unpacked under /opt.
 layer-demo: layer
-	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
+	$(CARGO) build --locked --package sandbox-tools --bin lambda-sandbox
 	layer/try $(ARCH) $(SANDBOX)
 
 ## The functions that run in an ordinary life, which the layer has side by side: written into layer/functions, for the next
 ## build. Needs valgrind, and a machine that is amd64's.
 layer-functions: layer-tools
-	$(CARGO) build --locked --package lambda-sandbox --bin lambda-sandbox
+	$(CARGO) build --locked --package sandbox-tools --bin lambda-sandbox
 	PATH="$(LAYER_PATH)" layer/record $(SANDBOX)
 
 ## The layer once more, from nothing and in another folder: the bytes must be the same.

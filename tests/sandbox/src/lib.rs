@@ -1,5 +1,5 @@
-//! An emulated Lambda execution environment, to run an extension in: a library for tests, and the command
-//! `lambda-sandbox` for people.
+//! An emulated Lambda execution environment, to run an extension in. The command `lambda-sandbox` (`tests/tools`) is built
+//! on it.
 //!
 //! A [`Sandbox`] is one environment. It serves the Runtime, Extensions and Telemetry API on port 9001 of a loopback
 //! address of its own, starts extensions and a function with the variables that Lambda shows them, and leads them through
@@ -47,9 +47,9 @@
 //! - `function` has the customer's side: handlers built in, with a real OTLP client, and commands. What they emit is
 //!   entered in the `ledger`, which is held against what the collector received.
 //!
-//! No wait in here polls: shared values are `board`s, which wake who waits at each change. Nothing of the extension is
-//! used, so that its mistakes find no mirror: facts are AWS's and OTLP's, decoding is `opentelemetry-proto`'s. Only the
-//! command's `fleet` computes with the extension's own cadence.
+//! No wait in here polls: shared values are `board`s, which wake who waits at each change. It uses
+//! nothing of the extension, so that no mistake of one is repeated in the other: facts are AWS's and OTLP's, decoding is
+//! `opentelemetry-proto`'s.
 //!
 //! What is simpler than Lambda: CPU shares and memory limits are not enforced, a frozen process's monotonic clock goes
 //! on, and a snapshot is restored into the processes that it was taken of.

@@ -11,17 +11,17 @@ use lambda_sandbox::{
 use serde_json::json;
 use tokio::sync::Notify;
 
-const FLOOR: &str = env!("CARGO_BIN_EXE_floor-extension");
-const RUNTIME: &str = env!("CARGO_BIN_EXE_floor-runtime");
+const EXTENSION: &str = env!("CARGO_BIN_EXE_stub-extension");
+const RUNTIME: &str = env!("CARGO_BIN_EXE_stub-runtime");
 const NONE: [&str; 0] = [];
 
-fn floor(mode: &str) -> Extension {
-    Extension::binary(FLOOR).env("FLOOR_MODE", mode)
+fn stub(mode: &str) -> Extension {
+    Extension::binary(EXTENSION).env("STUB_MODE", mode)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_floor_extension_lives_through_five_invocations() {
-    let sandbox = Sandbox::builder().extension(floor("")).start().await.unwrap();
+async fn stub_lives_through_five_invocations() {
+    let sandbox = Sandbox::builder().extension(stub("")).start().await.unwrap();
     for turn in 0..5 {
         let invocation = sandbox.invoke(json!({"turn": turn})).await.unwrap();
         assert_eq!(invocation.answer, Answer::Response("null".into()));
@@ -39,15 +39,15 @@ async fn the_floor_extension_lives_through_five_invocations() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shutdown_can_be_the_first_event() {
-    let sandbox = Sandbox::builder().extension(floor("")).start().await.unwrap();
+    let sandbox = Sandbox::builder().extension(stub("")).start().await.unwrap();
     let shutdown = sandbox.shutdown(ShutdownReason::Spindown).await.unwrap();
     assert!(shutdown.is_clean(), "{shutdown:?}");
-    assert!(sandbox.extension_output().contains(&"floor-extension: SHUTDOWN".to_owned()));
+    assert!(sandbox.extension_output().contains(&"stub-extension: SHUTDOWN".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_extension_that_ignores_shutdown_is_killed_after_two_seconds() {
-    let sandbox = Sandbox::builder().extension(floor("ignore-shutdown")).start().await.unwrap();
+    let sandbox = Sandbox::builder().extension(stub("ignore-shutdown")).start().await.unwrap();
     let shutdown = sandbox.shutdown(ShutdownReason::Spindown).await.unwrap();
     let [end] = shutdown.extensions.as_slice() else { panic!("{shutdown:?}") };
     assert!(end.killed);
@@ -62,7 +62,7 @@ async fn a_function_that_hangs_is_timed_out_and_the_environment_reset() {
         if context.payload == json!("hang") { std::future::pending().await } else { Ok(json!("well")) }
     });
     let sandbox = Sandbox::builder()
-        .extension(floor(""))
+        .extension(stub(""))
         .function(function)
         .timeout(Duration::from_millis(300))
         .start()
@@ -84,7 +84,7 @@ async fn a_function_that_hangs_is_timed_out_and_the_environment_reset() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_extension_that_holds_an_invocation_runs_it_into_its_timeout() {
     let sandbox = Sandbox::builder()
-        .extension(floor("never-next"))
+        .extension(stub("never-next"))
         .timeout(Duration::from_millis(300))
         .start()
         .await
@@ -98,7 +98,7 @@ async fn an_extension_that_holds_an_invocation_runs_it_into_its_timeout() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_extension_that_exits_fails_the_function() {
-    let sandbox = Sandbox::builder().extension(floor("crash-on-invoke")).start().await.unwrap();
+    let sandbox = Sandbox::builder().extension(stub("crash-on-invoke")).start().await.unwrap();
     // Whether the function was done before the crash is a race in Lambda, too; that the invocation failed is none.
     let invocation = sandbox.invoke(json!(null)).await.unwrap();
     assert_eq!(invocation.status, Status::Error);
@@ -107,13 +107,13 @@ async fn an_extension_that_exits_fails_the_function() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_extension_that_exits_before_its_first_next_fails_the_init() {
-    let sandbox = Sandbox::builder().extension(floor("exit-early")).open().await.unwrap();
+    let sandbox = Sandbox::builder().extension(stub("exit-early")).open().await.unwrap();
     let init = sandbox.init().await.unwrap();
     assert_eq!(init.status, Status::Error);
-    assert_eq!(init.error.as_deref(), Some("floor-extension: Extension.Crash"));
+    assert_eq!(init.error.as_deref(), Some("stub-extension: Extension.Crash"));
     assert!(sandbox.extension_output().iter().any(|line| line.contains("as told to")));
 
-    let error = Sandbox::builder().extension(floor("exit-early")).start().await.unwrap_err();
+    let error = Sandbox::builder().extension(stub("exit-early")).start().await.unwrap_err();
     assert!(matches!(&error, Error::Init(text) if text.contains("as told to")), "{error}");
 }
 
@@ -121,11 +121,11 @@ async fn an_extension_that_exits_before_its_first_next_fails_the_init() {
 async fn an_extension_that_never_registers_runs_into_the_init_limit() {
     let limit = Duration::from_millis(300);
     let sandbox =
-        Sandbox::builder().extension(floor("never-register")).init_timeout(limit).open().await.unwrap();
+        Sandbox::builder().extension(stub("never-register")).init_timeout(limit).open().await.unwrap();
     let init = sandbox.init().await.unwrap();
     assert_eq!(init.status, Status::Timeout);
     assert!(init.took >= limit);
-    assert!(init.error.unwrap().starts_with("floor-extension"));
+    assert!(init.error.unwrap().starts_with("stub-extension"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,13 +137,13 @@ async fn a_program_that_cannot_be_started_is_an_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_extension_stands_still_and_goes_on_with_the_next_event() {
-    let sandbox = Sandbox::builder().extension(floor("")).start().await.unwrap();
+    let sandbox = Sandbox::builder().extension(stub("")).start().await.unwrap();
     sandbox.invoke(json!(1)).await.unwrap();
-    assert!(is_stopped(FLOOR, sandbox.ip()));
+    assert!(is_stopped(EXTENSION, sandbox.ip()));
     sandbox.thaw().await;
     assert!(!sandbox.is_frozen().await);
     sandbox.freeze().await.unwrap();
-    assert!(is_stopped(FLOOR, sandbox.ip()));
+    assert!(is_stopped(EXTENSION, sandbox.ip()));
     sandbox.invoke(json!(2)).await.unwrap();
     assert!(sandbox.shutdown(ShutdownReason::Spindown).await.unwrap().is_clean());
 }
@@ -160,11 +160,11 @@ async fn extensions_can_be_stopped_in_the_midst_of_a_phase() {
             Ok(json!(null))
         }
     });
-    let sandbox = Sandbox::builder().extension(floor("")).function(function).start().await.unwrap();
+    let sandbox = Sandbox::builder().extension(stub("")).function(function).start().await.unwrap();
     assert!(matches!(sandbox.rest(Duration::ZERO).await, Err(Error::Phase(_))));
     let stalled = async {
         runs.notified().await;
-        let see = async { assert!(is_stopped(FLOOR, sandbox.ip())) };
+        let see = async { assert!(is_stopped(EXTENSION, sandbox.ip())) };
         sandbox.stall(Duration::ZERO, see).await.unwrap();
         goes_on.notify_one();
     };
@@ -180,7 +180,7 @@ async fn extensions_can_be_stopped_in_the_midst_of_a_phase() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_that_crashes_in_its_init_resets_the_environment() {
     let function = Function::command("/bin/sh", ["-c", "exit 3"]);
-    let sandbox = Sandbox::builder().extension(floor("")).function(function).open().await.unwrap();
+    let sandbox = Sandbox::builder().extension(stub("")).function(function).open().await.unwrap();
     for _ in 0..2 {
         let init = sandbox.init().await.unwrap();
         assert_eq!(init.error.as_deref(), Some("the function (exit status 3): Runtime.ExitError"));
@@ -209,7 +209,7 @@ fn is_stopped(program: &str, ip: std::net::Ipv4Addr) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handlers_error_is_an_answer_and_no_reset() {
     let function = Function::builtin(|_| async { Err(Failure::new("OutOfPaper", "the printer is empty")) });
-    let sandbox = Sandbox::builder().extension(floor("")).function(function).start().await.unwrap();
+    let sandbox = Sandbox::builder().extension(stub("")).function(function).start().await.unwrap();
     let invocation = sandbox.invoke(json!(null)).await.unwrap();
     assert_eq!((invocation.status, invocation.error_type.as_deref()), (Status::Error, Some("OutOfPaper")));
     assert!(invocation.reset.is_none());
@@ -222,9 +222,9 @@ async fn a_function_that_exits_resets_the_environment() {
     for function in [
         Function::builtin(|_| async { Err(Failure::exit()) }),
         Function::builtin(|_| async { panic!("as told to") }),
-        Function::command(RUNTIME, NONE).env("FLOOR_MODE", "exit"),
+        Function::command(RUNTIME, NONE).env("STUB_MODE", "exit"),
     ] {
-        let sandbox = Sandbox::builder().extension(floor("")).function(function).start().await.unwrap();
+        let sandbox = Sandbox::builder().extension(stub("")).function(function).start().await.unwrap();
         let invocation = sandbox.invoke(json!(null)).await.unwrap();
         assert_eq!(invocation.error_type.as_deref(), Some("Runtime.ExitError"));
         let reset = invocation.reset.unwrap();
@@ -236,7 +236,7 @@ async fn a_function_that_exits_resets_the_environment() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_is_a_function() {
     let sandbox = Sandbox::builder()
-        .extension(floor(""))
+        .extension(stub(""))
         .function(Function::command(RUNTIME, NONE))
         .start()
         .await
@@ -251,8 +251,8 @@ async fn a_command_is_a_function() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_hangs_is_killed() {
     let sandbox = Sandbox::builder()
-        .extension(floor(""))
-        .function(Function::command(RUNTIME, NONE).env("FLOOR_MODE", "hang"))
+        .extension(stub(""))
+        .function(Function::command(RUNTIME, NONE).env("STUB_MODE", "hang"))
         .timeout(Duration::from_millis(300))
         .start()
         .await
@@ -263,7 +263,7 @@ async fn a_command_that_hangs_is_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_of_the_api_are_no_violations() {
     let sandbox =
-        Sandbox::builder().extension(floor("")).faults([Fault::RefuseRegister(500)]).open().await.unwrap();
+        Sandbox::builder().extension(stub("")).faults([Fault::RefuseRegister(500)]).open().await.unwrap();
     let init = sandbox.init().await.unwrap();
     assert_eq!(init.status, Status::Error);
     assert_eq!(sandbox.violations(), NONE);

@@ -13,7 +13,7 @@ use crate::player::{Listener, NAME, PATIENCE, Player};
 
 /// An extension whose receiver is the collector itself: what functions send has arrived when it is acknowledged.
 fn short_circuit(collector: &Collector) -> Extension {
-    Extension::binary(env!("CARGO_BIN_EXE_floor-extension"))
+    Extension::binary(env!("CARGO_BIN_EXE_stub-extension"))
         .env("ROTEL_OTLP_GRPC_ENDPOINT", collector.address(Protocol::Grpc).to_string())
         .env("ROTEL_OTLP_HTTP_ENDPOINT", collector.address(Protocol::Http).to_string())
 }

@@ -228,7 +228,7 @@ async fn a_raw_body_is_injected_and_its_answer_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_of_a_command_are_objects_with_the_json_format() {
-    let runtime = env!("CARGO_BIN_EXE_floor-runtime");
+    let runtime = env!("CARGO_BIN_EXE_stub-runtime");
     let builder = Sandbox::builder()
         .function(Function::command(runtime, [""; 0]))
         .log_format(lambda_sandbox::LogFormat::Json);

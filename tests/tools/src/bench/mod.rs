@@ -90,7 +90,7 @@ pub(crate) enum BenchError {
     #[error("{}: {source}", .path.display())]
     File { path: PathBuf, source: io::Error },
     #[error(
-        "floor-extension: not beside this program; build it with `cargo build --package lambda-sandbox --bins`"
+        "floor-extension: missing beside this program; build it with `cargo build --package sandbox-tools --bins`"
     )]
     NoFloor,
 }

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::BenchError;
 use super::subject::{Setting, Subject, World};
-use crate::cli::account::{complain, say};
-use crate::cli::rest;
-use crate::cli::valgrind::{self, CountError};
+use crate::account::{complain, say};
+use crate::rest;
+use crate::valgrind::{self, CountError};
 
 /// What to look at, and where to write what is seen.
 #[derive(Clone, Debug, PartialEq, Eq)]

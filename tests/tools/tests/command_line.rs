@@ -54,7 +54,7 @@ fn an_extension_that_has_to_be_killed_is_a_failure() {
         "--invocations",
         "1",
         "--env",
-        "FLOOR_MODE=ignore-shutdown",
+        "STUB_MODE=ignore-shutdown",
     ]);
     assert_eq!(killed.status.code(), Some(1), "{}", text(&killed));
     assert!(text(&killed).contains("FAILED  floor-extension was still there"), "{}", text(&killed));

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
-use crate::cli::valgrind::{self, CountError};
+use crate::valgrind::{self, CountError};
 
 /// Where a baseline was taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

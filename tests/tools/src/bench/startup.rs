@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::BenchError;
 use super::subject::{AWS_DELAY, SECRETS};
-use crate::cli::account::{self, milliseconds};
+use crate::account::{self, milliseconds};
 
 /// What secrets may add to the time to the first `/next`.
 const SECRETS_MAY_ADD: Duration = Duration::from_millis(1);

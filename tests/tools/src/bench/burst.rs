@@ -15,8 +15,8 @@ use super::BenchError;
 use super::figure::{Unit, millions, milliseconds};
 use super::subject::{Setting, Subject, World};
 use super::table::{Cell, Row};
-use crate::cli::account::complain;
-use crate::cli::rest;
+use crate::account::complain;
+use crate::rest;
 
 const POSTS: usize = 200;
 const SPANS_OF_POST: usize = 100;

@@ -149,7 +149,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::cli::bench::figure::Unit;
+    use crate::bench::figure::Unit;
 
     #[test]
     fn chart_shows_the_table_in_readme() {

@@ -1,5 +1,5 @@
-//! The least that a function can be, as a process of its own: takes an invocation, writes two lines, answers with what
-//! it was called with. `FLOOR_MODE` makes it misbehave: `hang` (never answers), `exit` (in the middle of an invocation).
+//! A minimal function in a process of its own: takes an invocation, writes two lines and echoes the payload.
+//! `STUB_MODE` makes it misbehave: `hang` (never answers), `exit` (in the middle of an invocation).
 
 use std::io;
 
@@ -8,7 +8,7 @@ use plain_http::{Connection, variable};
 mod plain_http;
 
 fn main() -> io::Result<()> {
-    let mode = variable("FLOOR_MODE").unwrap_or_default();
+    let mode = variable("STUB_MODE").unwrap_or_default();
     let mut api = Connection::open(&variable("AWS_LAMBDA_RUNTIME_API")?)?;
     loop {
         let event = api.send("GET /2018-06-01/runtime/invocation/next", &[], "")?;
@@ -19,7 +19,7 @@ fn main() -> io::Result<()> {
             "hang" => loop {
                 std::thread::park();
             },
-            "exit" => return Err(io::Error::other("as told to")),
+            "exit" => return Err(io::Error::other("STUB_MODE")),
             _ => {}
         }
         let answer = format!("POST /2018-06-01/runtime/invocation/{id}/response");

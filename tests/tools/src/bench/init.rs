@@ -10,8 +10,8 @@ use super::figure::{Unit, millions, milliseconds};
 use super::share::Share;
 use super::subject::{Setting, Subject, World};
 use super::table::{Cell, Row};
-use crate::cli::account::complain;
-use crate::cli::valgrind::{self, CountError};
+use crate::account::complain;
+use crate::valgrind::{self, CountError};
 
 /// So long after the first `/next` CPU and memory are looked at.
 const AFTER: Duration = Duration::from_millis(50);

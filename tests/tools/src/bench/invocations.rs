@@ -9,7 +9,7 @@ use super::BenchError;
 use super::figure::{Unit, millions, milliseconds};
 use super::subject::{Setting, Subject, World};
 use super::table::{Cell, Row};
-use crate::cli::account::complain;
+use crate::account::complain;
 use lambda_sandbox::Failure;
 
 const ITEMS: usize = 10;
