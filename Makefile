@@ -75,7 +75,8 @@ faults: build
 ## Measures the cost of hostile input against its bounds, in a memory cgroup of 128 MiB where the machine allows one.
 abuse: build
 	@: >target/abuse.txt
-	@$(CARGO) test --locked --package rotel-lambda-extension --package support --features support/abuse --test abuse || failed=1; \
+	@$(CARGO) test --locked --package rotel-lambda-extension --package support --features support/bounds --test integration -- \
+		hostile_input:: || failed=1; \
 	printf '     | %-90s | %12s | %12s\n' case measured bound; LC_ALL=C sort --field-separator='|' --key=2 target/abuse.txt; \
 	tests/support/in_cgroup 134217728; exit $${failed:-0}
 
@@ -146,7 +147,7 @@ target/otelcol/otelcol: $(addprefix tests/e2e/otelcol/,builder.yaml go.mod go.su
 ## The templates of layer/templates, by the tools that people deploy them with. Nothing is deployed, and AWS is not asked.
 templates: $(TEMPLATES)/installed $(TEMPLATES)/work/cdk/installed $(TEMPLATES)/work/serverless/installed
 	@# As the tests have it, so that after them there is nothing to build.
-	$(CARGO) test --locked --no-run --test check
+	$(CARGO) test --locked --no-run --test integration
 	@# What is no longer there must not be checked; what npm installed stays.
 	find $(TEMPLATES)/work -mindepth 1 -maxdepth 2 ! -type d ! -name installed -delete
 	cp -R layer/templates/. $(TEMPLATES)/work/

@@ -1,5 +1,5 @@
-//! What the fuzz targets do with a text or with bytes, and what must hold whatever they are. `tests/corpus.rs` does the
-//! same with the committed corpora.
+//! The fuzz targets: each takes a text or bytes and asserts what must hold for any of them.
+//! `tests/integration/fuzz_corpora.rs` runs them on the committed corpora.
 
 mod lifecycle;
 mod otlp;

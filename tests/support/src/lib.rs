@@ -15,7 +15,7 @@ use lambda_sandbox::{
 use rcgen::CertificateParams;
 use serde_json::Value;
 
-pub mod abuse;
+pub mod bounds;
 pub mod hour;
 pub mod not_held;
 pub mod outage;
@@ -37,8 +37,8 @@ pub fn name(protocol: Protocol) -> &'static str {
 
 /// The path of the extension under test.
 pub fn binary() -> String {
-    if cfg!(feature = "abuse") {
-        return abuse::binary();
+    if cfg!(feature = "bounds") {
+        return bounds::binary();
     }
     // Cargo tells it to this crate only when a test runs, not when it is built.
     #[expect(
@@ -51,7 +51,7 @@ pub fn binary() -> String {
 /// The extension under test, without an endpoint.
 pub fn unconfigured() -> Extension {
     let extension = Extension::binary(binary());
-    if cfg!(feature = "abuse") { abuse::in_cgroup(extension) } else { extension }
+    if cfg!(feature = "bounds") { bounds::in_cgroup(extension) } else { extension }
 }
 
 /// The extension under test, sending to `collector`.

@@ -1,0 +1,91 @@
+//! Faults that the variables themselves have.
+
+use lambda_sandbox::collector::Protocol;
+
+use super::harness::{Check, ENDPOINT, collector};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_leads_back_to_the_extension_is_told() {
+    let check = Check::new().with(ENDPOINT, "http://localhost:4317");
+    insta::assert_snapshot!(check.account().await, @"
+    Errors
+      ROTEL_OTLP_EXPORTER_ENDPOINT: the endpoint is this extension's own listener, localhost:4317, so telemetry would loop; set the address of your ClickStack
+
+    Test records, service.name = rotel-extension-check
+      logs     FAILED  not sent because of the errors above
+      metrics  FAILED  not sent because of the errors above
+      traces   FAILED  not sent because of the errors above
+
+    FAILED: 1 error, 3 signals not accepted
+    exit code 1
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_endpoint_is_told() {
+    insta::assert_snapshot!(Check::new().account().await, @"
+    Warnings
+      ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
+
+    FAILED: no endpoint, so nothing is sent; set ROTEL_OTLP_EXPORTER_ENDPOINT
+    exit code 1
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_fails_the_check_though_every_signal_is_accepted() {
+    let collector = collector().await;
+    let check = Check::collector(&collector, Protocol::Grpc).with("ROTEL_BATCH_MAX_SIZE", "many");
+    insta::assert_snapshot!(check.account().await, @r#"
+    Errors
+      ROTEL_BATCH_MAX_SIZE: "many" is not a valid number; use a whole number of at least 1
+
+    Test records, service.name = rotel-extension-check
+      logs     ok      grpc  http://[host]
+      metrics  ok      grpc  http://[host]
+      traces   ok      grpc  http://[host]
+
+    FAILED: 1 error
+    exit code 1
+    "#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_in_the_way_of_one_signal_leaves_the_others() {
+    let collector = collector().await;
+    let check = Check::collector(&collector, Protocol::Grpc)
+        .with("ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT", "collector:4317")
+        .with("ROTEL_LAMBDA_LOG_EXCLUDE", "(")
+        .with("ROTEL_OTLP_EXPORTER_ENDPIONT", "http://collector:4317");
+    insta::assert_snapshot!(check.account().await, @r#"
+    Warnings
+      ROTEL_OTLP_EXPORTER_ENDPIONT: unknown variable, so it has no effect; did you mean ROTEL_OTLP_EXPORTER_ENDPOINT?
+
+    Errors
+      ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT: "collector:4317" has no scheme; set http://collector:4317 or https://collector:4317
+      ROTEL_LAMBDA_LOG_EXCLUDE: not a regular expression: found open group without closing ')'; write one in the syntax of the Rust crate regex-lite, several joined by |
+
+    Test records, service.name = rotel-extension-check
+      logs     FAILED  not sent because of the errors above
+      metrics  ok      grpc  http://[host]
+      traces   ok      grpc  http://[host]
+
+    FAILED: 2 errors, 1 signal not accepted
+    exit code 1
+    "#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_not_there_is_told() {
+    let check = Check::new()
+        .with(ENDPOINT, "https://clickstack.example.com:4317")
+        .with("ROTEL_ENV_FILE", "/nowhere/rotel.env")
+        .offline();
+    insta::assert_snapshot!(check.account().await, @r#"
+    Errors
+      ROTEL_ENV_FILE: "/nowhere/rotel.env" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
+
+    FAILED: 1 error
+    exit code 1
+    "#);
+}

@@ -1,0 +1,87 @@
+//! The `collector.yaml` of people who come from the OpenTelemetry collector layer, as it stands.
+
+use std::fs;
+
+use lambda_sandbox::Sandbox;
+use lambda_sandbox::collector::{Collector, Protocol};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use support::{assert_exact, end, invoke, unconfigured, working};
+
+const KEY: &str = "0123-ingestion-key";
+
+/// The published guide's file, and its variant for debugging, for this collector.
+fn published(file: &str, collector: &Collector) -> String {
+    // They are what the reader is thrown at as well.
+    let text = fs::read_to_string(format!("tests/fuzz/corpus/collector_yaml/{file}")).expect("a file");
+    text.replace("http://clickstack.example.com:4318", &collector.url(Protocol::Http))
+        .replace("0123-key", KEY)
+}
+
+fn write(folder: &TempDir, text: &str) -> String {
+    let path = folder.path().join("collector.yaml");
+    fs::write(&path, text).expect("a file");
+    path.to_str().expect("a path").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_published_files_work_as_they_stand() {
+    for (file, variable) in [
+        ("guide", "OPENTELEMETRY_COLLECTOR_CONFIG_FILE"),
+        ("guide-debug", "OPENTELEMETRY_COLLECTOR_CONFIG_URI"),
+    ] {
+        let collector = Collector::builder().authorization(KEY).start().await.expect("a collector");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = write(&folder, &published(file, &collector));
+        let extension = unconfigured().env(variable, path).env("ROTEL_FLUSH_TIMEOUT", "60s");
+        let sandbox =
+            Sandbox::builder().extension(extension).function(working()).start().await.expect("a sandbox");
+        for _ in 0..3 {
+            invoke(&sandbox, Value::Null).await;
+        }
+        let lines = sandbox.extension_output();
+        end(&sandbox).await;
+        let received = collector.received();
+        assert_eq!(assert_exact(&sandbox, &received), 30, "{file}");
+        assert_eq!(received.requests().count(), received.kept().count(), "a request without the key");
+        for request in received.kept() {
+            assert_eq!(request.headers.get("authorization").expect("the header"), KEY);
+            if request.payload.as_ref().is_some_and(|payload| payload.items() > 0) {
+                assert_eq!(request.compression.as_deref(), Some("gzip"));
+            }
+        }
+        match file {
+            "guide" => assert_eq!(lines, Vec::<String>::new()),
+            // A warning of the verbosity, and a line for each flush.
+            _ => assert!((2..=4).contains(&lines.len()), "{lines:#?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_read_costs_the_function_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let broken = write(&folder, "exporters: [otlphttp\n");
+    let absent = folder.path().join("absent.yaml").to_str().expect("a path").to_owned();
+    for (uri, told) in [
+        (broken.as_str(), "ERROR collector.yaml:2: invalid YAML"),
+        (absent.as_str(), "WARN OPENTELEMETRY_COLLECTOR_CONFIG_URI"),
+        // It has no end.
+        ("/dev/zero", "is not a regular file"),
+        ("s3://bucket/collector.yaml", "s3: URIs are not supported"),
+    ] {
+        let collector = Collector::start().await.expect("a collector");
+        let extension = unconfigured()
+            .env("OPENTELEMETRY_COLLECTOR_CONFIG_URI", uri)
+            .env("ROTEL_OTLP_EXPORTER_ENDPOINT", collector.url(Protocol::Grpc))
+            .env("ROTEL_FLUSH_TIMEOUT", "60s");
+        let sandbox =
+            Sandbox::builder().extension(extension).function(working()).start().await.expect("a sandbox");
+        invoke(&sandbox, Value::Null).await;
+        let lines = sandbox.extension_output();
+        assert!(lines.len() == 1 && lines.iter().all(|line| line.contains(told)), "{uri}: {lines:#?}");
+        end(&sandbox).await;
+        assert_eq!(assert_exact(&sandbox, &collector.received()), 10);
+    }
+}
