@@ -26,32 +26,37 @@ BASELINE := tests/bench/baseline-$(shell uname -m).json
 ARCH ?= amd64
 LAYER_ZIP = layer/dist/rotel-extension-$(ARCH).zip
 LAYER_EXTENSION = layer/dist/$(ARCH)/extensions/rotel-extension
+# Fails where a binary that people run has the failpoints of tests. The test `failpoints_are_named_in_the_binary` shows that the
+# word would be found.
+without_failpoints = if grep --quiet --text EXTENSION_FAILPOINT $(1); then \
+	echo "$(1): has failpoints; build it without the feature of that name" >&2; exit 1; fi
 OWN_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
 
 .PHONY: build demo startup bench test test-long faults abuse bench-logs gates fleet layer layer-functions layer-tools layer-demo \
-	layer-reproduced image publish e2e soak otelcol guide templates workflows check audit clean
+	layer-reproduced image publish e2e soak otelcol guide templates workflows check audit clean help
 
-## The release binary, for this machine; `make layer` makes what people get. Linked for a fixed address, as those of Go are: the
-## loader then has no 14,000 addresses to write at each start, nor the process their pages to keep. Libraries, heap and stack lie
-## at random addresses all the same, its own code does not: nobody reaches it but the function beside it, which has its keys
-## anyway.
+## Build the release binary for this machine; `make layer` builds the published one.
+# Linked for a fixed address, as Go's binaries are: the loader then has no 14,000 addresses to write at each start, nor the process
+# their pages to keep. Libraries, heap and stack still lie at random addresses, its own code does not: nobody reaches it but the
+# function in the same environment, which has its keys anyway.
 build:
 	$(CARGO) rustc --locked --release --package rotel-lambda-extension --bin rotel-extension -- -C relocation-model=static
+	@$(call without_failpoints,$(EXTENSION))
 
-## An emulated Lambda environment, a function, the extension and a collector; ends in an account of what arrived.
+## Run the extension in an emulated Lambda environment and report what reached the collector.
 demo: build
 	$(CARGO) build --locked --package sandbox-tools --bin lambda-sandbox
 	$(SANDBOX) demo --extension $(EXTENSION)
 
-## The time from exec to the first /next, without secrets and with them, of the layer's binary.
+## Measure the time from exec to the first /next of the layer's binary, with and without secrets.
 startup: ARCH := $(OWN_ARCH)
 startup: layer
 	$(CARGO) build --locked --package sandbox-tools --bin lambda-sandbox
 	$(SANDBOX) bench startup --extension $(LAYER_EXTENSION)
 
-## What the layer's binary costs, beside an extension that does nothing: each figure against its target. On a machine at rest;
-## takes ten minutes. AGAINST="[NAME=]PATH …" measures others beside it, RUNS=N sets the number of runs, DOCS=1 writes
-## docs/performance.md and, with AGAINST, README's table and chart.
+## Measure what the layer's binary costs, against targets and a minimal extension (ten minutes, on an idle machine).
+# AGAINST="[NAME=]PATH …" measures others in the same run, RUNS=N sets the number of runs, DOCS=1 writes docs/performance.md and,
+# with AGAINST, README's table and chart.
 bench: ARCH := $(OWN_ARCH)
 bench: layer
 	@# Optimized, for the collector's time is part of some figures; but not as for people, which takes minutes more.
@@ -60,19 +65,21 @@ bench: layer
 	target/release/lambda-sandbox bench --extension $(LAYER_EXTENSION) $(if $(RUNS),--runs $(RUNS)) --zip $(LAYER_ZIP) \
 		$(foreach other,$(AGAINST),--against $(other)) $(if $(DOCS),--docs .)
 
-## All tests.
+## Run all tests.
 test:
-	$(CARGO) test --locked --workspace
+	@# Most tests wait most of the time, so that there is room for two on each core.
+	RUST_TEST_THREADS=$$((2 * $$(nproc))) $(CARGO) test --locked --workspace
 
-## A million random schedules of the sender, of which `make test` runs a hundred thousand. Takes minutes.
+## Run the long tests: millions of random schedules and high counts, of which `make test` runs a part (minutes).
 test-long:
-	$(CARGO) test --locked --features long --test sender_model
+	$(CARGO) test --locked --features long --test lifecycle_model --test sender_model
+	$(CARGO) test --locked --features long --test integration -- credential_leaks:: flush_before_next::
 
-## What an endpoint that fails costs, each figure against its target. Takes minutes.
+## Measure what a failing endpoint costs, against targets (minutes).
 faults: build
 	$(CARGO) test --locked --test faults -- --extension $(EXTENSION)
 
-## Measures the cost of hostile input against its bounds, in a memory cgroup of 128 MiB where the machine allows one.
+## Measure the cost of hostile input against bounds, in a memory cgroup of 128 MiB where the machine allows one.
 abuse: build
 	@: >target/abuse.txt
 	@$(CARGO) test --locked --package rotel-lambda-extension --package support --features support/bounds --test integration -- \
@@ -80,36 +87,36 @@ abuse: build
 	printf '     | %-90s | %12s | %12s\n' case measured bound; LC_ALL=C sort --field-separator='|' --key=2 target/abuse.txt; \
 	tests/support/in_cgroup 134217728; exit $${failed:-0}
 
-## What parsing and encoding log lines costs, beside plain parsing of the same bytes, against its target.
+## Measure parsing and encoding of log lines against plain JSON parsing of the same bytes.
 bench-logs:
 	$(CARGO) bench --locked --package rotel-core --bench logs
 
-## Instructions, allocations and bytes that must not grow by more than 3 %, held against what was accepted. Needs valgrind.
-## ACCEPT=1 accepts what it measures.
+## Fail if instructions, allocations or bytes grew by more than 3 % over the baseline (needs valgrind).
+# ACCEPT=1 accepts the measured figures as the new baseline.
 gates: build
 	$(CARGO) build --locked --release --package rotel-core --example paths
 	$(CARGO) build --locked --package sandbox-tools --bin lambda-sandbox
 	$(SANDBOX) gates --extension $(EXTENSION) --paths target/release/examples/paths --baseline $(BASELINE) $(if $(ACCEPT),--accept)
 
-## What each flush strategy costs a fleet of 1,000 environments, simulated; docs/delivery.md has the table.
+## Simulate what each flush strategy costs a fleet of 1,000 environments (docs/delivery.md has the table).
 fleet:
 	$(CARGO) build --locked --package sandbox-tools --bin lambda-sandbox
 	$(SANDBOX) fleet
 
-## Publishes the layer's zips with the AWS CLI; REGIONS="…", ARCHS="…", LAYER_PREFIX=… choose, DRY_RUN=1 only prints.
+## Publish the layer's zips with the AWS CLI; REGIONS="…", ARCHS="…", LAYER_PREFIX=… choose, DRY_RUN=1 only prints.
 publish:
 	@layer/publish
 
-## Tests on real parts: those that this machine can have; E2E_ALL=1 wants all of them. OTELCOL=… gives a collector.
+## Run the end-to-end tests whose tools this machine has; E2E_ALL=1 requires all, OTELCOL=PATH gives a collector.
 e2e:
 	@tests/e2e/run
 
-## A long life of a Python function with a collector that is restarted: what is lost, and how memory grows. MINUTES, 30.
+## Run a Python function for MINUTES=30 with a collector that restarts; check losses and memory.
 soak: build $(E2E)/installed target/otelcol/otelcol
 	MINUTES=$(MINUTES) EXTENSION=$(abspath $(EXTENSION)) $(CARGO) test --locked --features soak --test e2e -- \
 		--nocapture soak::
 
-## The commands of README and docs that need the release binary and a package of others, as they stand there; and the rest of them.
+## Run the commands of README and docs as they stand there.
 guide: build $(E2E)/installed
 	PATH="$(abspath $(E2E)/bin):$(PATH)" $(CARGO) test --locked --features e2e --test readme
 
@@ -132,7 +139,7 @@ $(E2E)/aws-lambda-rie: tests/e2e/emulator/requirements.txt | $(E2E)/installed
 	$(E2E)/bin/$(PIP_INSTALL) --upgrade --target $(E2E)/sam --requirement $<
 	install --mode=755 $(E2E)/sam/samcli/local/rapid/aws-lambda-rie-$(subst aarch64,arm64,$(shell uname --machine)) $@
 
-## An OpenTelemetry Collector with what ClickStack's has: target/otelcol/otelcol.
+## Build an OpenTelemetry Collector with ClickStack's components: target/otelcol/otelcol.
 otelcol: target/otelcol/otelcol
 
 target/otelcol/otelcol: $(addprefix tests/e2e/otelcol/,builder.yaml go.mod go.sum)
@@ -144,7 +151,7 @@ target/otelcol/otelcol: $(addprefix tests/e2e/otelcol/,builder.yaml go.mod go.su
 	cp tests/e2e/otelcol/go.mod tests/e2e/otelcol/go.sum $(@D)
 	cd $(@D) && GOTOOLCHAIN=local go build -mod=readonly -trimpath -buildvcs=false -o $(@F) .
 
-## The templates of layer/templates, by the tools that people deploy them with. Nothing is deployed, and AWS is not asked.
+## Check layer/templates with the tools that deploy them; nothing is deployed and AWS is not called.
 templates: $(TEMPLATES)/installed $(TEMPLATES)/work/cdk/installed $(TEMPLATES)/work/serverless/installed
 	@# As the tests have it, so that after them there is nothing to build.
 	$(CARGO) test --locked --no-run --test integration
@@ -164,7 +171,8 @@ $(TEMPLATES)/work/%/installed: layer/templates/%/package.json layer/templates/%/
 	cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund
 	touch $@
 
-## The workflows of .github and the shell scripts. Go comes from PyPI too, because actionlint is built here.
+## Check the workflows of .github and the shell scripts.
+# Go comes from PyPI too, because actionlint is built here.
 workflows: $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION)
 	$(WORKFLOWS)/bin/shellcheck .ci/run layer/build layer/compile layer/compiler layer/debian layer/panics layer/publish \
 		layer/qemu layer/reproduce layer/sbom layer/triple layer/try tests/support/aws tests/support/in_cgroup tests/e2e/run tests/e2e/in_opt
@@ -177,30 +185,31 @@ $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION): .github/requirements.txt
 		$(WORKFLOWS)/bin/go install github.com/rhysd/actionlint/cmd/actionlint@v$(ACTIONLINT_VERSION)
 	touch $@
 
-## The layer for ARCH, amd64 or arm64: layer/dist/rotel-extension-$(ARCH).zip, with its checksum and what it is made of.
+## Build the layer for ARCH=amd64|arm64: layer/dist/rotel-extension-ARCH.zip with its checksum and SBOM.
 layer: layer-tools
 	PATH="$(LAYER_PATH)" layer/build $(ARCH)
+	@$(call without_failpoints,$(LAYER_EXTENSION))
 
-## The demo, with the layer unpacked under /opt.
+## Run the demo with the layer unpacked under /opt.
 layer-demo: layer
 	$(CARGO) build --locked --package sandbox-tools --bin lambda-sandbox
 	layer/try $(ARCH) $(SANDBOX)
 
-## The functions that run in an ordinary life, which the layer has side by side: written into layer/functions, for the next
-## build. Needs valgrind, and a machine that is amd64's.
+## Record the functions that run in ordinary use into layer/functions, to lie side by side in the next layer.
+# Needs valgrind, and an amd64 machine.
 layer-functions: layer-tools
 	$(CARGO) build --locked --package sandbox-tools --bin lambda-sandbox
 	PATH="$(LAYER_PATH)" layer/record $(SANDBOX)
 
-## The layer once more, from nothing and in another folder: the bytes must be the same.
+## Build the layer again from scratch in another folder; fail unless the bytes are the same.
 layer-reproduced: layer
 	PATH="$(LAYER_PATH)" layer/reproduce $(ARCH)
 
-## The images for functions that are container images, of both architectures; `make layer` makes what is in them.
+## Build the images for functions that are container images, for both architectures.
 image:
 	layer/image
 
-## What `make layer` builds with.
+## Install the tools that `make layer` needs.
 layer-tools: $(LAYER_TOOLS)/installed $(CARGO_CYCLONEDX)
 
 $(LAYER_TOOLS)/installed: layer/requirements.txt
@@ -211,7 +220,7 @@ $(LAYER_TOOLS)/installed: layer/requirements.txt
 $(CARGO_CYCLONEDX):
 	$(CARGO) install --locked --debug --root target/tools --version $(CARGO_CYCLONEDX_VERSION) cargo-cyclonedx
 
-## Form, lints, documentation, dependencies.
+## Check formatting, lints, documentation, dependencies, workflows and scripts.
 check: $(CARGO_DENY) workflows
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- --deny warnings
@@ -221,12 +230,19 @@ check: $(CARGO_DENY) workflows
 	$(CARGO) fetch --locked
 	$(CARGO_DENY) --offline check bans licenses sources
 
-## Known vulnerabilities of the dependencies. Needs the open internet, for the advisory database.
+## Check the dependencies for known vulnerabilities (downloads the advisory database).
 audit: $(CARGO_DENY)
 	$(CARGO_DENY) check advisories
 
 $(CARGO_DENY):
 	$(CARGO) install --locked --debug --root target/tools --version $(CARGO_DENY_VERSION) cargo-deny
 
+## Remove what was built.
 clean:
 	$(CARGO) clean
+
+## List these targets.
+help:
+	@awk '/^## / { if (!text) text = substr($$0, 4); next } \
+		/^[a-z][a-z0-9-]*:/ && text { split($$0, target, ":"); printf "%-17s %s\n", target[1], text } \
+		!/^#/ { text = "" }' $(MAKEFILE_LIST)

@@ -33,7 +33,7 @@ use rotel_lambda_extension::core::otlp::Limits;
 use rotel_lambda_extension::core::signal::{PerSignal, Signal};
 
 /// `make test-long` runs a million.
-const SCHEDULES: u64 = if cfg!(feature = "long") { 1_000_000 } else { 100_000 };
+const SCHEDULES: u64 = if cfg!(feature = "long") { 1_000_000 } else { 30_000 };
 /// Milliseconds, as all times here.
 const FLUSH_TIMEOUT: u64 = 995;
 const REQUEST_TIMEOUT: u64 = 5_000;
@@ -71,12 +71,12 @@ fn random_schedules_keep_every_promise() {
 }
 
 #[test]
-fn telemetry_lost_in_silence_is_caught() {
+fn silent_loss_is_caught() {
     assert_caught(Broken::LosesChunks, "neither delivered, kept nor counted");
 }
 
 #[test]
-fn requests_over_a_freeze_are_caught() {
+fn request_across_freeze_is_caught() {
     assert_caught(Broken::NeverAborts, "in flight while the environment may be frozen");
 }
 
@@ -86,22 +86,22 @@ fn sending_in_unheld_invocations_is_caught() {
 }
 
 #[test]
-fn sending_time_and_again_is_caught() {
+fn endless_resending_is_caught() {
     assert_caught(Broken::ForgetsCutOffs, "times");
 }
 
 #[test]
-fn a_setup_that_is_not_retried_is_caught() {
+fn setup_without_retry_is_caught() {
     assert_caught(Broken::SetsUpOnce, "dark");
 }
 
 #[test]
-fn a_refused_key_that_stays_is_caught() {
+fn stale_refused_key_is_caught() {
     assert_caught(Broken::NeverRefreshes, "dark");
 }
 
 #[test]
-fn pauses_by_the_wall_clock_alone_are_caught() {
+fn pause_by_wall_clock_is_caught() {
     assert_caught(Broken::TrustsTheWallClock, "further ahead than its maximum");
 }
 
@@ -116,9 +116,11 @@ fn hasty_refreshes_are_caught() {
 }
 
 fn assert_caught(broken: Broken, expected: &str) {
-    let violations = (0..10_000).filter_map(|seed| check(seed, broken, &mut Seen::default()).err());
-    let caught = violations.filter(|violation| violation.contains(expected)).count();
-    assert!(caught > 0, "ten thousand schedules did not catch it");
+    let mut violations = (0..10_000).filter_map(|seed| check(seed, broken, &mut Seen::default()).err());
+    assert!(
+        violations.any(|violation| violation.contains(expected)),
+        "ten thousand schedules did not catch it"
+    );
 }
 
 /// The defect of a sender under test.

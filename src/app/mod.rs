@@ -3,6 +3,8 @@
 mod backends;
 pub mod check;
 pub mod driver;
+#[cfg(feature = "failpoints")]
+pub mod failpoints;
 pub mod intake;
 pub mod pipeline;
 mod reported_errors;

@@ -18,7 +18,7 @@ use crate::app::pipeline::Pipeline;
 use crate::app::reported_errors::ReportedErrors;
 use crate::app::sdk::SdkIntake;
 use crate::app::settings::{self, Settings};
-use crate::app::tasks::{Sabotage, Tasks};
+use crate::app::tasks::Tasks;
 use crate::core::body_budget::BodyBudget;
 use crate::core::config::resource::ResourceRules;
 use crate::core::config::{
@@ -85,11 +85,9 @@ async fn start(
     executable: &OsStr,
 ) -> Result<Option<Driver>, ApiError> {
     let Settings { variables, locations, parsed, .. } = settings;
-    #[cfg(debug_assertions)]
-    if let Some(file) = variables.get("EXTENSION_CLOCK_SKEW") {
-        crate::edge::clock::skew_by(file);
-    }
-    let sabotage = variables.get("EXTENSION_SABOTAGE").and_then(|text| Sabotage::parse(text));
+    let mut tasks = Tasks::default();
+    #[cfg(feature = "failpoints")]
+    crate::app::failpoints::activate(&variables, &mut tasks);
     let ParsedConfig { mut config, references, resource_attributes_pending, .. } = parsed;
     let fails_init = config.on_init_error == OnInitError::Fail;
     let grpc =
@@ -132,7 +130,6 @@ async fn start(
     let config = &config;
 
     let rules = ResourceRules::new(config, &registration);
-    let mut tasks = Tasks::new(sabotage);
     let resolver = SecretResolver::new(variables, locations, references, errors);
     let backends = backends::of(&config.destinations, &need_secrets, &Arc::new(resolver));
     let (pipeline, to_pipeline) = Pipeline::new(config, rules.clone(), backends);

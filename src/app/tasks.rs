@@ -7,6 +7,8 @@ use std::future::Future;
 
 use tokio::task::{AbortHandle, Id, JoinSet};
 
+#[cfg(feature = "failpoints")]
+use crate::app::failpoints::{self, TaskFailpoint};
 use crate::core::lambda::lifecycle::Task;
 
 /// The running tasks.
@@ -16,21 +18,22 @@ pub struct Tasks {
     known: HashMap<Id, (Task, AbortHandle)>,
     /// The kinds of which an end was logged. Some kinds have two tasks.
     logged: Vec<Task>,
-    sabotage: Option<Sabotage>,
+    #[cfg(feature = "failpoints")]
+    failpoint: Option<TaskFailpoint>,
 }
 
 impl Tasks {
-    /// Returns a set without tasks. `sabotage` is for tests: builds without debug assertions have none.
-    pub fn new(sabotage: Option<Sabotage>) -> Self {
-        Self { sabotage, ..Self::default() }
+    /// Breaks the tasks that are spawned from now on.
+    #[cfg(feature = "failpoints")]
+    pub fn break_by(&mut self, failpoint: TaskFailpoint) {
+        self.failpoint = Some(failpoint);
     }
 
     /// Starts a task.
     pub fn spawn(&mut self, kind: Task, task: impl Future<Output = ()> + Send + 'static) {
-        let handle = match self.sabotage {
-            Some(sabotage) if sabotage.task == kind => self.set.spawn(sabotage.of(task)),
-            _ => self.set.spawn(task),
-        };
+        #[cfg(feature = "failpoints")]
+        let task = failpoints::run(self.failpoint, kind, task);
+        let handle = self.set.spawn(task);
         self.known.insert(handle.id(), (kind, handle));
     }
 
@@ -71,61 +74,6 @@ impl Tasks {
     }
 }
 
-/// Breaks the tasks of one kind, for tests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sabotage {
-    task: Task,
-    how: How,
-    /// The number of polls before the break.
-    turns: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
-    Panic,
-    End,
-    Stall,
-}
-
-impl Sabotage {
-    /// Parses `panic,pipeline,20`: the break, the task, and the number of polls before.
-    pub fn parse(text: &str) -> Option<Self> {
-        if !cfg!(debug_assertions) {
-            return None;
-        }
-        let mut parts = text.split(',');
-        let how = match parts.next()? {
-            "panic" => How::Panic,
-            "end" => How::End,
-            "stall" => How::Stall,
-            _ => return None,
-        };
-        let task = match parts.next()? {
-            "pipeline" => Task::Pipeline,
-            "telemetry" => Task::Telemetry,
-            "receiver" => Task::Receiver,
-            _ => return None,
-        };
-        Some(Self { task, how, turns: parts.next()?.parse().ok()? })
-    }
-
-    #[expect(clippy::panic, reason = "the panic of a test build that asked for it")]
-    async fn of(self, task: impl Future<Output = ()>) {
-        let mut task = std::pin::pin!(task);
-        let mut turns = 0;
-        std::future::poll_fn(|context| {
-            turns += 1;
-            match self.how {
-                _ if turns <= self.turns => task.as_mut().poll(context),
-                How::Panic => panic!("as the test asked for"),
-                How::End => std::task::Poll::Ready(()),
-                How::Stall => std::task::Poll::Pending,
-            }
-        })
-        .await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,20 +88,5 @@ mod tests {
         assert_eq!(tasks.ended().await, Task::Telemetry);
         tasks.end(Task::Receiver);
         assert_eq!(tasks.ended().await, Task::Receiver);
-    }
-
-    #[tokio::test]
-    async fn sabotaged_task_breaks_after_its_polls() {
-        for (how, after) in [("panic", 0), ("end", 3)] {
-            let sabotage = Sabotage::parse(&format!("{how},telemetry,{after}")).expect("a sabotage");
-            let mut tasks = Tasks::new(Some(sabotage));
-            tasks.spawn(Task::Telemetry, async {
-                loop {
-                    tokio::task::yield_now().await;
-                }
-            });
-            assert_eq!(tasks.ended().await, Task::Telemetry);
-        }
-        assert_eq!(Sabotage::parse("panic,nobody,1"), None);
     }
 }

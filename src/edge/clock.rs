@@ -44,21 +44,21 @@ pub fn since_epoch() -> Duration {
     let ahead = Duration::ZERO;
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    #[cfg(debug_assertions)]
+    #[cfg(feature = "failpoints")]
     let wall = skewed(wall);
     wall + ahead
 }
 
-/// Skews the wall clock of a test build by the number of seconds in a file that the test writes.
-#[cfg(debug_assertions)]
+/// Skews the wall clock by the seconds that a test writes to a file.
+#[cfg(feature = "failpoints")]
 pub fn skew_by(file: &str) {
     let _ = SKEW.set(file.into());
 }
 
-#[cfg(debug_assertions)]
+#[cfg(feature = "failpoints")]
 static SKEW: std::sync::OnceLock<std::path::PathBuf> = std::sync::OnceLock::new();
 
-#[cfg(debug_assertions)]
+#[cfg(feature = "failpoints")]
 fn skewed(wall: Duration) -> Duration {
     let text = SKEW.get().and_then(|file| std::fs::read_to_string(file).ok());
     let seconds: i64 = text.and_then(|text| text.trim().parse().ok()).unwrap_or(0);

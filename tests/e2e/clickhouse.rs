@@ -48,7 +48,7 @@ fn query(received: &Received, queries: &[String]) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_searches_of_the_guide_find_the_functions_logs_and_logs_join_traces() {
+async fn searches_of_readme_find_logs_and_traces() {
     let collector = Collector::start().await.expect("a collector");
     let extension = extension(&collector, Protocol::Grpc)
         .env("ROTEL_FLUSH_TIMEOUT", "60s")

@@ -67,7 +67,7 @@ async fn is_taken(mut collector: Otelcol, extension: Extension) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_that_comes_with_the_right_key_is_stored() {
+async fn data_with_right_key_is_stored() {
     for protocol in PROTOCOLS {
         let collector = Otelcol::start(KEY).await;
         let extension = extension(&collector, protocol, KEY);
@@ -76,7 +76,7 @@ async fn all_that_comes_with_the_right_key_is_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_check_finds_that_all_is_well_and_its_records_are_stored() {
+async fn check_passes_and_its_records_are_stored() {
     for protocol in PROTOCOLS {
         let mut collector = Otelcol::start(KEY).await;
         let checked = check(&collector, protocol, &format!("Authorization={KEY}"));
@@ -89,7 +89,7 @@ async fn the_check_finds_that_all_is_well_and_its_records_are_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_level_is_stored_as_it_was_written_and_guessed_only_where_there_is_none() {
+async fn written_level_is_stored_unchanged() {
     let mut collector = Otelcol::start(KEY).await;
     let function = Function::builtin(|context| async move {
         context.log("0 errors found");
@@ -137,7 +137,7 @@ async fn a_level_is_stored_as_it_was_written_and_guessed_only_where_there_is_non
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_key_is_told_once_and_costs_the_function_nothing() {
+async fn wrong_key_is_logged_once_without_harm() {
     for protocol in PROTOCOLS {
         let mut collector = Otelcol::start(KEY).await;
         let sandbox = start(extension(&collector, protocol, "hunter2"), working()).await;
@@ -166,7 +166,7 @@ async fn a_wrong_key_is_told_once_and_costs_the_function_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bearer_before_the_key_is_refused_where_the_key_alone_is_wanted_and_the_check_says_so() {
+async fn unwanted_bearer_is_refused_and_explained() {
     for protocol in PROTOCOLS {
         let mut collector = Otelcol::start(KEY).await;
         let header = format!("Authorization=Bearer {KEY}");
@@ -186,7 +186,7 @@ async fn bearer_before_the_key_is_refused_where_the_key_alone_is_wanted_and_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bearer_before_the_key_goes_through_as_it_was_written_where_it_is_wanted() {
+async fn wanted_bearer_is_sent_unchanged() {
     for protocol in PROTOCOLS {
         let collector = Otelcol::with_bearer(KEY).await;
         let extension = extension(&collector, protocol, &format!("Bearer {KEY}"));
@@ -195,7 +195,7 @@ async fn bearer_before_the_key_goes_through_as_it_was_written_where_it_is_wanted
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_of_its_own_is_trusted_by_its_file_and_not_without() {
+async fn private_certificate_is_trusted_by_its_file() {
     for protocol in PROTOCOLS {
         let (collector, certificate) = Otelcol::with_tls(KEY).await;
         let checked = check(&collector, protocol, &format!("Authorization={KEY}"));
@@ -208,7 +208,7 @@ async fn a_certificate_of_its_own_is_trusted_by_its_file_and_not_without() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_while_it_restarts() {
+async fn collector_restart_loses_nothing() {
     for protocol in PROTOCOLS {
         let mut collector = Otelcol::start(KEY).await;
         let sandbox = start(support::impatient(extension(&collector, protocol, KEY)), working()).await;

@@ -117,7 +117,7 @@ impl Drop for Emulator {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_aws_own_emulator_the_extension_lives_without_a_telemetry_api_and_sends_what_the_sdk_sends() {
+async fn sdk_data_is_sent_in_aws_emulator() {
     for protocol in PROTOCOLS {
         let collector = Collector::start().await.expect("a collector");
         let emulator = Emulator::start(collector.url(protocol), protocol).await;

@@ -21,7 +21,7 @@ fn java(sdk: Sdk) -> Function {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_line_of_a_java_function_names_the_span_of_its_invocation() {
+async fn java_lines_name_their_invocations_span() {
     let lines =
         ["a plain line", "a line through the logger", "a line within a span of its own", "line two of two"];
     // Java's agent has no JSON.

@@ -19,7 +19,7 @@ fn node(sdk: Sdk) -> Function {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_line_of_a_node_function_names_the_span_of_its_invocation() {
+async fn node_lines_name_their_invocations_span() {
     let lines = ["a plain line", "a line of a level", "a line within a span of its own", "line two of two"];
     are_joined(node, &[Sdk::Protobuf, Sdk::Grpc, Sdk::Json], &lines, "no stock").await;
 }

@@ -3,7 +3,7 @@
 use crate::samples::{Sdk, are_joined, python};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_line_of_a_python_function_names_the_span_of_its_invocation() {
+async fn python_lines_name_their_invocations_span() {
     let lines =
         ["a plain line", "a line through logging", "a line within a span of its own", "line two of two"];
     // Python's SDK has no JSON.

@@ -91,7 +91,7 @@ impl Drop for Moto {
 }
 
 #[tokio::test]
-async fn secrets_of_both_services_and_two_regions_are_found_and_missing_ones_named() {
+async fn secrets_of_two_services_and_regions_are_found() {
     let moto = Moto::start();
     let mut batches = Vec::new();
     let mut expected = Vec::new();

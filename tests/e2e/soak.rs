@@ -55,7 +55,7 @@ impl Life {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_life_loses_nothing_and_takes_no_more_memory() {
+async fn soak_loses_nothing_and_keeps_memory() {
     let (extension, minutes) = told();
     let length = Duration::from_mins(minutes);
     let mut collector = Otelcol::start(KEY).await;

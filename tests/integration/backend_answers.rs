@@ -193,7 +193,7 @@ async fn partial_success_is_read_in_json_and_compressed() {
 }
 
 #[tokio::test]
-async fn words_of_a_partial_success_are_bounded_and_redacted() {
+async fn partial_success_message_is_bounded_and_redacted() {
     for protocol in PROTOCOLS {
         let long = format!("{KEY} is stale\nERROR forged {}", "x".repeat(1000));
         let Verdict::Accepted { rejected: 1, message: Some(words) } =
@@ -210,7 +210,7 @@ async fn words_of_a_partial_success_are_bounded_and_redacted() {
 }
 
 #[tokio::test]
-async fn an_empty_request_says_its_length() {
+async fn empty_request_has_content_length() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
     let head = std::thread::spawn(move || {
@@ -271,7 +271,7 @@ async fn warnings(protocol: Protocol, answer: Answer) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_has_the_remedies_of_check() {
+async fn log_has_the_remedies_of_check() {
     let html = |status| Answer::http("text/html", b"<html>hunter2</html>").with_status(status);
     let moved = |status| html(status).header("location", b"https://other.example.com/hunter2?hunter2");
     let mut told = Vec::new();

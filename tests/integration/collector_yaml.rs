@@ -60,7 +60,7 @@ async fn the_published_files_work_as_they_stand() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_cannot_be_read_costs_the_function_nothing() {
+async fn unreadable_file_does_not_harm_function() {
     let folder = tempfile::tempdir().expect("a folder");
     let broken = write(&folder, "exporters: [otlphttp\n");
     let absent = folder.path().join("absent.yaml").to_str().expect("a path").to_owned();

@@ -228,7 +228,7 @@ async fn live_with(arrives: Arrives, variables: &[(&str, &str)], surroundings: &
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_any_fault_the_function_runs_unharmed_and_unslowed_and_each_fault_is_told_once() {
+async fn every_error_is_logged_once_without_harm() {
     let surroundings = Arc::new(Surroundings::new().await);
     let places = Arc::new(Semaphore::new(SIDE_BY_SIDE));
     let mut lives = JoinSet::new();
@@ -355,7 +355,7 @@ async fn fail_with(variables: &[(&str, &str)], surroundings: &Surroundings) -> E
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fault_of_any_kind_fails_the_init_with_its_text_where_the_user_asked_for_that() {
+async fn every_error_can_fail_init() {
     let surroundings = Surroundings::new().await;
     let mut told = String::new();
     for variables in FATAL {

@@ -111,7 +111,7 @@ async fn a_key_refused_for_good_is_fetched_once_a_minute() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_forgotten_by_a_firewall_lose_nothing_at_shutdown() {
+async fn connections_dropped_by_firewall_lose_nothing() {
     let collector = Collector::start().await.expect("a collector");
     let clock = Clock::new();
     let extension =
@@ -128,7 +128,7 @@ async fn connections_forgotten_by_a_firewall_lose_nothing_at_shutdown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wall_clock_set_back_after_an_outage_holds_nothing() {
+async fn wall_clock_set_back_delays_nothing() {
     for strategy in ["end", "periodic,1s"] {
         let collector = Collector::start().await.expect("a collector");
         let clock = Clock::new();
@@ -174,7 +174,7 @@ impl Clock {
     }
 
     fn set(&self, extension: Extension) -> Extension {
-        extension.env("EXTENSION_CLOCK_SKEW", self.0.path().display().to_string())
+        extension.env("EXTENSION_FAILPOINT_CLOCK", self.0.path().display().to_string())
     }
 
     /// Has it differ from the real one by so many seconds.

@@ -55,7 +55,7 @@ fn modules(output: &Output) -> BTreeSet<String> {
 }
 
 #[test]
-fn where_all_tools_are_all_modules_are_run_and_nothing_is_named() {
+fn with_all_tools_every_module_runs() {
     let output = run(&TOOLS, "1.26.8", "true", &[("E2E_ALL", "1")]);
     assert!(output.status.success(), "{output:?}");
     assert!(!stdout(&output).contains("not run"), "{output:?}");
@@ -68,7 +68,7 @@ fn where_all_tools_are_all_modules_are_run_and_nothing_is_named() {
 }
 
 #[test]
-fn without_a_tool_its_parts_are_named_in_the_last_lines_and_the_others_run() {
+fn parts_without_tools_are_named_last() {
     let output = run(&["python3", "node", "npm", "go"], "1.25.1", "true", &[]);
     assert!(output.status.success(), "{output:?}");
     let text = stdout(&output);
@@ -82,7 +82,7 @@ fn without_a_tool_its_parts_are_named_in_the_last_lines_and_the_others_run() {
 }
 
 #[test]
-fn without_any_tool_everything_is_named_and_nothing_built() {
+fn without_tools_nothing_is_built() {
     let output = run(&[], "", "true", &[]);
     assert!(output.status.success(), "{output:?}");
     let text = stdout(&output);
@@ -91,20 +91,20 @@ fn without_any_tool_everything_is_named_and_nothing_built() {
 }
 
 #[test]
-fn where_all_parts_are_wanted_one_that_is_not_there_is_a_failure() {
+fn missing_required_part_fails() {
     let output = run(&TOOLS[..6], "", "true", &[("E2E_ALL", "1")]);
     assert!(!output.status.success(), "{output:?}");
     assert!(stdout(&output).ends_with("ClickStack's settings (no go)\n"), "{output:?}");
 }
 
 #[test]
-fn a_collector_that_is_given_needs_no_go() {
+fn given_collector_needs_no_go() {
     let output = run(&["python3"], "", "true", &[("OTELCOL", "/bin/sh")]);
     assert!(modules(&output).contains("collector"), "{output:?}");
 }
 
 #[test]
-fn tests_that_fail_are_a_failure_and_what_was_left_out_is_named_all_the_same() {
+fn failed_tests_fail_the_run() {
     let output = run(&["python3"], "", "exit 101", &[]);
     assert_eq!(output.status.code(), Some(101));
     assert!(stdout(&output).contains("not run: the instrumentation of Node.js (no node)"), "{output:?}");

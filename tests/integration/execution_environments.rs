@@ -53,7 +53,7 @@ async fn everything_arrives(sandbox: &Sandbox, collector: &Collector) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_managed_instances_everything_leaves_by_a_timer_and_every_record_has_its_own_request_id() {
+async fn managed_instances_send_by_timer() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let builder = sandbox(&collector, protocol).function(together()).concurrency(3);
@@ -87,7 +87,7 @@ async fn on_managed_instances_everything_leaves_by_a_timer_and_every_record_has_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_managed_instances_a_plain_line_among_several_invocations_is_given_to_none() {
+async fn ambiguous_plain_line_gets_no_request_id() {
     let collector = Collector::start().await.expect("a collector");
     let builder = sandbox(&collector, Protocol::Http).function(together()).concurrency(3);
     let sandbox = builder.initialization(Initialization::ManagedInstances).start().await.expect("a sandbox");
@@ -104,7 +104,7 @@ async fn on_managed_instances_a_plain_line_among_several_invocations_is_given_to
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_managed_instances_a_plain_line_of_the_only_invocation_is_given_to_it() {
+async fn plain_line_of_sole_invocation_gets_request_id() {
     let collector = Collector::start().await.expect("a collector");
     let function = Function::builtin(|context| async move {
         context.log(format!("of {}", context.request_id));
@@ -128,7 +128,7 @@ async fn on_managed_instances_a_plain_line_of_the_only_invocation_is_given_to_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_managed_instances_an_outage_loses_nothing() {
+async fn outage_on_managed_instances_loses_nothing() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let extension = support::impatient(extension(&collector, protocol));
@@ -169,7 +169,7 @@ fn fetched(aws: &Aws) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_restore_secrets_credentials_and_connections_are_new() {
+async fn restore_renews_secrets_and_connections() {
     over_both!(async |protocol| {
         let aws = Aws::start().await.expect("a stand-in");
         let collector = Collector::builder().authorization("of today").start().await.expect("a collector");
@@ -196,7 +196,7 @@ async fn after_a_restore_secrets_credentials_and_connections_are_new() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restore_where_secrets_can_no_longer_be_had_goes_on_with_those_of_the_snapshot() {
+async fn restore_without_secrets_keeps_those_of_snapshot() {
     let aws = Aws::start().await.expect("a stand-in");
     let collector = Collector::builder().authorization("hunter2").start().await.expect("a collector");
     aws.keep(KEY, "hunter2");
@@ -217,7 +217,7 @@ async fn a_restore_where_secrets_can_no_longer_be_had_goes_on_with_those_of_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_environment_made_ahead_has_its_secrets_before_its_first_invocation_which_is_complete() {
+async fn provisioned_environment_has_secrets_before_invocation() {
     over_both!(async |protocol| {
         let aws = Aws::start().await.expect("a stand-in");
         let collector = Collector::builder().authorization("hunter2").start().await.expect("a collector");
@@ -242,7 +242,7 @@ async fn an_environment_made_ahead_has_its_secrets_before_its_first_invocation_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_telemetry_api_what_the_sdk_sends_leaves_without_any_event() {
+async fn sdk_data_is_sent_without_telemetry_api() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let function = Function::builtin(|context| async move {

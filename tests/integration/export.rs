@@ -12,7 +12,7 @@ use support::{PATIENCE, PROTOCOLS, assert_exact, end, extension, invoke, sandbox
 const MIB: usize = 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_post_of_twenty_thousand_spans_leaves_whole_in_parts() {
+async fn twenty_thousand_spans_are_split_without_loss() {
     for protocol in PROTOCOLS {
         let collector = Collector::start().await.expect("a collector");
         let function = Function::builtin(|context| async move {
@@ -56,7 +56,7 @@ async fn a_malformed_request_is_refused_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_carry_the_headers_and_are_compressed_as_told() {
+async fn requests_have_headers_and_compression() {
     for protocol in PROTOCOLS {
         for (compression, expected) in [("gzip", Some("gzip")), ("none", None)] {
             let collector =
@@ -82,7 +82,7 @@ async fn requests_carry_the_headers_and_are_compressed_as_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn telemetry_goes_over_tls_to_an_authority_of_the_users_own() {
+async fn private_certificate_authority_is_trusted() {
     for protocol in PROTOCOLS {
         let (collector, extension) = trusted(protocol).await;
         let extension = extension.env("ROTEL_FLUSH_TIMEOUT", "60s");
@@ -97,7 +97,7 @@ async fn telemetry_goes_over_tls_to_an_authority_of_the_users_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_endpoint_refuses_for_now_is_kept_and_goes_once_it_is_back() {
+async fn refused_data_is_sent_after_recovery() {
     for protocol in PROTOCOLS {
         let collector = Collector::start().await.expect("a collector");
         let extension = extension(&collector, protocol)
@@ -127,7 +127,7 @@ async fn what_an_endpoint_refuses_for_now_is_kept_and_goes_once_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_hangs_costs_the_flush_timeout_and_loses_nothing() {
+async fn hanging_endpoint_costs_flush_timeout_only() {
     for protocol in PROTOCOLS {
         let collector = Collector::start().await.expect("a collector");
         let extension = extension(&collector, protocol).env("ROTEL_FLUSH_TIMEOUT", "200ms");
@@ -152,7 +152,7 @@ async fn an_endpoint_that_hangs_costs_the_flush_timeout_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_key_is_told_once_and_never_shown() {
+async fn wrong_key_is_logged_once_and_hidden() {
     for protocol in PROTOCOLS {
         let collector = Collector::builder().authorization("right").start().await.expect("a collector");
         let extension = extension(&collector, protocol)
@@ -176,7 +176,7 @@ async fn a_wrong_key_is_told_once_and_never_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_that_is_refused_beside_healthy_ones_does_not_make_the_log_feed_itself() {
+async fn one_refused_signal_starts_no_log_loop() {
     let collector = Collector::start().await.expect("a collector");
     let function = Function::builtin(|context| async move {
         context.log_lines(2);
@@ -197,7 +197,7 @@ async fn a_signal_that_is_refused_beside_healthy_ones_does_not_make_the_log_feed
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_die_in_a_freeze_cost_nothing() {
+async fn connections_lost_in_freeze_lose_nothing() {
     for protocol in PROTOCOLS {
         let collector = Collector::start().await.expect("a collector");
         let sandbox = sandbox(&collector, protocol).function(working()).start().await.expect("a sandbox");
@@ -213,7 +213,7 @@ async fn connections_that_die_in_a_freeze_cost_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_sdk_sends_leaves_while_the_function_runs() {
+async fn sdk_data_is_sent_during_invocation() {
     let collector = Collector::start().await.expect("a collector");
     let watched = std::sync::Arc::new(collector);
     let seen = std::sync::Arc::clone(&watched);

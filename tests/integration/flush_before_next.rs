@@ -10,29 +10,30 @@ use serde_json::{Value, json};
 
 use support::{assert_exact, end, invoke, sandbox};
 
-const INVOCATIONS: usize = 200;
+/// `make test-long` runs 200.
+const INVOCATIONS: usize = if cfg!(feature = "long") { 200 } else { 50 };
 const LINES: usize = 50;
 const SPANS: usize = 20;
 const POINTS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_invocation_is_complete_at_its_next_over_grpc() {
+async fn invocation_is_complete_at_next_over_grpc() {
     complete_at_every_next(Protocol::Grpc).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_invocation_is_complete_at_its_next_over_http() {
+async fn invocation_is_complete_at_next_over_http() {
     complete_at_every_next(Protocol::Http).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_invocation_is_complete_at_its_next_on_a_busy_machine_over_grpc() {
+async fn invocation_is_complete_on_busy_machine_over_grpc() {
     let _load = Load::start();
     complete_at_every_next(Protocol::Grpc).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_invocation_is_complete_at_its_next_on_a_busy_machine_over_http() {
+async fn invocation_is_complete_on_busy_machine_over_http() {
     let _load = Load::start();
     complete_at_every_next(Protocol::Http).await;
 }
@@ -97,7 +98,7 @@ impl Drop for Load {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_extension_says_nothing_while_all_is_well() {
+async fn healthy_extension_logs_nothing() {
     let collector = Collector::start().await.expect("a collector");
     let sandbox = sandbox(&collector, Protocol::Grpc)
         .function(Function::sample(Transport::Grpc))

@@ -107,7 +107,7 @@ fn was_complete(sandbox: &Sandbox, invocation: &Invocation) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn end_sends_at_the_end_of_every_invocation_however_often_it_is_called() {
+async fn end_flushes_after_every_invocation() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let sandbox = start(&collector, protocol, "end", working()).await;
@@ -120,7 +120,7 @@ async fn end_sends_at_the_end_of_every_invocation_however_often_it_is_called() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn periodic_sends_with_the_first_invocation_after_an_interval_and_the_rest_at_shutdown() {
+async fn periodic_flushes_after_interval_and_at_shutdown() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         // No machine is so busy that the interval passes.
@@ -139,7 +139,7 @@ async fn periodic_sends_with_the_first_invocation_after_an_interval_and_the_rest
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn periodic_sends_beside_a_function_that_outlasts_the_interval() {
+async fn periodic_flushes_during_long_invocation() {
     over_both!(async |protocol| {
         let collector = Arc::new(Collector::start().await.expect("a collector"));
         let watched = Arc::clone(&collector);
@@ -166,7 +166,7 @@ async fn periodic_sends_beside_a_function_that_outlasts_the_interval() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn adaptive_turns_from_the_end_to_beside_once_invocations_follow_each_other_quickly() {
+async fn adaptive_flushes_during_frequent_invocations() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let sandbox = start(&collector, protocol, "adaptive", working()).await;
@@ -187,7 +187,7 @@ async fn adaptive_turns_from_the_end_to_beside_once_invocations_follow_each_othe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invocation_whose_time_has_not_come_does_not_wait_for_a_hanging_endpoint() {
+async fn invocation_within_interval_ignores_hanging_endpoint() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let sandbox = start(&collector, protocol, "periodic,10m", working()).await;
@@ -378,7 +378,7 @@ async fn a_listener_lambda_cannot_reach_holds_one_invocation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn logs_of_a_function_that_times_out_are_there_whatever_the_strategy() {
+async fn logs_before_timeout_arrive_with_every_strategy() {
     for strategy in ["end", "adaptive", "periodic,10m"] {
         let collector = Collector::start().await.expect("a collector");
         let deadlines: Arc<Mutex<Vec<SystemTime>>> = Arc::default();

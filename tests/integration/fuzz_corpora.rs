@@ -8,7 +8,7 @@ use std::fs;
 mod targets;
 
 #[test]
-fn every_file_of_the_corpora_is_taken_by_its_target() {
+fn every_corpus_file_passes_its_target() {
     let mut folders: Vec<_> = fs::read_dir("tests/fuzz/corpus")
         .expect("the corpora")
         .map(|entry| entry.expect("an entry").file_name().into_string().expect("a target's name"))

@@ -135,7 +135,7 @@ fn everywhere() -> impl Iterator<Item = (&'static str, &'static str, &'static st
 }
 
 #[test]
-fn both_architectures_go_to_every_region_and_are_public_there() {
+fn both_architectures_are_public_in_every_region() {
     let outcome = Publishing::new().run();
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
     let wanted: Vec<_> = everywhere().map(|(region, arch, _)| row(region, arch)).collect();
@@ -182,7 +182,7 @@ fn a_release_publishes_to_the_same_regions() {
 }
 
 #[test]
-fn each_layer_is_made_of_its_own_zip_and_says_its_version_and_revision() {
+fn layer_has_its_zip_version_and_revision() {
     let publishing = Publishing::new().with("REGIONS", "eu-west-1");
     let outcome = publishing.run();
     for (call, (arch, _)) in outcome.calls_of(PUBLISH).iter().zip(ARCHITECTURES) {
@@ -216,7 +216,7 @@ fn regions_architectures_and_names_can_be_chosen() {
 }
 
 #[test]
-fn a_region_that_refuses_is_named_and_the_others_are_published() {
+fn refusing_region_spares_others() {
     let outcome = Publishing::new().with("REFUSED", "eu-west-3 publish-layer-version").run();
     assert_eq!(outcome.code, Some(1));
     let denied = "An error occurred (AccessDeniedException) when calling the publish-layer-version operation: \
@@ -239,7 +239,7 @@ fn a_region_that_refuses_is_named_and_the_others_are_published() {
 }
 
 #[test]
-fn a_layer_that_could_not_be_made_public_is_named_and_not_in_the_table() {
+fn private_layer_is_named_and_not_listed() {
     let outcome = Publishing::new()
         .with("REGIONS", "us-east-1 sa-east-1")
         .with("ARCHS", "amd64")
@@ -254,7 +254,7 @@ fn a_layer_that_could_not_be_made_public_is_named_and_not_in_the_table() {
 }
 
 #[test]
-fn no_table_of_another_time_is_left_when_nothing_is_published() {
+fn failed_publish_leaves_no_old_table() {
     let publishing =
         Publishing::new().with("REGIONS", "us-east-1").with("REFUSED", "us-east-1 publish-layer-version");
     fs::write(publishing.file("arns.md"), "of another time").expect("a file");
@@ -263,7 +263,7 @@ fn no_table_of_another_time_is_left_when_nothing_is_published() {
 }
 
 #[test]
-fn a_dry_run_prints_commands_that_a_shell_takes_and_calls_nothing() {
+fn dry_run_prints_commands_and_calls_nothing() {
     let publishing = Publishing::new().with("DRY_RUN", "1");
     fs::write(publishing.file("arns.md"), "of another time").expect("a file");
     let outcome = publishing.run();
@@ -289,7 +289,7 @@ fn a_dry_run_prints_commands_that_a_shell_takes_and_calls_nothing() {
 }
 
 #[test]
-fn a_missing_zip_is_told_before_anything_is_published() {
+fn missing_zip_stops_before_publishing() {
     for variables in [&[][..], &[("DRY_RUN", "1")]] {
         let publishing = variables
             .iter()
@@ -355,7 +355,7 @@ fn actions_are_pinned_by_commit() {
 }
 
 #[test]
-fn a_missing_aws_cli_is_told_with_the_remedy() {
+fn missing_aws_cli_is_reported_with_remedy() {
     let mut publishing = Publishing::new();
     // All that the script calls before it would call that.
     let bin = publishing.file("bin");

@@ -117,7 +117,7 @@ async fn are_joined_over(protocol: Protocol, spans: fn(&Context) -> Vec<Span>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_record_of_an_invocation_names_the_span_that_tells_its_request_id() {
+async fn records_name_span_with_their_request_id() {
     for protocol in PROTOCOLS {
         are_joined_over(protocol, |context| {
             let own = telling(context, SpanKind::Server);
@@ -135,14 +135,14 @@ async fn every_record_of_an_invocation_names_the_span_that_tells_its_request_id(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_servers_root_that_tells_no_request_id_is_named_as_well() {
+async fn records_name_server_root_without_request_id() {
     for protocol in PROTOCOLS {
         are_joined_over(protocol, |context| vec![span(context, SpanKind::Server)]).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_names_its_own_where_none_is_held() {
+async fn unheld_records_name_their_own_span() {
     for protocol in PROTOCOLS {
         let collector = Collector::start().await.expect("a collector");
         let extension = extension(&collector, protocol).env("ROTEL_FLUSH_STRATEGY", "periodic,10m");
@@ -189,7 +189,7 @@ async fn each_names_its_own_where_none_is_held() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_span_that_comes_after_the_logs_were_delivered_is_named_by_all_of_them() {
+async fn late_span_is_named_by_all_records() {
     let collector = Collector::start().await.expect("a collector");
     let go = Arc::new(Notify::new());
     let went = Arc::clone(&go);
@@ -219,7 +219,7 @@ async fn a_span_that_comes_after_the_logs_were_delivered_is_named_by_all_of_them
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_keeps_a_trace_of_its_own_but_another_request_id_costs_it_nothing() {
+async fn record_keeps_its_own_trace() {
     const OWN: (&str, &str) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
     let collector = Collector::start().await.expect("a collector");
     let function = Function::builtin(|context| async move {
@@ -246,7 +246,7 @@ async fn a_record_keeps_a_trace_of_its_own_but_another_request_id_costs_it_nothi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn spans_of_other_invocations_and_of_none_are_not_named() {
+async fn foreign_spans_are_not_named() {
     let collector = Collector::start().await.expect("a collector");
     let kept = Arc::new(Mutex::new(Vec::new()));
     let function = Function::builtin(move |context| {
@@ -276,7 +276,7 @@ async fn spans_of_other_invocations_and_of_none_are_not_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_an_sdk_the_span_made_of_the_platforms_events_is_named() {
+async fn without_sdk_platform_span_is_named() {
     for protocol in PROTOCOLS {
         let collector = Collector::start().await.expect("a collector");
         let function = Function::builtin(|context| async move {
@@ -303,7 +303,7 @@ async fn without_an_sdk_the_span_made_of_the_platforms_events_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invocation_that_is_cut_off_before_its_sdk_sends_a_span_has_the_one_made_here() {
+async fn cut_off_invocation_gets_platform_span() {
     let collector = Collector::start().await.expect("a collector");
     let function = Function::builtin(|context| async move {
         context.log("a line");
@@ -328,7 +328,7 @@ async fn an_invocation_that_is_cut_off_before_its_sdk_sends_a_span_has_the_one_m
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn xrays_span_is_named_where_it_was_asked_for_and_the_sdk_sent_none() {
+async fn without_sdk_xray_span_can_be_named() {
     for asked in [true, false] {
         let collector = Collector::start().await.expect("a collector");
         let extension = extension(&collector, Protocol::Grpc)
@@ -368,7 +368,7 @@ async fn xrays_span_is_named_where_it_was_asked_for_and_the_sdk_sent_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_written_during_init_is_marked_and_belongs_to_no_invocation() {
+async fn init_records_belong_to_no_invocation() {
     let collector = Collector::start().await.expect("a collector");
     let sandbox = Sandbox::builder().extension(extension(&collector, Protocol::Grpc)).collector(&collector);
     // The test is the runtime, so that the init is not over before the line is written.

@@ -8,7 +8,7 @@ use support::outage::Outage;
 use support::{end, extension, hour};
 
 #[test]
-fn an_hour_of_outage_at_ten_invocations_a_second_is_told_in_a_few_lines() {
+fn hour_of_outage_logs_few_lines() {
     for (outage, verdicts) in hour::OUTAGES {
         let lines = hour::lines_of(verdicts);
         assert!((1..=120).contains(&lines), "{outage}: {lines} lines");
@@ -16,7 +16,7 @@ fn an_hour_of_outage_at_ten_invocations_a_second_is_told_in_a_few_lines() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_extension_says_of_a_failing_endpoint_does_not_feed_itself() {
+async fn export_errors_start_no_log_loop() {
     for outage in [
         Outage::Refuses,
         Outage::Answers(Behaviour::Refuse(Refusal::status(503))),

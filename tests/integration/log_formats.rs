@@ -154,7 +154,7 @@ fn hex(id: &[u8]) -> String {
 }
 
 #[test]
-fn every_line_and_record_reads_as_its_format_says() {
+fn every_log_format_is_parsed() {
     let mut wrong = String::new();
     let mut table = String::from("share of cases that are right\n");
     let (mut cases, mut all) = (0, [0; 4]);

@@ -43,7 +43,7 @@ async fn everything_goes_to_every_exporter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn signals_go_to_the_exporters_that_are_chosen_for_them() {
+async fn signals_go_to_their_chosen_exporters() {
     let (first, second) = collectors().await;
     let extension = to_both(&first, &second)
         .env("ROTEL_FLUSH_TIMEOUT", "60s")
@@ -61,7 +61,7 @@ async fn signals_go_to_the_exporters_that_are_chosen_for_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_exporter_that_hangs_or_refuses_holds_back_and_loses_nothing_of_the_others() {
+async fn failing_exporter_does_not_hold_others() {
     for outage in [
         Outage::Refuses,
         Outage::Answers(Behaviour::Hang),
@@ -94,7 +94,7 @@ async fn an_exporter_that_hangs_or_refuses_holds_back_and_loses_nothing_of_the_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_exporter_missed_goes_to_it_alone_once_it_is_back() {
+async fn recovered_exporter_alone_gets_missed_data() {
     let (first, second) = collectors().await;
     second.refuse_connections().await;
     let extension = to_both(&first, &second)
@@ -113,7 +113,7 @@ async fn what_an_exporter_missed_goes_to_it_alone_once_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_passes_is_counted_in_one_line_for_each_flush() {
+async fn debug_log_counts_one_line_per_flush() {
     let (first, second) = collectors().await;
     let extension =
         to_both(&first, &second).env("ROTEL_FLUSH_TIMEOUT", "60s").env("ROTEL_DEBUG_LOG", "traces,logs");

@@ -91,55 +91,55 @@ async fn is_survived_over(protocol: Protocol, outage: &Outage) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_refuses_connections_loses_nothing() {
+async fn refused_connections_lose_nothing() {
     is_survived(Outage::Refuses).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_in_a_black_hole_loses_nothing() {
+async fn black_hole_loses_nothing() {
     is_survived(Outage::Vanishes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_stands_still_loses_nothing() {
+async fn unanswered_connections_lose_nothing() {
     is_survived(Outage::StandsStill).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_takes_requests_and_hangs_loses_nothing() {
+async fn hanging_requests_lose_nothing() {
     is_survived(Outage::Answers(Behaviour::Hang)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_whose_tls_fails_loses_nothing() {
+async fn failing_tls_loses_nothing() {
     is_survived(Outage::ForgetsTls).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_answers_503_loses_nothing() {
+async fn status_503_loses_nothing() {
     is_survived(Outage::Answers(Behaviour::Refuse(Refusal::status(503)))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_answers_503_with_retry_after_loses_nothing() {
+async fn status_503_with_retry_after_loses_nothing() {
     let refusal = Refusal::status(503).retry_after(Duration::from_secs(1));
     is_survived(Outage::Answers(Behaviour::Refuse(refusal))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_answers_429_loses_nothing() {
+async fn status_429_loses_nothing() {
     // Over gRPC it is RESOURCE_EXHAUSTED, which is worth another attempt only with a RetryInfo.
     let refusal = Refusal::status(429).retry_after(Duration::from_secs(1));
     is_survived(Outage::Answers(Behaviour::Refuse(refusal))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_cuts_requests_in_the_middle_loses_nothing() {
+async fn cut_requests_lose_nothing() {
     is_survived(Outage::Answers(Behaviour::CutRequest { after: 20 })).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_hangs_costs_the_flush_timeout_once() {
+async fn hanging_endpoint_costs_flush_timeout_once() {
     const FLUSH_TIMEOUT: Duration = Duration::from_secs(4);
     let over = async |protocol| {
         let collector = Collector::start().await.expect("a collector");
@@ -159,7 +159,7 @@ async fn an_endpoint_that_hangs_costs_the_flush_timeout_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_asks_for_time_is_given_it_but_not_past_shutdown() {
+async fn retry_after_is_kept_until_shutdown() {
     let over = async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let extension = impatient(extension(&collector, protocol)).env("ROTEL_FLUSH_TIMEOUT", "60s");
@@ -181,7 +181,7 @@ async fn an_endpoint_that_asks_for_time_is_given_it_but_not_past_shutdown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_refused_for_good_is_dropped_and_what_comes_after_it_arrives() {
+async fn rejected_data_is_dropped_alone() {
     let over = async |protocol, status| {
         let collector = Collector::start().await.expect("a collector");
         let extension = impatient(extension(&collector, protocol)).env("ROTEL_FLUSH_TIMEOUT", "60s");
@@ -208,7 +208,7 @@ async fn what_is_refused_for_good_is_dropped_and_what_comes_after_it_arrives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_is_too_large_for_the_endpoint_goes_in_parts() {
+async fn too_large_request_is_split() {
     const LIMIT: usize = 16 * 1024;
     let over = async |protocol| {
         let collector = Collector::start().await.expect("a collector");
@@ -235,7 +235,7 @@ async fn a_request_that_is_too_large_for_the_endpoint_goes_in_parts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_slow_by_300_milliseconds_has_everything_at_every_next() {
+async fn slow_endpoint_is_complete_at_next() {
     let over = async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let extension = extension(&collector, protocol).env("ROTEL_FLUSH_TIMEOUT", "60s");
@@ -253,7 +253,7 @@ async fn an_endpoint_slow_by_300_milliseconds_has_everything_at_every_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_what_lost_its_answer_comes_twice() {
+async fn only_unanswered_requests_are_repeated() {
     let over = async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let extension = impatient(extension(&collector, protocol)).env("ROTEL_FLUSH_TIMEOUT", "60s");
@@ -279,7 +279,7 @@ async fn only_what_lost_its_answer_comes_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shutdown_is_in_time_whatever_the_endpoint_does() {
+async fn shutdown_is_in_time_in_every_outage() {
     let over = async |protocol, outage: Outage| {
         let (collector, extension) = endpoint(&outage, protocol).await;
         let sandbox = start(extension, &collector, working()).await;

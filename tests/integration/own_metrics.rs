@@ -60,7 +60,7 @@ fn told(received: &Received) -> BTreeMap<String, i64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_request_it_tells_what_was_received_sent_and_dropped_and_how_long_flushes_took() {
+async fn metrics_count_received_sent_and_dropped() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let function = Function::builtin(|context| async move {
@@ -92,7 +92,7 @@ async fn on_request_it_tells_what_was_received_sent_and_dropped_and_how_long_flu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_request_it_tells_what_is_kept_and_that_the_breaker_is_open() {
+async fn metrics_show_kept_data_and_open_breaker() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let sandbox = start(telling(&collector, protocol), working()).await;
@@ -112,7 +112,7 @@ async fn on_request_it_tells_what_is_kept_and_that_the_breaker_is_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_request_it_tells_what_the_endpoint_rejected_of_a_request_and_what_was_too_large_for_it() {
+async fn metrics_count_rejected_and_too_large() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let function = Function::builtin(|context| async move {
@@ -142,7 +142,7 @@ async fn on_request_it_tells_what_the_endpoint_rejected_of_a_request_and_what_wa
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_buffer_had_to_drop_is_told_unasked_once_the_way_is_free() {
+async fn buffer_drops_are_always_reported() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let extension = impatient(extension(&collector, protocol)).env("ROTEL_FLUSH_TIMEOUT", "60s");
@@ -175,7 +175,7 @@ async fn what_the_buffer_had_to_drop_is_told_unasked_once_the_way_is_free() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unasked_it_tells_nothing_while_all_is_well() {
+async fn healthy_extension_sends_no_metrics_by_default() {
     let collector = Collector::start().await.expect("a collector");
     let sandbox = start(extension(&collector, Protocol::Grpc), working()).await;
     for _ in 0..3 {

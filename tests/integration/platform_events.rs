@@ -83,7 +83,7 @@ fn totals(received: &Received) -> BTreeMap<String, u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_function_without_an_sdk_gets_a_trace_of_each_invocation_with_its_init() {
+async fn without_sdk_each_invocation_has_a_trace() {
     for protocol in PROTOCOLS {
         let collector = Collector::start().await.expect("a collector");
         let sandbox = sandbox(&collector, protocol)
@@ -136,7 +136,7 @@ async fn a_function_without_an_sdk_gets_a_trace_of_each_invocation_with_its_init
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_function_with_an_sdk_keeps_its_own_trace_and_gets_metrics() {
+async fn with_sdk_only_metrics_are_added() {
     let collector = Collector::start().await.expect("a collector");
     let function = Function::sample(Transport::Grpc);
     let sandbox = sandbox(&collector, Protocol::Grpc).function(function).start().await.expect("a sandbox");
@@ -159,7 +159,7 @@ async fn a_function_with_an_sdk_keeps_its_own_trace_and_gets_metrics() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_count_each_invocation_once_though_deliveries_come_twice_and_reversed() {
+async fn repeated_deliveries_are_counted_once() {
     for faults in [vec![], vec![Fault::DuplicatePosts], vec![Fault::ReverseRecords]] {
         let collector = Collector::start().await.expect("a collector");
         let sandbox = sandbox(&collector, Protocol::Grpc)
@@ -211,7 +211,7 @@ async fn reset_by(payload: &str, timeout: Duration) -> (Received, Invocation) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_became_of_a_request_that_could_not_tell_of_it_is_told_once() {
+async fn failed_invocation_is_reported_once() {
     let cases = [
         ("timeout", Duration::from_secs(3), "timeout", "timed out after 3."),
         ("exit", Duration::from_mins(5), "crash", "crashed after "),
@@ -239,7 +239,7 @@ async fn what_became_of_a_request_that_could_not_tell_of_it_is_told_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_timeout_of_which_only_the_shutdown_tells_is_told_all_the_same() {
+async fn timeout_known_from_shutdown_is_reported() {
     let collector = Collector::start().await.expect("a collector");
     let sandbox = Sandbox::builder()
         .extension(extension(&collector, Protocol::Grpc))
@@ -261,7 +261,7 @@ async fn a_timeout_of_which_only_the_shutdown_tells_is_told_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_error_of_the_handler_and_a_spindown_are_no_such_end() {
+async fn handler_error_and_spindown_are_not_reported() {
     let collector = Collector::start().await.expect("a collector");
     let sandbox = sandbox(&collector, Protocol::Grpc).function(failing()).start().await.expect("a sandbox");
     sandbox.invoke("error".into()).await.expect("an invocation");
@@ -275,7 +275,7 @@ async fn an_error_of_the_handler_and_a_spindown_are_no_such_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn none_sends_nothing_but_what_nobody_else_can_tell() {
+async fn platform_events_none_reports_failures_only() {
     let collector = Collector::start().await.expect("a collector");
     let sandbox = asked_for("none", &collector)
         .timeout(Duration::from_secs(3))
@@ -292,7 +292,7 @@ async fn none_sends_nothing_but_what_nobody_else_can_tell() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_events_are_log_records_where_that_was_asked_for() {
+async fn platform_events_can_be_log_records() {
     let collector = Collector::start().await.expect("a collector");
     let sandbox = asked_for("logs", &collector).function(printing()).start().await.expect("a sandbox");
     let invocation = sandbox.invoke(Value::Null).await.expect("an invocation");
@@ -316,7 +316,7 @@ async fn the_events_are_log_records_where_that_was_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn managed_instances_have_a_span_and_a_count_for_each_invocation() {
+async fn managed_instances_have_spans_and_counts() {
     let collector = Collector::start().await.expect("a collector");
     let sandbox = sandbox(&collector, Protocol::Grpc)
         .initialization(Initialization::ManagedInstances)
@@ -335,7 +335,7 @@ async fn managed_instances_have_a_span_and_a_count_for_each_invocation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_environment_that_ends_unused_shows_its_init() {
+async fn unused_environment_reports_its_init() {
     let collector = Collector::start().await.expect("a collector");
     let sandbox = sandbox(&collector, Protocol::Grpc).function(printing()).start().await.expect("a sandbox");
     let shutdown = sandbox.shutdown(ShutdownReason::Spindown).await.expect("a shutdown");

@@ -27,7 +27,7 @@ macro_rules! over_both {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_freeze_of_ten_seconds_between_invocations_loses_nothing() {
+async fn freeze_between_invocations_loses_nothing() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let sandbox = sandbox(&collector, protocol).function(working()).start().await.expect("a sandbox");
@@ -44,7 +44,7 @@ async fn a_freeze_of_ten_seconds_between_invocations_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_freeze_of_ten_seconds_in_mid_export_loses_nothing() {
+async fn freeze_during_export_loses_nothing() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let frozen = Arc::new(Notify::new());
@@ -87,7 +87,7 @@ async fn a_freeze_of_ten_seconds_in_mid_export_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_function_wrote_before_its_timeout_is_there_before_its_deadline() {
+async fn lines_before_timeout_arrive_in_time() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let deadlines: Arc<Mutex<Vec<SystemTime>>> = Arc::default();
@@ -127,7 +127,7 @@ async fn what_a_function_wrote_before_its_timeout_is_there_before_its_deadline()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_function_wrote_before_its_exit_arrives_with_the_reset() {
+async fn lines_before_exit_arrive_with_reset() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let function = Function::builtin(|context| async move {
@@ -150,7 +150,7 @@ async fn what_a_function_wrote_before_its_exit_arrives_with_the_reset() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_function_wrote_before_it_crashed_in_its_init_arrives() {
+async fn lines_before_init_crash_arrive() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let sandbox =
@@ -180,7 +180,7 @@ async fn what_a_function_wrote_before_it_crashed_in_its_init_arrives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_on_their_way_when_shutdown_comes_first_arrive() {
+async fn lines_in_transit_at_shutdown_arrive() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let sandbox = sandbox(&collector, protocol).start().await.expect("a sandbox");
@@ -194,7 +194,7 @@ async fn lines_on_their_way_when_shutdown_comes_first_arrive() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_that_come_during_shutdown_arrive_and_delay_nothing() {
+async fn lines_during_shutdown_arrive_without_delay() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let sandbox = sandbox(&collector, protocol).function(working()).start().await.expect("a sandbox");
@@ -217,7 +217,7 @@ async fn lines_that_come_during_shutdown_arrive_and_delay_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn telemetry_that_comes_past_the_deadline_holds_nothing_and_is_not_lost() {
+async fn telemetry_after_deadline_is_not_lost() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let sandbox = Sandbox::builder()
@@ -246,7 +246,7 @@ async fn telemetry_that_comes_past_the_deadline_holds_nothing_and_is_not_lost() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_lines_of_one_invocation_are_there_at_its_next() {
+async fn ten_thousand_lines_arrive_before_next() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let function = Function::builtin(|context| async move {

@@ -49,7 +49,7 @@ async fn unread_output_costs_lines_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn host_names_do_not_hold_the_start_up() {
+async fn host_names_do_not_delay_startup() {
     let collector = Collector::start().await.expect("a collector");
     let extension = extension(&collector, Protocol::Grpc)
         .env("ROTEL_FLUSH_TIMEOUT", "60s")

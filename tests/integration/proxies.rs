@@ -46,7 +46,7 @@ async fn https_goes_through_a_tunnel() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_of_the_env_file_wins_over_the_environments() {
+async fn env_file_proxy_overrides_environment() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("rotel.env");
     let proxy = Proxy::start().await.expect("a proxy");
@@ -75,7 +75,7 @@ async fn plaintext_http_is_forwarded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_is_none_of_the_other_schemes_business_nor_of_excepted_hosts() {
+async fn proxy_skips_other_schemes_and_no_proxy() {
     for protocol in PROTOCOLS {
         let proxy = Proxy::start().await.expect("a proxy");
         let (collector, extension) = trusted(protocol).await;
@@ -98,7 +98,7 @@ async fn a_proxy_is_none_of_the_other_schemes_business_nor_of_excepted_hosts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_is_shown_its_credentials_and_turns_others_away_without_their_being_told() {
+async fn proxy_credentials_are_sent_and_hidden() {
     // `me:hunter2`
     let authorization = "Basic bWU6aHVudGVyMg==";
     let mut told = Vec::new();

@@ -78,7 +78,7 @@ fn assert_whole(resolution: &Resolution, arns: &[String]) {
 }
 
 #[tokio::test]
-async fn twenty_five_secrets_of_two_services_and_regions_take_five_calls_all_at_once() {
+async fn secrets_are_batched_and_fetched_concurrently() {
     let aws = Aws::start().await.expect("a stand-in");
     let mut batches = Vec::new();
     let mut all = Vec::new();
@@ -135,7 +135,7 @@ async fn a_parameter_is_found_with_the_version_that_its_arn_names() {
 }
 
 #[tokio::test]
-async fn where_the_batch_is_denied_every_secret_is_asked_for_alone_and_all_at_once() {
+async fn denied_batch_falls_back_to_single_calls() {
     let aws = Aws::start().await.expect("a stand-in");
     let arns = kept(&aws, 10, secret);
     aws.behave(Action::BatchGetSecretValue, Behaviour::Refuse { status: 400, code: DENIED });
@@ -162,7 +162,7 @@ async fn one_denied_parameter_does_not_take_the_others_with_it() {
 }
 
 #[tokio::test]
-async fn what_fails_is_named_with_its_code_and_the_rest_is_there() {
+async fn failed_secret_is_named_with_its_code() {
     let aws = Aws::start().await.expect("a stand-in");
     let good = [secret("us-east-1", 0), parameter("us-east-1", 0)];
     for arn in &good {
@@ -230,7 +230,7 @@ async fn hanging_call_ends_with_the_budget() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_hangs_is_given_up_for_another() {
+async fn hanging_attempt_is_retried() {
     let aws = Aws::start().await.expect("a stand-in");
     let arns = kept(&aws, 2, secret);
     aws.behave_next(1, &Behaviour::Hang);
@@ -383,7 +383,7 @@ async fn dropped_round_leaves_the_rest_to_the_next() {
 }
 
 #[tokio::test]
-async fn what_is_not_aws_is_told_apart() {
+async fn answers_not_from_aws_are_recognized() {
     let aws = Aws::start().await.expect("a stand-in");
     let arns = kept(&aws, 2, parameter);
     for (answer, code) in [(json!("<html>"), "UnreadableAnswer"), (json!({}), "NoAnswer")] {
@@ -404,7 +404,7 @@ async fn what_is_not_aws_is_told_apart() {
 }
 
 #[tokio::test]
-async fn credentials_come_from_the_container_endpoint_where_there_are_no_keys() {
+async fn container_endpoint_gives_credentials() {
     let aws = Aws::start().await.expect("a stand-in");
     let arns = kept(&aws, 2, secret);
     aws.behave_next(2, &Behaviour::Refuse { status: 503, code: "ServiceUnavailable" });
@@ -631,7 +631,7 @@ async fn malformed_container_endpoint_is_an_error() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_told_once_and_not_tried_for_every_secret() {
+async fn wrong_credentials_are_reported_once() {
     let aws = Aws::start().await.expect("a stand-in");
     let arns = kept(&aws, 5, secret);
     for (variable, code) in [
@@ -647,7 +647,7 @@ async fn wrong_credentials_are_told_once_and_not_tried_for_every_secret() {
 }
 
 #[tokio::test]
-async fn a_services_own_endpoint_goes_before_the_general_one() {
+async fn service_endpoint_overrides_general_one() {
     let (aws, other) = (Aws::start().await.expect("a stand-in"), Aws::start().await.expect("another"));
     let (secret, parameter) = (kept(&aws, 1, secret), kept(&other, 1, parameter));
     let mut variables = aws.variables();
@@ -680,7 +680,7 @@ async fn asked_of_a_proxy(batch: Batch, more: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn calls_go_through_the_proxy_to_the_endpoint_of_region_and_partition() {
+async fn calls_use_proxy_and_partition_endpoint() {
     let secret_of = |region| batch(Service::SecretsManager, region, &[secret(region, 1)]);
     let parameter_of = |region| batch(Service::ParameterStore, region, &[parameter(region, 1)]);
     let told = [

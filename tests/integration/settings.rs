@@ -53,7 +53,7 @@ async fn header_values_come_from_secrets_manager_and_parameter_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_of_a_json_secret_comes_from_the_env_file_of_the_bundle() {
+async fn env_file_can_name_key_of_json_secret() {
     let aws = Aws::start().await.expect("a stand-in for AWS");
     aws.keep(SECRET, format!(r#"{{"key":"{KEY}","other":1}}"#));
     let collector = collector().await;
@@ -77,7 +77,7 @@ async fn a_key_of_a_json_secret_comes_from_the_env_file_of_the_bundle() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn aws_that_never_answers_holds_neither_init_nor_function() {
+async fn hanging_aws_delays_neither_init_nor_function() {
     let aws = Aws::start().await.expect("a stand-in for AWS");
     aws.behave(Action::BatchGetSecretValue, Behaviour::Hang);
     let collector = collector().await;
@@ -94,7 +94,7 @@ async fn aws_that_never_answers_holds_neither_init_nor_function() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_is_not_there_is_told_by_its_arn_and_the_function_runs() {
+async fn missing_secret_is_logged_by_its_arn() {
     let aws = Aws::start().await.expect("a stand-in for AWS");
     let collector = collector().await;
     let extension = with_aws(extension(&collector, Protocol::Grpc), &aws)
@@ -111,7 +111,7 @@ async fn a_secret_that_is_not_there_is_told_by_its_arn_and_the_function_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fault_is_told_once_though_the_variables_are_read_again_with_the_secrets() {
+async fn error_is_logged_once_despite_secrets() {
     let aws = Aws::start().await.expect("a stand-in for AWS");
     aws.keep(SECRET, KEY);
     let collector = collector().await;
@@ -134,7 +134,7 @@ async fn a_fault_is_told_once_though_the_variables_are_read_again_with_the_secre
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fault_fails_the_init_where_the_user_asked_for_that() {
+async fn error_fails_init_when_asked() {
     let extension = unconfigured()
         .env("ROTEL_OTLP_EXPORTER_ENDPOINT", "collector:4317")
         .env("ROTEL_ON_INIT_ERROR", "fail");

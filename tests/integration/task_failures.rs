@@ -1,6 +1,7 @@
 //! What is broken in the extension stays there: a task that panics, ends or gets stuck is told once, and `/next` goes on
 //! being answered.
 
+use std::process::Command;
 use std::time::Duration;
 
 use lambda_sandbox::collector::{Collector, Protocol};
@@ -14,7 +15,7 @@ async fn survives(broken: &str, turns: u32, told: Option<&str>) {
     let collector = Collector::start().await.expect("a collector");
     let extension = extension(&collector, Protocol::Http)
         .env("ROTEL_FLUSH_TIMEOUT", "200ms")
-        .env("EXTENSION_SABOTAGE", format!("{broken},{turns}"));
+        .env("EXTENSION_FAILPOINT_TASK", format!("{broken},{turns}"));
     let function = Function::builtin(|context| async move {
         context.log_lines(3);
         // An SDK has its own patience with a receiver that does not answer; here it has none.
@@ -45,7 +46,7 @@ async fn survives(broken: &str, turns: u32, told: Option<&str>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_panics_does_not_end_the_extension() {
+async fn panicked_task_does_not_end_extension() {
     for turns in [0, 2, 8] {
         survives("panic,pipeline", turns, Some("panicked: telemetry is no longer sent")).await;
         survives("panic,telemetry", turns, Some("panicked: log collection has stopped")).await;
@@ -56,14 +57,14 @@ async fn a_task_that_panics_does_not_end_the_extension() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_ends_does_not_end_the_extension() {
+async fn ended_task_does_not_end_extension() {
     survives("end,pipeline", 4, Some("ended: telemetry is no longer sent")).await;
     survives("end,telemetry", 4, Some("ended: log collection has stopped")).await;
     survives("end,receiver", 1, Some("ended: an OTLP listener has stopped")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_gets_stuck_is_found_out_and_ended() {
+async fn stuck_task_is_detected_and_ended() {
     for turns in [0, 2, 4] {
         survives("stall,pipeline", turns, Some("was stuck and was aborted: telemetry is no longer sent"))
             .await;
@@ -78,7 +79,7 @@ async fn a_task_stuck_between_flushes_is_ended() {
         let collector = Collector::start().await.expect("a collector");
         let extension = extension(&collector, Protocol::Http)
             .env("ROTEL_FLUSH_STRATEGY", "periodic,10m")
-            .env("EXTENSION_SABOTAGE", format!("stall,{task},20"));
+            .env("EXTENSION_FAILPOINT_TASK", format!("stall,{task},20"));
         let builder = Sandbox::builder().extension(extension).function(Function::idle());
         // One is held until then, for its end is not announced.
         let sandbox = builder.timeout(Duration::from_secs(3)).start().await.expect("a sandbox");
@@ -94,6 +95,14 @@ async fn a_task_stuck_between_flushes_is_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_gets_stuck_costs_nothing_but_itself() {
+async fn stuck_receiver_spares_everything_else() {
     survives("stall,receiver", 1, None).await;
+}
+
+/// `make build` and `make layer` refuse a binary that has this word.
+#[test]
+fn failpoints_are_named_in_the_binary() {
+    let mut grep = Command::new("grep");
+    grep.args(["--quiet", "--text", "EXTENSION_FAILPOINT", &support::binary()]);
+    assert!(grep.status().expect("grep").success());
 }

@@ -32,12 +32,12 @@ async fn survives_over(protocol: Protocol, faults: impl IntoIterator<Item = Faul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unknown_events_cost_nothing_else() {
+async fn unknown_events_spare_others() {
     survives([Fault::UnknownEvents]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_records_cost_nothing_else() {
+async fn odd_records_spare_others() {
     survives([Fault::OddRecords]).await;
 }
 
@@ -47,7 +47,7 @@ async fn records_in_reverse_order_are_all_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn records_of_five_mebibytes_cost_nothing_else() {
+async fn five_mebibyte_records_spare_others() {
     survives([Fault::HugeRecord(5 << 20)]).await;
 }
 
@@ -121,7 +121,7 @@ async fn cut_record_is_joined() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_bytes_cost_their_record_nothing_else() {
+async fn odd_bytes_spare_their_record() {
     let replace =
         |written: &str, sent: &[u8]| Fault::Replace { written: written.into(), sent: sent.to_vec() };
     let faults = [replace("\u{e9}", b"\xe9"), replace("\\t", b"\t"), replace("TAB", b"\x01")];
@@ -131,7 +131,7 @@ async fn odd_bytes_cost_their_record_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn broken_record_costs_nothing_else() {
+async fn broken_record_spares_others() {
     let faults = [Fault::Replace { written: "QUOTE".into(), sent: b"\"".to_vec() }];
     let records = vec![json!("one QUOTE alone"), json!("behind")];
     let bodies = bodies_of(Sandbox::builder().faults(faults), records).await;
@@ -162,12 +162,12 @@ async fn a_delivery_that_comes_twice_ends_its_invocation_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_that_come_after_their_runtime_done_go_with_the_next_flush() {
+async fn late_lines_go_with_next_flush() {
     survives([Fault::FunctionAfterRuntimeDone]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schema_that_the_platform_refuses_is_followed_by_the_one_before() {
+async fn refused_schema_falls_back_to_older() {
     let collector = Collector::start().await.expect("a collector");
     let sandbox = sandbox(&collector, Protocol::Grpc)
         .function(lines(10))
@@ -209,7 +209,7 @@ async fn without_a_telemetry_api_the_sdk_is_still_forwarded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invocation_whose_runtime_done_never_comes_ends_before_its_deadline() {
+async fn missing_runtime_done_ends_before_deadline() {
     let over = async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let sandbox = Sandbox::builder()
@@ -240,7 +240,7 @@ async fn shutdown_may_be_the_first_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_function_runs_unharmed_without_an_endpoint_or_with_a_faulty_configuration() {
+async fn broken_configuration_does_not_harm_function() {
     for (extension, told) in [
         (unconfigured(), "ROTEL_OTLP_EXPORTER_ENDPOINT: "),
         (
@@ -269,7 +269,7 @@ async fn a_function_runs_unharmed_without_an_endpoint_or_with_a_faulty_configura
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_json_line_reaches_the_collector_with_all_that_it_says() {
+async fn json_line_arrives_with_all_fields() {
     let collector = Collector::start().await.expect("a collector");
     let function = Function::builtin(|context| async move {
         context.log_json(json!({
@@ -328,7 +328,7 @@ async fn a_json_line_reaches_the_collector_with_all_that_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plain_line_gets_the_request_id_of_the_invocation_that_wrote_it() {
+async fn plain_line_gets_its_request_id() {
     let collector = Collector::start().await.expect("a collector");
     let function = Function::builtin(|context| async move {
         let request_id = context.request_id.clone();
@@ -349,7 +349,7 @@ async fn a_plain_line_gets_the_request_id_of_the_invocation_that_wrote_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_filtered_does_not_reach_the_collector_and_what_is_masked_not_as_it_was() {
+async fn logs_are_filtered_and_masked() {
     let collector = Collector::start().await.expect("a collector");
     let function = Function::builtin(|context| async move {
         for line in ["[DEBUG] too little", "[WARN] GET /health", "[WARN] paid with 1111-2222", "no severity"]
@@ -377,7 +377,7 @@ async fn what_is_filtered_does_not_reach_the_collector_and_what_is_masked_not_as
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_registered_name_is_the_files_own() {
+async fn registered_name_is_the_file_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let renamed = folder.path().join("telemetry-of-mine");
     std::fs::copy(binary(), &renamed).expect("a copy");

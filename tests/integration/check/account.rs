@@ -29,7 +29,7 @@ async fn one_item_of_each_signal_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_good_configuration_is_shown_with_its_sources_and_called_good() {
+async fn good_configuration_is_shown_with_sources() {
     let collector = locked().await;
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("rotel.env");
@@ -84,7 +84,7 @@ async fn a_good_configuration_is_shown_with_its_sources_and_called_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_blackhole_is_well_and_sends_nothing() {
+async fn blackhole_passes_and_sends_nothing() {
     let collector = collector().await;
     let check = Check::collector(&collector, Protocol::Grpc).with("ROTEL_EXPORTER", "blackhole");
     insta::assert_snapshot!(check.account().await, @"
@@ -129,7 +129,7 @@ async fn warnings_alone_do_not_fail_the_check() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn arguments_that_are_not_known_are_refused_with_the_usage() {
+async fn unknown_arguments_print_the_usage() {
     for arguments in [&["--chekc"][..], &["--offline"], &["--check", "--online"], &["--check", "--help"]] {
         let Output { status, stdout, stderr } = run(arguments, Vec::new()).await;
         let stderr = String::from_utf8_lossy(&stderr);

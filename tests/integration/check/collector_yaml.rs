@@ -23,7 +23,7 @@ receivers: {otlp: }
 ";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_understood_is_told_and_tried() {
+async fn understood_settings_are_shown_and_tried() {
     let folder = tempfile::tempdir().expect("a folder");
     let collector = locked().await;
     let host = collector.url(Protocol::Http);
@@ -69,7 +69,7 @@ async fn what_was_understood_is_told_and_tried() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_it_is_told_by_line_and_path() {
+async fn errors_name_line_and_path() {
     let folder = tempfile::tempdir().expect("a folder");
     let text =
         format!("exporters:\n  otlphttp:\n    endpoint: clickstack:4318\n    timeout: soon\n{PIPELINES}");

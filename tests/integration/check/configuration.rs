@@ -5,7 +5,7 @@ use lambda_sandbox::collector::Protocol;
 use super::harness::{Check, ENDPOINT, collector};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_leads_back_to_the_extension_is_told() {
+async fn endpoint_leading_back_is_reported() {
     let check = Check::new().with(ENDPOINT, "http://localhost:4317");
     insta::assert_snapshot!(check.account().await, @"
     Errors
@@ -22,7 +22,7 @@ async fn an_endpoint_that_leads_back_to_the_extension_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_endpoint_is_told() {
+async fn missing_endpoint_is_reported() {
     insta::assert_snapshot!(Check::new().account().await, @"
     Warnings
       ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
@@ -33,7 +33,7 @@ async fn a_missing_endpoint_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fault_fails_the_check_though_every_signal_is_accepted() {
+async fn error_fails_check_though_signals_are_accepted() {
     let collector = collector().await;
     let check = Check::collector(&collector, Protocol::Grpc).with("ROTEL_BATCH_MAX_SIZE", "many");
     insta::assert_snapshot!(check.account().await, @r#"
@@ -51,7 +51,7 @@ async fn a_fault_fails_the_check_though_every_signal_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fault_in_the_way_of_one_signal_leaves_the_others() {
+async fn error_of_one_signal_spares_others() {
     let collector = collector().await;
     let check = Check::collector(&collector, Protocol::Grpc)
         .with("ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT", "collector:4317")
@@ -76,7 +76,7 @@ async fn a_fault_in_the_way_of_one_signal_leaves_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_not_there_is_told() {
+async fn missing_file_is_reported() {
     let check = Check::new()
         .with(ENDPOINT, "https://clickstack.example.com:4317")
         .with("ROTEL_ENV_FILE", "/nowhere/rotel.env")

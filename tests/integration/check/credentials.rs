@@ -5,7 +5,7 @@ use lambda_sandbox::collector::{Behaviour, Protocol, Refusal};
 use super::harness::{Check, HEADERS, KEY, both, causes, collector, locked};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_behind_bearer_is_told_outright() {
+async fn key_after_bearer_is_recognized() {
     let collector = locked().await;
     let account = both(|protocol| {
         Check::collector(&collector, protocol).with(HEADERS, format!("Authorization=Bearer {KEY}"))
@@ -36,7 +36,7 @@ async fn a_key_behind_bearer_is_told_outright() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_key_is_told() {
+async fn wrong_key_is_reported() {
     let collector = locked().await;
     let causes = causes(|protocol| {
         Check::collector(&collector, protocol).with(HEADERS, format!("Authorization=other-{KEY}"))
@@ -48,7 +48,7 @@ async fn a_wrong_key_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_key_is_told() {
+async fn missing_key_is_reported() {
     let collector = locked().await;
     insta::assert_snapshot!(causes(|protocol| Check::collector(&collector, protocol)).await, @"
     grpc: [host]: UNAUTHENTICATED: a key is required, but no authorization header is set; set ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS=Authorization=<ingestion API key>
@@ -57,7 +57,7 @@ async fn a_missing_key_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_is_told() {
+async fn wrong_password_is_reported() {
     let collector = locked().await;
     let account = Check::collector(&collector, Protocol::Http)
         .with("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "basic")
@@ -67,7 +67,7 @@ async fn a_wrong_password_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_forbidden_is_told() {
+async fn forbidden_access_is_reported() {
     let collector = collector().await;
     collector.behave(Behaviour::Refuse(Refusal::status(403)));
     insta::assert_snapshot!(causes(|protocol| Check::collector(&collector, protocol)).await, @"

@@ -5,7 +5,7 @@ use lambda_sandbox::collector::Protocol;
 use super::harness::{Check, causes, collector};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_without_an_address_is_told() {
+async fn unresolved_host_name_is_reported() {
     let causes = causes(|protocol| Check::of("https://clickstack.invalid:4317", protocol).with_patience());
     insta::assert_snapshot!(causes.await, @"
     grpc: [host]: host name does not resolve; correct ROTEL_OTLP_EXPORTER_ENDPOINT, and check DNS resolution if the function is in a VPC
@@ -21,7 +21,7 @@ async fn a_proxy_is_suspected_where_one_is_set() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_connection_is_told() {
+async fn refused_connection_is_reported() {
     let collector = collector().await;
     // A port that was closed may be held open for a moment by a process that another test is about to start.
     let never_open = format!("http://{}:4319", collector.address(Protocol::Grpc).ip());
@@ -32,7 +32,7 @@ async fn a_refused_connection_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_never_answers_is_told() {
+async fn silent_endpoint_is_reported() {
     let collector = collector().await;
     collector.go_deaf();
     let causes = causes(|protocol| {

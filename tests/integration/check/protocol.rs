@@ -14,7 +14,7 @@ fn other(protocol: Protocol) -> Protocol {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_without_otlp_is_told() {
+async fn path_without_otlp_is_reported() {
     let collector = collector().await;
     let endpoint = collector.url(Protocol::Http);
     let check = || Check::of(&endpoint, Protocol::Http);
@@ -60,21 +60,21 @@ async fn a_path_without_otlp_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn grpc_to_the_http_port_of_a_collector_is_told() {
+async fn grpc_to_http_port_is_reported() {
     let collector = collector().await;
     let cause = Check::of(&collector.url(Protocol::Http), Protocol::Grpc).cause().await;
     insta::assert_snapshot!(cause, @"[host]: HTTP 404: the response is HTTP without gRPC; set the gRPC port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4317, or set ROTEL_OTLP_EXPORTER_PROTOCOL=http");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn grpc_to_a_port_that_speaks_http_1_only_is_told() {
+async fn grpc_to_http_1_port_is_reported() {
     let server = Server::Answers("HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-length: 0\r\n\r\n");
     let cause = Check::of(&serve(server).await, Protocol::Grpc).cause().await;
     insta::assert_snapshot!(cause, @"[host]: plain gRPC is not understood on this port, which may expect TLS or OTLP/HTTP; write https:// in ROTEL_OTLP_EXPORTER_ENDPOINT, or set the gRPC port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4317, or set ROTEL_OTLP_EXPORTER_PROTOCOL=http");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http_to_the_grpc_port_of_a_collector_is_told() {
+async fn http_to_grpc_port_is_reported() {
     let collector = collector().await;
     // A server of gRPC that speaks first, as Go's does.
     let begins = serve(Server::Begins(b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00\x40\x00")).await;
@@ -89,7 +89,7 @@ async fn http_to_the_grpc_port_of_a_collector_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_wrong_protocol_over_tls_is_told() {
+async fn wrong_protocol_over_tls_is_reported() {
     let (collector, certificate) = behind_tls(None).await;
     let causes =
         causes(|protocol| Check::of(&collector.url(other(protocol)), protocol).with(CA, &*certificate));
@@ -100,7 +100,7 @@ async fn the_wrong_protocol_over_tls_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_closed_without_an_answer_is_told() {
+async fn closed_connection_is_reported() {
     let endpoint = serve(Server::Answers("")).await;
     insta::assert_snapshot!(causes(|protocol| Check::of(&endpoint, protocol)).await, @"
     grpc: [host]: plain gRPC is not understood on this port, which may expect TLS or OTLP/HTTP; write https:// in ROTEL_OTLP_EXPORTER_ENDPOINT, or set the gRPC port in ROTEL_OTLP_EXPORTER_ENDPOINT, usually 4317, or set ROTEL_OTLP_EXPORTER_PROTOCOL=http
@@ -109,7 +109,7 @@ async fn a_connection_closed_without_an_answer_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_is_told() {
+async fn redirect_is_reported() {
     let server = Server::Answers(
         "HTTP/1.1 301 Moved Permanently\r\nlocation: https://example.com/hunter2\r\ncontent-length: 0\r\n\r\n",
     );
@@ -118,7 +118,7 @@ async fn a_redirect_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_web_page_is_told() {
+async fn web_page_is_reported() {
     let server = Server::Answers(
         "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 13\r\n\r\n<html></html>",
     );

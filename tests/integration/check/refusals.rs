@@ -5,7 +5,7 @@ use lambda_sandbox::collector::{Behaviour, Refusal};
 use super::harness::{Check, both, causes, collector};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rejected_items_are_told() {
+async fn rejected_items_are_reported() {
     let collector = collector().await;
     collector.behave_for(lambda_sandbox::Signal::Metrics, Behaviour::PartialSuccess { rejected: 1 });
     insta::assert_snapshot!(both(|protocol| Check::collector(&collector, protocol)).await, @"
@@ -34,7 +34,7 @@ async fn rejected_items_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_is_busy_or_broken_is_told() {
+async fn busy_or_broken_endpoint_is_reported() {
     let collector = collector().await;
     let mut told = Vec::new();
     for status in [429, 500, 503] {

@@ -28,7 +28,7 @@ async fn secrets_are_fetched_and_not_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_secret_is_told_beside_the_others() {
+async fn missing_secret_is_reported_with_others() {
     let aws = Aws::start().await.expect("a stand-in for AWS");
     aws.keep(SECRET_ARN, KEY);
     let collector = locked().await;
@@ -102,7 +102,7 @@ async fn credentials_of_a_profile_are_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_and_a_service_that_come_from_secrets_are_not_shown() {
+async fn endpoint_from_secret_is_not_shown() {
     let aws = Aws::start().await.expect("a stand-in for AWS");
     aws.keep(SECRET_ARN, "https://hunter2.invalid:4317");
     aws.keep(PARAMETER_ARN, "service.name=hunter2");
@@ -131,7 +131,7 @@ async fn an_endpoint_and_a_service_that_come_from_secrets_are_not_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn offline_nothing_is_fetched_and_nothing_sent() {
+async fn offline_check_makes_no_calls() {
     let aws = Aws::start().await.expect("a stand-in for AWS");
     let collector = collector().await;
     let whole = Check::collector(&collector, Protocol::Grpc)

@@ -20,7 +20,7 @@ fn to_http(endpoint: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tls_to_a_plain_port_is_told() {
+async fn tls_to_plain_port_is_reported() {
     let collector = collector().await;
     let causes = causes(|protocol| Check::of(&to_https(&collector.url(protocol)), protocol));
     insta::assert_snapshot!(causes.await, @"
@@ -30,7 +30,7 @@ async fn tls_to_a_plain_port_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plain_text_to_a_tls_port_is_told() {
+async fn plaintext_to_tls_port_is_reported() {
     let (collector, _) = behind_tls(None).await;
     let causes = causes(|protocol| Check::of(&to_http(&collector.url(protocol)), protocol));
     insta::assert_snapshot!(causes.await, @"
@@ -40,7 +40,7 @@ async fn plain_text_to_a_tls_port_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plain_text_to_a_tls_port_that_answers_400_is_told() {
+async fn plaintext_to_tls_port_with_400_is_reported() {
     let server =
         Server::Answers("HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n");
     let cause = Check::of(&serve(server).await, Protocol::Http).cause().await;
@@ -48,7 +48,7 @@ async fn plain_text_to_a_tls_port_that_answers_400_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_of_an_unknown_authority_is_told() {
+async fn unknown_authority_is_reported() {
     let (collector, _) = behind_tls(None).await;
     insta::assert_snapshot!(causes(|protocol| Check::collector(&collector, protocol)).await, @"
     grpc: [host]: its certificate is signed by an unknown authority; set ROTEL_OTLP_EXPORTER_TLS_CA_FILE to that authority's certificate
@@ -57,7 +57,7 @@ async fn a_certificate_of_an_unknown_authority_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_of_another_authority_than_the_given_is_told() {
+async fn other_authority_is_reported() {
     let (collector, _) = behind_tls(None).await;
     let other = rcgen::generate_simple_self_signed(["other".to_owned()]).expect("a certificate");
     let check = Check::collector(&collector, Protocol::Grpc).with(CA, other.cert.pem());
@@ -65,7 +65,7 @@ async fn a_certificate_of_another_authority_than_the_given_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_of_another_name_is_told() {
+async fn other_certificate_name_is_reported() {
     let (collector, certificate) = with_certificate(|_| named("other.example.com".to_owned()), None).await;
     let ip = collector.address(Protocol::Grpc).ip().to_string();
     let causes = causes(|protocol| Check::collector(&collector, protocol).with(CA, &*certificate)).await;
@@ -76,7 +76,7 @@ async fn a_certificate_of_another_name_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificates_name_stays_on_its_line() {
+async fn certificate_name_stays_on_one_line() {
     let forged = |_| named("a\nERROR forged\u{1b}[31m.example.com".to_owned());
     let (collector, certificate) = with_certificate(forged, None).await;
     let ip = collector.address(Protocol::Grpc).ip().to_string();
@@ -88,7 +88,7 @@ async fn a_certificates_name_stays_on_its_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_expired_certificate_is_told() {
+async fn expired_certificate_is_reported() {
     let expired = |name| {
         let mut parameters = named(name);
         parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
@@ -103,7 +103,7 @@ async fn an_expired_certificate_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_client_certificate_is_told() {
+async fn missing_client_certificate_is_reported() {
     let client = of_client();
     let (collector, certificate) = behind_tls(Some(client.cert.pem())).await;
     let causes = causes(|protocol| Check::collector(&collector, protocol).with(CA, &*certificate));
@@ -114,7 +114,7 @@ async fn a_missing_client_certificate_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_certificate_that_is_not_taken_is_told_without_its_key() {
+async fn refused_client_certificate_is_reported_without_key() {
     let [client, other] = [(); 2].map(|()| of_client());
     let (collector, certificate) = behind_tls(Some(other.cert.pem())).await;
     let key = client.signing_key.serialize_pem();
@@ -127,7 +127,7 @@ async fn a_client_certificate_that_is_not_taken_is_told_without_its_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_private_key_that_cannot_be_used_is_told_without_itself() {
+async fn unusable_private_key_is_reported_unshown() {
     let [client, other] = [(); 2].map(|()| of_client());
     let key = other.signing_key.serialize_pem();
     let check = Check::of("https://127.0.0.1:1", Protocol::Grpc)

@@ -12,7 +12,7 @@ use support::{end, invoke, unconfigured, working};
 use super::MIB;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn endless_interim_answers_hold_nothing() {
+async fn endless_interim_answers_delay_nothing() {
     let extension = unconfigured()
         .env("ROTEL_OTLP_EXPORTER_ENDPOINT", storming(b"", CONTINUE))
         .env("ROTEL_OTLP_EXPORTER_PROTOCOL", "http")

@@ -69,7 +69,7 @@ async fn endless_certificates_and_keys_cost_one_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doubling_references_cost_their_line_only() {
+async fn doubling_references_spare_other_lines() {
     let folder = tempfile::tempdir().expect("a folder");
     let collector = Collector::start().await.expect("a collector");
     let mut lines = vec!["A0=xxxxxxxxxx".to_owned()];

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_has_lambdas_defaults() {
+    fn omitted_fields_have_lambdas_defaults() {
         let mut body = body();
         body.as_object_mut().unwrap().remove("buffering");
         let granted = Subscription::parse(body.to_string().as_bytes()).unwrap();

@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_has_at_most_max_items_and_ends_with_the_record_that_reaches_max_bytes() {
+    fn batch_ends_at_max_items_or_max_bytes() {
         let start = clock::now();
         let mut many = filled(2_500, 1, start);
         assert_eq!(many.take(&BUFFERING, start).len(), 1_000);

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_extension_does_not_see_what_is_the_runtimes() {
+    fn extension_does_not_see_runtime_variables() {
         let extension = Extension::external("any").env("ROTEL_OTLP_GRPC_ENDPOINT", "{ip}:5317");
         let ip = Ipv4Addr::new(127, 20, 1, 1);
         let variables = of_extension(&Settings::default(), ip, &extension);

@@ -40,7 +40,7 @@ async fn client(collector: &Collector) -> LogsServiceClient<Channel> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_sent_is_kept_whatever_the_way() {
+async fn every_transport_is_received() {
     let collector = Collector::start().await.unwrap();
     for transport in TRANSPORTS {
         send(&collector, transport).await.unwrap();
@@ -71,7 +71,7 @@ async fn a_wrong_key_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_says_when_to_come_back() {
+async fn refusal_has_retry_after() {
     let collector = Collector::start().await.unwrap();
     collector.behave_next(1, Behaviour::Refuse(Refusal::status(429).retry_after(Duration::from_secs(7))));
     let status = client(&collector).await.export(request(1, "")).await.unwrap_err();
@@ -85,7 +85,7 @@ async fn a_refusal_says_when_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partial_success_is_told() {
+async fn partial_success_is_reported() {
     let collector = Collector::start().await.unwrap();
     collector.behave(Behaviour::PartialSuccess { rejected: 1 });
     let answer = client(&collector).await.export(request(3, "")).await.unwrap().into_inner();
@@ -113,7 +113,7 @@ async fn connections_can_be_cut_before_and_after_the_data_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_hangs_or_is_slow_answers_late_or_never() {
+async fn hanging_collector_answers_late_or_never() {
     let collector = Collector::start().await.unwrap();
     collector.behave_for(Signal::Logs, Behaviour::Hang);
     for transport in [Transport::Grpc, Transport::HttpProtobuf] {
@@ -152,7 +152,7 @@ async fn a_collector_goes_away_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_deaf_or_vanished_answers_neither_old_connections_nor_new_ones() {
+async fn silent_collector_answers_no_connection() {
     let collector = Collector::start().await.unwrap();
     let payload = Payload::Logs(request(1, ""));
     for vanished in [false, true] {
@@ -182,7 +182,7 @@ async fn a_collector_that_is_deaf_or_vanished_answers_neither_old_connections_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_smaller_limit_is_told_in_the_words_of_both_protocols() {
+async fn smaller_limit_is_reported_in_both_protocols() {
     let collector = Collector::start().await.unwrap();
     collector.behave(Behaviour::Limit { bytes: 1_000 });
     let large = Payload::Logs(request(1, &"x".repeat(1_000)));

@@ -46,7 +46,7 @@ async fn shutdown_can_be_the_first_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_extension_that_ignores_shutdown_is_killed_after_two_seconds() {
+async fn ignored_shutdown_is_killed_after_two_seconds() {
     let sandbox = Sandbox::builder().extension(stub("ignore-shutdown")).start().await.unwrap();
     let shutdown = sandbox.shutdown(ShutdownReason::Spindown).await.unwrap();
     let [end] = shutdown.extensions.as_slice() else { panic!("{shutdown:?}") };
@@ -57,7 +57,7 @@ async fn an_extension_that_ignores_shutdown_is_killed_after_two_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_function_that_hangs_is_timed_out_and_the_environment_reset() {
+async fn hanging_function_times_out_and_resets() {
     let function = Function::builtin(|context| async move {
         if context.payload == json!("hang") { std::future::pending().await } else { Ok(json!("well")) }
     });
@@ -82,7 +82,7 @@ async fn a_function_that_hangs_is_timed_out_and_the_environment_reset() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_extension_that_holds_an_invocation_runs_it_into_its_timeout() {
+async fn held_invocation_times_out() {
     let sandbox = Sandbox::builder()
         .extension(stub("never-next"))
         .timeout(Duration::from_millis(300))
@@ -106,7 +106,7 @@ async fn an_extension_that_exits_fails_the_function() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_extension_that_exits_before_its_first_next_fails_the_init() {
+async fn early_exit_fails_init() {
     let sandbox = Sandbox::builder().extension(stub("exit-early")).open().await.unwrap();
     let init = sandbox.init().await.unwrap();
     assert_eq!(init.status, Status::Error);
@@ -118,7 +118,7 @@ async fn an_extension_that_exits_before_its_first_next_fails_the_init() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_extension_that_never_registers_runs_into_the_init_limit() {
+async fn missing_registration_hits_init_limit() {
     let limit = Duration::from_millis(300);
     let sandbox =
         Sandbox::builder().extension(stub("never-register")).init_timeout(limit).open().await.unwrap();
@@ -136,7 +136,7 @@ async fn a_program_that_cannot_be_started_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_extension_stands_still_and_goes_on_with_the_next_event() {
+async fn frozen_extension_resumes_with_next_event() {
     let sandbox = Sandbox::builder().extension(stub("")).start().await.unwrap();
     sandbox.invoke(json!(1)).await.unwrap();
     assert!(is_stopped(EXTENSION, sandbox.ip()));
@@ -149,7 +149,7 @@ async fn a_frozen_extension_stands_still_and_goes_on_with_the_next_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn extensions_can_be_stopped_in_the_midst_of_a_phase() {
+async fn extension_can_be_stopped_mid_phase() {
     let (runs, goes_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let told = (Arc::clone(&runs), Arc::clone(&goes_on));
     let function = Function::builtin(move |_| {
@@ -178,7 +178,7 @@ async fn extensions_can_be_stopped_in_the_midst_of_a_phase() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_function_that_crashes_in_its_init_resets_the_environment() {
+async fn function_crash_in_init_resets_environment() {
     let function = Function::command("/bin/sh", ["-c", "exit 3"]);
     let sandbox = Sandbox::builder().extension(stub("")).function(function).open().await.unwrap();
     for _ in 0..2 {
@@ -261,7 +261,7 @@ async fn a_command_that_hangs_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_of_the_api_are_no_violations() {
+async fn injected_api_faults_are_no_violations() {
     let sandbox =
         Sandbox::builder().extension(stub("")).faults([Fault::RefuseRegister(500)]).open().await.unwrap();
     let init = sandbox.init().await.unwrap();

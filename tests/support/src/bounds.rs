@@ -16,6 +16,11 @@ const CGROUP_BYTES: u64 = 128 * MIB;
 /// The table, which `make abuse` clears and prints.
 const TABLE: &str = "target/abuse.txt";
 
+/// Whether the tests run the release binary, for which no case is too long.
+pub fn is_release() -> bool {
+    cfg!(feature = "bounds")
+}
+
 /// Asserts that a case took less memory than `bound`, both in bytes.
 #[track_caller]
 pub fn assert_memory(case: impl Display, measured: u64, bound: u64) {

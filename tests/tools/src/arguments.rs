@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_name_the_option_and_what_it_wants() {
+    fn errors_name_option_and_remedy() {
         for (line, error) in [
             ("", r#"no command; write "demo", "run", "bench", "fleet" or "gates""#),
             ("walk", r#""walk": no such command; write "demo", "run", "bench", "fleet" or "gates""#),
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn help_is_given_wherever_it_is_asked_for() {
+    fn help_is_shown_from_any_command() {
         assert_eq!(parse("--help"), Ok(Request::Help));
         assert_eq!(parse("run --speed --help"), Ok(Request::Help));
     }

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_are_found_in_what_valgrind_says() {
+    fn counts_are_read_from_valgrinds_output() {
         let callgrind =
             "==7== Events    : Ir\n==7== Collected : 300630\n==7== \n==7== I   refs:      300,630\n";
         assert_eq!(Count::Instructions.find(callgrind), Some(300_630));

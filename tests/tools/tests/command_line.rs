@@ -16,7 +16,7 @@ const FLOOR: &str = env!("CARGO_BIN_EXE_floor-extension");
 const RUNTIME: &str = env!("CARGO_BIN_EXE_floor-runtime");
 
 #[test]
-fn help_explains_and_mistakes_are_named() {
+fn help_explains_and_errors_name_the_cause() {
     let help = run(&["--help"]);
     assert!(help.status.success());
     assert!(text(&help).contains("usage:"));
@@ -29,14 +29,14 @@ fn help_explains_and_mistakes_are_named() {
 }
 
 #[test]
-fn the_demo_fails_by_name_with_an_extension_that_sends_nothing() {
+fn demo_fails_if_nothing_is_sent() {
     let demo = run(&["demo", "--extension", FLOOR, "--freeze", "0"]);
     assert_eq!(demo.status.code(), Some(1), "{}", text(&demo));
     assert!(text(&demo).contains("FAILED  missing: item-"), "{}", text(&demo));
 }
 
 #[test]
-fn a_run_with_a_command_that_emits_nothing_is_well() {
+fn run_passes_with_function_that_emits_nothing() {
     let run = run(&["run", "--extension", FLOOR, "--function", RUNTIME, "--invocations", "2", "--json"]);
     assert!(run.status.success(), "{}", text(&run));
     assert!(text(&run).contains("the function wrote 4 log lines"), "{}", text(&run));
@@ -44,7 +44,7 @@ fn a_run_with_a_command_that_emits_nothing_is_well() {
 }
 
 #[test]
-fn an_extension_that_has_to_be_killed_is_a_failure() {
+fn killed_extension_fails_the_run() {
     let killed = run(&[
         "run",
         "--extension",
@@ -61,21 +61,21 @@ fn an_extension_that_has_to_be_killed_is_a_failure() {
 }
 
 #[test]
-fn figures_of_an_extension_that_fetches_nothing_are_none() {
+fn startup_bench_needs_fetched_secrets() {
     let bench = run(&["bench", "startup", "--extension", FLOOR, "--runs", "1"]);
     assert_eq!(bench.status.code(), Some(1), "{}", text(&bench));
     assert!(text(&bench).contains("it did not fetch its secrets"), "{}", text(&bench));
 }
 
 #[test]
-fn a_bench_of_what_sends_nothing_says_so_instead_of_how_fast_it_is() {
+fn bench_fails_if_nothing_arrives() {
     let bench = run(&["bench", "--extension", FLOOR, "--runs", "1"]);
     assert_eq!(bench.status.code(), Some(1));
     assert!(text(&bench).contains("nothing of it arrived at the endpoint"), "{}", text(&bench));
 }
 
 #[test]
-fn gates_without_a_program_to_count_name_what_is_missing() {
+fn gates_name_the_missing_program() {
     let gates =
         run(&["gates", "--extension", FLOOR, "--paths", "/nowhere/paths", "--baseline", "/nowhere/baseline"]);
     assert_eq!(gates.status.code(), Some(1));

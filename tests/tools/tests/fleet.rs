@@ -8,7 +8,7 @@ const BEGIN: &str = "<!-- begin of the fleet: UPDATE_DOCS=1 make test writes it 
 const END: &str = "<!-- end of the fleet -->\n";
 
 #[test]
-fn the_table_in_page_is_what_the_command_prints() {
+fn documented_table_is_current() {
     let page = fs::read_to_string(PAGE).expect("docs/delivery.md");
     let (before, rest) = page.split_once(BEGIN).expect("docs/delivery.md marks where the table begins");
     let (table, after) = rest.split_once(END).expect("docs/delivery.md marks where the table ends");

@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_for_the_next_requests_ends_and_the_general_one_goes_on() {
+    fn rule_for_next_requests_ends() {
         let mut rules = Rules::default();
         assert_eq!(rules.choose(Signal::Logs), Behaviour::Accept);
         rules.set(Behaviour::Hang);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_for_one_signal_leaves_the_others() {
+    fn rule_for_one_signal_spares_others() {
         let mut rules = Rules::default();
         rules.set_for(Signal::Traces, Behaviour::Hang);
         assert_eq!(rules.choose(Signal::Logs), Behaviour::Accept);

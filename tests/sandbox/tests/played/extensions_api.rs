@@ -29,7 +29,7 @@ fn error_type(answer: &(u16, Value)) -> (u16, &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn registration_tells_of_the_function_and_the_account() {
+async fn registration_names_function_and_account() {
     let (_sandbox, mut player, _init) = in_init(Sandbox::builder().function_name("some-function")).await;
     let (status, body) = player.register(&BOTH).await;
     assert_eq!(status, 200);
@@ -41,7 +41,7 @@ async fn registration_tells_of_the_function_and_the_account() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn registration_is_refused_twice_under_a_wrong_name_and_with_wrong_events() {
+async fn bad_registrations_are_refused() {
     let (sandbox, mut player, _init) = in_init(Sandbox::builder()).await;
     assert_eq!(player.register(&BOTH).await.0, 200);
     let answer = player.register(&BOTH).await;
@@ -74,7 +74,7 @@ async fn calls_need_an_identifier_that_is_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_next_beside_the_first_is_refused() {
+async fn second_concurrent_next_is_refused() {
     let (sandbox, mut player, init) = in_init(Sandbox::builder()).await;
     player.register(&BOTH).await;
     let first = player.clone();
@@ -112,7 +112,7 @@ async fn telemetry_can_be_subscribed_to_in_the_init_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_beyond_the_limits_is_a_validation_error() {
+async fn excessive_subscription_is_validation_error() {
     let (sandbox, mut player, _init) = in_init(Sandbox::builder()).await;
     player.register(&BOTH).await;
     let mut body = subscription(&["platform"]);
@@ -123,7 +123,7 @@ async fn a_subscription_beyond_the_limits_is_a_validation_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_is_refused_or_unsupported_on_demand() {
+async fn subscription_can_be_refused_or_unsupported() {
     let faults = [Fault::RefuseSchema("2025-01-29".to_owned())];
     let (sandbox, mut player, _init) = in_init(Sandbox::builder().faults(faults)).await;
     player.register(&BOTH).await;
@@ -138,7 +138,7 @@ async fn a_subscription_is_refused_or_unsupported_on_demand() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_init_error_fails_the_init_and_is_legal_before_next_only() {
+async fn init_error_is_legal_before_next_only() {
     let (_sandbox, mut player, init) = in_init(Sandbox::builder()).await;
     player.register(&BOTH).await;
     assert_eq!(player.init_error().await.0, 202);

@@ -19,7 +19,7 @@ fn short_circuit(collector: &Collector) -> Extension {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_function_sends_is_in_the_ledger_and_at_the_collector_at_next() {
+async fn sent_items_are_in_ledger_and_collector() {
     let collector = Collector::start().await.unwrap();
     let transports = [Transport::Grpc, Transport::GrpcGzip, Transport::HttpProtobuf, Transport::HttpJson];
     let function = Function::builtin(move |context| async move {
@@ -50,7 +50,7 @@ async fn what_a_function_sends_is_in_the_ledger_and_at_the_collector_at_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_lost_or_comes_twice_is_named() {
+async fn lost_and_repeated_items_are_named() {
     let collector = Collector::start().await.unwrap();
     let function = Function::builtin(|context| async move {
         context.mark(Signal::Logs);
@@ -97,7 +97,7 @@ async fn the_sample_emits_a_little_of_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_time_after_the_function_is_measured_and_each_next_seen() {
+async fn added_time_and_next_calls_are_measured() {
     let seen: Arc<Mutex<Vec<NextCall>>> = Arc::default();
     let kept = Arc::clone(&seen);
     let collector = Collector::start().await.unwrap();

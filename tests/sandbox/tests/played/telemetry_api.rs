@@ -47,7 +47,7 @@ fn talking() -> Function {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invocation_is_told_in_order_and_its_report_comes_with_the_next() {
+async fn invocation_events_are_ordered_with_late_report() {
     let (sandbox, listener) = listening(Sandbox::builder().function(talking()), &ALL).await;
     let first = sandbox.invoke(json!({})).await.unwrap();
     // The extension does not wait for telemetry, so the end may only be told when the environment goes on.
@@ -91,7 +91,7 @@ async fn an_invocation_is_told_in_order_and_its_report_comes_with_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_the_types_asked_for_are_delivered() {
+async fn only_subscribed_types_are_delivered() {
     let (sandbox, listener) = listening(Sandbox::builder().function(talking()), &["function"]).await;
     sandbox.invoke(json!({})).await.unwrap();
     sandbox.thaw().await;
@@ -126,7 +126,7 @@ async fn nothing_is_delivered_while_the_environment_rests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prompt_telemetry_does_not_wait_for_the_subscriptions_timeout() {
+async fn prompt_telemetry_skips_subscription_timeout() {
     let builder = Sandbox::builder().extension(Extension::external(NAME)).prompt_telemetry();
     let sandbox = builder.open().await.unwrap();
     let listener = Listener::start(sandbox.ip()).await;
@@ -178,7 +178,7 @@ async fn function_records_can_come_after_runtime_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn posts_can_hold_what_nobody_expects() {
+async fn unexpected_events_can_be_delivered() {
     let faults = [Fault::UnknownEvents, Fault::OddRecords, Fault::HugeRecord(200 << 10)];
     let (sandbox, listener) = listening(Sandbox::builder().faults(faults), &["function"]).await;
     sandbox.emit("function", json!("an ordinary line"));
@@ -217,7 +217,7 @@ async fn bytes_of_a_post_can_be_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_raw_body_is_injected_and_its_answer_told() {
+async fn raw_body_is_injected_and_answered() {
     let (sandbox, listener) = listening(Sandbox::builder(), &["function"]).await;
     let status = sandbox.inject(json!([{"type": "function", "record": 1}]).to_string()).await.unwrap();
     assert_eq!(status, Some(200));
@@ -241,7 +241,7 @@ async fn lines_of_a_command_are_objects_with_the_json_format() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn managed_instances_run_several_invocations_at_once_without_runtime_done() {
+async fn managed_instances_run_invocations_concurrently() {
     let together = Arc::new(tokio::sync::Barrier::new(3));
     let function = Function::builtin(move |_| {
         let together = Arc::clone(&together);
@@ -282,7 +282,7 @@ async fn snap_start_restores_before_the_first_invocation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_timeout_is_told_before_the_shutdown_is_over() {
+async fn timeout_is_reported_before_shutdown_ends() {
     let function = Function::builtin(|_| std::future::pending());
     let builder = Sandbox::builder().function(function).timeout(Duration::from_millis(200));
     let (sandbox, listener) = listening(builder, &ALL).await;

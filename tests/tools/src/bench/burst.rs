@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_burst_is_as_large_as_the_targets_were_made_for() {
+    fn burst_has_the_size_of_its_targets() {
         let bytes: usize = posts().iter().map(Bytes::len).sum();
         assert!((6_900_000..=7_300_000).contains(&bytes), "{bytes}");
     }

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_figure_is_of_the_sorted_values() {
+    fn figures_sort_their_values() {
         let figure = |values: &[f64]| {
             let Figure { lower_quartile, median, upper_quartile, p95, .. } =
                 Figure::of(values.to_vec()).unwrap();
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_is_shown_with_its_spread_unless_it_was_measured_once() {
+    fn figure_is_shown_with_its_spread() {
         let figure = Figure::of(vec![1.0, 2.0, 3.0]).unwrap();
         assert_eq!(figure.show(Unit::Milliseconds), "2.00 ms (1.00 to 3.00)");
         assert_eq!(Figure::of(vec![2.5]).unwrap().show(Unit::Megabytes), "2.50 MB");

@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_functions_took_and_called_is_that_of_those_that_have_symbols() {
+    fn costs_count_functions_with_symbols() {
         let text = "version: 1\nsummary: 99\n\nfl=(1) ???\nfn=(1) memcpy\n1 2\n\
             cfn=(2) _ZN4core3fmt5write17h0123456789abcdefE\ncalls=3 0\n5 600\n+1 4\n\nfn=(2)\n* 5\ncfn=(1)\ncalls=1 0\n1 2\n\
             \nfn=(5) memcpy'2\n-3 10\ncfn=(4) 0x00000000003e4100\ncalls=2 0\n7 8\n\nfn=(3) (below main)\n1 1\ncfn=(2)\n\
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ran_is_told_by_when_it_did() {
+    fn functions_are_listed_by_first_run() {
         let life = |took: &[(&str, u64)], called: &[(&str, &str, u64)]| Profile {
             took: took.iter().map(|(name, cost)| ((*name).to_owned(), *cost)).collect(),
             calls: calls(called),

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_says_nothing_new_takes_little_room() {
+    fn repetitive_bytes_compress_well() {
         assert!(deflated(&vec![7; 100_000]).unwrap() < 1_000);
     }
 }

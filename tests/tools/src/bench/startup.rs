@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_of_the_sorted_times() {
+    fn figures_sort_their_times() {
         let figures = |times: &[u64]| {
             let Figures { lowest, lower_quartile, median, upper_quartile, highest } =
                 Figures::of(times.iter().map(|time| Duration::from_millis(*time)).collect());

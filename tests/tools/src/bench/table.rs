@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_held_against_the_median_or_the_95th_percentile_of_ours() {
+    fn target_applies_to_median_or_95th_percentile() {
         let values: Vec<f64> = (1..=100).map(f64::from).collect();
         assert_eq!(row(&values).verdict(), Verdict::Untargeted);
         assert_eq!(row(&values).at_most(50.5).verdict(), Verdict::Met);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_says_what_was_measured_and_what_not() {
+    fn row_shows_measured_and_unmeasured() {
         let mut row = row(&[1.0]).at_most_because(3.0, " (3 × floor)");
         row.cells.push(Cell::Unmeasured("not measured: no valgrind".to_owned()));
         assert_eq!(

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn in_step_is_a_schedule_and_a_burst_is_at_one_moment() {
+    fn in_step_and_bursts_have_their_times() {
         assert_eq!(moments(Pattern::InStep, 3), [Duration::ZERO, GAP, 2 * GAP]);
         let moments = moments(Pattern::Bursts, 41);
         assert!(moments[..20].iter().all(|at| *at == moments[0]) && moments[20] > moments[0]);

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_peak_is_of_a_second_and_the_total_of_all() {
+    fn peak_is_per_second() {
         let mut backend = Backend::default();
         for (millis, requests) in [(200, 1), (900, 2), (2_000, 2)] {
             backend.take(Duration::from_millis(millis), Arrived { requests, bytes: requests * 10 });

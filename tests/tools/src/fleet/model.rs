@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn sending_at_the_end_adds_word_work_and_a_round_trip_to_each_invocation() {
+    fn end_adds_a_round_trip_per_invocation() {
         let model = small();
         let outcome = model.run(Strategy::End, every(1));
         assert_eq!(outcome.invocations, 100);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_period_costs_a_round_trip_once_and_sends_all_that_was_made_exactly_once() {
+    fn periodic_pays_one_round_trip_per_interval() {
         let model = small();
         let outcome = model.run(PERIOD, every(1));
         let total = outcome.backend.total();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn adaptive_is_the_end_where_invocations_are_rare_and_a_period_where_they_are_not() {
+    fn adaptive_is_end_or_periodic_by_rate() {
         let model = small();
         let billed = |strategy, load| model.run(strategy, load).billed;
         assert_eq!(billed(Strategy::Adaptive, every(30)), billed(Strategy::End, every(30)));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_the_load_and_the_strategy_all_that_was_made_arrives_once() {
+    fn every_load_and_strategy_delivers_once() {
         let model = Model { environments: 20, span: Duration::from_mins(10), ..Model::default() };
         for strategy in [Strategy::End, Strategy::Adaptive, PERIOD] {
             for pattern in [Pattern::Poisson, Pattern::Bursts, Pattern::InStep] {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_environment_is_left_with_leaves_when_it_ends() {
+    fn remaining_data_is_sent_at_shutdown() {
         let model = Model { span: Duration::from_hours(1), ..small() };
         // More rarely than an environment lives without: each invocation has one of its own.
         let outcome = model.run(PERIOD, every(1_000));
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fleet_is_the_sum_of_its_environments_and_the_same_seed_gives_the_same_one() {
+    fn fleet_is_the_sum_of_its_environments() {
         let load = Load { pattern: Pattern::Poisson, mean_gap: Duration::from_secs(1) };
         let fleet = Model { environments: 50, ..small() };
         let summary = |model: &Model| model.summary(&model.run(Strategy::Adaptive, load));

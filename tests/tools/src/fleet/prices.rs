@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_billed_is_what_the_rounded_duration_grows_by() {
+    fn billed_time_is_growth_of_rounded_duration() {
         let micros = Duration::from_micros;
         assert_eq!(billed(micros(10_000), Duration::ZERO), Duration::ZERO);
         assert_eq!(billed(micros(10_000), micros(1)), Duration::from_millis(1));
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_invocations_of_a_second_at_a_gigabyte_cost_a_million_gigabyte_seconds() {
+    fn price_is_per_gigabyte_second() {
         assert!((of_a_million(Duration::from_secs(1), 1_024) - 16.666_7).abs() < 1e-9);
         assert!((of_a_million(Duration::from_millis(100), 128) - 16.666_7 / 80.0).abs() < 1e-9);
     }

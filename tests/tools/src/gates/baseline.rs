@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn three_percent_more_hold_and_a_little_more_does_not() {
+    fn growth_beyond_three_percent_fails() {
         let judge = |figure| baseline().judge("x", figure).0;
         assert_eq!((judge(1_030), judge(1_031)), (Verdict::Holds, Verdict::Grown));
         assert_eq!((judge(970), judge(969)), (Verdict::Holds, Verdict::Better));

@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_is_told_with_its_sign() {
+    fn change_is_shown_with_sign() {
         assert_eq!(change(1_031, Some(1_000)), "+3.10 %");
         assert_eq!(change(999, Some(1_000)), "-0.10 %");
         assert_eq!(change(7, None), "-");

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_differs_is_named_and_nothing_else() {
+    fn only_differences_are_named() {
         let then = Toolchain { rustc: "rustc 1".into(), libc: "ldd 2".into(), ..Toolchain::default() };
         assert!(then.differences(&then).is_empty());
         let now = Toolchain { rustc: "rustc 2".into(), ..then.clone() };

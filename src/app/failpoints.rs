@@ -1,0 +1,113 @@
+//! Failpoints: faults that tests inject into a running extension, by variables of its environment.
+//!
+//! Compiled in by the cargo feature `failpoints` alone. Only tests enable it, and `make build` refuses a release binary that
+//! names a failpoint.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use crate::app::tasks::Tasks;
+use crate::core::config::Variables;
+use crate::core::lambda::lifecycle::Task;
+use crate::edge::clock;
+
+/// Breaks tasks: `panic,pipeline,20` has the pipeline panic after 20 turns.
+const TASK: &str = "EXTENSION_FAILPOINT_TASK";
+/// Skews the wall clock: the path of a file with a number of seconds, which is read at each look at the clock.
+const CLOCK: &str = "EXTENSION_FAILPOINT_CLOCK";
+
+/// Activates the failpoints that the variables name.
+#[expect(clippy::panic, reason = "a test with a misspelt failpoint must fail")]
+pub fn activate(variables: &Variables, tasks: &mut Tasks) {
+    if let Some(file) = variables.get(CLOCK) {
+        clock::skew_by(file);
+    }
+    if let Some(text) = variables.get(TASK) {
+        let failpoint = TaskFailpoint::parse(text);
+        let Some(failpoint) = failpoint else { panic!("{TASK}: {text:?} is not FAULT,TASK,TURNS") };
+        tasks.break_by(failpoint);
+    }
+}
+
+/// A fault of the tasks of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskFailpoint {
+    task: Task,
+    fault: Fault,
+    /// The turns that the task has before.
+    turns: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Panic,
+    End,
+    Stall,
+}
+
+impl TaskFailpoint {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(',');
+        let fault = match parts.next()? {
+            "panic" => Fault::Panic,
+            "end" => Fault::End,
+            "stall" => Fault::Stall,
+            _ => return None,
+        };
+        let task = match parts.next()? {
+            "pipeline" => Task::Pipeline,
+            "telemetry" => Task::Telemetry,
+            "receiver" => Task::Receiver,
+            _ => return None,
+        };
+        Some(Self { task, fault, turns: parts.next()?.parse().ok()? })
+    }
+}
+
+/// Runs a task, with the fault if it is for this kind.
+#[expect(clippy::panic, reason = "the panic that a test asked for")]
+pub async fn run(failpoint: Option<TaskFailpoint>, kind: Task, task: impl Future<Output = ()>) {
+    let Some(TaskFailpoint { fault, turns, .. }) = failpoint.filter(|failpoint| failpoint.task == kind)
+    else {
+        return task.await;
+    };
+    let mut task = pin!(task);
+    let mut turn = 0;
+    poll_fn(|context| {
+        turn += 1;
+        match fault {
+            _ if turn <= turns => task.as_mut().poll(context),
+            Fault::Panic => panic!("by {TASK}"),
+            Fault::End => Poll::Ready(()),
+            Fault::Stall => Poll::Pending,
+        }
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn fault_waits_for_its_turn() {
+        for text in ["panic,telemetry,0", "end,telemetry,3"] {
+            let mut tasks = Tasks::default();
+            tasks.break_by(TaskFailpoint::parse(text).expect("a failpoint"));
+            tasks.spawn(Task::Telemetry, async {
+                loop {
+                    tokio::task::yield_now().await;
+                }
+            });
+            assert_eq!(tasks.ended().await, Task::Telemetry);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "EXTENSION_FAILPOINT_TASK: \"panic,nobody,1\" is not FAULT,TASK,TURNS")]
+    fn misspelt_failpoint_panics() {
+        let variables = Variables::from([(TASK.to_owned(), "panic,nobody,1".to_owned())]);
+        activate(&variables, &mut Tasks::default());
+    }
+}
