@@ -45,13 +45,13 @@ build:
 
 ## Run the extension in an emulated Lambda environment and report what reached the collector.
 demo: build
-	$(CARGO) build --locked --package sandbox-tools --bin lambda-sandbox
+	$(CARGO) build --locked --workspace --bin lambda-sandbox
 	$(SANDBOX) demo --extension $(EXTENSION)
 
 ## Measure the time from exec to the first /next of the layer's binary, with and without secrets.
 startup: ARCH := $(OWN_ARCH)
 startup: layer
-	$(CARGO) build --locked --package sandbox-tools --bin lambda-sandbox
+	$(CARGO) build --locked --workspace --bin lambda-sandbox
 	$(SANDBOX) bench startup --extension $(LAYER_EXTENSION)
 
 ## Measure what the layer's binary costs, against targets and a minimal extension (ten minutes, on an idle machine).
@@ -95,12 +95,12 @@ bench-logs:
 # ACCEPT=1 accepts the measured figures as the new baseline.
 gates: build
 	$(CARGO) build --locked --release --package rotel-core --example paths
-	$(CARGO) build --locked --package sandbox-tools --bin lambda-sandbox
+	$(CARGO) build --locked --workspace --bin lambda-sandbox
 	$(SANDBOX) gates --extension $(EXTENSION) --paths target/release/examples/paths --baseline $(BASELINE) $(if $(ACCEPT),--accept)
 
 ## Simulate what each flush strategy costs a fleet of 1,000 environments (docs/delivery.md has the table).
 fleet:
-	$(CARGO) build --locked --package sandbox-tools --bin lambda-sandbox
+	$(CARGO) build --locked --workspace --bin lambda-sandbox
 	$(SANDBOX) fleet
 
 ## Publish the layer's zips with the AWS CLI; REGIONS="…", ARCHS="…", LAYER_PREFIX=… choose, DRY_RUN=1 only prints.
@@ -192,13 +192,13 @@ layer: layer-tools
 
 ## Run the demo with the layer unpacked under /opt.
 layer-demo: layer
-	$(CARGO) build --locked --package sandbox-tools --bin lambda-sandbox
+	$(CARGO) build --locked --workspace --bin lambda-sandbox
 	layer/try $(ARCH) $(SANDBOX)
 
 ## Record the functions that run in ordinary use into layer/functions, to lie side by side in the next layer.
 # Needs valgrind, and an amd64 machine.
 layer-functions: layer-tools
-	$(CARGO) build --locked --package sandbox-tools --bin lambda-sandbox
+	$(CARGO) build --locked --workspace --bin lambda-sandbox
 	PATH="$(LAYER_PATH)" layer/record $(SANDBOX)
 
 ## Build the layer again from scratch in another folder; fail unless the bytes are the same.

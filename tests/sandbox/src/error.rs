@@ -1,34 +1,34 @@
-//! What can go wrong with the sandbox itself, as opposed to what it shows.
+//! Errors of the sandbox itself, as opposed to those of an extension.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// By what the caller does next.
+/// An error of the sandbox.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No address or port to listen on.
     #[error("the sandbox cannot listen: {0}")]
     Listen(#[source] io::Error),
     /// The extension or the function's command does not start.
-    #[error("{path}: cannot be started: {source}", path = path.display())]
+    #[error("{path}: cannot start: {source}", path = path.display())]
     Spawn {
-        /// What was to be run.
+        /// The executable.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
-    /// The init phase did not end well; the text has the reason and the extension's own last lines.
+    /// The init phase failed; the text has the reason and the extension's own last lines.
     #[error("init failed: {0}")]
     Init(String),
-    /// A call at a moment when the environment cannot take it.
+    /// A call that the phase of the environment does not allow.
     #[error("the environment is {0}")]
     Phase(&'static str),
     /// A signal did not reach the process.
-    #[error("the process cannot be signalled: {0}")]
+    #[error("cannot signal the process: {0}")]
     Signal(#[source] io::Error),
-    /// What was waited for did not come.
-    #[error("not so after {0:?}: {1}")]
+    /// A condition was not met in time.
+    #[error("timed out after {0:?}: {1}")]
     Timeout(Duration, String),
     /// A certificate, key or configuration that rustls does not take.
     #[error("TLS: {0}")]
@@ -41,7 +41,7 @@ pub enum Error {
     Request {
         /// The address.
         to: String,
-        /// Why.
+        /// The cause.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! The account of a session, for a person who sees it for the first time.
+//! The report of a session, for a reader who sees it for the first time.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
-/// How many differences are named one by one.
+/// The limit of differences that are listed.
 const NAMED: usize = 20;
 
-/// An invocation with what was where at its end.
+/// An invocation, and how much had reached the collector at its end.
 pub(crate) struct Invoked {
     number: usize,
     pub(crate) invocation: Invocation,
@@ -32,13 +32,13 @@ impl Invoked {
     }
 }
 
-/// A line to the account.
+/// Prints a line of the report.
 pub(crate) fn say(line: &str) {
-    // A reader that has gone away, as `head` does, is no fault of the session.
+    // A reader that has gone away, as `head` does, is no error of the session.
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// A line to whoever typed the command.
+/// Prints a line of an error.
 pub(crate) fn complain(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
@@ -55,7 +55,7 @@ pub(crate) fn init(init: &Init) {
     for (name, first_next) in &init.extensions {
         match first_next {
             Some(took) => {
-                say(&format!("  {name}: {} from its start to its first /next", milliseconds(*took)));
+                say(&format!("  {name}: first /next {} after its start", milliseconds(*took)));
             }
             None => say(&format!("  {name}: never called /next")),
         }
@@ -64,18 +64,18 @@ pub(crate) fn init(init: &Init) {
 
 pub(crate) fn invocation(invoked: Option<&Invoked>) {
     let Some(Invoked { number, invocation, emitted, arrived_at_next }) = invoked else { return };
-    let cold = if invocation.cold_start { ", cold" } else { "" };
+    let cold = if invocation.cold_start { " (cold start)" } else { "" };
     say(&format!("  {number}. {}{cold}: {}", invocation.request_id, result(invocation)));
-    let own = invocation.added_after_delivery.map_or(String::new(), |own| {
-        format!(" ({} of it since the platform told of the end)", milliseconds(own))
-    });
+    let own = invocation
+        .added_after_delivery
+        .map_or(String::new(), |own| format!(" ({} after it received runtimeDone)", milliseconds(own)));
     say(&format!(
-        "     function {}, then {} until the extension was done{own}",
+        "     function {}; extension {} longer{own}",
         milliseconds(invocation.function),
         milliseconds(invocation.added)
     ));
     if *emitted > 0 {
-        say(&format!("     {arrived_at_next} of {emitted} items were at the collector when it said so"));
+        say(&format!("     {arrived_at_next} of {emitted} items had reached the collector by then"));
     }
     if let Some(reset) = &invocation.reset {
         say(&format!("     the environment was reset ({:?})", reset.reason));
@@ -86,9 +86,9 @@ pub(crate) fn invocation(invoked: Option<&Invoked>) {
 fn result(invocation: &Invocation) -> String {
     match (invocation.status, &invocation.answer) {
         (Status::Success, Answer::Response(body)) => {
-            format!("answered {}", short(&String::from_utf8_lossy(body)))
+            format!("returned {}", short(&String::from_utf8_lossy(body)))
         }
-        (Status::Timeout, _) => "ran into its timeout".to_owned(),
+        (Status::Timeout, _) => "timed out".to_owned(),
         (_, answer) => {
             let raised = raised(answer).or_else(|| invocation.error_type.clone());
             format!("failed with {}", raised.as_deref().unwrap_or("an error"))
@@ -96,7 +96,7 @@ fn result(invocation: &Invocation) -> String {
     }
 }
 
-/// What the function's handler raised; the platform itself knows only that it was an error.
+/// The type of the error that the handler raised; the platform knows only that there was one.
 fn raised(answer: &Answer) -> Option<String> {
     let Answer::Error { body, .. } = answer else { return None };
     let body: serde_json::Value = serde_json::from_slice(body).ok()?;
@@ -109,11 +109,11 @@ pub(crate) fn freeze(length: Duration) {
 
 pub(crate) fn shutdown(shutdown: Option<&Shutdown>) {
     let Some(shutdown) = shutdown else {
-        say("  nothing was left to shut down");
+        say("  nothing left to shut down");
         return;
     };
     for end in &shutdown.extensions {
-        let how = end.exit.map_or("did not end".to_owned(), |exit| exit.text());
+        let how = end.exit.map_or("did not exit".to_owned(), |exit| exit.text());
         let killed = if end.killed { ", killed" } else { "" };
         say(&format!("  {}: {how}{killed}, {} after SHUTDOWN", end.name, milliseconds(end.took)));
     }
@@ -123,14 +123,14 @@ pub(crate) fn shutdown(shutdown: Option<&Shutdown>) {
 }
 
 pub(crate) fn telemetry(sandbox: &Sandbox, received: &Received, comparison: &Comparison) {
-    heading("Telemetry");
+    heading("Telemetry received");
     let entries = sandbox.ledger().entries();
-    say("                 emitted by the function   arrived of these   arrived in all   and of the platform");
+    say("                 emitted by function   received of these   received in all   plus platform events");
     for signal in Signal::ALL {
         let emitted = entries.iter().filter(|entry| entry.signal == signal).count();
         let missing = comparison.missing.iter().filter(|entry| entry.signal == signal).count();
         say(&format!(
-            "  {:13} {emitted:>24} {:>18} {:>16} {:>21}",
+            "  {:13} {emitted:>21} {:>19} {:>17} {:>22}",
             signal.items(),
             emitted - missing,
             received.counts().of(signal),
@@ -140,7 +140,7 @@ pub(crate) fn telemetry(sandbox: &Sandbox, received: &Received, comparison: &Com
     let requests = received.kept().count();
     let bytes: usize = received.kept().map(|request| request.wire_bytes).sum();
     let refused = received.requests().count() - requests;
-    say(&format!("  in {requests} requests with {bytes} bytes; {refused} requests were turned away"));
+    say(&format!("  {requests} requests, {bytes} bytes; {refused} requests refused"));
     if entries.is_empty() {
         say(&format!("  the function wrote {} log lines", sandbox.function_records()));
     }
@@ -149,13 +149,13 @@ pub(crate) fn telemetry(sandbox: &Sandbox, received: &Received, comparison: &Com
 pub(crate) fn examples(received: &Received) {
     let is_error = |log: &Item<'_, LogRecord>| log.item.severity_number >= 17;
     if let Some(log) = received.logs().find(is_error).or_else(|| received.logs().next()) {
-        heading("One log record, whole");
+        heading("Sample log record");
         log_record(&log);
     }
     let is_invocation = |span: &Item<'_, Span>| span.attribute("faas.invocation_id").is_some();
     if let Some(span) = received.spans().find(is_invocation).or_else(|| received.spans().next()) {
-        heading("One span, whole");
-        whole_span(&span);
+        heading("Sample span");
+        sample_span(&span);
     }
 }
 
@@ -172,7 +172,7 @@ fn log_record(log: &Item<'_, LogRecord>) {
     attributes("resource", log.resource);
 }
 
-fn whole_span(span: &Item<'_, Span>) {
+fn sample_span(span: &Item<'_, Span>) {
     let item = span.item;
     let nanos = item.end_time_unix_nano.saturating_sub(item.start_time_unix_nano);
     say(&format!("  name      {}", item.name));
@@ -200,16 +200,16 @@ fn attributes(title: &str, attributes: &[KeyValue]) {
 }
 
 pub(crate) fn output(journal: &Journal) {
-    heading("What the extension wrote");
+    heading("Extension log");
     for line in &journal.output {
         say(&format!("  {}", line.text));
     }
     if journal.output.is_empty() {
-        say("  nothing");
+        say("  (empty)");
     }
 }
 
-/// What is missing or was there twice.
+/// The items that are missing or arrived more than once.
 pub(crate) fn differences(comparison: &Comparison) -> Vec<String> {
     let missing = comparison.missing.iter().map(|entry| format!("missing: {entry}"));
     let repeated = comparison.repeated.iter().map(|(entry, times)| format!("arrived {times} times: {entry}"));
@@ -217,13 +217,13 @@ pub(crate) fn differences(comparison: &Comparison) -> Vec<String> {
 }
 
 pub(crate) fn verdict(failures: &[String], once: usize) {
-    heading("Verdict");
+    heading("Result");
     if failures.is_empty() {
         match once {
             0 => say(
-                "  nothing went wrong; items of a foreign function carry no marks, so their arrival is not checked",
+                "  PASSED  no errors; items of your own function carry no marks, so their arrival is not checked",
             ),
-            _ => say(&format!("  all is well: all {once} items of the function arrived, each exactly once")),
+            _ => say(&format!("  PASSED  all {once} items of the function arrived exactly once")),
         }
         return;
     }

@@ -1,4 +1,4 @@
-//! What the command is asked for.
+//! The arguments of the command.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -13,61 +13,62 @@ Runs a Lambda extension in an emulated execution environment, with an OTLP colle
 
 usage:
   lambda-sandbox demo --extension PATH [--protocol grpc|http] [--env K=V]...
-      A cold start, a few invocations of a sample function, a freeze, a shutdown; fails if anything that the
-      function emitted did not reach the collector exactly once.
+      Runs a sample function: cold start, a few invocations, a freeze, a shutdown. Fails unless everything that the
+      function emitted reached the collector exactly once.
   lambda-sandbox run --extension PATH [options]
-      The same with your function, your events and your settings.
+      Runs your function with your events and settings.
   lambda-sandbox bench --extension PATH [--runs N] [--against [NAME=]PATH [--against-env K=V]...]... [--zip PATH]
       [--docs FOLDER] [--gate]
-      What an extension costs, beside one that does nothing and any other, each figure against its target.
+      Measures what an extension costs, against targets and beside a minimal extension and any other.
   lambda-sandbox bench startup --extension PATH [--runs N]
-      The time from exec to the first /next, without secrets and with three that AWS takes 300 ms to answer for;
-      fails if they add more than 1 ms to the median.
+      Measures the time from exec to the first /next, without secrets and with three that AWS answers in 300 ms.
+      Fails if the secrets add more than 1 ms to the median.
   lambda-sandbox bench functions --extension PATH --into FILE
-      The functions that run in an ordinary life of an extension that has its symbols, by valgrind.
+      Records with valgrind which functions of an extension with symbols run in ordinary use.
   lambda-sandbox fleet [options]
-      What each flush strategy costs a fleet, simulated in virtual time: requests and bytes at the backend, age of the
-      data, time and dollars billed on top of the functions.
+      Simulates what each flush strategy costs a fleet: requests and bytes at the backend, age of the data, and the time
+      and dollars billed on top of the functions.
   lambda-sandbox gates --extension PATH --paths PATH --baseline FILE [--accept]
-      Instructions, allocations and bytes that must not grow, by valgrind, held against a baseline.
+      Counts instructions, allocations and bytes with valgrind. Fails if they exceed the baseline by more than 3 %.
 
 options:
   --extension PATH      the extension's executable; its file name is its name
   --function COMMAND    a shell command that speaks the Runtime API, such as \"python3 -m awslambdaric app.handler\";
                         without it, the sample function
-  --invocations N       how many invocations (default 3)
+  --invocations N       number of invocations (default 3)
   --events FILE         a JSON array of payloads, one invocation each
-  --protocol grpc|http  how the extension sends to the collector (default grpc)
-  --env K=V             a variable for function and extension, as in the function's configuration; {ip} in it
-                        is the environment's address
-  --freeze MS           how long the environment is frozen between two invocations (default 0)
+  --protocol grpc|http  protocol from the extension to the collector (default grpc)
+  --env K=V             an environment variable of the function and the extension; {ip} in the value stands for
+                        the environment's address
+  --freeze MS           freeze between invocations (default 0; demo 1000)
   --timeout MS          the function's timeout (default 15000)
-  --memory MB           the function's memory, as it is told (default 128)
-  --json                AWS_LAMBDA_LOG_FORMAT=JSON
-  --runs N              how many runs of each kind are measured (default 20)
+  --memory MB           the function's memory size (default 128)
+  --json                the JSON log format
+  --runs N              number of runs of each kind (default 20)
   --against [NAME=]PATH another extension to measure; may be repeated
-  --against-env K=V     a variable for the --against before it; {endpoint} and {ca} in it are the endpoint and its certificate in PEM
-  --zip PATH            the zip that is published
-  --into FILE           where the names of the functions are written
-  --docs FOLDER         writes the table into docs/performance.md of this checkout; with --against, also the short
+  --against-env K=V     an environment variable of the --against before it; {endpoint} and {ca} in the value stand for the
+                        endpoint and its certificate in PEM
+  --zip PATH            the published zip
+  --into FILE           the file for the names of the functions
+  --docs FOLDER         writes the table between docs/performance.md of this checkout; with --against, also the short
                         table into README.md and the chart into docs/comparison.svg
-  --gate                missed targets are a failure
-  --paths PATH          the example `paths` of rotel-core, built
-  --baseline FILE       the figures that were accepted
-  --accept              accepts the figures that are measured
+  --gate                fails if a target is missed
+  --paths PATH          the built example `paths` of rotel-core
+  --baseline FILE       the accepted figures
+  --accept              writes the measured figures to the baseline
 
 options of fleet:
   --environments N      1 to 100000 (default 1000)
   --arrivals poisson|in-step|bursts
-                        how invocations come, the same in each environment (default: a choice of loads)
-  --every MS            how far apart they are in the mean, in each environment
-  --for S               how long they come (default 1200)
-  --function MS         how long the function takes (default 100)
+                        arrival pattern of invocations in each environment (default: a choice of loads)
+  --every MS            mean time between invocations in each environment
+  --for S               simulated time (default 1200)
+  --function MS         duration of the function (default 100)
   --memory MB           the function's memory (default 128)
-  --round-trip MS       to the endpoint and back (default 20)
-  --seed N              of all chance (default 1)";
+  --round-trip MS       round trip to the endpoint (default 20)
+  --seed N              seed of the random numbers (default 1)";
 
-/// What to do.
+/// The command to run.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Request {
     Help,
@@ -95,20 +96,18 @@ pub(crate) struct Arguments {
     pub(crate) json: bool,
 }
 
-/// What is wrong with the arguments.
+/// An error in the arguments.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum ArgumentError {
     #[error("no command; write \"demo\", \"run\", \"bench\", \"fleet\" or \"gates\"")]
     NoCommand,
     #[error("{0:?}: no such command; write \"demo\", \"run\", \"bench\", \"fleet\" or \"gates\"")]
     UnknownCommand(String),
-    #[error(
-        "bench {0:?}: no such figures; write \"bench\" for all, \"bench startup\" or \"bench functions\""
-    )]
+    #[error("bench {0:?}: no such bench; write \"bench\" for all, \"bench startup\" or \"bench functions\"")]
     UnknownBench(String),
     #[error("{0:?}: no such option")]
     UnknownOption(String),
-    #[error("{0}: a value is missing")]
+    #[error("{0}: missing value")]
     NoValue(String),
     #[error("{option}: {value:?} is not {wanted}")]
     BadValue { option: String, value: String, wanted: &'static str },
@@ -276,10 +275,10 @@ fn fleet(arguments: impl Iterator<Item = String>) -> Result<Request, ArgumentErr
     Ok(Request::Fleet(parsed))
 }
 
-/// Options and their values: `--option=value` is as good as `--option value`.
+/// Options and their values, written `--option=value` or `--option value`.
 struct Options<I> {
     arguments: I,
-    /// The one that is being read, with the value that is attached to it.
+    /// The option being read, and the value attached to it.
     option: String,
     attached: Option<String>,
 }
@@ -314,7 +313,7 @@ fn number<N: std::str::FromStr>(option: &str, value: String) -> Result<N, Argume
     })
 }
 
-/// A whole number that has to lie somewhere.
+/// A whole number within a range.
 fn within(option: &str, value: String, range: RangeInclusive<u32>) -> Result<u32, ArgumentError> {
     let number = number(option, value)?;
     if range.contains(&number) {
@@ -379,7 +378,7 @@ mod tests {
             ("bench", "--extension: missing; give the path of the extension's executable"),
             (
                 "bench beauty",
-                r#"bench "beauty": no such figures; write "bench" for all, "bench startup" or "bench functions""#,
+                r#"bench "beauty": no such bench; write "bench" for all, "bench startup" or "bench functions""#,
             ),
             (
                 "bench --extension x --against-env A=b",
@@ -393,7 +392,7 @@ mod tests {
             ("gates --extension x --paths y", "--baseline: missing; give a path"),
             ("bench startup --json", r#""--json": no such option"#),
             ("demo", "--extension: missing; give the path of the extension's executable"),
-            ("run --extension", "--extension: a value is missing"),
+            ("run --extension", "--extension: missing value"),
             ("run --speed 3", r#""--speed": no such option"#),
             ("run --invocations many", r#"--invocations: "many" is not a whole number"#),
             ("run --protocol udp", r#"--protocol: "udp" is not grpc or http"#),

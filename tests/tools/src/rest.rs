@@ -1,15 +1,15 @@
-//! When an extension has nothing more to do: it then uses no CPU.
+//! Waits for an idle extension: one that uses no CPU.
 
 use std::time::Duration;
 
 use lambda_sandbox::Sandbox;
 
-/// How long it has used no CPU when it is taken to be at rest, under valgrind as well.
+/// The time without CPU use after which an extension counts as idle, under valgrind as well.
 const REST: Duration = Duration::from_millis(300);
-/// How often is looked.
+/// The interval of looking.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Waits until the extension has nothing more to do.
+/// Waits until the extension is idle.
 pub(crate) async fn until_at_rest(sandbox: &Sandbox) {
     let mut used = sandbox.cpu_time();
     let mut rested = Duration::ZERO;

@@ -14,18 +14,18 @@ use super::arguments::Arguments;
 
 const INGESTION_KEY: &str = "demo-ingestion-key";
 
-/// Why there is no session.
+/// The reason why a session cannot start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
     #[error(transparent)]
     Sandbox(#[from] Error),
-    #[error("{path}: cannot be read: {source}", path = path.display())]
+    #[error("{path}: cannot read: {source}", path = path.display())]
     Events { path: PathBuf, source: std::io::Error },
     #[error("{path}: {source}; write a JSON array of payloads", path = path.display())]
     NoArray { path: PathBuf, source: serde_json::Error },
 }
 
-/// Runs a session and tells of it. The answer is whether all was well.
+/// Runs a session and reports it. Returns whether it passed.
 pub(crate) async fn run(arguments: &Arguments) -> Result<bool, SessionError> {
     let payloads = payloads(arguments)?;
     let collector = Collector::builder().authorization(INGESTION_KEY).start().await?;
@@ -96,7 +96,7 @@ fn sandbox(arguments: &Arguments, collector: &Collector) -> Builder {
         .env("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", format!("Authorization={INGESTION_KEY}"))
         .env("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "service.name=demo-service,deployment.environment=sandbox");
     let set = |name| arguments.variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    // What the user says wins.
+    // The user's settings override ours.
     let extension =
         arguments.variables.iter().fold(extension, |extension, (name, value)| extension.env(name, value));
     let function = match &arguments.function {
@@ -128,7 +128,7 @@ async fn freeze(sandbox: &Sandbox, length: Duration) -> Result<(), Error> {
     Ok(())
 }
 
-/// There is nothing to shut down if the last invocation was followed by a reset.
+/// Shuts the environment down, unless the last invocation was followed by a reset.
 async fn shut_down(sandbox: &Sandbox) -> Option<Shutdown> {
     account::heading("Shutdown");
     let shutdown = sandbox.shutdown(ShutdownReason::Spindown).await.ok();
@@ -138,14 +138,14 @@ async fn shut_down(sandbox: &Sandbox) -> Option<Shutdown> {
 
 fn judge(sandbox: &Sandbox, invoked: &[Invoked], shutdown: Option<&Shutdown>) -> Vec<String> {
     let mut failures: Vec<String> =
-        sandbox.violations().into_iter().map(|call| format!("a call that Lambda refuses: {call}")).collect();
+        sandbox.violations().into_iter().map(|call| format!("Lambda refuses this call: {call}")).collect();
     let resets = invoked.iter().filter_map(|invoked| invoked.invocation.reset.as_ref());
     for end in resets.chain(shutdown).flat_map(|shutdown| &shutdown.extensions) {
         if end.killed {
-            failures.push(format!("{} was still there 2 s after SHUTDOWN and was killed", end.name));
+            failures.push(format!("{} was still running 2 s after SHUTDOWN and was killed", end.name));
         } else if !end.exit.is_some_and(|exit| exit.status.success()) {
-            let how = end.exit.map_or("is not known".to_owned(), |exit| exit.text());
-            failures.push(format!("{} did not end well: {how}", end.name));
+            let how = end.exit.map_or("unknown exit status".to_owned(), |exit| exit.text());
+            failures.push(format!("{} exited with an error: {how}", end.name));
         }
     }
     failures

@@ -15,9 +15,9 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Why there is no count.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CountError {
-    #[error("valgrind: cannot be started: {0}; install Debian's package valgrind")]
+    #[error("valgrind: cannot start: {0}; install Debian's package valgrind")]
     Missing(io::Error),
-    #[error("{what}: valgrind tells no count: {log}")]
+    #[error("{what}: valgrind printed no count: {log}")]
     NoCount { what: String, log: String },
     #[error("valgrind's log: {0}")]
     Log(io::Error),
@@ -96,7 +96,7 @@ pub(crate) async fn of_init(
         return Err(CountError::NoNext { what: name.clone() });
     }
     rest::until_at_rest(&sandbox).await;
-    // One that does not end has told no count.
+    // A process that does not end has printed no count.
     let _ = tokio::time::timeout(PATIENCE, sandbox.interrupt()).await;
     let log = std::fs::read_to_string(log).map_err(CountError::Log)?;
     Count::Instructions

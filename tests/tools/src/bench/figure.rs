@@ -1,4 +1,4 @@
-//! What is told of a quantity that was measured many times.
+//! The summary of a quantity that was measured many times.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Figures of extensions, measured side by side in one run, so that what else the machine does strikes all alike.
 //!
-//! Each file is about one thing that is measured, [`subject`] what it is measured of, [`table`] how it is told. [`functions`]
-//! measures nothing, and looks on in the same worlds.
+//! Each file measures one thing; [`subject`] has the extensions under test, [`table`] the output. [`functions`] only records
+//! which functions run in the same settings.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ mod table;
 const BEGIN: &str = "<!-- begin of the bench: make bench DOCS=1 writes it -->\n";
 const END: &str = "<!-- end of the bench -->\n";
 
-/// What to measure.
+/// The arguments of `bench`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arguments {
     pub(crate) extension: PathBuf,
@@ -60,18 +60,18 @@ impl Other {
     }
 }
 
-/// Why there are no figures.
+/// The reason why there are no figures.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BenchError {
     #[error(transparent)]
     Sandbox(#[from] Error),
     #[error(transparent)]
     Count(#[from] CountError),
-    #[error("{}: it never called /next", .path.display())]
+    #[error("{}: never called /next", .path.display())]
     NoNext { path: PathBuf },
-    #[error("{}: it did not fetch its secrets, so there is nothing to compare", .path.display())]
+    #[error("{}: did not fetch its secrets, so there is nothing to compare", .path.display())]
     NoSecrets { path: PathBuf },
-    #[error("{}: nothing of it arrived at the endpoint; --against-env tells it where that is", .path.display())]
+    #[error("{}: nothing arrived at the endpoint; set the endpoint with --against-env", .path.display())]
     NothingArrived { path: PathBuf },
     #[error("{}: {arrived} of {spans} spans arrived", .path.display())]
     Lost { path: PathBuf, arrived: usize, spans: usize },
@@ -79,11 +79,11 @@ pub(crate) enum BenchError {
     Invocation { path: PathBuf, answer: String },
     #[error("{}: an invocation does not end", .path.display())]
     Stuck { path: PathBuf },
-    #[error("{}: it has no symbols; build it with CARGO_PROFILE_RELEASE_STRIP=none", .path.display())]
+    #[error("{}: has no symbols; build it with CARGO_PROFILE_RELEASE_STRIP=none", .path.display())]
     NoNames { path: PathBuf },
-    #[error("no certificate could be made")]
+    #[error("cannot create a certificate")]
     NoCertificate,
-    #[error("{}: there are no marks to write the table between", .path.display())]
+    #[error("{}: has no marks for the table", .path.display())]
     NoPlace { path: PathBuf },
     #[error("the chart cannot be drawn: {0}")]
     Chart(String),
@@ -95,7 +95,7 @@ pub(crate) enum BenchError {
     NoFloor,
 }
 
-/// Measures everything and prints the table. The answer is whether all is well: always, unless targets are a gate.
+/// Measures everything and prints the table. Returns whether it passed: always, unless targets are a gate.
 pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
     let subjects = subjects(arguments)?;
     let runs = arguments.runs;

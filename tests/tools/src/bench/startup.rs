@@ -36,8 +36,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
     account::heading(&format!("From exec to the first /next, {} runs each, alternating", arguments.runs));
     account::say("                          median   middle half             lowest    highest");
     let (without, with) = (Figures::of(without), Figures::of(with));
-    without.tell("without secrets");
-    with.tell(&format!("with {} secrets", SECRETS.len()));
+    without.say("without secrets");
+    with.say(&format!("with {} secrets", SECRETS.len()));
     let added = with.median.as_secs_f64() - without.median.as_secs_f64();
     let is_well = added <= SECRETS_MAY_ADD.as_secs_f64();
     account::say(&format!(
@@ -78,7 +78,7 @@ async fn time_to_next(path: &Path, has_secrets: bool) -> Result<Duration, BenchE
     Ok(first_next)
 }
 
-/// What is told of measured times.
+/// The summary of measured times.
 struct Figures {
     lowest: Duration,
     lower_quartile: Duration,
@@ -103,7 +103,7 @@ impl Figures {
         }
     }
 
-    fn tell(&self, of: &str) {
+    fn say(&self, of: &str) {
         let middle =
             format!("{} to {}", milliseconds(self.lower_quartile), milliseconds(self.upper_quartile));
         account::say(&format!(

@@ -1,4 +1,4 @@
-//! The extensions under measure, and the endpoint that each is told to send to.
+//! The extensions under test, and the endpoint that each sends to.
 
 use std::path::PathBuf;
 use std::sync::mpsc;

@@ -11,7 +11,7 @@ use super::model::{Load, Model, Outcome};
 
 /// What a function's durations differ by from their mean, to either side.
 const SPREAD: f64 = 0.2;
-/// Platform: an environment that nobody asks for ends after some minutes; how many is not told. From 5 to 7 here.
+/// Platform: an environment that nobody asks for ends after some minutes, which AWS does not document. From 5 to 7 here.
 const IDLE_LEAST: Duration = Duration::from_mins(5);
 const IDLE_DIFFERS_BY: Duration = Duration::from_mins(2);
 
@@ -105,7 +105,7 @@ impl<'a> Environment<'a> {
         self.age(at);
     }
 
-    /// What the platform told of the invocation leaves; the rest has left.
+    /// The platform's report of the invocation is sent; the rest has been.
     fn send_rest(&mut self, at: Duration) {
         self.arrive(at, self.model.platform);
         self.age(at);

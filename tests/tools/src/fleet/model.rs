@@ -22,7 +22,7 @@ pub(crate) struct Model {
     pub(crate) memory_mb: u32,
     /// To the endpoint and back, over a connection that is open.
     pub(crate) round_trip: Duration,
-    /// Until the platform has told of the function's end: what the Telemetry API buffers for at the least.
+    /// The delay of the platform's runtimeDone: the minimum buffering of the Telemetry API.
     pub(crate) word: Duration,
     /// What the extension itself needs at the end.
     pub(crate) own: Duration,
@@ -68,7 +68,7 @@ pub(super) struct Outcome {
     pub(super) backend: Backend,
 }
 
-/// What is told of it.
+/// The reported figures.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Summary {
     pub(super) requests_per_second: f64,
@@ -95,7 +95,7 @@ impl Model {
         outcome
     }
 
-    /// What is told of an outcome.
+    /// The reported figures of an outcome.
     pub(super) fn summary(&self, outcome: &Outcome) -> Summary {
         let (total, peak) = (outcome.backend.total(), outcome.backend.peak());
         let seconds = self.span.as_secs_f64();

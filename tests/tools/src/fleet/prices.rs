@@ -9,7 +9,7 @@ const GIBIBYTE_SECOND: f64 = 0.000_016_666_7;
 /// The step in which duration is billed.
 const STEP: Duration = Duration::from_millis(1);
 const MIB_OF_GIB: f64 = 1_024.0;
-/// Dollars are told for so many invocations.
+/// The number of invocations that the printed dollars are for.
 const MILLION: f64 = 1_000_000.0;
 
 /// How much more is billed of an invocation that is `added` longer than its function.
