@@ -19,7 +19,7 @@ const CLOCK: &str = "EXTENSION_FAILPOINT_CLOCK";
 
 /// Activates the failpoints that the variables name.
 #[expect(clippy::panic, reason = "a test with a misspelt failpoint must fail")]
-pub fn activate(variables: &Variables, tasks: &mut Tasks) {
+pub(crate) fn activate(variables: &Variables, tasks: &mut Tasks) {
     if let Some(file) = variables.get(CLOCK) {
         clock::skew_by(file);
     }
@@ -32,7 +32,7 @@ pub fn activate(variables: &Variables, tasks: &mut Tasks) {
 
 /// A fault of the tasks of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TaskFailpoint {
+pub(crate) struct TaskFailpoint {
     task: Task,
     fault: Fault,
     /// The turns that the task has before.
@@ -67,7 +67,7 @@ impl TaskFailpoint {
 
 /// Runs a task, with the fault if it is for this kind.
 #[expect(clippy::panic, reason = "the panic that a test asked for")]
-pub async fn run(failpoint: Option<TaskFailpoint>, kind: Task, task: impl Future<Output = ()>) {
+pub(crate) async fn run(failpoint: Option<TaskFailpoint>, kind: Task, task: impl Future<Output = ()>) {
     let Some(TaskFailpoint { fault, turns, .. }) = failpoint.filter(|failpoint| failpoint.task == kind)
     else {
         return task.await;

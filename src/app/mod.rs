@@ -4,7 +4,7 @@ mod backends;
 pub mod check;
 pub mod driver;
 #[cfg(feature = "failpoints")]
-pub mod failpoints;
+mod failpoints;
 pub mod intake;
 pub mod pipeline;
 mod reported_errors;

@@ -25,7 +25,7 @@ pub struct Tasks {
 impl Tasks {
     /// Breaks the tasks that are spawned from now on.
     #[cfg(feature = "failpoints")]
-    pub fn break_by(&mut self, failpoint: TaskFailpoint) {
+    pub(crate) fn break_by(&mut self, failpoint: TaskFailpoint) {
         self.failpoint = Some(failpoint);
     }
 
