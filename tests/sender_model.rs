@@ -590,7 +590,7 @@ impl World {
         if length > FREEZE_SURVIVED
             && let Some((ends_at, outcome)) = &mut self.setup
         {
-            // The connection is dead, which only a timeout tells.
+            // The connection is dead, which only a timeout shows.
             (*ends_at, *outcome) = (*ends_at + REQUEST_TIMEOUT, None);
         }
     }

@@ -1,4 +1,4 @@
-//! The hot paths of core, each by its name and as often as it is told: `paths NAME TIMES`. `make gates` runs it under
+//! The hot paths of core, each run by its name and a number of times: `paths NAME TIMES`. `make gates` runs it under
 //! valgrind, twice, and takes the difference: what one time costs, without start, input and warming up.
 //!
 //! The input is fixed here and not taken of `tests/logs`: a new case there must not change a figure.

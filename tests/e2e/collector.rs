@@ -100,7 +100,7 @@ async fn written_level_is_stored_unchanged() {
     let request_id = invoke(&sandbox, Value::Null).await.request_id;
     end(&sandbox).await;
     let received = collector.received().await;
-    let told: Vec<_> = received
+    let logged: Vec<_> = received
         .logs()
         .map(|log| {
             assert_eq!(log.attribute("faas.invocation_id").as_ref(), Some(&request_id));
@@ -108,7 +108,7 @@ async fn written_level_is_stored_unchanged() {
             (log.body(), log.item.severity_text.clone(), log.item.severity_number, fields)
         })
         .collect();
-    insta::assert_debug_snapshot!(told, @r#"
+    insta::assert_debug_snapshot!(logged, @r#"
     [
         (
             "0 errors found",
@@ -142,8 +142,8 @@ async fn wrong_key_is_logged_once_without_harm() {
         let mut collector = Otelcol::start(KEY).await;
         let sandbox = start(extension(&collector, protocol, "hunter2"), working()).await;
         let refused = invoke_times(&sandbox, 3).await;
-        let told: Vec<_> = sandbox.extension_output();
-        let [line] = &told[..] else { panic!("once, not {told:#?}") };
+        let logged: Vec<_> = sandbox.extension_output();
+        let [line] = &logged[..] else { panic!("once, not {logged:#?}") };
         assert!(line.contains("the key in the authorization header is not one"), "{line}");
         assert!(line.contains("dropped and counted") && !line.contains("hunter2"), "{line}");
 
@@ -160,8 +160,8 @@ async fn wrong_key_is_logged_once_without_harm() {
         for request_id in taken.iter().skip(1) {
             is_exact(&sandbox.ledger().compare_invocation(request_id, &received), &sandbox);
         }
-        let told = sandbox.extension_output();
-        assert!(told.last().expect("a line").contains("recovered after"), "{told:#?}");
+        let logged = sandbox.extension_output();
+        assert!(logged.last().expect("a line").contains("recovered after"), "{logged:#?}");
     }
 }
 
@@ -171,17 +171,17 @@ async fn unwanted_bearer_is_refused_and_explained() {
         let mut collector = Otelcol::start(KEY).await;
         let header = format!("Authorization=Bearer {KEY}");
         let checked = check(&collector, protocol, &header);
-        let told = String::from_utf8_lossy(&checked.stdout).into_owned();
-        assert!(!checked.status.success(), "{told}");
-        assert!(told.contains("remove \"Bearer \" in ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS"), "{told}");
-        assert!(!told.contains(KEY), "{told}");
+        let logged = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert!(!checked.status.success(), "{logged}");
+        assert!(logged.contains("remove \"Bearer \" in ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS"), "{logged}");
+        assert!(!logged.contains(KEY), "{logged}");
 
         let sandbox = start(extension(&collector, protocol, &format!("Bearer {KEY}")), working()).await;
         invoke_times(&sandbox, 2).await;
         end(&sandbox).await;
         assert_eq!(collector.received().await.requests().count(), 0);
-        let told = sandbox.extension_output();
-        assert!(told.iter().any(|line| line.contains("remove \"Bearer \"")), "{told:#?}");
+        let logged = sandbox.extension_output();
+        assert!(logged.iter().any(|line| line.contains("remove \"Bearer \"")), "{logged:#?}");
     }
 }
 
@@ -199,8 +199,8 @@ async fn private_certificate_is_trusted_by_its_file() {
     for protocol in PROTOCOLS {
         let (collector, certificate) = Otelcol::with_tls(KEY).await;
         let checked = check(&collector, protocol, &format!("Authorization={KEY}"));
-        let told = String::from_utf8_lossy(&checked.stdout).into_owned();
-        assert!(!checked.status.success() && told.contains("certificate"), "{told}");
+        let logged = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert!(!checked.status.success() && logged.contains("certificate"), "{logged}");
         let extension = extension(&collector, protocol, KEY)
             .env("ROTEL_OTLP_EXPORTER_TLS_CA_FILE", certificate.to_string_lossy());
         is_taken(collector, extension).await;

@@ -138,8 +138,8 @@ async fn sdk_data_is_sent_in_aws_emulator() {
         at("registered, subscribed to [INVOKE SHUTDOWN]");
         let own: Vec<_> =
             lines.iter().filter(|line| line.starts_with(" WARN") || line.starts_with("ERROR")).collect();
-        let [told] = own[..] else { panic!("one line of the extension, not {own:#?}") };
-        assert!(told.contains("this platform has no Telemetry API"), "{told}");
+        let [logged] = own[..] else { panic!("one line of the extension, not {own:#?}") };
+        assert!(logged.contains("this platform has no Telemetry API"), "{logged}");
         // It ended by itself, and was not killed at its deadline.
         let ended = lines.get(at("Handling termination for extension-rotel-extension") - 1).expect("a line");
         assert!(ended.contains("Signo:<nil>") && !ended.contains("ExitStatus:<nil>"), "{ended}");

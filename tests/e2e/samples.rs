@@ -102,16 +102,16 @@ async fn is_joined(function: Function, protocol: Protocol, lines: &[&str], error
 /// Sees that all log records of an invocation name its span, and that what they name is a trace with spans below that
 /// one; answers with what they say.
 fn bodies_joined(received: &Received, request_id: &str) -> Vec<String> {
-    let told = |key: Option<String>| key.as_deref() == Some(request_id);
-    let of_it = received
-        .spans()
-        .filter(|span| told(span.attribute("faas.invocation_id")) || told(span.attribute("faas.execution")));
+    let is_own = |key: Option<String>| key.as_deref() == Some(request_id);
+    let of_it = received.spans().filter(|span| {
+        is_own(span.attribute("faas.invocation_id")) || is_own(span.attribute("faas.execution"))
+    });
     let spans: Vec<_> = of_it.map(|span| span.item).collect();
     let [own] = spans[..] else { panic!("the SDK's own and no other, not {spans:#?}") };
     assert_eq!(own.kind(), SpanKind::Server);
     let children = received.spans().filter(|span| span.item.parent_span_id == own.span_id);
     assert!(children.map(|span| span.item).all(|child| child.trace_id == own.trace_id));
-    let logs: Vec<_> = received.logs().filter(|log| told(log.attribute("faas.invocation_id"))).collect();
+    let logs: Vec<_> = received.logs().filter(|log| is_own(log.attribute("faas.invocation_id"))).collect();
     for log in &logs {
         let named = (hex(&log.item.trace_id), hex(&log.item.span_id));
         assert_eq!(named, (hex(&own.trace_id), hex(&own.span_id)), "{:?}", log.body());

@@ -121,11 +121,11 @@ async fn secrets_of_two_services_and_regions_are_found() {
     }
     assert_eq!(resolution.values.len(), expected.len());
     missing.sort();
-    let told: Vec<_> = resolution.faults.iter().map(|fault| (&fault.arn, fault.code.as_str())).collect();
+    let failed: Vec<_> = resolution.faults.iter().map(|fault| (&fault.arn, fault.code.as_str())).collect();
     let code = |arn: &String| {
         if arn.contains(":ssm:") { "ParameterNotFound" } else { "ResourceNotFoundException" }
     };
-    assert_eq!(told, missing.iter().map(|arn| (arn, code(arn))).collect::<Vec<_>>());
+    assert_eq!(failed, missing.iter().map(|arn| (arn, code(arn))).collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ impl Life {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn soak_loses_nothing_and_keeps_memory() {
-    let (extension, minutes) = told();
+    let (extension, minutes) = settings();
     let length = Duration::from_mins(minutes);
     let mut collector = Otelcol::start(KEY).await;
     let extension = extension
@@ -88,7 +88,7 @@ async fn soak_loses_nothing_and_keeps_memory() {
     let settled = median(&life.memory[tenth..2 * tenth]);
     let in_the_end = median(&life.memory[life.memory.len() - tenth..]);
     let items = life.request_ids.len() * (LINES.len() + SPANS.len());
-    tell(&format!(
+    print(&format!(
         "{} invocations in {} s, each with a freeze of {FREEZE:?}; the collector restarted {RESTARTS} times, away for {AWAY} \
          invocations each time\n\
          log lines and spans: {items}, lost {lost}, twice {twice}\n\
@@ -151,7 +151,7 @@ fn mebibytes(bytes: u64) -> f64 {
 
 /// The extension, and how many minutes its life is to last.
 #[expect(clippy::disallowed_methods, reason = "a switch of this test, not a variable of the extension")]
-fn told() -> (Extension, u64) {
+fn settings() -> (Extension, u64) {
     let minutes = std::env::var("MINUTES").map_or(30, |text| text.parse().expect("MINUTES is a number"));
     let extension = std::env::var("EXTENSION").unwrap_or_else(|_| support::binary());
     (Extension::binary(extension), minutes)
@@ -163,6 +163,6 @@ fn now() -> Instant {
 }
 
 #[expect(clippy::print_stdout, reason = "it is what people run it for")]
-fn tell(figures: &str) {
+fn print(figures: &str) {
     println!("{figures}");
 }

@@ -274,7 +274,7 @@ async fn warnings(protocol: Protocol, answer: Answer) -> Vec<String> {
 async fn log_has_the_remedies_of_check() {
     let html = |status| Answer::http("text/html", b"<html>hunter2</html>").with_status(status);
     let moved = |status| html(status).header("location", b"https://other.example.com/hunter2?hunter2");
-    let mut told = Vec::new();
+    let mut logged = Vec::new();
     for (protocol, answer) in [
         (Protocol::Http, moved(301)),
         (Protocol::Grpc, moved(308)),
@@ -290,14 +290,14 @@ async fn log_has_the_remedies_of_check() {
         ),
     ] {
         let warnings = warnings(protocol, answer).await;
-        told.push(warnings.first().expect("a warning").clone());
+        logged.push(warnings.first().expect("a warning").clone());
         assert!(!warnings.join("\n").contains("hunter2"), "{warnings:#?}");
     }
     // Which of them is answered first is chance.
-    let told = ["logs", "metrics", "traces"]
+    let logged = ["logs", "metrics", "traces"]
         .iter()
-        .fold(told.join("\n"), |told, signal| told.replace(&format!("of {signal}:"), "of {signal}:"));
-    insta::assert_snapshot!(told, @"
+        .fold(logged.join("\n"), |logged, signal| logged.replace(&format!("of {signal}:"), "of {signal}:"));
+    insta::assert_snapshot!(logged, @"
     WARN export of {signal}: the endpoint answered HTTP 301: redirects to https://other.example.com, and redirects are not followed; set ROTEL_OTLP_EXPORTER_ENDPOINT to that address; rejected items are dropped and counted
     WARN export of {signal}: the endpoint answered HTTP 308: redirects to https://other.example.com, and redirects are not followed; set ROTEL_OTLP_EXPORTER_ENDPOINT to that address; rejected items are dropped and counted
     WARN export of {signal}: the endpoint answered HTTP 403: a web firewall or proxy answered instead of the OTLP endpoint; allow this function's requests there, or correct host and port in ROTEL_OTLP_EXPORTER_ENDPOINT; rejected items are dropped and counted

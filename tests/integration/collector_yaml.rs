@@ -64,7 +64,7 @@ async fn unreadable_file_does_not_harm_function() {
     let folder = tempfile::tempdir().expect("a folder");
     let broken = write(&folder, "exporters: [otlphttp\n");
     let absent = folder.path().join("absent.yaml").to_str().expect("a path").to_owned();
-    for (uri, told) in [
+    for (uri, logged) in [
         (broken.as_str(), "ERROR collector.yaml:2: invalid YAML"),
         (absent.as_str(), "WARN OPENTELEMETRY_COLLECTOR_CONFIG_URI"),
         // It has no end.
@@ -80,7 +80,7 @@ async fn unreadable_file_does_not_harm_function() {
             Sandbox::builder().extension(extension).function(working()).start().await.expect("a sandbox");
         invoke(&sandbox, Value::Null).await;
         let lines = sandbox.extension_output();
-        assert!(lines.len() == 1 && lines.iter().all(|line| line.contains(told)), "{uri}: {lines:#?}");
+        assert!(lines.len() == 1 && lines.iter().all(|line| line.contains(logged)), "{uri}: {lines:#?}");
         end(&sandbox).await;
         assert_eq!(assert_exact(&sandbox, &collector.received()), 10);
     }

@@ -1,4 +1,4 @@
-//! Whatever is wrong with what people set, the function runs as if nothing were, and they are told once what it is.
+//! Configuration errors do not harm the function, and each is logged once.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -182,7 +182,7 @@ fn function(variables: &[(&str, &str)]) -> Function {
     })
 }
 
-/// Lives through two invocations with a fault; the answer is what was told of it.
+/// Lives through two invocations with a fault; returns what was logged.
 async fn live_with(arrives: Arrives, variables: &[(&str, &str)], surroundings: &Surroundings) -> Vec<String> {
     let collector = Collector::start().await.expect("a collector");
     let sandbox = Sandbox::builder()
@@ -239,15 +239,15 @@ async fn every_error_is_logged_once_without_harm() {
             (number, live_with(*arrives, variables, &surroundings).await)
         });
     }
-    let mut told = lives.join_all().await;
-    told.sort();
-    let told: String = told.into_iter().fold(String::new(), |mut text, (number, lines)| {
-        assert!(!lines.is_empty(), "nothing was told of {:?}", FAULTS.get(number));
+    let mut logged = lives.join_all().await;
+    logged.sort();
+    let logged: String = logged.into_iter().fold(String::new(), |mut text, (number, lines)| {
+        assert!(!lines.is_empty(), "nothing was logged of {:?}", FAULTS.get(number));
         let _ = writeln!(text, "{}", lines.join("\n"));
         text
     });
-    assert!(!told.contains("hunter2"), "{told}");
-    insta::assert_snapshot!(told, @r##"
+    assert!(!logged.contains("hunter2"), "{logged}");
+    insta::assert_snapshot!(logged, @r##"
     ERROR ROTEL_ENV_FILE: "{dir}/absent.env" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
     ERROR ROTEL_ENV_FILE: "{dir}" is a directory; set the path of a file in it
     ERROR ROTEL_ENV_FILE: line 2 has no "="; use the form NAME=value, or start a comment with #
@@ -332,7 +332,7 @@ const FATAL: &[&[(&str, &str)]] = &[
     &[("ROTEL_LAMBDA_LOG_EXCLUDE", "(hunter2")],
 ];
 
-/// Fails the init; the answer is what Lambda was told.
+/// Fails the init; returns what was reported to Lambda.
 async fn fail_with(variables: &[(&str, &str)], surroundings: &Surroundings) -> ErrorReport {
     let collector = Collector::start().await.expect("a collector");
     let extension = surroundings.extension(&collector, variables).env("ROTEL_ON_INIT_ERROR", "fail");
@@ -347,9 +347,9 @@ async fn fail_with(variables: &[(&str, &str)], surroundings: &Surroundings) -> E
     assert_eq!(end.exit.and_then(|exit| exit.status.code()), Some(1), "{variables:?}");
     let calls = sandbox.journal().calls;
     assert!(calls.iter().all(|call| call.what != Operation::Next), "{calls:?}");
-    let mut told = calls.into_iter().filter_map(|call| call.told);
-    let mut report = told.next().expect("a report");
-    assert_eq!(told.next(), None);
+    let mut reports = calls.into_iter().filter_map(|call| call.report);
+    let mut report = reports.next().expect("a report");
+    assert_eq!(reports.next(), None);
     report.error_message = surroundings.empty(&report.error_message, &sandbox);
     report
 }
@@ -357,14 +357,14 @@ async fn fail_with(variables: &[(&str, &str)], surroundings: &Surroundings) -> E
 #[tokio::test(flavor = "multi_thread")]
 async fn every_error_can_fail_init() {
     let surroundings = Surroundings::new().await;
-    let mut told = String::new();
+    let mut logged = String::new();
     for variables in FATAL {
         let ErrorReport { error_type, error_message } = fail_with(variables, &surroundings).await;
         assert_eq!(error_type, "Extension.ConfigInvalid");
-        let _ = writeln!(told, "{error_message}");
+        let _ = writeln!(logged, "{error_message}");
     }
-    assert!(!told.contains("hunter2"), "{told}");
-    insta::assert_snapshot!(told, @r##"
+    assert!(!logged.contains("hunter2"), "{logged}");
+    insta::assert_snapshot!(logged, @r##"
     ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; set http://clickstack.example.com:4317 or https://clickstack.example.com:4317; ROTEL_BATCH_MAX_SIZE: "0" is not a valid number; use a whole number of at least 1
     ROTEL_ENV_FILE: "{dir}/absent.env" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
     ROTEL_ENV_FILE: line 2 has no "="; use the form NAME=value, or start a comment with #

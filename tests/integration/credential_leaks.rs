@@ -167,7 +167,7 @@ fn of_variables(key: &str) -> Vec<Case> {
     {
         cases.push(vec![(filled(name, key), "x".to_owned())]);
     }
-    // A name of an exporter is a word, so that a password which is one cannot be told from it.
+    // A name of an exporter is a word, so that a password which is one cannot be distinguished from it.
     if key.len() > 10 {
         cases.push(case(&[("ROTEL_EXPORTERS", &format!("{key}:otlp"))]));
         cases.push(case(&[("ROTEL_EXPORTERS", &format!("a:otlp,{key}:otlp"))]));

@@ -76,9 +76,9 @@ async fn managed_instances_send_by_timer() {
         end(&sandbox).await;
         assert!(compare(&sandbox, &collector).is_exact());
         let received = collector.received();
-        let told: Vec<_> = received.logs().filter(|log| log.body().starts_with("of ")).collect();
-        assert_eq!(told.len(), 9);
-        for log in told {
+        let logged: Vec<_> = received.logs().filter(|log| log.body().starts_with("of ")).collect();
+        assert_eq!(logged.len(), 9);
+        for log in logged {
             let request_id = log.attribute("faas.invocation_id").expect("a request id");
             assert_eq!(log.body(), format!("of {request_id}"));
         }
@@ -211,8 +211,8 @@ async fn restore_without_secrets_keeps_those_of_snapshot() {
     let comparison = compare(&sandbox, &collector);
     assert!(comparison.is_exact(), "{comparison:?} {:#?}", sandbox.extension_output());
     let output = sandbox.extension_output();
-    let told = output.iter().filter(|line| line.contains("AccessDeniedException")).count();
-    assert_eq!(told, 1, "{output:#?}");
+    let logged = output.iter().filter(|line| line.contains("AccessDeniedException")).count();
+    assert_eq!(logged, 1, "{output:#?}");
     assert!(!output.iter().any(|line| line.contains("hunter2")), "the key was shown");
 }
 

@@ -166,11 +166,11 @@ async fn wrong_key_is_logged_once_and_hidden() {
         }
         end(&sandbox).await;
         let output = sandbox.extension_output();
-        let told = output
+        let logged = output
             .iter()
             .filter(|line| line.contains("the key in the authorization header is not one"))
             .count();
-        assert_eq!(told, 1, "{output:#?}");
+        assert_eq!(logged, 1, "{output:#?}");
         assert!(!output.iter().any(|line| line.contains("hunter2")), "the key was shown");
     }
 }

@@ -1,4 +1,4 @@
-//! Log records name the span of their invocation: where the SDK tells it, whenever it comes, and nowhere else.
+//! Log records name the span of their invocation if the SDK sends one, however late.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ fn span(context: &Context, kind: SpanKind) -> Span {
 }
 
 /// The same, as instrumentations of Lambda make it.
-fn telling(context: &Context, kind: SpanKind) -> Span {
+fn identified(context: &Context, kind: SpanKind) -> Span {
     let value = any_value::Value::StringValue(context.request_id.clone());
     let attribute = KeyValue {
         key: "faas.invocation_id".to_owned(),
@@ -120,7 +120,7 @@ async fn are_joined_over(protocol: Protocol, spans: fn(&Context) -> Vec<Span>) {
 async fn records_name_span_with_their_request_id() {
     for protocol in PROTOCOLS {
         are_joined_over(protocol, |context| {
-            let own = telling(context, SpanKind::Server);
+            let own = identified(context, SpanKind::Server);
             // Children end first and are sent first.
             let child = Span {
                 name: "child".to_owned(),
@@ -162,7 +162,7 @@ async fn unheld_records_name_their_own_span() {
                 match kind {
                     Some(0) => send(&context, Transport::Grpc, vec![span(&context, SpanKind::Server)]).await,
                     Some(1) => {
-                        send(&context, Transport::Grpc, vec![telling(&context, SpanKind::Server)]).await;
+                        send(&context, Transport::Grpc, vec![identified(&context, SpanKind::Server)]).await;
                     }
                     _ => {}
                 }
@@ -198,7 +198,7 @@ async fn late_span_is_named_by_all_records() {
         async move {
             context.log_lines(4);
             go.notified().await;
-            send(&context, Transport::Grpc, vec![telling(&context, SpanKind::Server)]).await;
+            send(&context, Transport::Grpc, vec![identified(&context, SpanKind::Server)]).await;
             Ok(Value::Null)
         }
     });
@@ -208,7 +208,7 @@ async fn late_span_is_named_by_all_records() {
         accepted.map(|delivery| delivery.records).sum()
     };
     let before = delivered(&sandbox.journal());
-    // DuringInvocation the lines the start of the invocation, and the end of init where that was not told yet.
+    // Besides the lines: the start of the invocation, and the end of init where that was not reported yet.
     let lines = async {
         sandbox.wait_until(|journal| delivered(journal) >= before + 5, PATIENCE).await.expect("deliveries");
         go.notify_one();
@@ -227,7 +227,7 @@ async fn record_keeps_its_own_trace() {
         context.log_json(json!({"level": "info", "message": "second", "trace_id": OWN.0, "span_id": OWN.1}));
         context.log("third");
         context.log_json(json!({"level": "info", "message": "fourth", "requestId": "of API Gateway"}));
-        send(&context, Transport::HttpProtobuf, vec![telling(&context, SpanKind::Server)]).await;
+        send(&context, Transport::HttpProtobuf, vec![identified(&context, SpanKind::Server)]).await;
         Ok(Value::Null)
     });
     let sandbox = sandbox(&collector, Protocol::Http).function(function).start().await.expect("a sandbox");
@@ -258,7 +258,7 @@ async fn foreign_spans_are_not_named() {
             let mut spans = std::mem::take(&mut *late);
             spans.push(Span { name: "internal".to_owned(), ..span(&context, SpanKind::Internal) });
             send(&context, Transport::Grpc, spans).await;
-            *late = vec![span(&context, SpanKind::Server), telling(&context, SpanKind::Server)];
+            *late = vec![span(&context, SpanKind::Server), identified(&context, SpanKind::Server)];
             Ok(Value::Null)
         }
     });
@@ -310,7 +310,7 @@ async fn cut_off_invocation_gets_platform_span() {
         if context.payload == json!("exit") {
             return Err(Failure::exit());
         }
-        send(&context, Transport::Grpc, vec![telling(&context, SpanKind::Server)]).await;
+        send(&context, Transport::Grpc, vec![identified(&context, SpanKind::Server)]).await;
         Ok(Value::Null)
     });
     let extension = extension(&collector, Protocol::Grpc);
@@ -338,7 +338,7 @@ async fn without_sdk_xray_span_can_be_named() {
         let function = Function::builtin(|context| async move {
             context.log(context.trace.clone());
             if context.payload == json!("traced") {
-                send(&context, Transport::Grpc, vec![telling(&context, SpanKind::Server)]).await;
+                send(&context, Transport::Grpc, vec![identified(&context, SpanKind::Server)]).await;
             }
             Ok(Value::Null)
         });

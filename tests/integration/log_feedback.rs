@@ -42,7 +42,7 @@ async fn export_errors_start_no_log_loop() {
                 sandbox.invoke(Value::Null).await.expect("an invocation");
                 lines.push(sandbox.extension_output().len());
             }
-            assert!(lines[0] > 0, "nobody told of it");
+            assert!(lines[0] > 0, "it was not logged");
             assert_eq!(lines[2], lines[7], "{lines:?} {:#?}", sandbox.extension_output());
             end(&sandbox).await;
         };

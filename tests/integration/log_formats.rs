@@ -43,7 +43,7 @@ fn yes() -> bool {
     true
 }
 
-/// What is not told is not expected: the platform's time, no severity, no request id and so on.
+/// Fields that are not given are not expected: the platform's time, no severity, no request id and so on.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Expect {
@@ -60,7 +60,7 @@ struct Expect {
     /// Some of the attributes.
     #[serde(default)]
     attributes: BTreeMap<String, String>,
-    /// Attributes that must not be there, because something else holds what they told.
+    /// Attributes that must not be there, because another field holds their content.
     #[serde(default)]
     absent: Vec<String>,
 }

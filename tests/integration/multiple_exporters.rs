@@ -83,9 +83,9 @@ async fn failing_exporter_does_not_hold_others() {
             // The flush of the invocation is not over before the one that is well has all of it.
             assert_exact(&sandbox, &first.received());
         }
-        let told = sandbox.extension_output();
-        assert!(!told.is_empty(), "nobody told of it");
-        for line in told {
+        let logged = sandbox.extension_output();
+        assert!(!logged.is_empty(), "it was not logged");
+        for line in logged {
             assert!(line.contains("exporter second: export"), "{line}");
         }
         end(&sandbox).await;

@@ -76,7 +76,7 @@ async fn is_survived_over(protocol: Protocol, outage: &Outage) {
         lines.push(sandbox.extension_output().len());
     }
     assert_eq!(collector.counts(), before);
-    assert_eq!(lines.last(), lines.get(1), "it goes on telling: {:#?}", sandbox.extension_output());
+    assert_eq!(lines.last(), lines.get(1), "it keeps logging: {:#?}", sandbox.extension_output());
 
     Outage::end(&collector).await;
     recovers(&sandbox, before).await;
@@ -198,9 +198,9 @@ async fn rejected_data_is_dropped_alone() {
         }
         end(&sandbox).await;
         let output = sandbox.extension_output();
-        let told = |text: &str| output.iter().filter(|line| line.contains(text)).count();
-        assert_eq!(told("rejected items are dropped and counted"), 1, "{output:#?}");
-        assert_eq!(told("recovered after "), 1, "{output:#?}");
+        let logged = |text: &str| output.iter().filter(|line| line.contains(text)).count();
+        assert_eq!(logged("rejected items are dropped and counted"), 1, "{output:#?}");
+        assert_eq!(logged("recovered after "), 1, "{output:#?}");
     };
     for status in [400, 401, 404] {
         tokio::join!(over(Protocol::Grpc, status), over(Protocol::Http, status));

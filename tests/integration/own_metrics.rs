@@ -1,4 +1,4 @@
-//! What the extension tells of itself: on request everything that passed, and always what was lost.
+//! The extension's metrics about itself: everything that passed on request, and losses always.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ macro_rules! over_both {
     }};
 }
 
-fn telling(collector: &Collector, protocol: Protocol) -> Extension {
+fn with_metrics(collector: &Collector, protocol: Protocol) -> Extension {
     let extension = impatient(extension(collector, protocol)).env("ROTEL_FLUSH_TIMEOUT", "60s");
     extension.env("ROTEL_ENABLE_INTERNAL_TELEMETRY", "true")
 }
@@ -30,8 +30,8 @@ async fn start(extension: Extension, function: Function) -> Sandbox {
 }
 
 /// The sum of the points of each of our own metrics, by name, signal and reason; of a histogram, how many it counted.
-fn told(received: &Received) -> BTreeMap<String, i64> {
-    let mut told = BTreeMap::new();
+fn reported(received: &Received) -> BTreeMap<String, i64> {
+    let mut reported = BTreeMap::new();
     for metric in received.metrics() {
         let name = &metric.item.name;
         let Some(short) = name.strip_prefix("rotel.extension.") else { continue };
@@ -40,7 +40,7 @@ fn told(received: &Received) -> BTreeMap<String, i64> {
             Data::Gauge(gauge) => &gauge.data_points,
             Data::Histogram(histogram) => {
                 let count: u64 = histogram.data_points.iter().map(|point| point.count).sum();
-                *told.entry(short.to_owned()).or_default() += i64::try_from(count).expect("few");
+                *reported.entry(short.to_owned()).or_default() += i64::try_from(count).expect("few");
                 continue;
             }
             other => panic!("{name} is {other:?}"),
@@ -53,10 +53,10 @@ fn told(received: &Received) -> BTreeMap<String, i64> {
                 .map(|value| format!("{value:?}").split('"').nth(1).expect("text").to_owned())
                 .collect();
             let Some(Number::AsInt(items)) = point.value else { panic!("{name} is no count") };
-            *told.entry(format!("{short} {}", of.join(" "))).or_default() += items;
+            *reported.entry(format!("{short} {}", of.join(" "))).or_default() += items;
         }
     }
-    told
+    reported
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,26 +68,26 @@ async fn metrics_count_received_sent_and_dropped() {
             context.send_spans(Transport::Grpc, 5).await.expect("the receiver takes spans");
             Ok(Value::Null)
         });
-        let sandbox = start(telling(&collector, protocol), function).await;
+        let sandbox = start(with_metrics(&collector, protocol), function).await;
         collector.behave_for(Signal::Traces, Behaviour::Refuse(Refusal::status(404)));
         for _ in 0..3 {
             sandbox.invoke(Value::Null).await.expect("an invocation");
         }
         end(&sandbox).await;
-        let told = told(&collector.received());
-        let of = |name: &str| told.get(name).copied();
+        let reported = reported(&collector.received());
+        let of = |name: &str| reported.get(name).copied();
         // A line of ours about the refusal comes back as a record.
         let lines = i64::try_from(sandbox.extension_output().len()).expect("few");
-        assert_eq!(of("received traces"), Some(15), "{told:#?}");
-        assert_eq!(of("received logs"), Some(12 + lines), "{told:#?}");
-        assert_eq!(of("sent logs"), Some(12 + lines), "{told:#?}");
-        assert_eq!(of("dropped traces refused"), Some(15), "{told:#?}");
-        assert_eq!(of("sent traces"), None, "{told:#?}");
+        assert_eq!(of("received traces"), Some(15), "{reported:#?}");
+        assert_eq!(of("received logs"), Some(12 + lines), "{reported:#?}");
+        assert_eq!(of("sent logs"), Some(12 + lines), "{reported:#?}");
+        assert_eq!(of("dropped traces refused"), Some(15), "{reported:#?}");
+        assert_eq!(of("sent traces"), None, "{reported:#?}");
         for signal in Signal::ALL {
-            assert_eq!(of(&format!("kept {}", name(signal))), Some(0), "{told:#?}");
-            assert_eq!(of(&format!("breaker.open {}", name(signal))), Some(0), "{told:#?}");
+            assert_eq!(of(&format!("kept {}", name(signal))), Some(0), "{reported:#?}");
+            assert_eq!(of(&format!("breaker.open {}", name(signal))), Some(0), "{reported:#?}");
         }
-        assert_eq!(of("flush.duration"), Some(3), "{told:#?}");
+        assert_eq!(of("flush.duration"), Some(3), "{reported:#?}");
     });
 }
 
@@ -95,7 +95,7 @@ async fn metrics_count_received_sent_and_dropped() {
 async fn metrics_show_kept_data_and_open_breaker() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
-        let sandbox = start(telling(&collector, protocol), working()).await;
+        let sandbox = start(with_metrics(&collector, protocol), working()).await;
         sandbox.invoke(Value::Null).await.expect("an invocation");
         collector.refuse_connections().await;
         for _ in 0..3 {
@@ -103,11 +103,11 @@ async fn metrics_show_kept_data_and_open_breaker() {
         }
         collector.come_back().await.expect("its ports are free");
         end(&sandbox).await;
-        let told = told(&collector.received());
-        assert_eq!(told.get("kept traces"), Some(&15), "{told:#?}");
-        assert!(told.get("kept logs").is_some_and(|kept| *kept >= 15), "{told:#?}");
-        assert_eq!(told.get("breaker.open traces"), Some(&1), "{told:#?}");
-        assert_eq!(told.get("breaker.open metrics"), Some(&0), "{told:#?}");
+        let reported = reported(&collector.received());
+        assert_eq!(reported.get("kept traces"), Some(&15), "{reported:#?}");
+        assert!(reported.get("kept logs").is_some_and(|kept| *kept >= 15), "{reported:#?}");
+        assert_eq!(reported.get("breaker.open traces"), Some(&1), "{reported:#?}");
+        assert_eq!(reported.get("breaker.open metrics"), Some(&0), "{reported:#?}");
     });
 }
 
@@ -120,7 +120,7 @@ async fn metrics_count_rejected_and_too_large() {
             context.send_spans(Transport::Grpc, 5).await.expect("the receiver takes spans");
             Ok(Value::Null)
         });
-        let sandbox = start(telling(&collector, protocol), function).await;
+        let sandbox = start(with_metrics(&collector, protocol), function).await;
         collector.behave_for(Signal::Traces, Behaviour::PartialSuccess { rejected: 2 });
         collector.behave_for(Signal::Logs, Behaviour::Limit { bytes: 32 * 1024 });
         for _ in 0..3 {
@@ -134,10 +134,10 @@ async fn metrics_count_rejected_and_too_large() {
         };
         let requests = received.requests().filter(of_traces).filter(|request| with_spans(request)).count();
         let rejected = i64::try_from(2 * requests).expect("few");
-        let told = told(&received);
-        assert_eq!(told.get("dropped traces rejected"), Some(&rejected), "{told:#?}");
-        assert_eq!(told.get("sent traces"), Some(&(15 - rejected)), "{told:#?}");
-        assert_eq!(told.get("dropped logs too_large"), Some(&3), "{told:#?}");
+        let reported = reported(&received);
+        assert_eq!(reported.get("dropped traces rejected"), Some(&rejected), "{reported:#?}");
+        assert_eq!(reported.get("sent traces"), Some(&(15 - rejected)), "{reported:#?}");
+        assert_eq!(reported.get("dropped logs too_large"), Some(&3), "{reported:#?}");
     });
 }
 
@@ -161,11 +161,11 @@ async fn buffer_drops_are_always_reported() {
         let lost = sandbox.ledger().compare(&received).missing;
         let lost_of = |signal| lost.iter().filter(|entry| entry.signal == signal).count();
         assert!(lost_of(Signal::Logs) > 0 && lost_of(Signal::Traces) > 0, "{lost:?}");
-        let told = told(&received);
-        let dropped = |signal| told.get(&format!("dropped {} buffer_full", name(signal))).copied();
-        assert_eq!(dropped(Signal::Traces), i64::try_from(lost_of(Signal::Traces)).ok(), "{told:#?}");
-        assert!(dropped(Signal::Logs) >= i64::try_from(lost_of(Signal::Logs)).ok(), "{told:#?}");
-        assert_eq!(told.len(), 2, "nobody asked for more: {told:#?}");
+        let reported = reported(&received);
+        let dropped = |signal| reported.get(&format!("dropped {} buffer_full", name(signal))).copied();
+        assert_eq!(dropped(Signal::Traces), i64::try_from(lost_of(Signal::Traces)).ok(), "{reported:#?}");
+        assert!(dropped(Signal::Logs) >= i64::try_from(lost_of(Signal::Logs)).ok(), "{reported:#?}");
+        assert_eq!(reported.len(), 2, "nobody asked for more: {reported:#?}");
         let records: Vec<_> = received
             .logs()
             .filter(|log| log.body().contains("telemetry items; see the attributes"))
@@ -182,7 +182,7 @@ async fn healthy_extension_sends_no_metrics_by_default() {
         sandbox.invoke(Value::Null).await.expect("an invocation");
     }
     end(&sandbox).await;
-    assert_eq!(told(&collector.received()), BTreeMap::new());
+    assert_eq!(reported(&collector.received()), BTreeMap::new());
 }
 
 fn name(signal: Signal) -> &'static str {

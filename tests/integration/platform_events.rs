@@ -1,5 +1,5 @@
 //! What becomes of the platform's events: traces of functions without an SDK, metrics, records of what the function
-//! cannot tell of itself.
+//! cannot report itself.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn printing() -> Function {
     })
 }
 
-/// A function that fails as it is told to.
+/// A function that fails as its payload asks.
 fn failing() -> Function {
     Function::builtin(|context| async move {
         match context.payload.as_str() {
@@ -220,19 +220,19 @@ async fn failed_invocation_is_reported_once() {
     for (payload, timeout, outcome, words) in cases {
         let (received, invocation) = reset_by(payload, timeout).await;
         let ends = ends(&received);
-        let [told] = ends.as_slice() else { panic!("{payload}: {ends:?}") };
-        assert_eq!(told.attribute("aws.lambda.outcome").as_deref(), Some(outcome));
-        assert_eq!(told.attribute("faas.invocation_id").as_deref(), Some(invocation.request_id.as_str()));
-        assert_eq!(told.attribute("error.type"), invocation.error_type);
-        assert_eq!((told.item.severity_number, told.item.severity_text.as_str()), (17, "error"));
-        let body = told.body();
+        let [record] = ends.as_slice() else { panic!("{payload}: {ends:?}") };
+        assert_eq!(record.attribute("aws.lambda.outcome").as_deref(), Some(outcome));
+        assert_eq!(record.attribute("faas.invocation_id").as_deref(), Some(invocation.request_id.as_str()));
+        assert_eq!(record.attribute("error.type"), invocation.error_type);
+        assert_eq!((record.item.severity_number, record.item.severity_text.as_str()), (17, "error"));
+        let body = record.body();
         assert!(body.contains(&invocation.request_id) && body.contains(words), "{body}");
 
         let spans = server_spans(&received);
         let [span] = spans.as_slice() else { panic!("{payload}: {spans:?}") };
         assert_eq!(span.item.status.as_ref().map(SpanStatus::code), Some(StatusCode::Error));
         assert_eq!(span.attribute("error.type"), invocation.error_type);
-        assert_eq!((&told.item.trace_id, &told.item.span_id), (&span.item.trace_id, &span.item.span_id));
+        assert_eq!((&record.item.trace_id, &record.item.span_id), (&span.item.trace_id, &span.item.span_id));
         let counter = if outcome == "timeout" { "faas.timeouts" } else { "faas.errors" };
         assert_eq!(totals(&received).get(counter), Some(&1), "{payload}");
     }
@@ -254,9 +254,9 @@ async fn timeout_known_from_shutdown_is_reported() {
     assert_eq!(invocation.status, Status::Timeout);
     let received = collector.received();
     let ends = ends(&received);
-    let [told] = ends.as_slice() else { panic!("{ends:?}") };
-    assert_eq!(told.attribute("faas.invocation_id").as_deref(), Some(invocation.request_id.as_str()));
-    assert_eq!(told.attribute("aws.lambda.outcome").as_deref(), Some("timeout"));
+    let [record] = ends.as_slice() else { panic!("{ends:?}") };
+    assert_eq!(record.attribute("faas.invocation_id").as_deref(), Some(invocation.request_id.as_str()));
+    assert_eq!(record.attribute("aws.lambda.outcome").as_deref(), Some("timeout"));
     assert_eq!(totals(&received).get("faas.timeouts"), Some(&1));
 }
 

@@ -91,9 +91,9 @@ async fn lines_before_timeout_arrive_in_time() {
     over_both!(async |protocol| {
         let collector = Collector::start().await.expect("a collector");
         let deadlines: Arc<Mutex<Vec<SystemTime>>> = Arc::default();
-        let told = Arc::clone(&deadlines);
+        let noted = Arc::clone(&deadlines);
         let function = Function::builtin(move |context| {
-            told.lock().expect("no test panics with it").push(context.deadline);
+            noted.lock().expect("no test panics with it").push(context.deadline);
             async move {
                 context.log_lines(5);
                 context.send_spans(Transport::Grpc, 5).await.expect("the receiver takes spans");

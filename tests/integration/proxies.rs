@@ -1,4 +1,4 @@
-//! Proxies: what goes through them, what goes past them, and what is told where they turn us away.
+//! Proxies: what goes through them, what goes past them, and what is logged when they refuse us.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ async fn live(extension: Extension) -> Sandbox {
     support::live(Sandbox::builder().extension(extension).timeout(Duration::from_mins(5))).await
 }
 
-/// Everything arrived, and nothing was told.
+/// Asserts that everything arrived and nothing was logged.
 fn assert_well(sandbox: &Sandbox, collector: &Collector) {
     assert_exact(sandbox, &collector.received());
     assert_eq!(sandbox.extension_output(), Vec::<String>::new());
@@ -101,7 +101,7 @@ async fn proxy_skips_other_schemes_and_no_proxy() {
 async fn proxy_credentials_are_sent_and_hidden() {
     // `me:hunter2`
     let authorization = "Basic bWU6aHVudGVyMg==";
-    let mut told = Vec::new();
+    let mut logged = Vec::new();
     for (protocol, variable) in
         [(Protocol::Grpc, "HTTPS_PROXY"), (Protocol::Http, "HTTPS_PROXY"), (Protocol::Http, "HTTP_PROXY")]
     {
@@ -128,10 +128,10 @@ async fn proxy_credentials_are_sent_and_hidden() {
             }
             assert_eq!(collector.received().requests().count(), 0);
             assert!(proxy.passages().iter().all(|passage| *passage == Passage::Refused));
-            told.push(lines.into_iter().find(|line| line.contains("WARN")).expect("a warning"));
+            logged.push(lines.into_iter().find(|line| line.contains("WARN")).expect("a warning"));
         }
     }
-    insta::assert_snapshot!(told.join("\n"), @"
+    insta::assert_snapshot!(logged.join("\n"), @"
     WARN export: the endpoint could not be reached: tunnel error: proxy authorization required (via the proxy in HTTPS_PROXY); check the proxy's address, credentials and allowed hosts; telemetry is kept and sent with a later flush
     WARN export: the endpoint could not be reached: tunnel error: proxy authorization required (via the proxy in HTTPS_PROXY); check the proxy's address, credentials and allowed hosts; telemetry is kept and sent with a later flush
     WARN export: the endpoint could not be reached: tunnel error: proxy authorization required (via the proxy in HTTPS_PROXY); check the proxy's address, credentials and allowed hosts; telemetry is kept and sent with a later flush

@@ -101,11 +101,11 @@ async fn missing_secret_is_logged_by_its_arn() {
         .env("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS", format!("Authorization=${{{PARAMETER}}}"));
     let sandbox =
         Sandbox::builder().extension(extension).function(lines(5)).start().await.expect("a sandbox");
-    let told = |line: &str| line.contains(PARAMETER);
+    let logged = |line: &str| line.contains(PARAMETER);
     sandbox
-        .wait_until(|journal| journal.output.iter().any(|line| told(&line.text)), PATIENCE)
+        .wait_until(|journal| journal.output.iter().any(|line| logged(&line.text)), PATIENCE)
         .await
-        .expect("it is told");
+        .expect("it is logged");
     invoke(&sandbox, Value::Null).await;
     end(&sandbox).await;
 }
@@ -129,8 +129,8 @@ async fn error_is_logged_once_despite_secrets() {
     collector.wait_until(|received| received.counts().logs > 0, PATIENCE).await.expect("the lines arrive");
     end(&sandbox).await;
     let output = sandbox.extension_output();
-    let told = output.iter().filter(|line| line.contains("ROTEL_BATCH_MAX_SIZE: ")).count();
-    assert_eq!(told, 1, "{output:#?}");
+    let logged = output.iter().filter(|line| line.contains("ROTEL_BATCH_MAX_SIZE: ")).count();
+    assert_eq!(logged, 1, "{output:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

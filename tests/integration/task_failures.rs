@@ -1,4 +1,4 @@
-//! What is broken in the extension stays there: a task that panics, ends or gets stuck is told once, and `/next` goes on
+//! Task failures are contained: a task that panics, ends or gets stuck is logged once, and `/next` goes on
 //! being answered.
 
 use std::process::Command;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use support::{end, extension};
 
 /// The extension's task `broken` breaks after so many turns: all invocations must go well all the same.
-async fn survives(broken: &str, turns: u32, told: Option<&str>) {
+async fn survives(broken: &str, turns: u32, logged: Option<&str>) {
     let collector = Collector::start().await.expect("a collector");
     let extension = extension(&collector, Protocol::Http)
         .env("ROTEL_FLUSH_TIMEOUT", "200ms")
@@ -39,9 +39,9 @@ async fn survives(broken: &str, turns: u32, told: Option<&str>) {
     end(&sandbox).await;
     let output = sandbox.extension_output();
     let lines = output.iter().filter(|line| line.contains("the function is not affected")).count();
-    assert_eq!(lines, usize::from(told.is_some()), "{broken} after {turns} turns: {output:#?}");
-    if let Some(told) = told {
-        assert!(output.iter().any(|line| line.contains(told)), "{broken} after {turns} turns: {output:#?}");
+    assert_eq!(lines, usize::from(logged.is_some()), "{broken} after {turns} turns: {output:#?}");
+    if let Some(logged) = logged {
+        assert!(output.iter().any(|line| line.contains(logged)), "{broken} after {turns} turns: {output:#?}");
     }
 }
 

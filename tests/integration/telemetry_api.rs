@@ -241,7 +241,7 @@ async fn shutdown_may_be_the_first_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn broken_configuration_does_not_harm_function() {
-    for (extension, told) in [
+    for (extension, logged) in [
         (unconfigured(), "ROTEL_OTLP_EXPORTER_ENDPOINT: "),
         (
             unconfigured()
@@ -264,7 +264,7 @@ async fn broken_configuration_does_not_harm_function() {
         }
         end(&sandbox).await;
         let output = sandbox.extension_output();
-        assert_eq!(output.iter().filter(|line| line.contains(told)).count(), 1, "{told}{output:#?}");
+        assert_eq!(output.iter().filter(|line| line.contains(logged)).count(), 1, "{logged}{output:#?}");
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Check {
     offline: bool,
     /// What it must not show.
     hidden: Vec<String>,
-    /// Told as `[host]`.
+    /// Shown as `[host]`.
     host: String,
     /// What the account begins with if all signals fail alike, but for the host.
     all_failed: String,

@@ -15,7 +15,7 @@ async fn rejected_items_are_reported() {
       traces   ok      grpc  http://[host]
 
     Diagnosis
-      metrics: [host]: accepted the request but rejected the item in it; backend message: rejected, as told to
+      metrics: [host]: accepted the request but rejected the item in it; backend message: rejected by the test
 
     FAILED: 1 signal not accepted
     exit code 1
@@ -26,7 +26,7 @@ async fn rejected_items_are_reported() {
       traces   ok      http  http://[host]/v1/traces
 
     Diagnosis
-      metrics: [host]: accepted the request but rejected the item in it; backend message: rejected, as told to
+      metrics: [host]: accepted the request but rejected the item in it; backend message: rejected by the test
 
     FAILED: 1 signal not accepted
     exit code 1
@@ -36,12 +36,12 @@ async fn rejected_items_are_reported() {
 #[tokio::test(flavor = "multi_thread")]
 async fn busy_or_broken_endpoint_is_reported() {
     let collector = collector().await;
-    let mut told = Vec::new();
+    let mut shown = Vec::new();
     for status in [429, 500, 503] {
         collector.behave(Behaviour::Refuse(Refusal::status(status)));
-        told.push(causes(|protocol| Check::collector(&collector, protocol)).await);
+        shown.push(causes(|protocol| Check::collector(&collector, protocol)).await);
     }
-    insta::assert_snapshot!(told.join("\n"), @"
+    insta::assert_snapshot!(shown.join("\n"), @"
     grpc: [host]: answered gRPC RESOURCE_EXHAUSTED; raise the backend's limits, or try again later
     http: [host]: HTTP 429: the backend is overloaded; try again later, or raise its limits
     grpc: [host]: answered gRPC INTERNAL; see the backend's log

@@ -66,7 +66,7 @@ async fn flood(context: Context, transport: Transport) -> Result<Value, lambda_s
         });
     }
     while let Some(posted) = posts.join_next().await {
-        posted.expect("it does not panic").expect("taken, or told to come again");
+        posted.expect("it does not panic").expect("accepted, or refused for now");
     }
     Ok(Value::Null)
 }
@@ -105,7 +105,7 @@ async fn sdk_flood_costs_no_more_than_buffer() {
         let kept = collector.received().logs().filter(|log| log.body().len() == MIB).count();
         assert!((1..8).contains(&kept), "{kept} of the flood were kept");
         let output = sandbox.extension_output();
-        assert!(output.iter().any(|line| line.contains("lost")), "nobody told of the loss: {output:#?}");
+        assert!(output.iter().any(|line| line.contains("lost")), "the loss was not logged: {output:#?}");
         assert!(output.len() <= 6, "{output:#?}");
     }
 }

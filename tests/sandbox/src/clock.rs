@@ -11,7 +11,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// For times that are told to somebody.
+/// For times that leave the sandbox.
 #[expect(clippy::disallowed_methods, reason = "the sandbox's one clock")]
 pub(crate) fn wall() -> SystemTime {
     SystemTime::now()

@@ -219,7 +219,7 @@ impl Environment {
     }
 
     /// Nothing runs and nothing is delivered until [`Self::thaw`]. A built-in function is a task of ours and waits for
-    /// work at this moment: it stands still without being told.
+    /// work at this moment: it stands still without notice.
     pub(crate) async fn freeze(&self, processes: &mut Processes) -> Result<(), Error> {
         self.telemetry.pause(true);
         processes.frozen = true;
@@ -248,7 +248,7 @@ impl Environment {
     }
 }
 
-/// Tells of the end of a built-in function, also if it ends by a panic.
+/// Reports the end of a built-in function, also if it panics.
 struct End {
     state: Board<State>,
     generation: u64,

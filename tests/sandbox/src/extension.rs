@@ -9,7 +9,7 @@ pub struct Extension {
     /// None: somebody else speaks for it.
     pub(crate) program: Option<PathBuf>,
     pub(crate) variables: Vec<(String, String)>,
-    /// A program with its arguments that is started in its place, and told its path.
+    /// A program with its arguments that is started in its place, with its path as an argument.
     pub(crate) wrapper: Option<(PathBuf, Vec<String>)>,
     pub(crate) stdout: Stdout,
 }

@@ -216,11 +216,11 @@ fn report(
             _ => extension.exit_error(error_type),
         }
         .map(|()| {
-            let mut told: ErrorReport = serde_json::from_slice(body).unwrap_or_default();
-            if told.error_type.is_empty() {
-                error_type.clone_into(&mut told.error_type);
+            let mut report: ErrorReport = serde_json::from_slice(body).unwrap_or_default();
+            if report.error_type.is_empty() {
+                error_type.clone_into(&mut report.error_type);
             }
-            environment.record_told(operation, extension.name.clone(), told);
+            environment.record_report(operation, extension.name.clone(), report);
         })
     });
     match reported {
@@ -232,14 +232,21 @@ fn report(
 impl Environment {
     fn record(&self, what: Operation, extension: Option<String>, status: u16) {
         let call =
-            Call { at: clock::now(), extension, what, status, refusal: None, by_fault: false, told: None };
+            Call { at: clock::now(), extension, what, status, refusal: None, by_fault: false, report: None };
         self.journal.write(|journal| journal.calls.push(call));
     }
 
-    fn record_told(&self, what: Operation, extension: String, told: ErrorReport) {
-        let (at, told) = (clock::now(), Some(told));
-        let call =
-            Call { at, extension: Some(extension), what, status: 202, refusal: None, by_fault: false, told };
+    fn record_report(&self, what: Operation, extension: String, report: ErrorReport) {
+        let (at, report) = (clock::now(), Some(report));
+        let call = Call {
+            at,
+            extension: Some(extension),
+            what,
+            status: 202,
+            refusal: None,
+            by_fault: false,
+            report,
+        };
         self.journal.write(|journal| journal.calls.push(call));
     }
 
@@ -253,7 +260,7 @@ impl Environment {
 
     fn refuse_by_fault(&self, what: Operation, extension: String, status: u16) -> Answer {
         let kind = if status == 400 { "ValidationError" } else { "Sandbox.Fault" };
-        self.refuse_as(what, Some(extension), ApiError::new(status, kind, "refused, as told to"), true)
+        self.refuse_as(what, Some(extension), ApiError::new(status, kind, "refused by the test"), true)
     }
 
     fn refuse_as(
@@ -266,7 +273,7 @@ impl Environment {
         let ApiError { status, error_type, message } = error;
         let answer = web::json(status, &json!({"errorType": error_type, "errorMessage": message}));
         let refusal = Some(format!("{error_type}: {message}"));
-        let call = Call { at: clock::now(), extension, what, status, refusal, by_fault, told: None };
+        let call = Call { at: clock::now(), extension, what, status, refusal, by_fault, report: None };
         self.journal.write(|journal| journal.calls.push(call));
         answer
     }

@@ -80,7 +80,7 @@ impl Environment {
         Ok(invocation)
     }
 
-    /// Managed instances: one of several at once, of which extensions are told nothing.
+    /// Managed instances: one of several at once, of which extensions are not notified.
     pub(crate) async fn invoke_managed(&self, payload: &Value) -> Result<Invocation, Error> {
         if self.state.read(|state| state.phase) != Phase::Ready {
             return Err(Error::Phase("not initialised"));

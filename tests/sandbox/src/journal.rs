@@ -30,8 +30,8 @@ pub struct Call {
     pub refusal: Option<String>,
     /// Refused because the test wanted so, not because the extension did wrong.
     pub by_fault: bool,
-    /// What [`Operation::InitError`] or [`Operation::ExitError`] told.
-    pub told: Option<ErrorReport>,
+    /// The report of [`Operation::InitError`] or [`Operation::ExitError`].
+    pub report: Option<ErrorReport>,
 }
 
 /// Why an extension says that it cannot go on.
@@ -118,7 +118,7 @@ impl Journal {
         self.calls.iter().filter(|call| call.what == what && call.refusal.is_none()).count()
     }
 
-    /// The delivery that told of the end of an invocation: the first that was not refused. It may still be under way,
+    /// The delivery that reported the end of an invocation: the first that was not refused. It may still be under way,
     /// for a listener may act on what it reads before it answers.
     pub fn runtime_done(&self, request_id: &str) -> Option<&Delivery> {
         let holds = |delivery: &&Delivery| {

@@ -2,7 +2,7 @@
 //!
 //! Each item that counts carries a mark, a text that occurs nowhere else (`item-3f2a19c4-17`), in a log line, a field or
 //! an attribute. An item has arrived if its mark is found anywhere in an item of its signal: under which key is the
-//! extension's affair, that it is there exactly once is what the ledger tells.
+//! extension's affair, that it is there exactly once is what the ledger checks.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -5,7 +5,7 @@
 //! address of its own, starts extensions and a function with the variables that Lambda shows them, and leads them through
 //! the phases: init, invocations with a freeze between them, shutdown. A [`Collector`] is the OTLP endpoint at the other
 //! end, [`aws::Aws`] what keeps secrets, a [`Proxy`] what may stand before either. All are as strict as what they stand
-//! for, and as unkind as they are told to be ([`Fault`], [`collector::Behaviour`], [`aws::Behaviour`]).
+//! for, and fail on demand ([`Fault`], [`collector::Behaviour`], [`aws::Behaviour`]).
 //!
 //! ```no_run
 //! # async fn test() -> Result<(), Box<dyn std::error::Error>> {

@@ -82,7 +82,7 @@ impl Builder {
         self
     }
 
-    /// Extensions are not told to listen on the environment's own address; their own defaults hold. Tests that say so
+    /// Extensions are not set to listen on the environment's own address; their own defaults hold. Tests that say so
     /// share 127.0.0.1 with whatever else runs.
     #[must_use]
     pub fn without_default_endpoints(mut self) -> Self {

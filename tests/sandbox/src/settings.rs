@@ -38,7 +38,7 @@ pub enum Initialization {
     ProvisionedConcurrency,
     /// The init is made ahead, and each environment is restored from its snapshot.
     SnapStart,
-    /// Several invocations at once, none of them told to extensions; no freeze.
+    /// Several invocations at once, extensions are not notified; no freeze.
     ManagedInstances,
 }
 

@@ -30,13 +30,13 @@ impl Environment {
             "shutdownReason": reason.name(),
             "deadlineMs": deadline_ms,
         });
-        let told: Vec<String> = self.state.write(|state| {
+        let notified: Vec<String> = self.state.write(|state| {
             state.dispatch("SHUTDOWN", &event);
-            let told = state.extensions.iter().filter(|extension| extension.takes("SHUTDOWN"));
-            told.map(|extension| extension.name.clone()).collect()
+            let notified = state.extensions.iter().filter(|extension| extension.takes("SHUTDOWN"));
+            notified.map(|extension| extension.name.clone()).collect()
         });
         for (name, process) in &processes.extensions {
-            if !told.contains(name) {
+            if !notified.contains(name) {
                 process.handle().signal(Signal::SIGKILL).await;
             }
         }

@@ -34,7 +34,7 @@ pub(crate) struct State {
     /// Counts the inits: a reset makes all ids and waiting calls of the time before worthless.
     pub(crate) generation: u64,
     pub(crate) phase: Phase,
-    /// Lambda Managed Instances: several invocations at once, and none of them told to extensions.
+    /// Lambda Managed Instances: several invocations at once, and extensions are not notified.
     pub(crate) managed: bool,
     pub(crate) extensions: Vec<Extension>,
     pub(crate) runtime: Runtime,
@@ -94,7 +94,7 @@ pub(crate) struct Runtime {
     pub(crate) ready: bool,
     /// How many of its workers ask for work now.
     pub(crate) idle: usize,
-    /// SnapStart: waits to be told of the restore.
+    /// SnapStart: waits for the restore.
     pub(crate) before_restore: bool,
     pub(crate) pending: VecDeque<Arc<Invoke>>,
     pub(crate) init_error: Option<Answer>,

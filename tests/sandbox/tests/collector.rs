@@ -186,13 +186,13 @@ async fn smaller_limit_is_reported_in_both_protocols() {
     let collector = Collector::start().await.unwrap();
     collector.behave(Behaviour::Limit { bytes: 1_000 });
     let large = Payload::Logs(request(1, &"x".repeat(1_000)));
-    for (transport, told) in [
+    for (transport, reported) in [
         (Transport::GrpcGzip, Code::ResourceExhausted.description()),
         (Transport::HttpProtobuf, "413"),
         (Transport::HttpJson, "413"),
     ] {
         let error = exporter(&collector).send(transport, &large).await.unwrap_err().to_string();
-        assert!(error.contains(told), "{error}");
+        assert!(error.contains(reported), "{error}");
         send(&collector, transport).await.unwrap();
     }
     assert_eq!(collector.counts().logs, 6);

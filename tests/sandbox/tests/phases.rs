@@ -151,9 +151,9 @@ async fn frozen_extension_resumes_with_next_event() {
 #[tokio::test(flavor = "multi_thread")]
 async fn extension_can_be_stopped_mid_phase() {
     let (runs, goes_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let told = (Arc::clone(&runs), Arc::clone(&goes_on));
+    let shared = (Arc::clone(&runs), Arc::clone(&goes_on));
     let function = Function::builtin(move |_| {
-        let (runs, goes_on) = told.clone();
+        let (runs, goes_on) = shared.clone();
         async move {
             runs.notify_one();
             goes_on.notified().await;

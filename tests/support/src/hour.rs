@@ -1,4 +1,4 @@
-//! An hour of outage at ten invocations a second, in virtual time: how much of it is told.
+//! An hour of outage at ten invocations a second, in virtual time: how much of it is logged.
 
 use std::time::Duration;
 

@@ -40,12 +40,12 @@ pub fn binary() -> String {
     if cfg!(feature = "bounds") {
         return bounds::binary();
     }
-    // Cargo tells it to this crate only when a test runs, not when it is built.
+    // Cargo sets it for this crate only when a test runs, not when it is built.
     #[expect(
         clippy::disallowed_methods,
         reason = "Cargo's word to the test, not a variable of the extension"
     )]
-    std::env::var("CARGO_BIN_EXE_rotel-extension").expect("the path, which `cargo test` tells")
+    std::env::var("CARGO_BIN_EXE_rotel-extension").expect("the path, which `cargo test` sets")
 }
 
 /// The extension under test, without an endpoint.

@@ -67,7 +67,7 @@ pub(super) fn reply(held: &BTreeMap<String, Held>, call: &Call, asked: &Value) -
         Action::BatchGetSecretValue => {
             let (mut values, mut errors) = (Vec::new(), Vec::new());
             for id in &call.ids {
-                let error = |code| json!({ "SecretId": id, "ErrorCode": code, "Message": "as told to" });
+                let error = |code| json!({ "SecretId": id, "ErrorCode": code, "Message": "by the test" });
                 match secret(held, call, id) {
                     Some((_, Held::Refused(code))) => errors.push(error(*code)),
                     Some((arn, held)) => values.push(entry(arn, held)),

@@ -325,5 +325,5 @@ fn reply(
 
 /// An error as both services write it.
 fn refusal(status: u16, code: &str) -> web::Answer {
-    web::json(status, &json!({ "__type": code, "Message": "refused, as told to" }))
+    web::json(status, &json!({ "__type": code, "Message": "refused by the test" }))
 }

@@ -18,7 +18,7 @@ use crate::otlp::{Payload, Signal};
 pub(super) struct Connection {
     pub(super) id: u64,
     pub(super) peer: SocketAddr,
-    /// Told, the connection closes at once.
+    /// Once set, the connection closes at once.
     pub(super) cut: Notify,
 }
 

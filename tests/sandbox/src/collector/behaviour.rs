@@ -1,4 +1,4 @@
-//! How the collector treats what it is sent: well, unless told otherwise.
+//! How the collector treats requests: it accepts them, unless a test sets otherwise.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub enum Behaviour {
     Refuse(Refusal),
     /// Kept, and acknowledged with a partial success that claims to reject so many items.
     PartialSuccess {
-        /// Told to the client.
+        /// Sent to the client.
         rejected: i64,
     },
     /// Turned away with 413 or RESOURCE_EXHAUSTED if it has more bytes after decompression, as by a proxy that takes less
@@ -76,7 +76,7 @@ impl Refusal {
             502 | 503 => Code::Unavailable,
             _ => Code::Unknown,
         };
-        Self { status, code, retry_after: None, message: format!("refused with {status}, as told to") }
+        Self { status, code, retry_after: None, message: format!("refused with {status} by the test") }
     }
 
     /// The same with another gRPC code.

@@ -120,7 +120,7 @@ impl LogsService for Export {
         let rejected = self.settle(arrival, Payload::Logs(request.into_inner())).await?;
         let partial_success = (rejected > 0).then(|| ExportLogsPartialSuccess {
             rejected_log_records: rejected,
-            error_message: "rejected, as told to".to_owned(),
+            error_message: "rejected by the test".to_owned(),
         });
         Ok(tonic::Response::new(ExportLogsServiceResponse { partial_success }))
     }
@@ -136,7 +136,7 @@ impl MetricsService for Export {
         let rejected = self.settle(arrival, Payload::Metrics(request.into_inner())).await?;
         let partial_success = (rejected > 0).then(|| ExportMetricsPartialSuccess {
             rejected_data_points: rejected,
-            error_message: "rejected, as told to".to_owned(),
+            error_message: "rejected by the test".to_owned(),
         });
         Ok(tonic::Response::new(ExportMetricsServiceResponse { partial_success }))
     }
@@ -152,13 +152,13 @@ impl TraceService for Export {
         let rejected = self.settle(arrival, Payload::Traces(request.into_inner())).await?;
         let partial_success = (rejected > 0).then(|| ExportTracePartialSuccess {
             rejected_spans: rejected,
-            error_message: "rejected, as told to".to_owned(),
+            error_message: "rejected by the test".to_owned(),
         });
         Ok(tonic::Response::new(ExportTraceServiceResponse { partial_success }))
     }
 }
 
-/// A request body that counts its bytes, and breaks off where it is told to.
+/// A request body that counts its bytes, and breaks off at the set length.
 struct Counted {
     inner: Incoming,
     bytes: Arc<AtomicUsize>,
@@ -179,7 +179,7 @@ impl Body for Counted {
         if let Some(data) = frame.as_ref().ok().and_then(Frame::data_ref) {
             let bytes = self.bytes.fetch_add(data.len(), Ordering::Relaxed) + data.len();
             if bytes >= self.cut_after {
-                return Poll::Ready(Some(Err(Status::cancelled("cut, as told to"))));
+                return Poll::Ready(Some(Err(Status::cancelled("cut by the test"))));
             }
         }
         Poll::Ready(Some(frame))

@@ -153,8 +153,8 @@ fn too_large(limit: usize) -> Refusal {
 }
 
 fn acknowledgement(signal: Signal, rejected: i64, encoding: Encoding) -> Vec<u8> {
-    let told = rejected > 0;
-    let error_message = "rejected, as told to".to_owned();
+    let partial = rejected > 0;
+    let error_message = "rejected by the test".to_owned();
     macro_rules! encode {
         ($response:expr) => {{
             let response = $response;
@@ -166,15 +166,15 @@ fn acknowledgement(signal: Signal, rejected: i64, encoding: Encoding) -> Vec<u8>
     }
     match signal {
         Signal::Logs => encode!(ExportLogsServiceResponse {
-            partial_success: told
+            partial_success: partial
                 .then_some(ExportLogsPartialSuccess { rejected_log_records: rejected, error_message }),
         }),
         Signal::Metrics => encode!(ExportMetricsServiceResponse {
-            partial_success: told
+            partial_success: partial
                 .then_some(ExportMetricsPartialSuccess { rejected_data_points: rejected, error_message }),
         }),
         Signal::Traces => encode!(ExportTraceServiceResponse {
-            partial_success: told
+            partial_success: partial
                 .then_some(ExportTracePartialSuccess { rejected_spans: rejected, error_message }),
         }),
     }

@@ -1,5 +1,5 @@
 //! A stand-in for the OTLP collector at the other end: takes gRPC on 4317 and HTTP on 4318 of an address of its own,
-//! decodes and keeps everything, and misbehaves when told to: request by request as a [`Behaviour`] says, or as a
+//! decodes and keeps everything, and misbehaves on demand: request by request as a [`Behaviour`] says, or as a
 //! whole, by refusing connections, vanishing from the network or forgetting its certificate.
 
 use std::convert::Infallible;
@@ -219,7 +219,7 @@ impl Collector {
         *self.shared.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(value.into());
     }
 
-    /// Nothing that comes over a connection that is open is heard or answered any more, and its client is not told: a
+    /// Nothing that comes over a connection that is open is heard or answered any more, and its client does not notice: a
     /// firewall that has forgotten it. New ones are welcome.
     pub fn forget_connections(&self) {
         self.shared.forgotten.send_replace(self.shared.numbered.load(Ordering::Relaxed));

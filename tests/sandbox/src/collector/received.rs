@@ -94,7 +94,7 @@ pub enum Outcome {
     Kept,
     /// Kept, and acknowledged as a partial success that rejects so many items. They are kept here all the same.
     KeptInPart {
-        /// As told to the client.
+        /// As sent to the client.
         rejected: i64,
     },
     /// Kept, but the connection was cut before the answer.

@@ -269,7 +269,7 @@ fn scope() -> Option<InstrumentationScope> {
     })
 }
 
-/// What SDKs put there when nobody tells them more.
+/// The default of SDKs.
 #[expect(clippy::unnecessary_wraps, reason = "the generated messages want it so")]
 fn resource() -> Option<Resource> {
     let attributes =

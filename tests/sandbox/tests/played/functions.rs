@@ -116,7 +116,7 @@ async fn added_time_and_next_calls_are_measured() {
     let mut player = Player::new(&sandbox);
     player.register(&["INVOKE", "SHUTDOWN"]).await;
     player.subscribe(&["platform"]).await;
-    // An extension that sends something when the platform has told of the end.
+    // An extension that sends something when the platform has reported the end.
     let exporter = lambda_sandbox::Exporter::new(collector.address(Protocol::Grpc).to_string(), "");
     let playing = tokio::spawn(async move {
         let (_, event) = player.next().await;

@@ -50,7 +50,7 @@ fn talking() -> Function {
 async fn invocation_events_are_ordered_with_late_report() {
     let (sandbox, listener) = listening(Sandbox::builder().function(talking()), &ALL).await;
     let first = sandbox.invoke(json!({})).await.unwrap();
-    // The extension does not wait for telemetry, so the end may only be told when the environment goes on.
+    // The extension does not wait for telemetry, so the end may be reported only when the environment goes on.
     let second = sandbox.invoke(json!({})).await.unwrap();
     sandbox.thaw().await;
     let reports =
@@ -68,7 +68,7 @@ async fn invocation_events_are_ordered_with_late_report() {
         records.iter().position(|record| record["type"] == kind && id(record).as_deref() == Some(of))
     };
     assert!(position("platform.report", &first.request_id) < position("platform.start", &second.request_id));
-    // When the subscription is told among the events of the init depends on who was quicker.
+    // The place of the subscription among the events of the init depends on timing.
     let (subscriptions, kinds): (Vec<_>, Vec<_>) =
         types(&records).into_iter().partition(|kind| *kind == "platform.telemetrySubscription");
     assert_eq!(subscriptions.len(), 1);
@@ -288,7 +288,7 @@ async fn timeout_is_reported_before_shutdown_ends() {
     let (sandbox, listener) = listening(builder, &ALL).await;
     let invocation = sandbox.invoke(json!({})).await.unwrap();
     assert_eq!(invocation.status, Status::Timeout);
-    // The end was told, or the extension was gone too soon to be told; it is never told as a success.
+    // The end was reported, or the extension exited before; it is never reported as a success.
     for record in listener.records().iter().filter(|record| record["type"] == "platform.runtimeDone") {
         assert_eq!(record["record"]["status"], json!("timeout"));
     }
