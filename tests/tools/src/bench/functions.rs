@@ -1,5 +1,4 @@
-//! The functions of an extension that run in an ordinary life, and how often they call each other, by callgrind:
-//! `layer/record` makes a list of them.
+//! The functions of an extension that run in most environments, by callgrind: `layer/record` makes a list of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -21,7 +20,7 @@ pub(crate) struct Arguments {
     /// With its symbols.
     pub(crate) extension: PathBuf,
     /// Those that run in an init and not in invocations, in both, in invocations and not in an init, and those that each of
-    /// the less usual lives adds; then the calls: caller, callee, count. A line of `--` between.
+    /// the less usual lives adds. A line of `--` between.
     pub(crate) into: PathBuf,
 }
 
@@ -73,7 +72,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
     };
     for life in USUAL {
         let init = live(Life { invocations: 0, ..life }).await?;
-        ran.usual(&init, live(life).await?);
+        ran.usual(&init, &live(life).await?);
     }
     for life in UNUSUAL {
         ran.unusual(live(life).await?);
@@ -94,35 +93,26 @@ struct Ran {
     in_invocations: BTreeSet<String>,
     /// What each life adds that is less usual.
     elsewhere: Vec<BTreeSet<String>>,
-    calls: BTreeMap<(String, String), u64>,
 }
 
 impl Ran {
     /// Takes in an init, and a life that begins with one like it.
-    fn usual(&mut self, init: &Profile, life: Profile) {
+    fn usual(&mut self, init: &Profile, life: &Profile) {
         // One that runs in inits alone takes as much in both, but for how often something was looked for in vain.
         let more = |name: &&String| 10 * life.took(name) > 11 * init.took(name);
         self.in_invocations.extend(life.took.keys().filter(more).cloned());
         self.in_inits.extend(init.took.keys().cloned());
-        self.count(life.calls);
     }
 
     /// Takes in another life.
     fn unusual(&mut self, mut life: Profile) {
         life.took.retain(|name, _| !self.has(name));
         self.elsewhere.push(life.took.into_keys().collect());
-        self.count(life.calls);
     }
 
     fn has(&self, name: &str) -> bool {
         let mut known = [&self.in_inits, &self.in_invocations].into_iter().chain(&self.elsewhere);
         known.any(|names| names.contains(name))
-    }
-
-    fn count(&mut self, calls: BTreeMap<(String, String), u64>) {
-        for (call, count) in calls {
-            *self.calls.entry(call).or_default() += count;
-        }
     }
 
     fn functions(&self) -> usize {
@@ -139,8 +129,6 @@ impl Ran {
             invocations.difference(inits).map(line).collect(),
         ];
         parts.extend(self.elsewhere.iter().map(|names| names.iter().map(line).collect()));
-        let calls = self.calls.iter().map(|((caller, callee), count)| format!("{caller} {callee} {count}\n"));
-        parts.push(calls.collect());
         parts.join("--\n")
     }
 }
@@ -231,35 +219,28 @@ fn variables(life: Life) -> Vec<(&'static str, &'static str)> {
     variables
 }
 
-/// What callgrind has seen.
+/// The functions that ran, by callgrind.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Profile {
-    /// The functions, and how many instructions each took, without what it called.
+    /// The instructions that each function took, without those of the functions it called.
     took: BTreeMap<String, u64>,
-    /// Caller and callee, and how often.
-    calls: BTreeMap<(String, String), u64>,
 }
 
 impl Profile {
-    /// Reads what callgrind wrote. A function is `fn=(7) name`, and lines of a place and a cost follow; one that it calls is
-    /// `cfn=(8) name`, `calls=3 …` says how often, and the line after that what all of it took. A name stands once for each
-    /// number.
+    /// Reads callgrind's output. A function is `fn=(7) name`, followed by lines of a place and a cost; a function that it calls
+    /// is `cfn=(8) name`, and the line after `calls=3 …` has the cost of those calls. Each number has its name once.
     fn of(text: &str) -> Self {
         let mut profile = Self::default();
         let mut names = HashMap::new();
-        let (mut running, mut called) = (None, None);
+        let mut running = None;
         let mut is_of_call = false;
         for line in text.lines() {
             match line.split_once('=') {
                 Some(("fn", value)) => running = name(value, &mut names),
-                Some(("cfn", value)) => called = name(value, &mut names),
-                Some(("calls", value)) => {
-                    is_of_call = true;
-                    let count = value.split(' ').next().and_then(|count| count.parse::<u64>().ok());
-                    if let (Some(running), Some(called), Some(count)) = (&running, &called, count) {
-                        *profile.calls.entry((running.clone(), called.clone())).or_default() += count;
-                    }
+                Some(("cfn", value)) => {
+                    name(value, &mut names);
                 }
+                Some(("calls", _)) => is_of_call = true,
                 Some(_) => {}
                 None => {
                     let cost = line.split_once(' ').and_then(|(_, cost)| cost.parse::<u64>().ok());
@@ -295,45 +276,28 @@ fn name<'a>(text: &'a str, names: &mut HashMap<&'a str, Option<String>>) -> Opti
 mod tests {
     use super::*;
 
-    const WRITE: &str = "_ZN4core3fmt5write17h0123456789abcdefE";
-
-    fn calls(calls: &[(&str, &str, u64)]) -> BTreeMap<(String, String), u64> {
-        let owned = |(caller, callee, count): &(&str, &str, u64)| {
-            (((*caller).to_owned(), (*callee).to_owned()), *count)
-        };
-        calls.iter().map(owned).collect()
-    }
+    const WRITE: &str = "_RNvNtCs7BliBxkEZsN_4core3fmt5write";
 
     #[test]
-    fn costs_count_functions_with_symbols() {
+    fn functions_with_symbols_take_instructions() {
         let text = "version: 1\nsummary: 99\n\nfl=(1) ???\nfn=(1) memcpy\n1 2\n\
-            cfn=(2) _ZN4core3fmt5write17h0123456789abcdefE\ncalls=3 0\n5 600\n+1 4\n\nfn=(2)\n* 5\ncfn=(1)\ncalls=1 0\n1 2\n\
+            cfn=(2) _RNvNtCs7BliBxkEZsN_4core3fmt5write\ncalls=3 0\n5 600\n+1 4\n\nfn=(2)\n* 5\ncfn=(1)\ncalls=1 0\n1 2\n\
             \nfn=(5) memcpy'2\n-3 10\ncfn=(4) 0x00000000003e4100\ncalls=2 0\n7 8\n\nfn=(3) (below main)\n1 1\ncfn=(2)\n\
             calls=9 0\n7 8\n";
-        let expected = Profile {
-            took: [(WRITE.to_owned(), 5), ("memcpy".to_owned(), 16)].into(),
-            calls: calls(&[("memcpy", WRITE, 3), (WRITE, "memcpy", 1)]),
-        };
-        assert_eq!(Profile::of(text), expected);
+        let took = [(WRITE.to_owned(), 5), ("memcpy".to_owned(), 16)].into();
+        assert_eq!(Profile::of(text), Profile { took });
     }
 
     #[test]
-    fn functions_are_listed_by_first_run() {
-        let life = |took: &[(&str, u64)], called: &[(&str, &str, u64)]| Profile {
+    fn functions_are_grouped_by_when_they_run() {
+        let life = |took: &[(&str, u64)]| Profile {
             took: took.iter().map(|(name, cost)| ((*name).to_owned(), *cost)).collect(),
-            calls: calls(called),
         };
         let mut ran = Ran::default();
-        let init =
-            life(&[("main", 40), ("bind", 30), ("read", 20)], &[("main", "bind", 1), ("main", "read", 2)]);
+        let init = life(&[("main", 40), ("bind", 30), ("read", 20)]);
         // The loop is called once, and goes on.
-        let whole = life(
-            &[("main", 90), ("bind", 31), ("read", 50), ("send", 9)],
-            &[("main", "bind", 1), ("main", "read", 5), ("read", "send", 3)],
-        );
-        ran.usual(&init, whole);
-        ran.unusual(life(&[("main", 90), ("bind", 30), ("retry", 1)], &[("main", "retry", 1)]));
-        let expected = "bind\n--\nmain\nread\n--\nsend\n--\nretry\n--\nmain bind 1\nmain read 5\nmain retry 1\nread send 3\n";
-        assert_eq!(ran.text(), expected);
+        ran.usual(&init, &life(&[("main", 90), ("bind", 31), ("read", 50), ("send", 9)]));
+        ran.unusual(life(&[("main", 90), ("bind", 30), ("retry", 1)]));
+        assert_eq!(ran.text(), "bind\n--\nmain\nread\n--\nsend\n--\nretry\n");
     }
 }
