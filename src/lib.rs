@@ -2,7 +2,7 @@
 //!
 //! # Three floors, imports only downward: `app → edge → core`
 //!
-//! **[`core`]** decides: pure functions and plain state machines, without tokio, sockets, files, environment or clock; time
+//! **`core`** decides: pure functions and plain state machines, without tokio, sockets, files, environment or clock; time
 //! comes in as an argument. It is a crate of its own, `rotel-core`, whose manifest names nothing that could do IO.
 //! **[`edge`]** touches the world: one file or folder per neighbour, none importing another except the shared HTTP, TLS,
 //! file and clock pieces. **[`app`]** wires the two and owns the tasks. `tests/floor_plan.rs` fails on a breach.
@@ -21,10 +21,10 @@
 //!
 //! Telemetry travels encoded. Protobuf messages merge by concatenation, so a request from an SDK is validated, counted and
 //! kept as the bytes that came, and a request to the backend is such chunks laid end to end. Everything that comes in is
-//! bounded: bodies share one byte budget ([`core::body_budget`]), a request that would grow to more than about four times its
+//! bounded: bodies share one byte budget ([`rotel_core::body_budget`]), a request that would grow to more than about four times its
 //! size is refused, and accepted telemetry has room reserved in the senders' buffers, unless a backend is down.
 //!
-//! [`core::delivery`] decides when to send, probe, cancel and retry: one sender per backend, without IO. The pipeline task
+//! [`rotel_core::delivery`] decides when to send, probe, cancel and retry: one sender per backend, without IO. The pipeline task
 //! owns the senders and carries out their actions. Telemetry and flushes share one channel, so a flush covers all that was
 //! enqueued before it. The intake enqueues a delivery's log records before it hands that delivery's `runtimeDone` to the
 //! driver. The driver calls `/next` once the flush is over or its deadline has come. An invocation that does not flush is
@@ -32,13 +32,11 @@
 //!
 //! A delivery of the Telemetry API is answered 200 only once it is in the intake's queue; 503 makes Lambda repeat it. Lambda
 //! cuts a record that is larger than a POST: the intake joins it with its rest, and recovers the events of a delivery that is
-//! not JSON ([`core::lambda::telemetry_api`]). It turns the platform's events into metrics, spans and log records
-//! ([`core::lambda::platform`]).
+//! not JSON ([`rotel_core::lambda::telemetry_api`]). It turns the platform's events into metrics, spans and log records
+//! ([`rotel_core::lambda::platform`]).
 //!
 //! A task that ends or panics is an event of the lifecycle, which goes on calling `/next` without it: the death of the
 //! extension would be the death of the customer's function.
 
 pub mod app;
 pub mod edge;
-
-pub use rotel_core as core;

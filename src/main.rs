@@ -6,10 +6,10 @@ use std::io;
 use std::process::ExitCode;
 
 use dlmalloc::GlobalDlmalloc;
+use rotel_core::config::{self, Variables};
+use rotel_core::echo;
 use rotel_lambda_extension::app::check::{self, CheckScope};
 use rotel_lambda_extension::app::startup;
-use rotel_lambda_extension::core::config::{self, Variables};
-use rotel_lambda_extension::core::echo;
 use rotel_lambda_extension::edge::logging;
 
 /// The layer is linked with musl. Its own allocator needs twice the CPU for a burst of spans, and mimalloc 8 MB more memory.

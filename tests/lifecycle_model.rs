@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use rotel_lambda_extension::core::lambda::lifecycle::{
+use rotel_core::lambda::lifecycle::{
     FlushReason, Lifecycle, LifecycleAction, LifecycleEvent, LifecycleSettings, Task, Warning,
 };
 

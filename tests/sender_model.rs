@@ -16,21 +16,21 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point::Value};
-use rotel_lambda_extension::core::chunk::{Chunk, Origin};
-use rotel_lambda_extension::core::delivery::breaker::RetryPolicy;
-use rotel_lambda_extension::core::delivery::budget::ByteBudget;
-use rotel_lambda_extension::core::delivery::cadence::DuringInvocation;
-use rotel_lambda_extension::core::delivery::event::{
+use rotel_core::chunk::{Chunk, Origin};
+use rotel_core::delivery::breaker::RetryPolicy;
+use rotel_core::delivery::budget::ByteBudget;
+use rotel_core::delivery::cadence::DuringInvocation;
+use rotel_core::delivery::event::{
     OwnTelemetry, RequestId, Route, RouteState, SenderAction, SenderContext, SenderEvent, SenderSettings,
     SetupResult,
 };
-use rotel_lambda_extension::core::delivery::sender::BackendSender;
-use rotel_lambda_extension::core::delivery::verdict::{Failure, Verdict};
-use rotel_lambda_extension::core::elapsed::{Elapsed, Now};
-use rotel_lambda_extension::core::lambda::correlation::{Correlation, FallbackSpans};
-use rotel_lambda_extension::core::lambda::lifecycle::FlushReason;
-use rotel_lambda_extension::core::otlp::Limits;
-use rotel_lambda_extension::core::signal::{PerSignal, Signal};
+use rotel_core::delivery::sender::BackendSender;
+use rotel_core::delivery::verdict::{Failure, Verdict};
+use rotel_core::elapsed::{Elapsed, Now};
+use rotel_core::lambda::correlation::{Correlation, FallbackSpans};
+use rotel_core::lambda::lifecycle::FlushReason;
+use rotel_core::otlp::Limits;
+use rotel_core::signal::{PerSignal, Signal};
 
 /// `make test-long` runs a million.
 const SCHEDULES: u64 = if cfg!(feature = "long") { 1_000_000 } else { 30_000 };

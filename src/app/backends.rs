@@ -8,12 +8,12 @@ use tokio::sync::OnceCell;
 use crate::app::pipeline::{Backend, SetupFn, SetupOutcome};
 use crate::app::reported_errors::ReportedErrors;
 use crate::app::settings::{Resolved, SECRETS_BUDGET};
-use crate::core::config::diagnosis::ConfiguredRoute;
-use crate::core::config::secret_ref::{self, SecretRef};
-use crate::core::config::{Destination, Export, Exports, SourceLocations, Variables};
-use crate::core::signal::{PerSignal, Signal};
 use crate::edge::exporter::Exporter;
 use crate::edge::secrets::Fetcher;
+use rotel_core::config::diagnosis::ConfiguredRoute;
+use rotel_core::config::secret_ref::{self, SecretRef};
+use rotel_core::config::{Destination, Export, Exports, SourceLocations, Variables};
+use rotel_core::signal::{PerSignal, Signal};
 
 /// Returns the backend of each destination. `need_secrets` is true for destinations whose settings hold secret references.
 pub(super) fn of(

@@ -9,18 +9,18 @@ use std::io::{self, Write};
 
 use crate::app::reported_errors::ReportedErrors;
 use crate::app::settings::{self, Settings};
-use crate::core::config::diagnosis::ConfiguredRoute;
-use crate::core::config::resource;
-use crate::core::config::{
-    self, Destination, Export, Exports, ParsedConfig, SourceLocations, Variables, exporter_variable,
-};
-use crate::core::delivery::verdict::Verdict;
-use crate::core::echo;
-use crate::core::otlp::canary;
-use crate::core::signal::{PerSignal, Signal};
 use crate::edge::clock;
 use crate::edge::exporter::Exporter;
 use crate::edge::secrets::CredentialSources;
+use rotel_core::config::diagnosis::ConfiguredRoute;
+use rotel_core::config::resource;
+use rotel_core::config::{
+    self, Destination, Export, Exports, ParsedConfig, SourceLocations, Variables, exporter_variable,
+};
+use rotel_core::delivery::verdict::Verdict;
+use rotel_core::echo;
+use rotel_core::otlp::canary;
+use rotel_core::signal::{PerSignal, Signal};
 
 /// The extent of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,16 +11,14 @@ use tokio::sync::{mpsc, oneshot};
 use crate::app::intake::{IntakeMessage, RuntimeDone};
 use crate::app::pipeline::{Control, Handle, InvocationStart};
 use crate::app::tasks::Tasks;
-use crate::core::delivery::cadence::{self, Cadence, DuringInvocation, SendPlan, Strategy};
-use crate::core::elapsed::Elapsed;
-use crate::core::lambda::correlation::InvokeTimes;
-use crate::core::lambda::lifecycle::{
-    FlushReason, Lifecycle, LifecycleAction, LifecycleEvent, Task, Warning,
-};
-use crate::core::lambda::platform::ShutdownReason;
 use crate::edge::clock;
 use crate::edge::extensions_api::{ApiError, ExtensionsApi, NextEvent};
 use crate::edge::signals::Termination;
+use rotel_core::delivery::cadence::{self, Cadence, DuringInvocation, SendPlan, Strategy};
+use rotel_core::elapsed::Elapsed;
+use rotel_core::lambda::correlation::InvokeTimes;
+use rotel_core::lambda::lifecycle::{FlushReason, Lifecycle, LifecycleAction, LifecycleEvent, Task, Warning};
+use rotel_core::lambda::platform::ShutdownReason;
 
 /// Platform: the maximum function timeout.
 const MAX_FUNCTION_TIMEOUT: Duration = Duration::from_mins(15);

@@ -8,9 +8,9 @@ use std::pin::pin;
 use std::task::Poll;
 
 use crate::app::tasks::Tasks;
-use crate::core::config::Variables;
-use crate::core::lambda::lifecycle::Task;
 use crate::edge::clock;
+use rotel_core::config::Variables;
+use rotel_core::lambda::lifecycle::Task;
 
 /// Breaks tasks: `panic,pipeline,20` has the pipeline panic after 20 turns.
 const TASK: &str = "EXTENSION_FAILPOINT_TASK";

@@ -13,20 +13,20 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::app::pipeline::{Control, Handle, InvocationStart};
-use crate::core::chunk::{Chunk, Origin};
-use crate::core::config::LogFilter;
-use crate::core::config::resource::ResourceRules;
-use crate::core::lambda::platform::{self, Invoke, Platform, PlatformEvent, ShutdownReason};
-use crate::core::lambda::telemetry_api::{
-    Deliveries, Delivery, EnvironmentEvent, EventKind, InvocationEvent, PlatformRecord, TelemetryEvent,
-};
-use crate::core::lambda::xray::Header;
-use crate::core::logs::filter::FilterCounts;
-use crate::core::logs::{self, Filter, RecordSource, Timeline};
-use crate::core::otlp::request::{self, EncodedItems, RequestEnvelope};
-use crate::core::signal::Signal;
 use crate::edge::clock;
 use crate::edge::telemetry_listener::IntakeFull;
+use rotel_core::chunk::{Chunk, Origin};
+use rotel_core::config::LogFilter;
+use rotel_core::config::resource::ResourceRules;
+use rotel_core::lambda::platform::{self, Invoke, Platform, PlatformEvent, ShutdownReason};
+use rotel_core::lambda::telemetry_api::{
+    Deliveries, Delivery, EnvironmentEvent, EventKind, InvocationEvent, PlatformRecord, TelemetryEvent,
+};
+use rotel_core::lambda::xray::Header;
+use rotel_core::logs::filter::FilterCounts;
+use rotel_core::logs::{self, Filter, RecordSource, Timeline};
+use rotel_core::otlp::request::{self, EncodedItems, RequestEnvelope};
+use rotel_core::signal::Signal;
 
 /// The maximum number of queued messages. The platform sends one delivery at a time.
 const QUEUE_LIMIT: usize = 64;

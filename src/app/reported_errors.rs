@@ -1,6 +1,6 @@
 //! The configuration errors that have been reported, so that each is reported once.
 
-use crate::core::echo;
+use rotel_core::echo;
 
 /// The errors that have been reported.
 #[derive(Clone, Default)]

@@ -9,12 +9,12 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
 
 use crate::app::pipeline::{EnqueueError, Handle};
-use crate::core::chunk::{Chunk, Origin};
-use crate::core::config::resource::ResourceRules;
-use crate::core::delivery::budget::ReserveError;
-use crate::core::otlp::{self, Contents, GROWTH_SLACK, Inspection, MalformedRequest, WireError};
-use crate::core::signal::{PerSignal, Signal};
 use crate::edge::receiver::{OtlpIntake, RequestRefusal};
+use rotel_core::chunk::{Chunk, Origin};
+use rotel_core::config::resource::ResourceRules;
+use rotel_core::delivery::budget::ReserveError;
+use rotel_core::otlp::{self, Contents, GROWTH_SLACK, Inspection, MalformedRequest, WireError};
+use rotel_core::signal::{PerSignal, Signal};
 
 /// The bytes of resource attributes that may be added to a request beyond three times its size.
 const RESOURCE_SLACK: usize = 1 << 20;
@@ -101,9 +101,9 @@ async fn inspect(signal: Signal, body: &[u8]) -> Result<Contents, MalformedReque
 mod tests {
     use super::*;
     use crate::app::pipeline::Pipeline;
-    use crate::core::config;
-    use crate::core::config::resource::Registration;
     use crate::edge::exporter::Exporter;
+    use rotel_core::config;
+    use rotel_core::config::resource::Registration;
 
     const MIB: usize = 1 << 20;
 

@@ -9,13 +9,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::app::reported_errors::ReportedErrors;
-use crate::core::config::collector_yaml::{self, CollectorYaml};
-use crate::core::config::env_file::{self, EnvFile};
-use crate::core::config::secret_ref::{self, SecretRef, Secrets};
-use crate::core::config::{self, Config, ParsedConfig, Problem, SourceLocations, Variables};
-use crate::core::echo;
 use crate::edge::files::{self, Unreadable};
 use crate::edge::secrets::{CredentialSources, Fetcher, Resolution, SecretFault};
+use rotel_core::config::collector_yaml::{self, CollectorYaml};
+use rotel_core::config::env_file::{self, EnvFile};
+use rotel_core::config::secret_ref::{self, SecretRef, Secrets};
+use rotel_core::config::{self, Config, ParsedConfig, Problem, SourceLocations, Variables};
+use rotel_core::echo;
 
 /// The time limit for fetching secrets.
 pub(super) const SECRETS_BUDGET: Duration = Duration::from_secs(5);

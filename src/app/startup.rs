@@ -19,22 +19,22 @@ use crate::app::reported_errors::ReportedErrors;
 use crate::app::sdk::SdkIntake;
 use crate::app::settings::{self, Settings};
 use crate::app::tasks::Tasks;
-use crate::core::body_budget::BodyBudget;
-use crate::core::config::resource::ResourceRules;
-use crate::core::config::{
-    Config, Destination, Exports, FunctionInfo, ListenAddress, OnInitError, ParsedConfig, TelemetryTypes,
-    Variables,
-};
-use crate::core::echo;
-use crate::core::lambda::lifecycle::{self, Lifecycle, Task};
-use crate::core::lambda::platform::{self, InitType, Platform};
-use crate::core::logs::Timeline;
-use crate::core::signal::PerSignal;
 use crate::edge::exporter::Exporter;
 use crate::edge::extensions_api::{ApiError, ExtensionsApi, Subscription};
 use crate::edge::receiver::{self, ReceiverOptions, SignalEndpoint};
 use crate::edge::secrets::CredentialSources;
 use crate::edge::{http, logging, telemetry_listener};
+use rotel_core::body_budget::BodyBudget;
+use rotel_core::config::resource::ResourceRules;
+use rotel_core::config::{
+    Config, Destination, Exports, FunctionInfo, ListenAddress, OnInitError, ParsedConfig, TelemetryTypes,
+    Variables,
+};
+use rotel_core::echo;
+use rotel_core::lambda::lifecycle::{self, Lifecycle, Task};
+use rotel_core::lambda::platform::{self, InitType, Platform};
+use rotel_core::logs::Timeline;
+use rotel_core::signal::PerSignal;
 
 /// The time before the function's timeout at which `/next` is called at the latest. It is enough even for the smallest share of
 /// a core.

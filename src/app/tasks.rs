@@ -9,7 +9,7 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 
 #[cfg(feature = "failpoints")]
 use crate::app::failpoints::{self, TaskFailpoint};
-use crate::core::lambda::lifecycle::Task;
+use rotel_core::lambda::lifecycle::Task;
 
 /// The running tasks.
 #[derive(Debug, Default)]

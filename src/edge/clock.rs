@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::core::elapsed::Now;
+use rotel_core::elapsed::Now;
 
 /// The monotonic time. It is the runtime's clock, which a test can pause.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]

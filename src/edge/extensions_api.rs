@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::core::config::resource::Registration;
-use crate::core::echo;
-use crate::core::lambda::platform::ShutdownReason;
-use crate::core::lambda::xray::Header;
+use rotel_core::config::resource::Registration;
+use rotel_core::echo;
+use rotel_core::lambda::platform::ShutdownReason;
+use rotel_core::lambda::xray::Header;
 
 /// The maximum response size, in bytes. An event is smaller than 2 KiB.
 const ANSWER_LIMIT: usize = 256 * 1024;

@@ -29,7 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::core::body_budget::{BodyBudget, HeldBytes, NoRoom};
+use rotel_core::body_budget::{BodyBudget, HeldBytes, NoRoom};
 
 /// The maximum number of connections of a set of listeners.
 ///

@@ -14,8 +14,8 @@ use http_body_util::Empty;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 
-use crate::core::body_budget::BodyBudget;
 use crate::edge::http::{BodyError, discard_body, receive_body, serve_http1};
+use rotel_core::body_budget::BodyBudget;
 
 /// The maximum size of a delivery, in bytes.
 ///

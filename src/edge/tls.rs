@@ -12,9 +12,9 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::core::config::{Identity, Pem, PemSource, Tls};
-use crate::core::echo::{self, Echo};
 use crate::edge::files::{self, PEM_LIMIT, Unreadable};
+use rotel_core::config::{Identity, Pem, PemSource, Tls};
+use rotel_core::echo::{self, Echo};
 
 /// The reason that TLS cannot be set up. Each error names the variable.
 #[derive(Debug, thiserror::Error)]
@@ -178,7 +178,7 @@ impl ServerCertVerifier for AnyCertificate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::secret::Secret;
+    use rotel_core::secret::Secret;
 
     const BROKEN: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 

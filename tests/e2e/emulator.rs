@@ -11,7 +11,7 @@ use std::process::{Child, Command};
 use lambda_sandbox::collector::{Collector, Protocol};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use reqwest::Client;
-use rotel_lambda_extension::core::config::Tls;
+use rotel_core::config::Tls;
 use rotel_lambda_extension::edge::tls;
 use serde_json::Value;
 use support::{PATIENCE, PROTOCOLS, name};

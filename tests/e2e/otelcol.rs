@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use lambda_sandbox::Signal;
 use lambda_sandbox::collector::{Collector, Protocol, Received};
 use reqwest::Client;
-use rotel_lambda_extension::core::config::Tls;
+use rotel_core::config::Tls;
 use rotel_lambda_extension::edge::tls;
 use tempfile::TempDir;
 

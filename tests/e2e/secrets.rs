@@ -5,8 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use reqwest::Client;
-use rotel_lambda_extension::core::config::secret_ref::{Arn, Batch, Service};
-use rotel_lambda_extension::core::config::{Tls, Variables};
+use rotel_core::config::secret_ref::{Arn, Batch, Service};
+use rotel_core::config::{Tls, Variables};
 use rotel_lambda_extension::edge::secrets::resolve;
 use rotel_lambda_extension::edge::tls;
 use serde_json::{Value, json};

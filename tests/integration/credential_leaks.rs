@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lambda_sandbox::{Function, Sandbox};
+use rotel_core::config::{SECTIONS, Variable, Variables};
 use rotel_lambda_extension::app::check::{self, CheckScope};
 use rotel_lambda_extension::app::settings::Settings;
-use rotel_lambda_extension::core::config::{SECTIONS, Variable, Variables};
 use serde_json::Value;
 use support::{end, invoke, unconfigured};
 use tempfile::TempDir;

@@ -7,8 +7,8 @@ use std::fs;
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
-use rotel_lambda_extension::core::lambda::telemetry_api;
-use rotel_lambda_extension::core::logs::{self, RecordSource};
+use rotel_core::lambda::telemetry_api;
+use rotel_core::logs::{self, RecordSource};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};

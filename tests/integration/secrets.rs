@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lambda_sandbox::aws::{Action, Aws, Behaviour};
-use rotel_lambda_extension::core::config::secret_ref::{Arn, Batch, Service};
-use rotel_lambda_extension::core::config::{LogSettings, Variables};
+use rotel_core::config::secret_ref::{Arn, Batch, Service};
+use rotel_core::config::{LogSettings, Variables};
 use rotel_lambda_extension::edge::logging;
 use rotel_lambda_extension::edge::secrets::{CredentialSources, Fetcher, Recovery, Resolution, resolve};
 use serde_json::json;

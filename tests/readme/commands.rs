@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use lambda_sandbox::collector::{Collector, Protocol};
-use rotel_lambda_extension::core::config;
+use rotel_core::config;
 use tempfile::TempDir;
 
 use crate::page::{Page, block, blocks, commands, guide, spans};

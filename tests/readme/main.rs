@@ -9,7 +9,7 @@ mod pictures;
 
 use std::fs;
 
-use rotel_lambda_extension::core::config;
+use rotel_core::config;
 
 use crate::page::{Page, anchors, links, pages};
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::core::delivery::event::{Route, RouteState, SetupResult};
-use crate::core::delivery::verdict::{Failure, Verdict};
-use crate::core::signal::{PerSignal, Signal};
 use crate::edge::exporter::Exporter;
+use rotel_core::delivery::event::{Route, RouteState, SetupResult};
+use rotel_core::delivery::verdict::{Failure, Verdict};
+use rotel_core::signal::{PerSignal, Signal};
 
 /// Sends requests to one backend.
 pub trait BackendExporter: Clone + Send + 'static {

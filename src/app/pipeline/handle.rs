@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::core::chunk::Chunk;
-use crate::core::delivery::budget::{ByteBudget, Reservation, ReserveError};
-use crate::core::delivery::cadence::DuringInvocation;
-use crate::core::lambda::correlation::InvokeTimes;
-use crate::core::lambda::lifecycle::FlushReason;
-use crate::core::lambda::xray::Header;
+use rotel_core::chunk::Chunk;
+use rotel_core::delivery::budget::{ByteBudget, Reservation, ReserveError};
+use rotel_core::delivery::cadence::DuringInvocation;
+use rotel_core::lambda::correlation::InvokeTimes;
+use rotel_core::lambda::lifecycle::FlushReason;
+use rotel_core::lambda::xray::Header;
 
 /// The maximum number of queued messages. The pipeline never waits for the network, so a full queue means that it is broken.
 /// The bytes behind the messages count against the buffer as soon as the pipeline reads them.

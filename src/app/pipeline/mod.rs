@@ -1,9 +1,9 @@
 //! The pipeline task: takes telemetry from its queue and carries out the senders' actions.
 //!
 //! Its queue is the flush barrier: chunks and flushes share one channel, so a flush covers everything enqueued before it. The
-//! senders decide ([`crate::core::delivery`]), and the pipeline carries their actions out. It learns the spans of invocations
+//! senders decide ([`rotel_core::delivery`]), and the pipeline carries their actions out. It learns the spans of invocations
 //! from the telemetry that passes through. Log records wait for the end of their invocation, and get its span when they are
-//! sent. `app::driver`, which knows the deadlines, cancels flushes. [`crate::core::delivery::cadence`] decides when pending
+//! sent. `app::driver`, which knows the deadlines, cancels flushes. [`rotel_core::delivery::cadence`] decides when pending
 //! telemetry is released.
 mod export;
 mod handle;
@@ -22,23 +22,23 @@ pub use self::export::{Backend, BackendExporter, SetupFn, SetupFuture, SetupOutc
 use self::handle::PipelineMessage;
 pub use self::handle::{Control, EnqueueError, Handle, InvocationStart};
 use self::requests::Requests;
-use crate::core::chunk::{Chunk, Origin};
-use crate::core::config::resource::ResourceRules;
-use crate::core::config::{BATCH_MAX_BYTES, Config};
-use crate::core::delivery::budget::ByteBudget;
-use crate::core::delivery::cadence::DuringInvocation;
-use crate::core::delivery::event::{OwnTelemetry, SenderAction, SenderContext, SenderEvent, SenderSettings};
-use crate::core::delivery::health::{ItemCounts, Report};
-use crate::core::delivery::own_telemetry;
-use crate::core::delivery::senders::{Actions, Senders};
-use crate::core::echo;
-use crate::core::lambda::correlation::Correlation;
-use crate::core::lambda::lifecycle::FlushReason;
-use crate::core::lambda::platform::{self, StageSpans};
-use crate::core::otlp::request::{self, RequestEnvelope};
-use crate::core::otlp::{self, LastEdit, Limits, RequestPart};
-use crate::core::signal::{PerSignal, Signal};
 use crate::edge::{clock, pages};
+use rotel_core::chunk::{Chunk, Origin};
+use rotel_core::config::resource::ResourceRules;
+use rotel_core::config::{BATCH_MAX_BYTES, Config};
+use rotel_core::delivery::budget::ByteBudget;
+use rotel_core::delivery::cadence::DuringInvocation;
+use rotel_core::delivery::event::{OwnTelemetry, SenderAction, SenderContext, SenderEvent, SenderSettings};
+use rotel_core::delivery::health::{ItemCounts, Report};
+use rotel_core::delivery::own_telemetry;
+use rotel_core::delivery::senders::{Actions, Senders};
+use rotel_core::echo;
+use rotel_core::lambda::correlation::Correlation;
+use rotel_core::lambda::lifecycle::FlushReason;
+use rotel_core::lambda::platform::{self, StageSpans};
+use rotel_core::otlp::request::{self, RequestEnvelope};
+use rotel_core::otlp::{self, LastEdit, Limits, RequestPart};
+use rotel_core::signal::{PerSignal, Signal};
 
 /// The normal maximum of pending bytes. Beyond it the backend is slow or down, and new chunks are kept in their own memory
 /// pages. On the heap they would make it grow, and it would never shrink.

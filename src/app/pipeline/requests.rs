@@ -5,9 +5,9 @@ use std::task::{Context, Poll};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::export::{BackendExporter, SetupFn, SetupOutcome};
-use crate::core::delivery::event::{RequestId, SenderEvent, SetupResult};
-use crate::core::delivery::verdict::{Failure, Verdict};
-use crate::core::signal::Signal;
+use rotel_core::delivery::event::{RequestId, SenderEvent, SetupResult};
+use rotel_core::delivery::verdict::{Failure, Verdict};
+use rotel_core::signal::Signal;
 
 /// The exporter of one backend, and the tasks that use it.
 pub(super) struct Requests<E> {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use flate2::{Compress, Crc, FlushCompress, Status};
 
-use crate::core::config::Compression;
 use crate::edge::http_client::BodyParts;
+use rotel_core::config::Compression;
 
 /// An encoded body that can be sent more than once.
 pub(super) struct EncodedBody {

@@ -9,10 +9,10 @@ use std::iter;
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
-use crate::core::delivery::connection_failure::{Cause, ConnectionFailure};
-use crate::core::delivery::verdict::Failure;
-use crate::core::echo;
 use crate::edge::http_client::{self, NameError};
+use rotel_core::delivery::connection_failure::{Cause, ConnectionFailure};
+use rotel_core::delivery::verdict::Failure;
+use rotel_core::echo;
 
 const NOT_TLS: &str = "the server does not use TLS on this port; write http:// instead of https://";
 const CLOSED: &str = "connection closed before a response";

@@ -14,9 +14,9 @@ use tonic::metadata::MetadataMap;
 
 use super::Target;
 use super::body::EncodedBody;
-use crate::core::delivery::verdict::{Failure, Verdict};
-use crate::core::otlp::google_rpc::{self, Any, Delay, RetryInfo};
 use crate::edge::http_client::{Client, Error};
+use rotel_core::delivery::verdict::{Failure, Verdict};
+use rotel_core::otlp::google_rpc::{self, Any, Delay, RetryInfo};
 
 pub(super) const CONTENT_TYPE: &str = "application/grpc";
 /// The length of a frame's head: a compression flag, and the message length in four bytes.

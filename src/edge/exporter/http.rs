@@ -5,8 +5,8 @@ use bytes::Bytes;
 
 use super::Target;
 use super::body::EncodedBody;
-use crate::core::delivery::verdict::{Failure, Verdict};
 use crate::edge::http_client::{Client, Error};
+use rotel_core::delivery::verdict::{Failure, Verdict};
 
 pub(super) const CONTENT_TYPE: &str = "application/x-protobuf";
 pub(super) const JSON: &str = "application/json";

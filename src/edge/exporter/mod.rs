@@ -30,16 +30,16 @@ use serde_json::Value;
 use tokio::time::timeout;
 use url::{Origin, Url};
 
-use crate::core::config::{Compression, Export, Protocol, Proxy};
-use crate::core::delivery::connection_failure::{Cause, ConnectionFailure};
-use crate::core::delivery::event::Route;
-use crate::core::delivery::verdict::{BackendMessage, Failure, Verdict};
-use crate::core::echo;
-use crate::core::secret::Secret;
-use crate::core::signal::{PerSignal, Signal};
 use crate::edge::clock;
 use crate::edge::http_client::{self, Client};
 use crate::edge::tls::{self, TlsError};
+use rotel_core::config::{Compression, Export, Protocol, Proxy};
+use rotel_core::delivery::connection_failure::{Cause, ConnectionFailure};
+use rotel_core::delivery::event::Route;
+use rotel_core::delivery::verdict::{BackendMessage, Failure, Verdict};
+use rotel_core::echo;
+use rotel_core::secret::Secret;
+use rotel_core::signal::{PerSignal, Signal};
 
 /// The maximum response size, in bytes. Normal responses take a few.
 const ANSWER_LIMIT: usize = 64 * 1024;
@@ -464,7 +464,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::core::config::{self, Destination, Exports};
+    use rotel_core::config::{self, Destination, Exports};
 
     pub(super) fn target(pairs: &[(&str, &str)]) -> Arc<PerSignal<Option<Target>>> {
         let connection_key = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4318");

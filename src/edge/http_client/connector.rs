@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::name::Resolver;
-use crate::core::config::ProxyTarget;
+use rotel_core::config::ProxyTarget;
 
 /// Reads in a row before the connection yields to other tasks and to timers.
 const READS_IN_A_ROW: usize = 8;

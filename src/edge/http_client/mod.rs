@@ -24,7 +24,7 @@ use rustls::ClientConfig;
 
 use self::connector::BackendConnector;
 pub use self::name::NameError;
-use crate::core::config::ProxyTarget;
+use rotel_core::config::ProxyTarget;
 
 /// The maximum size of an HTTP/1.1 response head, and of one read, in bytes.
 const HEAD_LIMIT: usize = 64 * 1024;

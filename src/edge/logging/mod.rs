@@ -18,7 +18,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::{Registry, fmt};
 
-use crate::core::config::LogSettings;
+use rotel_core::config::LogSettings;
 
 const OURS: &str = env!("CARGO_CRATE_NAME");
 /// The time allowed for the last lines, at the end of the process.

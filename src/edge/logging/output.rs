@@ -179,8 +179,8 @@ mod tests {
     use std::io::{BufRead, BufReader, pipe};
 
     use super::*;
-    use crate::core::config::LogSettings;
     use crate::edge::logging::subscriber;
+    use rotel_core::config::LogSettings;
 
     struct WriterTo(&'static Output);
 

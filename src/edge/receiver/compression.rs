@@ -9,7 +9,7 @@ use std::io::Read;
 use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress, Status};
 
-use crate::core::body_budget::{HeldBytes, NoRoom};
+use rotel_core::body_budget::{HeldBytes, NoRoom};
 
 /// The largest zstd window accepted, as a power of two: 8 MiB, the maximum that RFC 9659 allows over HTTP. The
 /// sender decides how much is allocated for the window, and zstd's own limit of 128 MiB may be all of the
@@ -184,7 +184,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::core::body_budget::BodyBudget;
+    use rotel_core::body_budget::BodyBudget;
 
     fn compressed_forms(bytes: &[u8]) -> Vec<(ContentEncoding, Vec<u8>)> {
         let mut gzip = GzEncoder::new(Vec::new(), CompressionLevel::fast());

@@ -11,14 +11,14 @@ use hyper::body::Incoming;
 use prost::Message as _;
 use tonic::{Code, Status};
 
-use crate::core::body_budget::HeldBytes;
-use crate::core::otlp::google_rpc::{self, Any, Delay, RetryInfo};
-use crate::core::signal::Signal;
 use crate::edge::http::{BodyError, ReceivedBody, discard_body, receive_body};
 use crate::edge::receiver::compression::{ContentEncoding, DecompressError};
 use crate::edge::receiver::refusals::RefusalKind;
 use crate::edge::receiver::response_body::ResponseBody;
 use crate::edge::receiver::{OtlpIntake, ReceiverState, RequestRefusal, RequestTarget, disabled};
+use rotel_core::body_budget::HeldBytes;
+use rotel_core::otlp::google_rpc::{self, Any, Delay, RetryInfo};
+use rotel_core::signal::Signal;
 
 /// The length of the prefix: a compression flag and the message length.
 const PREFIX_LEN: usize = 5;

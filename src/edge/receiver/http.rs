@@ -7,9 +7,6 @@ use hyper::body::Incoming;
 use prost::Message as _;
 use tonic::Code;
 
-use crate::core::otlp::google_rpc;
-use crate::core::otlp::{JsonError, json_to_protobuf};
-use crate::core::signal::Signal;
 use crate::edge::http::{BodyError, ReceivedBody, discard_body, receive_body};
 use crate::edge::receiver::compression::{ContentEncoding, DecompressError};
 use crate::edge::receiver::refusals::RefusalKind;
@@ -17,6 +14,9 @@ use crate::edge::receiver::response_body::ResponseBody;
 use crate::edge::receiver::{
     OtlpIntake, ReceiverOptions, ReceiverState, RequestRefusal, RequestTarget, disabled,
 };
+use rotel_core::otlp::google_rpc;
+use rotel_core::otlp::{JsonError, json_to_protobuf};
+use rotel_core::signal::Signal;
 
 /// The longest JSON of a deliberately empty request: `{"resourceMetrics":[]}`.
 const MAX_EMPTY_JSON_LEN: usize = 22;

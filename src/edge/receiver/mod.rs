@@ -18,10 +18,10 @@ use tokio::sync::Mutex;
 
 use self::refusals::{RefusalKind, Refusals};
 use self::response_body::ResponseBody;
-use crate::core::body_budget::BodyBudget;
-use crate::core::otlp::MalformedRequest;
-use crate::core::signal::{PerSignal, Signal};
 use crate::edge::http::serve as serve_connections;
+use rotel_core::body_budget::BodyBudget;
+use rotel_core::otlp::MalformedRequest;
+use rotel_core::signal::{PerSignal, Signal};
 
 mod compression;
 mod grpc;

@@ -28,10 +28,10 @@ use tonic::Code;
 use tonic::codec::CompressionEncoding;
 
 use super::{OtlpIntake, ReceiverOptions, RequestRefusal, serve};
-use crate::core::body_budget::BodyBudget;
-use crate::core::otlp::validate;
-use crate::core::signal::Signal;
 use crate::edge::http::bind;
+use rotel_core::body_budget::BodyBudget;
+use rotel_core::otlp::validate;
+use rotel_core::signal::Signal;
 
 /// Keeps accepted requests.
 #[derive(Clone, Default)]

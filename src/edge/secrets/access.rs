@@ -17,7 +17,7 @@ use http::Uri;
 use super::CredentialSources;
 use super::http_client;
 use super::refusal::Refusal;
-use crate::core::config::Variables;
+use rotel_core::config::Variables;
 
 /// The SDK's longest pause before its second attempt.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);

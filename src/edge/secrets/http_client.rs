@@ -14,9 +14,9 @@ use bytes::Bytes;
 use reqwest::{Client, NoProxy, Proxy, Url};
 
 use super::refusal::Refusal;
-use crate::core::config::{self, Proxies, Tls, Variables};
 use crate::edge::http::read_body;
 use crate::edge::tls;
+use rotel_core::config::{self, Proxies, Tls, Variables};
 
 /// The time for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -27,10 +27,10 @@ use self::parameter_store::ParameterStore;
 use self::plan::Plan;
 use self::refusal::Refusal;
 use self::secrets_manager::SecretsManager;
-use crate::core::config::Variables;
-use crate::core::config::secret_ref::{Batch, Service};
-use crate::core::secret::Secret;
 use crate::edge::clock;
+use rotel_core::config::Variables;
+use rotel_core::config::secret_ref::{Batch, Service};
+use rotel_core::secret::Secret;
 
 /// The number of attempts the SDK makes at a call of the first round. In later rounds it makes one.
 const FIRST_ATTEMPTS: u32 = 2;
@@ -280,7 +280,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::core::config::secret_ref::Arn;
+    use rotel_core::config::secret_ref::Arn;
 
     /// The code of a secret's fault, where each connection is closed at once and `on_connection` is called before.
     async fn code_of_closed_connections(on_connection: fn()) -> String {

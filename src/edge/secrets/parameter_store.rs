@@ -6,7 +6,7 @@ use aws_sdk_ssm::types::Parameter;
 use super::Answers;
 use super::access::Access;
 use super::refusal::Refusal;
-use crate::core::secret::Secret;
+use rotel_core::secret::Secret;
 
 /// The Parameter Store in a region.
 #[derive(Clone)]

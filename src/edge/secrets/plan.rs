@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 
 use super::Answers;
 use super::refusal::Refusal;
-use crate::core::config::secret_ref::BATCH_LIMIT;
-use crate::core::secret::Secret;
+use rotel_core::config::secret_ref::BATCH_LIMIT;
+use rotel_core::secret::Secret;
 
 /// The secrets of one service and region that are still missing.
 pub(super) struct Plan {

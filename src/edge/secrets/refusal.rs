@@ -4,7 +4,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 
 use super::{CredentialSources, Recovery, SecretFault};
-use crate::core::config::secret_ref::Service;
+use rotel_core::config::secret_ref::Service;
 
 /// Error codes of AWS are words.
 const CODE_LIMIT: usize = 64;

@@ -6,7 +6,7 @@ use aws_sdk_secretsmanager::types::{ApiErrorType, SecretValueEntry};
 use super::Answers;
 use super::access::Access;
 use super::refusal::Refusal;
-use crate::core::secret::Secret;
+use rotel_core::secret::Secret;
 
 /// What AWS puts behind the name of a secret in its ARN: a hyphen and six letters or digits.
 const SUFFIX_LEN: usize = 7;

@@ -8,10 +8,10 @@ use std::collections::HashSet;
 
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message as _;
-use rotel_lambda_extension::core::config::secret_ref::{self, BATCH_LIMIT, fill, find};
-use rotel_lambda_extension::core::config::{self, Exports, Variables, collector_yaml, env_file};
-use rotel_lambda_extension::core::lambda::telemetry_api::{self, Deliveries, Delivery, EventKind};
-use rotel_lambda_extension::core::logs::{self, RecordSource};
+use rotel_core::config::secret_ref::{self, BATCH_LIMIT, fill, find};
+use rotel_core::config::{self, Exports, Variables, collector_yaml, env_file};
+use rotel_core::lambda::telemetry_api::{self, Deliveries, Delivery, EventKind};
+use rotel_core::logs::{self, RecordSource};
 use serde_json::value::RawValue;
 
 pub use self::lifecycle::lifecycle;

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rotel_lambda_extension::core::lambda::lifecycle::{
-    Lifecycle, LifecycleAction, LifecycleEvent, LifecycleSettings, Task,
-};
+use rotel_core::lambda::lifecycle::{Lifecycle, LifecycleAction, LifecycleEvent, LifecycleSettings, Task};
 
 const MARGIN: Duration = Duration::from_millis(100);
 const EXIT_MARGIN: Duration = Duration::from_millis(200);

@@ -7,11 +7,11 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
-use rotel_lambda_extension::core::otlp::{
+use rotel_core::otlp::{
     self, Contents, GROWTH_SLACK, LastEdit, Limits, MalformedRequest, RequestPart, WireError,
 };
-use rotel_lambda_extension::core::signal::Signal;
-use rotel_lambda_extension::core::trace_context::TraceContext;
+use rotel_core::signal::Signal;
+use rotel_core::trace_context::TraceContext;
 
 /// The body of a request over HTTP, behind a byte that says of which signal and in which format it is.
 pub fn otlp_http_body(input: &[u8]) {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use rotel_lambda_extension::core::delivery::health::Health;
-use rotel_lambda_extension::core::delivery::verdict::Verdict;
-use rotel_lambda_extension::core::signal::{PerSignal, Signal};
+use rotel_core::delivery::health::Health;
+use rotel_core::delivery::verdict::Verdict;
+use rotel_core::signal::{PerSignal, Signal};
 
 const INVOCATIONS: u32 = 36_000;
 

@@ -1,7 +1,7 @@
 //! Spans in the log records of invocations.
 
 use super::*;
-use crate::core::lambda::invocation_span;
+use rotel_core::lambda::invocation_span;
 
 const NO_FALLBACK: FallbackSpans = FallbackSpans { platform: false, xray: false };
 const PLATFORM: FallbackSpans = FallbackSpans { platform: true, xray: false };

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::app::intake::{IntakeMessage, TelemetryIntake};
-use crate::core::logs::Timeline;
+use rotel_core::logs::Timeline;
 
 const INSTANCE: &str = "82561ce0-53dd-47d1-90e0-c8f5e063e62e";
 

@@ -14,14 +14,14 @@ use tokio::sync::oneshot;
 
 use super::handle::{CONTROL_RESERVE, QUEUE_LIMIT};
 use super::*;
-use crate::core::config;
-use crate::core::config::resource::Registration;
-use crate::core::delivery::breaker::RetryPolicy;
-use crate::core::delivery::event::Route;
-use crate::core::delivery::verdict::{Failure, Verdict};
-use crate::core::lambda::correlation::{FallbackSpans, InvokeTimes};
-use crate::core::lambda::xray::Header;
 use crate::edge::clock::tests::freeze;
+use rotel_core::config;
+use rotel_core::config::resource::Registration;
+use rotel_core::delivery::breaker::RetryPolicy;
+use rotel_core::delivery::event::Route;
+use rotel_core::delivery::verdict::{Failure, Verdict};
+use rotel_core::lambda::correlation::{FallbackSpans, InvokeTimes};
+use rotel_core::lambda::xray::Header;
 
 mod backends;
 mod coalescing;
