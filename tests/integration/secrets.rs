@@ -500,6 +500,7 @@ async fn people_have_credentials_of_a_profile() {
     assert_eq!(signer_for_people(&aws, home.variables(&aws, &[])).await, "ASIAENVIRONMENT");
 }
 
+#[cfg(feature = "cli-credentials")]
 #[tokio::test]
 async fn people_have_credentials_of_a_process() {
     let aws = Aws::start().await.expect("a stand-in");
@@ -532,7 +533,7 @@ async fn people_have_credentials_of_an_instance() {
     assert_eq!(signer_for_people(&aws, variables).await, "ASIACONTAINER");
 }
 
-#[cfg(feature = "sso")]
+#[cfg(feature = "cli-credentials")]
 #[tokio::test]
 async fn people_have_credentials_of_sso() {
     let aws = Aws::start().await.expect("a stand-in");
@@ -549,6 +550,7 @@ async fn people_have_credentials_of_sso() {
     assert_eq!(signer_for_people(&aws, home.variables(&aws, &[])).await, "ASIACONTAINER");
 }
 
+#[cfg(feature = "cli-credentials")]
 #[tokio::test]
 async fn people_without_credentials_are_referred_to_the_cli() {
     let aws = Aws::start().await.expect("a stand-in");

@@ -47,11 +47,11 @@ const CREDENTIALS_ENDPOINT: &str = "the endpoint in AWS_CONTAINER_CREDENTIALS_FU
     AWS_CONTAINER_AUTHORIZATION_TOKEN as Lambda sets them";
 const CREDENTIALS_TIME: &str = "no credentials yet from the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI, the extension \
     tries again during later invocations; leave the variable as Lambda sets it";
-const CREDENTIALS_OF_CLI: &str = if cfg!(feature = "sso") {
+const CREDENTIALS_OF_CLI: &str = if cfg!(feature = "cli-credentials") {
     "the source of the credentials fails; run `aws sts get-caller-identity` with the same variables to see why"
 } else {
     "the source of the credentials fails; run `aws sts get-caller-identity` with the same variables to see why; this build \
-        does without SSO, `make build` makes one with it"
+        leaves out SSO and credential_process, `make build` has them"
 };
 
 /// The reason why a call returned no value, for one secret or for all.
