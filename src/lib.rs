@@ -2,7 +2,7 @@
 //!
 //! # Three floors, imports only downward: `app → edge → core`
 //!
-//! **`core`** decides: pure functions and plain state machines, without tokio, sockets, files, environment or clock; time
+//! **[`core`](rotel_core)** decides: pure functions and plain state machines, without tokio, sockets, files, environment or clock; time
 //! comes in as an argument. It is a crate of its own, `rotel-core`, whose manifest names nothing that could do IO.
 //! **[`edge`]** touches the world: one file or folder per neighbour, none importing another except the shared HTTP, TLS,
 //! file and clock pieces. **[`app`]** wires the two and owns the tasks. `tests/floor_plan.rs` fails on a breach.

@@ -7,7 +7,6 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use crate::app::tasks::Tasks;
 use crate::edge::clock;
 use rotel_core::config::Variables;
 use rotel_core::lambda::lifecycle::Task;
@@ -17,17 +16,15 @@ const TASK: &str = "EXTENSION_FAILPOINT_TASK";
 /// Skews the wall clock: the path of a file with a number of seconds, which is read at each look at the clock.
 const CLOCK: &str = "EXTENSION_FAILPOINT_CLOCK";
 
-/// Activates the failpoints that the variables name.
+/// Activates the failpoints that the variables name. Returns that of the tasks.
 #[expect(clippy::panic, reason = "a test with a misspelt failpoint must fail")]
-pub(crate) fn activate(variables: &Variables, tasks: &mut Tasks) {
+pub(crate) fn activate(variables: &Variables) -> Option<TaskFailpoint> {
     if let Some(file) = variables.get(CLOCK) {
         clock::skew_by(file);
     }
-    if let Some(text) = variables.get(TASK) {
-        let failpoint = TaskFailpoint::parse(text);
-        let Some(failpoint) = failpoint else { panic!("{TASK}: {text:?} is not FAULT,TASK,TURNS") };
-        tasks.break_by(failpoint);
-    }
+    let text = variables.get(TASK)?;
+    let failpoint = TaskFailpoint::parse(text);
+    Some(failpoint.unwrap_or_else(|| panic!("{TASK}: {text:?} is not FAULT,TASK,TURNS")))
 }
 
 /// A fault of the tasks of one kind.
@@ -89,12 +86,13 @@ pub(crate) async fn run(failpoint: Option<TaskFailpoint>, kind: Task, task: impl
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::tasks::Tasks;
 
     #[tokio::test]
     async fn fault_waits_for_its_turn() {
         for text in ["panic,telemetry,0", "end,telemetry,3"] {
             let mut tasks = Tasks::default();
-            tasks.break_by(TaskFailpoint::parse(text).expect("a failpoint"));
+            tasks.break_by(TaskFailpoint::parse(text));
             tasks.spawn(Task::Telemetry, async {
                 loop {
                     tokio::task::yield_now().await;
@@ -108,6 +106,6 @@ mod tests {
     #[should_panic(expected = "EXTENSION_FAILPOINT_TASK: \"panic,nobody,1\" is not FAULT,TASK,TURNS")]
     fn misspelt_failpoint_panics() {
         let variables = Variables::from([(TASK.to_owned(), "panic,nobody,1".to_owned())]);
-        activate(&variables, &mut Tasks::default());
+        activate(&variables);
     }
 }

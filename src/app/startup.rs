@@ -87,7 +87,7 @@ async fn start(
     let Settings { variables, locations, parsed, .. } = settings;
     let mut tasks = Tasks::default();
     #[cfg(feature = "failpoints")]
-    crate::app::failpoints::activate(&variables, &mut tasks);
+    tasks.break_by(crate::app::failpoints::activate(&variables));
     let ParsedConfig { mut config, references, resource_attributes_pending, .. } = parsed;
     let fails_init = config.on_init_error == OnInitError::Fail;
     let grpc =

@@ -25,8 +25,8 @@ pub struct Tasks {
 impl Tasks {
     /// Breaks the tasks that are spawned from now on.
     #[cfg(feature = "failpoints")]
-    pub(crate) fn break_by(&mut self, failpoint: TaskFailpoint) {
-        self.failpoint = Some(failpoint);
+    pub(crate) fn break_by(&mut self, failpoint: Option<TaskFailpoint>) {
+        self.failpoint = failpoint;
     }
 
     /// Starts a task.

@@ -168,7 +168,7 @@ async fn wrong_key_is_logged_once_and_hidden() {
         let output = sandbox.extension_output();
         let logged = output
             .iter()
-            .filter(|line| line.contains("the key in the authorization header is not one"))
+            .filter(|line| line.contains("does not accept the key in the authorization header"))
             .count();
         assert_eq!(logged, 1, "{output:#?}");
         assert!(!output.iter().any(|line| line.contains("hunter2")), "the key was shown");

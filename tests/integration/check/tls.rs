@@ -137,7 +137,7 @@ async fn unusable_private_key_is_reported_unshown() {
         .offline();
     insta::assert_snapshot!(check.account().await, @"
     TLS errors
-      ROTEL_OTLP_EXPORTER_TLS_KEY_PEM: no usable private key in it: keys may not be consistent: KeyMismatch; give the PEM block -----BEGIN PRIVATE KEY----- of the certificate
+      ROTEL_OTLP_EXPORTER_TLS_KEY_PEM: no usable private key: keys may not be consistent: KeyMismatch; set the PEM block -----BEGIN PRIVATE KEY----- of the certificate
 
     FAILED: 1 error
     exit code 1
