@@ -101,7 +101,7 @@ impl SecretResolver {
             fetcher.round(SECRETS_BUDGET).await
         };
         // If all secrets were fetched, the value of one must be invalid, and may be changed.
-        let may_improve = resolution.faults.is_empty() || resolution.may_improve();
+        let may_improve = resolution.errors.is_empty() || resolution.may_improve();
         let resolved = Resolved::new(&self.variables, &self.locations, &self.references, resolution);
         let config = resolved.into_config(&mut self.errors());
         FetchRound { destinations: config.destinations, may_improve }

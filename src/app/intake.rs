@@ -489,9 +489,9 @@ fn started<'a>(event: &'a TelemetryEvent<'_>) -> Option<(&'a str, &'a PlatformRe
 
 /// Compiles the filter and logs its errors.
 fn compile(log_filter: &LogFilter) -> Filter {
-    let (filter, faults) = log_filter.compile();
-    for fault in faults {
-        tracing::error!("{fault}");
+    let (filter, errors) = log_filter.compile();
+    for error in errors {
+        tracing::error!("{error}");
     }
     filter
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::app::reported_errors::ReportedErrors;
 use crate::edge::files::{self, Unreadable};
-use crate::edge::secrets::{CredentialSources, Fetcher, Resolution, SecretFault};
+use crate::edge::secrets::{CredentialSources, Fetcher, Resolution, SecretError};
 use rotel_core::config::collector_yaml::{self, CollectorYaml};
 use rotel_core::config::env_file::{self, EnvFile};
 use rotel_core::config::secret_ref::{self, SecretRef, Secrets};
@@ -127,7 +127,7 @@ pub struct Resolved {
     /// No setting in it is pending.
     pub parsed: ParsedConfig,
     /// The errors of secrets that could not be fetched, each with AWS's error code.
-    pub errors: Vec<SecretFault>,
+    pub errors: Vec<SecretError>,
 }
 
 impl Resolved {
@@ -144,7 +144,7 @@ impl Resolved {
             Some((reference.arn.clone(), resolution.values.get(&reference.arn.text)?.clone()))
         }));
         let parsed = config::read_with_locations(variables, locations, Some(&fetched));
-        Self { parsed, errors: resolution.faults }
+        Self { parsed, errors: resolution.errors }
     }
 
     /// Logs the errors that are new, and returns the configuration.

@@ -116,12 +116,12 @@ async fn secrets_of_two_services_and_regions_are_found() {
     }
     let resolution = resolve(batches, &moto.variables(), BUDGET).await;
     for (arn, value) in &expected {
-        let found = resolution.values.get(arn).unwrap_or_else(|| panic!("{arn}: {:?}", resolution.faults));
+        let found = resolution.values.get(arn).unwrap_or_else(|| panic!("{arn}: {:?}", resolution.errors));
         assert_eq!(found.expose(), *value);
     }
     assert_eq!(resolution.values.len(), expected.len());
     missing.sort();
-    let failed: Vec<_> = resolution.faults.iter().map(|fault| (&fault.arn, fault.code.as_str())).collect();
+    let failed: Vec<_> = resolution.errors.iter().map(|fault| (&fault.arn, fault.code.as_str())).collect();
     let code = |arn: &String| {
         if arn.contains(":ssm:") { "ParameterNotFound" } else { "ResourceNotFoundException" }
     };

@@ -60,12 +60,12 @@ async fn host_names_do_not_delay_startup() {
     for _ in 0..2 {
         invoke(&sandbox, Value::Null).await;
     }
-    let is_told = |journal: &Journal| {
+    let is_logged = |journal: &Journal| {
         let is_of_receiver = |line: &OutputLine| line.text.contains("cannot listen on receiver.invalid:4317");
         journal.output.iter().any(is_of_receiver)
     };
     sandbox.thaw().await;
-    sandbox.wait_until(is_told, PATIENCE).await.expect("the line");
+    sandbox.wait_until(is_logged, PATIENCE).await.expect("the line");
     end(&sandbox).await;
     assert_eq!(assert_exact(&sandbox, &collector.received()), 6);
     let output = sandbox.extension_output();

@@ -60,17 +60,17 @@ fn actions(aws: &Aws) -> Vec<Action> {
     aws.calls().iter().map(|call| call.action).collect()
 }
 
-fn told(resolution: &Resolution) -> String {
-    resolution.faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+fn error_lines(resolution: &Resolution) -> String {
+    resolution.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn codes(resolution: &Resolution) -> Vec<&str> {
-    resolution.faults.iter().map(|fault| fault.code.as_str()).collect()
+    resolution.errors.iter().map(|fault| fault.code.as_str()).collect()
 }
 
 #[track_caller]
 fn assert_whole(resolution: &Resolution, arns: &[String]) {
-    assert_eq!(told(resolution), "");
+    assert_eq!(error_lines(resolution), "");
     assert_eq!(resolution.values.len(), arns.len());
     for arn in arns {
         assert_eq!(resolution.values.get(arn).expect("a value").expose(), value(arn));
@@ -117,7 +117,7 @@ async fn a_secret_is_found_with_and_without_the_suffix_of_its_arn() {
     let short = whole.trim_end_matches("-a1B2c3").to_owned();
     aws.keep(&whole, "hunter2");
     let resolution = resolve(secrets(&[whole.clone(), short.clone()]), &aws.variables(), BUDGET).await;
-    assert_eq!(told(&resolution), "");
+    assert_eq!(error_lines(&resolution), "");
     for arn in [whole, short] {
         assert_eq!(resolution.values.get(&arn).expect("a value").expose(), "hunter2");
     }
@@ -130,7 +130,7 @@ async fn a_parameter_is_found_with_the_version_that_its_arn_names() {
     aws.keep(&arn, "hunter2");
     let versioned = format!("{arn}:3");
     let resolution = resolve(parameters(&[arn, versioned.clone()]), &aws.variables(), BUDGET).await;
-    assert_eq!(told(&resolution), "");
+    assert_eq!(error_lines(&resolution), "");
     assert_eq!(resolution.values.get(&versioned).expect("a value").expose(), "hunter2");
 }
 
@@ -155,8 +155,8 @@ async fn one_denied_parameter_does_not_take_the_others_with_it() {
     aws.refuse(&denied, DENIED);
     let asked = [arns.clone(), vec![denied]].concat();
     let mut resolution = resolve(parameters(&asked), &aws.variables(), BUDGET).await;
-    insta::assert_snapshot!(told(&resolution), @"arn:aws:ssm:us-east-1:123456789012:parameter/key-01: AccessDeniedException; allow the function's role ssm:GetParameters on it, and kms:Decrypt on its key if that is not the account's default");
-    resolution.faults.clear();
+    insta::assert_snapshot!(error_lines(&resolution), @"arn:aws:ssm:us-east-1:123456789012:parameter/key-01: AccessDeniedException; allow the function's role ssm:GetParameters on it, and kms:Decrypt on its key if that is not the account's default");
+    resolution.errors.clear();
     assert_whole(&resolution, &arns);
     assert_eq!(aws.calls().len(), 5);
 }
@@ -174,14 +174,14 @@ async fn failed_secret_is_named_with_its_code() {
     let mut batches = secrets(&(0..5).map(|number| secret("us-east-1", number)).collect::<Vec<_>>());
     batches.extend(parameters(&(0..2).map(|number| parameter("us-east-1", number)).collect::<Vec<_>>()));
     let mut resolution = resolve(batches, &aws.variables(), BUDGET).await;
-    insta::assert_snapshot!(told(&resolution), @r"
+    insta::assert_snapshot!(error_lines(&resolution), @r"
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-01-a1B2c3: AccessDeniedException; allow the function's role secretsmanager:GetSecretValue on it, and kms:Decrypt on its key if that is not the account's default
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-02-a1B2c3: DecryptionFailure; allow the function's role kms:Decrypt on its key, and see that the key is enabled
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-03-a1B2c3: BinarySecret; it holds bytes, which fit in no variable; store it as text (SecretString)
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-04-a1B2c3: ResourceNotFoundException; it is not there; check the ARN's region, account and name
     arn:aws:ssm:us-east-1:123456789012:parameter/key-01: ParameterNotFound; it is not there; check the ARN's region, account and name
     ");
-    resolution.faults.clear();
+    resolution.errors.clear();
     assert_whole(&resolution, &good);
     assert_eq!(aws.calls().len(), 2);
 }
@@ -221,11 +221,11 @@ async fn hanging_call_ends_with_the_budget() {
     let batches = [secrets(&arns), parameters(&hanging)].concat();
     let mut resolution =
         tokio::time::timeout(BUDGET, resolve(batches, &aws.variables(), SHORT)).await.expect("an end");
-    insta::assert_snapshot!(told(&resolution), @r"
+    insta::assert_snapshot!(error_lines(&resolution), @r"
     arn:aws:ssm:us-east-1:123456789012:parameter/key-00: Timeout; no answer yet, the extension tries again during later invocations; if it stays so, a function in a VPC needs a NAT gateway or an interface endpoint of the service, and a security group that lets it out to port 443
     arn:aws:ssm:us-east-1:123456789012:parameter/key-01: Timeout; no answer yet, the extension tries again during later invocations; if it stays so, a function in a VPC needs a NAT gateway or an interface endpoint of the service, and a security group that lets it out to port 443
     ");
-    resolution.faults.clear();
+    resolution.errors.clear();
     assert_whole(&resolution, &arns);
 }
 
@@ -267,7 +267,7 @@ async fn throttled_secrets_come_in_a_later_round() {
     for calls in [4, 1] {
         let resolution = fetcher.round(BUDGET).await;
         assert_eq!(codes(&resolution), ["ThrottlingException"; 12]);
-        assert!(resolution.faults.iter().all(|fault| fault.recovery == Recovery::Soon));
+        assert!(resolution.errors.iter().all(|fault| fault.recovery == Recovery::Soon));
         assert_eq!(new_calls(&aws, &mut seen).len(), calls);
     }
     assert_whole(&fetcher.round(BUDGET).await, &arns);
@@ -335,7 +335,7 @@ async fn right_may_arrive_between_rounds() {
     for _ in 0..2 {
         let resolution = fetcher.round(BUDGET).await;
         assert_eq!(codes(&resolution), [DENIED; 4]);
-        assert!(resolution.faults.iter().all(|fault| fault.recovery == Recovery::OnceFixed));
+        assert!(resolution.errors.iter().all(|fault| fault.recovery == Recovery::OnceFixed));
     }
     for action in actions {
         aws.behave(action, Behaviour::Answer);
@@ -366,7 +366,7 @@ async fn round_after_a_hanging_call_asks_again() {
     let resolution = fetcher.round(Duration::from_millis(200)).await;
     assert_eq!(codes(&resolution), ["Timeout"; 2]);
     aws.behave(Action::BatchGetSecretValue, Behaviour::Answer);
-    assert!(resolution.faults.iter().all(|fault| fault.remedy.starts_with("no answer yet")));
+    assert!(resolution.errors.iter().all(|fault| fault.remedy.starts_with("no answer yet")));
     assert_whole(&fetcher.round(BUDGET).await, &arns);
 }
 
@@ -559,7 +559,7 @@ async fn people_without_credentials_are_referred_to_the_cli() {
     let mut lines = Vec::new();
     for home in [Home::with_profile(""), broken] {
         let fetcher = Fetcher::new(home.variables(&aws, &[]), secrets(&arns));
-        lines.push(told(&fetcher.with_credentials_from(CredentialSources::Cli).rounds(BUDGET).await));
+        lines.push(error_lines(&fetcher.with_credentials_from(CredentialSources::Cli).rounds(BUDGET).await));
     }
     insta::assert_snapshot!(lines.join("\n"), @r"
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or set AWS_PROFILE to a profile that has some
@@ -590,10 +590,10 @@ async fn without_credentials_aws_is_not_asked() {
     for variables in [none, wrong_token, elsewhere] {
         let resolution = resolve(secrets(&arns), &variables, BUDGET).await;
         assert!(resolution.values.is_empty());
-        lines.push(told(&resolution));
+        lines.push(error_lines(&resolution));
     }
     aws.behave(Action::Credentials, Behaviour::Hang);
-    lines.push(told(&resolve(secrets(&arns), &aws.container_variables(), SHORT).await));
+    lines.push(error_lines(&resolve(secrets(&arns), &aws.container_variables(), SHORT).await));
     insta::assert_snapshot!(lines.join("\n"), @r"
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; there are no credentials; Lambda sets them, elsewhere set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI gives no credentials; leave it and AWS_CONTAINER_AUTHORIZATION_TOKEN as Lambda sets them
@@ -625,7 +625,10 @@ async fn malformed_container_endpoint_is_an_error() {
         let mut variables = Variables::new();
         variables.insert(name.to_owned(), value.to_owned());
         let resolution = resolve(secrets(&arns), &variables, BUDGET).await;
-        assert!(told(&resolution).contains("gives no credentials; leave it"), "{value}: {resolution:?}");
+        assert!(
+            error_lines(&resolution).contains("gives no credentials; leave it"),
+            "{value}: {resolution:?}"
+        );
         // Keys go first.
         variables.extend(aws.variables());
         assert_whole(&resolve(secrets(&arns), &variables, BUDGET).await, &arns);
@@ -659,7 +662,7 @@ async fn service_endpoint_overrides_general_one() {
     assert_eq!((actions(&aws), actions(&other)), (vec![Action::GetSecretValue], vec![Action::GetParameters]));
 }
 
-/// The first line that a proxy is told for a batch, with these variables.
+/// the first line of the request to a proxy for a batch, with these variables.
 async fn asked_of_a_proxy(batch: Batch, more: &[(&str, &str)]) -> String {
     let proxy = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", proxy.local_addr().expect("its address"));
@@ -669,14 +672,14 @@ async fn asked_of_a_proxy(batch: Batch, more: &[(&str, &str)]) -> String {
             .chain(more)
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-    let told = async {
+    let line = async {
         let (connection, _) = proxy.accept().await.expect("a connection");
         let mut line = String::new();
         BufReader::new(connection).read_line(&mut line).await.expect("a line");
         line
     };
     tokio::select! {
-        told = told => told.trim().to_owned(),
+        line = line => line.trim().to_owned(),
         resolution = resolve(vec![batch], &variables, BUDGET) => panic!("no proxy was asked: {resolution:?}"),
     }
 }
@@ -685,13 +688,13 @@ async fn asked_of_a_proxy(batch: Batch, more: &[(&str, &str)]) -> String {
 async fn calls_use_proxy_and_partition_endpoint() {
     let secret_of = |region| batch(Service::SecretsManager, region, &[secret(region, 1)]);
     let parameter_of = |region| batch(Service::ParameterStore, region, &[parameter(region, 1)]);
-    let told = [
+    let requests = [
         asked_of_a_proxy(secret_of("us-east-1"), &[]).await,
         asked_of_a_proxy(parameter_of("cn-north-1"), &[]).await,
         asked_of_a_proxy(secret_of("us-gov-west-1"), &[("AWS_USE_FIPS_ENDPOINT", "true")]).await,
         asked_of_a_proxy(parameter_of("eu-west-1"), &[("AWS_USE_DUALSTACK_ENDPOINT", "true")]).await,
     ];
-    insta::assert_snapshot!(told.join("\n"), @r"
+    insta::assert_snapshot!(requests.join("\n"), @r"
     CONNECT secretsmanager.us-east-1.amazonaws.com:443 HTTP/1.1
     CONNECT ssm.cn-north-1.amazonaws.com.cn:443 HTTP/1.1
     CONNECT secretsmanager-fips.us-gov-west-1.amazonaws.com:443 HTTP/1.1
@@ -766,10 +769,10 @@ async fn no_value_is_written_at_any_level() {
             let captured = Captured::default();
             let log = LogSettings { level: level.to_owned(), json };
             let resolution = resolved_with(logging::subscriber(&log, captured.writer()), variables).await;
-            assert_eq!((resolution.values.len(), resolution.faults.len()), (6, 2), "{resolution:?}");
+            assert_eq!((resolution.values.len(), resolution.errors.len()), (6, 2), "{resolution:?}");
             let lines = captured.text();
             assert_eq!(lines.contains("a dependency is heard"), level != "trace", "{lines}");
-            let all = format!("{lines}{resolution:?}{resolution:#?}{}", told(&resolution));
+            let all = format!("{lines}{resolution:?}{resolution:#?}{}", error_lines(&resolution));
             for value in private {
                 assert!(!all.contains(value), "{value} is in {all}");
             }

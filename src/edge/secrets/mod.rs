@@ -1,10 +1,13 @@
 //! AWS Secrets Manager and the Parameter Store: ARNs in, values out, in rounds.
 //!
-//! Promises: a round ends within its budget, and then every ARN has a value or a fault; those that can be had are fetched, even
-//! if the others are denied, unknown or late; services and regions are asked side by side; a service that throttles or
-//! fails gets at most two calls for a batch in the first round, and one call in each later round; nothing of AWS is
-//! touched before the first one; no value, and nothing that AWS writes but its error codes, is in a fault. Which ARNs there
-//! are is left to `core::config::secret_ref`, and when to try again to whoever asks for rounds.
+//! Promises:
+//! - a round ends within its budget, and then every ARN has a value or an error;
+//! - a denied, unknown or late secret keeps no other one from being fetched; services and regions are called concurrently;
+//! - a service that throttles or fails gets at most two calls per batch in the first round, and one in each later round;
+//! - nothing of AWS is initialized before the first call;
+//! - no error contains a value, or anything that AWS wrote except its error codes.
+//!
+//! `rotel_core::config::secret_ref` decides which ARNs to fetch, and the caller when to start another round.
 //!
 //! aws-config finds the credentials and endpoints. It reads the [`Variables`] in place of the process environment, so that
 //! `ROTEL_ENV_FILE` holds for it too.
@@ -57,24 +60,24 @@ pub enum CredentialSources {
     Cli,
 }
 
-/// The values and faults of the ARNs, as far as known.
+/// The values and errors of the ARNs, as far as known.
 #[derive(Clone, Debug, Default)]
 pub struct Resolution {
     /// The values, by the ARN as it was asked for.
     pub values: HashMap<String, Secret>,
     /// The others, in the order of their ARNs.
-    pub faults: Vec<SecretFault>,
+    pub errors: Vec<SecretError>,
 }
 
 /// A secret that is missing: its ARN, the cause and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{arn}: {code}; {remedy}")]
-pub struct SecretFault {
+pub struct SecretError {
     /// The ARN as it was asked for.
     pub arn: String,
-    /// AWS's error code, or one of ours where AWS was not reached.
+    /// AWS's error code, or one of ours if AWS was not reached.
     pub code: String,
-    /// What to do about it, for people.
+    /// The remedy, as users read it.
     pub remedy: &'static str,
     /// When the secret may be had after all.
     pub recovery: Recovery,
@@ -94,11 +97,11 @@ pub enum Recovery {
 impl Resolution {
     /// Returns true if another round may fetch more.
     pub fn may_improve(&self) -> bool {
-        self.faults.iter().any(|fault| fault.recovery != Recovery::Never)
+        self.errors.iter().any(|error| error.recovery != Recovery::Never)
     }
 }
 
-/// What is known of each of some ARNs. One that is missing was left out of AWS's answer.
+/// The answer for each ARN of a call. An ARN that is missing was left out of AWS's answer.
 type Answers = Vec<(String, Result<Secret, Refusal>)>;
 
 /// The secrets that the settings refer to, fetched in rounds. A value that was fetched is kept.
@@ -198,7 +201,7 @@ impl Fetcher {
         let mut pause = PAUSE;
         loop {
             let resolution = self.round(left()).await;
-            let may_pass = resolution.faults.iter().any(|fault| fault.recovery == Recovery::Soon);
+            let may_pass = resolution.errors.iter().any(|error| error.recovery == Recovery::Soon);
             if !may_pass || pause >= left() {
                 return resolution;
             }
@@ -220,12 +223,12 @@ impl Fetcher {
     }
 
     fn resolution(&self, otherwise: &Refusal) -> Resolution {
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         for ((service, _), plan) in &self.plans {
-            faults.extend(plan.missing(otherwise).map(|(arn, refusal)| refusal.fault(arn, *service)));
+            errors.extend(plan.missing(otherwise).map(|(arn, refusal)| refusal.error(arn, *service)));
         }
-        faults.sort_unstable_by(|one, other| one.arn.cmp(&other.arn));
-        Resolution { values: self.values.clone(), faults }
+        errors.sort_unstable_by(|one, other| one.arn.cmp(&other.arn));
+        Resolution { values: self.values.clone(), errors }
     }
 }
 
@@ -282,7 +285,7 @@ mod tests {
     use super::*;
     use rotel_core::config::secret_ref::Arn;
 
-    /// The code of a secret's fault, where each connection is closed at once and `on_connection` is called before.
+    /// The code of a secret's error, where each connection is closed at once and `on_connection` is called before.
     async fn code_of_closed_connections(on_connection: fn()) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -301,7 +304,7 @@ mod tests {
         let (service, region) = (Service::ParameterStore, "us-east-1".to_owned());
         let arn = Arn { service, region: region.clone(), text: "arn".to_owned() };
         let mut fetcher = Fetcher::new(variables, vec![Batch { service, region, arns: vec![arn] }]);
-        fetcher.round(Duration::from_mins(1)).await.faults.remove(0).code
+        fetcher.round(Duration::from_mins(1)).await.errors.remove(0).code
     }
 
     #[tokio::test]

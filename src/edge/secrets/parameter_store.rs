@@ -35,8 +35,8 @@ impl ParameterStore {
     }
 }
 
-/// Whether a parameter is the one asked for, whose ARN may end with `:version` or `:label`. One that another account
-/// shares has its ARN for a name.
+/// Returns true if a parameter is the requested one, whose ARN may end with `:version` or `:label`. A parameter that another
+/// account shares has its ARN as its name.
 fn is_of(asked: &str, parameter: &Parameter) -> bool {
     let selector = parameter.selector().unwrap_or_default();
     parameter.name() == Some(asked)

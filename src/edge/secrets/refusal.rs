@@ -3,7 +3,7 @@
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 
-use super::{CredentialSources, Recovery, SecretFault};
+use super::{CredentialSources, Recovery, SecretError};
 use rotel_core::config::secret_ref::Service;
 
 /// Error codes of AWS are words.
@@ -82,7 +82,7 @@ impl Refusal {
                         Self { remedy: Some(FAILING), ..Self::of_code(code) }
                     }
                     Some(code) => Self::of_code(code),
-                    // The SDK tells what it cannot read as an error of the service, whatever the status.
+                    // The SDK reports an unreadable answer as an error of the service, whatever the status.
                     None if status.is_success() => Self::ours("UnreadableAnswer"),
                     None => {
                         let remedy = if status.is_server_error() { FAILING_OR_NOT_AWS } else { NOT_AWS };
@@ -175,7 +175,7 @@ impl Refusal {
         self.clone().passing()
     }
 
-    /// Whether a call for the same secrets one by one may go better.
+    /// Returns true if calls for the same secrets one by one may succeed.
     pub(super) fn may_concern_one(&self) -> bool {
         MAY_CONCERN_ONE.contains(&self.code.as_str())
     }
@@ -194,8 +194,8 @@ impl Refusal {
     }
 
     /// As people read it.
-    pub(super) fn fault(&self, arn: &str, service: Service) -> SecretFault {
-        SecretFault {
+    pub(super) fn error(&self, arn: &str, service: Service) -> SecretError {
+        SecretError {
             arn: arn.to_owned(),
             code: self.code.clone(),
             remedy: self.remedy(service),

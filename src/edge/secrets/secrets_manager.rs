@@ -8,7 +8,7 @@ use super::access::Access;
 use super::refusal::Refusal;
 use rotel_core::secret::Secret;
 
-/// What AWS puts behind the name of a secret in its ARN: a hyphen and six letters or digits.
+/// The suffix that AWS adds to a secret's name in its ARN: a hyphen and six letters or digits.
 const SUFFIX_LEN: usize = 7;
 
 /// Secrets Manager in a region.

@@ -45,7 +45,7 @@ struct Attempt {
     items: Vec<usize>,
     chunks: Vec<Bytes>,
     verdict: oneshot::Sender<Verdict>,
-    /// How often the exporter's connections had been renewed.
+    /// The number of times the exporter's connections had been renewed.
     generation: usize,
 }
 
