@@ -163,7 +163,7 @@ const EXPORTER: &[Variable] = &[
     .disclosing(Disclosure::Names),
     variable("ROTEL_OTLP_EXPORTER_COMPRESSION", "gzip", "`gzip`, `zstd` or `none`"),
     variable("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", "5s", "maximum time for one request"),
-    variable("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", NONE, "`basic` sends a user name and a password"),
+    variable("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", NONE, "`basic` enables HTTP basic authentication"),
     variable("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", NONE, "user name for basic authentication")
         .disclosing(Disclosure::Nothing),
     variable("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", NONE, "password for basic authentication")
@@ -203,7 +203,7 @@ const EXPORTER: &[Variable] = &[
     variable(
         "ROTEL_EXPORTER_RETRY_INITIAL_BACKOFF",
         "5s",
-        "delay before the first retry, for all exporters; `ROTEL_FLUSH_TIMEOUT` limits all three retry settings",
+        "delay before the first retry, for all exporters; retries within a flush end with `ROTEL_FLUSH_TIMEOUT`",
     ),
     variable("ROTEL_EXPORTER_RETRY_MAX_BACKOFF", "30s", "maximum delay between retries, for all exporters"),
     variable(
@@ -304,7 +304,7 @@ const EXPORTERS: &[Variable] = &[
     variable(
         "ROTEL_EXPORTERS_{SIGNAL}",
         "all of them",
-        "names of the exporters that get this signal; if any signal has such a list, signals without one are dropped",
+        "names of the exporters that get this signal; once one signal has such a list, signals without one are dropped",
     ),
     variable(
         "ROTEL_EXPORTER_{NAME}_…",
@@ -355,12 +355,12 @@ const RECEIVER: &[Variable] = &[
     variable(
         "ROTEL_LAMBDA_LOG_EXCLUDE",
         NONE,
-        "regular expression; log records whose body matches are dropped; records that are too expensive to search are kept",
+        "regular expression; log records whose body matches are dropped; records that take too long to search are kept",
     ),
     variable(
         "ROTEL_LAMBDA_LOG_MASK",
         NONE,
-        "regular expression; matches in the body and attributes of log records become `[masked]`; records that are too expensive to search are masked entirely; SDK telemetry is not masked",
+        "regular expression; matches in the body and attributes of log records become `[masked]`; records that take too long to search are masked entirely; SDK telemetry is not masked",
     )
     .disclosing(Disclosure::Nothing),
 ];
@@ -426,7 +426,7 @@ const EXTENSION: &[Variable] = &[
     variable(
         "ROTEL_DEBUG_LOG_VERBOSITY",
         "basic",
-        "`basic`; `detailed` has the same effect, because each line the extension logs becomes a log record itself",
+        "`basic`; `detailed` is treated as `basic`: each line logged would itself become a log record",
     ),
 ];
 
