@@ -1,4 +1,4 @@
-//! The floor plan: imports go only downward, `app → edge → core`, and form no circle.
+//! The floor plan: imports go only downward, `app → edge → core`, and form no cycle.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -38,7 +38,7 @@ fn core_imports_no_floor_above_and_no_io() {
     assert!(breaches.is_empty(), "core imports what it must not know:\n{}", breaches.join("\n"));
 }
 
-/// What cargo would let core do if its manifest named one of these.
+/// The manifest of core names none of the dependencies that would let it do I/O.
 #[test]
 fn core_manifest_names_no_io() {
     let manifest = fs::read_to_string("src/core/Cargo.toml").expect("src/core/Cargo.toml");

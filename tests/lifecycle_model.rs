@@ -3,7 +3,7 @@
 //! that is ahead of the platform's.
 //!
 //! The same model runs against machines that are broken from outside (an event dropped or changed, a timeout hidden, an
-//! action added), to show that each breakage is caught.
+//! action added), to show that it catches each defect.
 
 #![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -17,10 +17,10 @@ use rotel_core::lambda::lifecycle::{
 const SCHEDULES: u64 = if cfg!(feature = "long") { 1_000_000 } else { 100_000 };
 const MARGIN: u64 = 100;
 const EXIT_MARGIN: u64 = 200;
-/// Deadlines are not believed that leave less.
+/// The minimum time left by a deadline; one that leaves less is not trusted.
 const SHUTDOWN_LEAST: u64 = 500;
 const FUNCTION_TIMEOUT_LEAST: u64 = 1_000;
-/// A flush ends so long before its timeout, where that is twice as long at least.
+/// The time between the end of a flush and its timeout, if the timeout is at least twice as long.
 const WIND_UP: u64 = 5;
 
 #[test]
@@ -136,7 +136,7 @@ fn assert_caught(broken: Broken, expected: &str) {
     );
 }
 
-/// What is broken in a machine under test.
+/// The defect of a machine under test.
 #[derive(Clone, Copy, PartialEq)]
 enum Broken {
     Nowhere,
@@ -164,7 +164,7 @@ struct Machine {
     flushing: bool,
     events: u32,
     request_id: String,
-    /// The running invocation is not held.
+    /// True if the running invocation is not held.
     unheld: bool,
 }
 
@@ -278,7 +278,7 @@ struct Seen {
     errors: u64,
 }
 
-/// What the platform, the Telemetry API and the pipeline have in store.
+/// The events that the platform, the Telemetry API and the pipeline will send.
 enum Coming {
     Invoke,
     RuntimeDone(String),
@@ -290,17 +290,17 @@ enum Coming {
 
 struct Invocation {
     request_id: String,
-    /// As it is to be believed.
+    /// The deadline as far as it is trusted.
     deadline: u64,
     arrived: u64,
     done_at: Option<u64>,
     held: bool,
-    /// It is not held, and is to be flushed before its deadline.
+    /// True if it is not held and must be flushed before its deadline.
     watched: bool,
     flushed_since: bool,
 }
 
-/// Milliseconds throughout, from an origin that only the machine sees as an instant.
+/// All times are in milliseconds, from an origin that only the machine sees as an instant.
 #[expect(clippy::struct_excessive_bools, reason = "a world has many facts, each true or false")]
 struct World {
     origin: Instant,
@@ -312,19 +312,19 @@ struct World {
     next_outstanding: bool,
     flush: Option<u32>,
     flushes: u32,
-    /// The running one; one that was not held until the next event comes.
+    /// The running invocation; one that is not held stays here until the next event.
     invocation: Option<Invocation>,
     function_ends_at: u64,
     times_out: bool,
     is_open: bool,
-    /// Not held, over, and their `runtimeDone` is still to come.
+    /// The ids of finished invocations that were not held, whose `runtimeDone` is pending.
     awaited: Vec<String>,
     end_missed: bool,
     warned: bool,
     invocations: u32,
     upcoming_id: String,
     overtaken_by: Vec<String>,
-    /// As it is to be believed.
+    /// The deadline as far as it is trusted.
     shutdown_deadline: Option<u64>,
     telemetry_alive: bool,
     pipeline_alive: bool,
@@ -537,7 +537,7 @@ impl World {
         Ok(actions)
     }
 
-    /// The next event came: what was not held is over.
+    /// Ends an invocation that was not held, once the next event has arrived.
     fn end_unheld(&mut self) {
         let Some(invocation) = self.invocation.take() else { return };
         if invocation.done_at.is_none() && self.telemetry_alive {
@@ -545,7 +545,7 @@ impl World {
         }
     }
 
-    /// A flush in progress is cancelled before anything else when an event comes.
+    /// Asserts that an event cancels a flush in progress before anything else.
     fn is_cancelled_first(&self, actions: &[LifecycleAction], seen: &mut Seen) -> Result<(), String> {
         if self.flush.is_none() {
             return Ok(());
@@ -558,7 +558,7 @@ impl World {
         }
     }
 
-    /// What the Telemetry API will do about an invocation.
+    /// Plans the Telemetry API's deliveries for an invocation.
     fn plan_runtime_done(&mut self, request_id: &str, timeout: u64) {
         self.times_out = self.random.below(8) == 0;
         let took = if self.times_out { timeout } else { self.random.up_to(timeout) };

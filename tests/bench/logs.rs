@@ -1,5 +1,5 @@
-//! What it costs to parse and encode the log lines of `tests/logs`, beside plain parsing of the same bytes in the same run:
-//! `make bench-logs`, in the profile that people get.
+//! The cost of parsing and encoding the log lines of `tests/logs`, compared with plain parsing of the same bytes in the
+//! same run: `make bench-logs`, in the release profile that users get.
 
 #![expect(clippy::expect_used, clippy::disallowed_methods, clippy::print_stdout, reason = "a measurement")]
 
@@ -18,9 +18,9 @@ use serde_json::{Value, json};
 
 const LINES: usize = 1000;
 const RUNS: usize = 200;
-/// How many times what plain parsing takes it may take.
+/// The maximum ratio of our time to that of plain parsing.
 const TARGET: f64 = 3.0;
-/// 2026-11-21T12:16:50Z: when the platform took them all.
+/// 2026-11-21T12:16:50Z: the time at which the platform received every line.
 const PLATFORM: u64 = 1_795_263_410_000_000_000;
 
 fn main() -> ExitCode {
@@ -64,7 +64,7 @@ fn records() -> Vec<Value> {
     cases.map(|case| case.get("line").or(case.get("record")).cloned().expect("a line or a record")).collect()
 }
 
-/// The fastest of many runs: what else the machine does can only make one slower.
+/// Returns the fastest of many runs: other load on the machine can only make a run slower.
 fn fastest(run: impl Fn() -> usize) -> Duration {
     let timed = || {
         let start = Instant::now();

@@ -1,7 +1,7 @@
-//! The hot paths of core, each run by its name and a number of times: `paths NAME TIMES`. `make gates` runs it under
-//! valgrind, twice, and takes the difference: what one time costs, without start, input and warming up.
+//! The hot paths of core. `paths NAME TIMES` runs one of them that many times. `make gates` runs it twice under
+//! valgrind and takes the difference: the cost of one iteration without startup, input and warm-up.
 //!
-//! The input is fixed here and not taken of `tests/logs`: a new case there must not change a figure.
+//! The input is fixed here and not taken from `tests/logs`: a new case there must not change a figure.
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a measurement")]
 
@@ -26,19 +26,19 @@ use rotel_core::otlp::{self, LastEdit, Limits, RequestPart};
 use rotel_core::signal::Signal;
 use serde_json::{Value, json};
 
-/// 2026-11-21T12:16:50Z: when the platform took them all.
+/// 2026-11-21T12:16:50Z: the time at which the platform received every line.
 const PLATFORM: u64 = 1_795_263_410_000_000_000;
 const REQUEST_ID: &str = "6d68ca91-49c9-448d-89b8-7ca3e6dc66aa";
 const MANY: usize = 1_000;
 const FEW: usize = 10;
-/// As `ROTEL_BATCH_MAX_SIZE` may have it.
+/// A limit that `ROTEL_BATCH_MAX_SIZE` may set.
 const CUT: Limits = Limits { items: 128, bytes: 4 * 1024 * 1024 };
 const UNCUT: Limits = Limits { items: 8192, bytes: 4 * 1024 * 1024 };
 
-/// A path with its input: each call is one time; the answer is what must not be optimized away.
+/// A path with its input: each call is one iteration; the returned value keeps the work from being optimized away.
 type Path = Box<dyn FnMut() -> usize>;
 
-/// How a path comes to its input.
+/// Builds a path with its input.
 type Prepare = fn() -> Path;
 
 /// Each path by its name.
@@ -69,19 +69,19 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A delivery of the Telemetry API becomes log records.
+/// Turns a delivery of the Telemetry API into log records.
 fn parse() -> Path {
     let body = delivery(MANY);
     Box::new(move || records(&body).len())
 }
 
-/// An SDK's spans are validated, and their resource is replaced.
+/// Validates an SDK's spans and replaces their resource.
 fn splice() -> Path {
     let (body, mut last, rules) = (spans(MANY), LastEdit::default(), rules());
     Box::new(move || spliced(&body, &mut last, &rules).len())
 }
 
-/// Among an SDK's spans the one is found that stands for an invocation.
+/// Finds the span that stands for an invocation among an SDK's spans.
 fn find() -> Path {
     let root =
         Span { trace_id: vec![7; 16], span_id: vec![9; 8], kind: SpanKind::Server.into(), ..Span::default() };
@@ -90,13 +90,13 @@ fn find() -> Path {
     Box::new(move || otlp::invocation_spans(&body).count())
 }
 
-/// Of an SDK's spans none stands for an invocation.
+/// Searches an SDK's spans, none of which stands for an invocation.
 fn find_none() -> Path {
     let body = spans(MANY);
     Box::new(move || otlp::invocation_spans(&body).count())
 }
 
-/// A request that is too large becomes several.
+/// Splits a request that is too large.
 fn cut() -> Path {
     let body = spans(MANY);
     Box::new(move || {
@@ -104,13 +104,13 @@ fn cut() -> Path {
     })
 }
 
-/// Log records become the bytes of a request.
+/// Encodes log records as the bytes of a request.
 fn encode() -> Path {
     let (records, envelope) = (records(&delivery(MANY)), envelope(&rules()));
     Box::new(move || envelope.wrap(&records).len())
 }
 
-/// All that an invocation with a few lines and spans goes through, up to the chunks of the requests.
+/// Everything that an invocation with a few lines and spans goes through, up to the chunks of the requests.
 fn invocation() -> Path {
     let (lines, spans, rules) = (delivery(FEW), spans(FEW), rules());
     let (mut last, envelope) = (LastEdit::default(), envelope(&rules));
@@ -180,7 +180,7 @@ fn rules() -> ResourceRules {
     ResourceRules::new(&config::read(&variables).config, &registration)
 }
 
-/// The body of a POST with so many lines, as four runtimes write them.
+/// The body of a POST with `lines` lines, as four runtimes write them.
 fn delivery(lines: usize) -> Vec<u8> {
     let record = |line: usize| match line % 4 {
         0 => Value::String(format!("2026-11-21T12:16:49.987Z\t{REQUEST_ID}\tINFO\torder {line} taken in\n")),
@@ -203,7 +203,7 @@ fn delivery(lines: usize) -> Vec<u8> {
     serde_json::to_vec(&(0..lines).map(event).collect::<Vec<_>>()).expect("JSON")
 }
 
-/// An SDK's request of so many spans.
+/// An SDK's request with `count` spans.
 fn spans(count: usize) -> Bytes {
     let spans = (0..count).map(|nth| Span {
         trace_id: vec![7; 16],

@@ -34,7 +34,7 @@ async fn invoke_times(sandbox: &Sandbox, times: usize) -> Vec<String> {
     request_ids
 }
 
-/// What `rotel-extension --check` says of it.
+/// Runs `rotel-extension --check` against the collector.
 fn check(collector: &Otelcol, protocol: Protocol, header: &str) -> Output {
     Command::new(support::binary())
         .arg("--check")

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::ROOT;
 
-/// The emulator with the extension and a function in Python. Dropped, it is killed.
+/// The emulator with the extension and a Python function. It is killed when dropped.
 struct Emulator {
     process: Child,
     output: PipeReader,
@@ -76,7 +76,7 @@ impl Emulator {
         }
     }
 
-    /// It says nothing when it listens.
+    /// Waits until the emulator listens. It logs nothing when it does.
     async fn listens(&self) {
         let address = SocketAddr::from((self.ip(), 8080));
         let connected = async {
@@ -87,7 +87,7 @@ impl Emulator {
         tokio::time::timeout(PATIENCE, connected).await.expect("it listens");
     }
 
-    /// What the function answers.
+    /// Invokes the function and returns its response.
     async fn invoke(&self) -> Value {
         let tls = tls::client_config(&Tls::default(), &[]).expect("a TLS configuration");
         let client = Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("a client");
@@ -97,7 +97,7 @@ impl Emulator {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
-    /// Ends it; what it and what runs in it said.
+    /// Stops the emulator; returns its output and that of the processes in it.
     fn shut_down(mut self) -> Vec<String> {
         let pid = self.process.id().to_string();
         assert!(Command::new("kill").arg(pid).status().expect("kill").success());

@@ -17,17 +17,17 @@ use tempfile::TempDir;
 
 use crate::ROOT;
 
-/// What it writes when it listens.
+/// The line the collector logs once it listens.
 const READY: &str = "Everything is ready";
 
-/// The collector. Dropped, it is killed.
+/// The collector. It is killed when dropped.
 pub(crate) struct Otelcol {
-    /// Keeps the address while its ports are closed, and shows what is in the files as the sandbox's collector does.
+    /// Reserves the address while its ports are closed, and shows the files' content as the sandbox's collector does.
     address: Collector,
-    /// What arrived, by signal, in OTLP/JSON; and its certificate, if it has one.
+    /// The telemetry received, by signal, in OTLP/JSON; and the collector's certificate, if it has one.
     files: TempDir,
     key: String,
-    /// Read one over the other.
+    /// Each file overrides those before it.
     configurations: Vec<&'static str>,
     process: Option<Process>,
 }
@@ -39,14 +39,14 @@ struct Process {
 }
 
 impl Otelcol {
-    /// Lets in who has this key, and listens.
+    /// Starts a collector that accepts clients with this key.
     pub(crate) async fn start(key: &str) -> Self {
         let mut collector = Self::stopped(key).await;
         collector.run();
         collector
     }
 
-    /// The same, also for those who put `Bearer` before the key.
+    /// Like [`Self::start`], but also accepts `Bearer` before the key.
     pub(crate) async fn with_bearer(key: &str) -> Self {
         let mut collector = Self::stopped(key).await;
         collector.configurations.push("bearer.yaml");
@@ -54,7 +54,7 @@ impl Otelcol {
         collector
     }
 
-    /// With a certificate of its own, and the path of the file that has it.
+    /// Starts a collector with its own certificate; also returns the path of the certificate file.
     pub(crate) async fn with_tls(key: &str) -> (Self, PathBuf) {
         let mut collector = Self::stopped(key).await;
         let certified = rcgen::generate_simple_self_signed([collector.host()]).expect("a certificate");
@@ -89,7 +89,7 @@ impl Otelcol {
         self.address.address(Protocol::Grpc).ip().to_string()
     }
 
-    /// Begins to listen; what arrived before stays.
+    /// Starts listening; telemetry received earlier is kept.
     pub(crate) fn run(&mut self) {
         let program = program();
         let mut command = Command::new(&program);
@@ -121,12 +121,13 @@ impl Otelcol {
         self.process = Some(Process { child, lines, reader });
     }
 
-    /// Lets in who has this key, from the next [`Self::run`] on.
+    /// Accepts clients with this key, from the next [`Self::run`] on.
     pub(crate) fn change_key(&mut self, key: &str) {
         key.clone_into(&mut self.key);
     }
 
-    /// Ends it as an operator does, so that it writes down what it has acknowledged; what it said.
+    /// Stops the collector as an operator does, so that it writes everything it has acknowledged to the files; returns
+    /// its output.
     pub(crate) fn stop(&mut self) -> Vec<String> {
         let Some(Process { mut child, lines, reader }) = self.process.take() else { return Vec::new() };
         let killed = Command::new("kill").arg(child.id().to_string()).status().expect("kill");
@@ -138,7 +139,7 @@ impl Otelcol {
         lines
     }
 
-    /// Ends it, and reads what it wrote down.
+    /// Stops the collector and reads the files it wrote.
     pub(crate) async fn received(&mut self) -> Received {
         self.stop();
         // Without TLS and a key, for it has nothing to do with them.

@@ -1,5 +1,5 @@
-//! Functions on real runtimes with real instrumentation: what they write without knowing of traces names the spans that
-//! their SDK sends.
+//! Functions on real runtimes with real instrumentation: log records that they write without knowing of traces name the
+//! spans that their SDK sends.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use serde_json::json;
 
 use crate::ROOT;
 
-/// What a runtime may take at most to start on a busy machine.
+/// The maximum startup time of a runtime on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 /// Both protocols of an endpoint.
 const TO: [Protocol; 2] = [Protocol::Http, Protocol::Grpc];
 
-/// How an SDK sends: `OTEL_EXPORTER_OTLP_PROTOCOL`.
+/// The protocol an SDK sends with: `OTEL_EXPORTER_OTLP_PROTOCOL`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Sdk {
     Grpc,
@@ -36,7 +36,7 @@ impl Sdk {
     }
 }
 
-/// A process that runs the function in `samples` and sends its spans so.
+/// A process that runs the function in `samples` and sends its spans over this protocol.
 pub(crate) fn function(program: &Path, arguments: &[&str], samples: &Path, sdk: Sdk) -> Function {
     let function = Function::command(program, arguments.iter().copied())
         .env("LAMBDA_TASK_ROOT", samples.to_string_lossy())
@@ -45,7 +45,7 @@ pub(crate) fn function(program: &Path, arguments: &[&str], samples: &Path, sdk: 
     sdk.variables().into_iter().fold(function, |function, (name, value)| function.env(name, value))
 }
 
-/// The function in Python, started as people start it.
+/// The Python function, started as users start it.
 pub(crate) fn python(sdk: Sdk) -> Function {
     let samples = Path::new(ROOT).join("tests/e2e/samples/python");
     let programs = Path::new(ROOT).join("target/e2e/bin");
@@ -58,7 +58,7 @@ pub(crate) fn python(sdk: Sdk) -> Function {
         .env("PYTHONUNBUFFERED", "1")
 }
 
-/// [`is_joined`] for each of the ways in which an SDK sends, the extension's own protocol being now this one and now that.
+/// Runs [`is_joined`] for each protocol of the SDK, while the extension's own protocol alternates.
 pub(crate) async fn are_joined(
     function: impl Fn(Sdk) -> Function,
     sdks: &[Sdk],
@@ -70,8 +70,8 @@ pub(crate) async fn are_joined(
     }
 }
 
-/// Runs three invocations, of which the last one fails; sees that each has one invocation span of the SDK and that every
-/// log record of it names that span, `lines` among them in each that does not fail.
+/// Runs three invocations, the last of which fails. Asserts that each has one invocation span of the SDK and that every
+/// log record of it names that span, with `lines` among the records of each invocation that succeeds.
 async fn is_joined(function: Function, protocol: Protocol, lines: &[&str], error: &str) {
     let collector = Collector::start().await.expect("a collector");
     let extension = Extension::binary(env!("CARGO_BIN_EXE_rotel-extension"))
@@ -99,8 +99,8 @@ async fn is_joined(function: Function, protocol: Protocol, lines: &[&str], error
     assert_eq!((loading.attribute("faas.invocation_id"), loading.item.trace_id.len()), (None, 0));
 }
 
-/// Sees that all log records of an invocation name its span, and that what they name is a trace with spans below that
-/// one; answers with what they say.
+/// Asserts that all log records of an invocation name its span, and that this span's trace has spans below it; returns
+/// the bodies of the records.
 fn bodies_joined(received: &Received, request_id: &str) -> Vec<String> {
     let is_own = |key: Option<String>| key.as_deref() == Some(request_id);
     let of_it = received.spans().filter(|span| {

@@ -1,5 +1,5 @@
-//! Hours of a function's life in minutes: real Python with real instrumentation, a freeze after each invocation, and a real
-//! collector that is restarted. `make soak` runs it, and prints what it measured.
+//! Hours of a function's life in minutes: real Python with real instrumentation, a freeze after each invocation, and a
+//! real collector that is restarted. `make soak` runs it and prints the measurements.
 
 #![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -17,10 +17,10 @@ use crate::samples::{PATIENCE, Sdk, python};
 
 const KEY: &str = "5b6f1c7e-ingestion-key";
 const RESTARTS: u32 = 3;
-/// Invocations while the collector is away.
+/// The invocations while the collector is down.
 const AWAY: usize = 5;
 const FREEZE: Duration = Duration::from_millis(500);
-/// What the function writes, and the names of what its SDK sends, with each invocation.
+/// The lines that the function writes in each invocation; below them, the names of the spans that its SDK sends.
 const LINES: [&str; 5] = [
     "a plain line",
     "a line through logging",
@@ -29,17 +29,17 @@ const LINES: [&str; 5] = [
     "line two of two",
 ];
 const SPANS: [&str; 2] = ["sandbox-function", "price the order"];
-/// How much more memory the extension may take at the end than when it had settled.
+/// The maximum growth of the extension's memory after it has settled.
 const GROWTH: u64 = 2 * MIB;
 const MIB: u64 = 1024 * 1024;
 
-/// One after another.
+/// Successive invocations of one environment.
 #[derive(Default)]
 struct Life {
     request_ids: Vec<String>,
     /// After each invocation, in bytes.
     memory: Vec<u64>,
-    /// What the extension added to each invocation.
+    /// The time the extension added to each invocation.
     added: Vec<Duration>,
 }
 
@@ -108,7 +108,7 @@ async fn soak_loses_nothing_and_keeps_memory() {
     assert!(in_the_end <= settled + GROWTH, "{settled} bytes became {in_the_end}");
 }
 
-/// How many of the lines and spans of these invocations have not arrived, and how many more than once.
+/// Counts the lines and spans of these invocations that are missing, and those that arrived more than once.
 fn account(request_ids: &[String], received: &Received) -> (usize, usize) {
     let mut times: HashMap<(String, &str), usize> = HashMap::new();
     for log in received.logs() {
@@ -149,7 +149,7 @@ fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / MIB as f64
 }
 
-/// The extension, and how many minutes its life is to last.
+/// The path of the extension and the length of the run in minutes.
 #[expect(clippy::disallowed_methods, reason = "a switch of this test, not a variable of the extension")]
 fn settings() -> (Extension, u64) {
     let minutes = std::env::var("MINUTES").map_or(30, |text| text.parse().expect("MINUTES is a number"));

@@ -1,4 +1,4 @@
-//! The measurements, each over both protocols; the worse of the two is what counts.
+//! The measurements, each over both protocols; the worse result counts.
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -15,21 +15,20 @@ use support::outage::Outage;
 use support::{PROTOCOLS, compare, hour, impatient, sending, working};
 
 const MIB: u64 = 1024 * 1024;
-/// `ROTEL_FLUSH_TIMEOUT`, unless set.
+/// The default `ROTEL_FLUSH_TIMEOUT`.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-/// What an invocation may add in the mean once the endpoint is known to hang.
+/// The maximum mean time added to an invocation once the endpoint is known to hang.
 const HANGING_MEAN: Duration = Duration::from_millis(60);
-/// `ROTEL_BUFFER_MAX_BYTES` of a function with the sandbox's 128 MB, unless set.
+/// The default `ROTEL_BUFFER_MAX_BYTES` of a function with the sandbox's 128 MB.
 const BUFFER: u64 = 8 * MIB;
 
-/// A measurement under way.
+/// A running measurement.
 type Measuring = Pin<Box<dyn Future<Output = Vec<Row>>>>;
 
-/// How often a latency is measured; the median is what counts, so that one moment of a busy machine is not taken for
-/// ours.
+/// The number of runs per latency. The median counts, so that a brief spike on a busy machine is not blamed on us.
 const RUNS: usize = 3;
 
-/// All of them, to be taken one after the other: they would disturb each other.
+/// All measurements. They run one after another because they would disturb each other.
 pub(crate) const ALL: [fn(PathBuf) -> Measuring; 15] = [
     |extension| Box::pin(async move { vec![losses(extension).await] }),
     |extension| Box::pin(hanging(extension)),
@@ -68,12 +67,12 @@ impl Setting {
         Self { collector, sandbox }
     }
 
-    /// With the defaults that users have.
+    /// An environment with the default settings.
     async fn usual(extension: &Path, protocol: Protocol) -> Self {
         Self::new(extension, protocol, |extension| extension, |builder| builder).await
     }
 
-    /// One that need not wait for the pause between two attempts.
+    /// An environment with short pauses between attempts.
     async fn impatient(extension: &Path, protocol: Protocol) -> Self {
         Self::new(extension, protocol, impatient, |builder| builder).await
     }
@@ -84,7 +83,7 @@ impl Setting {
         invocation
     }
 
-    /// An invocation that goes well, and ten in an outage that goes on.
+    /// Runs a successful invocation and ten during an outage.
     async fn suffer(&self, outage: &Outage) {
         self.invoke(0).await;
         outage.begin(&self.collector).await;
@@ -97,8 +96,8 @@ impl Setting {
         self.sandbox.shutdown(ShutdownReason::Spindown).await.expect("a shutdown")
     }
 
-    /// Invokes until items of both signals arrive again; the answer is what of a signal was left behind when its first
-    /// came.
+    /// Invokes until items of both signals arrive again; returns the number of items of each signal still missing when
+    /// its first arrived, summed over both.
     async fn recover(&self) -> usize {
         let before = self.collector.counts();
         let mut left_behind = 0;
@@ -121,7 +120,7 @@ impl Setting {
     }
 }
 
-/// What an invocation added after the delivery of its end.
+/// The time an invocation added after the delivery of its end.
 fn own_time(invocation: &Invocation) -> Duration {
     invocation.added_after_delivery.unwrap_or(invocation.added)
 }
@@ -179,7 +178,7 @@ async fn losses(extension: PathBuf) -> Row {
     }
 }
 
-/// What the first invocation with a hanging endpoint adds, and the mean over the next 20.
+/// The time added by the first invocation with a hanging endpoint, and the mean over the next 20.
 async fn first_and_next(setting: &Setting) -> (Duration, Duration) {
     setting.invoke(0).await;
     setting.collector.behave(Behaviour::Hang);

@@ -19,10 +19,10 @@ use support::{end, extension, with_aws};
 const INVOCATIONS: usize = 2;
 const LINES: usize = 5;
 const SPANS: usize = 3;
-/// So much may an invocation take after the function on the busiest machine. A flush that waits for anything takes the
-/// whole of its timeout, which is six times as long.
+/// The maximum time an invocation may take after the function on the busiest machine. A flush that waits for anything
+/// takes its whole timeout, which is six times as long.
 const UNSLOWED: Duration = Duration::from_secs(10);
-/// How many environments there are at once.
+/// The number of concurrent environments.
 const SIDE_BY_SIDE: usize = 8;
 
 const HEADERS: &str = "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS";
@@ -31,7 +31,7 @@ const DENIED: &str = "arn:aws:ssm:us-east-1:123456789012:parameter/denied";
 const BINARY: &str = "arn:aws:secretsmanager:us-east-1:123456789012:secret:binary-abc123";
 const TEXT: &str = "arn:aws:secretsmanager:us-east-1:123456789012:secret:text-abc123";
 
-/// What of the function's telemetry reaches the backend all the same.
+/// The part of the function's telemetry that still reaches the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Arrives {
     All,
@@ -41,8 +41,8 @@ enum Arrives {
 }
 use Arrives::{All, Nothing, OnlyLogs, OnlySpans};
 
-/// One mistake each, on top of an endpoint that works. `{dir}` is a folder, `{taken}` an address that is taken, `{ip}`
-/// the environment's own address.
+/// One mistake each, on top of a working endpoint. `{dir}` is a folder, `{taken}` an address already in use, `{ip}` the
+/// environment's own address.
 const FAULTS: &[(Arrives, &[(&str, &str)])] = &[
     (All, &[("ROTEL_ENV_FILE", "{dir}/absent.env")]),
     (All, &[("ROTEL_ENV_FILE", "{dir}")]),
@@ -121,7 +121,7 @@ const FAULTS: &[(Arrives, &[(&str, &str)])] = &[
     ),
 ];
 
-/// What the mistakes point at.
+/// The files, addresses and secrets that the mistakes refer to.
 struct Surroundings {
     folder: TempDir,
     taken: TcpListener,
@@ -142,7 +142,7 @@ impl Surroundings {
         Self { folder, taken: TcpListener::bind("127.0.0.1:0").expect("a port"), aws }
     }
 
-    /// The extension, sending to the collector, with these variables as well.
+    /// The extension, sending to the collector, with additional variables.
     fn extension(&self, collector: &Collector, variables: &[(&str, &str)]) -> Extension {
         let extension = extension(collector, Protocol::Grpc).env("ROTEL_FLUSH_TIMEOUT", "60s");
         let extension = with_aws(extension, &self.aws);
@@ -164,14 +164,14 @@ impl Surroundings {
         self.pairs().iter().fold(value.to_owned(), |value, (name, text)| value.replace(name, text))
     }
 
-    /// The other way round, for what differs from run to run.
+    /// Replaces values that differ between runs with their placeholders.
     fn empty(&self, line: &str, sandbox: &Sandbox) -> String {
         let line = line.replace(&sandbox.ip().to_string(), "{ip}");
         self.pairs().iter().take(2).fold(line, |line, (name, text)| line.replace(text, name))
     }
 }
 
-/// Lines and spans. Where one of the receivers is what is wrong, the other takes them.
+/// A function that sends lines and spans. If one of the receivers is misconfigured, it uses the other.
 fn function(variables: &[(&str, &str)]) -> Function {
     let http = variables.iter().all(|(name, _)| *name != "ROTEL_OTLP_HTTP_ENDPOINT");
     let transport = if http { Transport::HttpProtobuf } else { Transport::Grpc };
@@ -182,7 +182,7 @@ fn function(variables: &[(&str, &str)]) -> Function {
     })
 }
 
-/// Lives through two invocations with a fault; returns what was logged.
+/// Runs two invocations with a fault; returns the log lines.
 async fn live_with(arrives: Arrives, variables: &[(&str, &str)], surroundings: &Surroundings) -> Vec<String> {
     let collector = Collector::start().await.expect("a collector");
     let sandbox = Sandbox::builder()
@@ -318,7 +318,7 @@ async fn every_error_is_logged_once_without_harm() {
     "##);
 }
 
-/// A fault of each kind, and what it says at the init.
+/// A fault of each kind, and the message it causes at init.
 const FATAL: &[&[(&str, &str)]] = &[
     &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "clickstack.example.com:4317"), ("ROTEL_BATCH_MAX_SIZE", "0")],
     &[("ROTEL_ENV_FILE", "{dir}/absent.env")],
@@ -332,7 +332,7 @@ const FATAL: &[&[(&str, &str)]] = &[
     &[("ROTEL_LAMBDA_LOG_EXCLUDE", "(hunter2")],
 ];
 
-/// Fails the init; returns what was reported to Lambda.
+/// Fails the init; returns the error reported to Lambda.
 async fn fail_with(variables: &[(&str, &str)], surroundings: &Surroundings) -> ErrorReport {
     let collector = Collector::start().await.expect("a collector");
     let extension = surroundings.extension(&collector, variables).env("ROTEL_ON_INIT_ERROR", "fail");

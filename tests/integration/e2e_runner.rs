@@ -1,4 +1,4 @@
-//! `tests/e2e/run`, with a path on which only stand-ins for tools are: what it runs, and what it names as not run.
+//! `tests/e2e/run` with a `PATH` of nothing but stand-ins: the parts that it runs, and those that it reports as skipped.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,12 +8,12 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// What the script itself is written in.
+/// The tools that the script itself uses.
 const SHELL: [&str; 7] = ["bash", "env", "dirname", "awk", "sort", "head", "realpath"];
-/// What the parts need.
+/// The tools that the parts need.
 const TOOLS: [&str; 7] = ["python3", "unshare", "node", "npm", "javac", "mvn", "go"];
 
-/// Runs it where there are these tools, a Go of this version among them, and tests that end so.
+/// Runs the script with these tools, a Go of this version among them, and tests with this result.
 fn run(tools: &[&str], go: &str, tests: &str, variables: &[(&str, &str)]) -> Output {
     let folder = TempDir::new().expect("a folder");
     for tool in SHELL {
@@ -46,7 +46,7 @@ fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The modules that are run, as they stand on the line of cargo.
+/// The modules that are run, as the cargo command line names them.
 fn modules(output: &Output) -> BTreeSet<String> {
     let text = stdout(output);
     let line = text.lines().find_map(|line| line.strip_prefix("cargo: ")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What people can set of the way to the backend, each against a collector that sees whether it holds.
+//! The exporter's options, each against a collector that verifies its effect.
 
 use lambda_sandbox::collector::{Collector, Protocol};
 use lambda_sandbox::{Extension, Sandbox, Signal};

@@ -1,5 +1,5 @@
-//! When telemetry is sent, by `ROTEL_FLUSH_STRATEGY`: what of an invocation is there at its `/next`, which invocations are
-//! held, and that nothing is lost with any of them.
+//! The time at which telemetry is sent, by `ROTEL_FLUSH_STRATEGY`: the part of an invocation that has arrived at its
+//! `/next`, the invocations that are held, and that no strategy loses anything.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -13,11 +13,11 @@ use tokio::sync::Notify;
 use support::not_held::{self, NextCalls};
 use support::{PATIENCE, assert_exact, compare, extension, working};
 
-/// The payload of an invocation whose function ends only after the extension has called `/next`: one that is held would
-/// never end.
+/// The payload of an invocation whose function ends only after the extension has called `/next`. If the extension held
+/// it, it would never end.
 const NOT_HELD: &str = "not held";
 
-/// A test over both protocols, side by side.
+/// Runs a test over both protocols concurrently.
 macro_rules! over_both {
     ($over:expr) => {{
         let over = $over;
@@ -71,7 +71,7 @@ async fn invoke_not_held(sandbox: &Sandbox) -> Invocation {
     not_held::invoke(sandbox, json!(NOT_HELD)).await
 }
 
-/// Sees that each log record of the function names the invocation that wrote it.
+/// Asserts that each log record of the function names the invocation that wrote it.
 fn assert_own_request_ids(sandbox: &Sandbox, received: &Received) {
     let entries = sandbox.ledger().entries();
     let written: HashMap<_, _> =
@@ -93,14 +93,14 @@ async fn invoke(sandbox: &Sandbox) -> Invocation {
     invocation
 }
 
-/// Ends it, and sees that the strategy was one that there is: otherwise it would be another that was tested.
+/// Ends the sandbox and asserts that the strategy was valid: otherwise the test would have run with another.
 async fn end(sandbox: &Sandbox) {
     support::end(sandbox).await;
     let output = sandbox.extension_output();
     assert!(!output.iter().any(|line| line.contains("ROTEL_FLUSH_STRATEGY")), "{output:#?}");
 }
 
-/// Whether all that was emitted so far was there at the invocation's `/next`.
+/// Returns true if everything emitted so far had arrived at the invocation's `/next`.
 fn was_complete(sandbox: &Sandbox, invocation: &Invocation) -> bool {
     let at_next = invocation.collector_at_next.as_ref().expect("a collector is attached");
     sandbox.ledger().compare(at_next).is_exact()
@@ -312,7 +312,7 @@ async fn lines_before_a_crash_arrive_unheld() {
     assert_eq!(ends, [Some(crashed.request_id)]);
 }
 
-/// The lines that say that no `runtimeDone` comes.
+/// The log lines that report a missing `runtimeDone`.
 fn warnings(sandbox: &Sandbox) -> usize {
     sandbox.extension_output().iter().filter(|line| line.contains("no platform.runtimeDone")).count()
 }

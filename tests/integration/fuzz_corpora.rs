@@ -1,5 +1,5 @@
-//! The fuzz targets' corpora hold what a fuzzer once broke and what people write. On stable, without a fuzzer, each file
-//! still goes the way that it goes there.
+//! The fuzz targets' corpora hold inputs that once failed under a fuzzer and inputs that users write. Each file passes
+//! through its target on stable, without a fuzzer.
 
 use std::fs;
 
@@ -36,7 +36,7 @@ fn every_corpus_file_passes_its_target() {
     assert_eq!(folders, manifest, "a corpus without a target, or a target without a corpus");
 }
 
-/// What a target takes.
+/// The input type of a target.
 enum Target {
     Text(fn(&str)),
     Bytes(fn(&[u8])),

@@ -1,4 +1,4 @@
-//! `layer/publish`, with an AWS CLI first on the path that checks its arguments, records them and publishes nothing.
+//! `layer/publish`, with a fake AWS CLI first on the `PATH`. It checks its arguments, records them and publishes nothing.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -31,19 +31,19 @@ const PERMIT: &str = "add-layer-version-permission";
 /// The SHA-256 of "a zip".
 const CHECKSUM: &str = "9a44557465efc644b7117e93eaf13c33cd956f5f4f12ca21bd51ae94ea97169a";
 
-/// The file that `layer/build` writes beside a zip.
+/// The file that `layer/build` writes next to a zip.
 fn checksum(arch: &str) -> String {
     format!("{CHECKSUM}  rotel-extension-{arch}.zip\n")
 }
 
-/// A folder with zips and an AWS CLI, and what is set beside them.
+/// A folder with zips and an AWS CLI, and the variables set for the script.
 struct Publishing {
     folder: TempDir,
     variables: Vec<(&'static str, String)>,
     path: String,
 }
 
-/// What came of it.
+/// The result of a run.
 struct Outcome {
     code: Option<i32>,
     stdout: String,
@@ -103,7 +103,7 @@ impl Publishing {
 }
 
 impl Outcome {
-    /// The rows of the table on standard output, which is that of the file.
+    /// The rows of the table on standard output, which equals the file's.
     fn rows(&self) -> Vec<&str> {
         assert_eq!(
             self.arns.as_deref().unwrap_or_default(),
@@ -119,7 +119,7 @@ impl Outcome {
 }
 
 impl Call {
-    /// The values of an option, between commas.
+    /// The comma-separated values of an option.
     fn option(&self, name: &str) -> String {
         let values = self.0.iter().skip_while(|argument| *argument != name).skip(1);
         values.take_while(|value| !value.starts_with("--")).cloned().collect::<Vec<_>>().join(",")

@@ -1,5 +1,5 @@
-//! What becomes of the lines and records of runtimes and loggers. `tests/logs` holds them with what is expected, written
-//! from each format's documentation or code; each file says which.
+//! The conversion of the lines and records of runtimes and loggers. `tests/logs` holds them with the expected results,
+//! written from each format's documentation or code, which each file names.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-/// 2026-11-21T12:16:50Z: when the platform took them all.
+/// 2026-11-21T12:16:50Z: the time at which the platform received every line.
 const PLATFORM: u64 = 1_795_263_410_000_000_000;
 
 #[derive(Deserialize)]
@@ -29,7 +29,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Case {
     about: String,
-    /// The format is published, so that nothing less than all of it is right.
+    /// True if the format is published, in which case every field must be right.
     #[serde(default = "yes")]
     published: bool,
     /// A record that is a string.
@@ -43,7 +43,7 @@ fn yes() -> bool {
     true
 }
 
-/// Fields that are not given are not expected: the platform's time, no severity, no request id and so on.
+/// The expected fields. Those left out must have their defaults: the platform's time, no severity, no request id and so on.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Expect {
@@ -85,7 +85,7 @@ impl Case {
     }
 }
 
-/// What differs from what is expected, by name.
+/// The differences from the expected record, by field name.
 fn differences(case: &Case, log: &LogRecord) -> Vec<(&'static str, String)> {
     let expect = &case.expect;
     let nanos = |time: &String| {
@@ -212,7 +212,7 @@ fn no_field_of_a_json_record_is_lost() {
     }
 }
 
-/// The texts within a value, which no parsing changes, unless it is a level, a time or an id.
+/// The texts within a value, which parsing never changes unless they are a level, a time or an id.
 fn leaves(value: &Value) -> Vec<String> {
     const PARSED: [&str; 25] = [
         "level",

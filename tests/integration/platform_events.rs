@@ -1,5 +1,5 @@
-//! What becomes of the platform's events: traces of functions without an SDK, metrics, records of what the function
-//! cannot report itself.
+//! The telemetry made of the platform's events: traces of functions without an SDK, metrics, and records of failures
+//! that the function cannot report itself.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,7 +37,7 @@ fn failing() -> Function {
     })
 }
 
-/// A sandbox of which `forms` are asked for.
+/// A sandbox in which `forms` of telemetry are enabled.
 fn asked_for(forms: &str, collector: &Collector) -> Builder {
     let extension = extension(collector, Protocol::Grpc)
         .env("ROTEL_FLUSH_TIMEOUT", "60s")
@@ -61,7 +61,7 @@ fn ends(received: &Received) -> Vec<Item<'_, LogRecord>> {
         .collect()
 }
 
-/// The sum of the points of each metric made of the platform's events; of distributions, how many values they hold.
+/// The sum of the points of each metric made of the platform's events; for distributions, the number of values.
 fn totals(received: &Received) -> BTreeMap<String, u64> {
     let mut totals = BTreeMap::new();
     for metric in received.metrics().filter(Item::is_of_platform) {
@@ -191,7 +191,7 @@ async fn repeated_deliveries_are_counted_once() {
     }
 }
 
-/// Invokes a failing function so, and gives what arrived once its environment was reset.
+/// Invokes a failing function this way; returns the telemetry that had arrived once its environment was reset.
 async fn reset_by(payload: &str, timeout: Duration) -> (Received, Invocation) {
     let collector = Collector::start().await.expect("a collector");
     let extension = extension(&collector, Protocol::Grpc);

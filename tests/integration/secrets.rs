@@ -702,7 +702,7 @@ async fn calls_use_proxy_and_partition_endpoint() {
     ");
 }
 
-/// What is written to it can be read.
+/// A writer whose text the test reads.
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<u8>>>);
 

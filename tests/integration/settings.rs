@@ -1,4 +1,4 @@
-//! What people set, where it comes from, and what its faults may not do to the function.
+//! The settings and their sources, and the guarantee that bad ones do not harm the function.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What comes from Lambda's Telemetry API: what records become, and what odd deliveries may not do.
+//! Input from Lambda's Telemetry API: the telemetry made of its records, and the effects that odd deliveries must not have.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use support::{assert_exact, binary, end, extension, invoke, lines, sandbox, unconfigured};
 
-/// Runs three invocations of ten lines under `faults` and sees that every line arrives, that each invocation ends once
-/// and that nothing is held up until the deadline. Over both protocols.
+/// Runs three invocations of ten lines under `faults`, over both protocols. Asserts that every line arrives, that each
+/// invocation ends once and that nothing waits until the deadline.
 async fn survives(faults: impl IntoIterator<Item = Fault> + Clone) {
     tokio::join!(survives_over(Protocol::Grpc, faults.clone()), survives_over(Protocol::Http, faults));
 }
@@ -51,7 +51,7 @@ async fn five_mebibyte_records_spare_others() {
     survives([Fault::HugeRecord(5 << 20)]).await;
 }
 
-/// Runs an invocation that writes a line before these records and one behind them. Sees that it ends with its
+/// Runs an invocation that writes a line before these records and one after them. Asserts that it ends with its
 /// `runtimeDone`, and returns the bodies that arrived.
 async fn bodies_of(builder: Builder, records: Vec<Value>) -> Vec<String> {
     let collector = Collector::start().await.expect("a collector");

@@ -1,5 +1,5 @@
-//! Every command of the documents is run as it is written: by a test here or, if it calls make, by CI. A command that is
-//! neither fails [`every_command_is_run`].
+//! Every documented command is run as written: by a test here or, if it calls make, by CI. If neither runs a command,
+//! [`every_command_is_run`] fails.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -33,7 +33,7 @@ const NOT_IN_CI: [&str; 7] = [
     "startup",
 ];
 
-/// How a command is run.
+/// The test that runs a command.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Trial {
     /// By CI, or [`publishing_works_as_shown`].
@@ -62,7 +62,7 @@ impl Trial {
     }
 }
 
-/// The commands that are run in one way.
+/// The commands that this trial runs.
 fn tried(trial: Trial) -> Vec<String> {
     commands().into_iter().filter(|command| Trial::of(command) == trial).collect()
 }
@@ -160,7 +160,7 @@ impl Make {
         Self { goals, variables }
     }
 
-    /// Whether both have the same variables, apart from `ACCEPT`, which writes a file.
+    /// Returns true if both have the same variables, apart from `ACCEPT`, which writes a file.
     fn is_like(&self, other: &Self) -> bool {
         let variables = self.variables.iter().filter(|variable| *variable != "ACCEPT=1");
         variables.eq(&other.variables)
@@ -275,7 +275,7 @@ fn policy_shown_grants_what_secrets_need() {
     assert!(statements.iter().all(|statement| statement["Effect"] == "Allow"), "{statements:?}");
 }
 
-/// With the env file that is shown, but for the endpoint, which is one of this test, and the key.
+/// Uses the env file shown in the documents, except for the key and the endpoint, which is this test's own.
 #[tokio::test(flavor = "multi_thread")]
 async fn check_prints_the_report_shown() {
     const KEY: &str = "an-ingestion-key";
@@ -307,7 +307,7 @@ async fn check_prints_the_report_shown() {
     assert_eq!(code, Some(0), "{account}");
 }
 
-/// The stand-in knows the operations from their documentation; here AWS's own models have their say, which botocore brings.
+/// The stand-in knows the operations from their documentation; this test checks them against AWS's own models in botocore.
 #[cfg(feature = "e2e")]
 #[test]
 fn options_shown_are_in_the_models_of_aws() {
@@ -326,7 +326,7 @@ fn options_shown_are_in_the_models_of_aws() {
     assert_eq!(checked, commands.len() - 1);
 }
 
-/// As they stand, where the release binary and awslambdaric are.
+/// Runs the commands as written, if the release binary and awslambdaric are installed.
 #[cfg(feature = "e2e")]
 #[test]
 fn the_sandbox_runs_a_python_function() {
@@ -363,7 +363,7 @@ impl Scratch {
         Self(folder)
     }
 
-    /// With what `make publish` needs.
+    /// Adds the files that `make publish` needs.
     fn with_layers() -> Self {
         let folder = Self::new();
         fs::create_dir_all(folder.path("layer/dist")).expect("a folder");
@@ -392,7 +392,7 @@ impl Scratch {
         shell.output().expect("bash")
     }
 
-    /// Runs a command, which must succeed; what it prints.
+    /// Runs a command, which must succeed; returns its output.
     fn run(&self, command: &str) -> String {
         let output = self.output(command);
         let said = String::from_utf8_lossy(&output.stderr);

@@ -1,4 +1,4 @@
-//! OTLP's wire format: what is done to the bytes against what decoding, changing and encoding does.
+//! OTLP's wire format: our edits on the bytes are compared with decoding, changing and encoding.
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -13,7 +13,7 @@ use rotel_core::otlp::{
 use rotel_core::signal::Signal;
 use rotel_core::trace_context::TraceContext;
 
-/// The body of a request over HTTP, behind a byte that says of which signal and in which format it is.
+/// Takes the body of a request over HTTP, behind a byte that selects the signal and the format.
 pub fn otlp_http_body(input: &[u8]) {
     let Some((kind, body)) = input.split_first() else { return };
     let signal = signal(*kind);
@@ -32,13 +32,13 @@ pub fn otlp_http_body(input: &[u8]) {
     }
 }
 
-/// At most four times what went in, and a constant.
+/// Asserts that the output is at most four times the input, plus a constant.
 fn assert_is_bounded(out: &[u8], input: &[u8]) {
     assert!(out.len() <= 4 * input.len() + 64, "{} bytes made of {}", out.len(), input.len());
 }
 
-/// The bytes of a request behind a byte that says of which signal it is: their resources are edited, they are cut, what is
-/// empty is dropped, and a span is named in log records, whose bytes are read as spans, too.
+/// Takes the bytes of a request, behind a byte that selects the signal. Its resources are edited, it is cut, empty
+/// parts are dropped, and a span is named in log records, whose bytes are also read as spans.
 pub fn wire_splicing(input: &[u8]) {
     let Some((kind, body)) = input.split_first() else { return };
     let (signal, body) = (signal(*kind), Bytes::copy_from_slice(body));
@@ -96,7 +96,7 @@ pub fn wire_splicing(input: &[u8]) {
     );
 }
 
-/// Replaces texts that are not UTF-8, whatever else there is, and leaves none.
+/// Asserts that every text that is not UTF-8 is replaced, whatever else the body holds.
 fn replaced_is_utf8(signal: Signal, body: &[u8]) {
     let replaced = otlp::replace_invalid_utf8(signal, body);
     if let Some(replaced) = &replaced {
@@ -109,8 +109,8 @@ fn replaced_is_utf8(signal: Signal, body: &[u8]) {
     assert!(replaced.as_deref().map_or_else(|| is_other(body), is_other), "a text that is not UTF-8");
 }
 
-/// What validation takes, a decoder takes, and finds as many items in it, with whole ids. What it refuses, a decoder
-/// refuses, but for ids: of one that comes twice decoders look at the last, and collectors at each.
+/// A decoder accepts whatever validation accepts, and finds as many items in it, with whole ids. It refuses whatever
+/// validation refuses, except for ids: of a repeated id, decoders check the last and collectors each.
 fn accepted_is_what_decodes(signal: Signal, body: &[u8]) {
     let decoded = count(signal, body);
     match otlp::validate(signal, body) {
@@ -132,7 +132,7 @@ fn mark(resource: &mut Resource) {
     resource.attributes.push(KeyValue { key: "mark".to_owned(), ..KeyValue::default() });
 }
 
-/// Decoded, marked if that is wanted, and encoded: two of these are equal where the messages are, NaN included.
+/// Decodes, marks if `marked`, and encodes: the results of two equal messages are equal, NaN included.
 fn reencoded(signal: Signal, body: &[u8], marked: bool) -> Option<Vec<u8>> {
     macro_rules! through {
         ($request:ty, $groups:ident) => {{
@@ -150,7 +150,7 @@ fn reencoded(signal: Signal, body: &[u8], marked: bool) -> Option<Vec<u8>> {
     }
 }
 
-/// How many items a decoder finds, and whether all ids in them are none or whole; `None` where it finds no request.
+/// Counts the items that a decoder finds; true if every id is empty or whole. `None` if it finds no request.
 fn count(signal: Signal, body: &[u8]) -> Option<(usize, bool)> {
     use opentelemetry_proto::tonic::metrics::v1::{Exemplar, metric::Data};
     let whole =

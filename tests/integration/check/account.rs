@@ -1,4 +1,4 @@
-//! What `--check` prints, and its arguments.
+//! The output and the arguments of `--check`.
 
 use std::process::Output;
 

@@ -1,4 +1,4 @@
-//! What `--check` says of a `collector.yaml`.
+//! The diagnosis of a `collector.yaml` by `--check`.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! A check that is made, what it says, and the collectors it is made against.
+//! A run of `--check`, its output, and the collectors that it checks.
 
 use std::process::{Command, Output};
 
@@ -11,22 +11,22 @@ pub(crate) const ENDPOINT: &str = "ROTEL_OTLP_EXPORTER_ENDPOINT";
 pub(crate) const HEADERS: &str = "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS";
 pub(crate) const CA: &str = "ROTEL_OTLP_EXPORTER_TLS_CA_PEM";
 
-/// Every secret of these tests holds it, as it is or in base64, at any place of three bytes.
+/// The text within every secret of these tests, plain or in base64 at any of the three byte offsets.
 const SECRET: [&str; 4] = ["hunter2", "aHVudGVyM", "h1bnRlcj", "odW50ZXIy"];
 pub(crate) const KEY: &str = "hunter2-ingestion-key";
 pub(crate) const SECRET_ARN: &str =
     "arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123";
 pub(crate) const PARAMETER_ARN: &str = "arn:aws:ssm:us-east-1:123456789012:parameter/clickstack-api-key";
 
-/// A check that is to be made.
+/// A check to run.
 pub(crate) struct Check {
     pub(crate) variables: Vec<(String, String)>,
     offline: bool,
-    /// What it must not show.
+    /// Texts that must not be shown.
     hidden: Vec<String>,
     /// Shown as `[host]`.
     host: String,
-    /// What the account begins with if all signals fail alike, but for the host.
+    /// The start of the report if all signals fail alike; the host is masked.
     all_failed: String,
 }
 
@@ -41,7 +41,7 @@ impl Check {
         }
     }
 
-    /// Of an endpoint, whose host and port are other ones each time.
+    /// A check of this endpoint, whose host and port differ in each run.
     pub(crate) fn of(endpoint: &str, protocol: Protocol) -> Self {
         let (scheme, rest) = endpoint.split_once("://").expect("a URL");
         let host = rest.split('/').next().expect("a host");
@@ -71,7 +71,7 @@ impl Check {
         aws.variables().into_iter().fold(self, |check, (name, value)| check.with(&name, value))
     }
 
-    /// A name server may take its time to say that there is no such name.
+    /// Allows for a name server that is slow to report an unknown name.
     pub(crate) fn with_patience(self) -> Self {
         self.with("ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT", "60s")
     }
@@ -81,13 +81,13 @@ impl Check {
         self
     }
 
-    /// These must not be shown either.
+    /// Adds texts that must not be shown.
     pub(crate) fn hiding<'a>(mut self, hidden: impl Iterator<Item = &'a str>) -> Self {
         self.hidden.extend(hidden.map(str::to_owned));
         self
     }
 
-    /// Everything that it prints, and its exit code.
+    /// Returns the full output and the exit code.
     pub(crate) async fn whole(self) -> String {
         let mut arguments = vec!["--check"];
         arguments.extend(self.offline.then_some("--offline"));
@@ -99,13 +99,13 @@ impl Check {
         format!("{}exit code {code}", stdout.replace(&self.host, "[host]"))
     }
 
-    /// The same without the configuration.
+    /// Returns the same without the configuration.
     pub(crate) async fn account(self) -> String {
         let whole = self.whole().await;
         whole.split_once("\n\n").map(|(_, account)| account.to_owned()).expect("an account")
     }
 
-    /// What all signals failed for, where the account has nothing else in it.
+    /// Returns the common cause of failure of all signals; panics if the report contains anything else.
     pub(crate) async fn cause(self) -> String {
         let all_failed = self.all_failed.clone();
         let account = self.account().await;
@@ -125,7 +125,7 @@ pub(crate) async fn run(arguments: &[&str], variables: Vec<(String, String)>) ->
     output.await.expect("no panic").expect("the extension can be run")
 }
 
-/// The accounts of both protocols, below each other.
+/// Returns the reports for both protocols, one below the other.
 pub(crate) async fn both(mut check: impl FnMut(Protocol) -> Check) -> String {
     let mut accounts = Vec::new();
     for protocol in PROTOCOLS {
@@ -134,7 +134,7 @@ pub(crate) async fn both(mut check: impl FnMut(Protocol) -> Check) -> String {
     accounts.join("\n\n")
 }
 
-/// What all signals failed for over each protocol, a line each.
+/// Returns the common cause of failure of all signals, one line per protocol.
 pub(crate) async fn causes(mut check: impl FnMut(Protocol) -> Check) -> String {
     let mut causes = Vec::new();
     for protocol in PROTOCOLS {
@@ -147,7 +147,7 @@ pub(crate) async fn collector() -> Collector {
     Collector::start().await.expect("a collector")
 }
 
-/// A collector that wants the key.
+/// A collector that requires the key.
 pub(crate) async fn locked() -> Collector {
     Collector::builder().authorization(KEY).start().await.expect("a collector")
 }

@@ -1,9 +1,9 @@
-//! A server that is no collector.
+//! A server that is not a collector.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-/// What it does with a connection.
+/// The server's behaviour on a connection.
 #[derive(Clone, Copy)]
 pub(crate) enum Server {
     /// Writes this once it has read something.
@@ -12,7 +12,7 @@ pub(crate) enum Server {
     Begins(&'static [u8]),
 }
 
-/// Its endpoint, for as long as the test runs.
+/// Starts the server for the rest of the test; returns its endpoint.
 pub(crate) async fn serve(server: Server) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");

@@ -1,5 +1,5 @@
-//! Clients that a receiver must not trust: too much, too many, too slow, and nonsense, on every port. And lines of the function
-//! that strangers had it write.
+//! Clients that a receiver must not trust: too much, too many, too slow, and nonsense, on every port; and lines that
+//! strangers made the function write.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -30,7 +30,7 @@ mod release;
 
 const MIB: usize = 1024 * 1024;
 
-/// The receiver's two, and the listener of the Telemetry API.
+/// The receiver's two ports, and that of the Telemetry API listener.
 const PORTS: [u16; 3] = [4317, 4318, 8990];
 
 fn transport(protocol: Protocol) -> Transport {
@@ -40,7 +40,7 @@ fn transport(protocol: Protocol) -> Transport {
     }
 }
 
-/// A request of the SDK with one log record.
+/// An SDK's request with one log record.
 fn log(body: String) -> Payload {
     let body = Some(AnyValue { value: Some(any_value::Value::StringValue(body)) });
     let scope =
@@ -147,7 +147,7 @@ async fn two_hundred_connections_of_the_sdk_are_served_at_once() {
     }
 }
 
-/// What the first bytes of a bad client are.
+/// The first bytes that bad clients send.
 fn openings() -> Vec<Vec<u8>> {
     let head = |rest: &str| format!("POST /v1/logs HTTP/1.1\r\nhost: localhost\r\n{rest}").into_bytes();
     let mut beyond_h2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
@@ -212,7 +212,7 @@ const JSON: &str = "content-type: application/json";
 const GZIP: &str = "content-encoding: gzip";
 const ZSTD: &str = "content-encoding: zstd";
 
-/// The head of a POST, and as much of its body as there is. Without a length it comes in chunks.
+/// The head of a POST and as much of its body as is given. Without a length, the body is chunked.
 async fn begin_post(
     address: &str,
     path: &str,
@@ -236,7 +236,7 @@ async fn begin_post(
     stream
 }
 
-/// The status that answers a POST.
+/// Returns the response status of a POST.
 async fn post(address: &str, path: &str, headers: &[&str], body: &[u8]) -> u16 {
     let mut stream = begin_post(address, path, headers, Some(body.len()), body).await;
     let mut answer = Vec::new();
@@ -279,8 +279,8 @@ fn field(tag: u8, content: &[u8]) -> Vec<u8> {
     [out, content.to_vec()].concat()
 }
 
-/// Has a function do this in one invocation, and says how many bytes more than after an ordinary one the extension has
-/// occupied by its end.
+/// Runs this in one invocation of a function; returns how much more memory in bytes the extension used by its end than
+/// after an ordinary invocation.
 async fn growth<F, R>(builder: lambda_sandbox::Builder, act: F) -> (Sandbox, u64)
 where
     F: Fn(Context) -> R + Clone + Send + Sync + 'static,
@@ -568,9 +568,9 @@ fn event(kind: &str, record: &str) -> String {
 /// The cost of deliveries.
 #[derive(Debug)]
 struct Cost {
-    /// Bytes of memory at the worst moment, beyond those before.
+    /// The peak memory in bytes, above that before the deliveries.
     peak: u64,
-    /// The same, an invocation later.
+    /// The same, one invocation later.
     kept: u64,
     /// The duration of the invocation that followed them.
     invocation: Duration,
@@ -578,7 +578,7 @@ struct Cost {
     output: Vec<String>,
 }
 
-/// Delivers these bodies between two invocations, of which every line has to arrive.
+/// Delivers these bodies between two invocations, whose lines must all arrive.
 async fn cost_of(variables: &[(&str, &str)], bodies: impl IntoIterator<Item = String>) -> Cost {
     let collector = Collector::start().await.expect("a collector");
     let mut extension = extension(&collector, Protocol::Http).env("ROTEL_FLUSH_TIMEOUT", "60s");
@@ -603,7 +603,8 @@ async fn cost_of(variables: &[(&str, &str)], bodies: impl IntoIterator<Item = St
     Cost { peak, kept, invocation: invocation.total, output: sandbox.extension_output() }
 }
 
-/// Sees that deliveries cost less than `memory` bytes. Time has one bound for all, for a busy machine and a debug build.
+/// Asserts that deliveries cost less than `memory` bytes. The bound on time is the same for all, and allows for a busy
+/// machine and a debug build.
 fn assert_cost(case: &str, cost: &Cost, memory: usize) {
     assert_memory(case, cost.peak, memory as u64);
     assert_time(case, cost.invocation, Duration::from_secs(10));

@@ -1,15 +1,15 @@
-//! A value that tasks share, and wait on.
+//! A value that tasks share and wait on.
 //!
-//! Nearly every wait in an emulated environment is "until this is so": until every extension has called `/next`, until
-//! the collector holds ten spans. A [`Board`] keeps the value and wakes who waits at each change, so nothing here polls
-//! or sleeps. Closures get the value, never a guard: a guard held over an `await` is a deadlock that no lint sees here.
+//! Nearly every wait in an emulated environment is for a condition: until every extension has called `/next`, until the
+//! collector holds ten spans. A [`Board`] holds the value and wakes its waiters at each change, so nothing here polls or
+//! sleeps. Closures get the value, never a guard: a guard held across an `await` is a deadlock that no lint detects here.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::watch;
 
-/// Cheap to clone; all clones are one value.
+/// A shared value. It is cheap to clone; all clones share the value.
 #[derive(Debug)]
 pub(crate) struct Board<T>(Arc<watch::Sender<T>>);
 
@@ -28,7 +28,7 @@ impl<T> Board<T> {
         look(&self.0.borrow())
     }
 
-    /// Changes the value and wakes all who wait on it.
+    /// Changes the value and wakes all its waiters.
     #[expect(clippy::expect_used, reason = "send_modify has run the closure when it returns")]
     pub(crate) fn write<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         let mut result = None;
@@ -36,19 +36,19 @@ impl<T> Board<T> {
         result.expect("the closure has run")
     }
 
-    /// Until `found` yields something.
+    /// Waits until `found` returns a value.
     pub(crate) async fn wait<R>(&self, mut found: impl FnMut(&T) -> Option<R>) -> R {
         let mut changes = self.0.subscribe();
         loop {
             if let Some(result) = found(&changes.borrow_and_update()) {
                 return result;
             }
-            // The sender is in `self`, so it cannot be gone.
+            // The sender is in `self`, so the channel cannot be closed.
             let _ = changes.changed().await;
         }
     }
 
-    /// Until `found` yields something, or not at all.
+    /// Waits until `found` returns a value; returns none at the deadline.
     pub(crate) async fn wait_before<R>(
         &self,
         deadline: Instant,

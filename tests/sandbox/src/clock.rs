@@ -1,38 +1,38 @@
 //! The sandbox's only clock.
 //!
-//! An emulated platform makes time: deadlines, event times, measured durations. They all come from here, so that a
-//! reader sees at one place which of the two clocks a number was read from.
+//! An emulated platform produces times: deadlines, event times, measured durations. They all come from here, so that one place
+//! shows which of the two clocks a number was read from.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// For durations.
+/// The monotonic time, for durations.
 #[expect(clippy::disallowed_methods, reason = "the sandbox's one clock")]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// For times that leave the sandbox.
+/// The wall-clock time, for times that leave the sandbox.
 #[expect(clippy::disallowed_methods, reason = "the sandbox's one clock")]
 pub(crate) fn wall() -> SystemTime {
     SystemTime::now()
 }
 
-/// Milliseconds since 1970, as `deadlineMs` has it.
+/// Milliseconds since 1970, as in `deadlineMs`.
 pub(crate) fn epoch_millis(time: SystemTime) -> u64 {
     u64::try_from(since_epoch(time).as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Nanoseconds since 1970, as OTLP has it.
+/// Nanoseconds since 1970, as in OTLP.
 pub(crate) fn epoch_nanos(time: SystemTime) -> u64 {
     u64::try_from(since_epoch(time).as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A duration as the platform's events have it.
+/// A duration in milliseconds, as in the platform's events.
 pub(crate) fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1_000_000.0).round() / 1_000.0
 }
 
-/// `2022-10-12T00:00:15.064Z`.
+/// Formats a time like `2022-10-12T00:00:15.064Z`.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
     let since = since_epoch(time);
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);

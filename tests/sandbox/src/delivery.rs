@@ -1,4 +1,4 @@
-//! Posts batches of records to an extension's listener, again and again until it takes them.
+//! Posts batches of records to an extension's listener, retrying until it accepts them.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -20,13 +20,13 @@ use crate::web::Client;
 const FIRST_BACKOFF: Duration = Duration::from_millis(20);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
-/// The way to one listener.
+/// The delivery to one listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Courier {
     pub(crate) extension: String,
     client: Client,
-    /// `sandbox.localdomain` is the environment's own address. A listener bound to the wildcard address is reached
-    /// there, one bound to 127.0.0.1 is not: both count as listening, as they do in Lambda.
+    /// The two URLs of the listener. `sandbox.localdomain` is the environment's own address. It reaches a listener bound to the
+    /// wildcard address, but not one bound to 127.0.0.1: both count as listening, as in Lambda.
     urls: [String; 2],
     host: String,
     journal: Board<Journal>,
@@ -49,7 +49,7 @@ impl Courier {
         }
     }
 
-    /// Delivers what the queue has, until the subscription ends.
+    /// Delivers the queue's records until the subscription ends.
     pub(crate) async fn run(self, queue: Arc<Queue>, faults: Faults) {
         let mut held = Vec::new();
         while let Some(batch) = queue.next_batch().await {
@@ -85,7 +85,7 @@ impl Courier {
         }
     }
 
-    /// One POST, whatever comes of it.
+    /// Makes one POST, whatever its result.
     pub(crate) async fn attempt(
         &self,
         body: Bytes,
@@ -134,7 +134,7 @@ impl Courier {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Post {
     pub(crate) body: Vec<u8>,
-    /// Records within, each part of one counted.
+    /// The number of records, counting each part of a cut record.
     records: usize,
     runtime_done: Vec<String>,
 }
@@ -152,10 +152,10 @@ impl Post {
     }
 }
 
-/// The POSTs that these records make.
+/// Returns the POSTs for these records.
 ///
-/// Platform: a record larger than `maxBytes` is cut, in the midst of its JSON. The POST is closed all the same, and the next
-/// one repeats what stands before the record.
+/// Platform: a record larger than `maxBytes` is cut in the middle of its JSON. The POST is closed anyway, and the next one
+/// repeats the envelope in front of the record's value.
 fn posts(records: &[Value], max_bytes: usize) -> Vec<Post> {
     let mut posts = Vec::new();
     let mut post = Post::default();
@@ -174,8 +174,8 @@ fn posts(records: &[Value], max_bytes: usize) -> Vec<Post> {
     posts
 }
 
-/// A record as the platform writes it: what stands before the value that may be cut, which the brace of the record follows,
-/// and that value.
+/// A record as the platform writes it: the envelope, then the value, which may be cut. The record's closing brace follows the
+/// value.
 fn written(record: &Value) -> (String, String) {
     let Some((record, value)) = record.as_object().and_then(|fields| Some((fields, fields.get("record")?)))
     else {
@@ -190,7 +190,7 @@ fn written(record: &Value) -> (String, String) {
     (envelope + "\"record\":", value.to_string())
 }
 
-/// The request id, if the record is the end of an invocation.
+/// The request id, if the record reports the end of an invocation.
 fn runtime_done(record: &Value) -> Option<String> {
     let ends = record.get("type").is_some_and(|kind| kind == "platform.runtimeDone");
     record.pointer("/record/requestId").filter(|_| ends).and_then(Value::as_str).map(str::to_owned)

@@ -1,6 +1,6 @@
-//! The execution environment: what its phases and its APIs share, and its processes.
+//! The execution environment: its processes, and the state shared by its phases and APIs.
 //!
-//! The phases are [`crate::init`], [`crate::invoke`] and [`crate::shutdown`]; this file starts, freezes and thaws.
+//! The phases are [`crate::init`], [`crate::invoke`] and [`crate::shutdown`]; this file starts, freezes and thaws processes.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -32,10 +32,10 @@ use crate::subscription::Subscription;
 use crate::telemetry::Telemetry;
 use crate::variables;
 
-/// Called at the moment of each `/next`, before it has any effect.
+/// A callback for each `/next`, called before the call has any effect.
 pub(crate) type Hook = Box<dyn Fn(&NextCall) + Send + Sync>;
 
-/// Everything that the phases and the APIs work on.
+/// The state shared by the phases and the APIs.
 pub(crate) struct Environment {
     pub(crate) settings: Settings,
     pub(crate) ip: Ipv4Addr,
@@ -49,9 +49,9 @@ pub(crate) struct Environment {
     pub(crate) collector: Option<Board<Received>>,
     pub(crate) on_next: Option<Hook>,
     pub(crate) couriers: Couriers,
-    /// The extensions' processes of this init, for what happens to them in the midst of a phase.
+    /// The extensions' processes of this init, to act on them during a phase.
     pub(crate) handles: Mutex<Vec<Handle>>,
-    /// Phases follow one another: who changes the phase holds it. Invocations of managed instances share it.
+    /// The lock that serializes phases: a task holds it to change the phase. Invocations of managed instances share it.
     pub(crate) processes: RwLock<Processes>,
 }
 
@@ -61,21 +61,21 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// What runs, and how it stands.
+/// The running processes and their state.
 #[derive(Debug, Default)]
 pub(crate) struct Processes {
     pub(crate) extensions: Vec<(String, Process)>,
     pub(crate) function: Option<RunningFunction>,
     pub(crate) frozen: bool,
-    /// Ended by a failure: the next invocation begins with an init.
+    /// True if a failure ended the environment: the next invocation starts with an init.
     pub(crate) reset: bool,
-    /// Made by the init, used up by the first invocation.
+    /// The duration of a cold start: set by the init, taken by the first invocation.
     pub(crate) cold: Option<Duration>,
-    /// SnapStart: still to be restored.
+    /// SnapStart: true until the snapshot is restored.
     pub(crate) snapshot: bool,
 }
 
-/// A function that runs. Dropped, it ends.
+/// A running function. When dropped, it ends.
 #[derive(Debug)]
 pub(crate) enum RunningFunction {
     Task(Vec<JoinHandle<()>>),
@@ -92,7 +92,7 @@ impl Drop for RunningFunction {
     }
 }
 
-/// The ways to the listeners of this init, and the tasks that go them.
+/// The deliveries to the listeners of this init, and their tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Couriers(Mutex<(Vec<Courier>, JoinSet<()>)>);
 
@@ -113,7 +113,7 @@ impl Couriers {
 }
 
 impl Environment {
-    /// Where functions find the extension's receiver.
+    /// A client to the extension's receiver, as functions use it.
     pub(crate) fn exporter(&self) -> Exporter {
         let address =
             |name, port| variables::receiver(&self.settings, self.ip, self.extensions.first(), name, port);
@@ -124,7 +124,7 @@ impl Environment {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to deliver to a new subscriber.
+    /// Starts to deliver to a new subscriber.
     pub(crate) fn deliver_to(
         &self,
         subscription: &Subscription,
@@ -218,8 +218,8 @@ impl Environment {
         Ok(())
     }
 
-    /// Nothing runs and nothing is delivered until [`Self::thaw`]. A built-in function is a task of ours and waits for
-    /// work at this moment: it stands still without notice.
+    /// Stops all processes and deliveries until [`Self::thaw`]. A built-in function is a task of the sandbox and is waiting for
+    /// work now, so it needs no stopping.
     pub(crate) async fn freeze(&self, processes: &mut Processes) -> Result<(), Error> {
         self.telemetry.pause(true);
         processes.frozen = true;
@@ -235,7 +235,7 @@ impl Environment {
         Ok(())
     }
 
-    /// Everything goes on where it stood.
+    /// Resumes all processes and deliveries.
     pub(crate) async fn thaw(&self, processes: &mut Processes) {
         for (_, process) in &processes.extensions {
             process.handle().thaw().await;
@@ -248,7 +248,7 @@ impl Environment {
     }
 }
 
-/// Reports the end of a built-in function, also if it panics.
+/// Reports the end of a built-in function, even if it panics.
 struct End {
     state: Board<State>,
     generation: u64,

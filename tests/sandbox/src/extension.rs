@@ -1,15 +1,15 @@
-//! An extension to run beside the function.
+//! An extension to run with the function.
 
 use std::path::PathBuf;
 
-/// What is started, and under which name it must register.
+/// The extension's program, and the name under which it must register.
 #[derive(Clone, Debug)]
 pub struct Extension {
     pub(crate) name: String,
-    /// None: somebody else speaks for it.
+    /// The executable; none if a test plays the extension.
     pub(crate) program: Option<PathBuf>,
     pub(crate) variables: Vec<(String, String)>,
-    /// A program with its arguments that is started in its place, with its path as an argument.
+    /// A program with its arguments that is started instead, with the extension's path as an argument.
     pub(crate) wrapper: Option<(PathBuf, Vec<String>)>,
     pub(crate) stdout: Stdout,
 }
@@ -17,10 +17,10 @@ pub struct Extension {
 /// The reader of an extension's standard output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Stdout {
-    /// Lambda.
+    /// Lambda, which reads every line.
     #[default]
     Read,
-    /// Nobody: a pipe that is full from the start.
+    /// No reader: a pipe that is full from the start.
     Unread,
 }
 
@@ -32,12 +32,12 @@ impl Extension {
         Self { name, program: Some(path), variables: Vec::new(), wrapper: None, stdout: Stdout::Read }
     }
 
-    /// Nothing is started: a test speaks the Extensions API itself, under this name.
+    /// An extension that a test plays: nothing is started, and the test calls the Extensions API under this name.
     pub fn external(name: impl Into<String>) -> Self {
         Self { name: name.into(), program: None, variables: Vec::new(), wrapper: None, stdout: Stdout::Read }
     }
 
-    /// A variable of its environment, stronger than the sandbox's own. `{ip}` in it is replaced by the environment's
+    /// Sets an environment variable; it takes precedence over the sandbox's own. `{ip}` in it is replaced by the environment's
     /// address.
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
@@ -45,14 +45,14 @@ impl Extension {
         self
     }
 
-    /// Its standard output is a full pipe that nobody reads.
+    /// Connects its standard output to a full pipe that nobody reads.
     #[must_use]
     pub fn unread_output(mut self) -> Self {
         self.stdout = Stdout::Unread;
         self
     }
 
-    /// Started by this program, which gets these arguments and then the extension's path, and becomes the extension
+    /// Starts it with this program, which gets these arguments and then the extension's path. It must become the extension
     /// without a new process, as `valgrind` does.
     #[must_use]
     pub fn under<S: Into<String>>(

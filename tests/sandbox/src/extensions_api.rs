@@ -21,12 +21,12 @@ use crate::web::{self, Answer, header};
 
 const BODY_LIMIT: usize = 1024 * 1024;
 
-/// An extension says that it is done.
+/// A `/next` call: an extension reports that it is done.
 #[derive(Clone, Debug)]
 pub struct NextCall {
-    /// Who.
+    /// The extension's name.
     pub extension: String,
-    /// What the attached collector holds at this moment.
+    /// The attached collector's requests at this moment.
     pub collector: Option<Received>,
 }
 
@@ -38,7 +38,7 @@ pub(crate) async fn respond(environment: &Arc<Environment>, request: Request<Inc
     if operation == Operation::Next {
         return next(environment, id).await;
     }
-    // Lambda reads no body longer than this, either; what is cut off is no JSON.
+    // Lambda reads no longer body either; a cut body is not valid JSON.
     let body = web::read(body, BODY_LIMIT).await.unwrap_or_default();
     match operation {
         Operation::Register => register(environment, &head.headers, &body),
@@ -132,7 +132,7 @@ fn subscribe(environment: &Arc<Environment>, id: Option<&str>, body: &[u8]) -> A
         Some(status) => return environment.refuse_by_fault(Operation::Subscribe, name, status),
         None => {}
     }
-    // Platform: managed instances know the newest schema only.
+    // Platform: managed instances support the newest schema only.
     if environment.settings.managed() && subscription.schema != "2025-01-29" {
         let error =
             ApiError::new(400, "ValidationError", "managed instances require schemaVersion 2025-01-29");
@@ -142,7 +142,7 @@ fn subscribe(environment: &Arc<Environment>, id: Option<&str>, body: &[u8]) -> A
     environment.deliver_to(&subscription, |journal| {
         Courier::new(name.clone(), environment.ip, &subscription, journal)
     });
-    // Only now: who waits for it may emit what is to be delivered.
+    // Recorded only now: a waiter may emit telemetry as soon as it sees the call.
     environment.record(Operation::Subscribe, Some(name.clone()), 200);
     let record = json!({"name": name, "state": "Subscribed", "types": types});
     environment.telemetry.emit("platform.telemetrySubscription", record);
@@ -168,7 +168,7 @@ async fn next(environment: &Environment, id: Option<&str>) -> Answer {
         let extension = state.identify(id)?;
         let name = extension.name.clone();
         extension.next(now, collector)?;
-        // Before the phase sees the change: who waits for the phase finds the call recorded.
+        // Recorded before the phase sees the change: a waiter for the phase finds the call recorded.
         environment.record(Operation::Next, Some(name.clone()), 200);
         Ok((name, generation))
     });

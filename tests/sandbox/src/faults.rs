@@ -1,4 +1,4 @@
-//! Faults on demand: what the platform does wrong, or merely does, at its worst.
+//! Faults on demand: platform errors, and legitimate behaviour at its worst.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::delivery::Post;
 
-/// One thing that goes wrong from now on.
+/// A fault of the platform.
 #[derive(Clone)]
 pub enum Fault {
     /// A subscription with this `schemaVersion` is answered 400.
@@ -19,37 +19,37 @@ pub enum Fault {
     RefuseRegister(u16),
     /// `/next` is answered with this status.
     RefuseNext(u16),
-    /// Every POST of telemetry comes so much later.
+    /// Every POST of telemetry is delayed by this time.
     DelayPosts(Duration),
-    /// Every POST comes twice.
+    /// Every POST is sent twice.
     DuplicatePosts,
-    /// Records of a POST come in the reverse order.
+    /// The records of a POST are in reverse order.
     ReverseRecords,
-    /// Function records come in a POST after that of their invocation's `platform.runtimeDone`.
+    /// Function records are posted after the POST with their invocation's `platform.runtimeDone`.
     FunctionAfterRuntimeDone,
-    /// Records of this type never come: `platform.runtimeDone`, `function`.
+    /// Records of this type are never sent: `platform.runtimeDone`, `function`.
     Drop(String),
-    /// Records of this type come twice within their POST.
+    /// Records of this type occur twice within their POST.
     Duplicate(String),
-    /// Every POST begins with events of types, fields and statuses that nobody has heard of.
+    /// Every POST begins with events of unknown types, fields and statuses.
     UnknownEvents,
-    /// Every POST begins with records that are arrays, numbers and null, and with things that are no records at all.
+    /// Every POST begins with records that are arrays, numbers and null, and with elements that are no records at all.
     OddRecords,
-    /// Every POST has one more function record of this many bytes. Where that is more than the subscription's `maxBytes`, it
-    /// comes cut.
+    /// Every POST has an additional function record of this many bytes. It is cut if that exceeds the subscription's
+    /// `maxBytes`.
     HugeRecord(usize),
-    /// Replaces bytes in every POST, which then need not be JSON.
+    /// Replaces bytes in every POST, which may then be invalid JSON.
     Replace {
-        /// The bytes that the platform wrote.
+        /// The bytes to replace.
         written: Vec<u8>,
-        /// The bytes that are sent in their place.
+        /// The bytes sent instead.
         sent: Vec<u8>,
     },
-    /// Anything else: gets the records of a POST, returns the POSTs to make in its place.
+    /// Any other change: a closure that gets the records of a POST and returns the POSTs to send instead.
     Edit(Edit),
 }
 
-/// See [`Fault::Edit`].
+/// The closure of [`Fault::Edit`].
 pub type Edit = Arc<dyn Fn(Vec<Value>) -> Vec<Vec<Value>> + Send + Sync>;
 
 impl fmt::Debug for Fault {
@@ -76,7 +76,7 @@ impl fmt::Debug for Fault {
     }
 }
 
-/// The faults in force. Clones are one set.
+/// The active faults. All clones share one set.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faults(Arc<Mutex<Vec<Fault>>>);
 
@@ -89,13 +89,13 @@ impl Faults {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The first answer that a fault gives.
+    /// The first value that `pick` returns for a fault.
     pub(crate) fn find<R>(&self, pick: impl FnMut(Fault) -> Option<R>) -> Option<R> {
         self.all().into_iter().find_map(pick)
     }
 }
 
-/// Does to the records of a POST what the faults say. `held` are those kept back from earlier ones.
+/// Applies the faults to the records of a POST. `held` are the records held back from earlier POSTs.
 pub(crate) fn disturb(faults: &[Fault], held: &mut Vec<Value>, records: Vec<Value>) -> Vec<Vec<Value>> {
     let mut posts = vec![records];
     for fault in faults {
@@ -105,7 +105,7 @@ pub(crate) fn disturb(faults: &[Fault], held: &mut Vec<Value>, records: Vec<Valu
     posts
 }
 
-/// Does to the bytes of a POST what the faults say.
+/// Applies the faults to the bytes of a POST.
 pub(crate) fn replace(faults: &[Fault], mut post: Post) -> Post {
     for fault in faults {
         let Fault::Replace { written, sent } = fault else { continue };

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// 64 random bits. The standard library seeds its hash maps from the kernel; that is random enough for names.
+/// 64 random bits. The standard library seeds its hash maps from the kernel, which is random enough for names.
 pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
@@ -20,7 +20,7 @@ pub(crate) fn uuid() -> String {
     )
 }
 
-/// Whether a text has the form of a UUID.
+/// Returns true if a text has the form of a UUID.
 pub(crate) fn is_uuid(text: &str) -> bool {
     text.len() == 36
         && text.char_indices().all(|(at, letter)| match at {

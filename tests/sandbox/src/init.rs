@@ -1,4 +1,4 @@
-//! The init phase: extensions, then the runtime; over when all of them have called `/next`.
+//! The init phase: extensions, then the runtime. It ends when all of them have called `/next`.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::settings::{Initialization, VERSION};
 use crate::state::{Answer, Phase, State};
 use crate::telemetry::set;
 
-/// Why an init does not end well.
+/// The reason why an init failed.
 #[derive(Clone, Debug)]
 struct Fault {
     status: Status,
@@ -91,7 +91,7 @@ impl Environment {
         Ok(waiting)
     }
 
-    /// Waits for a step of the init, or for what makes it impossible.
+    /// Waits for a step of the init, or for a fault that makes it impossible.
     async fn until(&self, deadline: Instant, so: impl Fn(&State) -> bool) -> Result<(), Fault> {
         let ended = self.state.wait_before(deadline, |state| match fault(state) {
             Some(fault) => Some(Err(fault)),
@@ -106,11 +106,11 @@ impl Environment {
         })
     }
 
-    /// What comes between the init and the first invocation.
+    /// Freezes the environment until the first invocation, where Lambda does so.
     async fn rest_after_init(&self, processes: &mut Processes) -> Result<(), Error> {
         processes.snapshot = self.settings.initialization == Initialization::SnapStart;
         match self.settings.initialization {
-            // On demand an invocation is waiting already; managed instances never rest.
+            // On demand, an invocation is already waiting; managed instances are never frozen.
             Initialization::OnDemand | Initialization::ManagedInstances => Ok(()),
             Initialization::ProvisionedConcurrency | Initialization::SnapStart => {
                 self.freeze(processes).await
@@ -118,14 +118,14 @@ impl Environment {
         }
     }
 
-    /// SnapStart: the snapshot comes back to life. Simple form: the same processes go on.
+    /// Restores the snapshot (SnapStart). Simplified: the same processes continue.
     pub(crate) async fn restore(&self, processes: &mut Processes) {
         let start = clock::now();
         self.thaw(processes).await;
         processes.snapshot = false;
         self.telemetry.emit("platform.restoreStart", self.identity());
         self.state.write(|state| state.runtime.before_restore = false);
-        // A runtime without restore hooks has been ready all along; one that fails here is found by the invocation.
+        // A runtime without restore hooks is already ready; the invocation detects one that fails here.
         let ready = |state: &State| (state.runtime.ready || state.runtime.exit.is_some()).then_some(());
         let deadline = start + self.settings.init_limit();
         let _ = self.state.wait_before(deadline, ready).await;

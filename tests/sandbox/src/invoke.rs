@@ -1,4 +1,4 @@
-//! The invoke phase: over when the function is done and every extension has called `/next` again.
+//! The invoke phase. It ends when the function is done and every extension has called `/next` again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,7 +16,7 @@ use crate::settings::VERSION;
 use crate::state::{Answer, Invoke, Phase, Running, State};
 use crate::telemetry::set;
 
-/// How the function, or the wait for extensions after it, ended.
+/// The end of the function, or of the wait for extensions after it.
 #[derive(Clone, Debug)]
 enum End {
     Done,
@@ -25,7 +25,7 @@ enum End {
     Timeout,
 }
 
-/// An invocation under way, as its phase knows it.
+/// A running invocation, as its phase sees it.
 struct Under {
     invoke: Arc<Invoke>,
     start: Instant,
@@ -80,7 +80,7 @@ impl Environment {
         Ok(invocation)
     }
 
-    /// Managed instances: one of several at once, of which extensions are not notified.
+    /// Runs one of several concurrent invocations of a managed instance. Extensions are not notified of them.
     pub(crate) async fn invoke_managed(&self, payload: &Value) -> Result<Invocation, Error> {
         if self.state.read(|state| state.phase) != Phase::Ready {
             return Err(Error::Phase("not initialised"));
@@ -166,7 +166,7 @@ impl Environment {
         self.telemetry.emit("platform.runtimeDone", record);
     }
 
-    /// What the function's time went into, as far as it answered.
+    /// The spans of the function's duration; empty if it did not answer.
     fn phases(&self, under: &Under, duration: Duration) -> Value {
         let answered =
             |state: &State| state.invocations.get(&under.invoke.request_id).and_then(|one| one.answered);
@@ -179,7 +179,7 @@ impl Environment {
         ])
     }
 
-    /// Reports the invocation, to the platform's stream and to the caller.
+    /// Reports the invocation to the platform's stream and to the caller.
     fn conclude(
         &self,
         under: &Under,
@@ -232,7 +232,7 @@ impl Environment {
         (function, total, cold): (Duration, Duration, Option<Duration>),
     ) -> Value {
         let request_id = &under.invoke.request_id;
-        // Platform: what uses its memory up is killed, and nothing else kills a function while it runs.
+        // Platform: a function that runs out of memory is killed, and nothing else kills a running function.
         let exhausted = matches!(ended, End::RuntimeExit(reason) if reason == KILLED);
         let memory_used = if exhausted { self.settings.memory_mb } else { self.settings.memory_mb / 2 };
         if self.settings.managed() {
@@ -266,7 +266,7 @@ impl Environment {
         record
     }
 
-    /// What the caller gets: the function's answer if it gave one.
+    /// The answer for the caller: the function's own, if there is one.
     fn answer(&self, under: &Under, ended: &End) -> Answer {
         let given = |state: &State| {
             state.invocations.get(&under.invoke.request_id).and_then(|one| one.answer.clone())

@@ -1,44 +1,44 @@
-//! What the sandbox saw, in the order it saw it.
+//! The sandbox's observations, in order.
 
 use std::time::Instant;
 
 use serde::Deserialize;
 
-/// Everything so far.
+/// All observations so far.
 #[derive(Clone, Debug, Default)]
 pub struct Journal {
     /// Calls to the Extensions and Telemetry API.
     pub calls: Vec<Call>,
     /// Attempts to deliver telemetry to extensions.
     pub deliveries: Vec<Delivery>,
-    /// Lines that the extensions wrote.
+    /// Lines of output of the extensions.
     pub output: Vec<OutputLine>,
 }
 
 /// A call of an extension.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// When it arrived.
+    /// The time of its arrival.
     pub at: Instant,
-    /// Who called, as far as that is known.
+    /// The calling extension, if known.
     pub extension: Option<String>,
-    /// What was called.
+    /// The operation that was called.
     pub what: Operation,
-    /// The status of the answer. A `/next` that is allowed has 200 from the moment it arrives.
+    /// The status of the answer. An allowed `/next` has 200 from the moment it arrives.
     pub status: u16,
-    /// Why it was refused; `errorType: errorMessage`.
+    /// The reason for a refusal: `errorType: errorMessage`.
     pub refusal: Option<String>,
-    /// Refused because the test wanted so, not because the extension did wrong.
+    /// True if a test's fault refused the call, not because the extension made a mistake.
     pub by_fault: bool,
     /// The report of [`Operation::InitError`] or [`Operation::ExitError`].
     pub report: Option<ErrorReport>,
 }
 
-/// Why an extension says that it cannot go on.
+/// An extension's report that it cannot continue.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ErrorReport {
-    /// `errorType`; the header's where the body has none.
+    /// `errorType`; taken from the header if the body has none.
     pub error_type: String,
     /// `errorMessage`.
     pub error_message: String,
@@ -57,51 +57,51 @@ pub enum Operation {
     InitError,
     /// `POST /2020-01-01/extension/exit/error`
     ExitError,
-    /// Anything else that an extension might think there is.
+    /// Any other operation.
     Unknown,
 }
 
 /// One POST of telemetry to an extension.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// When it was begun.
+    /// The time it started.
     pub at: Instant,
-    /// When the answer was there, or the attempt had failed; none while it is under way.
+    /// The time of the answer or of the failure; none while it is in progress.
     pub ended: Option<Instant>,
-    /// To whom.
+    /// The receiving extension.
     pub extension: String,
-    /// How often this content was tried before.
+    /// The number of earlier attempts with this content.
     pub attempt: u32,
-    /// The listener's answer; none if there was none.
+    /// The status of the listener's answer, if any.
     pub status: Option<u16>,
-    /// Records within.
+    /// The number of records.
     pub records: usize,
-    /// Bytes of the body.
+    /// The size of the body.
     pub bytes: usize,
-    /// The request ids of the `platform.runtimeDone` events within.
+    /// The request ids of its `platform.runtimeDone` events.
     pub runtime_done: Vec<String>,
 }
 
 impl Delivery {
-    /// Whether the listener took it.
+    /// Returns true if the listener accepted it.
     pub fn is_accepted(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status))
     }
 }
 
-/// A line on an extension's standard output or error.
+/// A line of an extension's standard output or standard error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputLine {
-    /// When it was read.
+    /// The time it was read.
     pub at: Instant,
-    /// Whose.
+    /// The extension that wrote it.
     pub extension: String,
-    /// Without its end.
+    /// The line, without its line ending.
     pub text: String,
 }
 
 impl Journal {
-    /// Calls that an extension must not make: refused, though no fault was asked for.
+    /// Calls that an extension must not make: refused without a fault set by the test.
     pub fn violations(&self) -> Vec<String> {
         self.calls
             .iter()
@@ -113,13 +113,13 @@ impl Journal {
             .collect()
     }
 
-    /// How often an extension has called an operation and was not refused.
+    /// The number of calls of an operation that were not refused.
     pub fn count(&self, what: Operation) -> usize {
         self.calls.iter().filter(|call| call.what == what && call.refusal.is_none()).count()
     }
 
-    /// The delivery that reported the end of an invocation: the first that was not refused. It may still be under way,
-    /// for a listener may act on what it reads before it answers.
+    /// The delivery that reported the end of an invocation: the first that was not refused. It may still be in progress,
+    /// because a listener may act on the data before it answers.
     pub fn runtime_done(&self, request_id: &str) -> Option<&Delivery> {
         let holds = |delivery: &&Delivery| {
             (delivery.is_accepted() || delivery.ended.is_none())

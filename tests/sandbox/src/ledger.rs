@@ -1,8 +1,8 @@
-//! What functions emitted, to be held against what arrived.
+//! The items emitted by functions, to be compared with those that arrived.
 //!
-//! Each item that counts carries a mark, a text that occurs nowhere else (`item-3f2a19c4-17`), in a log line, a field or
-//! an attribute. An item has arrived if its mark is found anywhere in an item of its signal: under which key is the
-//! extension's affair, that it is there exactly once is what the ledger checks.
+//! Each counted item carries a mark, a unique text (`item-3f2a19c4-17`), in a log line, a field or an attribute. An item has
+//! arrived if its mark occurs anywhere in an item of its signal. The extension chooses the key; the ledger checks that the mark
+//! is there exactly once.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::collector::Received;
 use crate::id;
 use crate::otlp::{self, Signal, Text};
 
-/// All items emitted so far. Clones are one.
+/// All items emitted so far. All clones share one ledger.
 #[derive(Clone, Debug)]
 pub struct Ledger(Arc<Mutex<Entries>>);
 
@@ -27,9 +27,8 @@ struct Entries {
 /// An emitted item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The text that it carries.
+    /// The unique text that it carries.
     pub mark: String,
-    /// What it is.
     pub signal: Signal,
     /// The invocation that emitted it.
     pub request_id: String,
@@ -41,19 +40,19 @@ impl fmt::Display for Entry {
     }
 }
 
-/// Emitted against arrived.
+/// The comparison of emitted and arrived items.
 #[derive(Clone, Debug, Default)]
 pub struct Comparison {
-    /// Emitted and not arrived.
+    /// Items that were emitted and did not arrive.
     pub missing: Vec<Entry>,
-    /// Arrived more than once, with how often.
+    /// Items that arrived more than once, with their count.
     pub repeated: Vec<(Entry, usize)>,
-    /// Arrived exactly once.
+    /// The number of items that arrived exactly once.
     pub once: usize,
 }
 
 impl Comparison {
-    /// Everything arrived exactly once.
+    /// Returns true if every item arrived exactly once.
     pub fn is_exact(&self) -> bool {
         self.missing.is_empty() && self.repeated.is_empty()
     }
@@ -67,7 +66,7 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// A new mark, entered as emitted.
+    /// Creates a mark, and records it as emitted.
     pub fn mark(&self, signal: Signal, request_id: &str) -> String {
         let mut ledger = self.lock();
         let mark = format!("{}{}", ledger.prefix, ledger.entries.len());
@@ -75,22 +74,22 @@ impl Ledger {
         mark
     }
 
-    /// Everything emitted.
+    /// All emitted items.
     pub fn entries(&self) -> Vec<Entry> {
         self.lock().entries.clone()
     }
 
-    /// What one invocation emitted.
+    /// The items emitted by one invocation.
     pub fn of(&self, request_id: &str) -> Vec<Entry> {
         self.lock().entries.iter().filter(|entry| entry.request_id == request_id).cloned().collect()
     }
 
-    /// Holds everything emitted against what arrived.
+    /// Compares all emitted items with those that arrived.
     pub fn compare(&self, received: &Received) -> Comparison {
         compare(self.entries(), received)
     }
 
-    /// Holds what one invocation emitted against what arrived.
+    /// Compares the items emitted by one invocation with those that arrived.
     pub fn compare_invocation(&self, request_id: &str, received: &Received) -> Comparison {
         compare(self.of(request_id), received)
     }
@@ -113,11 +112,11 @@ fn compare(entries: Vec<Entry>, received: &Received) -> Comparison {
     comparison
 }
 
-/// How many items carry each mark.
+/// Counts the items that carry each mark.
 fn arrived(received: &Received) -> HashMap<(Signal, String), usize> {
     let mut times = HashMap::new();
     let mut count = |signal: Signal, texts: &mut dyn Iterator<Item = String>| {
-        // One item may carry its mark twice, in its body and in a field of it.
+        // One item may carry its mark twice, in its body and in a field.
         let mut marks: Vec<String> = texts.flat_map(|text| marks(&text)).collect();
         marks.sort_unstable();
         marks.dedup();

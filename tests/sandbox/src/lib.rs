@@ -1,11 +1,11 @@
-//! An emulated Lambda execution environment, to run an extension in. The command `lambda-sandbox` (`tests/tools`) is built
-//! on it.
+//! An emulated Lambda execution environment for running an extension. The command `lambda-sandbox` (`tests/tools`) is built on
+//! it.
 //!
-//! A [`Sandbox`] is one environment. It serves the Runtime, Extensions and Telemetry API on port 9001 of a loopback
-//! address of its own, starts extensions and a function with the variables that Lambda shows them, and leads them through
-//! the phases: init, invocations with a freeze between them, shutdown. A [`Collector`] is the OTLP endpoint at the other
-//! end, [`aws::Aws`] what keeps secrets, a [`Proxy`] what may stand before either. All are as strict as what they stand
-//! for, and fail on demand ([`Fault`], [`collector::Behaviour`], [`aws::Behaviour`]).
+//! A [`Sandbox`] is one environment. It serves the Runtime, Extensions and Telemetry APIs on port 9001 of its own loopback
+//! address. It starts extensions and a function with the variables that Lambda sets, and runs them through the phases: init,
+//! invocations with a freeze between them, shutdown. A [`Collector`] is the OTLP backend, [`aws::Aws`] holds secrets, and a
+//! [`Proxy`] may stand in front of either. All are as strict as the originals, and fail on demand ([`Fault`],
+//! [`collector::Behaviour`], [`aws::Behaviour`]).
 //!
 //! ```no_run
 //! # async fn test() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,7 +28,7 @@
 //!     .start()
 //!     .await?;
 //! let invocation = sandbox.invoke(json!({})).await?;
-//! // Everything that this invocation emitted was at the collector when the extension said that it was done.
+//! // Everything that this invocation emitted had reached the collector when the extension called `/next`.
 //! let at_next = invocation.collector_at_next.expect("a collector is attached");
 //! assert!(sandbox.ledger().compare_invocation(&invocation.request_id, &at_next).is_exact());
 //! assert!(sandbox.shutdown(ShutdownReason::Spindown).await?.is_clean());
@@ -37,22 +37,22 @@
 //! # }
 //! ```
 //!
-//! Who decides what, inside:
+//! The modules and their responsibilities:
 //!
-//! - `state` is the legal-state table, a state machine without IO. `extensions_api` and `runtime_api` put HTTP before it.
-//! - `init`, `invoke` and `shutdown` are the phases. They push the state on and wait for what they need of it;
+//! - `state` is the legal-state table, a state machine without IO. `extensions_api` and `runtime_api` serve it over HTTP.
+//! - `init`, `invoke` and `shutdown` are the phases. They advance the state and wait for the states they need;
 //!   `environment` has what they share.
-//! - `telemetry` turns what happens into records and buffers them per `subscription`; `delivery` posts them; `faults`
-//!   stands between the two.
-//! - `function` has the customer's side: handlers built in, with a real OTLP client, and commands. What they emit is
-//!   entered in the `ledger`, which is held against what the collector received.
+//! - `telemetry` turns events into records and buffers them per `subscription`; `delivery` posts them; `faults` sits
+//!   between the two.
+//! - `function` has the customer's side: built-in handlers, with a real OTLP client, and commands. Built-in handlers record
+//!   their items in the `ledger`, which is compared with what the collector received.
 //!
-//! No wait in here polls: shared values are `board`s, which wake who waits at each change. It uses
-//! nothing of the extension, so that no mistake of one is repeated in the other: facts are AWS's and OTLP's, decoding is
-//! `opentelemetry-proto`'s.
+//! No wait in this crate polls: shared values are `board`s, which wake their waiters at each change. The crate uses no code of
+//! the extension, so that neither repeats the other's mistakes: the facts come from AWS and OTLP, the decoding from
+//! `opentelemetry-proto`.
 //!
-//! What is simpler than Lambda: CPU shares and memory limits are not enforced, a frozen process's monotonic clock goes
-//! on, and a snapshot is restored into the processes that it was taken of.
+//! Some behaviour is simpler than Lambda's: CPU shares and memory limits are not enforced, a frozen process's monotonic clock
+//! continues, and a snapshot is restored into the processes it was taken from.
 
 pub use collector::Collector;
 pub use error::Error;

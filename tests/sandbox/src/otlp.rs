@@ -1,7 +1,7 @@
-//! OTLP payloads, seen whole.
+//! OTLP payloads, decoded in full.
 //!
-//! The sandbox decodes with `opentelemetry-proto`, the published implementation: what it counts and shows owes nothing
-//! to the extension's own reading of the format.
+//! The sandbox decodes with `opentelemetry-proto`, the published implementation: its counts and output are independent of the
+//! extension's own decoder.
 
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
@@ -27,7 +27,7 @@ pub enum Signal {
 }
 
 impl Signal {
-    /// All of them.
+    /// All signals.
     pub const ALL: [Self; 3] = [Self::Logs, Self::Metrics, Self::Traces];
 
     /// The last part of the path of an OTLP/HTTP request.
@@ -39,7 +39,7 @@ impl Signal {
         }
     }
 
-    /// What one item of it is called, in the plural.
+    /// The name of its items, in the plural.
     pub fn items(self) -> &'static str {
         match self {
             Self::Logs => "log records",
@@ -61,7 +61,6 @@ pub enum Payload {
 }
 
 impl Payload {
-    /// Which signal it is of.
     pub fn signal(&self) -> Signal {
         match self {
             Self::Logs(_) => Signal::Logs,
@@ -70,7 +69,7 @@ impl Payload {
         }
     }
 
-    /// Protobuf.
+    /// Encodes it as protobuf.
     pub fn encode(&self) -> Vec<u8> {
         use prost::Message as _;
         match self {
@@ -80,7 +79,7 @@ impl Payload {
         }
     }
 
-    /// OTLP/JSON.
+    /// Encodes it as OTLP/JSON.
     pub fn encode_json(&self) -> Result<Vec<u8>, serde_json::Error> {
         match self {
             Self::Logs(request) => serde_json::to_vec(request),
@@ -89,7 +88,7 @@ impl Payload {
         }
     }
 
-    /// From protobuf.
+    /// Decodes it from protobuf.
     pub fn decode(signal: Signal, bytes: &[u8]) -> Result<Self, prost::DecodeError> {
         use prost::Message as _;
         Ok(match signal {
@@ -99,7 +98,7 @@ impl Payload {
         })
     }
 
-    /// From OTLP/JSON.
+    /// Decodes it from OTLP/JSON.
     pub fn decode_json(signal: Signal, bytes: &[u8]) -> Result<Self, serde_json::Error> {
         Ok(match signal {
             Signal::Logs => Self::Logs(serde_json::from_slice(bytes)?),
@@ -108,12 +107,12 @@ impl Payload {
         })
     }
 
-    /// Log records, data points or spans within.
+    /// The number of its log records, data points or spans.
     pub fn items(&self) -> usize {
         self.items_where(|_| true)
     }
 
-    /// Of these, those that the extension made of the platform's events.
+    /// The number of its items that the extension built from platform events.
     pub fn items_of_platform(&self) -> usize {
         self.items_where(is_of_platform)
     }
@@ -137,7 +136,7 @@ impl Payload {
     }
 }
 
-/// Whether what is under this scope was made of the platform's events, and not sent or written by the function.
+/// Returns true if this scope's items were built from platform events, not sent or written by the function.
 pub fn is_of_platform(scope: Option<&InstrumentationScope>) -> bool {
     scope.is_some_and(|scope| scope.name.ends_with(".platform"))
 }
@@ -162,7 +161,7 @@ pub fn attribute(attributes: &[KeyValue], key: &str) -> Option<String> {
     Some(found.value.as_ref().map_or_else(String::new, |value| Text(value).to_string()))
 }
 
-/// A value as a person reads it: a string as it stands, the rest much as JSON has it.
+/// A value formatted for humans: a string unchanged, anything else much like JSON.
 pub struct Text<'a>(pub &'a AnyValue);
 
 impl fmt::Display for Text<'_> {
@@ -196,7 +195,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// A time of OTLP, nanoseconds since 1970, as people read it; `-` for none.
+/// Formats an OTLP time, nanoseconds since 1970, for humans; `-` for none.
 pub fn time(nanos: u64) -> String {
     match nanos {
         0 => "-".to_owned(),
@@ -204,7 +203,7 @@ pub fn time(nanos: u64) -> String {
     }
 }
 
-/// Lower-case hexadecimal, as trace and span ids are written.
+/// Formats bytes as lower-case hexadecimal, like trace and span ids.
 pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {

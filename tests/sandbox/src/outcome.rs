@@ -1,4 +1,4 @@
-//! How phases end.
+//! The outcomes of phases.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use crate::collector::Received;
 use crate::process::Exit;
 use crate::state::Answer;
 
-/// `status` of the platform's events.
+/// The `status` of the platform's events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// All went well.
+    /// Everything succeeded.
     Success,
     /// The function or an extension failed.
     Error,
-    /// The time was up.
+    /// The time limit was reached.
     Timeout,
 }
 
@@ -27,88 +27,84 @@ impl Status {
     }
 }
 
-/// An init.
+/// The outcome of an init.
 #[derive(Clone, Debug)]
 pub struct Init {
-    /// How it ended.
     pub status: Status,
-    /// Why it did not end well: `Extension.Crash`, `Runtime.ExitError`, … with who it was.
+    /// The reason for a failure and the culprit: `Extension.Crash`, `Runtime.ExitError`, …
     pub error: Option<String>,
-    /// From the start of the first process until all were ready.
+    /// The time from the start of the first process until all were ready.
     pub took: Duration,
-    /// Each extension, and how long it took from its start to its first `/next`.
+    /// Each extension, and the time from its start to its first `/next`.
     pub extensions: Vec<(String, Option<Duration>)>,
-    /// The end of the environment, where it did not end well.
+    /// The shutdown of the environment, if the init failed.
     pub shutdown: Option<Shutdown>,
 }
 
-/// An invocation.
+/// The outcome of an invocation.
 #[derive(Clone, Debug)]
 pub struct Invocation {
-    /// Its id.
     pub request_id: String,
-    /// The first of its environment.
+    /// True for the first invocation of its environment.
     pub cold_start: bool,
-    /// What the caller got.
+    /// The answer to the caller.
     pub answer: Answer,
-    /// As `platform.report` has it.
+    /// The status in `platform.report`.
     pub status: Status,
-    /// Why, if not well: `Extension.Crash`, `Runtime.ExitError`, the function's own error type.
+    /// The reason for a failure: `Extension.Crash`, `Runtime.ExitError`, or the function's own error type.
     pub error_type: Option<String>,
-    /// From the event to the end of the function, when its runtime asked for more work.
+    /// The time from the event to the end of the function, when its runtime asked for more work.
     pub function: Duration,
-    /// From the end of the function to the last extension's `/next`: what extensions added to the bill. Zero if they
+    /// The time from the end of the function to the last extension's `/next`, which extensions add to the bill. Zero if they
     /// were done before the function.
     pub added: Duration,
-    /// Of this, from the moment when `platform.runtimeDone` was begun to be delivered: what the extension's own work
-    /// took. None if it was not delivered before `/next`.
+    /// The part of `added` after the delivery of `platform.runtimeDone` started: the time of the extension's own work. None if
+    /// it was not delivered before `/next`.
     pub added_after_delivery: Option<Duration>,
-    /// All of it.
+    /// The total time.
     pub total: Duration,
-    /// What the attached collector held at the moment of the last extension's `/next`.
+    /// The attached collector's requests at the moment of the last extension's `/next`.
     pub collector_at_next: Option<Received>,
-    /// The environment was reset after it.
+    /// The shutdown, if the environment was reset after the invocation.
     pub reset: Option<Shutdown>,
 }
 
-/// A shutdown.
+/// The outcome of a shutdown.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
-    /// Why.
     pub reason: ShutdownReason,
-    /// Until the last extension was gone.
+    /// The time until the last extension had exited.
     pub took: Duration,
-    /// Each extension that was a process.
+    /// The end of each extension that was a process.
     pub extensions: Vec<ExtensionEnd>,
 }
 
 /// The end of an extension.
 #[derive(Clone, Debug)]
 pub struct ExtensionEnd {
-    /// Its name.
     pub name: String,
-    /// How its process ended; none if it cannot even be killed.
+    /// The exit of its process; none if it could not even be killed.
     pub exit: Option<Exit>,
-    /// From the start of the shutdown.
+    /// The time from the start of the shutdown.
     pub took: Duration,
-    /// It was still there at the deadline, and was killed. One that has not registered for SHUTDOWN is killed at once,
-    /// which is no fault of its.
+    /// True if it still ran at the deadline and was killed. An extension that has not registered for SHUTDOWN is killed at
+    /// once, which is not its fault.
     pub killed: bool,
 }
 
 impl Shutdown {
-    /// All extensions ended by themselves, and with success.
+    /// Returns true if all extensions exited on their own and successfully.
     pub fn is_clean(&self) -> bool {
         self.extensions.iter().all(|end| !end.killed && end.exit.is_some_and(|exit| exit.status.success()))
     }
 }
 
-/// `shutdownReason`.
+/// The `shutdownReason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShutdownReason {
-    /// The environment is not needed any more.
+    /// The environment is no longer needed.
     Spindown,
-    /// The function ran into its timeout.
+    /// The function timed out.
     Timeout,
     /// The function or an extension crashed.
     Failure,

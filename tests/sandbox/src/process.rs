@@ -1,8 +1,8 @@
-//! A child process: started, stopped, continued, killed, its output read line by line.
+//! A child process: it can be started, stopped, continued and killed, and its output is read line by line.
 //!
-//! One task owns the child and is the only one to signal it, so a signal never goes to a process that has been reaped
-//! and whose number belongs to another by now. The child leads a process group of its own, and signals go to the group:
-//! a command may be a shell with the function under it.
+//! One task owns the child and is the only one to signal it, so a signal never reaches another process that reuses the id of a
+//! reaped child. The child leads its own process group, and signals are sent to the group: a command may be a shell that runs
+//! the function.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -24,17 +24,17 @@ use tokio::task::JoinSet;
 use crate::clock;
 use crate::extension::Stdout;
 
-/// How long output is waited for after the exit: a grandchild may hold the pipe for ever.
+/// The maximum wait for output after the exit: a grandchild may hold the pipe forever.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
-/// A running child. Dropped, it is killed with its group.
+/// A running child. When dropped, it is killed with its group.
 #[derive(Debug)]
 pub(crate) struct Process {
     handle: Handle,
     task: tokio::task::JoinHandle<()>,
 }
 
-/// The way to a process, for whoever does not own it. It may have ended.
+/// A handle to a process, for code that does not own it. The process may have ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     pid: Pid,
@@ -43,17 +43,17 @@ pub(crate) struct Handle {
 
 type Order = (Signal, oneshot::Sender<()>);
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
     /// Its status.
     pub status: ExitStatus,
-    /// When it was seen to have ended.
+    /// The time its end was noticed.
     pub at: Instant,
 }
 
 impl Exit {
-    /// For people: `exit status: 1`, `signal 9`.
+    /// The text for humans: `exit status: 1`, `signal 9`.
     pub fn text(&self) -> String {
         match (self.status.code(), self.status.signal()) {
             (Some(code), _) => format!("exit status {code}"),
@@ -83,7 +83,7 @@ impl Process {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
         let pid = Pid::from_raw(id.ok_or_else(|| io::Error::other("the child has no process id"))?);
         let mut readers = JoinSet::new();
-        // Ours would keep the pipe open.
+        // Our copy would keep the pipe open.
         drop(command);
         if let Some(stdout) = child.stdout.take() {
             readers.spawn(read_lines(stdout, on_line.clone()));
@@ -106,7 +106,7 @@ impl Process {
 }
 
 impl Handle {
-    /// Sends a signal to the group. Nothing happens if the child has ended.
+    /// Sends a signal to the group. Does nothing if the child has ended.
     pub(crate) async fn signal(&self, signal: Signal) {
         let (done, sent) = oneshot::channel();
         if self.orders.send((signal, done)).await.is_ok() {
@@ -114,14 +114,14 @@ impl Handle {
         }
     }
 
-    /// Stops the group, and returns once the child stands still.
+    /// Stops the group, and returns once the child is stopped.
     pub(crate) async fn freeze(&self) -> io::Result<()> {
         self.signal(Signal::SIGSTOP).await;
         let pid = self.pid;
         let stands = tokio::task::spawn_blocking(move || {
             let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
             match waitid(Id::Pid(pid), flags) {
-                // No such child: it has ended and was reaped meanwhile, and stands as still as can be.
+                // No such child: it has ended and was reaped, so nothing is left to stop.
                 Ok(_) | Err(Errno::ECHILD) => Ok(()),
                 Err(error) => Err(error.into()),
             }
@@ -129,27 +129,27 @@ impl Handle {
         stands.await.unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 
-    /// Lets the group go on.
+    /// Continues the group.
     pub(crate) async fn thaw(&self) {
         self.signal(Signal::SIGCONT).await;
     }
 
-    /// Waits until the child has ended, and its output was handed on or given up.
+    /// Waits until the child has ended and its output was passed on or given up.
     pub(crate) async fn ended(&self) {
         self.orders.closed().await;
     }
 
-    /// The bytes of memory that the child occupies. Nothing, once it has ended.
+    /// The resident memory of the child, in bytes. None once it has ended.
     pub(crate) fn resident_bytes(&self) -> Option<u64> {
         self.memory("VmRSS:")
     }
 
-    /// The most that it has ever occupied. Nothing, once it has ended.
+    /// The peak resident memory of the child, in bytes. None once it has ended.
     pub(crate) fn peak_resident_bytes(&self) -> Option<u64> {
         self.memory("VmHWM:")
     }
 
-    /// The CPU time of all its threads, those that have ended among them, to the nanosecond. Nothing, once it has ended.
+    /// The CPU time of all its threads, including ended ones, to the nanosecond. None once it has ended.
     pub(crate) fn cpu_time(&self) -> Option<Duration> {
         let time = clock_gettime(clock_getcpuclockid(self.pid).ok()?).ok()?;
         Some(Duration::from(time))
@@ -174,7 +174,7 @@ struct Group(Pid);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // It may be gone, which is what is wanted.
+        // The group may be gone already, as intended.
         let _ = killpg(self.0, Signal::SIGKILL);
     }
 }
@@ -198,14 +198,14 @@ async fn own(
     };
     let at = clock::now();
     drop(group);
-    // The pipes close with the last process that holds them; then every line has been handed on.
+    // The pipes close with the last process that holds them; then every line has been passed on.
     let _ = tokio::time::timeout(LAST_OUTPUT, async { while readers.join_next().await.is_some() {} }).await;
     if let Ok(status) = status {
         on_exit(Exit { status, at });
     }
 }
 
-/// A pipe without room, and its end to read from.
+/// A full pipe, and its read end.
 fn full_pipe() -> io::Result<(OwnedFd, pipe::Receiver)> {
     let (sender, receiver) = pipe::pipe()?;
     while sender.try_write(&[b'.'; 4096]).is_ok() {}
@@ -215,7 +215,7 @@ fn full_pipe() -> io::Result<(OwnedFd, pipe::Receiver)> {
 async fn read_lines(pipe: impl AsyncRead + Unpin, on_line: impl Fn(String)) {
     let mut pipe = BufReader::new(pipe);
     let mut line = Vec::new();
-    // Bytes, not `lines()`: a line that is no UTF-8 must not end the reading.
+    // Bytes, not `lines()`: a line that is not UTF-8 must not end the loop.
     while pipe.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
         let text = String::from_utf8_lossy(&line);
         on_line(text.trim_end_matches(['\n', '\r']).to_owned());

@@ -1,5 +1,5 @@
-//! A stand-in for an HTTP proxy: opens tunnels by CONNECT and forwards requests that name their URL whole, for those who
-//! know its credentials, and keeps account of both.
+//! A stand-in for an HTTP proxy: opens tunnels with CONNECT and forwards requests with an absolute URL, for clients with its
+//! credentials. It records both.
 
 use std::convert::Infallible;
 use std::io;
@@ -24,7 +24,7 @@ use crate::board::Board;
 use crate::error::Error;
 use crate::web;
 
-/// The proxy. Dropped, it closes its port and all connections.
+/// The proxy. When dropped, it closes its port and all connections.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -32,35 +32,35 @@ pub struct Proxy {
     server: JoinHandle<()>,
 }
 
-/// What it was asked for.
+/// A request that the proxy received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Passage {
     /// A tunnel to this `host:port`.
     Tunnel(String),
     /// A request to this URL.
     Forward(String),
-    /// One of them, turned away for want of credentials.
+    /// Either of them, rejected because credentials are missing or wrong.
     Refused,
 }
 
-/// Of its own, or of whom it asked.
+/// The proxy's own answer, or that of the server it asked.
 type Answer = Response<BoxBody<Bytes, hyper::Error>>;
 
-/// What all connections need.
+/// The state shared by all connections.
 struct Shared {
-    /// `Proxy-Authorization` must be this.
+    /// The required `Proxy-Authorization`, if any.
     authorization: Option<String>,
     passages: Board<Vec<Passage>>,
     client: Client<HttpConnector, Incoming>,
 }
 
 impl Proxy {
-    /// Serves everybody.
+    /// Starts a proxy that serves every client.
     pub async fn start() -> Result<Self, Error> {
         Self::listen(None).await
     }
 
-    /// Serves those whose `Proxy-Authorization` is this.
+    /// Starts a proxy that requires this `Proxy-Authorization`.
     pub async fn start_with(authorization: impl Into<String>) -> Result<Self, Error> {
         Self::listen(Some(authorization.into())).await
     }
@@ -75,12 +75,12 @@ impl Proxy {
         Ok(Self { address, passages, server })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What it was asked for so far.
+    /// The requests received so far.
     pub fn passages(&self) -> Vec<Passage> {
         self.passages.read(Clone::clone)
     }
@@ -96,13 +96,13 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     web::accept(listener, |stream| {
         let shared = Arc::clone(&shared);
         async move {
-            // They end with their connection, which ends with the listener.
+            // Tunnels end with their connection, which ends with the listener.
             let tunnels = Board::new(JoinSet::new());
             let service = service_fn(|request| {
                 let (shared, tunnels) = (Arc::clone(&shared), tunnels.clone());
                 async move { Ok::<_, Infallible>(respond(&shared, &tunnels, request).await) }
             });
-            // How a connection ends is the client's affair.
+            // The end of a connection is the client's concern.
             let _ =
                 http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
             let mut tunnels = tunnels.write(std::mem::take);

@@ -1,4 +1,4 @@
-//! The Runtime API, over HTTP: what `awslambdaric` and its kin speak.
+//! The Runtime API over HTTP, as used by `awslambdaric` and other runtimes.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::environment::Environment;
 use crate::state::{self, ApiError, Invoke, Phase, State};
 use crate::web::{self, Answer, header};
 
-/// Platform: a response may have 6 MiB.
+/// Platform: the maximum size of a response is 6 MiB.
 const RESPONSE_LIMIT: usize = 6 * 1024 * 1024;
 
 /// Answers a request under `/2018-06-01/runtime/`; `path` is the rest.
@@ -57,14 +57,14 @@ async fn next(state: &Board<State>) -> Answer {
         if over.await {
             return refuse(&ApiError::new(500, "Sandbox.Gone", "the environment is gone"));
         }
-        // Another worker may have been quicker.
+        // Another worker may have been faster.
         if let Some(invoke) = state.write(State::hand_over) {
             return invocation(&invoke);
         }
     }
 }
 
-/// SnapStart: runtimes with restore hooks wait here instead.
+/// Answers `restore/next` (SnapStart): runtimes with restore hooks wait here instead.
 async fn restore_next(state: &Board<State>) -> Answer {
     let generation = state.write(|state| {
         state.runtime.before_restore = true;
@@ -126,7 +126,7 @@ fn refuse(error: &ApiError) -> Answer {
     web::json(error.status, &json!({"errorType": error.error_type, "errorMessage": error.message}))
 }
 
-/// A worker that asks for work, until it is answered or gone.
+/// A worker that waits for work, until it is answered or gone.
 struct Idle<'a> {
     state: &'a Board<State>,
     generation: u64,

@@ -1,4 +1,4 @@
-//! The sandbox as tests and the command see it.
+//! The sandbox's interface for tests and the command.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -29,14 +29,14 @@ use crate::state::State;
 use crate::telemetry::Telemetry;
 use crate::web;
 
-/// An emulated execution environment. Dropped, its processes are killed.
+/// An emulated execution environment. When dropped, its processes are killed.
 #[derive(Debug)]
 pub struct Sandbox {
     environment: Arc<Environment>,
     server: JoinHandle<()>,
 }
 
-/// How a [`Sandbox`] is made.
+/// The builder of a [`Sandbox`].
 pub struct Builder {
     settings: Settings,
     extensions: Vec<Extension>,
@@ -47,127 +47,127 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Runs this extension. May be said more than once.
+    /// Runs this extension. May be called more than once.
     #[must_use]
     pub fn extension(mut self, extension: Extension) -> Self {
         self.extensions.push(extension);
         self
     }
 
-    /// Runs this function; without it, one that answers and does nothing else.
+    /// Runs this function; the default only answers.
     #[must_use]
     pub fn function(mut self, function: Function) -> Self {
         self.function = function;
         self
     }
 
-    /// At each `/next` this collector's counts are taken.
+    /// Attaches a collector, whose requests are recorded at each `/next`.
     #[must_use]
     pub fn collector(mut self, collector: &Collector) -> Self {
         self.collector = Some(collector.watch());
         self
     }
 
-    /// Called at the moment of each `/next`, before it has any effect.
+    /// Sets a callback for each `/next`, called before the call has any effect.
     #[must_use]
     pub fn on_next(mut self, hook: impl Fn(&NextCall) + Send + Sync + 'static) -> Self {
         self.on_next = Some(Box::new(hook));
         self
     }
 
-    /// A variable of the function's configuration: its processes and the extensions see it.
+    /// Sets a variable of the function's configuration: its processes and the extensions see it.
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.variables.push((name.into(), value.into()));
         self
     }
 
-    /// Extensions are not set to listen on the environment's own address; their own defaults hold. Tests that say so
-    /// share 127.0.0.1 with whatever else runs.
+    /// Keeps the extensions' default listen addresses instead of the environment's own address. Such tests share 127.0.0.1 with
+    /// all other programs.
     #[must_use]
     pub fn without_default_endpoints(mut self) -> Self {
         self.settings.default_endpoints = false;
         self
     }
 
-    /// `AWS_LAMBDA_FUNCTION_NAME`; without it, `sandbox-function`.
+    /// Sets `AWS_LAMBDA_FUNCTION_NAME`; default: `sandbox-function`.
     #[must_use]
     pub fn function_name(mut self, name: impl Into<String>) -> Self {
         self.settings.function_name = name.into();
         self
     }
 
-    /// Memory in MB; without it, 128.
+    /// Sets the memory in MB; default: 128.
     #[must_use]
     pub fn memory_mb(mut self, memory: u32) -> Self {
         self.settings.memory_mb = memory;
         self
     }
 
-    /// The function's timeout; without it, 15 s.
+    /// Sets the function's timeout; default: 15 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = timeout;
         self
     }
 
-    /// The limit of the init; without it, Lambda's.
+    /// Sets the time limit of the init; default: Lambda's.
     #[must_use]
     pub fn init_timeout(mut self, timeout: Duration) -> Self {
         self.settings.init_timeout = Some(timeout);
         self
     }
 
-    /// How environments come to be; without it, on demand.
+    /// Sets the initialization type of environments; default: on demand.
     #[must_use]
     pub fn initialization(mut self, initialization: Initialization) -> Self {
         self.settings.initialization = initialization;
         self
     }
 
-    /// Managed instances: how many invocations a built-in function takes at once.
+    /// Sets the number of invocations that a built-in function handles at once (managed instances).
     #[must_use]
     pub fn concurrency(mut self, workers: usize) -> Self {
         self.settings.concurrency = workers;
         self
     }
 
-    /// The log format; without it, text.
+    /// Sets the log format; default: text.
     #[must_use]
     pub fn log_format(mut self, format: LogFormat) -> Self {
         self.settings.log_format = format;
         self
     }
 
-    /// Between invocations processes are not stopped. Telemetry rests all the same.
+    /// Does not stop processes between invocations. Telemetry is paused anyway.
     #[must_use]
     pub fn without_freeze(mut self) -> Self {
         self.settings.freeze = false;
         self
     }
 
-    /// Telemetry is delivered at once, and not after the subscription's `timeoutMs`: for many invocations in little time.
+    /// Delivers telemetry at once, not after the subscription's `timeoutMs`: for many invocations in a short time.
     #[must_use]
     pub fn prompt_telemetry(mut self) -> Self {
         self.settings.prompt_telemetry = true;
         self
     }
 
-    /// Telemetry is buffered, and large records are cut, at so many bytes, whatever the subscription's `maxBytes` is.
+    /// Buffers telemetry and cuts large records at this size, whatever the subscription's `maxBytes`.
     #[must_use]
     pub fn telemetry_max_bytes(mut self, bytes: usize) -> Self {
         self.settings.telemetry_max_bytes = Some(bytes);
         self
     }
 
-    /// What goes wrong from the start.
+    /// Sets the faults that are active from the start.
     #[must_use]
     pub fn faults(mut self, faults: impl IntoIterator<Item = Fault>) -> Self {
         self.faults = faults.into_iter().collect();
         self
     }
 
-    /// Takes an address and listens; nothing is started yet.
+    /// Claims an address and listens; nothing is started yet.
     pub async fn open(self) -> Result<Sandbox, Error> {
         let (ip, listener) = address::claim().await.map_err(Error::Listen)?;
         let faults = Faults::default();
@@ -203,7 +203,7 @@ impl Builder {
         Ok(Sandbox { environment, server })
     }
 
-    /// [`Self::open`], then [`Sandbox::init`]; an init that does not end well is an error.
+    /// Calls [`Self::open`], then [`Sandbox::init`]; a failed init is an error.
     pub async fn start(self) -> Result<Sandbox, Error> {
         let sandbox = self.open().await?;
         let init = sandbox.init().await?;
@@ -215,7 +215,7 @@ impl Builder {
 }
 
 impl Sandbox {
-    /// An environment without extensions and with a function that does nothing.
+    /// A builder for an environment without extensions and with a function that does nothing.
     pub fn builder() -> Builder {
         Builder {
             settings: Settings::default(),
@@ -236,7 +236,7 @@ impl Sandbox {
         self.environment.init(&mut processes).await
     }
 
-    /// Waits until an init, begun by another task, has come to where extensions can register: for tests that play them.
+    /// Waits until extensions can register, in an init that another task runs: for tests that play extensions.
     pub async fn wait_for_init(&self, timeout: Duration) -> Result<(), Error> {
         let deadline = clock::now() + timeout;
         let begun = |state: &State| (state.phase == crate::state::Phase::Init).then_some(());
@@ -244,8 +244,8 @@ impl Sandbox {
         found.ok_or_else(|| Error::Timeout(timeout, "no init has begun".to_owned()))
     }
 
-    /// Runs one invocation. One that comes while another is running waits for it, except in managed instances. After a
-    /// timeout or crash the environment was reset, and the invocation begins with an init.
+    /// Runs one invocation. It waits for a running one, except in managed instances. After a timeout or crash the environment
+    /// was reset, and the invocation begins with an init.
     pub async fn invoke(&self, payload: Value) -> Result<Invocation, Error> {
         if self.environment.settings.managed() {
             let _running = self.environment.processes.read().await;
@@ -264,17 +264,17 @@ impl Sandbox {
         Ok(self.environment.shut_down(&mut processes, reason).await)
     }
 
-    /// Stops all processes where they stand, as between invocations.
+    /// Stops all processes, as between invocations.
     pub async fn freeze(&self) -> Result<(), Error> {
         self.environment.freeze(&mut *self.environment.processes.write().await).await
     }
 
-    /// Lets them go on, as the next event does.
+    /// Continues all processes, as the next event does.
     pub async fn thaw(&self) {
         self.environment.thaw(&mut *self.environment.processes.write().await).await;
     }
 
-    /// Leaves an environment that is at rest so for so long.
+    /// Leaves a frozen environment frozen for this time.
     pub async fn rest(&self, length: Duration) -> Result<(), Error> {
         let processes = self.environment.processes.read().await;
         if !processes.frozen {
@@ -284,8 +284,8 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Stops the extensions' processes for so long, in the midst of whatever they do, where [`Self::freeze`] waits for
-    /// the end of the phase. `before_they_go_on` is what has happened to them by then.
+    /// Stops the extensions' processes for this time, in the middle of their work; [`Self::freeze`] waits for the end of the
+    /// phase. `before_they_go_on` runs just before they continue.
     pub async fn stall<R>(
         &self,
         length: Duration,
@@ -303,12 +303,12 @@ impl Sandbox {
         Ok(result)
     }
 
-    /// The bytes of memory that the extensions' processes occupy.
+    /// The resident memory of the extensions' processes, in bytes.
     pub fn resident_bytes(&self) -> u64 {
         self.environment.handles().iter().filter_map(crate::process::Handle::resident_bytes).sum()
     }
 
-    /// The most bytes of memory that the extensions' processes have ever occupied, each at its own time.
+    /// The sum of the peak resident memory of each of the extensions' processes, in bytes.
     pub fn peak_resident_bytes(&self) -> u64 {
         self.environment.handles().iter().filter_map(crate::process::Handle::peak_resident_bytes).sum()
     }
@@ -318,8 +318,8 @@ impl Sandbox {
         self.environment.handles().iter().filter_map(crate::process::Handle::cpu_time).sum()
     }
 
-    /// Sends SIGTERM to the extensions' processes, lets them run, and waits for their exit. Returns each one's exit code;
-    /// none for one that a signal killed.
+    /// Sends SIGTERM to the extensions' processes, lets them run, and waits for their exit. Returns each exit code; none for a
+    /// process killed by a signal.
     pub async fn terminate(&self) -> Vec<Option<i32>> {
         self.end_by(Signal::SIGTERM).await;
         let exits = self
@@ -332,7 +332,7 @@ impl Sandbox {
     /// Ends the extensions' processes without a shutdown, and waits for their exit: for measuring tools, which report at
     /// the end and would count the shutdown as well.
     pub async fn interrupt(&self) {
-        // Its default ends a process, and unlike SIGINT and SIGHUP no shell has its children ignore it.
+        // Its default action ends a process; unlike SIGINT and SIGHUP, no shell makes its children ignore it.
         self.end_by(Signal::SIGUSR1).await;
     }
 
@@ -347,44 +347,44 @@ impl Sandbox {
         }
     }
 
-    /// Whether the environment is at rest. It is between invocations, so a test acts "while frozen" by acting there.
+    /// Returns true if the environment is frozen. It is frozen between invocations, so a test that acts there acts "while
+    /// frozen".
     pub async fn is_frozen(&self) -> bool {
         self.environment.processes.read().await.frozen
     }
 
-    /// What goes wrong from now on, in place of what went wrong before.
+    /// Sets the faults that are active from now on, replacing the earlier ones.
     pub fn set_faults(&self, faults: impl IntoIterator<Item = Fault>) {
         self.environment.faults.set(faults.into_iter().collect());
     }
 
-    /// Posts a body of any kind to the first subscriber, at once and beside all buffers. The answer is its status; none
-    /// if it gave none.
+    /// Posts any body to the first subscriber at once, bypassing all buffers. Returns the status of the answer, if any.
     pub async fn inject(&self, body: impl Into<Bytes>) -> Result<Option<u16>, Error> {
         let courier = self.environment.couriers.first().ok_or(Error::NoSubscription)?;
         Ok(courier.attempt(body.into(), 0, 0, Vec::new()).await)
     }
 
-    /// Writes a record into the platform's streams, as if it had happened.
+    /// Writes a record into the platform's streams, as if the event had happened.
     pub fn emit(&self, kind: &str, record: Value) {
         self.environment.telemetry.emit(kind, record);
     }
 
-    /// The address that is this sandbox's alone.
+    /// The address of this sandbox alone.
     pub fn ip(&self) -> Ipv4Addr {
         self.environment.ip
     }
 
-    /// `AWS_LAMBDA_RUNTIME_API`.
+    /// The address in `AWS_LAMBDA_RUNTIME_API`.
     pub fn api(&self) -> SocketAddr {
         SocketAddrV4::new(self.environment.ip, API_PORT).into()
     }
 
-    /// A new client to the extension's receiver, as functions have it.
+    /// A new client to the extension's receiver, as functions use it.
     pub fn exporter(&self) -> Exporter {
         self.environment.exporter()
     }
 
-    /// What the sandbox saw so far.
+    /// The sandbox's observations so far.
     pub fn journal(&self) -> Journal {
         self.environment.journal.read(Clone::clone)
     }
@@ -394,22 +394,22 @@ impl Sandbox {
         self.environment.journal.read(Journal::violations)
     }
 
-    /// The lines that the extensions wrote.
+    /// The output lines of the extensions.
     pub fn extension_output(&self) -> Vec<String> {
         self.environment.journal.read(|journal| journal.output.iter().map(|line| line.text.clone()).collect())
     }
 
-    /// How many lines functions of whatever kind wrote.
+    /// The number of lines written by functions of any kind.
     pub fn function_records(&self) -> usize {
         self.environment.telemetry.function_records()
     }
 
-    /// What the built-in function emitted.
+    /// The items that the built-in function emitted.
     pub fn ledger(&self) -> &Ledger {
         &self.environment.ledger
     }
 
-    /// Waits for a condition on what the sandbox saw.
+    /// Waits for a condition on the sandbox's observations.
     pub async fn wait_until(
         &self,
         mut holds: impl FnMut(&Journal) -> bool,
@@ -429,14 +429,14 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         self.server.abort();
-        // Nobody else has it, unless an invocation was given up midway; then the runtime's end takes it along.
+        // The lock is free, unless an invocation was cancelled midway; then the processes end with the runtime.
         if let Ok(mut processes) = self.environment.processes.try_write() {
             *processes = crate::environment::Processes::default();
         }
     }
 }
 
-/// What an extension said last, for errors.
+/// The last output lines of the extensions, for errors.
 fn last_lines(journal: &Journal) -> String {
     let from = journal.output.len().saturating_sub(10);
     journal.output.iter().skip(from).fold(String::new(), |text, line| text + "\n  " + &line.text)

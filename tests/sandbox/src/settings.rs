@@ -1,8 +1,8 @@
-//! What is set before anything starts.
+//! The settings made before the environment starts.
 
 use std::time::Duration;
 
-/// How the function is configured at Lambda.
+/// The function's configuration in Lambda.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) function_name: String,
@@ -19,26 +19,26 @@ pub(crate) struct Settings {
     pub(crate) telemetry_max_bytes: Option<usize>,
 }
 
-/// The function's version, everywhere.
+/// The function's version, in all environments.
 pub(crate) const VERSION: &str = "$LATEST";
-/// The handler that the function is configured with.
+/// The function's handler in its configuration.
 pub(crate) const HANDLER: &str = "app.handler";
-/// The account of all examples.
+/// The account id that AWS uses in its examples.
 pub(crate) const ACCOUNT: &str = "123456789012";
-/// Where the environment claims to be.
+/// The region of the environment.
 pub(crate) const REGION: &str = "us-east-1";
 
-/// `AWS_LAMBDA_INITIALIZATION_TYPE`.
+/// The value of `AWS_LAMBDA_INITIALIZATION_TYPE`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Initialization {
     /// An invocation waits for the init.
     #[default]
     OnDemand,
-    /// The init is made ahead; the environment is frozen until the first invocation.
+    /// The init runs ahead of time; the environment is frozen until the first invocation.
     ProvisionedConcurrency,
-    /// The init is made ahead, and each environment is restored from its snapshot.
+    /// The init runs ahead of time, and each environment is restored from its snapshot.
     SnapStart,
-    /// Several invocations at once, extensions are not notified; no freeze.
+    /// Several invocations at once; extensions are not notified; no freeze.
     ManagedInstances,
 }
 
@@ -53,10 +53,10 @@ impl Initialization {
     }
 }
 
-/// `AWS_LAMBDA_LOG_FORMAT`.
+/// The value of `AWS_LAMBDA_LOG_FORMAT`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Lines are lines.
+    /// Lines stay text.
     #[default]
     Text,
     /// Lines that are JSON objects become objects.
@@ -83,7 +83,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Platform: 10 s, but at least 130 s where nobody waits for it.
+    /// The time limit of the init. Platform: 10 s, but at least 130 s if no caller waits for it.
     pub(crate) fn init_limit(&self) -> Duration {
         self.init_timeout.unwrap_or(match self.initialization {
             Initialization::OnDemand => Duration::from_secs(10),

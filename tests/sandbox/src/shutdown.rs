@@ -1,4 +1,4 @@
-//! The shutdown phase: 2,000 ms in all, then the kill.
+//! The shutdown phase: 2,000 ms in total, then SIGKILL.
 
 use std::time::{Duration, Instant};
 
@@ -10,15 +10,15 @@ use crate::environment::{Environment, Processes, RunningFunction};
 use crate::outcome::{ExtensionEnd, Shutdown, ShutdownReason};
 use crate::state::{Phase, State};
 
-/// Platform: with external extensions.
+/// The limit of a shutdown. Platform: with external extensions.
 const LIMIT: Duration = Duration::from_secs(2);
-/// Platform: of it, for the runtime.
+/// Platform: the part of the limit for the runtime.
 const RUNTIME_LIMIT: Duration = Duration::from_millis(300);
-/// How long the system may take to carry out a SIGKILL.
+/// The maximum time for the system to carry out a SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 impl Environment {
-    /// Ends everything.
+    /// Shuts the whole environment down.
     pub(crate) async fn shut_down(&self, processes: &mut Processes, reason: ShutdownReason) -> Shutdown {
         let start = clock::now();
         let deadline_ms = clock::epoch_millis(clock::wall() + LIMIT);
@@ -68,7 +68,7 @@ impl Environment {
             let exited = |state: &State| state.runtime.exit.is_some().then_some(());
             let _ = self.state.wait_before(start + RUNTIME_LIMIT, exited).await;
         }
-        // What is left of it is killed when it is dropped.
+        // Dropping the function kills what is left of it.
         processes.function = None;
     }
 
@@ -85,7 +85,8 @@ impl Environment {
     }
 }
 
-/// Processes have exited; an extension that a test plays has its event or has given up, which is all that can be asked.
+/// Returns true if all processes have exited. An extension that a test plays counts as gone once it got its event or reported
+/// an error.
 fn all_gone(state: &State, spawned: &[String]) -> bool {
     state.extensions.iter().all(|extension| {
         if spawned.contains(&extension.name) {

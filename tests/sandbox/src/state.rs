@@ -1,7 +1,7 @@
-//! Where everybody in the environment stands: the legal-state table.
+//! The state of every participant in the environment: the legal-state table.
 //!
-//! A plain state machine without IO. The two APIs ask it what a call means at this moment and give its answer; the
-//! phases ([`crate::environment`]) push it on and wait for what they need of it.
+//! A plain state machine without IO. The two APIs pass it each call and return its answer. The phases ([`crate::environment`])
+//! advance it and wait for the states they need.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::collector::Received;
 use crate::id;
 use crate::process::Exit;
 
-/// What an API says to a wrong call: the status, and `errorType` and `errorMessage` of the body.
+/// The answer of an API to a wrong call: the status, and `errorType` and `errorMessage` of the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApiError {
     pub(crate) status: u16,
@@ -28,10 +28,10 @@ impl ApiError {
     }
 }
 
-/// The whole environment at a moment.
+/// The state of the whole environment.
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    /// Counts the inits: a reset makes all ids and waiting calls of the time before worthless.
+    /// The number of inits: a reset invalidates all earlier ids and waiting calls.
     pub(crate) generation: u64,
     pub(crate) phase: Phase,
     /// Lambda Managed Instances: several invocations at once, and extensions are not notified.
@@ -43,11 +43,11 @@ pub(crate) struct State {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Nothing runs yet, or no more.
+    /// Nothing runs yet, or nothing runs any more.
     #[default]
     Stopped,
     Init,
-    /// Initialised: invocations come, or the environment rests between them.
+    /// Initialised: an invocation is running, or the environment is frozen between invocations.
     Ready,
     Shutdown,
 }
@@ -59,14 +59,14 @@ pub(crate) struct Extension {
     pub(crate) id: Option<String>,
     pub(crate) events: Vec<String>,
     pub(crate) stage: Stage,
-    /// The event that its `/next` is to be answered with.
+    /// The event to answer its `/next` with.
     pub(crate) outbox: Option<Value>,
-    /// When its process was started.
+    /// The start of its process.
     pub(crate) started: Instant,
     pub(crate) first_next: Option<Instant>,
-    /// When it last said that it is done, and what the collector held then.
+    /// The time of its last `/next`, and the collector's requests at that time.
     pub(crate) last_next: Option<(Instant, Option<Received>)>,
-    /// The error type it reported to `init/error` or `exit/error`.
+    /// The error type that it reported to `init/error` or `exit/error`.
     pub(crate) reported: Option<String>,
     pub(crate) exit: Option<Exit>,
 }
@@ -77,11 +77,11 @@ pub(crate) enum Stage {
     Registered,
     /// In `/next`, without an event.
     Waiting,
-    /// In `/next`, the event on its way.
+    /// In `/next`, with an event about to be sent.
     Dispatched,
-    /// Has got INVOKE and not called `/next` since.
+    /// Received INVOKE and has not called `/next` since.
     Running,
-    /// Has got SHUTDOWN.
+    /// Received SHUTDOWN.
     Stopping,
     InitError,
     ExitError,
@@ -90,19 +90,19 @@ pub(crate) enum Stage {
 /// The function's runtime.
 #[derive(Debug, Default)]
 pub(crate) struct Runtime {
-    /// Has asked for work at least once.
+    /// True if it has asked for work at least once.
     pub(crate) ready: bool,
-    /// How many of its workers ask for work now.
+    /// The number of its workers that are waiting for work.
     pub(crate) idle: usize,
-    /// SnapStart: waits for the restore.
+    /// SnapStart: true while it waits for the restore.
     pub(crate) before_restore: bool,
     pub(crate) pending: VecDeque<Arc<Invoke>>,
     pub(crate) init_error: Option<Answer>,
-    /// Why it is gone, if it is.
+    /// The reason for its exit, if it has exited.
     pub(crate) exit: Option<String>,
 }
 
-/// An invocation as the runtime is handed it.
+/// An invocation as passed to the runtime.
 #[derive(Debug)]
 pub(crate) struct Invoke {
     pub(crate) request_id: String,
@@ -112,7 +112,7 @@ pub(crate) struct Invoke {
     pub(crate) payload: Bytes,
 }
 
-/// An invocation under way.
+/// A running invocation.
 #[derive(Debug, Default)]
 pub(crate) struct Running {
     pub(crate) handed: bool,
@@ -121,24 +121,24 @@ pub(crate) struct Running {
     pub(crate) done: Option<Instant>,
 }
 
-/// What became of the function.
+/// The answer of an invocation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// The function's response.
     Response(Bytes),
-    /// The function's, or Lambda's, error.
+    /// The function's or Lambda's error.
     Error {
         /// `errorType`, such as `Runtime.ExitError`.
         error_type: String,
-        /// What was posted with it.
+        /// The posted body.
         body: Bytes,
     },
-    /// Neither came before the function's timeout.
+    /// The function timed out without an answer.
     Timeout,
 }
 
 impl State {
-    /// A new environment with these extensions started.
+    /// Starts a new environment with these extensions.
     pub(crate) fn begin(&mut self, extensions: &[String], now: Instant) {
         *self = Self {
             generation: self.generation + 1,
@@ -149,7 +149,7 @@ impl State {
         };
     }
 
-    /// `POST /extension/register`. The answer is the identifier.
+    /// Handles `POST /extension/register`. Returns the identifier.
     pub(crate) fn register(&mut self, name: &str, events: Vec<String>) -> Result<String, ApiError> {
         if self.phase != Phase::Init {
             let message = "Extension registration closed already";
@@ -191,7 +191,7 @@ impl State {
         })
     }
 
-    /// `PUT /telemetry`, as far as the moment goes. The answer is the extension's name.
+    /// Checks if `PUT /telemetry` is allowed now. Returns the extension's name.
     pub(crate) fn subscribe(&mut self, id: Option<&str>) -> Result<String, ApiError> {
         let open = self.phase == Phase::Init;
         let extension = self.identify(id)?;
@@ -202,7 +202,7 @@ impl State {
         Ok(extension.name.clone())
     }
 
-    /// The event waiting for an extension in `/next`, if there is one; taking it changes the stage.
+    /// Takes the event for an extension waiting in `/next`, if there is one, and changes the stage.
     pub(crate) fn take_event(&mut self, id: &str) -> Option<Value> {
         let extension = self.extensions.iter_mut().find(|extension| extension.id.as_deref() == Some(id))?;
         let event = extension.outbox.take()?;
@@ -211,7 +211,7 @@ impl State {
         Some(event)
     }
 
-    /// Gives an event to every extension that has registered for it.
+    /// Sends an event to every extension that has registered for it.
     pub(crate) fn dispatch(&mut self, kind: &str, event: &Value) {
         for extension in self.extensions.iter_mut().filter(|extension| extension.takes(kind)) {
             extension.outbox = Some(event.clone());
@@ -221,17 +221,17 @@ impl State {
         }
     }
 
-    /// Every extension has registered.
+    /// Returns true if every extension has registered.
     pub(crate) fn all_registered(&self) -> bool {
         self.extensions.iter().all(|extension| extension.stage != Stage::Started)
     }
 
-    /// Every extension has called `/next` and has no event.
+    /// Returns true if every extension has called `/next` and has no pending event.
     pub(crate) fn all_waiting(&self) -> bool {
         self.extensions.iter().all(|extension| extension.stage == Stage::Waiting)
     }
 
-    /// The first extension that is gone, or has said that it cannot go on, and the error type of it.
+    /// The first extension that has exited or reported that it cannot continue, and the error type.
     pub(crate) fn crashed_extension(&self) -> Option<(String, String)> {
         self.extensions.iter().find_map(|extension| match (&extension.reported, &extension.exit) {
             (Some(reported), _) => Some((extension.name.clone(), reported.clone())),
@@ -254,7 +254,7 @@ impl State {
         }
     }
 
-    /// `GET /runtime/invocation/next`: the worker before has ended its invocation.
+    /// Handles `GET /runtime/invocation/next`: the worker has finished its previous invocation.
     pub(crate) fn runtime_next(&mut self, now: Instant) -> Result<(), ApiError> {
         if !self.managed {
             for running in self.invocations.values_mut().filter(|running| running.handed) {
@@ -270,14 +270,14 @@ impl State {
         Ok(())
     }
 
-    /// Hands the runtime an invocation, if one waits.
+    /// Passes a pending invocation to the runtime, if there is one.
     pub(crate) fn hand_over(&mut self) -> Option<Arc<Invoke>> {
         let invoke = self.runtime.pending.pop_front()?;
         self.invocations.entry(invoke.request_id.clone()).or_default().handed = true;
         Some(invoke)
     }
 
-    /// `POST /runtime/invocation/{id}/response` and `…/error`.
+    /// Handles `POST /runtime/invocation/{id}/response` and `…/error`.
     pub(crate) fn answer(&mut self, request_id: &str, answer: Answer, now: Instant) -> Result<(), ApiError> {
         let managed = self.managed;
         let running = self.invocations.get_mut(request_id).filter(|running| running.handed);
@@ -313,7 +313,7 @@ impl Extension {
         self.exit.is_none() && self.events.iter().any(|event| event == kind)
     }
 
-    /// `GET /extension/event/next`.
+    /// Handles `GET /extension/event/next`.
     pub(crate) fn next(&mut self, now: Instant, collector: Option<Received>) -> Result<(), ApiError> {
         if !matches!(self.stage, Stage::Registered | Stage::Running) {
             return Err(self.not_allowed("Ready"));
@@ -324,7 +324,7 @@ impl Extension {
         Ok(())
     }
 
-    /// `POST /extension/init/error`.
+    /// Handles `POST /extension/init/error`.
     pub(crate) fn init_error(&mut self, error_type: &str) -> Result<(), ApiError> {
         if self.stage != Stage::Registered {
             return Err(self.not_allowed("InitError"));
@@ -334,7 +334,7 @@ impl Extension {
         Ok(())
     }
 
-    /// `POST /extension/exit/error`.
+    /// Handles `POST /extension/exit/error`.
     pub(crate) fn exit_error(&mut self, error_type: &str) -> Result<(), ApiError> {
         if matches!(self.stage, Stage::Started | Stage::InitError | Stage::ExitError) {
             return Err(self.not_allowed("ExitError"));

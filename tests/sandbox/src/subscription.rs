@@ -1,4 +1,4 @@
-//! A subscription to the Telemetry API: what is asked for, and whether Lambda would grant it.
+//! A subscription to the Telemetry API, checked as Lambda checks it.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use serde::Deserialize;
 
 use crate::state::ApiError;
 
-/// Schema versions that Lambda knows.
+/// The schema versions that Lambda supports.
 const SCHEMAS: [&str; 3] = ["2022-07-01", "2022-12-13", "2025-01-29"];
 
-/// A subscription that was granted.
+/// An accepted subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Subscription {
     pub(crate) schema: String,
@@ -21,12 +21,12 @@ pub(crate) struct Subscription {
     pub(crate) path: String,
 }
 
-/// When collected records are sent: at whichever comes first.
+/// The limits of a buffer. Collected records are sent when the first is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Buffering {
     pub(crate) max_items: usize,
     pub(crate) max_bytes: usize,
-    /// Since the oldest record.
+    /// The time since the oldest record.
     pub(crate) timeout: Duration,
 }
 
@@ -56,7 +56,7 @@ struct Destination {
 }
 
 impl Subscription {
-    /// Reads a subscription, with Lambda's limits.
+    /// Parses a subscription, with Lambda's limits.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let body: Body = serde_json::from_slice(body).map_err(|error| invalid(error.to_string()))?;
         let schema = body.schema_version.unwrap_or_else(|| "2022-07-01".to_owned());

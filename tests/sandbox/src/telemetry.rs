@@ -1,5 +1,5 @@
-//! The platform's event streams: what happens becomes records, records wait in each subscription's buffer, and are
-//! posted from there ([`crate::delivery`]).
+//! The platform's event streams. Events become records, which are buffered per subscription and posted from there
+//! ([`crate::delivery`]).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use crate::clock;
 use crate::subscription::{Buffering, Subscription};
 
-/// One record, with what its buffering needs to know.
+/// One record, with the data needed for buffering.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     /// `platform`, `function` or `extension`.
@@ -42,28 +42,28 @@ pub(crate) fn set(record: &mut Value, key: &str, value: impl Into<Value>) {
     }
 }
 
-/// All streams of an environment. Clones are one.
+/// All streams of an environment. All clones share the same streams.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Telemetry(Arc<Mutex<Streams>>);
 
 #[derive(Debug, Default)]
 struct Streams {
-    /// Records of this init: a subscription made later gets them, too.
+    /// The records of this init: a later subscription gets them, too.
     backlog: Vec<Record>,
-    /// Subscriptions can still be made.
+    /// True while subscriptions can still be made.
     open: bool,
     queues: Vec<Arc<Queue>>,
     function_records: usize,
 }
 
 impl Telemetry {
-    /// A new init begins: nobody is subscribed.
+    /// Starts a new init, without subscriptions.
     pub(crate) fn begin(&self) {
         self.end();
         self.lock().open = true;
     }
 
-    /// The environment ends, and with it all subscriptions.
+    /// Ends the environment and all its subscriptions.
     pub(crate) fn end(&self) {
         let mut streams = self.lock();
         streams.open = false;
@@ -73,14 +73,14 @@ impl Telemetry {
         }
     }
 
-    /// The init is over: no more subscriptions, and no more need to remember.
+    /// Ends the init: refuses further subscriptions and drops the backlog.
     pub(crate) fn close_subscriptions(&self) {
         let mut streams = self.lock();
         streams.open = false;
         streams.backlog = Vec::new();
     }
 
-    /// Something has happened.
+    /// Records a platform event.
     pub(crate) fn emit(&self, kind: &str, record: Value) {
         let record = Record::new(kind, record);
         let mut streams = self.lock();
@@ -93,12 +93,12 @@ impl Telemetry {
         }
     }
 
-    /// How many records functions made so far.
+    /// The number of records that functions have produced so far.
     pub(crate) fn function_records(&self) -> usize {
         self.lock().function_records
     }
 
-    /// A line that a function or an extension wrote.
+    /// Records a line that a function or an extension wrote.
     pub(crate) fn emit_line(&self, kind: &str, line: String, json_format: bool) {
         // Platform: with the log format JSON, a line that is a JSON object becomes an object.
         let object = json_format.then(|| serde_json::from_str::<Value>(&line).ok()).flatten();
@@ -116,7 +116,7 @@ impl Telemetry {
         queue
     }
 
-    /// Deliveries rest while the environment is frozen.
+    /// Pauses deliveries while the environment is frozen, or resumes them.
     pub(crate) fn pause(&self, paused: bool) {
         for queue in &self.lock().queues {
             queue.pause(paused);
@@ -146,12 +146,12 @@ struct Buffer {
     closed: bool,
 }
 
-/// When a buffer is to be sent.
+/// The time at which a buffer is to be sent.
 #[derive(Debug, PartialEq, Eq)]
 enum Due {
     Now,
     At(Instant),
-    /// Not before something changes.
+    /// Not before the buffer changes.
     Unknown,
 }
 
@@ -172,7 +172,7 @@ impl Queue {
         }
     }
 
-    /// The most bytes of a record that come in one POST.
+    /// The most bytes of a record in one POST.
     pub(crate) fn max_bytes(&self) -> usize {
         self.buffering.max_bytes
     }
@@ -187,7 +187,7 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Waits until a batch is due, and takes it. None when the subscription has ended.
+    /// Waits until a batch is due, and takes it. Returns none when the subscription has ended.
     pub(crate) async fn next_batch(&self) -> Option<Vec<Record>> {
         loop {
             let due = {
@@ -210,7 +210,7 @@ impl Queue {
         }
     }
 
-    /// Waits while deliveries rest. False when the subscription has ended.
+    /// Waits while deliveries are paused. Returns false when the subscription has ended.
     pub(crate) async fn awake(&self) -> bool {
         loop {
             {
@@ -242,7 +242,7 @@ impl Buffer {
         if full || at <= now { Due::Now } else { Due::At(at) }
     }
 
-    /// As much as one POST takes; the rest waits as if it had come now.
+    /// Takes the records for one POST; the others wait as if they had arrived now.
     fn take(&mut self, buffering: &Buffering, now: Instant) -> Vec<Record> {
         let mut batch = Vec::new();
         let mut bytes = 0;

@@ -1,4 +1,4 @@
-//! The environment variables that Lambda shows to whom.
+//! The environment variables that Lambda sets for each process.
 
 use std::net::Ipv4Addr;
 
@@ -8,7 +8,7 @@ use crate::settings::{HANDLER, Initialization, LogFormat, REGION, Settings, VERS
 
 type Variables = Vec<(String, String)>;
 
-/// For an extension. Platform: without what only the runtime sees, such as the handler and the log stream.
+/// The variables for an extension. Platform: without those that only the runtime sees, such as the handler and the log stream.
 pub(crate) fn of_extension(settings: &Settings, ip: Ipv4Addr, extension: &Extension) -> Variables {
     let mut variables = shared(settings, ip);
     if settings.default_endpoints {
@@ -25,7 +25,7 @@ pub(crate) fn of_extension(settings: &Settings, ip: Ipv4Addr, extension: &Extens
     variables
 }
 
-/// For a function's process.
+/// The variables for a function's process.
 pub(crate) fn of_function(settings: &Settings, ip: Ipv4Addr, own: &[(String, String)]) -> Variables {
     let mut variables = shared(settings, ip);
     let stream = "2024/01/01/[$LATEST]0123456789abcdef0123456789abcdef";
@@ -44,7 +44,7 @@ pub(crate) fn of_function(settings: &Settings, ip: Ipv4Addr, own: &[(String, Str
     variables
 }
 
-/// Where the extension's receiver listens, as `host:port` for a client, by the variable that says so.
+/// The address of the extension's receiver, as `host:port` for a client, taken from the variable that sets it.
 pub(crate) fn receiver(
     settings: &Settings,
     ip: Ipv4Addr,
@@ -104,7 +104,7 @@ fn filled(variables: &[(String, String)], ip: Ipv4Addr) -> impl Iterator<Item = 
     variables.iter().map(move |(name, value)| (name.clone(), fill(value, ip)))
 }
 
-/// Puts the environment's address in place of `{ip}`.
+/// Replaces `{ip}` with the environment's address.
 pub(crate) fn fill(text: &str, ip: Ipv4Addr) -> String {
     text.replace("{ip}", &ip.to_string())
 }

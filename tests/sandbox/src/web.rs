@@ -1,4 +1,4 @@
-//! The little HTTP that the platform's side needs: a server for the APIs, a client for deliveries and functions.
+//! The HTTP that the platform's side needs: a server for the APIs, and a client for deliveries and functions.
 
 use std::convert::Infallible;
 use std::io;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// A whole answer.
+/// A complete answer.
 pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// Serves connections until dropped; they end with it.
@@ -32,14 +32,14 @@ where
                 let answer = handler(request);
                 async move { Ok::<_, Infallible>(answer.await) }
             });
-            // How a connection ends is the client's affair.
+            // The end of a connection is the client's concern.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         }
     })
     .await;
 }
 
-/// Accepts connections until dropped, and does this with each of them meanwhile; it ends with that.
+/// Accepts connections until dropped, and runs `connection` for each of them concurrently; all of them end with the future.
 pub(crate) async fn accept<F>(listener: TcpListener, connection: impl Fn(TcpStream) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -49,7 +49,7 @@ where
         let accepted = listener.accept().await;
         while connections.try_join_next().is_some() {}
         let Ok((stream, _)) = accepted else { continue };
-        // Without it, Nagle's algorithm and delayed acknowledgements make pauses of 40 ms that Lambda does not show.
+        // Without it, Nagle's algorithm and delayed acknowledgements cause 40 ms pauses that Lambda does not show.
         if stream.set_nodelay(true).is_ok() {
             connections.spawn(connection(stream));
         }
@@ -64,19 +64,19 @@ pub(crate) fn json(status: u16, body: &Value) -> Answer {
     answer
 }
 
-/// An answer with a body of a content type.
+/// An answer with a text body of this content type.
 pub(crate) fn text(content_type: &'static str, body: &str) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(body.to_owned())));
     answer.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
     answer
 }
 
-/// A header, if it is there and is text.
+/// The value of a header, if it is present and text.
 pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// A body of at most so many bytes.
+/// Reads a body of at most `limit` bytes.
 pub(crate) async fn read(body: Incoming, limit: usize) -> io::Result<Bytes> {
     Limited::new(body, limit)
         .collect()
@@ -96,7 +96,7 @@ impl Client {
         Self(hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector))
     }
 
-    /// Sends a request and reads the answer whole. That nobody listens is `ConnectionRefused`.
+    /// Sends a request and reads the whole answer. The error is `ConnectionRefused` if nobody listens.
     pub(crate) async fn send(
         &self,
         method: Method,

@@ -1,4 +1,4 @@
-//! The collector stand-in, met with a real client.
+//! Tests of the collector stand-in with a real client.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 
@@ -251,9 +251,9 @@ async fn a_collector_can_speak_tls() {
     let channel = endpoint.connect().await.unwrap();
     LogsServiceClient::new(channel).export(request(1, "over TLS")).await.unwrap();
     assert_eq!(collector.counts().logs, 1);
-    // A plain client gets no answer that it understands.
+    // A client without TLS gets no answer that it understands.
     send(&collector, Transport::Grpc).await.unwrap_err();
-    // And one with TLS none of a collector that has forgotten it.
+    // A client with TLS gets none from a collector that no longer speaks it.
     collector.forget_tls();
     endpoint.connect().await.unwrap_err();
     send(&collector, Transport::Grpc).await.unwrap();

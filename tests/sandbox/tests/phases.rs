@@ -1,4 +1,4 @@
-//! Life with a well-behaved extension, and the end of one that is not.
+//! Phases with well-behaved and misbehaving extensions.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail as tests do")]
 
@@ -99,7 +99,7 @@ async fn held_invocation_times_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_extension_that_exits_fails_the_function() {
     let sandbox = Sandbox::builder().extension(stub("crash-on-invoke")).start().await.unwrap();
-    // Whether the function was done before the crash is a race in Lambda, too; that the invocation failed is none.
+    // In Lambda, too, the function may or may not finish before the crash; the invocation fails either way.
     let invocation = sandbox.invoke(json!(null)).await.unwrap();
     assert_eq!(invocation.status, Status::Error);
     assert_eq!(invocation.error_type.as_deref(), Some("Extension.Crash"));
@@ -191,7 +191,7 @@ async fn function_crash_in_init_resets_environment() {
     assert_eq!(sandbox.violations(), NONE);
 }
 
-/// Whether the process with this program and this environment is stopped.
+/// Returns true if the process with this program and this environment is stopped.
 fn is_stopped(program: &str, ip: std::net::Ipv4Addr) -> bool {
     let api = format!("AWS_LAMBDA_RUNTIME_API={ip}:9001");
     for process in std::fs::read_dir("/proc").unwrap() {

@@ -16,7 +16,7 @@ const CGROUP_BYTES: u64 = 128 * MIB;
 /// The table, which `make abuse` clears and prints.
 const TABLE: &str = "target/abuse.txt";
 
-/// Whether the tests run the release binary, for which no case is too long.
+/// Returns true if the tests run the release binary, for which no case is too long.
 pub fn is_release() -> bool {
     cfg!(feature = "bounds")
 }

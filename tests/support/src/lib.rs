@@ -1,5 +1,5 @@
-//! What the extension's tests on the sandbox have in common: how it is started, what runs beside it, and how it has to
-//! end. What a test is about stays in the test.
+//! Code shared by the extension's tests on the sandbox: starting it, the processes that run with it, and the way it
+//! must end. The subject of a test stays in the test.
 
 #![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
 
@@ -21,13 +21,13 @@ pub mod not_held;
 pub mod outage;
 pub mod storm;
 
-/// What a condition may take at most on a busy machine; nothing waits so long where all is well.
+/// The maximum wait for a condition on a busy machine; nothing waits this long when all is well.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Both protocols.
 pub const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
 
-/// A protocol as variables name it.
+/// The name of a protocol in environment variables.
 pub fn name(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Grpc => "grpc",
@@ -66,7 +66,7 @@ pub fn sending(extension: Extension, collector: &Collector, protocol: Protocol) 
         .env("ROTEL_OTLP_EXPORTER_PROTOCOL", name(protocol))
 }
 
-/// An extension whose pauses between attempts do not outlast an invocation, and whose flushes do not try for long.
+/// An extension with backoffs shorter than an invocation and a short retry limit, so that a flush gives up soon.
 pub fn impatient(extension: Extension) -> Extension {
     extension
         .env("ROTEL_OTLP_EXPORTER_RETRY_INITIAL_BACKOFF", "10ms")
@@ -74,19 +74,19 @@ pub fn impatient(extension: Extension) -> Extension {
         .env("ROTEL_OTLP_EXPORTER_RETRY_MAX_ELAPSED_TIME", "100ms")
 }
 
-/// An extension that finds AWS there.
+/// An extension that uses this stand-in for AWS.
 pub fn with_aws(extension: Extension, aws: &Aws) -> Extension {
     aws.variables().into_iter().fold(extension, |extension, (name, value)| extension.env(name, value))
 }
 
-/// A sandbox with the extension under test and patience with its flushes: where a test is not about time, a busy machine
-/// must not make it one.
+/// A sandbox with the extension under test and a long flush timeout: unless a test is about time, a busy machine must
+/// not affect it.
 pub fn sandbox(collector: &Collector, protocol: Protocol) -> Builder {
     let extension = extension(collector, protocol).env("ROTEL_FLUSH_TIMEOUT", "60s");
     Sandbox::builder().extension(extension).collector(collector).timeout(Duration::from_mins(5))
 }
 
-/// A function that writes so many lines.
+/// A function that writes `count` lines.
 pub fn lines(count: usize) -> Function {
     Function::builtin(move |context| async move {
         context.log_lines(count);
@@ -94,8 +94,8 @@ pub fn lines(count: usize) -> Function {
     })
 }
 
-/// A function that writes five lines, sends five spans and then works for as many milliseconds as it was called with,
-/// or not at all.
+/// A function that writes five lines, sends five spans and then works for the number of milliseconds in its payload, if
+/// any.
 pub fn working() -> Function {
     Function::builtin(|context| async move {
         context.log_lines(5);
@@ -107,14 +107,14 @@ pub fn working() -> Function {
     })
 }
 
-/// An invocation, which goes well.
+/// Runs an invocation, which must succeed.
 pub async fn invoke(sandbox: &Sandbox, payload: Value) -> Invocation {
     let invocation = sandbox.invoke(payload).await.expect("an invocation");
     assert_eq!(invocation.status, Status::Success, "{invocation:?}");
     invocation
 }
 
-/// Two invocations of [`working`], and the end of the environment.
+/// Runs two invocations of [`working`] and ends the environment.
 pub async fn live(sandbox: Builder) -> Sandbox {
     let sandbox = sandbox.function(working()).start().await.expect("a sandbox");
     for _ in 0..2 {
@@ -124,13 +124,13 @@ pub async fn live(sandbox: Builder) -> Sandbox {
     sandbox
 }
 
-/// A collector with a certificate of its own making; with it the certificate. Clients have to show one of the
-/// authority, if there is one.
+/// Starts a collector with a self-signed certificate and returns both. If there is a client authority, clients must
+/// present a certificate that it has signed.
 pub async fn behind_tls(client_authority: Option<String>) -> (Collector, String) {
     with_certificate(named, client_authority).await
 }
 
-/// The same with a certificate that is made for the collector's address by `parameters`.
+/// The same with a certificate that `parameters` makes for the collector's address.
 pub async fn with_certificate(
     parameters: impl FnOnce(String) -> CertificateParams + Send + 'static,
     client_authority: Option<String>,
@@ -158,19 +158,19 @@ pub async fn trusted(protocol: Protocol) -> (Collector, Extension) {
     (collector, extension)
 }
 
-/// What was emitted, held against what arrived.
+/// Compares the emitted items with those that arrived.
 pub fn compare(sandbox: &Sandbox, collector: &Collector) -> Comparison {
     sandbox.ledger().compare(&collector.received())
 }
 
-/// Sees that everything that was emitted had arrived, once; the answer is how many items that is.
+/// Asserts that everything emitted has arrived exactly once; returns the number of items.
 pub fn assert_exact(sandbox: &Sandbox, received: &Received) -> usize {
     let comparison = sandbox.ledger().compare(received);
     assert!(comparison.is_exact(), "{comparison:?}\n{:#?}", sandbox.extension_output());
     comparison.once
 }
 
-/// Shuts the sandbox down and sees that the extension kept to the rules until its end.
+/// Shuts the sandbox down and asserts that the extension kept to the rules until its end.
 pub async fn end(sandbox: &Sandbox) -> Shutdown {
     let shutdown = sandbox.shutdown(ShutdownReason::Spindown).await.expect("a shutdown");
     assert!(shutdown.is_clean(), "{shutdown:?}\n{:#?}", sandbox.extension_output());

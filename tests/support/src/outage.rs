@@ -1,8 +1,8 @@
-//! The ways in which an endpoint is away.
+//! The ways in which a backend is down.
 
 use lambda_sandbox::collector::{Behaviour, Collector};
 
-/// How the endpoint is away.
+/// The way in which the backend is down.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outage {
     /// The port is closed.
@@ -13,12 +13,12 @@ pub enum Outage {
     StandsStill,
     /// TLS is answered with something else. The collector has to have TLS.
     ForgetsTls,
-    /// Requests are answered so.
+    /// Every request gets this behaviour.
     Answers(Behaviour),
 }
 
 impl Outage {
-    /// It is away from now on.
+    /// Starts the outage.
     pub async fn begin(&self, collector: &Collector) {
         match self {
             Self::Refuses => collector.refuse_connections().await,
@@ -29,13 +29,13 @@ impl Outage {
         }
     }
 
-    /// It is back, whichever way it was away.
+    /// Ends the outage, whichever it was.
     pub async fn end(collector: &Collector) {
         collector.behave(Behaviour::Accept);
         collector.come_back().await.expect("its ports are free");
     }
 
-    /// Whether it takes a deadline to know.
+    /// Returns true if the outage is detected only by a timeout.
     pub fn hangs(&self) -> bool {
         matches!(self, Self::Vanishes | Self::StandsStill | Self::Answers(Behaviour::Hang))
     }

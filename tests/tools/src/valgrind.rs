@@ -9,10 +9,10 @@ use tokio::process::Command;
 
 use super::rest;
 
-/// The most that is waited for anything. Nothing waits so long where all is well.
+/// The maximum wait for anything. Nothing waits this long when all is well.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Why there is no count.
+/// The reason why there is no count.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CountError {
     #[error("valgrind: cannot start: {0}; install Debian's package valgrind")]
@@ -27,7 +27,7 @@ pub(crate) enum CountError {
     NoNext { what: String },
 }
 
-/// What is counted.
+/// The quantity that is counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Count {
     Instructions,
@@ -42,7 +42,7 @@ impl Count {
         }
     }
 
-    /// `==7== Collected : 300630`, `==7== Total:     7,890 bytes in 56 blocks`.
+    /// Parses `==7== Collected : 300630` or `==7== Total:     7,890 bytes in 56 blocks`.
     fn find(self, log: &str) -> Option<u64> {
         let number = |text: &str| text.replace(',', "").trim().parse().ok();
         log.lines().find_map(|line| match self {
@@ -54,7 +54,7 @@ impl Count {
     }
 }
 
-/// `valgrind --version`, such as `valgrind-3.19.0`.
+/// The output of `valgrind --version`, such as `valgrind-3.19.0`.
 pub(crate) async fn version() -> Result<String, CountError> {
     let ran = Command::new("valgrind").arg("--version").output().await.map_err(CountError::Missing)?;
     Ok(String::from_utf8_lossy(&ran.stdout).trim().to_owned())
@@ -68,8 +68,8 @@ pub(crate) async fn of_program(count: Count, program: &Path, arguments: &[&str])
     count.find(&log).ok_or_else(|| CountError::NoCount { what: program.display().to_string(), log })
 }
 
-/// An extension in a sandbox that is open for invocations, with callgrind writing the functions that run to a file when it
-/// is made to end.
+/// An extension in a sandbox that is ready for invocations. Callgrind writes the functions that run to a file when the
+/// extension is stopped.
 pub(crate) async fn start(
     extension: Extension,
     profile: &Path,
@@ -80,8 +80,8 @@ pub(crate) async fn start(
     Ok(builder(extension).init_timeout(PATIENCE).start().await?)
 }
 
-/// The instructions of an extension from its start until it has called `/next` and there is nothing more to do: what it
-/// puts off to the moment after the call is its init as well.
+/// The instructions of an extension from its start until it has called `/next` and is idle: work it defers until after
+/// the call counts as init too.
 pub(crate) async fn of_init(
     extension: Extension,
     builder: impl FnOnce(Extension) -> Builder,

@@ -1,4 +1,4 @@
-//! The three operations, as AWS's API references have them.
+//! The three operations, as in the AWS API references.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::{Action, Call, Held};
 use crate::web;
 
-/// What follows the name of a secret in its ARN: a hyphen and six letters or digits.
+/// The length of the suffix after a secret's name in its ARN: a hyphen and six letters or digits.
 const SUFFIX_LEN: usize = 7;
-/// GetParameters takes so many names.
+/// The most names that GetParameters accepts.
 const NAMES_LIMIT: usize = 10;
-/// BatchGetSecretValue takes so many secrets.
+/// The most secrets that BatchGetSecretValue accepts.
 const SECRETS_LIMIT: usize = 20;
 
 type Outcome = Result<Value, (u16, &'static str)>;
@@ -28,7 +28,7 @@ impl Action {
     }
 }
 
-/// Which operation a request is of.
+/// The operation of a request.
 pub(super) fn action(head: &Parts) -> Option<Action> {
     match web::header(&head.headers, "x-amz-target")? {
         "secretsmanager.BatchGetSecretValue" => Some(Action::BatchGetSecretValue),
@@ -38,7 +38,7 @@ pub(super) fn action(head: &Parts) -> Option<Action> {
     }
 }
 
-/// What it asks for.
+/// The ids in a request.
 pub(super) fn ids(action: Action, asked: &Value) -> Vec<String> {
     let list = |name| asked.get(name).and_then(Value::as_array).into_iter().flatten();
     let ids: Vec<_> = match action {
@@ -50,7 +50,7 @@ pub(super) fn ids(action: Action, asked: &Value) -> Vec<String> {
     ids.into_iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// What it gets.
+/// Returns the answer to a call.
 pub(super) fn reply(held: &BTreeMap<String, Held>, call: &Call, asked: &Value) -> Outcome {
     match call.action {
         Action::GetSecretValue => {
@@ -82,12 +82,12 @@ pub(super) fn reply(held: &BTreeMap<String, Held>, call: &Call, asked: &Value) -
     }
 }
 
-/// All or nothing, where one of them is denied: so does AWS.
+/// Returns an error if access to any of the parameters is denied, as AWS does.
 fn parameters(held: &BTreeMap<String, Held>, call: &Call, asked: &Value) -> Outcome {
     let decrypted = asked.get("WithDecryption").and_then(Value::as_bool) == Some(true);
     let (mut found, mut invalid) = (Vec::new(), Vec::new());
     for id in &call.ids {
-        // `parameter/name:3`, where an ARN has five colons before its name.
+        // The id may end in a selector, as in `parameter/name:3`; an ARN has five colons before its name.
         let (arn, selector) = match id.match_indices(':').nth(5) {
             Some((at, _)) => id.split_at(at),
             None => (id.as_str(), ""),
@@ -108,7 +108,7 @@ fn parameters(held: &BTreeMap<String, Held>, call: &Call, asked: &Value) -> Outc
     Ok(json!({ "Parameters": found, "InvalidParameters": invalid }))
 }
 
-/// The secret of an ARN with or without its suffix, in the region of the call.
+/// The secret with this ARN, with or without its suffix, in the region of the call.
 fn secret<'a>(held: &'a BTreeMap<String, Held>, call: &Call, id: &str) -> Option<(&'a str, &'a Held)> {
     let of = |arn: &str| {
         let suffix = arn.strip_prefix(id);

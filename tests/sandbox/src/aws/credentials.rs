@@ -1,5 +1,5 @@
-//! The sources of credentials: the container endpoint, the instance metadata service, and STS and SSO for those who ask with
-//! a token. All give the same keys.
+//! The sources of credentials: the container endpoint, the instance metadata service, and STS and SSO for clients with a token.
+//! All return the same keys.
 
 use http::Method;
 use http::request::Parts;
@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{CONTAINER_TOKEN, CREDENTIALS_PATH, Keys};
 use crate::web;
 
-/// The token of a web identity, and that of an SSO session.
+/// The token of a web identity and of an SSO session.
 pub(super) const IDENTITY_TOKEN: &str = "identity-token";
 const METADATA_TOKEN: &str = "metadata-token";
 const METADATA_PATH: &str = "/latest/meta-data/iam/security-credentials/";
@@ -25,7 +25,7 @@ pub(super) fn is_asked(head: &Parts, body: &[u8]) -> bool {
         || form(body, "Action").is_some()
 }
 
-/// What it gets.
+/// Returns the answer to a request to one of the sources.
 pub(super) fn reply(head: &Parts, body: &[u8], keys: &Keys) -> Result<web::Answer, (u16, &'static str)> {
     let header = |name| web::header(&head.headers, name);
     let allowed = |given: Option<&str>, token: &str| {
@@ -87,7 +87,7 @@ fn assumed(keys: &Keys) -> String {
     )
 }
 
-/// A field of a form. No value here has anything to decode.
+/// A field of a form. No value used here needs decoding.
 fn form(body: &[u8], name: &str) -> Option<String> {
     let fields = std::str::from_utf8(body).ok()?.split('&');
     fields

@@ -1,8 +1,8 @@
-//! A stand-in for what of AWS keeps secrets: Secrets Manager and the Parameter Store in all regions, and the sources of
-//! credentials: the container endpoint, the instance metadata service, STS and SSO. All at one address, as `AWS_ENDPOINT_URL`
-//! has it.
+//! A stand-in for the AWS services that hold secrets: Secrets Manager and Parameter Store in all regions. It also has the
+//! sources of credentials: the container endpoint, the instance metadata service, STS and SSO. All share one address, set with
+//! `AWS_ENDPOINT_URL`.
 //!
-//! Every call must be signed, with the region of what it asks for in the scope of its signature, and is counted.
+//! Every call is counted. It must be signed, with the region of the requested secret in the scope of its signature.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,7 +29,7 @@ const BODY_LIMIT: usize = 1 << 20;
 const CREDENTIALS_PATH: &str = "/credentials";
 const CONTAINER_TOKEN: &str = "container-token";
 
-/// The stand-in. Dropped, it closes its port and all connections.
+/// The stand-in. When dropped, it closes its port and all connections.
 #[derive(Debug)]
 pub struct Aws {
     address: SocketAddr,
@@ -37,63 +37,62 @@ pub struct Aws {
     server: JoinHandle<()>,
 }
 
-/// What can be asked of it.
+/// The operations it supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
-    /// Secrets Manager, several.
+    /// Secrets Manager, several secrets.
     BatchGetSecretValue,
-    /// Secrets Manager, one.
+    /// Secrets Manager, one secret.
     GetSecretValue,
-    /// Parameter Store.
+    /// Parameter Store, several parameters.
     GetParameters,
     /// A source of credentials: the container endpoint, the instance metadata service, STS or SSO.
     Credentials,
 }
 
-/// What it was asked.
+/// A request that it received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// What for.
     pub action: Action,
     /// The region of the signature; empty for [`Action::Credentials`].
     pub region: String,
-    /// Whose signature it is; empty for [`Action::Credentials`].
+    /// The key id of the signature; empty for [`Action::Credentials`].
     pub access_key_id: String,
-    /// The secrets, as they were asked for.
+    /// The requested secrets, as written in the request.
     pub ids: Vec<String>,
-    /// The error code it was answered with.
+    /// The error code of the answer; none on success.
     pub refusal: Option<String>,
 }
 
-/// How it treats a call.
+/// The treatment of a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Behaviour {
-    /// Well.
+    /// Answered normally.
     #[default]
     Answer,
-    /// Turned away with this status and error code.
+    /// Rejected with this status and error code.
     Refuse {
-        /// HTTP status.
+        /// The HTTP status.
         status: u16,
-        /// Error code of AWS.
+        /// The AWS error code.
         code: &'static str,
     },
-    /// Well, but only after so long.
+    /// Answered normally, after this delay.
     Late(Duration),
     /// Never answered.
     Hang,
-    /// Not answered before there were so many calls in flight at once.
+    /// Not answered until this many calls are in flight at once.
     Gather(usize),
-    /// Answered with this, whatever was asked.
+    /// Answered with this value, whatever the request.
     Say(Value),
 }
 
-/// What a secret holds.
+/// The content of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Held {
     Text(String),
     Bytes,
-    /// Asking for it is answered with this error code.
+    /// Requests for it are answered with this error code.
     Refused(&'static str),
 }
 
@@ -101,23 +100,23 @@ enum Held {
 struct State {
     held: BTreeMap<String, Held>,
     behaviours: BTreeMap<Action, Behaviour>,
-    /// The next so many calls, before the above.
+    /// The behaviours of the next calls; they precede `behaviours`.
     next: Vec<Behaviour>,
     calls: Vec<Call>,
     in_flight: usize,
     most_in_flight: usize,
-    /// The first keys of the sources are no longer valid.
+    /// True once the first keys of the sources have expired.
     keys_renewed: bool,
 }
 
 impl State {
-    /// The keys that the sources of credentials give.
+    /// The keys that the sources of credentials return.
     fn keys(&self) -> &'static Keys {
         if self.keys_renewed { &RENEWED } else { &CONTAINER }
     }
 }
 
-/// A pair of keys and the token that goes with them.
+/// A pair of keys and their session token.
 struct Keys {
     access_key_id: &'static str,
     secret_access_key: &'static str,
@@ -136,12 +135,12 @@ const CONTAINER: Keys = Keys {
     session_token: "container-session",
 };
 
-/// Those that a source gives once the first ones have expired.
+/// The keys that a source returns once the first ones have expired.
 const RENEWED: Keys =
     Keys { access_key_id: "ASIARENEWED", secret_access_key: "renewed/key", session_token: "renewed-session" };
 
 impl Aws {
-    /// Listens, and holds nothing yet.
+    /// Starts to listen, without any secrets yet.
     pub async fn start() -> Result<Self, Error> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(Error::Listen)?;
         let address = listener.local_addr().map_err(Error::Listen)?;
@@ -152,12 +151,12 @@ impl Aws {
         Ok(Self { address, state, server })
     }
 
-    /// For `AWS_ENDPOINT_URL`.
+    /// The URL for `AWS_ENDPOINT_URL`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The variables of a function that reaches it with keys in its environment.
+    /// The variables of a function that has its keys in the environment.
     pub fn variables(&self) -> BTreeMap<String, String> {
         variables(&[
             ("AWS_ENDPOINT_URL", &self.url()),
@@ -177,47 +176,47 @@ impl Aws {
         ])
     }
 
-    /// The token that STS takes for a web identity, and SSO for a session.
+    /// The token that STS accepts for a web identity, and SSO for a session.
     pub fn identity_token(&self) -> &'static str {
         credentials::IDENTITY_TOKEN
     }
 
-    /// Expires the keys that the sources of credentials gave; from now on they give others.
+    /// Expires the keys that the sources of credentials returned; from now on they return others.
     pub fn renew_keys(&self) {
         self.state.write(|state| state.keys_renewed = true);
     }
 
-    /// Keeps a text under an ARN, which says of which service and region it is.
+    /// Stores a text secret under an ARN, which determines its service and region.
     pub fn keep(&self, arn: impl Into<String>, value: impl Into<String>) {
         self.hold(arn.into(), Held::Text(value.into()));
     }
 
-    /// Keeps bytes.
+    /// Stores a binary secret.
     pub fn keep_bytes(&self, arn: impl Into<String>) {
         self.hold(arn.into(), Held::Bytes);
     }
 
-    /// Answers whoever asks for this with an error code.
+    /// Answers requests for this secret with an error code.
     pub fn refuse(&self, arn: impl Into<String>, code: &'static str) {
         self.hold(arn.into(), Held::Refused(code));
     }
 
-    /// From now on.
+    /// Sets the behaviour for an action from now on.
     pub fn behave(&self, action: Action, behaviour: Behaviour) {
         self.state.write(|state| state.behaviours.insert(action, behaviour));
     }
 
-    /// For the next so many calls of any kind.
+    /// Sets the behaviour for the next `calls` calls of any kind.
     pub fn behave_next(&self, calls: usize, behaviour: &Behaviour) {
         self.state.write(|state| state.next = vec![behaviour.clone(); calls]);
     }
 
-    /// All calls so far, in the order of their arrival.
+    /// All calls so far, in order of arrival.
     pub fn calls(&self) -> Vec<Call> {
         self.state.read(|state| state.calls.clone())
     }
 
-    /// The most calls that were unanswered at the same time.
+    /// The largest number of calls that were unanswered at the same time.
     pub fn most_in_flight(&self) -> usize {
         self.state.read(|state| state.most_in_flight)
     }
@@ -237,7 +236,7 @@ fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// A call in flight, also when its client gives up on it.
+/// A call in flight; it counts even if its client gives up on it.
 struct InFlight(Arc<Board<State>>);
 
 impl InFlight {
@@ -323,7 +322,7 @@ fn reply(
     api::reply(&state.held, call, asked).map(|answer| web::json(200, &answer))
 }
 
-/// An error as both services write it.
+/// An error in the format of both services.
 fn refusal(status: u16, code: &str) -> web::Answer {
     web::json(status, &json!({ "__type": code, "Message": "refused by the test" }))
 }

@@ -1,4 +1,4 @@
-//! Signature Version 4, checked as AWS does: whoever changes a signed header on its way is found out.
+//! Signature Version 4, checked as AWS does: a signed header that was changed in transit is detected.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use crate::web;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// What a good signature says.
+/// The content of a valid signature.
 #[derive(Debug)]
 pub(super) struct Signature {
     pub(super) access_key_id: String,
@@ -19,7 +19,7 @@ pub(super) struct Signature {
 }
 
 impl Signature {
-    /// Computes the signature anew; an error code of AWS if that is not the one that came.
+    /// Recomputes the signature; returns an AWS error code if it differs from the one received.
     pub(super) fn check(head: &Parts, body: &[u8], keys: &[Keys]) -> Result<Self, &'static str> {
         let authorization =
             web::header(&head.headers, "authorization").ok_or("MissingAuthenticationTokenException")?;

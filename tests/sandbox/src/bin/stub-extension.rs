@@ -1,8 +1,7 @@
-//! A minimal extension: registers, and calls `/next` until SHUTDOWN.
+//! A minimal extension: registers and calls `/next` until SHUTDOWN.
 //!
-//! `bench` measures it as the floor under every other extension. `STUB_MODE` makes it misbehave:
-//! `ignore-shutdown`, `crash-on-invoke`, `never-next` (after the first INVOKE), `exit-early` (before registering),
-//! `never-register`.
+//! `bench` measures it as the baseline for every other extension. `STUB_MODE` makes it misbehave: `ignore-shutdown`,
+//! `crash-on-invoke`, `never-next` (after the first INVOKE), `exit-early` (before registering), `never-register`.
 
 use std::env;
 use std::io;

@@ -1,5 +1,5 @@
-//! A minimal function in a process of its own: takes an invocation, writes two lines and echoes the payload.
-//! `STUB_MODE` makes it misbehave: `hang` (never answers), `exit` (in the middle of an invocation).
+//! A minimal function in its own process: takes an invocation, writes two lines and echoes the payload. `STUB_MODE` makes it
+//! misbehave: `hang` (never answers), `exit` (in the middle of an invocation).
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! A request on its way in: what is known of it before its content is, and how it ends.
+//! An incoming request: its head, before the content is read, and its outcome.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::otlp::{Payload, Signal};
 pub(super) struct Connection {
     pub(super) id: u64,
     pub(super) peer: SocketAddr,
-    /// Once set, the connection closes at once.
+    /// When notified, the connection closes at once.
     pub(super) cut: Notify,
 }
 
-/// The head of a request, with what is to be done with it.
+/// The head of a request, with its behaviour.
 #[derive(Clone, Debug)]
 pub(super) struct Arrival {
     pub(super) connection: Arc<Connection>,
@@ -32,18 +32,18 @@ pub(super) struct Arrival {
     pub(super) time: SystemTime,
     pub(super) headers: HeaderMap,
     pub(super) behaviour: Behaviour,
-    /// Bytes of the body so far.
+    /// The bytes of the body read so far.
     pub(super) wire_bytes: Arc<AtomicUsize>,
 }
 
 impl Arrival {
-    /// Turns the request away.
+    /// Rejects the request.
     pub(super) fn refuse(&self, shared: &Shared, refusal: Refusal) -> Refusal {
         shared.keep(self.request(Outcome::Refused(refusal.status), None));
         refusal
     }
 
-    /// Does with the content what the behaviour says, and returns the number of items to call rejected.
+    /// Applies the behaviour to the content, and returns the number of items to report as rejected.
     pub(super) async fn settle(&self, shared: &Shared, payload: Payload) -> i64 {
         match &self.behaviour {
             Behaviour::Slow(wait) => tokio::time::sleep(*wait).await,
@@ -68,7 +68,7 @@ impl Arrival {
         0
     }
 
-    /// The connection ends here, with nothing kept.
+    /// Closes the connection and keeps nothing.
     pub(super) async fn cut_unread<T>(&self, shared: &Shared) -> T {
         shared.keep(self.request(Outcome::Cut, None));
         self.cut().await

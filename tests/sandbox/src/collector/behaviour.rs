@@ -1,4 +1,4 @@
-//! How the collector treats requests: it accepts them, unless a test sets otherwise.
+//! The collector's behaviour: it accepts requests, unless a test sets otherwise.
 
 use std::time::Duration;
 
@@ -7,40 +7,40 @@ use tonic::{Code, Status};
 
 use crate::otlp::Signal;
 
-/// What is done with a request.
+/// The treatment of a request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Behaviour {
     /// Kept and acknowledged.
     #[default]
     Accept,
-    /// Kept and acknowledged after so long.
+    /// Kept and acknowledged after this delay.
     Slow(Duration),
-    /// Read, not kept, never answered.
+    /// Read, not kept and never answered.
     Hang,
-    /// Turned away.
+    /// Rejected.
     Refuse(Refusal),
-    /// Kept, and acknowledged with a partial success that claims to reject so many items.
+    /// Kept, and acknowledged as a partial success that claims to reject some items.
     PartialSuccess {
-        /// Sent to the client.
+        /// The number of rejected items sent to the client.
         rejected: i64,
     },
-    /// Turned away with 413 or RESOURCE_EXHAUSTED if it has more bytes after decompression, as by a proxy that takes less
-    /// than a collector does.
+    /// Rejected with 413 or RESOURCE_EXHAUSTED if it is larger after decompression, like behind a proxy with a lower limit than
+    /// the collector's.
     Limit {
-        /// Of an HTTP body or a gRPC message.
+        /// The maximum size of an HTTP body or a gRPC message.
         bytes: usize,
     },
-    /// The connection is closed once so many bytes of the body were read; nothing is kept.
+    /// The connection is closed in the middle of the body; nothing is kept.
     CutRequest {
-        /// Bytes of the body as it travels.
+        /// The bytes of the body on the wire that are read first.
         after: usize,
     },
-    /// Kept, then the connection is closed in place of an answer.
+    /// Kept, then the connection is closed instead of answering.
     CutAnswer,
 }
 
 impl Behaviour {
-    /// How many bytes a request may have where others may have `most`.
+    /// The size limit of a request, in bytes; at most `most`.
     pub(super) fn limit(&self, most: usize) -> usize {
         match self {
             Self::Limit { bytes } => most.min(*bytes),
@@ -49,21 +49,21 @@ impl Behaviour {
     }
 }
 
-/// An error answer, in the words of both protocols.
+/// An error answer, for both protocols.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refusal {
-    /// Over HTTP.
+    /// The status over HTTP.
     pub status: u16,
-    /// Over gRPC.
+    /// The code over gRPC.
     pub code: Code,
     /// `Retry-After` in whole seconds over HTTP, `RetryInfo` over gRPC.
     pub retry_after: Option<Duration>,
-    /// For people.
+    /// The message for humans.
     pub message: String,
 }
 
 impl Refusal {
-    /// An HTTP status and the gRPC code that says the same.
+    /// An HTTP status and the corresponding gRPC code.
     pub fn status(status: u16) -> Self {
         let code = match status {
             400 => Code::InvalidArgument,
@@ -79,28 +79,28 @@ impl Refusal {
         Self { status, code, retry_after: None, message: format!("refused with {status} by the test") }
     }
 
-    /// The same with another gRPC code.
+    /// Replaces the gRPC code.
     #[must_use]
     pub fn code(mut self, code: Code) -> Self {
         self.code = code;
         self
     }
 
-    /// The same with a wish when to try again.
+    /// Asks the client to retry after this time.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// The same in other words.
+    /// Replaces the message.
     #[must_use]
     pub fn message(mut self, message: impl Into<String>) -> Self {
         self.message = message.into();
         self
     }
 
-    /// As gRPC has it.
+    /// The gRPC status.
     pub(super) fn grpc(&self) -> Status {
         match self.retry_after {
             None => Status::new(self.code, self.message.clone()),
@@ -108,7 +108,7 @@ impl Refusal {
         }
     }
 
-    /// `google.rpc.Status`, protobuf: the body of an OTLP/HTTP error, and the details of a gRPC one.
+    /// Encodes `google.rpc.Status` as protobuf: the body of an OTLP/HTTP error, and the details of a gRPC one.
     pub(super) fn encode(&self) -> Vec<u8> {
         let details = self.retry_after.map(|wait| RpcAny {
             type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
@@ -129,7 +129,7 @@ impl Refusal {
     }
 }
 
-/// Which behaviour applies when. The first rule that fits wins.
+/// The rules that choose a behaviour. The first that matches applies.
 #[derive(Debug, Default)]
 pub(super) struct Rules(Vec<Rule>);
 
@@ -141,18 +141,18 @@ struct Rule {
 }
 
 impl Rules {
-    /// From now on, for all.
+    /// Sets the behaviour for all requests, and clears all earlier rules.
     pub(super) fn set(&mut self, behaviour: Behaviour) {
         self.0 = vec![Rule { signal: None, remaining: None, behaviour }];
     }
 
-    /// From now on, for one signal.
+    /// Sets the behaviour for one signal.
     pub(super) fn set_for(&mut self, signal: Signal, behaviour: Behaviour) {
         self.0.retain(|rule| rule.signal != Some(signal));
         self.0.insert(0, Rule { signal: Some(signal), remaining: None, behaviour });
     }
 
-    /// For the next so many requests, before any other rule.
+    /// Sets the behaviour for the next `requests` requests; it precedes every other rule.
     pub(super) fn set_next(&mut self, requests: usize, behaviour: Behaviour) {
         self.0.insert(0, Rule { signal: None, remaining: Some(requests), behaviour });
     }
@@ -166,7 +166,7 @@ impl Rules {
     }
 }
 
-// The few messages of google.rpc that OTLP's errors are made of.
+// The few google.rpc messages that OTLP errors consist of.
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct RpcStatus {

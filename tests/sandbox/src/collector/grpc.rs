@@ -1,4 +1,4 @@
-//! OTLP/gRPC in, through tonic and the generated services.
+//! The OTLP/gRPC receiver, built on tonic and the generated services.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -34,7 +34,7 @@ use super::arrival::Arrival;
 use super::behaviour::{Behaviour, Refusal};
 use crate::otlp::{Payload, Signal};
 
-/// The limit of a collector's gRPC receiver, for one message after decompression.
+/// The size limit of a collector's gRPC receiver, for one message after decompression.
 const MESSAGE_LIMIT: usize = 4 * 1024 * 1024;
 
 /// The signal that a gRPC path exports.
@@ -47,7 +47,7 @@ pub(super) fn signal(path: &str) -> Option<Signal> {
     }
 }
 
-/// Answers a request whose head has passed.
+/// Answers a request whose head was accepted.
 pub(super) async fn respond(
     shared: &Arc<Shared>,
     arrival: Arrival,
@@ -83,7 +83,7 @@ pub(super) async fn respond(
         return arrival.cut_unread(shared).await;
     }
     let Ok(mut answer) = answer;
-    // tonic says OUT_OF_RANGE to a message beyond the limit, where a collector says RESOURCE_EXHAUSTED.
+    // tonic answers OUT_OF_RANGE to a message above the limit; a collector answers RESOURCE_EXHAUSTED.
     if answer.headers().get("grpc-status").is_some_and(|code| code == "11") {
         answer.headers_mut().insert("grpc-status", HeaderValue::from(i32::from(Code::ResourceExhausted)));
         arrival.refuse(shared, Refusal::status(413));
@@ -91,8 +91,8 @@ pub(super) async fn respond(
     answer
 }
 
-/// Has the answer compressed as the request is, whatever its sender accepts: Go's gRPC servers do so, and the real collector
-/// is one of them.
+/// Compresses the answer like the request, whatever the sender accepts. Go's gRPC servers do so, and the real collector is one
+/// of them.
 fn answer_as_asked(headers: &mut http::HeaderMap) {
     match headers.get("grpc-encoding").cloned() {
         Some(encoding) => headers.insert("grpc-accept-encoding", encoding),
@@ -100,7 +100,7 @@ fn answer_as_asked(headers: &mut http::HeaderMap) {
     };
 }
 
-/// The generated services' implementation.
+/// The implementation of the generated services.
 struct Export(Arc<Shared>);
 
 impl Export {
@@ -158,7 +158,7 @@ impl TraceService for Export {
     }
 }
 
-/// A request body that counts its bytes, and breaks off at the set length.
+/// A request body that counts its bytes and breaks off at the set length.
 struct Counted {
     inner: Incoming,
     bytes: Arc<AtomicUsize>,

@@ -1,4 +1,4 @@
-//! OTLP/HTTP in: protobuf and JSON.
+//! The OTLP/HTTP receiver: protobuf and JSON.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use super::arrival::Arrival;
 use super::behaviour::{Behaviour, Refusal};
 use crate::otlp::{Payload, Signal};
 
-/// The limit of a collector's HTTP receiver, for one body after decompression.
+/// The size limit of a collector's HTTP receiver, for one body after decompression.
 const BODY_LIMIT: usize = 20 * 1024 * 1024;
 
 /// The signal that a path exports.
@@ -61,7 +61,7 @@ impl Encoding {
     }
 }
 
-/// Answers a request whose head has passed.
+/// Answers a request whose head was accepted.
 pub(super) async fn respond(
     shared: &Arc<Shared>,
     arrival: Arrival,

@@ -1,6 +1,6 @@
-//! A stand-in for the OTLP collector at the other end: takes gRPC on 4317 and HTTP on 4318 of an address of its own,
-//! decodes and keeps everything, and misbehaves on demand: request by request as a [`Behaviour`] says, or as a
-//! whole, by refusing connections, vanishing from the network or forgetting its certificate.
+//! A stand-in for the OTLP collector. It accepts gRPC on port 4317 and HTTP on port 4318 of its own address, and decodes and
+//! keeps everything. It misbehaves on demand: per request with a [`Behaviour`], or as a whole, by refusing connections,
+//! vanishing from the network or dropping TLS.
 
 use std::convert::Infallible;
 use std::io;
@@ -47,18 +47,18 @@ const GRPC_PORT: u16 = 4317;
 const HTTP_PORT: u16 = 4318;
 const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
 
-/// The collector. Dropped, it closes its ports and all connections.
+/// The collector. When dropped, it closes its ports and all connections.
 #[derive(Debug)]
 pub struct Collector {
     ip: Ipv4Addr,
-    /// Keeps the address ours while the ports are closed.
+    /// Reserves the address while the ports are closed.
     _lock: TcpListener,
     shared: Arc<Shared>,
     /// None while connections are refused.
     ports: Mutex<Vec<Port>>,
 }
 
-/// How a [`Collector`] is made.
+/// The builder of a [`Collector`].
 #[derive(Default)]
 pub struct Builder {
     authorization: Option<String>,
@@ -67,24 +67,24 @@ pub struct Builder {
 
 type IdentityFor = Box<dyn FnOnce(Ipv4Addr) -> Identity + Send>;
 
-/// What all connections need.
+/// The state shared by all connections.
 #[derive(Debug)]
 struct Shared {
     received: Board<Received>,
     rules: Mutex<Rules>,
     authorization: Mutex<Option<String>>,
     tls: Option<Tls>,
-    /// How many there were so far.
+    /// The number of connections so far.
     numbered: AtomicU64,
-    /// The open ones. They outlive their listener, for who vanishes does not say goodbye.
+    /// The open connections. They outlive their listener: a vanished collector does not close them.
     connections: Mutex<JoinSet<()>>,
-    /// Changed, every open connection closes.
+    /// A change closes every open connection.
     cuts: watch::Sender<u64>,
-    /// Connections are taken, but nothing is read from them, nor from those that are open.
+    /// True while connections are accepted but nothing is read from them, nor from those already open.
     deaf: watch::Sender<bool>,
-    /// Connections with lower numbers are no longer heard.
+    /// Connections with lower numbers are no longer read or answered.
     forgotten: watch::Sender<u64>,
-    /// TLS is not spoken, though clients come with it.
+    /// True if the collector does not speak TLS, although its clients do.
     plaintext: AtomicBool,
 }
 
@@ -97,21 +97,21 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Builder {
-    /// Every request must have this `authorization` header or metadata, as it stands.
+    /// Requires exactly this `authorization` header or metadata on every request.
     #[must_use]
     pub fn authorization(mut self, value: impl Into<String>) -> Self {
         self.authorization = Some(value.into());
         self
     }
 
-    /// Both ports speak TLS. The certificate has to name the address, which is known only here.
+    /// Enables TLS on both ports. The certificate must name the address, which the closure receives.
     #[must_use]
     pub fn tls(mut self, identity: impl FnOnce(Ipv4Addr) -> Identity + Send + 'static) -> Self {
         self.identity = Some(Box::new(identity));
         self
     }
 
-    /// Takes an address and listens.
+    /// Claims an address and listens.
     pub async fn start(self) -> Result<Collector, Error> {
         let (ip, lock) = address::claim().await.map_err(Error::Listen)?;
         let tls = match self.identity {
@@ -137,23 +137,23 @@ impl Builder {
 }
 
 impl Collector {
-    /// A collector that takes everything from everybody.
+    /// Starts a collector that accepts every request.
     pub async fn start() -> Result<Self, Error> {
         Self::builder().start().await
     }
 
-    /// A collector with more to say.
+    /// A builder, to set the authorization or TLS.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Where it listens, with scheme: for `ROTEL_OTLP_EXPORTER_ENDPOINT`.
+    /// The URL it listens on, with scheme: for `ROTEL_OTLP_EXPORTER_ENDPOINT`.
     pub fn url(&self, protocol: Protocol) -> String {
         let scheme = if self.shared.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address(protocol))
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self, protocol: Protocol) -> SocketAddr {
         let port = match protocol {
             Protocol::Grpc => GRPC_PORT,
@@ -162,17 +162,17 @@ impl Collector {
         SocketAddrV4::new(self.ip, port).into()
     }
 
-    /// All it was sent so far.
+    /// All requests received so far.
     pub fn received(&self) -> Received {
         self.shared.received.read(Clone::clone)
     }
 
-    /// How many items it holds.
+    /// The number of items it holds.
     pub fn counts(&self) -> Counts {
         self.shared.received.read(Received::counts)
     }
 
-    /// Waits for a condition on what it was sent.
+    /// Waits for a condition on the received requests.
     pub async fn wait_until(
         &self,
         mut holds: impl FnMut(&Received) -> bool,
@@ -194,38 +194,38 @@ impl Collector {
         })
     }
 
-    /// From now on, for all requests; clears what was said before.
+    /// Sets the behaviour for all requests from now on, and clears all earlier rules.
     pub fn behave(&self, behaviour: Behaviour) {
         self.rules(|rules| rules.set(behaviour));
     }
 
-    /// From now on, for the requests of one signal.
+    /// Sets the behaviour for the requests of one signal from now on.
     pub fn behave_for(&self, signal: Signal, behaviour: Behaviour) {
         self.rules(|rules| rules.set_for(signal, behaviour));
     }
 
-    /// For the next so many requests.
+    /// Sets the behaviour for the next `requests` requests.
     pub fn behave_next(&self, requests: usize, behaviour: Behaviour) {
         self.rules(|rules| rules.set_next(requests, behaviour));
     }
 
-    /// Closes every open connection, as a freeze or a load balancer does; new ones are welcome.
+    /// Closes every open connection, as a freeze or a load balancer does; new ones are accepted.
     pub fn close_connections(&self) {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Every request must have this `authorization` from now on, as after a rotation of the key.
+    /// Requires this `authorization` on every request from now on, as after a key rotation.
     pub fn authorize(&self, value: impl Into<String>) {
         *self.shared.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(value.into());
     }
 
-    /// Nothing that comes over a connection that is open is heard or answered any more, and its client does not notice: a
-    /// firewall that has forgotten it. New ones are welcome.
+    /// Stops reading and answering all open connections without their clients noticing, like a firewall that lost its state.
+    /// New connections are accepted.
     pub fn forget_connections(&self) {
         self.shared.forgotten.send_replace(self.shared.numbered.load(Ordering::Relaxed));
     }
 
-    /// Connections are refused from now on, the open ones closed.
+    /// Refuses connections from now on, and closes the open ones.
     pub async fn refuse_connections(&self) {
         for port in self.take_ports() {
             port.close().await;
@@ -234,13 +234,12 @@ impl Collector {
         connections.shutdown().await;
     }
 
-    /// Connections are taken, but nothing is read or answered from now on, not even a TLS handshake: a process that
-    /// stands still.
+    /// Accepts connections but reads and answers nothing from now on, not even a TLS handshake, like a stopped process.
     pub fn go_deaf(&self) {
         self.shared.deaf.send_replace(true);
     }
 
-    /// No packet is answered any more, neither of open connections nor of new ones, which are never made: a black hole.
+    /// Answers no packet from now on, on open connections or new ones, which are never established: a black hole.
     pub async fn vanish(&self) -> Result<(), Error> {
         self.go_deaf();
         if self.ports().is_empty() {
@@ -253,7 +252,7 @@ impl Collector {
         Ok(())
     }
 
-    /// New connections are spoken to without TLS, though their clients begin with it: a proxy that has gone.
+    /// Serves new connections without TLS, although their clients start with it, like a TLS proxy that is gone.
     pub fn forget_tls(&self) {
         self.shared.plaintext.store(true, Ordering::Relaxed);
         self.close_connections();
@@ -323,14 +322,14 @@ impl Shared {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at the head of a request: whether it may come in at all, and what shall become of it.
+    /// Checks the head of a request: rejects the request, or chooses its behaviour.
     fn admit(&self, arrival: &mut Arrival) -> Result<(), Refusal> {
         let wanted = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(wanted) = wanted {
             let given = arrival.headers.get(AUTHORIZATION).map(http::HeaderValue::as_bytes);
             if given != Some(wanted.as_bytes()) {
                 let given = String::from_utf8_lossy(given.unwrap_or_default()).into_owned();
-                // The real one's answer can hold the token, too: it must not end up in a log.
+                // A real collector's answer can contain the token, too: it must not reach a log.
                 let message = format!("scheme or token does not match: {given}");
                 return Err(arrival.refuse(self, Refusal::status(401).message(message)));
             }
@@ -369,14 +368,14 @@ async fn serve(stream: TcpStream, connection: Arc<Connection>, protocol: Protoco
         _ = forgotten.wait_for(|forgotten| connection.id < *forgotten) => {}
         () = &mut conversation => return,
     }
-    // It stays open, or its client would notice.
+    // The connection stays open, or its client would notice.
     tokio::select! {
         () = connection.cut.notified() => {}
         _ = cuts.changed() => {}
     }
 }
 
-/// Goes on with a conversation whenever the collector is not deaf.
+/// Runs a conversation, except while the collector is deaf.
 async fn while_heard(mut deaf: watch::Receiver<bool>, conversation: impl Future<Output = io::Result<()>>) {
     let mut conversation = pin!(conversation);
     loop {
@@ -385,7 +384,7 @@ async fn while_heard(mut deaf: watch::Receiver<bool>, conversation: impl Future<
         tokio::select! {
             biased;
             () = async { let _ = deaf.wait_for(|deaf| *deaf).await; } => {}
-            // How a connection ends is the client's affair; what matters was recorded per request.
+            // The end of a connection is the client's concern; everything relevant was recorded per request.
             _ = &mut conversation => return,
         }
     }
@@ -397,7 +396,7 @@ async fn converse(
     protocol: Protocol,
     shared: &Arc<Shared>,
 ) -> io::Result<()> {
-    // Without it, Nagle's algorithm and delayed acknowledgements make pauses of 40 ms that no real peer shows.
+    // Without it, Nagle's algorithm and delayed acknowledgements cause 40 ms pauses that no real peer shows.
     stream.set_nodelay(true)?;
     match &shared.tls {
         Some(Tls(acceptor)) if !shared.plaintext.load(Ordering::Relaxed) => {

@@ -1,4 +1,4 @@
-//! A port that can be made to answer nobody.
+//! A port that can be made to answer no packets.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,23 +11,23 @@ use tokio::task::JoinHandle;
 
 use super::Protocol;
 
-/// How many connections may wait to be accepted.
+/// The number of connections that may wait to be accepted.
 const BACKLOG: i32 = 1_024;
-/// More than a connection to an address of this machine takes.
+/// Longer than a connection to an address of this machine takes.
 const FILL_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// A listener and the task that accepts from it. Dropped, it is closed.
+/// A listener and the task that accepts from it. When dropped, it is closed.
 #[derive(Debug)]
 pub(super) struct Port {
     protocol: Protocol,
     listener: Arc<TcpListener>,
     accepting: JoinHandle<()>,
-    /// While it is plugged.
+    /// The connection that fills the accept queue while the port is plugged.
     filler: Option<TcpStream>,
 }
 
 impl Port {
-    /// Listens. `accept` is what is done with the listener.
+    /// Listens, and runs `accept` with the listener.
     pub(super) async fn open<F>(
         address: SocketAddr,
         protocol: Protocol,
@@ -41,23 +41,23 @@ impl Port {
         Ok(Self { protocol, listener, accepting, filler: None })
     }
 
-    /// Closes it; connections are refused from then on.
+    /// Closes the port; connections are refused from then on.
     pub(super) async fn close(mut self) {
         self.stop_accepting().await;
     }
 
-    /// From now on no connection is made. Linux answers no SYN while the queue of connections to accept is full, and
-    /// one of the length nought is full with one.
+    /// Prevents new connections from now on. Linux answers no SYN while the accept queue is full, and a queue of length zero is
+    /// full with one connection.
     pub(super) async fn plug(&mut self) -> io::Result<()> {
         self.stop_accepting().await;
         SockRef::from(&*self.listener).listen(0)?;
         let filler = tokio::time::timeout(FILL_TIMEOUT, TcpStream::connect(self.listener.local_addr()?));
-        // If there is no answer, somebody else's connection has filled the queue.
+        // If there is no answer, another client's connection has filled the queue.
         self.filler = filler.await.ok().transpose()?;
         Ok(())
     }
 
-    /// Accepts again, also what has come before.
+    /// Accepts connections again, including those already waiting.
     pub(super) fn unplug<F>(&mut self, accept: impl FnOnce(Arc<TcpListener>, Protocol) -> F) -> io::Result<()>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -72,7 +72,7 @@ impl Port {
 
     async fn stop_accepting(&mut self) {
         self.accepting.abort();
-        // Its end is the point where it lets go of the listener.
+        // The task holds the listener until it ends.
         let _ = (&mut self.accepting).await;
     }
 }

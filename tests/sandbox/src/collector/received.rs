@@ -1,4 +1,4 @@
-//! What the collector was sent, decoded and kept.
+//! The requests received by the collector, decoded and kept.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct Received {
     of_platform: Counts,
 }
 
-/// How many items the collector holds.
+/// The number of items the collector holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Log records.
@@ -51,7 +51,7 @@ impl Counts {
     }
 }
 
-/// Which of the two protocols a request came by.
+/// The protocol of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// OTLP/gRPC.
@@ -63,43 +63,40 @@ pub enum Protocol {
 /// One export request that reached the collector.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// What it carries.
     pub signal: Signal,
-    /// How it came.
     pub protocol: Protocol,
-    /// When its head arrived, for measuring.
+    /// The arrival of its head, for measuring.
     pub at: Instant,
-    /// When its head arrived, by the clock on the wall.
+    /// The arrival of its head, by the wall clock.
     pub time: SystemTime,
     /// HTTP headers, or gRPC metadata.
     pub headers: HeaderMap,
-    /// `gzip`, `zstd` …; none if the body was sent plain.
+    /// `gzip`, `zstd` …; none if the body was sent uncompressed.
     pub compression: Option<String>,
-    /// Bytes of the body as they came over the wire, compressed and with gRPC's framing.
+    /// The size of the body on the wire, compressed and with gRPC framing.
     pub wire_bytes: usize,
-    /// Which TCP connection it came by; each has its own number.
+    /// The number of its TCP connection.
     pub connection: u64,
     /// The other end of that connection.
     pub peer: SocketAddr,
-    /// What became of it.
     pub outcome: Outcome,
-    /// Its content; none if it was turned away unread.
+    /// Its content; none if it was rejected unread.
     pub payload: Option<Payload>,
 }
 
-/// What the collector did with a request.
+/// The way the collector handled a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Kept, and acknowledged.
+    /// Kept and acknowledged.
     Kept,
-    /// Kept, and acknowledged as a partial success that rejects so many items. They are kept here all the same.
+    /// Kept, and acknowledged as a partial success that claims to reject some items. They are kept here anyway.
     KeptInPart {
-        /// As sent to the client.
+        /// The number of rejected items sent to the client.
         rejected: i64,
     },
     /// Kept, but the connection was cut before the answer.
     KeptUnanswered,
-    /// Turned away with this HTTP status (over gRPC, with the code that goes with it).
+    /// Rejected with this HTTP status (over gRPC, with the corresponding code).
     Refused(u16),
     /// Not kept and never answered.
     Hung,
@@ -107,21 +104,19 @@ pub enum Outcome {
     Cut,
 }
 
-/// A log record, a metric or a span with what it belongs to.
+/// A log record, a metric or a span, with its request, resource and scope.
 #[derive(Clone, Copy, Debug)]
 pub struct Item<'a, T> {
-    /// The request that brought it.
+    /// The request that contained it.
     pub request: &'a Request,
     /// The attributes of its resource.
     pub resource: &'a [KeyValue],
-    /// Its scope.
     pub scope: Option<&'a InstrumentationScope>,
-    /// Itself.
     pub item: &'a T,
 }
 
 impl<T> Item<'_, T> {
-    /// Whether the extension made it of the platform's events.
+    /// Returns true if the extension built it from platform events.
     pub fn is_of_platform(&self) -> bool {
         otlp::is_of_platform(self.scope)
     }
@@ -162,12 +157,12 @@ impl Received {
         self.requests().filter(|request| request.outcome.is_kept())
     }
 
-    /// Items in the requests that were kept, without those that the extension made of the platform's events.
+    /// The number of items in the kept requests, without those that the extension built from platform events.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Items in the requests that were kept that the extension made of the platform's events.
+    /// The number of items in the kept requests that the extension built from platform events.
     pub fn platform_counts(&self) -> Counts {
         self.of_platform
     }
@@ -243,7 +238,7 @@ impl Received {
 }
 
 impl Outcome {
-    /// Whether the collector has the items.
+    /// Returns true if the collector has the items.
     pub fn is_kept(self) -> bool {
         matches!(self, Self::Kept | Self::KeptInPart { .. } | Self::KeptUnanswered)
     }

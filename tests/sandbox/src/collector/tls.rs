@@ -10,14 +10,14 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::error::Error;
 
-/// Who the collector claims to be, in PEM.
+/// The collector's identity, in PEM.
 #[derive(Clone)]
 pub struct Identity {
-    /// The chain, the collector's own certificate first.
+    /// The certificate chain, the collector's own certificate first.
     pub certificates: String,
     /// The key of the first certificate.
     pub key: String,
-    /// Given, clients must show a certificate of this authority.
+    /// If set, clients must present a certificate of this authority.
     pub client_authority: Option<String>,
 }
 

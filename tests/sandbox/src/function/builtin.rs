@@ -13,7 +13,7 @@ use crate::ledger::Ledger;
 use crate::telemetry::Telemetry;
 use crate::web::{Client, header};
 
-/// What a runtime needs besides its handler.
+/// The inputs of a runtime besides its handler.
 #[derive(Clone, Debug)]
 pub(crate) struct Runtime {
     /// `http://ip:9001/2018-06-01/runtime`
@@ -24,7 +24,7 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    /// Takes invocations until the function exits. The text is the reason.
+    /// Handles invocations until the function exits. Returns the reason.
     pub(crate) async fn run(self, handler: Handler) -> String {
         let client = Client::new();
         let mut cold_start = true;

@@ -1,4 +1,4 @@
-//! What a built-in function is given: its invocation, a place to write, and an SDK.
+//! The context of a built-in function: its invocation, its log output and an SDK.
 
 use std::time::SystemTime;
 
@@ -13,17 +13,16 @@ use crate::telemetry::Telemetry;
 /// One invocation, as the function sees it.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// Its id.
     pub request_id: String,
-    /// When the platform gives up on it.
+    /// The time at which the platform stops it.
     pub deadline: SystemTime,
     /// `Lambda-Runtime-Invoked-Function-Arn`.
     pub invoked_arn: String,
     /// `Lambda-Runtime-Trace-Id`.
     pub trace: String,
-    /// What the function was called with.
+    /// The payload of the invocation.
     pub payload: Value,
-    /// The first invocation of this function process.
+    /// True for the first invocation of this function process.
     pub cold_start: bool,
     pub(super) telemetry: Telemetry,
     pub(super) ledger: Ledger,
@@ -36,17 +35,17 @@ impl Context {
         self.telemetry.emit("function", Value::String(line.into()));
     }
 
-    /// Writes a line as a runtime does with the log format JSON. Telemetry API: a `function` record that is an object.
+    /// Writes a line as a runtime does with log format JSON. Telemetry API: a `function` record that is an object.
     pub fn log_json(&self, line: Value) {
         self.telemetry.emit("function", line);
     }
 
-    /// A new mark for an item, entered in the ledger as emitted.
+    /// Creates a mark for an item, and records it in the ledger as emitted.
     pub fn mark(&self, signal: Signal) -> String {
         self.ledger.mark(signal, &self.request_id)
     }
 
-    /// Writes so many lines, each with a mark, every second one as JSON.
+    /// Writes this many lines, each with a mark, every second one as JSON.
     pub fn log_lines(&self, lines: usize) {
         for line in 0..lines {
             let mark = self.mark(Signal::Logs);
@@ -64,29 +63,29 @@ impl Context {
         }
     }
 
-    /// Sends so many items in one request, each with a mark.
+    /// Sends this many items in one request, each with a mark.
     pub async fn send(&self, transport: Transport, signal: Signal, items: usize) -> Result<(), ExportError> {
         let marks: Vec<String> = (0..items).map(|_| self.mark(signal)).collect();
         let payload = super::otlp::payload(signal, &self.request_id, &marks);
         self.exporter.send(transport, &payload).await
     }
 
-    /// Sends so many spans, see [`Self::send`].
+    /// Sends this many spans, see [`Self::send`].
     pub async fn send_spans(&self, transport: Transport, spans: usize) -> Result<(), ExportError> {
         self.send(transport, Signal::Traces, spans).await
     }
 
-    /// Sends so many metric points, see [`Self::send`].
+    /// Sends this many metric points, see [`Self::send`].
     pub async fn send_points(&self, transport: Transport, points: usize) -> Result<(), ExportError> {
         self.send(transport, Signal::Metrics, points).await
     }
 
-    /// Sends so many log records through the SDK's way, see [`Self::send`].
+    /// Sends this many log records with the SDK, see [`Self::send`].
     pub async fn send_logs(&self, transport: Transport, logs: usize) -> Result<(), ExportError> {
         self.send(transport, Signal::Logs, logs).await
     }
 
-    /// The client to the extension's receiver, for payloads of one's own.
+    /// The client to the extension's receiver, for custom payloads.
     pub fn exporter(&self) -> &Exporter {
         &self.exporter
     }

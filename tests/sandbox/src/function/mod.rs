@@ -14,10 +14,10 @@ mod context;
 mod otlp;
 mod sample;
 
-/// How a process ends that SIGKILL ends.
+/// The exit text of a process killed by SIGKILL.
 pub(crate) const KILLED: &str = "signal 9";
 
-/// What the environment runs.
+/// The function that the environment runs.
 #[derive(Clone)]
 pub struct Function(pub(crate) Kind);
 
@@ -39,14 +39,14 @@ pub(crate) struct Command {
     pub(crate) variables: Vec<(String, String)>,
 }
 
-/// How an invocation fails.
+/// The failure of an invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// `errorType`.
     pub error_type: String,
-    /// `errorMessage`; of a process that ends, how.
+    /// `errorMessage`; for a process that ends, the way it ends.
     pub message: String,
-    /// The whole process ends, without a word to the Runtime API.
+    /// True if the whole process ends without a report to the Runtime API.
     pub exits: bool,
 }
 
@@ -61,14 +61,14 @@ impl Failure {
         Self { error_type: String::new(), message: "exit status 1".to_owned(), exits: true }
     }
 
-    /// The end of the function's process when it has used its memory up.
+    /// The end of the function's process when it runs out of memory.
     pub fn out_of_memory() -> Self {
         Self { message: KILLED.to_owned(), ..Self::exit() }
     }
 }
 
 impl Function {
-    /// A handler within the sandbox's own process. It is called over the Runtime API as any other.
+    /// A handler within the sandbox's own process. It is called over the Runtime API like any other.
     pub fn builtin<F, R>(handler: F) -> Self
     where
         F: Fn(Context) -> R + Send + Sync + 'static,
@@ -82,8 +82,8 @@ impl Function {
         Self::builtin(|_| async { Ok(Value::Null) })
     }
 
-    /// The function of the demonstration: plain and JSON log lines, an error with fields, spans and a counter, sent
-    /// through this transport. A payload `{"fail": true}` makes it fail.
+    /// The demo function: plain and JSON log lines, an error with fields, and spans and a counter sent with this transport. A
+    /// payload `{"fail": true}` makes it fail.
     pub fn sample(transport: Transport) -> Self {
         Self::builtin(move |context| sample::handle(context, transport))
     }
@@ -98,12 +98,12 @@ impl Function {
         Self(Kind::Command(Command { program: program.into(), arguments, variables: Vec::new() }))
     }
 
-    /// Nothing is started: a test speaks the Runtime API itself.
+    /// A function that a test plays: nothing is started, and the test calls the Runtime API itself.
     pub fn external() -> Self {
         Self(Kind::External)
     }
 
-    /// A variable of the function's environment. A command's only: a function built in has none.
+    /// Sets an environment variable of a command. A built-in function has none.
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         if let Kind::Command(command) = &mut self.0 {

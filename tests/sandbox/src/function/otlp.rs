@@ -1,4 +1,4 @@
-//! The function's SDK: a real OTLP client towards the extension's receiver.
+//! The function's SDK: a real OTLP client to the extension's receiver.
 
 use std::io;
 use std::sync::Arc;
@@ -29,12 +29,12 @@ use crate::id;
 use crate::otlp::{Payload, Signal};
 use crate::web::Client;
 
-/// How the SDK talks to the extension.
+/// The SDK's protocol and encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// OTLP/gRPC.
     Grpc,
-    /// OTLP/gRPC, messages compressed with gzip.
+    /// OTLP/gRPC with gzip-compressed messages.
     GrpcGzip,
     /// OTLP/HTTP with protobuf.
     HttpProtobuf,
@@ -42,7 +42,7 @@ pub enum Transport {
     HttpJson,
 }
 
-/// Why an export failed.
+/// The reason why an export failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The receiver's answer over gRPC.
@@ -61,7 +61,7 @@ pub enum ExportError {
     Connection(#[source] io::Error),
 }
 
-/// A client that keeps its connections from one invocation to the next, as an SDK does. Clones share them.
+/// A client that keeps its connections between invocations, as an SDK does. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Exporter(Arc<Inner>);
 
@@ -74,7 +74,7 @@ struct Inner {
 }
 
 impl Exporter {
-    /// To a receiver with these `host:port` addresses.
+    /// A client to a receiver with these `host:port` addresses.
     pub fn new(grpc: impl Into<String>, http: impl Into<String>) -> Self {
         Self(Arc::new(Inner {
             grpc: grpc.into(),
@@ -84,12 +84,12 @@ impl Exporter {
         }))
     }
 
-    /// `host:port` of the extension's gRPC receiver.
+    /// The `host:port` of the extension's gRPC receiver.
     pub fn grpc_address(&self) -> &str {
         &self.0.grpc
     }
 
-    /// `host:port` of the extension's HTTP receiver.
+    /// The `host:port` of the extension's HTTP receiver.
     pub fn http_address(&self) -> &str {
         &self.0.http
     }
@@ -112,7 +112,7 @@ impl Exporter {
         }
     }
 
-    /// Posts any body at all.
+    /// Posts any body.
     pub async fn send_http(&self, path: &str, content_type: &str, body: Bytes) -> Result<(), ExportError> {
         let url = format!("http://{}{path}", self.0.http);
         let headers = [("content-type", content_type)];
@@ -231,7 +231,7 @@ fn logs(log_records: Vec<LogRecord>) -> Payload {
     })
 }
 
-/// A monotonic counter with a point per set of attributes.
+/// A monotonic counter with one point per set of attributes.
 pub(super) fn counter(name: &str, points: Vec<Vec<KeyValue>>) -> Metric {
     let now = clock::epoch_nanos(clock::wall());
     let data_points = points
@@ -269,7 +269,7 @@ fn scope() -> Option<InstrumentationScope> {
     })
 }
 
-/// The default of SDKs.
+/// The default resource of SDKs.
 #[expect(clippy::unnecessary_wraps, reason = "the generated messages want it so")]
 fn resource() -> Option<Resource> {
     let attributes =

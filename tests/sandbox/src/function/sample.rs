@@ -1,4 +1,4 @@
-//! The demonstration's function: a little of everything that a function emits.
+//! The demo function: some of everything that a function emits.
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -9,7 +9,7 @@ use super::{Context, Failure, Transport};
 use crate::clock;
 use crate::otlp::{Payload, Signal};
 
-/// Handles an order that nobody has placed.
+/// Handles a made-up order.
 pub(super) async fn handle(context: Context, transport: Transport) -> Result<Value, Failure> {
     let logs = Signal::Logs;
     context.log(format!("[INFO] order received {}", context.mark(logs)));
@@ -46,7 +46,7 @@ pub(super) async fn handle(context: Context, transport: Transport) -> Result<Val
     Ok(json!({"handled": context.request_id}))
 }
 
-/// The span of the invocation, as SDKs for Lambda make it, and two under it.
+/// The span of the invocation, as Lambda SDKs create it, and two child spans.
 fn traces(context: &Context) -> Payload {
     let trace = trace_id();
     let mark = || text("sandbox.item", &context.mark(Signal::Traces));

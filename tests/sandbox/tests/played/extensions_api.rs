@@ -1,4 +1,4 @@
-//! The legal-state table of extensions, played over HTTP.
+//! The legal-state table of extensions, tested over HTTP.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ const BOTH: [&str; 2] = ["INVOKE", "SHUTDOWN"];
 
 type Initialising = JoinHandle<Init>;
 
-/// An environment in its init, with an extension that the test plays.
+/// An environment in its init phase, with an extension that the test plays.
 async fn in_init(builder: Builder) -> (Arc<Sandbox>, Player, Initialising) {
     let sandbox = Arc::new(builder.extension(Extension::external(NAME)).open().await.unwrap());
     let shared = Arc::clone(&sandbox);
@@ -85,7 +85,7 @@ async fn second_concurrent_next_is_refused() {
         sandbox.violations().len(),
         sandbox.violations().iter().filter(|call| call.contains("played")).count()
     );
-    // The first goes on as if nothing had been.
+    // The first call continues as if nothing had happened.
     assert_eq!(init.await.unwrap().status, Status::Success);
     let shutdown = sandbox.shutdown(ShutdownReason::Spindown).await.unwrap();
     assert_eq!(shutdown.reason, ShutdownReason::Spindown);

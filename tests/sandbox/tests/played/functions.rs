@@ -1,4 +1,4 @@
-//! Functions, what they emit, and how it is held against what arrives.
+//! Tests of functions, and of comparing emitted items with those that arrive.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::player::{Listener, NAME, PATIENCE, Player};
 
-/// An extension whose receiver is the collector itself: what functions send has arrived when it is acknowledged.
+/// An extension whose receiver is the collector itself: items that functions send have arrived once acknowledged.
 fn short_circuit(collector: &Collector) -> Extension {
     Extension::binary(env!("CARGO_BIN_EXE_stub-extension"))
         .env("ROTEL_OTLP_GRPC_ENDPOINT", collector.address(Protocol::Grpc).to_string())
@@ -116,7 +116,7 @@ async fn added_time_and_next_calls_are_measured() {
     let mut player = Player::new(&sandbox);
     player.register(&["INVOKE", "SHUTDOWN"]).await;
     player.subscribe(&["platform"]).await;
-    // An extension that sends something when the platform has reported the end.
+    // An extension that sends telemetry after the platform has reported the end.
     let exporter = lambda_sandbox::Exporter::new(collector.address(Protocol::Grpc).to_string(), "");
     let playing = tokio::spawn(async move {
         let (_, event) = player.next().await;

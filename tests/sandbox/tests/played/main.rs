@@ -1,4 +1,4 @@
-//! The sandbox, with extensions and functions that the test plays itself.
+//! Tests of the sandbox with extensions and functions that the test plays itself.
 
 #![expect(
     clippy::unwrap_used,

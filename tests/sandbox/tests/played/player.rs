@@ -17,13 +17,13 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// More than anything here takes, however busy the machine.
+/// Longer than any step here takes, however busy the machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The name that tests register.
 pub(crate) const NAME: &str = "played";
 
-/// Speaks the Extensions API.
+/// A client of the Extensions API.
 #[derive(Clone)]
 pub(crate) struct Player {
     api: String,
@@ -37,7 +37,7 @@ impl Player {
         Self { api, client: Client::builder(TokioExecutor::new()).build_http(), id: None }
     }
 
-    /// Any request; the answer is the status and the body, which is JSON or null.
+    /// Sends any request. Returns the status and the body, which is JSON or null.
     pub(crate) async fn call(
         &self,
         method: &str,
@@ -114,12 +114,12 @@ pub(crate) fn subscription(types: &[&str]) -> Value {
         "destination": {"protocol": "HTTP", "URI": "http://sandbox.localdomain:8990"}})
 }
 
-/// Takes telemetry and keeps it, POST by POST.
+/// A listener that accepts telemetry and keeps it, POST by POST.
 pub(crate) struct Listener {
     pub(crate) posts: watch::Sender<Vec<Vec<Value>>>,
-    /// The same as they came.
+    /// The raw bodies of the POSTs.
     bodies: watch::Sender<Vec<Bytes>>,
-    /// What the next POSTs are answered with, before 200.
+    /// The statuses for the next POSTs; after them, 200.
     pub(crate) answers: Arc<Mutex<Vec<u16>>>,
 }
 
@@ -163,14 +163,14 @@ impl Listener {
         response
     }
 
-    /// Waits until the records so far are as wanted, and returns them.
+    /// Waits until the records so far satisfy `wanted`, and returns them.
     pub(crate) async fn until(&self, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let mut posts = self.posts.subscribe();
         let so = posts.wait_for(|posts| wanted(&posts.concat()));
         tokio::time::timeout(PATIENCE, so).await.expect("the records come").unwrap().concat()
     }
 
-    /// Waits until the bodies so far are as wanted, and returns them.
+    /// Waits until the bodies so far satisfy `wanted`, and returns them.
     pub(crate) async fn until_bodies(&self, wanted: impl Fn(&[Bytes]) -> bool) -> Vec<Bytes> {
         let mut bodies = self.bodies.subscribe();
         let so = bodies.wait_for(|bodies| wanted(bodies));

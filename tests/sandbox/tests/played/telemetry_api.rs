@@ -1,4 +1,4 @@
-//! The platform's streams, as a listener meets them.
+//! The platform's streams, as a listener receives them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ async fn listening(builder: Builder, subscribed: &[&str]) -> (Arc<Sandbox>, Arc<
     let init = tokio::spawn(async move { shared.init().await.unwrap() });
     sandbox.wait_for_init(PATIENCE).await.unwrap();
     let mut player = Player::new(&sandbox);
-    // Managed instances refuse INVOKE; asking again without it serves both.
+    // Managed instances refuse INVOKE; a second attempt without it works for both.
     if player.register(&["INVOKE", "SHUTDOWN"]).await.0 != 200 {
         assert_eq!(player.register(&["SHUTDOWN"]).await.0, 200);
     }
@@ -50,7 +50,7 @@ fn talking() -> Function {
 async fn invocation_events_are_ordered_with_late_report() {
     let (sandbox, listener) = listening(Sandbox::builder().function(talking()), &ALL).await;
     let first = sandbox.invoke(json!({})).await.unwrap();
-    // The extension does not wait for telemetry, so the end may be reported only when the environment goes on.
+    // The extension does not wait for telemetry, so the end may be reported only when the environment continues.
     let second = sandbox.invoke(json!({})).await.unwrap();
     sandbox.thaw().await;
     let reports =
@@ -68,7 +68,7 @@ async fn invocation_events_are_ordered_with_late_report() {
         records.iter().position(|record| record["type"] == kind && id(record).as_deref() == Some(of))
     };
     assert!(position("platform.report", &first.request_id) < position("platform.start", &second.request_id));
-    // The place of the subscription among the events of the init depends on timing.
+    // The position of the subscription among the init's events depends on timing.
     let (subscriptions, kinds): (Vec<_>, Vec<_>) =
         types(&records).into_iter().partition(|kind| *kind == "platform.telemetrySubscription");
     assert_eq!(subscriptions.len(), 1);
@@ -141,7 +141,7 @@ async fn prompt_telemetry_skips_subscription_timeout() {
         listener.until(has("platform.telemetrySubscription")).await;
         player
     };
-    // The init does not end, for the extension does not ask for the first event.
+    // The init does not end, because the extension does not call `/next`.
     tokio::select! {
         init = sandbox.init() => panic!("{init:?}"),
         _ = playing => {}
@@ -194,7 +194,7 @@ async fn unexpected_events_can_be_delivered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_record_comes_cut() {
     let (sandbox, listener) = listening(Sandbox::builder(), &["function"]).await;
-    // Two bytes more than four parts have.
+    // Two bytes more than fit into four parts.
     let text = "\u{e9}\"".repeat(262_144);
     sandbox.emit("function", json!(text));
     let bodies = listener.until_bodies(|bodies| bodies.len() == 5).await;
@@ -246,7 +246,7 @@ async fn managed_instances_run_invocations_concurrently() {
     let function = Function::builtin(move |_| {
         let together = Arc::clone(&together);
         async move {
-            // Ends only if three are here at once.
+            // Ends only if three invocations are here at once.
             together.wait().await;
             Ok(json!("together"))
         }
@@ -288,7 +288,7 @@ async fn timeout_is_reported_before_shutdown_ends() {
     let (sandbox, listener) = listening(builder, &ALL).await;
     let invocation = sandbox.invoke(json!({})).await.unwrap();
     assert_eq!(invocation.status, Status::Timeout);
-    // The end was reported, or the extension exited before; it is never reported as a success.
+    // The end was reported, or the extension exited earlier; it is never reported as a success.
     for record in listener.records().iter().filter(|record| record["type"] == "platform.runtimeDone") {
         assert_eq!(record["record"]["status"], json!("timeout"));
     }

@@ -1,4 +1,4 @@
-//! 20,000 spans in 200 POSTs, passed on at once or made to wait.
+//! 20,000 spans in 200 POSTs, sent at once or kept waiting.
 
 use std::time::Duration;
 
@@ -21,14 +21,14 @@ use crate::rest;
 const POSTS: usize = 200;
 const SPANS_OF_POST: usize = 100;
 const SPANS: usize = POSTS * SPANS_OF_POST;
-/// So much memory that the buffer's default has room for all of it.
+/// Enough memory for the default buffer to hold all spans.
 const MEMORY_MB: u32 = 1_024;
 const PATIENCE: Duration = Duration::from_mins(1);
-/// So many invocations may pass until what waited has left.
+/// The maximum number of invocations until everything that waited has been sent.
 const ATTEMPTS: usize = 200;
 const FLOOR: &str = "–";
 
-/// What it is about with the memory, in megabytes.
+/// The memory used while spans wait, in megabytes.
 struct Waited {
     before: f64,
     resident: f64,
@@ -36,7 +36,7 @@ struct Waited {
     after: f64,
 }
 
-/// The rows of all this.
+/// Measures the rows of this benchmark.
 pub(crate) async fn rows(subjects: &[Subject], runs: usize) -> Result<Vec<Row>, BenchError> {
     let posts = posts();
     let bytes = millions(posts.iter().map(|post| post.len() as u64).sum());
@@ -77,7 +77,7 @@ pub(crate) async fn rows(subjects: &[Subject], runs: usize) -> Result<Vec<Row>, 
     Ok(rows)
 }
 
-/// There is nothing that the floor could take.
+/// Returns 0 for the floor, which receives nothing.
 fn runs_of(subject: &Subject, runs: usize) -> usize {
     if subject.is_floor { 0 } else { runs }
 }
@@ -138,7 +138,7 @@ async fn made_to_wait(subject: &Subject, posts: &[Bytes]) -> Result<Waited, Benc
     Ok(Waited { before, resident, peak_above: peak - before, after })
 }
 
-/// Posts everything if it is called with `true`; else it says a line.
+/// A function that posts everything if it is called with `true`, and otherwise writes a line.
 fn function(posts: &[Bytes]) -> Function {
     let posts = posts.to_vec();
     Function::builtin(move |context: Context| {
@@ -167,7 +167,7 @@ async fn invoke(sandbox: &Sandbox, subject: &Subject, burst: bool) -> Result<(),
     Err(BenchError::Invocation { path: subject.path.clone(), answer })
 }
 
-/// The bodies, of spans as an instrumented HTTP client makes them, no two alike.
+/// The bodies, with spans as an instrumented HTTP client makes them, no two alike.
 fn posts() -> Vec<Bytes> {
     let mut rng = fastrand::Rng::with_seed(1);
     (0..POSTS).map(|_| post((0..SPANS_OF_POST).map(|_| span(&mut rng)).collect())).collect()

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-/// How values are shown.
+/// The unit in which values are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     Milliseconds,
-    /// Of 10^6 bytes.
+    /// Units of 10^6 bytes.
     Megabytes,
-    /// Of instructions.
+    /// Millions of instructions.
     Millions,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
-    /// Of values in any order; none of none.
+    /// Summarizes values in any order; `None` if there are none.
     pub(crate) fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         // By the nearest rank.
@@ -51,7 +51,7 @@ impl Figure {
         })
     }
 
-    /// The median, and between what the middle half lies.
+    /// The median, and the bounds of the middle half.
     pub(crate) fn show(&self, unit: Unit) -> String {
         if self.runs == 1 {
             return unit.show(self.median);

@@ -1,4 +1,4 @@
-//! The functions of an extension that run in most environments, by callgrind: `layer/record` makes a list of them.
+//! The functions of an extension that run in most environments, found by callgrind: `layer/record` lists them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -14,34 +14,34 @@ use crate::account::{complain, say};
 use crate::rest;
 use crate::valgrind::{self, CountError};
 
-/// What to look at, and where to write what is seen.
+/// The extension to profile, and the output file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Arguments {
-    /// With its symbols.
+    /// The binary with its symbols.
     pub(crate) extension: PathBuf,
-    /// Those that run in an init and not in invocations, in both, in invocations and not in an init, and those that each of
-    /// the less usual lives adds. A line of `--` between.
+    /// The output file. It lists the functions that run in an init only, in both, in invocations only, and those that
+    /// each of the less usual lives adds. A line of `--` separates the groups.
     pub(crate) into: PathBuf,
 }
 
-/// A life, of which something is to be learned.
+/// A life to profile.
 #[derive(Clone, Copy, Debug)]
 struct Life {
     setting: Setting,
-    /// How the extension sends.
+    /// The extension's protocol.
     protocol: Protocol,
-    /// How the function's SDK does.
+    /// The transport of the function's SDK.
     transport: Transport,
-    /// Whether its metrics go to a host that has a name, where nobody listens.
+    /// True if metrics are sent to a host given by name, where nobody listens.
     named: bool,
-    /// Whether the endpoint is away for a while.
+    /// True if the backend is down for a while.
     outage: bool,
     invocations: usize,
 }
 
-/// What most Lambda functions give the extension.
+/// The load of most Lambda functions on the extension.
 const USUAL: [Life; 2] = [ORDINARY, Life { setting: Setting::Https, ..ORDINARY }];
-/// What some do, those first that are to stand next to the usual.
+/// The load of some functions; first those to be placed next to the usual ones.
 const UNUSUAL: [Life; 4] = [
     Life { outage: true, ..ORDINARY },
     Life { named: true, ..ORDINARY },
@@ -56,12 +56,12 @@ const ORDINARY: Life = Life {
     outage: false,
     invocations: 3,
 };
-/// So many invocations more may pass until something has arrived.
+/// The maximum number of further invocations until everything has arrived.
 const ATTEMPTS: usize = 200;
-/// Of what valgrind makes slow.
+/// The timeout of an invocation, which valgrind slows down.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Runs the lives and writes what ran.
+/// Runs the lives and writes the functions that ran.
 pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
     let mut ran = Ran::default();
     let mut number = 0;
@@ -86,17 +86,17 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
     Ok(true)
 }
 
-/// What ran when.
+/// The functions that ran, by phase.
 #[derive(Debug, Default)]
 struct Ran {
     in_inits: BTreeSet<String>,
     in_invocations: BTreeSet<String>,
-    /// What each life adds that is less usual.
+    /// The functions that each less usual life adds.
     elsewhere: Vec<BTreeSet<String>>,
 }
 
 impl Ran {
-    /// Takes in an init, and a life that begins with one like it.
+    /// Adds the functions of an init, and of a life that begins with the same init.
     fn usual(&mut self, init: &Profile, life: &Profile) {
         // One that runs in inits alone takes as much in both, but for how often something was looked for in vain.
         let more = |name: &&String| 10 * life.took(name) > 11 * init.took(name);
@@ -104,7 +104,7 @@ impl Ran {
         self.in_inits.extend(init.took.keys().cloned());
     }
 
-    /// Takes in another life.
+    /// Adds the functions of another life.
     fn unusual(&mut self, mut life: Profile) {
         life.took.retain(|name, _| !self.has(name));
         self.elsewhere.push(life.took.into_keys().collect());
@@ -133,7 +133,7 @@ impl Ran {
     }
 }
 
-/// What callgrind has seen in such a life.
+/// Runs this life under callgrind and returns its profile.
 async fn live(path: &Path, life: Life) -> Result<Profile, BenchError> {
     let world = World::new(life.setting).await?;
     let variables = variables(life).into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -177,7 +177,7 @@ async fn invoke(sandbox: &Sandbox, path: &Path) -> Result<(), BenchError> {
     Err(BenchError::Invocation { path: path.into(), answer })
 }
 
-/// Invokes until so many spans have arrived. Under valgrind secrets come late, and until then all waits.
+/// Invokes until this many spans have arrived. Under valgrind secrets arrive late, and everything waits for them.
 async fn until_arrived(
     sandbox: &Sandbox,
     world: &World,
@@ -194,7 +194,7 @@ async fn until_arrived(
     Err(BenchError::Lost { path: path.into(), arrived: arrived(), spans })
 }
 
-/// What people set beside the endpoint; and that there is time for a flush under valgrind.
+/// The variables that users set besides the endpoint, and a flush timeout long enough for valgrind.
 fn variables(life: Life) -> Vec<(&'static str, &'static str)> {
     let protocol = match life.protocol {
         Protocol::Grpc => "grpc",

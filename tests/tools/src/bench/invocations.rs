@@ -1,4 +1,4 @@
-//! What an invocation with ten log lines and ten spans costs, gzip over http.
+//! The cost of an invocation with ten log lines and ten spans, gzip over http.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use lambda_sandbox::Failure;
 const ITEMS: usize = 10;
 /// Invocations of one environment.
 const INVOCATIONS: u32 = 100;
-/// Before these, what is done but once is not yet done.
+/// The first invocations, which are not counted because one-time work is still pending.
 const WARM_UP: u32 = 3;
 const FLOOR: &str = "–";
 
@@ -27,7 +27,7 @@ struct Life {
     peak: f64,
 }
 
-/// The rows of all this.
+/// Measures the rows of this benchmark.
 pub(crate) async fn rows(subjects: &[Subject], runs: usize) -> Result<Vec<Row>, BenchError> {
     complain("measuring invocations …");
     let mut lives: Vec<Vec<Life>> = subjects.iter().map(|_| Vec::new()).collect();

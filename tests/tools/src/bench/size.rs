@@ -1,4 +1,4 @@
-//! What people download at every cold start.
+//! The size of the download at every cold start.
 
 use std::io::{self, Write as _};
 use std::path::Path;

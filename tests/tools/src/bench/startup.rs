@@ -1,4 +1,4 @@
-//! The time to the first `/next` without secrets and with them: what these may add is a promise, which fails a build.
+//! The time to the first `/next` with and without secrets. The time they may add is a promise; exceeding it fails a build.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,18 +12,18 @@ use super::BenchError;
 use super::subject::{AWS_DELAY, SECRETS};
 use crate::account::{self, milliseconds};
 
-/// What secrets may add to the time to the first `/next`.
+/// The maximum time that secrets may add to the time to the first `/next`.
 const SECRETS_MAY_ADD: Duration = Duration::from_millis(1);
 
-/// What to measure.
+/// The extension to measure, and the number of runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Arguments {
     pub(crate) extension: PathBuf,
     pub(crate) runs: usize,
 }
 
-/// The time from the start of the process to its first `/next`, without secrets and with them. The answer is whether
-/// these add no more than they may.
+/// Measures the time from the start of the process to its first `/next`, with and without secrets. Returns true if
+/// secrets add no more than they may.
 pub(crate) async fn run(arguments: &Arguments) -> Result<bool, BenchError> {
     let (mut without, mut with) = (Vec::new(), Vec::new());
     for run in 0..arguments.runs {

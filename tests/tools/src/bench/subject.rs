@@ -10,31 +10,31 @@ use lambda_sandbox::{Collector, Extension};
 
 use super::BenchError;
 
-/// An extension under measure.
+/// An extension to measure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Subject {
-    /// The head of its column.
+    /// The header of its column.
     pub(crate) label: String,
     pub(crate) path: PathBuf,
-    /// Variables of its own, stronger than those of the published guide. In their values `{endpoint}` and `{ca}` are
+    /// Its own variables, which override those of the published guide. In their values, `{endpoint}` and `{ca}` are
     /// replaced by the endpoint's address and its certificate in PEM.
     pub(crate) variables: Vec<(String, String)>,
-    /// The floor takes nothing and sends nothing.
+    /// True for the floor, which receives nothing and sends nothing.
     pub(crate) is_floor: bool,
 }
 
-/// How the endpoint is reached, and where the settings come from.
+/// The scheme of the endpoint, and the source of the settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Setting {
-    /// No endpoint is set, so that there is no way to open.
+    /// No endpoint is set, so no connection is opened.
     Nowhere,
     Http,
     Https,
-    /// Over http, with headers that are secrets, for which AWS takes its time.
+    /// Over http, with secrets in headers, which AWS is slow to return.
     Secrets,
 }
 
-/// AWS answers after so long, as it does on a cold start.
+/// The delay of AWS's response, as on a cold start.
 pub(crate) const AWS_DELAY: Duration = Duration::from_millis(300);
 pub(crate) const SECRETS: [&str; 3] = [
     "arn:aws:secretsmanager:us-east-1:123456789012:secret:key-abc123",
@@ -42,7 +42,7 @@ pub(crate) const SECRETS: [&str; 3] = [
     "arn:aws:ssm:us-east-1:123456789012:parameter/stage",
 ];
 
-/// What an extension sends to, and the AWS that it asks.
+/// The collector that an extension sends to, and the AWS that it queries.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) collector: Collector,
@@ -94,7 +94,7 @@ impl World {
             .fold(Extension::binary(&subject.path), |extension, (name, value)| extension.env(name, value))
     }
 
-    /// Whether secrets were asked for, where there are any.
+    /// Returns true if secrets were requested, or if there are none.
     pub(crate) fn has_been_asked(&self) -> bool {
         self.aws.as_ref().is_none_or(|aws| !aws.calls().is_empty())
     }
@@ -111,7 +111,7 @@ async fn slow_aws() -> Result<Aws, BenchError> {
     Ok(aws)
 }
 
-/// A collector with a certificate of its own making, and the certificate.
+/// Starts a collector with a self-signed certificate; returns both.
 async fn behind_tls() -> Result<(Collector, String), BenchError> {
     let (sender, certificate) = mpsc::channel();
     let collector = Collector::builder().tls(move |ip| {

@@ -3,16 +3,16 @@
 use super::figure::{Figure, Unit};
 use super::subject::Subject;
 
-/// What is known of one extension in one row.
+/// The content of one extension's cell in one row.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Cell {
     Figure(Figure),
-    /// Why there is no figure.
+    /// The reason why there is no figure.
     Unmeasured(String),
 }
 
 impl Cell {
-    /// Of values as they were measured.
+    /// Summarizes measured values.
     pub(crate) fn of(values: Vec<f64>, if_none: &str) -> Self {
         Figure::of(values).map_or_else(|| Self::Unmeasured(if_none.to_owned()), Self::Figure)
     }
@@ -25,13 +25,13 @@ impl Cell {
     }
 }
 
-/// What a figure of ours is to be at most.
+/// The maximum for one of our figures.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Target {
     pub(crate) most: f64,
-    /// What is said of it beside the number.
+    /// The reason shown next to the number.
     pub(crate) because: String,
-    /// Which value of the figure it is for.
+    /// The value of the figure that it applies to.
     pub(crate) of: Value,
 }
 
@@ -41,7 +41,7 @@ pub(crate) enum Value {
     P95,
 }
 
-/// A figure of all extensions, in their order.
+/// One figure of all extensions, in their order.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Row {
     pub(crate) what: String,
@@ -63,20 +63,20 @@ impl Row {
         Self { what: what.into(), unit, cells, target: None }
     }
 
-    /// With the most that ours may be.
+    /// Sets the maximum for ours.
     #[must_use]
     pub(crate) fn at_most(self, most: f64) -> Self {
         self.at_most_because(most, "")
     }
 
-    /// With the most that ours may be, and where that comes from.
+    /// Sets the maximum for ours, and its origin.
     #[must_use]
     pub(crate) fn at_most_because(mut self, most: f64, because: &str) -> Self {
         self.target = Some(Target { most, because: because.to_owned(), of: Value::Median });
         self
     }
 
-    /// With the most that the 95th percentile of ours may be; it is shown in the place of the median.
+    /// Sets the maximum for the 95th percentile of ours, which is shown in place of the median.
     #[must_use]
     pub(crate) fn p95_at_most(mut self, most: f64) -> Self {
         self.target = Some(Target { most, because: String::new(), of: Value::P95 });
@@ -120,7 +120,7 @@ impl Row {
     }
 }
 
-/// All rows in Markdown, and how many targets were met.
+/// All rows in Markdown, and the number of targets met.
 pub(crate) fn text(subjects: &[Subject], rows: &[Row]) -> String {
     let names = subjects.iter().map(|subject| subject.label.clone());
     let head = [String::new()].into_iter().chain(names).chain(["target".to_owned(), String::new()]);
@@ -132,7 +132,7 @@ pub(crate) fn text(subjects: &[Subject], rows: &[Row]) -> String {
     format!("{table}\nTargets: {met} met, {missed} missed, {unmeasured} not measured.\n")
 }
 
-/// A table in Markdown; the first line is its head.
+/// A table in Markdown; the first line is its header.
 pub(super) fn markdown(lines: &[Vec<String>]) -> String {
     let columns = lines.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..columns)
@@ -151,7 +151,7 @@ pub(super) fn markdown(lines: &[Vec<String>]) -> String {
     table.concat()
 }
 
-/// Whether every target was met.
+/// Returns true if every target was met.
 pub(crate) fn all_met(rows: &[Row]) -> bool {
     rows.iter().all(|row| matches!(row.verdict(), Verdict::Untargeted | Verdict::Met))
 }

@@ -1,4 +1,4 @@
-//! How old data is when it arrives.
+//! The age of data at its arrival.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ impl Ages {
         }
     }
 
-    /// The age below which so many hundredths of all are, by the nearest rank.
+    /// The age at the given percentile, by the nearest rank.
     pub(super) fn percentile(&self, hundredths: u64) -> Duration {
         let rank = (self.count * hundredths).div_ceil(100).max(1);
         let mut passed = 0;

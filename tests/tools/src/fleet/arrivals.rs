@@ -1,25 +1,25 @@
-//! When an environment is invoked.
+//! The times at which an environment is invoked.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 
-/// How invocations follow one another.
+/// The pattern in which invocations follow one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pattern {
-    /// Each by itself, as requests of many people are: gaps are exponential.
+    /// Independent, like requests of many users: gaps are exponential.
     Poisson,
-    /// All environments at the same moments, as by a schedule.
+    /// All environments at the same times, like a schedule.
     InStep,
-    /// So many at once, one after the other, and then nothing for as many gaps.
+    /// A burst of invocations, one after another, and then nothing for as many gaps.
     Bursts,
 }
 
-/// Invocations of one burst.
+/// The number of invocations in a burst.
 pub(super) const BURST: u32 = 20;
 
 impl Pattern {
-    /// As arguments name it.
+    /// Parses the name used in arguments.
     pub(crate) fn named(name: &str) -> Option<Self> {
         match name {
             "poisson" => Some(Self::Poisson),
@@ -30,13 +30,13 @@ impl Pattern {
     }
 }
 
-/// The moments at which one environment is asked for, without end; the first is its cold start.
+/// The times at which one environment is invoked, without end; the first is its cold start.
 #[derive(Debug)]
 pub(super) struct Arrivals {
     pattern: Pattern,
     mean_gap: Duration,
     next: Duration,
-    /// How many of the burst are still to come.
+    /// The number of invocations left in the burst.
     left: u32,
 }
 

@@ -1,4 +1,4 @@
-//! What the fleet's backend sees.
+//! The load on the fleet's backend.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ pub(super) struct Backend {
     seconds: Vec<Arrived>,
 }
 
-/// What arrives in some time.
+/// The requests and bytes that arrive in a period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arrived {
     pub(crate) requests: u64,
@@ -27,13 +27,13 @@ impl Backend {
         }
     }
 
-    /// All that arrived.
+    /// The sum of everything that arrived.
     pub(super) fn total(&self) -> Arrived {
         let sum = |of: fn(&Arrived) -> u64| self.seconds.iter().map(of).sum();
         Arrived { requests: sum(|second| second.requests), bytes: sum(|second| second.bytes) }
     }
 
-    /// The most of each in one second.
+    /// The maximum of each in one second.
     pub(super) fn peak(&self) -> Arrived {
         let most = |of: fn(&Arrived) -> u64| self.seconds.iter().map(of).max().unwrap_or_default();
         Arrived { requests: most(|second| second.requests), bytes: most(|second| second.bytes) }

@@ -1,4 +1,4 @@
-//! One environment's life in virtual time: when it is invoked, what waits in it, what leaves it and when.
+//! One environment's life in virtual time: its invocations, the data waiting in it, and the times at which it is sent.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use super::arrivals::Arrivals;
 use super::backend::Arrived;
 use super::model::{Load, Model, Outcome};
 
-/// What a function's durations differ by from their mean, to either side.
+/// The maximum deviation of a function's duration from its mean, in either direction, as a fraction.
 const SPREAD: f64 = 0.2;
-/// Platform: an environment that nobody asks for ends after some minutes, which AWS does not document. From 5 to 7 here.
+/// Platform: an idle environment ends after some minutes. AWS does not document how many; here it is 5 to 7.
 const IDLE_LEAST: Duration = Duration::from_mins(5);
 const IDLE_DIFFERS_BY: Duration = Duration::from_mins(2);
 
-/// An environment that may end and begin again.
+/// An environment that may end and start again.
 pub(super) struct Environment<'a> {
     model: &'a Model,
     strategy: Strategy,
     cadence: Cadence,
-    /// When the functions ended whose data is still here.
+    /// The end times of the functions whose data is still here.
     waiting: Vec<Duration>,
     outcome: &'a mut Outcome,
     rng: Rng,
@@ -31,7 +31,7 @@ impl<'a> Environment<'a> {
         Self { model, strategy, cadence: Cadence::new(strategy), waiting: Vec::new(), outcome, rng }
     }
 
-    /// Takes what arrives within the model's span of time, and ends some minutes after the last of it.
+    /// Runs the invocations within the model's span of time; ends some minutes after the last one.
     pub(super) fn live(mut self, load: Load) {
         let mut arrivals = Arrivals::new(load.pattern, load.mean_gap, &mut self.rng);
         let mut free_at = Duration::ZERO;
@@ -52,7 +52,7 @@ impl<'a> Environment<'a> {
         self.end(ends_at);
     }
 
-    /// Runs an invocation; gives when the extension is done as well.
+    /// Runs an invocation; returns the time at which the extension is done as well.
     fn invoke(&mut self, start: Duration) -> Duration {
         let SendPlan { held, during } = self.cadence.on_invoke(start, self.rng.f64(), false);
         let function = self.model.function.mul_f64(1.0 + SPREAD * (2.0 * self.rng.f64() - 1.0));
@@ -87,13 +87,13 @@ impl<'a> Environment<'a> {
         end + added
     }
 
-    /// SHUTDOWN: nothing stays behind.
+    /// SHUTDOWN: sends everything that is left.
     fn end(&mut self, at: Duration) {
         self.send_all(at);
         self.cadence = Cadence::new(self.strategy);
     }
 
-    /// Everything that waits leaves, a request for each signal.
+    /// Sends everything that waits, one request per signal.
     fn send_all(&mut self, at: Duration) {
         let invocations = self.waiting.len() as u64;
         if invocations == 0 {
@@ -105,7 +105,7 @@ impl<'a> Environment<'a> {
         self.age(at);
     }
 
-    /// The platform's report of the invocation is sent; the rest has been.
+    /// Sends the platform's report of the invocation; the rest has already been sent.
     fn send_rest(&mut self, at: Duration) {
         self.arrive(at, self.model.platform);
         self.age(at);

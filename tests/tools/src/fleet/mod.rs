@@ -1,8 +1,8 @@
-//! What each flush strategy costs a fleet: environments simulated in virtual time, with the extension's own cadence.
+//! The cost of each flush strategy for a fleet: environments simulated in virtual time, with the extension's own cadence.
 //!
-//! A model, not a measurement. It knows when invocations come, what each leaves to be sent, the way to the backend and
-//! what Lambda asks for; it takes the backend for one that answers and functions for ones that do not wait for each
-//! other. What it sends beside a function costs that function nothing here.
+//! A model, not a measurement. It knows the times of invocations, the data each leaves to send, the path to the backend
+//! and Lambda's prices. It assumes a backend that answers, and functions that do not wait for each other. Sending while
+//! a function runs costs that function nothing here.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const STRATEGIES: [(&str, Strategy); 3] = [
     ("periodic,20s", Strategy::Periodic(Duration::from_secs(20))),
 ];
 
-/// What is simulated where nothing else is asked for.
+/// The loads simulated by default.
 const LOADS: [Load; 4] = [
     Load { pattern: Pattern::Poisson, mean_gap: Duration::from_secs(1) },
     Load { pattern: Pattern::Poisson, mean_gap: Duration::from_mins(1) },
@@ -35,7 +35,7 @@ const LOADS: [Load; 4] = [
     Load { pattern: Pattern::InStep, mean_gap: Duration::from_secs(10) },
 ];
 
-/// What to simulate.
+/// The model and load to simulate.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Arguments {
     pub(crate) model: Model,
@@ -56,7 +56,7 @@ impl Arguments {
     }
 }
 
-/// Simulates, and prints a table in Markdown.
+/// Runs the simulation and prints a table in Markdown.
 pub(crate) fn run(arguments: &Arguments) {
     let model = &arguments.model;
     say(&format!(
@@ -102,7 +102,7 @@ fn described(load: Load) -> String {
     }
 }
 
-/// A duration as people read it.
+/// A duration in human-readable form.
 fn text(duration: Duration) -> String {
     if duration >= Duration::from_mins(2) {
         format!("{:.0} min", duration.as_secs_f64() / 60.0)

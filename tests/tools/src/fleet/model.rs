@@ -1,4 +1,4 @@
-//! What a fleet is, and what comes of it.
+//! The model of a fleet, and the result of simulating it.
 
 use std::time::Duration;
 
@@ -11,25 +11,25 @@ use super::backend::{Arrived, Backend};
 use super::environment::Environment;
 use super::prices;
 
-/// The fleet, its function and the way to its backend.
+/// The fleet, its function and the path to its backend.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Model {
     pub(crate) environments: u32,
-    /// How long invocations come.
+    /// The period in which invocations arrive.
     pub(crate) span: Duration,
-    /// How long the function takes, in the mean.
+    /// The mean duration of the function.
     pub(crate) function: Duration,
     pub(crate) memory_mb: u32,
-    /// To the endpoint and back, over a connection that is open.
+    /// The round trip to the endpoint over an open connection.
     pub(crate) round_trip: Duration,
     /// The delay of the platform's runtimeDone: the minimum buffering of the Telemetry API.
     pub(crate) word: Duration,
-    /// What the extension itself needs at the end.
+    /// The time the extension itself needs at the end.
     pub(crate) own: Duration,
-    /// What an SDK makes in an invocation, as it goes over the wire. What waits for others is taken to compress no better
-    /// with them, which it does.
+    /// The data an SDK sends per invocation, in bytes on the wire. Batching is assumed not to improve compression,
+    /// although it does.
     pub(crate) sdk: Arrived,
-    /// The same of the function's logs and the platform's events.
+    /// The same for the function's logs and the platform's events.
     pub(crate) platform: Arrived,
     pub(crate) seed: u64,
 }
@@ -52,14 +52,14 @@ impl Default for Model {
     }
 }
 
-/// What each environment of a fleet is asked for.
+/// The load on each environment of a fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load {
     pub(crate) pattern: Pattern,
     pub(crate) mean_gap: Duration,
 }
 
-/// What came of it.
+/// The result of a simulation.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) invocations: u64,
@@ -77,13 +77,13 @@ pub(super) struct Summary {
     pub(super) peak_megabytes: f64,
     pub(super) median_age: Duration,
     pub(super) p95_age: Duration,
-    /// Of an invocation, in the mean, in milliseconds.
+    /// The mean billed time per invocation, in milliseconds.
     pub(super) billed: f64,
     pub(super) dollars_per_million: f64,
 }
 
 impl Model {
-    /// Lives the lives of all environments.
+    /// Simulates all environments.
     pub(super) fn run(&self, strategy: Strategy, load: Load) -> Outcome {
         let mut outcome = Outcome::default();
         // Each environment has its own, so that a strategy meets the very same invocations as the next.
@@ -114,7 +114,7 @@ impl Model {
 }
 
 impl Outcome {
-    /// Takes an invocation that ended so long after its function.
+    /// Adds an invocation that ended `added` after its function.
     pub(super) fn invoked(&mut self, function: Duration, added: Duration) {
         self.invocations += 1;
         self.billed += prices::billed(function, added);

@@ -1,10 +1,10 @@
-//! What Lambda asks for.
+//! The prices of Lambda.
 //!
-//! Source: <https://aws.amazon.com/lambda/pricing/>, us-east-1, x86, on demand, the first tier, without the free one.
+//! Source: <https://aws.amazon.com/lambda/pricing/>, us-east-1, x86, on demand, the first tier, without the free tier.
 
 use std::time::Duration;
 
-/// Dollars for a GB of memory for a second.
+/// The price of a GB-second in dollars.
 const GIBIBYTE_SECOND: f64 = 0.000_016_666_7;
 /// The step in which duration is billed.
 const STEP: Duration = Duration::from_millis(1);
@@ -12,17 +12,17 @@ const MIB_OF_GIB: f64 = 1_024.0;
 /// The number of invocations that the printed dollars are for.
 const MILLION: f64 = 1_000_000.0;
 
-/// How much more is billed of an invocation that is `added` longer than its function.
+/// The additional billed duration of an invocation that takes `added` longer than its function.
 pub(super) fn billed(function: Duration, added: Duration) -> Duration {
     steps(function + added).saturating_sub(steps(function))
 }
 
-/// The dollars of a million invocations, each billed for so much.
+/// The price in dollars of a million invocations, each billed for this duration.
 pub(super) fn of_a_million(billed: Duration, memory_mb: u32) -> f64 {
     billed.as_secs_f64() * f64::from(memory_mb) / MIB_OF_GIB * GIBIBYTE_SECOND * MILLION
 }
 
-/// Rounded up to whole steps.
+/// Rounds up to whole steps.
 fn steps(duration: Duration) -> Duration {
     let steps = duration.as_nanos().div_ceil(STEP.as_nanos());
     STEP * u32::try_from(steps).unwrap_or(u32::MAX)

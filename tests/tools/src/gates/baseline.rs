@@ -1,4 +1,4 @@
-//! The figures that were accepted, in a file that is committed.
+//! The accepted figures, in a committed file.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::toolchain::Toolchain;
 
-/// A figure may grow by so many percent.
+/// The maximum growth of a figure, in percent.
 pub(super) const MAY_GROW: u64 = 3;
 
-/// Figures by their names, with what they were taken with.
+/// The figures by name, with the toolchain they were measured with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Baseline {
     pub(super) toolchain: Toolchain,
@@ -27,21 +27,21 @@ pub(crate) enum BaselineError {
     Form { path: PathBuf, source: serde_json::Error },
 }
 
-/// What a figure is, held against the accepted one.
+/// The result of comparing a figure with the accepted one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It has not grown by more than it may.
+    /// It has not grown by more than the limit.
     Holds,
-    /// It has shrunk by more than that, which is worth keeping.
+    /// It has shrunk by more than the limit, which is worth keeping.
     Better,
-    /// It has grown by more than it may.
+    /// It has grown by more than the limit.
     Grown,
-    /// Nothing was accepted yet.
+    /// There is no accepted figure yet.
     New,
 }
 
 impl Baseline {
-    /// Reads the file; none is an empty baseline.
+    /// Reads the file; a missing file is an empty baseline.
     pub(super) fn read(path: &Path) -> Result<Self, BaselineError> {
         let text = match std::fs::read(path) {
             Ok(text) => text,
@@ -53,7 +53,6 @@ impl Baseline {
         serde_json::from_slice(&text).map_err(|source| BaselineError::Form { path: path.to_owned(), source })
     }
 
-    /// Writes the file.
     pub(super) fn write(&self, path: &Path) -> Result<(), BaselineError> {
         let form = |source| BaselineError::Form { path: path.to_owned(), source };
         let text = serde_json::to_string_pretty(self).map_err(form)?;
@@ -61,7 +60,7 @@ impl Baseline {
         std::fs::write(path, text + "\n").map_err(file)
     }
 
-    /// What a figure is, and what was accepted.
+    /// Compares a figure with the accepted one; returns the verdict and the accepted figure.
     pub(super) fn judge(&self, name: &str, figure: u64) -> (Verdict, Option<u64>) {
         let Some(accepted) = self.figures.get(name).copied() else { return (Verdict::New, None) };
         let verdict = if figure * 100 > accepted * (100 + MAY_GROW) {

@@ -1,7 +1,7 @@
-//! Figures that must not grow: counts, which do not hang on how busy the machine is, held against a committed baseline.
+//! Figures that must not grow: counts, which do not depend on how busy the machine is, compared with a committed baseline.
 //!
-//! Times are left to `bench`, for they flap. What a count does hang on is kept with the baseline, and named where it
-//! differs ([`toolchain`]).
+//! Times are left to `bench`, because they fluctuate. The things a count does depend on are stored with the baseline,
+//! and differences are reported ([`toolchain`]).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,7 +18,7 @@ use toolchain::Toolchain;
 mod baseline;
 mod toolchain;
 
-/// The hot paths of core, as `tests/bench/paths.rs` names them, and what is said of each.
+/// The hot paths of core, as `tests/bench/paths.rs` names them, with their descriptions.
 const PATHS: [(&str, Count, &str); 8] = [
     ("parse", Count::Instructions, "instructions: parse 1,000 records"),
     ("splice", Count::Instructions, "instructions: validate and splice 1,000 spans"),
@@ -29,22 +29,23 @@ const PATHS: [(&str, Count, &str); 8] = [
     ("invocation", Count::Instructions, "instructions: core's part of an invocation, 10 logs and 10 spans"),
     ("invocation", Count::Allocations, "allocations: core's part of an invocation, 10 logs and 10 spans"),
 ];
-/// So often a path is run, the first for what is done but once.
+/// The numbers of iterations of a path; the difference excludes one-time work.
 const TIMES: [u64; 2] = [2, 12];
-/// The median of so many inits counts: most differ by a thousandth, but what wakes a process first is chance.
+/// The number of inits, of which the median counts: most differ by a thousandth, but which event wakes a process first
+/// is chance.
 const INITS: usize = 9;
 
-/// What to measure, and against what.
+/// The binaries to measure, and the baseline to compare with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Arguments {
     pub(crate) extension: PathBuf,
     pub(crate) paths: PathBuf,
     pub(crate) baseline: PathBuf,
-    /// What is measured becomes the baseline.
+    /// True if the measured figures become the baseline.
     pub(crate) accept: bool,
 }
 
-/// Why the gates say nothing.
+/// The reason why the gates have no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GateError {
     #[error(transparent)]
@@ -57,7 +58,7 @@ pub(crate) enum GateError {
     Binary { path: PathBuf, source: io::Error },
 }
 
-/// Measures and compares. The answer is whether nothing has grown.
+/// Measures and compares. Returns true if nothing has grown.
 pub(crate) async fn run(arguments: &Arguments) -> Result<bool, GateError> {
     let toolchain = Toolchain::current().await?;
     let accepted = Baseline::read(&arguments.baseline)?;
@@ -117,7 +118,7 @@ async fn measure(arguments: &Arguments) -> Result<BTreeMap<String, u64>, GateErr
     Ok(figures)
 }
 
-/// What a path costs one time.
+/// The cost of one iteration of a path.
 async fn once(program: &Path, path: &str, count: Count) -> Result<u64, CountError> {
     let [few, many] = TIMES;
     let of_few = valgrind::of_program(count, program, &[path, &few.to_string()]).await?;
@@ -125,7 +126,7 @@ async fn once(program: &Path, path: &str, count: Count) -> Result<u64, CountErro
     Ok(of_many.saturating_sub(of_few) / (many - few))
 }
 
-/// The instructions of an init. Nothing is sent yet, so that the certificate behind `https` does not matter.
+/// The instructions of an init. Nothing is sent yet, so the certificate behind `https` does not matter.
 async fn init(path: &Path, scheme: Option<&str>) -> Result<u64, GateError> {
     let mut counts = Vec::new();
     for _ in 0..INITS {
@@ -142,7 +143,7 @@ async fn init(path: &Path, scheme: Option<&str>) -> Result<u64, GateError> {
     Ok(counts.get(INITS / 2).copied().unwrap_or_default())
 }
 
-/// In percent, to a hundredth.
+/// Formats a ratio in percent, to a hundredth.
 fn change(figure: u64, baseline: Option<u64>) -> String {
     let Some(baseline) = baseline.filter(|baseline| *baseline > 0) else { return "-".to_owned() };
     let (grown, by) = if figure >= baseline { ('+', figure - baseline) } else { ('-', baseline - figure) };

@@ -1,11 +1,11 @@
-//! What a count hangs on besides the code: compiler, valgrind, C library, the CPU as valgrind shows it.
+//! The things a count depends on besides the code: compiler, valgrind, C library, and the CPU as valgrind shows it.
 
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use crate::valgrind::{self, CountError};
 
-/// Where a baseline was taken.
+/// The toolchain that a baseline was measured with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Toolchain {
     rustc: String,
@@ -15,7 +15,7 @@ pub(super) struct Toolchain {
 }
 
 impl Toolchain {
-    /// The one that is at hand.
+    /// Detects the current toolchain.
     pub(super) async fn current() -> Result<Self, CountError> {
         Ok(Self {
             rustc: first_line("rustc", "--version").await,
@@ -25,7 +25,7 @@ impl Toolchain {
         })
     }
 
-    /// What is not as it was, a line each.
+    /// The differences from the baseline, one line each.
     pub(super) fn differences(&self, baseline: &Self) -> Vec<String> {
         let pairs = [
             (&baseline.rustc, &self.rustc),
@@ -40,8 +40,7 @@ impl Toolchain {
     }
 }
 
-/// Code that looks for wide vectors takes another way where there are none; valgrind shows those of the machine up to
-/// AVX2.
+/// Code that checks for wide vectors takes another path if there are none; valgrind shows the machine's up to AVX2.
 fn features() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {

@@ -1,4 +1,4 @@
-//! As little HTTP as the Lambda APIs can be spoken with: a blocking connection that stays open.
+//! The minimal HTTP that the Lambda APIs need: a blocking connection that stays open.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
 }
 
-/// An answer: header names in lower case.
+/// An answer, with header names in lower case.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
@@ -30,7 +30,7 @@ impl Connection {
         Ok(Self { host: host.to_owned(), stream: BufReader::new(stream) })
     }
 
-    /// Sends a request and waits, for ever if need be, for its answer.
+    /// Sends a request and waits for its answer, without a timeout.
     pub(crate) fn send(&mut self, request: &str, headers: &[(&str, &str)], body: &str) -> io::Result<Answer> {
         let headers: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let headers = headers.concat();
