@@ -188,13 +188,13 @@ def check_what_runs(function, deployment):
 
 
 def check_variables(variables, deployment):
-    """The variables as the extension itself takes them: no fault, no warning, and the key is the one secret of them."""
+    """Checks that the extension accepts the variables without error or warning, and that the key is their only secret."""
     command = [EXTENSION, "--check", "--offline"]
     done = subprocess.run(command, env={**variables, "AWS_LAMBDA_FUNCTION_NAME": "orders"}, capture_output=True, text=True)
     sections = dict(section.split("\n", 1) for section in done.stdout.strip().split("\n\n") if "\n" in section)
-    if done.returncode != 0 or set(sections) != {"Configuration", "Secrets, to be fetched"}:
+    if done.returncode != 0 or set(sections) != {"Configuration", "Secrets (not fetched)"}:
         raise Finding(f"rotel-extension --check --offline with {variables}:\n{done.stdout}{done.stderr}")
-    expect("the secrets", sections["Secrets, to be fetched"].split(), [deployment["keyArn"]])
+    expect("the secrets", sections["Secrets (not fetched)"].split(), [deployment["keyArn"]])
     expect("the endpoint", variables["ROTEL_OTLP_EXPORTER_ENDPOINT"], ENDPOINT)
 
 
