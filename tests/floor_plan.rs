@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Shared pieces of the edge, which its other files may import.
-const SHARED_EDGE: [&str; 5] = ["http", "http_client", "tls", "clock", "files"];
+const SHARED_EDGE: [&str; 6] = ["body", "http", "http_client", "tls", "clock", "files"];
 
 #[test]
 fn core_imports_no_floor_above_and_no_io() {

@@ -1,5 +1,6 @@
 //! Everything that does IO: one file or folder per neighbour.
 
+pub mod body;
 pub mod clock;
 pub mod exporter;
 pub mod extensions_api;

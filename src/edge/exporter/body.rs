@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use flate2::{Compress, Crc, FlushCompress, Status};
 
-use crate::edge::http_client::BodyParts;
+use crate::edge::body::WholeBody;
 use rotel_core::config::Compression;
 
 /// An encoded body that can be sent more than once.
@@ -24,7 +24,7 @@ impl EncodedBody {
     }
 
     /// Returns the body to send, with `prefix` before it.
-    pub(super) fn body(&self, prefix: Bytes) -> BodyParts {
+    pub(super) fn body(&self, prefix: Bytes) -> WholeBody {
         std::iter::once(prefix).chain(self.parts.iter().cloned()).collect()
     }
 }

@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 
 use ::http::Uri;
 use ::http::uri::Scheme;
-use hyper::rt::ReadBufCursor;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
@@ -30,7 +29,7 @@ const READS_IN_A_ROW: usize = 8;
 const READ_LIMIT: usize = 1024 * 1024;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type Connecting = Pin<Box<dyn Future<Output = Result<Stream, BoxError>> + Send>>;
+type Connecting = Pin<Box<dyn Future<Output = Result<TokioIo<Stream>, BoxError>> + Send>>;
 
 /// Opens connections.
 #[derive(Clone)]
@@ -72,7 +71,7 @@ impl BackendConnector {
 }
 
 impl Service<Uri> for BackendConnector {
-    type Response = Stream;
+    type Response = TokioIo<Stream>;
     type Error = BoxError;
     type Future = Connecting;
 
@@ -86,7 +85,10 @@ impl Service<Uri> for BackendConnector {
         };
         if uri.scheme() != Some(&Scheme::HTTPS) {
             let connecting = self.direct.call(proxy);
-            return Box::pin(async move { Ok(Stream { uses_forward_proxy: true, ..connecting.await? }) });
+            return Box::pin(async move {
+                let stream = connecting.await?.into_inner();
+                Ok(TokioIo::new(Stream { uses_forward_proxy: true, ..stream }))
+            });
         }
         let mut tunnel = Tunnel::new(proxy, self.direct.clone());
         if let Some(authorization) = authorization {
@@ -94,14 +96,14 @@ impl Service<Uri> for BackendConnector {
         }
         let tls = Arc::clone(&self.tls);
         Box::pin(async move {
-            let stream = tunnel.call(uri.clone()).await?;
-            stream.with_tls(&uri, tls).await
+            let stream = tunnel.call(uri.clone()).await?.into_inner();
+            Ok(TokioIo::new(stream.with_tls(&uri, tls).await?))
         })
     }
 }
 
 impl Service<Uri> for DirectConnector {
-    type Response = Stream;
+    type Response = TokioIo<Stream>;
     type Error = BoxError;
     type Future = Connecting;
 
@@ -114,10 +116,10 @@ impl Service<Uri> for DirectConnector {
         let tls = (uri.scheme() == Some(&Scheme::HTTPS)).then(|| Arc::clone(&self.tls));
         Box::pin(async move {
             let stream = Stream::new(Box::new(connecting.await?.into_inner()));
-            match tls {
-                Some(tls) => stream.with_tls(&uri, tls).await,
-                None => Ok(stream),
-            }
+            Ok(TokioIo::new(match tls {
+                Some(tls) => stream.with_tls(&uri, tls).await?,
+                None => stream,
+            }))
         })
     }
 }
@@ -126,88 +128,30 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// An open connection.
+/// An open connection. It yields after a few reads and fails on a flood.
 pub(super) struct Stream {
-    io: TokioIo<Paced>,
+    io: Box<dyn Io>,
     /// The peer is a proxy that forwards requests.
     uses_forward_proxy: bool,
     /// HTTP/2 was negotiated.
     is_http2: bool,
-}
-
-impl Stream {
-    fn new(io: Box<dyn Io>) -> Self {
-        Self { io: TokioIo::new(Paced::new(io)), uses_forward_proxy: false, is_http2: false }
-    }
-
-    async fn with_tls(self, uri: &Uri, tls: Arc<ClientConfig>) -> Result<Self, BoxError> {
-        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(host.to_owned()).map_err(InvalidServerName)?;
-        // Only plaintext is paced.
-        let stream = TlsConnector::from(tls).connect(name, self.io.into_inner().io).await?;
-        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok(Self { is_http2, ..Self::new(Box::new(stream)) })
-    }
-}
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        let connected = Connected::new().proxy(self.uses_forward_proxy);
-        if self.is_http2 { connected.negotiated_h2() } else { connected }
-    }
-}
-
-impl hyper::rt::Read for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, buffer)
-    }
-}
-
-impl hyper::rt::Write for Stream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, slices)
-    }
-}
-
-/// A connection that yields after a few reads and fails on a flood.
-struct Paced {
-    io: Box<dyn Io>,
     reads_in_a_row: usize,
     /// Bytes since the last write.
     read: usize,
 }
 
-impl Paced {
+impl Stream {
     fn new(io: Box<dyn Io>) -> Self {
-        Self { io, reads_in_a_row: 0, read: 0 }
+        Self { io, uses_forward_proxy: false, is_http2: false, reads_in_a_row: 0, read: 0 }
+    }
+
+    async fn with_tls(self, uri: &Uri, tls: Arc<ClientConfig>) -> Result<Self, BoxError> {
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(host.to_owned()).map_err(InvalidServerName)?;
+        // Only plaintext is counted.
+        let stream = TlsConnector::from(tls).connect(name, self.io).await?;
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        Ok(Self { is_http2, ..Self::new(Box::new(stream)) })
     }
 
     fn reset_after_write(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -218,7 +162,14 @@ impl Paced {
     }
 }
 
-impl AsyncRead for Paced {
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        let connected = Connected::new().proxy(self.uses_forward_proxy);
+        if self.is_http2 { connected.negotiated_h2() } else { connected }
+    }
+}
+
+impl AsyncRead for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -241,7 +192,7 @@ impl AsyncRead for Paced {
     }
 }
 
-impl AsyncWrite for Paced {
+impl AsyncWrite for Stream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -307,32 +258,34 @@ mod tests {
         }
     }
 
-    async fn read(paced: &mut Paced, length: usize) -> Poll<io::Result<()>> {
+    async fn read(stream: &mut Stream, length: usize) -> Poll<io::Result<()>> {
         let mut bytes = vec![0; length];
         poll_fn(|context| {
             let mut buffer = ReadBuf::new(&mut bytes);
-            Poll::Ready(Pin::new(&mut *paced).poll_read(context, &mut buffer))
+            Poll::Ready(Pin::new(&mut *stream).poll_read(context, &mut buffer))
         })
         .await
     }
 
     #[tokio::test]
     async fn endless_reads_yield() {
-        let mut paced = Paced::new(Box::new(Endless));
+        let mut stream = Stream::new(Box::new(Endless));
         for _ in 0..3 {
             for _ in 0..READS_IN_A_ROW {
-                assert!(matches!(read(&mut paced, 1).await, Poll::Ready(Ok(()))));
+                assert!(matches!(read(&mut stream, 1).await, Poll::Ready(Ok(()))));
             }
-            assert!(read(&mut paced, 1).await.is_pending());
+            assert!(read(&mut stream, 1).await.is_pending());
         }
     }
 
     #[tokio::test]
     async fn flood_without_write_is_an_error() {
-        let mut paced = Paced::new(Box::new(Endless));
-        assert!(matches!(read(&mut paced, READ_LIMIT).await, Poll::Ready(Ok(()))));
-        poll_fn(|context| Pin::new(&mut paced).poll_write(context, b"request")).await.expect("it is written");
-        assert!(matches!(read(&mut paced, READ_LIMIT).await, Poll::Ready(Ok(()))));
-        assert!(matches!(read(&mut paced, 1).await, Poll::Ready(Err(_))));
+        let mut stream = Stream::new(Box::new(Endless));
+        assert!(matches!(read(&mut stream, READ_LIMIT).await, Poll::Ready(Ok(()))));
+        poll_fn(|context| Pin::new(&mut stream).poll_write(context, b"request"))
+            .await
+            .expect("it is written");
+        assert!(matches!(read(&mut stream, READ_LIMIT).await, Poll::Ready(Ok(()))));
+        assert!(matches!(read(&mut stream, 1).await, Poll::Ready(Err(_))));
     }
 }

@@ -11,10 +11,10 @@ use hyper::body::Incoming;
 use prost::Message as _;
 use tonic::{Code, Status};
 
+use crate::edge::body::WholeBody;
 use crate::edge::http::{BodyError, ReceivedBody, discard_body, receive_body};
 use crate::edge::receiver::compression::{ContentEncoding, DecompressError};
 use crate::edge::receiver::refusals::RefusalKind;
-use crate::edge::receiver::response_body::ResponseBody;
 use crate::edge::receiver::{OtlpIntake, ReceiverState, RequestRefusal, RequestTarget, disabled};
 use rotel_core::body_budget::HeldBytes;
 use rotel_core::otlp::google_rpc::{self, Any, Delay, RetryInfo};
@@ -41,7 +41,7 @@ pub(super) async fn answer<I: OtlpIntake>(
     request: Request<Incoming>,
     port: u16,
     receiver: &ReceiverState<I>,
-) -> Response<ResponseBody> {
+) -> Response<WholeBody> {
     // First of all, as gRPC requires: other clients could not read a gRPC response.
     if !is_grpc(request.headers()) || request.version() < Version::HTTP_2 {
         receiver.refusals.record(RefusalKind::ContentType, port, || {
@@ -68,7 +68,7 @@ pub(super) async fn answer<I: OtlpIntake>(
         Err(RefusedCall { kind, status }) => {
             receiver.refusals.record(kind, port, || format!("gRPC: {}", status.message()));
             let (head, ()) = status.into_http::<()>().into_parts();
-            Response::from_parts(head, ResponseBody::default())
+            Response::from_parts(head, WholeBody::default())
         }
     }
 }
@@ -84,16 +84,16 @@ fn is_grpc(head: &HeaderMap) -> bool {
 }
 
 /// An empty `Export…ServiceResponse`, which has no bytes, for any signal.
-fn export_response() -> Response<ResponseBody> {
+fn export_response() -> Response<WholeBody> {
     let trailers = HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from_static("0"))]);
     let message = Bytes::from_static(&[0; PREFIX_LEN]);
-    let mut response = Response::new(ResponseBody::of(vec![Frame::data(message), Frame::trailers(trailers)]));
+    let mut response = Response::new(WholeBody::of(vec![Frame::data(message), Frame::trailers(trailers)]));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
 }
 
-fn http_refusal(status: StatusCode) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::default());
+fn http_refusal(status: StatusCode) -> Response<WholeBody> {
+    let mut response = Response::new(WholeBody::default());
     *response.status_mut() = status;
     if status == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));

@@ -7,10 +7,10 @@ use hyper::body::Incoming;
 use prost::Message as _;
 use tonic::Code;
 
+use crate::edge::body::WholeBody;
 use crate::edge::http::{BodyError, ReceivedBody, discard_body, receive_body};
 use crate::edge::receiver::compression::{ContentEncoding, DecompressError};
 use crate::edge::receiver::refusals::RefusalKind;
-use crate::edge::receiver::response_body::ResponseBody;
 use crate::edge::receiver::{
     OtlpIntake, ReceiverOptions, ReceiverState, RequestRefusal, RequestTarget, disabled,
 };
@@ -43,7 +43,7 @@ pub(super) async fn answer<I: OtlpIntake>(
     request: Request<Incoming>,
     port: u16,
     receiver: &ReceiverState<I>,
-) -> Response<ResponseBody> {
+) -> Response<WholeBody> {
     let format = Format::of(request.headers());
     let response_format = format.unwrap_or(Format::Json);
     match export(request, format, port, receiver).await {
@@ -189,14 +189,14 @@ impl Format {
     }
 
     /// A success with an empty `Export…ServiceResponse`, which is the same for every signal.
-    fn success(self) -> Response<ResponseBody> {
+    fn success(self) -> Response<WholeBody> {
         self.response(match self {
             Self::Protobuf => Bytes::new(),
             Self::Json => Bytes::from_static(b"{}"),
         })
     }
 
-    fn failure(self, rejection: &Rejection) -> Response<ResponseBody> {
+    fn failure(self, rejection: &Rejection) -> Response<WholeBody> {
         let (code, message) = (i32::from(rejection.code), rejection.message.clone());
         let mut response = self.response(match self {
             Self::Protobuf => {
@@ -212,8 +212,8 @@ impl Format {
         response
     }
 
-    fn response(self, body: Bytes) -> Response<ResponseBody> {
-        let mut response = Response::new(ResponseBody::of(vec![Frame::data(body)]));
+    fn response(self, body: Bytes) -> Response<WholeBody> {
+        let mut response = Response::new(WholeBody::of(vec![Frame::data(body)]));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type()));
         response
     }

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
 use self::refusals::{RefusalKind, Refusals};
-use self::response_body::ResponseBody;
+use crate::edge::body::WholeBody;
 use crate::edge::http::serve as serve_connections;
 use rotel_core::body_budget::BodyBudget;
 use rotel_core::otlp::MalformedRequest;
@@ -27,7 +27,6 @@ mod compression;
 mod grpc;
 mod http;
 mod refusals;
-mod response_body;
 #[cfg(test)]
 mod tests;
 
@@ -125,7 +124,7 @@ async fn answer<I: OtlpIntake>(
     request: Request<Incoming>,
     port: u16,
     receiver: Arc<ReceiverState<I>>,
-) -> Response<ResponseBody> {
+) -> Response<WholeBody> {
     if grpc::claims_grpc(request.headers()) {
         grpc::answer(request, port, &receiver).await
     } else {

@@ -1,4 +1,4 @@
-//! The response body for both protocols.
+//! A message body that is in memory as a whole, for requests to backends and responses of the receiver.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -7,23 +7,30 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-/// A body that is known as a whole: data and, over gRPC, trailers.
-#[derive(Default)]
-pub(super) struct ResponseBody {
+/// A body of data frames and, over gRPC, trailers. Its length is known.
+#[derive(Debug, Default)]
+pub struct WholeBody {
     frames: std::vec::IntoIter<Frame<Bytes>>,
     /// The number of data bytes left.
     len: u64,
 }
 
-impl ResponseBody {
+impl WholeBody {
     /// Creates a body of data frames and optional trailers.
-    pub(super) fn of(frames: Vec<Frame<Bytes>>) -> Self {
+    pub fn of(frames: Vec<Frame<Bytes>>) -> Self {
         let len = frames.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
         Self { frames: frames.into_iter(), len }
     }
 }
 
-impl Body for ResponseBody {
+/// Makes a data frame of each part that is not empty.
+impl FromIterator<Bytes> for WholeBody {
+    fn from_iter<I: IntoIterator<Item = Bytes>>(parts: I) -> Self {
+        Self::of(parts.into_iter().filter(|part| !part.is_empty()).map(Frame::data).collect())
+    }
+}
+
+impl Body for WholeBody {
     type Data = Bytes;
     type Error = Infallible;
 
