@@ -87,8 +87,8 @@ fn run<T>(task: impl Future<Output = T>) -> Option<T> {
 #[expect(clippy::print_stdout, reason = "output for a person, outside Lambda")]
 fn run_command(command: &CliCommand) -> ExitCode {
     match command {
-        CliCommand::Check(extent) => {
-            let result = run(check::run(variables(), *extent, &mut io::stdout().lock()));
+        CliCommand::Check(scope) => {
+            let result = run(check::run(variables(), *scope, &mut io::stdout().lock()));
             return if matches!(result, Some(Ok(true))) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         CliCommand::Help => println!("{USAGE}\n{}", config::help()),

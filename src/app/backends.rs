@@ -55,7 +55,7 @@ pub(super) struct SecretResolver {
 /// The result of one round of fetching secrets.
 struct FetchRound {
     destinations: Vec<Destination>,
-    /// True if a later round may fetch more secrets.
+    /// True if a later round may give other settings.
     may_improve: bool,
 }
 
@@ -100,7 +100,7 @@ impl SecretResolver {
             }
             fetcher.round(SECRETS_BUDGET).await
         };
-        // If all secrets were fetched, the value of one must be invalid, and may be changed.
+        // If all secrets were fetched and a signal still has no export, the value of one is invalid and may be changed.
         let may_improve = resolution.errors.is_empty() || resolution.may_improve();
         let resolved = Resolved::new(&self.variables, &self.locations, &self.references, resolution);
         let config = resolved.into_config(&mut self.errors());
@@ -128,6 +128,7 @@ struct BackendSetup {
 #[derive(PartialEq)]
 struct KnownExports {
     exports: PerSignal<Option<Export>>,
+    /// Another round may give other exports.
     is_pending: bool,
 }
 
@@ -140,7 +141,7 @@ impl BackendSetup {
         }
         Some(Box::new(move |refresh| {
             let setup = self.clone();
-            // Not in the future, so that all setups that start now share one round.
+            // Taken outside the async block, so that all setups that start now share one round.
             let round = self.resolver.shared_round();
             Box::pin(async move { setup.make(refresh, &round).await })
         }))

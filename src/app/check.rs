@@ -31,7 +31,7 @@ pub enum CheckScope {
     Offline,
 }
 
-/// Checks the settings in `environment` and writes a report to `out`; returns true if there are no errors.
+/// Checks the settings in `environment` and writes a report to `out`; returns true if the check passes.
 pub async fn run(environment: Variables, scope: CheckScope, out: &mut impl Write) -> io::Result<bool> {
     let settings = Settings::read(environment);
     let mut report = CheckReport { out, errors: ReportedErrors::default(), failures: Vec::new() };
@@ -105,7 +105,7 @@ impl<W: Write> CheckReport<'_, W> {
     fn configuration(&mut self, settings: &Settings) -> io::Result<()> {
         writeln!(self.out, "Configuration")?;
         let mut rows = config::describe(&settings.environment, &settings.file, &settings.collector);
-        rows.retain(|row| !row.is_unset());
+        rows.retain(|row| !row.has_no_value());
         let width = rows.iter().map(|row| row.variable.len()).max().unwrap_or(0);
         for row in rows {
             let value = echo::one_line(&row.value);

@@ -32,7 +32,7 @@ const SHUTDOWN_NOTICE_TIMEOUT: Duration = Duration::from_millis(300);
 /// A task that has not answered for this many invocations has a backlog. Then an invocation is held, to give it CPU time.
 const BACKLOG_AFTER: u32 = 20;
 /// A task is aborted after this many invocations without an answer. In an unheld invocation it may have had no CPU time, so
-/// one says nothing. By the end of a held invocation, it has answered or never will.
+/// a single miss proves nothing. By the end of a held invocation, it has answered or never will.
 const UNANSWERED_LIMIT: u32 = 1_000;
 
 /// The main loop and its state.
@@ -356,9 +356,9 @@ impl Driver {
 
     /// Aborts the other tasks after the pipeline has reported the items that it still holds.
     async fn stop_intake(&mut self) {
-        let (done, message) = oneshot::channel();
+        let (done, finished) = oneshot::channel();
         self.pipeline.control(Control::Shutdown(done));
-        let _ = tokio::time::timeout(END_TIMEOUT, message).await;
+        let _ = tokio::time::timeout(END_TIMEOUT, finished).await;
         self.tasks.end_all();
     }
 }

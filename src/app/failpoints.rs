@@ -11,9 +11,9 @@ use crate::edge::clock;
 use rotel_core::config::Variables;
 use rotel_core::lambda::lifecycle::Task;
 
-/// Breaks tasks: `panic,pipeline,20` has the pipeline panic after 20 turns.
+/// Breaks tasks: `panic,pipeline,20` makes the pipeline panic after 20 polls.
 const TASK: &str = "EXTENSION_FAILPOINT_TASK";
-/// Skews the wall clock: the path of a file with a number of seconds, which is read at each look at the clock.
+/// Skews the wall clock: the path of a file with a number of seconds, which is read on every clock reading.
 const CLOCK: &str = "EXTENSION_FAILPOINT_CLOCK";
 
 /// Activates the failpoints that the variables name. Returns that of the tasks.
@@ -24,7 +24,7 @@ pub(crate) fn activate(variables: &Variables) -> Option<TaskFailpoint> {
     }
     let text = variables.get(TASK)?;
     let failpoint = TaskFailpoint::parse(text);
-    Some(failpoint.unwrap_or_else(|| panic!("{TASK}: {text:?} is not FAULT,TASK,TURNS")))
+    Some(failpoint.unwrap_or_else(|| panic!("{TASK}: {text:?} is not FAULT,TASK,POLLS")))
 }
 
 /// A fault of the tasks of one kind.
@@ -32,8 +32,8 @@ pub(crate) fn activate(variables: &Variables) -> Option<TaskFailpoint> {
 pub(crate) struct TaskFailpoint {
     task: Task,
     fault: Fault,
-    /// The turns that the task has before.
-    turns: u32,
+    /// Polls before the fault.
+    polls: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,23 +58,23 @@ impl TaskFailpoint {
             "receiver" => Task::Receiver,
             _ => return None,
         };
-        Some(Self { task, fault, turns: parts.next()?.parse().ok()? })
+        Some(Self { task, fault, polls: parts.next()?.parse().ok()? })
     }
 }
 
 /// Runs a task, with the fault if it is for this kind.
 #[expect(clippy::panic, reason = "the panic that a test asked for")]
 pub(crate) async fn run(failpoint: Option<TaskFailpoint>, kind: Task, task: impl Future<Output = ()>) {
-    let Some(TaskFailpoint { fault, turns, .. }) = failpoint.filter(|failpoint| failpoint.task == kind)
+    let Some(TaskFailpoint { fault, polls, .. }) = failpoint.filter(|failpoint| failpoint.task == kind)
     else {
         return task.await;
     };
     let mut task = pin!(task);
-    let mut turn = 0;
+    let mut polled = 0;
     poll_fn(|context| {
-        turn += 1;
+        polled += 1;
         match fault {
-            _ if turn <= turns => task.as_mut().poll(context),
+            _ if polled <= polls => task.as_mut().poll(context),
             Fault::Panic => panic!("by {TASK}"),
             Fault::End => Poll::Ready(()),
             Fault::Stall => Poll::Pending,
@@ -89,10 +89,10 @@ mod tests {
     use crate::app::tasks::Tasks;
 
     #[tokio::test]
-    async fn fault_waits_for_its_turn() {
+    async fn fault_ends_the_task() {
         for text in ["panic,telemetry,0", "end,telemetry,3"] {
             let mut tasks = Tasks::default();
-            tasks.break_by(TaskFailpoint::parse(text));
+            tasks.break_by(Some(TaskFailpoint::parse(text).expect("a failpoint")));
             tasks.spawn(Task::Telemetry, async {
                 loop {
                     tokio::task::yield_now().await;
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "EXTENSION_FAILPOINT_TASK: \"panic,nobody,1\" is not FAULT,TASK,TURNS")]
+    #[should_panic(expected = "EXTENSION_FAILPOINT_TASK: \"panic,nobody,1\" is not FAULT,TASK,POLLS")]
     fn misspelt_failpoint_panics() {
         let variables = Variables::from([(TASK.to_owned(), "panic,nobody,1".to_owned())]);
         activate(&variables);

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::app::pipeline::{Control, Handle, InvocationStart};
 use crate::edge::clock;
-use crate::edge::telemetry_listener::IntakeFull;
+use crate::edge::telemetry_listener::{IntakeFull, RefusedDeliveries};
 use rotel_core::chunk::{Chunk, Origin};
 use rotel_core::config::LogFilter;
 use rotel_core::config::resource::ResourceRules;
@@ -75,15 +75,6 @@ pub struct RuntimeDone {
     pub time: Option<u64>,
 }
 
-/// The counts of deliveries that the listener refused.
-#[derive(Debug, Default)]
-pub struct RefusedDeliveries {
-    /// Deliveries over the size limit.
-    pub too_large: Arc<AtomicU64>,
-    /// Deliveries without room in the queue. Lambda repeats them.
-    pub no_room: Arc<AtomicU64>,
-}
-
 /// Enqueues a delivery if there is room. Some slots are reserved for the driver: without its messages, the intake would not
 /// know which invocation a record belongs to.
 pub fn offer(intake: &mpsc::Sender<IntakeMessage>, body: Bytes) -> Result<(), IntakeFull> {
@@ -108,7 +99,7 @@ pub struct TelemetryIntake {
     /// Compiled when the first record arrives, which delays nobody.
     filter: Option<Filter>,
     deliveries: Deliveries,
-    refused: Arc<RefusedDeliveries>,
+    refused: RefusedDeliveries,
     anomalies: Anomalies,
     filtered: FilterCounts,
     /// The filter's total at the last log line.
@@ -227,7 +218,7 @@ impl TelemetryIntake {
     pub fn new(
         rules: ResourceRules,
         timeline: Timeline,
-        refused: Arc<RefusedDeliveries>,
+        refused: RefusedDeliveries,
         pipeline: Handle,
         runtime_done: mpsc::Sender<RuntimeDone>,
     ) -> (Self, mpsc::Sender<IntakeMessage>) {
@@ -326,10 +317,10 @@ impl TelemetryIntake {
         for (invocation, records) in records.0 {
             self.send(invocation, records).await;
         }
-        for happenings in PlatformEvent::in_order(&delivery.events, observed).chunks(MAX_PLATFORM_EVENTS) {
-            self.platform.on_events(happenings, observed);
+        for events in PlatformEvent::in_order(&delivery.events, observed).chunks(MAX_PLATFORM_EVENTS) {
+            self.platform.on_events(events, observed);
             self.send_platform_telemetry().await;
-            turn.spend(MIN_EVENT_COST * happenings.len()).await;
+            turn.spend(MIN_EVENT_COST * events.len()).await;
         }
         self.send_platform_telemetry().await;
         for done in done {
@@ -344,22 +335,22 @@ impl TelemetryIntake {
             self.anomalies.spans_left_out += record.spans.left_out;
         }
         match &event.kind {
-            EventKind::Environment { change: EnvironmentEvent::InitStart, record } => {
+            EventKind::Environment { event: EnvironmentEvent::InitStart, record } => {
                 if let Some(id) = &record.instance_id {
                     self.learn_instance(id).await;
                 }
             }
-            EventKind::Environment { change: EnvironmentEvent::InitRuntimeDone, .. } => {
+            EventKind::Environment { event: EnvironmentEvent::InitRuntimeDone, .. } => {
                 self.timeline.initialised(event.time);
             }
-            EventKind::Invocation { moment: InvocationEvent::Start, request_id, .. } => {
+            EventKind::Invocation { event: InvocationEvent::Start, request_id, .. } => {
                 self.timeline.started(request_id, event.time);
             }
-            EventKind::Invocation { moment: InvocationEvent::RuntimeDone, request_id, .. } => {
+            EventKind::Invocation { event: InvocationEvent::RuntimeDone, request_id, .. } => {
                 self.timeline.ended(request_id, event.time);
                 return Some(RuntimeDone { request_id: request_id.clone(), time: event.time });
             }
-            EventKind::Invocation { moment: InvocationEvent::Report, request_id, record } => {
+            EventKind::Invocation { event: InvocationEvent::Report, request_id, record } => {
                 let took = record.metrics.duration;
                 let took = took.and_then(|took| Duration::try_from_secs_f64(took / 1e3).ok());
                 self.timeline.reported(request_id, took, event.time);
@@ -428,8 +419,8 @@ impl TelemetryIntake {
     /// Announces an invocation to the pipeline. On managed instances no INVOKE does.
     async fn announce_start(&self, request_id: &str, record: &PlatformRecord) {
         let xray = record.tracing.as_deref().and_then(Header::read);
-        let named = InvocationStart { request_id: request_id.to_owned(), xray, invoked: None };
-        self.pipeline.send_from_intake(Control::InvocationStarted(named)).await;
+        let start = InvocationStart { request_id: request_id.to_owned(), xray, invoked: None };
+        self.pipeline.send_from_intake(Control::InvocationStarted(start)).await;
     }
 
     /// Sends the telemetry derived from platform events.
@@ -480,7 +471,7 @@ impl TelemetryIntake {
 /// Returns the request id and the record of a `platform.start`.
 fn started<'a>(event: &'a TelemetryEvent<'_>) -> Option<(&'a str, &'a PlatformRecord)> {
     match &event.kind {
-        EventKind::Invocation { moment: InvocationEvent::Start, request_id, record } => {
+        EventKind::Invocation { event: InvocationEvent::Start, request_id, record } => {
             Some((request_id, record))
         }
         _ => None,

@@ -1,7 +1,7 @@
 //! The settings from all sources: the file named by `ROTEL_ENV_FILE` overrides the process environment, and both override
 //! the `collector.yaml` of the OpenTelemetry collector layer. Values may refer to secrets.
 //!
-//! Promises not to fail: invalid settings are reported as errors, and their defaults are used.
+//! Promises not to fail: invalid settings are reported as errors. Their defaults are used, or the signal is not exported.
 
 use std::fmt;
 use std::panic;

@@ -1,5 +1,5 @@
 //! The startup sequence: read the settings, bind the listeners, register, subscribe, and run the driver, which calls `/next`
-//! first. Nothing else runs before the first `/next`; everything that can wait runs concurrently with the init.
+//! first. Everything that can wait runs after it, concurrently with the init.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::app::backends::{self, SecretResolver};
 use crate::app::driver::{Channels, Driver, DriverSettings};
-use crate::app::intake::{IntakeMessage, RefusedDeliveries, TelemetryIntake};
+use crate::app::intake::{IntakeMessage, TelemetryIntake};
 use crate::app::pipeline::Pipeline;
 use crate::app::reported_errors::ReportedErrors;
 use crate::app::sdk::SdkIntake;
@@ -23,7 +23,8 @@ use crate::edge::exporter::Exporter;
 use crate::edge::extensions_api::{ApiError, ExtensionsApi, Subscription};
 use crate::edge::receiver::{self, ReceiverOptions, SignalEndpoint};
 use crate::edge::secrets::CredentialSources;
-use crate::edge::{http, logging, telemetry_listener};
+use crate::edge::telemetry_listener::{self, RefusedDeliveries};
+use crate::edge::{http, logging};
 use rotel_core::body_budget::BodyBudget;
 use rotel_core::config::resource::ResourceRules;
 use rotel_core::config::{
@@ -44,7 +45,7 @@ const EXIT_MARGIN: Duration = Duration::from_millis(200);
 /// The wait for the last deliveries: four times the Telemetry API's buffering timeout.
 const TELEMETRY_LINGER: Duration = Duration::from_millis(100);
 /// The number of ports after the configured one that are tried for the Telemetry API.
-const MAX_PORT_ATTEMPTS: u16 = 100;
+const EXTRA_PORTS: u16 = 100;
 /// Platform: the Runtime API's own port, on which extensions must not listen.
 const RESERVED_PORT: u16 = 9001;
 /// The capacity of the queue of request ids for the driver, which receives them immediately.
@@ -136,10 +137,10 @@ async fn start(
     tasks.spawn(Task::Pipeline, pipeline.run());
     let (to_driver, runtime_done) = mpsc::channel(RUNTIME_DONE_LIMIT);
     let sdk = SdkIntake::new(to_pipeline.clone(), &rules, config.batch_max_items);
-    let refused = Arc::new(RefusedDeliveries::default());
+    let refused = RefusedDeliveries::default();
     let timeline = Timeline::new(config.function.managed_instances);
     let (intake, to_intake) =
-        TelemetryIntake::new(rules, timeline, Arc::clone(&refused), to_pipeline.clone(), to_driver);
+        TelemetryIntake::new(rules, timeline, refused.clone(), to_pipeline.clone(), to_driver);
     tasks.spawn(
         Task::Telemetry,
         intake
@@ -207,7 +208,7 @@ async fn subscribe(api: &mut ExtensionsApi, port: u16, types: TelemetryTypes) ->
     }
 }
 
-/// A listener of the receiver. If it cannot be bound, only its protocol is unavailable.
+/// A listener of the receiver. If it cannot be bound, only its address is unavailable.
 enum ReceiverListener {
     Bound(Vec<TcpListener>),
     /// Bound after `/next`, because its host name must be resolved.
@@ -276,11 +277,10 @@ async fn bind_telemetry(
     } else {
         host
     };
-    let mut candidates =
-        (*port..=port.saturating_add(MAX_PORT_ATTEMPTS)).filter(|port| *port != RESERVED_PORT);
+    let mut candidates = (*port..=port.saturating_add(EXTRA_PORTS)).filter(|port| *port != RESERVED_PORT);
     let cause = loop {
         let Some(candidate) = candidates.next() else {
-            break format!("it and the next {MAX_PORT_ATTEMPTS} ports are in use");
+            break format!("no port up to {} is free", port.saturating_add(EXTRA_PORTS));
         };
         match http::bind(host, candidate).await {
             Ok(listeners) => {
@@ -292,7 +292,7 @@ async fn bind_telemetry(
         }
     };
     errors.log_new([format!(
-        "{VARIABLE}: cannot listen on {}: {cause}, so no logs are forwarded; set it to an address of this machine",
+        "{VARIABLE}: cannot listen on {}: {cause}, so no logs are forwarded; set it to a free port on an address of this machine",
         address.shown()
     )]);
     None
@@ -326,12 +326,8 @@ async fn serve_otlp(
 async fn serve_telemetry(
     listeners: Vec<TcpListener>,
     intake: mpsc::Sender<IntakeMessage>,
-    refused: Arc<RefusedDeliveries>,
+    refused: RefusedDeliveries,
 ) {
-    let refused = telemetry_listener::RefusedDeliveries {
-        too_large: Arc::clone(&refused.too_large),
-        no_room: Arc::clone(&refused.no_room),
-    };
     let receive = move |body| crate::app::intake::offer(&intake, body);
     match telemetry_listener::serve(listeners, receive, refused).await {}
 }

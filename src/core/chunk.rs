@@ -3,6 +3,7 @@
 //! Protobuf messages merge by concatenation, so a request to the backend is chunks laid end to end, and a chunk
 //! takes little more memory than its bytes. A chunk has been validated ([`crate::otlp::validate`]) or was
 //! encoded here, so it never spoils the batch it joins.
+
 use std::sync::Arc;
 
 use bytes::Bytes;

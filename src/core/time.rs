@@ -37,9 +37,8 @@ impl LoggedTime {
 
 /// Returns a time without a zone in UTC.
 ///
-/// Platform: `TZ` is UTC unless the function
-/// quarter of an hour, and differs from the platform time by less than a minute otherwise, so the two together
-/// give the actual time.
+/// Platform: `TZ` is UTC unless the function sets it. Then a time without a zone is off by a multiple of a quarter of an hour,
+/// and the platform's time by less than a minute, so the two together give the actual time.
 fn to_utc(local: u64, platform: u64) -> u64 {
     let off = local.cast_signed().saturating_sub(platform.cast_signed());
     let zone = off.saturating_add(ZONE_STEP / 2).div_euclid(ZONE_STEP).saturating_mul(ZONE_STEP);

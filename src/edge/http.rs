@@ -86,7 +86,7 @@ pub enum BodyError {
     TooSlow,
     /// Other bodies use all of the shared budget.
     #[error(
-        "no memory left to receive this request; retry in a second; if this persists, increase the function's memory"
+        "other requests use the whole receive budget; retry in a second; if this persists, increase the function's memory"
     )]
     NoRoom,
     /// The connection was lost, or the body is not valid HTTP.
@@ -384,16 +384,16 @@ async fn read<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let length = body.size_hint();
-    if length.lower() > limit as u64 {
+    let hint = body.size_hint();
+    if hint.lower() > limit as u64 {
         return Err(BodyError::TooLarge { limit });
     }
     // Room for the whole announced length at once: a started body must not fail because of later ones, and
     // memory that was allocated for failed bodies stays with the allocator.
-    let length = length.exact().and_then(|len| usize::try_from(len).ok()).unwrap_or(0);
-    reserve(length)?;
+    let announced = hint.exact().and_then(|len| usize::try_from(len).ok()).unwrap_or(0);
+    reserve(announced)?;
     let read = async {
-        let mut pieces = Pieces::new(length);
+        let mut pieces = Pieces::new(announced);
         loop {
             let frame = tokio::time::timeout(PIECE_TIMEOUT, body.frame());
             let Some(frame) = frame.await.map_err(|_| BodyError::TooSlow)? else { break };
@@ -401,7 +401,7 @@ where
             if data.len() > limit - pieces.len {
                 return Err(BodyError::TooLarge { limit });
             }
-            if pieces.len + data.len() > length {
+            if pieces.len + data.len() > announced {
                 reserve(data.len())?;
             }
             pieces.push(&data);

@@ -27,12 +27,12 @@ const BODY_LIMIT: usize = 16 << 20;
 /// of its own, so a flood there does not use up this one.
 const BODIES_LIMIT: usize = 2 * BODY_LIMIT;
 
-/// The numbers of refused deliveries.
+/// The counts of refused deliveries. All clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct RefusedDeliveries {
     /// Deliveries larger than the limit.
     pub too_large: Arc<AtomicU64>,
-    /// Deliveries for which there was no room.
+    /// Deliveries for which there was no room. Lambda repeats them.
     pub no_room: Arc<AtomicU64>,
 }
 

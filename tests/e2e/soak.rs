@@ -18,7 +18,7 @@ use crate::samples::{PATIENCE, Sdk, python};
 const KEY: &str = "5b6f1c7e-ingestion-key";
 const RESTARTS: u32 = 3;
 /// The invocations while the collector is down.
-const AWAY: usize = 5;
+const DOWN_INVOCATIONS: usize = 5;
 const FREEZE: Duration = Duration::from_millis(500);
 /// The lines that the function writes in each invocation; below them, the names of the spans that its SDK sends.
 const LINES: [&str; 5] = [
@@ -72,7 +72,7 @@ async fn soak_loses_nothing_and_keeps_memory() {
             life.invoke(&sandbox).await;
         }
         collector.stop();
-        for _ in 0..AWAY {
+        for _ in 0..DOWN_INVOCATIONS {
             life.invoke(&sandbox).await;
         }
         collector.run();
@@ -89,7 +89,7 @@ async fn soak_loses_nothing_and_keeps_memory() {
     let in_the_end = median(&life.memory[life.memory.len() - tenth..]);
     let items = life.request_ids.len() * (LINES.len() + SPANS.len());
     print(&format!(
-        "{} invocations in {} s, each with a freeze of {FREEZE:?}; the collector restarted {RESTARTS} times, away for {AWAY} \
+        "{} invocations in {} s, each with a freeze of {FREEZE:?}; the collector restarted {RESTARTS} times, away for {DOWN_INVOCATIONS} \
          invocations each time\n\
          log lines and spans: {items}, lost {lost}, twice {twice}\n\
          memory: {:.1} MiB in the second tenth, {:.1} MiB in the last, {:.1} MiB at the most\n\

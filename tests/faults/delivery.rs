@@ -174,7 +174,7 @@ pub(crate) async fn added_by_strategies(extension: PathBuf) -> Vec<Row> {
         end(&sandbox).await;
         let Comparison { missing, repeated, .. } = compare(&sandbox, &collector);
         added.sort_unstable();
-        // One in so many flushes, and the first under `adaptive` do.
+        // One flush per interval does, and under `adaptive` the first one.
         let (middle, most) = (median(added.clone()), added.get(979).copied().unwrap_or_default());
         rows.push(Row {
             what,

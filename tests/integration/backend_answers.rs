@@ -231,7 +231,7 @@ async fn empty_request_has_content_length() {
 }
 
 #[tokio::test]
-async fn storm_of_informational_answers_is_cut_off() {
+async fn storm_of_1xx_responses_is_cut_off() {
     // An empty SETTINGS frame, and HEADERS with `:status: 100` on the first stream.
     let settings = b"\0\0\0\x04\0\0\0\0\0";
     let informational = b"\0\0\x05\x01\x04\0\0\0\x01\x08\x03100";
@@ -245,7 +245,7 @@ async fn storm_of_informational_answers_is_cut_off() {
         let Verdict::Retry { failure: Failure::Connection(failure), .. } = attempt else {
             panic!("{attempt:?}")
         };
-        assert_eq!(failure.detail, storm::WORDS, "{protocol:?}");
+        assert_eq!(failure.detail, storm::ERROR, "{protocol:?}");
     }
 }
 

@@ -177,7 +177,7 @@ impl Clock {
         extension.env("EXTENSION_FAILPOINT_CLOCK", self.0.path().display().to_string())
     }
 
-    /// Has it differ from the real one by so many seconds.
+    /// Skews the clock by a number of seconds.
     fn step(&self, seconds: i64) {
         std::fs::write(self.0.path(), seconds.to_string()).expect("it is written");
     }

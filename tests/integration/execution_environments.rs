@@ -1,5 +1,5 @@
-//! Where else functions live than in an environment made on demand: managed instances, snapshots, environments made
-//! ahead, and local emulators without a Telemetry API.
+//! Execution environments other than those created on demand: managed instances, snapshots, environments created ahead of
+//! time, and local emulators without a Telemetry API.
 
 use std::sync::Arc;
 use std::time::Duration;

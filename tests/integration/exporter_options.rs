@@ -3,7 +3,7 @@
 use lambda_sandbox::collector::{Collector, Protocol};
 use lambda_sandbox::{Extension, Sandbox, Signal};
 
-use support::{PROTOCOLS, assert_exact, behind_tls, extension, impatient};
+use support::{PROTOCOLS, assert_exact, behind_tls, extension};
 
 async fn live(extension: Extension) -> Sandbox {
     support::live(Sandbox::builder().extension(extension.env("ROTEL_FLUSH_TIMEOUT", "60s"))).await
@@ -46,7 +46,7 @@ async fn client_certificate_is_presented() {
 async fn unknown_certificate_needs_skip_verify() {
     for protocol in PROTOCOLS {
         let (collector, _) = behind_tls(None).await;
-        live(impatient(extension(&collector, protocol))).await;
+        live(extension(&collector, protocol)).await;
         assert_eq!(collector.received().kept().count(), 0);
         let unseeing = extension(&collector, protocol).env("ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY", "true");
         assert_exact(&live(unseeing).await, &collector.received());

@@ -153,7 +153,10 @@ async fn periodic_flushes_during_long_invocation() {
                     let arrived = |received: &lambda_sandbox::collector::Received| {
                         received.counts().logs >= 5 * round && received.counts().spans >= 5 * round
                     };
-                    collector.wait_until(arrived, PATIENCE).await.expect("they leave beside the function");
+                    collector
+                        .wait_until(arrived, PATIENCE)
+                        .await
+                        .expect("they are sent during the invocation");
                 }
                 Ok(Value::Null)
             }

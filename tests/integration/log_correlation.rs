@@ -1,4 +1,4 @@
-//! Log records name the span of their invocation if the SDK sends one, however late.
+//! Log records name the span of their invocation: the SDK's, however late it is sent, else the platform's.
 
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ fn records(received: &Received, request_id: &str) -> Vec<(String, (String, Strin
     of_it.map(|log| (log.body(), (hex(&log.item.trace_id), hex(&log.item.span_id)))).collect()
 }
 
-/// Sees that so many log records of the function in an invocation name the span that is named after it.
+/// Asserts that an invocation has `lines` log records of the function, and that they name the span named after it.
 fn assert_joined(received: &Received, request_id: &str, lines: usize) {
     let spans: Vec<_> = received.spans().filter(|span| span.item.name == request_id).collect();
     let [own] = &spans[..] else { panic!("{} spans of {request_id}", spans.len()) };
@@ -79,7 +79,7 @@ fn assert_joined(received: &Received, request_id: &str, lines: usize) {
     assert!(joined.all(|log| log.item.flags == 1));
 }
 
-/// Sees that so many log records of the function in an invocation name no span.
+/// Asserts that an invocation has `lines` log records of the function, and that they name no span.
 fn assert_bare(received: &Received, request_id: &str, lines: usize) {
     let records = records(received, request_id);
     assert_eq!(records.len(), lines, "{records:?}");

@@ -1,5 +1,5 @@
-//! The endpoint is away, in each way it can be, and comes back: the function is not harmed, and nothing is lost but what
-//! was refused for good.
+//! The backend goes down, in every way it can, and comes back: the function is not harmed, and only what was refused for
+//! good is lost.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn start(extension: Extension, collector: &Collector, function: Function) 
     builder.timeout(Duration::from_mins(5)).start().await.expect("a sandbox")
 }
 
-/// One invocation of a function that is well and takes so many milliseconds.
+/// Runs an invocation that succeeds and takes `milliseconds`.
 async fn invoke(sandbox: &Sandbox, milliseconds: u64) -> (Invocation, Received) {
     let mut invocation = sandbox.invoke(json!(milliseconds)).await.expect("an invocation");
     assert_eq!(invocation.status, Status::Success, "{invocation:?}");
@@ -32,7 +32,7 @@ async fn invoke(sandbox: &Sandbox, milliseconds: u64) -> (Invocation, Received) 
     (invocation, at_next)
 }
 
-/// Invokes until both signals arrive again, and sees that with the first of a signal comes all of it.
+/// Invokes until both signals arrive again. Asserts that all of a signal arrives with its first item.
 async fn recovers(sandbox: &Sandbox, before: Counts) {
     let mut waiting = vec![Signal::Logs, Signal::Traces];
     for _ in 0..100 {

@@ -1,4 +1,4 @@
-//! Secrets from AWS: few calls, all at once, in rounds; and the faults when some fail.
+//! Fetching secrets from AWS: few concurrent calls, in rounds, and the errors if some fail.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -14,10 +14,10 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tracing::{Dispatch, Level};
 
-/// A budget that no test is to use up.
+/// A budget that no test uses up.
 const BUDGET: Duration = Duration::from_mins(1);
-/// One that is used up, and in which a busy machine still gets what is to be had.
-const SHORT: Duration = Duration::from_secs(5);
+/// A budget that tests use up. Even a busy machine fetches all available secrets within it.
+const SHORT_BUDGET: Duration = Duration::from_secs(5);
 
 const DENIED: &str = "AccessDeniedException";
 const THROTTLED: Behaviour = Behaviour::Refuse { status: 400, code: "ThrottlingException" };
@@ -47,8 +47,8 @@ fn parameters(arns: &[String]) -> Vec<Batch> {
     vec![batch(Service::ParameterStore, "us-east-1", arns)]
 }
 
-/// So many secrets, kept.
-fn kept(aws: &Aws, count: usize, arn: impl Fn(&str, usize) -> String) -> Vec<String> {
+/// Stores `count` secrets or parameters; returns their ARNs.
+fn store(aws: &Aws, count: usize, arn: impl Fn(&str, usize) -> String) -> Vec<String> {
     let arns: Vec<_> = (0..count).map(|number| arn("us-east-1", number)).collect();
     for arn in &arns {
         aws.keep(arn, value(arn));
@@ -65,11 +65,11 @@ fn error_lines(resolution: &Resolution) -> String {
 }
 
 fn codes(resolution: &Resolution) -> Vec<&str> {
-    resolution.errors.iter().map(|fault| fault.code.as_str()).collect()
+    resolution.errors.iter().map(|error| error.code.as_str()).collect()
 }
 
 #[track_caller]
-fn assert_whole(resolution: &Resolution, arns: &[String]) {
+fn assert_fetched(resolution: &Resolution, arns: &[String]) {
     assert_eq!(error_lines(resolution), "");
     assert_eq!(resolution.values.len(), arns.len());
     for arn in arns {
@@ -96,22 +96,22 @@ async fn secrets_are_batched_and_fetched_concurrently() {
     for arn in &all {
         aws.keep(arn, value(arn));
     }
-    // None is answered before all are there.
+    // No call is answered before all have arrived.
     for action in [Action::BatchGetSecretValue, Action::GetSecretValue, Action::GetParameters] {
         aws.behave(action, Behaviour::Gather(5));
     }
     let resolution = resolve(batches, &aws.variables(), BUDGET).await;
-    assert_whole(&resolution, &all);
+    assert_fetched(&resolution, &all);
     let calls = aws.calls();
     assert_eq!(calls.len(), 5, "{calls:#?}");
     assert_eq!(aws.most_in_flight(), 5);
     assert!(calls.iter().all(|call| call.access_key_id == "ASIAENVIRONMENT"), "{calls:#?}");
-    // A lone secret needs no more than the permission that roles usually have.
+    // A single secret needs only the permission that roles usually have.
     assert_eq!(calls.iter().filter(|call| call.action == Action::GetSecretValue).count(), 1);
 }
 
 #[tokio::test]
-async fn a_secret_is_found_with_and_without_the_suffix_of_its_arn() {
+async fn secret_is_found_with_or_without_arn_suffix() {
     let aws = Aws::start().await.expect("a stand-in");
     let whole = secret("us-east-1", 1);
     let short = whole.trim_end_matches("-a1B2c3").to_owned();
@@ -124,7 +124,7 @@ async fn a_secret_is_found_with_and_without_the_suffix_of_its_arn() {
 }
 
 #[tokio::test]
-async fn a_parameter_is_found_with_the_version_that_its_arn_names() {
+async fn parameter_is_found_by_versioned_arn() {
     let aws = Aws::start().await.expect("a stand-in");
     let arn = parameter("us-east-1", 1);
     aws.keep(&arn, "hunter2");
@@ -137,32 +137,32 @@ async fn a_parameter_is_found_with_the_version_that_its_arn_names() {
 #[tokio::test]
 async fn denied_batch_falls_back_to_single_calls() {
     let aws = Aws::start().await.expect("a stand-in");
-    let arns = kept(&aws, 10, secret);
+    let arns = store(&aws, 10, secret);
     aws.behave(Action::BatchGetSecretValue, Behaviour::Refuse { status: 400, code: DENIED });
     aws.behave(Action::GetSecretValue, Behaviour::Gather(10));
     let resolution = resolve(secrets(&arns), &aws.variables(), BUDGET).await;
-    assert_whole(&resolution, &arns);
+    assert_fetched(&resolution, &arns);
     let calls = aws.calls();
     assert_eq!(calls.len(), 11, "{calls:#?}");
     assert_eq!(aws.most_in_flight(), 10);
 }
 
 #[tokio::test]
-async fn one_denied_parameter_does_not_take_the_others_with_it() {
+async fn denied_parameter_does_not_block_others() {
     let aws = Aws::start().await.expect("a stand-in");
-    let mut arns = kept(&aws, 4, parameter);
+    let mut arns = store(&aws, 4, parameter);
     let denied = arns.remove(1);
     aws.refuse(&denied, DENIED);
-    let asked = [arns.clone(), vec![denied]].concat();
-    let mut resolution = resolve(parameters(&asked), &aws.variables(), BUDGET).await;
+    let requested = [arns.clone(), vec![denied]].concat();
+    let mut resolution = resolve(parameters(&requested), &aws.variables(), BUDGET).await;
     insta::assert_snapshot!(error_lines(&resolution), @"arn:aws:ssm:us-east-1:123456789012:parameter/key-01: AccessDeniedException; allow the function's role ssm:GetParameters on it, and kms:Decrypt on its key if that is not the account's default");
     resolution.errors.clear();
-    assert_whole(&resolution, &arns);
+    assert_fetched(&resolution, &arns);
     assert_eq!(aws.calls().len(), 5);
 }
 
 #[tokio::test]
-async fn failed_secret_is_named_with_its_code() {
+async fn failed_secret_is_reported_with_its_code() {
     let aws = Aws::start().await.expect("a stand-in");
     let good = [secret("us-east-1", 0), parameter("us-east-1", 0)];
     for arn in &good {
@@ -176,37 +176,37 @@ async fn failed_secret_is_named_with_its_code() {
     let mut resolution = resolve(batches, &aws.variables(), BUDGET).await;
     insta::assert_snapshot!(error_lines(&resolution), @r"
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-01-a1B2c3: AccessDeniedException; allow the function's role secretsmanager:GetSecretValue on it, and kms:Decrypt on its key if that is not the account's default
-    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-02-a1B2c3: DecryptionFailure; allow the function's role kms:Decrypt on its key, and see that the key is enabled
-    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-03-a1B2c3: BinarySecret; it holds bytes, which fit in no variable; store it as text (SecretString)
-    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-04-a1B2c3: ResourceNotFoundException; it is not there; check the ARN's region, account and name
-    arn:aws:ssm:us-east-1:123456789012:parameter/key-01: ParameterNotFound; it is not there; check the ARN's region, account and name
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-02-a1B2c3: DecryptionFailure; allow the function's role kms:Decrypt on its key, and check that the key is enabled
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-03-a1B2c3: BinarySecret; it holds bytes, but variables hold text; store it as text (SecretString)
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-04-a1B2c3: ResourceNotFoundException; it does not exist; check the ARN's region, account and name
+    arn:aws:ssm:us-east-1:123456789012:parameter/key-01: ParameterNotFound; it does not exist; check the ARN's region, account and name
     ");
     resolution.errors.clear();
-    assert_whole(&resolution, &good);
+    assert_fetched(&resolution, &good);
     assert_eq!(aws.calls().len(), 2);
 }
 
 #[tokio::test]
-async fn throttled_or_failed_calls_are_repeated() {
-    // The first more often than one round asks.
+async fn throttled_or_failed_calls_are_retried() {
+    // The first error is returned more often than one round retries.
     for (times, status, code) in
         [(3, 400, "ThrottlingException"), (1, 500, "InternalServiceError"), (1, 503, "ServiceUnavailable")]
     {
         let aws = Aws::start().await.expect("a stand-in");
-        let arns = kept(&aws, 1, secret);
+        let arns = store(&aws, 1, secret);
         aws.behave_next(times, &Behaviour::Refuse { status, code });
         let resolution = resolve(secrets(&arns), &aws.variables(), BUDGET).await;
-        assert_whole(&resolution, &arns);
+        assert_fetched(&resolution, &arns);
         assert_eq!(aws.calls().len(), times + 1);
     }
 }
 
 #[tokio::test]
-async fn throttling_service_is_called_six_times_at_most() {
+async fn throttling_service_gets_six_calls_at_most() {
     let aws = Aws::start().await.expect("a stand-in");
-    let arns = kept(&aws, 10, secret);
+    let arns = store(&aws, 10, secret);
     aws.behave(Action::BatchGetSecretValue, THROTTLED);
-    let resolution = resolve(secrets(&arns), &aws.variables(), SHORT).await;
+    let resolution = resolve(secrets(&arns), &aws.variables(), SHORT_BUDGET).await;
     assert_eq!(codes(&resolution), ["ThrottlingException"; 10]);
     let calls = aws.calls().len();
     assert!((2..=6).contains(&calls), "{calls}");
@@ -215,27 +215,27 @@ async fn throttling_service_is_called_six_times_at_most() {
 #[tokio::test]
 async fn hanging_call_ends_with_the_budget() {
     let aws = Aws::start().await.expect("a stand-in");
-    let arns = kept(&aws, 3, secret);
-    let hanging = kept(&aws, 2, parameter);
+    let arns = store(&aws, 3, secret);
+    let hanging = store(&aws, 2, parameter);
     aws.behave(Action::GetParameters, Behaviour::Hang);
     let batches = [secrets(&arns), parameters(&hanging)].concat();
     let mut resolution =
-        tokio::time::timeout(BUDGET, resolve(batches, &aws.variables(), SHORT)).await.expect("an end");
+        tokio::time::timeout(BUDGET, resolve(batches, &aws.variables(), SHORT_BUDGET)).await.expect("an end");
     insta::assert_snapshot!(error_lines(&resolution), @r"
-    arn:aws:ssm:us-east-1:123456789012:parameter/key-00: Timeout; no answer yet, the extension tries again during later invocations; if it stays so, a function in a VPC needs a NAT gateway or an interface endpoint of the service, and a security group that lets it out to port 443
-    arn:aws:ssm:us-east-1:123456789012:parameter/key-01: Timeout; no answer yet, the extension tries again during later invocations; if it stays so, a function in a VPC needs a NAT gateway or an interface endpoint of the service, and a security group that lets it out to port 443
+    arn:aws:ssm:us-east-1:123456789012:parameter/key-00: Timeout; no answer yet, the extension retries during later invocations; if this persists, a function in a VPC needs a NAT gateway or an interface endpoint for the service, and a security group that allows outbound traffic to port 443
+    arn:aws:ssm:us-east-1:123456789012:parameter/key-01: Timeout; no answer yet, the extension retries during later invocations; if this persists, a function in a VPC needs a NAT gateway or an interface endpoint for the service, and a security group that allows outbound traffic to port 443
     ");
     resolution.errors.clear();
-    assert_whole(&resolution, &arns);
+    assert_fetched(&resolution, &arns);
 }
 
 #[tokio::test]
 async fn hanging_attempt_is_retried() {
     let aws = Aws::start().await.expect("a stand-in");
-    let arns = kept(&aws, 2, secret);
+    let arns = store(&aws, 2, secret);
     aws.behave_next(1, &Behaviour::Hang);
     let resolution = resolve(secrets(&arns), &aws.variables(), BUDGET).await;
-    assert_whole(&resolution, &arns);
+    assert_fetched(&resolution, &arns);
     assert_eq!(aws.calls().len(), 2);
 }
 
@@ -243,7 +243,7 @@ fn fetcher(aws: &Aws, batches: Vec<Batch>) -> Fetcher {
     Fetcher::new(aws.variables(), batches)
 }
 
-/// The calls since the last look.
+/// Returns the ARNs of each call since the last check.
 fn new_calls(aws: &Aws, seen: &mut usize) -> Vec<Vec<String>> {
     let calls = aws.calls().split_off(*seen);
     *seen += calls.len();
@@ -251,10 +251,10 @@ fn new_calls(aws: &Aws, seen: &mut usize) -> Vec<Vec<String>> {
 }
 
 #[tokio::test]
-async fn throttled_secrets_come_in_a_later_round() {
+async fn throttled_secrets_are_fetched_in_later_round() {
     let aws = Aws::start().await.expect("a stand-in");
-    let arns = kept(&aws, 12, secret);
-    // Two batches, each tried twice, and the one call of the second round.
+    let arns = store(&aws, 12, secret);
+    // Two attempts for each of two batches, and the one call of the second round.
     aws.behave_next(5, &THROTTLED);
     let mut fetcher = fetcher(
         &aws,
@@ -267,27 +267,30 @@ async fn throttled_secrets_come_in_a_later_round() {
     for calls in [4, 1] {
         let resolution = fetcher.round(BUDGET).await;
         assert_eq!(codes(&resolution), ["ThrottlingException"; 12]);
-        assert!(resolution.errors.iter().all(|fault| fault.recovery == Recovery::Soon));
+        assert!(resolution.errors.iter().all(|error| error.recovery == Recovery::Soon));
         assert_eq!(new_calls(&aws, &mut seen).len(), calls);
     }
-    assert_whole(&fetcher.round(BUDGET).await, &arns);
+    assert_fetched(&fetcher.round(BUDGET).await, &arns);
     assert_eq!(new_calls(&aws, &mut seen).iter().map(Vec::len).collect::<Vec<_>>(), [10, 2]);
     // Fetched values are kept.
-    assert_whole(&fetcher.round(BUDGET).await, &arns);
+    assert_fetched(&fetcher.round(BUDGET).await, &arns);
     assert_eq!(new_calls(&aws, &mut seen).len(), 0);
 }
 
 #[tokio::test]
-async fn services_and_regions_have_a_call_each() {
+async fn each_service_and_region_gets_a_call() {
     let aws = Aws::start().await.expect("a stand-in");
     let east = [secret("us-east-1", 0), secret("us-east-1", 1)];
     let west = [secret("eu-west-1", 0), secret("eu-west-1", 1)];
-    let store = [parameter("us-east-1", 0)];
+    let parameter_arns = [parameter("us-east-1", 0)];
     for action in [Action::BatchGetSecretValue, Action::GetParameters] {
         aws.behave(action, THROTTLED);
     }
-    let batches =
-        [secrets(&east), vec![batch(Service::SecretsManager, "eu-west-1", &west)], parameters(&store)];
+    let batches = [
+        secrets(&east),
+        vec![batch(Service::SecretsManager, "eu-west-1", &west)],
+        parameters(&parameter_arns),
+    ];
     let mut fetcher = fetcher(&aws, batches.concat());
     let mut seen = 0;
     for calls in [6, 3, 3] {
@@ -297,9 +300,9 @@ async fn services_and_regions_have_a_call_each() {
 }
 
 #[tokio::test]
-async fn denied_secret_does_not_keep_the_others() {
+async fn denied_secret_does_not_block_others() {
     let aws = Aws::start().await.expect("a stand-in");
-    let mut arns = kept(&aws, 4, secret);
+    let mut arns = store(&aws, 4, secret);
     let denied = arns[1].clone();
     aws.refuse(&denied, DENIED);
     aws.behave(Action::BatchGetSecretValue, Behaviour::Refuse { status: 400, code: DENIED });
@@ -307,26 +310,27 @@ async fn denied_secret_does_not_keep_the_others() {
     let mut fetcher = fetcher(&aws, secrets(&arns));
     let mut seen = 0;
     fetcher.round(BUDGET).await;
-    assert_eq!(new_calls(&aws, &mut seen).len(), 9, "the batch, and each alone twice");
+    assert_eq!(new_calls(&aws, &mut seen).len(), 9, "one call for the batch, two for each secret");
     aws.behave(Action::GetSecretValue, Behaviour::Answer);
-    let alone = |numbers: &[usize]| numbers.iter().map(|at| vec![arns[*at].clone()]).collect::<Vec<_>>();
+    let single_calls =
+        |numbers: &[usize]| numbers.iter().map(|number| vec![arns[*number].clone()]).collect::<Vec<_>>();
     assert_eq!(codes(&fetcher.round(BUDGET).await), [DENIED, "ThrottlingException", "ThrottlingException"]);
-    assert_eq!(new_calls(&aws, &mut seen), alone(&[0, 1]));
+    assert_eq!(new_calls(&aws, &mut seen), single_calls(&[0, 1]));
     assert_eq!(codes(&fetcher.round(BUDGET).await), [DENIED]);
-    assert_eq!(new_calls(&aws, &mut seen), alone(&[2, 3, 1]));
+    assert_eq!(new_calls(&aws, &mut seen), single_calls(&[2, 3, 1]));
 
-    // Then somebody grants the right.
+    // Then the permission is granted.
     aws.keep(&denied, value(&denied));
     let resolution = fetcher.round(BUDGET).await;
-    assert_eq!(new_calls(&aws, &mut seen), alone(&[1]));
+    assert_eq!(new_calls(&aws, &mut seen), single_calls(&[1]));
     arns.sort();
-    assert_whole(&resolution, &arns);
+    assert_fetched(&resolution, &arns);
 }
 
 #[tokio::test]
-async fn right_may_arrive_between_rounds() {
+async fn permission_may_be_granted_between_rounds() {
     let aws = Aws::start().await.expect("a stand-in");
-    let arns = [kept(&aws, 2, secret), kept(&aws, 2, parameter)].concat();
+    let arns = [store(&aws, 2, secret), store(&aws, 2, parameter)].concat();
     let actions = [Action::BatchGetSecretValue, Action::GetSecretValue, Action::GetParameters];
     for action in actions {
         aws.behave(action, Behaviour::Refuse { status: 400, code: DENIED });
@@ -335,22 +339,22 @@ async fn right_may_arrive_between_rounds() {
     for _ in 0..2 {
         let resolution = fetcher.round(BUDGET).await;
         assert_eq!(codes(&resolution), [DENIED; 4]);
-        assert!(resolution.errors.iter().all(|fault| fault.recovery == Recovery::OnceFixed));
+        assert!(resolution.errors.iter().all(|error| error.recovery == Recovery::OnceFixed));
     }
     for action in actions {
         aws.behave(action, Behaviour::Answer);
     }
-    assert_whole(&fetcher.round(BUDGET).await, &arns);
+    assert_fetched(&fetcher.round(BUDGET).await, &arns);
 }
 
 #[tokio::test]
-async fn forgotten_value_is_fetched_anew() {
+async fn forgotten_value_is_fetched_again() {
     let aws = Aws::start().await.expect("a stand-in");
-    let arns = kept(&aws, 2, secret);
+    let arns = store(&aws, 2, secret);
     let mut fetcher = fetcher(&aws, secrets(&arns));
-    assert_whole(&fetcher.round(BUDGET).await, &arns);
+    assert_fetched(&fetcher.round(BUDGET).await, &arns);
     aws.keep(&arns[0], "the new key");
-    assert_whole(&fetcher.round(BUDGET).await, &arns);
+    assert_fetched(&fetcher.round(BUDGET).await, &arns);
     fetcher.forget();
     let resolution = fetcher.round(BUDGET).await;
     assert_eq!(resolution.values.get(&arns[0]).expect("a value").expose(), "the new key");
@@ -358,36 +362,36 @@ async fn forgotten_value_is_fetched_anew() {
 }
 
 #[tokio::test]
-async fn round_after_a_hanging_call_asks_again() {
+async fn hanging_call_is_retried_in_next_round() {
     let aws = Aws::start().await.expect("a stand-in");
-    let arns = kept(&aws, 2, secret);
+    let arns = store(&aws, 2, secret);
     aws.behave(Action::BatchGetSecretValue, Behaviour::Hang);
     let mut fetcher = fetcher(&aws, secrets(&arns));
     let resolution = fetcher.round(Duration::from_millis(200)).await;
     assert_eq!(codes(&resolution), ["Timeout"; 2]);
     aws.behave(Action::BatchGetSecretValue, Behaviour::Answer);
-    assert!(resolution.errors.iter().all(|fault| fault.remedy.starts_with("no answer yet")));
-    assert_whole(&fetcher.round(BUDGET).await, &arns);
+    assert!(resolution.errors.iter().all(|error| error.remedy.starts_with("no answer yet")));
+    assert_fetched(&fetcher.round(BUDGET).await, &arns);
 }
 
 #[tokio::test]
-async fn dropped_round_leaves_the_rest_to_the_next() {
+async fn next_round_completes_a_dropped_one() {
     let aws = Aws::start().await.expect("a stand-in");
-    let arns = [kept(&aws, 2, secret), kept(&aws, 2, parameter)].concat();
+    let arns = [store(&aws, 2, secret), store(&aws, 2, parameter)].concat();
     aws.behave(Action::GetParameters, Behaviour::Hang);
     let mut fetcher = fetcher(&aws, [secrets(&arns[..2]), parameters(&arns[2..])].concat());
     let _ = tokio::time::timeout(Duration::from_millis(200), fetcher.round(BUDGET)).await;
     aws.behave(Action::GetParameters, Behaviour::Answer);
     let round = tokio::spawn(async move { fetcher.round(BUDGET).await });
-    assert_whole(&round.await.expect("a round"), &arns);
+    assert_fetched(&round.await.expect("a round"), &arns);
 }
 
 #[tokio::test]
-async fn answers_not_from_aws_are_recognized() {
+async fn responses_not_from_aws_are_detected() {
     let aws = Aws::start().await.expect("a stand-in");
-    let arns = kept(&aws, 2, parameter);
-    for (answer, code) in [(json!("<html>"), "UnreadableAnswer"), (json!({}), "NoAnswer")] {
-        aws.behave(Action::GetParameters, Behaviour::Say(answer));
+    let arns = store(&aws, 2, parameter);
+    for (response, code) in [(json!("<html>"), "UnreadableAnswer"), (json!({}), "NoAnswer")] {
+        aws.behave(Action::GetParameters, Behaviour::Say(response));
         let resolution = resolve(parameters(&arns), &aws.variables(), BUDGET).await;
         assert_eq!(codes(&resolution), [code; 2]);
     }
@@ -399,17 +403,17 @@ async fn answers_not_from_aws_are_recognized() {
 
     let closed = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("its address");
     variables.insert("AWS_ENDPOINT_URL".to_owned(), format!("http://{closed}"));
-    let resolution = resolve(parameters(&arns), &variables, SHORT).await;
+    let resolution = resolve(parameters(&arns), &variables, SHORT_BUDGET).await;
     assert_eq!(codes(&resolution), ["ConnectionFailed"; 2]);
 }
 
 #[tokio::test]
-async fn container_endpoint_gives_credentials() {
+async fn container_endpoint_provides_credentials() {
     let aws = Aws::start().await.expect("a stand-in");
-    let arns = kept(&aws, 2, secret);
+    let arns = store(&aws, 2, secret);
     aws.behave_next(2, &Behaviour::Refuse { status: 503, code: "ServiceUnavailable" });
     let resolution = resolve(secrets(&arns), &aws.container_variables(), BUDGET).await;
-    assert_whole(&resolution, &arns);
+    assert_fetched(&resolution, &arns);
     let calls = aws.calls();
     assert_eq!(calls.last().expect("a call").access_key_id, "ASIACONTAINER");
     assert_eq!(actions(&aws), [[Action::Credentials; 3].as_slice(), &[Action::BatchGetSecretValue]].concat());
@@ -418,20 +422,20 @@ async fn container_endpoint_gives_credentials() {
 #[tokio::test]
 async fn expired_container_credentials_are_renewed() {
     let aws = Aws::start().await.expect("a stand-in");
-    let arns = kept(&aws, 1, secret);
+    let arns = store(&aws, 1, secret);
     let mut fetcher = Fetcher::new(aws.container_variables(), secrets(&arns));
-    assert_whole(&fetcher.round(BUDGET).await, &arns);
+    assert_fetched(&fetcher.round(BUDGET).await, &arns);
     aws.renew_keys();
     fetcher.forget();
-    assert_whole(&fetcher.round(BUDGET).await, &arns);
+    assert_fetched(&fetcher.round(BUDGET).await, &arns);
     let signers = aws.calls().into_iter().filter(|call| call.action == Action::GetSecretValue);
     assert_eq!(signers.map(|call| call.access_key_id).collect::<Vec<_>>(), ["ASIACONTAINER", "ASIARENEWED"]);
 }
 
 #[tokio::test]
-async fn function_asks_no_other_source_of_credentials() {
+async fn function_tries_no_other_credentials_provider() {
     let (aws, elsewhere) = (Aws::start().await.expect("a stand-in"), Aws::start().await.expect("another"));
-    let arns = kept(&aws, 1, secret);
+    let arns = store(&aws, 1, secret);
     let home =
         Home::with_profile("aws_access_key_id = ASIAENVIRONMENT\naws_secret_access_key = environment/key");
     let mut variables = home.variables(&aws, &[]);
@@ -442,7 +446,7 @@ async fn function_asks_no_other_source_of_credentials() {
     assert_eq!((aws.calls(), elsewhere.calls()), (vec![], vec![]));
 }
 
-/// A person's home folder with a profile.
+/// The home directory of a user with a profile.
 struct Home(tempfile::TempDir);
 
 impl Home {
@@ -459,7 +463,7 @@ impl Home {
         path.to_string_lossy().into_owned()
     }
 
-    /// The variables of its owner, who asks no instance metadata service.
+    /// Returns the variables of this user, with the instance metadata service disabled.
     fn variables(&self, aws: &Aws, more: &[(&str, &str)]) -> Variables {
         let (home, url) = (self.0.path().to_string_lossy(), aws.url());
         let pairs = [
@@ -482,27 +486,27 @@ fn web_identity(home: &Home, aws: &Aws) -> Variables {
     .into()
 }
 
-/// The key that signed the call for a secret, with the credentials that the AWS CLI would find.
-async fn signer_for_people(aws: &Aws, variables: Variables) -> String {
-    let arns = kept(aws, 1, secret);
+/// Fetches a secret with CLI credentials; returns the id of the key that signed the request.
+async fn cli_signer(aws: &Aws, variables: Variables) -> String {
+    let arns = store(aws, 1, secret);
     let fetcher = Fetcher::new(variables, secrets(&arns));
-    assert_whole(&fetcher.with_credentials_from(CredentialSources::Cli).rounds(BUDGET).await, &arns);
+    assert_fetched(&fetcher.with_credentials_from(CredentialSources::Cli).rounds(BUDGET).await, &arns);
     aws.calls().pop().expect("a call").access_key_id
 }
 
 #[tokio::test]
-async fn people_have_credentials_of_a_profile() {
+async fn cli_credentials_come_from_profile() {
     let aws = Aws::start().await.expect("a stand-in");
     let home = Home::with_profile(
         "aws_access_key_id = ASIAENVIRONMENT\naws_secret_access_key = environment/key\n\
          aws_session_token = environment-token",
     );
-    assert_eq!(signer_for_people(&aws, home.variables(&aws, &[])).await, "ASIAENVIRONMENT");
+    assert_eq!(cli_signer(&aws, home.variables(&aws, &[])).await, "ASIAENVIRONMENT");
 }
 
 #[cfg(feature = "cli-credentials")]
 #[tokio::test]
-async fn people_have_credentials_of_a_process() {
+async fn cli_credentials_come_from_process() {
     let aws = Aws::start().await.expect("a stand-in");
     let home = Home::with_profile("");
     let keys = json!({
@@ -511,31 +515,31 @@ async fn people_have_credentials_of_a_process() {
     });
     let file = home.write("keys.json", &keys.to_string());
     home.write(".aws/config", &format!("[profile person]\ncredential_process = cat {file}\n"));
-    assert_eq!(signer_for_people(&aws, home.variables(&aws, &[])).await, "ASIACONTAINER");
+    assert_eq!(cli_signer(&aws, home.variables(&aws, &[])).await, "ASIACONTAINER");
 }
 
 #[tokio::test]
-async fn people_have_credentials_of_a_web_identity() {
+async fn cli_credentials_come_from_web_identity() {
     let aws = Aws::start().await.expect("a stand-in");
     let home = Home::with_profile("");
     let mut variables = home.variables(&aws, &[]);
     variables.extend(web_identity(&home, &aws));
-    assert_eq!(signer_for_people(&aws, variables).await, "ASIACONTAINER");
+    assert_eq!(cli_signer(&aws, variables).await, "ASIACONTAINER");
 }
 
 #[tokio::test]
-async fn people_have_credentials_of_an_instance() {
+async fn cli_credentials_come_from_instance_metadata() {
     let aws = Aws::start().await.expect("a stand-in");
     let url = aws.url();
-    let of_metadata =
+    let metadata_variables =
         [("AWS_EC2_METADATA_DISABLED", "false"), ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str())];
-    let variables = Home::with_profile("").variables(&aws, &of_metadata);
-    assert_eq!(signer_for_people(&aws, variables).await, "ASIACONTAINER");
+    let variables = Home::with_profile("").variables(&aws, &metadata_variables);
+    assert_eq!(cli_signer(&aws, variables).await, "ASIACONTAINER");
 }
 
 #[cfg(feature = "cli-credentials")]
 #[tokio::test]
-async fn people_have_credentials_of_sso() {
+async fn cli_credentials_come_from_sso() {
     let aws = Aws::start().await.expect("a stand-in");
     let home = Home::with_profile(
         "sso_session = test\nsso_account_id = 123456789012\nsso_role_name = role\n\
@@ -545,16 +549,16 @@ async fn people_have_credentials_of_sso() {
         "accessToken": aws.identity_token(), "expiresAt": "2099-01-01T00:00:00Z",
         "region": "us-east-1", "startUrl": "https://example.awsapps.com/start",
     });
-    // The SHA-1 of the session's name, as the AWS CLI has it.
+    // The AWS CLI names the file by the SHA-1 of the session's name.
     home.write(".aws/sso/cache/a94a8fe5ccb19ba61c4c0873d391e987982fbbd3.json", &token.to_string());
-    assert_eq!(signer_for_people(&aws, home.variables(&aws, &[])).await, "ASIACONTAINER");
+    assert_eq!(cli_signer(&aws, home.variables(&aws, &[])).await, "ASIACONTAINER");
 }
 
 #[cfg(feature = "cli-credentials")]
 #[tokio::test]
-async fn people_without_credentials_are_referred_to_the_cli() {
+async fn missing_cli_credentials_have_a_remedy() {
     let aws = Aws::start().await.expect("a stand-in");
-    let arns = kept(&aws, 1, secret);
+    let arns = store(&aws, 1, secret);
     let broken = Home::with_profile("credential_process = cat /nowhere/hunter2");
     let mut lines = Vec::new();
     for home in [Home::with_profile(""), broken] {
@@ -562,16 +566,16 @@ async fn people_without_credentials_are_referred_to_the_cli() {
         lines.push(error_lines(&fetcher.with_credentials_from(CredentialSources::Cli).rounds(BUDGET).await));
     }
     insta::assert_snapshot!(lines.join("\n"), @r"
-    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or set AWS_PROFILE to a profile that has some
-    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; the source of the credentials fails; run `aws sts get-caller-identity` with the same variables to see why
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or set AWS_PROFILE to a profile with credentials
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; the credentials provider fails; run `aws sts get-caller-identity` with the same variables to see why
     ");
     assert_eq!(aws.calls(), []);
 }
 
 #[tokio::test]
-async fn without_credentials_aws_is_not_asked() {
+async fn no_service_is_called_without_credentials() {
     let aws = Aws::start().await.expect("a stand-in");
-    let arns = kept(&aws, 1, secret);
+    let arns = store(&aws, 1, secret);
     let full_uri = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
     let with = |change: &dyn Fn(&mut Variables)| {
         let mut variables = aws.container_variables();
@@ -582,7 +586,7 @@ async fn without_credentials_aws_is_not_asked() {
     let wrong_token = with(&|variables| {
         variables.insert("AWS_CONTAINER_AUTHORIZATION_TOKEN".to_owned(), "hunter2".to_owned());
     });
-    // The token would travel in the clear, to an address of the documentation.
+    // The token would be sent unencrypted, to an address reserved for documentation.
     let elsewhere = with(&|variables| {
         variables.insert(full_uri.to_owned(), "http://192.0.2.1/".to_owned());
     });
@@ -593,12 +597,12 @@ async fn without_credentials_aws_is_not_asked() {
         lines.push(error_lines(&resolution));
     }
     aws.behave(Action::Credentials, Behaviour::Hang);
-    lines.push(error_lines(&resolve(secrets(&arns), &aws.container_variables(), SHORT).await));
+    lines.push(error_lines(&resolve(secrets(&arns), &aws.container_variables(), SHORT_BUDGET).await));
     insta::assert_snapshot!(lines.join("\n"), @r"
-    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; there are no credentials; Lambda sets them, elsewhere set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
-    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI gives no credentials; leave it and AWS_CONTAINER_AUTHORIZATION_TOKEN as Lambda sets them
-    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI gives no credentials; leave it and AWS_CONTAINER_AUTHORIZATION_TOKEN as Lambda sets them
-    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; no credentials yet from the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI, the extension tries again during later invocations; leave the variable as Lambda sets it
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; there are no credentials; Lambda sets them; outside Lambda, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI returns no credentials; leave it and AWS_CONTAINER_AUTHORIZATION_TOKEN as Lambda sets them
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI returns no credentials; leave it and AWS_CONTAINER_AUTHORIZATION_TOKEN as Lambda sets them
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; no credentials yet from the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI, the extension retries during later invocations; leave the variable as Lambda sets it
     ");
     assert!(aws.calls().iter().all(|call| call.action == Action::Credentials));
 }
@@ -606,7 +610,7 @@ async fn without_credentials_aws_is_not_asked() {
 #[tokio::test]
 async fn malformed_container_endpoint_is_an_error() {
     let aws = Aws::start().await.expect("a stand-in");
-    let arns = kept(&aws, 1, secret);
+    let arns = store(&aws, 1, secret);
     let full = [
         "127.0.0.1:80",
         "localhost",
@@ -626,19 +630,19 @@ async fn malformed_container_endpoint_is_an_error() {
         variables.insert(name.to_owned(), value.to_owned());
         let resolution = resolve(secrets(&arns), &variables, BUDGET).await;
         assert!(
-            error_lines(&resolution).contains("gives no credentials; leave it"),
+            error_lines(&resolution).contains("returns no credentials; leave it"),
             "{value}: {resolution:?}"
         );
-        // Keys go first.
+        // Keys in the environment take precedence.
         variables.extend(aws.variables());
-        assert_whole(&resolve(secrets(&arns), &variables, BUDGET).await, &arns);
+        assert_fetched(&resolve(secrets(&arns), &variables, BUDGET).await, &arns);
     }
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_reported_once() {
+async fn rejected_credentials_fail_every_secret() {
     let aws = Aws::start().await.expect("a stand-in");
-    let arns = kept(&aws, 5, secret);
+    let arns = store(&aws, 5, secret);
     for (variable, code) in [
         ("AWS_SECRET_ACCESS_KEY", "InvalidSignatureException"),
         ("AWS_SESSION_TOKEN", "UnrecognizedClientException"),
@@ -652,18 +656,18 @@ async fn wrong_credentials_are_reported_once() {
 }
 
 #[tokio::test]
-async fn service_endpoint_overrides_general_one() {
+async fn service_endpoint_overrides_global_endpoint() {
     let (aws, other) = (Aws::start().await.expect("a stand-in"), Aws::start().await.expect("another"));
-    let (secret, parameter) = (kept(&aws, 1, secret), kept(&other, 1, parameter));
+    let (secret, parameter) = (store(&aws, 1, secret), store(&other, 1, parameter));
     let mut variables = aws.variables();
     variables.insert("AWS_ENDPOINT_URL_SSM".to_owned(), other.url());
     let resolution = resolve([secrets(&secret), parameters(&parameter)].concat(), &variables, BUDGET).await;
-    assert_whole(&resolution, &[secret, parameter].concat());
+    assert_fetched(&resolution, &[secret, parameter].concat());
     assert_eq!((actions(&aws), actions(&other)), (vec![Action::GetSecretValue], vec![Action::GetParameters]));
 }
 
-/// the first line of the request to a proxy for a batch, with these variables.
-async fn asked_of_a_proxy(batch: Batch, more: &[(&str, &str)]) -> String {
+/// Fetches a batch through a proxy, with these variables; returns the first line of the request to the proxy.
+async fn proxy_request_line(batch: Batch, more: &[(&str, &str)]) -> String {
     let proxy = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", proxy.local_addr().expect("its address"));
     let variables: Variables =
@@ -680,19 +684,19 @@ async fn asked_of_a_proxy(batch: Batch, more: &[(&str, &str)]) -> String {
     };
     tokio::select! {
         line = line => line.trim().to_owned(),
-        resolution = resolve(vec![batch], &variables, BUDGET) => panic!("no proxy was asked: {resolution:?}"),
+        resolution = resolve(vec![batch], &variables, BUDGET) => panic!("no request to the proxy: {resolution:?}"),
     }
 }
 
 #[tokio::test]
-async fn calls_use_proxy_and_partition_endpoint() {
+async fn requests_use_proxy_and_partition_endpoint() {
     let secret_of = |region| batch(Service::SecretsManager, region, &[secret(region, 1)]);
     let parameter_of = |region| batch(Service::ParameterStore, region, &[parameter(region, 1)]);
     let requests = [
-        asked_of_a_proxy(secret_of("us-east-1"), &[]).await,
-        asked_of_a_proxy(parameter_of("cn-north-1"), &[]).await,
-        asked_of_a_proxy(secret_of("us-gov-west-1"), &[("AWS_USE_FIPS_ENDPOINT", "true")]).await,
-        asked_of_a_proxy(parameter_of("eu-west-1"), &[("AWS_USE_DUALSTACK_ENDPOINT", "true")]).await,
+        proxy_request_line(secret_of("us-east-1"), &[]).await,
+        proxy_request_line(parameter_of("cn-north-1"), &[]).await,
+        proxy_request_line(secret_of("us-gov-west-1"), &[("AWS_USE_FIPS_ENDPOINT", "true")]).await,
+        proxy_request_line(parameter_of("eu-west-1"), &[("AWS_USE_DUALSTACK_ENDPOINT", "true")]).await,
     ];
     insta::assert_snapshot!(requests.join("\n"), @r"
     CONNECT secretsmanager.us-east-1.amazonaws.com:443 HTTP/1.1
@@ -702,7 +706,7 @@ async fn calls_use_proxy_and_partition_endpoint() {
     ");
 }
 
-/// A writer whose text the test reads.
+/// A writer that keeps the written text.
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<u8>>>);
 
@@ -727,25 +731,25 @@ impl Write for Captured {
     }
 }
 
-/// Secrets that come, one that is denied and one that is bytes; and what is written meanwhile.
-async fn resolved_with(lines: Dispatch, variables: impl Fn(&Aws) -> Variables) -> Resolution {
+/// Fetches secrets, one denied and one binary, with this log subscriber.
+async fn resolve_with_log(log: Dispatch, variables: impl Fn(&Aws) -> Variables) -> Resolution {
     let aws = Aws::start().await.expect("a stand-in");
     let bytes = secret("us-east-1", 7);
     aws.keep_bytes(&bytes);
     let denied = parameter("us-east-1", 9);
     aws.refuse(&denied, DENIED);
     let batches = [
-        secrets(&[kept(&aws, 3, secret), vec![bytes]].concat()),
-        parameters(&[kept(&aws, 3, parameter), vec![denied]].concat()),
+        secrets(&[store(&aws, 3, secret), vec![bytes]].concat()),
+        parameters(&[store(&aws, 3, parameter), vec![denied]].concat()),
     ];
-    let _guard = tracing::dispatcher::set_default(&lines);
+    let _guard = tracing::dispatcher::set_default(&log);
     let resolution = resolve(batches.concat(), &variables(&aws), BUDGET).await;
-    tracing::info!(target: "aws_smithy_runtime::client", "a dependency is heard");
+    tracing::info!(target: "aws_smithy_runtime::client", "a dependency logs");
     resolution
 }
 
 #[tokio::test]
-async fn no_value_is_written_at_any_level() {
+async fn no_secret_value_is_logged_at_any_level() {
     let private = [
         "hunter2",
         "container/key",
@@ -768,19 +772,19 @@ async fn no_value_is_written_at_any_level() {
         ] {
             let captured = Captured::default();
             let log = LogSettings { level: level.to_owned(), json };
-            let resolution = resolved_with(logging::subscriber(&log, captured.writer()), variables).await;
+            let resolution = resolve_with_log(logging::subscriber(&log, captured.writer()), variables).await;
             assert_eq!((resolution.values.len(), resolution.errors.len()), (6, 2), "{resolution:?}");
             let lines = captured.text();
-            assert_eq!(lines.contains("a dependency is heard"), level != "trace", "{lines}");
+            assert_eq!(lines.contains("a dependency logs"), level != "trace", "{lines}");
             let all = format!("{lines}{resolution:?}{resolution:#?}{}", error_lines(&resolution));
             for value in private {
                 assert!(!all.contains(value), "{value} is in {all}");
             }
         }
     }
-    // Without our limit the SDK writes them, and so this test would see it.
+    // Without our level limit the SDK logs them, so this test would detect it.
     let captured = Captured::default();
     let unlimited = tracing_subscriber::fmt().with_max_level(Level::TRACE).with_writer(captured.writer());
-    resolved_with(unlimited.finish().into(), Aws::container_variables).await;
+    resolve_with_log(unlimited.finish().into(), Aws::container_variables).await;
     assert!(captured.text().contains("hunter2"));
 }

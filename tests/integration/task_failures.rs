@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use support::{end, extension};
 
-/// The extension's task `broken` breaks after so many turns: all invocations must go well all the same.
+/// The extension's task `broken` breaks after a number of polls: all invocations must still succeed.
 async fn survives(broken: &str, turns: u32, logged: Option<&str>) {
     let collector = Collector::start().await.expect("a collector");
     let extension = extension(&collector, Protocol::Http)

@@ -80,7 +80,7 @@ pub struct SetupOutcome<E> {
 
 impl<E: BackendExporter> SetupOutcome<E> {
     /// Converts the outcome for the sender.
-    pub(super) fn set_up(&self) -> SetupResult {
+    pub(super) fn to_result(&self) -> SetupResult {
         let state = |exporter: &E, signal| match exporter.route(signal) {
             Some(route) => RouteState::Route(route),
             None if self.is_pending => RouteState::Pending,

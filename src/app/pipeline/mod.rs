@@ -5,6 +5,7 @@
 //! from the telemetry that passes through. Log records wait for the end of their invocation, and get its span when they are
 //! sent. `app::driver`, which knows the deadlines, cancels flushes. [`rotel_core::delivery::cadence`] decides when pending
 //! telemetry is released.
+
 mod export;
 mod handle;
 mod requests;
@@ -217,7 +218,7 @@ impl<E: BackendExporter> Pipeline<E> {
         while let Some((sender, action)) = actions.pop_front() {
             let Some(requests) = self.requests.get_mut(sender) else { continue };
             match action {
-                SenderAction::Setup { refresh } => requests.set_up(refresh),
+                SenderAction::Setup { refresh } => requests.start_setup(refresh),
                 SenderAction::AbortSetup => requests.abort_setup(),
                 SenderAction::Send { request, signal, chunks, fresh } => {
                     requests.send(request, signal, chunks, fresh);

@@ -36,7 +36,7 @@ impl<E: BackendExporter> Requests<E> {
         Self { setup, exporter: None, tasks: JoinSet::new(), running: Vec::new() }
     }
 
-    pub(super) fn set_up(&mut self, refresh: bool) {
+    pub(super) fn start_setup(&mut self, refresh: bool) {
         let Some(setup) = &mut self.setup else { return };
         let future = setup(refresh);
         let task = self.tasks.spawn(async { TaskResult::Setup(future.await) });
@@ -116,9 +116,9 @@ impl<E: BackendExporter> Requests<E> {
         let (kind, _) = self.running.swap_remove(at);
         Some(match (kind, ended) {
             (TaskKind::Setup, Ok((_, TaskResult::Setup(outcome)))) => {
-                let set_up = outcome.set_up();
+                let result = outcome.to_result();
                 self.exporter = outcome.exporter.or(self.exporter.take());
-                SenderEvent::SetupDone(set_up)
+                SenderEvent::SetupDone(result)
             }
             (TaskKind::Request(request), Ok((_, TaskResult::Answer(verdict)))) => {
                 SenderEvent::Answered(request, verdict)

@@ -33,7 +33,7 @@ pub enum ValueSource {
 
 impl EffectiveValue {
     /// Returns true if the variable is not set and has no default.
-    pub fn is_unset(&self) -> bool {
+    pub fn has_no_value(&self) -> bool {
         self.source == ValueSource::Default && self.value == NONE
     }
 }

@@ -79,7 +79,7 @@ impl<'a> ConfiguredRoute<'a> {
             Failure::Grpc(7 | 12 | 16) => format!("answered gRPC {meaning}"),
             Failure::Timeout => format!("sent {meaning}"),
             Failure::Answer(what) => {
-                format!("sent a response that is not OTLP: {what}; {}", self.other_port())
+                format!("sent a response that is not OTLP: {what}; {}", self.port_remedy())
             }
             Failure::Grpc(_) | Failure::FlushTimeout | Failure::Panicked => meaning,
         }
@@ -107,7 +107,7 @@ impl<'a> ConfiguredRoute<'a> {
                 self.export.request_timeout,
                 self.variable("REQUEST_TIMEOUT")
             ),
-            Failure::Answer(what) => format!("its response is not OTLP: {what}; {}", self.other_port()),
+            Failure::Answer(what) => format!("its response is not OTLP: {what}; {}", self.port_remedy()),
             Failure::FlushTimeout | Failure::Panicked => failure.to_string(),
         };
         match (failure, self.proxy()) {
@@ -171,7 +171,7 @@ impl<'a> ConfiguredRoute<'a> {
                 "the TLS handshake failed: {words}; check that the backend supports TLS 1.2 or 1.3, and see its log"
             ),
             Cause::NotHttp1 | Cause::NotHttp2 if is_tls => {
-                format!("the response is not the HTTP version that OTLP needs; {}", self.other_port())
+                format!("not a valid HTTP response for OTLP; {}", self.port_remedy())
             }
             Cause::Closed | Cause::NotHttp1 | Cause::NotHttp2 => self.unknown_protocol(),
             Cause::Other if self.proxy().is_some() => words.to_owned(),
@@ -181,15 +181,15 @@ impl<'a> ConfiguredRoute<'a> {
         }
     }
 
-    /// The diagnosis for a port that expects TLS or the other protocol. Which of the two the server's response or the closed
-    /// connection indicates is a matter of chance.
+    /// The diagnosis for a port that expects TLS or the other protocol. Whether the server's response
+    /// or the end of the connection arrives first is chance, so both get this diagnosis.
     fn unknown_protocol(&self) -> String {
         let endpoint = self.variable("ENDPOINT");
         let (protocol, other, other_default_port) = match self.export.protocol {
             Protocol::Grpc => ("plain gRPC", "OTLP/HTTP", 4318),
             Protocol::Http => ("plain HTTP", "gRPC", 4317),
         };
-        let other_port = self.other_port();
+        let other_port = self.port_remedy();
         if self.url().port() == Some(other_default_port) {
             return format!(
                 "{protocol} is not understood on this port, and {other_default_port} is the default port of {other}; {other_port}; if the \
@@ -348,7 +348,7 @@ impl<'a> ConfiguredRoute<'a> {
     }
 
     /// The remedy for a request that reached the wrong port.
-    fn other_port(&self) -> String {
+    fn port_remedy(&self) -> String {
         match self.export.protocol {
             Protocol::Grpc => self.use_grpc_port(),
             Protocol::Http => self.use_http_port(),

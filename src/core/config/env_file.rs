@@ -33,9 +33,9 @@ const PLACEHOLDER: char = '\0';
 pub struct EnvFile {
     /// Its variables, which override the environment's.
     pub variables: Variables,
-    /// Lines that look wrong but cause no data loss.
+    /// Lines that look wrong but are used.
     pub warnings: Vec<Problem>,
-    /// LineProblems that are ignored.
+    /// Lines that are ignored.
     pub errors: Vec<Problem>,
 }
 
@@ -77,8 +77,8 @@ pub fn parse(text: &str, environment: &Variables) -> Result<EnvFile, Vec<Problem
             Err(EntryError::TooLong(name)) => too_long.push(
                 line,
                 &format!(
-                    "is ignored, because variables expand {name} by more than {} bytes, or all values by more than \
-                     {EXPANSION_LIMIT} bytes; use fewer variables",
+                    "is ignored, because expanding variables adds more than {} bytes to {name}, or more than {EXPANSION_LIMIT} bytes to \
+                     all values; use fewer variables",
                     EXPANSION_LIMIT / 4
                 ),
             ),
@@ -93,16 +93,16 @@ pub fn parse(text: &str, environment: &Variables) -> Result<EnvFile, Vec<Problem
 /// The lines with one kind of problem: the first ones, and a count of the others.
 #[derive(Default)]
 struct LineProblems {
-    errors: Vec<Problem>,
+    problems: Vec<Problem>,
     last: usize,
     others: usize,
 }
 
 impl LineProblems {
     fn push(&mut self, line: usize, message: &str) {
-        if self.errors.len() < REPORT_LIMIT {
+        if self.problems.len() < REPORT_LIMIT {
             let message = format!("line {line} {message}");
-            self.errors.push(Problem { variable: VARIABLE.to_owned(), message });
+            self.problems.push(Problem { variable: VARIABLE.to_owned(), message });
         } else {
             self.last = line;
             self.others += 1;
@@ -113,9 +113,9 @@ impl LineProblems {
         if self.others > 0 {
             let message =
                 format!("line {} is the last of {} more lines with this problem", self.last, self.others);
-            self.errors.push(Problem { variable: VARIABLE.to_owned(), message });
+            self.problems.push(Problem { variable: VARIABLE.to_owned(), message });
         }
-        self.errors
+        self.problems
     }
 }
 
@@ -166,7 +166,7 @@ impl EnvEntry {
             }
         }
         value.scan(cursor, lookup);
-        match value.message {
+        match value.error {
             Some(message) => Err(EntryError::Malformed(message)),
             None if value.is_too_long => Err(EntryError::TooLong(bare.to_owned())),
             None => value.parse(),
@@ -199,7 +199,7 @@ struct EnvValue {
     is_too_long: bool,
     uses_unset: bool,
     /// The first error. The scan continues after it, up to the end of the entry.
-    message: Option<&'static str>,
+    error: Option<&'static str>,
 }
 
 impl EnvValue {
@@ -271,7 +271,7 @@ impl EnvValue {
             Some(_) => match after.strip_prefix('}') {
                 Some(after) if is_name(name, "") => after,
                 // The line is searched for "}" at most once.
-                _ if self.message.is_some() => return,
+                _ if self.error.is_some() => return,
                 _ if cursor.rest_of_line().contains('}') => {
                     return self.record_error(
                         "has an invalid name between \"${\" and \"}\"; write ${NAME}, or \\$ for a literal dollar sign",
@@ -298,7 +298,7 @@ impl EnvValue {
 
     fn hide(&mut self, text: &str) {
         self.hidden.push_str(text);
-        // Adjacent placeholders share one.
+        // Adjacent hidden texts share one placeholder.
         if self.masked.ends_with(PLACEHOLDER) {
             self.ends.pop();
         } else {
@@ -308,7 +308,7 @@ impl EnvValue {
     }
 
     fn record_error(&mut self, message: &'static str) {
-        self.message.get_or_insert(message);
+        self.error.get_or_insert(message);
     }
 
     /// Parses the entry with dotenvy and replaces the placeholders by the texts they stand for.
@@ -514,7 +514,7 @@ mod tests {
         let file = parsed(&format!("A0=x\n{}\nB=${{A3}}\n", lines.join("\n")));
         let logged: Vec<_> = file.errors.iter().chain(&file.warnings).map(ToString::to_string).collect();
         insta::assert_snapshot!(logged.join("\n"), @r"
-        ROTEL_ENV_FILE: line 18 is ignored, because variables expand A17 by more than 65536 bytes, or all values by more than 262144 bytes; use fewer variables
+        ROTEL_ENV_FILE: line 18 is ignored, because expanding variables adds more than 65536 bytes to A17, or more than 262144 bytes to all values; use fewer variables
         ROTEL_ENV_FILE: line 19 uses a variable that is not set, which becomes empty; set it, or write \$ for a literal dollar sign
         ");
         assert_eq!(file.variables["A16"].len(), 65_536);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::variables;
 use crate::signal::Signal;
 
-/// An exporter's name. Named exporters have variables with that name; a single, unnamed exporter has those without.
+/// An exporter's name. The variables of a named exporter begin with `ROTEL_EXPORTER_{NAME}_`, those of the single, unnamed
+/// exporter with `ROTEL_OTLP_EXPORTER_`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExporterName(pub(super) Option<Arc<str>>);
 

@@ -7,7 +7,7 @@ use super::export::{ExportContext, ExporterSpec, Exports};
 use super::exporter_name::{ExporterName, prefix};
 use super::reader::{Reader, Setting};
 use super::value::{self, ListenAddress, SettingText};
-use super::{Problem, Variables, variables};
+use super::{Variables, variables};
 use crate::echo;
 use crate::secret::Secret;
 use crate::signal::{PerSignal, Signal};
@@ -68,16 +68,6 @@ const EXPORTER: &str = "ROTEL_EXPORTER";
 const EXPORTERS: &str = "ROTEL_EXPORTERS";
 
 impl Reader<'_> {
-    /// Warns about unknown `ROTEL_…` variables.
-    pub(super) fn warn_of_unknown_names(&mut self) {
-        let prefixes = self.text("ROTEL_EXPORTERS").map(prefixes).unwrap_or_default();
-        for name in self.variables.keys().filter(|name| name.starts_with("ROTEL_")) {
-            if let Some(message) = variables::warning_for_unknown(name, &prefixes) {
-                self.warnings.push(Problem { variable: echo::name(name), message });
-            }
-        }
-    }
-
     /// Reads all destinations; never empty. `own_addresses` are the listen addresses of this extension.
     pub(super) fn destinations(&mut self, own_addresses: &[&ListenAddress]) -> Vec<Destination> {
         let context = ExportContext { own_addresses, proxies: self.proxy_settings() };
@@ -148,7 +138,7 @@ impl Reader<'_> {
             if self.text(&name).is_none() && !self.is_in_collector_yaml(EXPORTERS) {
                 self.warning(
                     &name,
-                    format!("not set, but other signals have such a list, so {signal} are received and dropped; set names from {EXPORTERS}"),
+                    format!("not set, but set for other signals, so {signal} are received and dropped; set names from {EXPORTERS}"),
                 );
             }
             self.parsed(&name, |text| selected(text, declared)).unwrap_or_default()
@@ -161,7 +151,7 @@ impl Reader<'_> {
             let setting = name.trim_start_matches(variables::UNNAMED_EXPORTER);
             self.warning(
                 &name,
-                format!("has no effect if {EXPORTERS} is set; use ROTEL_EXPORTER_NAME_{setting} with an exporter's name"),
+                format!("has no effect if {EXPORTERS} is set; use ROTEL_EXPORTER_{{NAME}}_{setting}"),
             );
         }
     }
@@ -220,7 +210,7 @@ fn declared(text: &SettingText<'_>) -> Result<Vec<DeclaredExporter>, String> {
         }
         if let Some(other) = declared.iter().find(|known| names_clash(&known.name, name)) {
             return Err(format!(
-                "{} and {} clash, because variable names join exporter and signal; rename one of them",
+                "{} and {} clash, because some of their variables would have the same name; rename one of them",
                 echo::value(name),
                 echo::value(&other.name)
             ));

@@ -42,6 +42,7 @@ use self::value::SettingText;
 pub use self::variables::{Disclosure, SECTIONS, Section, Variable};
 use crate::config::secret_ref::{SecretRef, Secrets};
 use crate::delivery::cadence::Strategy;
+use crate::echo;
 use crate::lambda::correlation::FallbackSpans;
 use crate::lambda::platform;
 use crate::logs::Severity;
@@ -202,7 +203,7 @@ pub struct ParsedConfig {
     pub config: Config,
     /// Settings that are invalid. If one of them concerns the export of a signal, the signal is not exported.
     pub errors: Vec<Problem>,
-    /// Settings that look wrong but cause no data loss.
+    /// Settings that look wrong but are not errors.
     pub warnings: Vec<Problem>,
     /// The secrets that `config` depends on, without duplicates.
     pub references: Vec<SecretRef>,
@@ -298,6 +299,16 @@ fn read_with(mut reader: Reader<'_>) -> ParsedConfig {
 }
 
 impl Reader<'_> {
+    /// Warns about unknown `ROTEL_…` variables.
+    fn warn_of_unknown_names(&mut self) {
+        let prefixes = self.text("ROTEL_EXPORTERS").map(exporters::prefixes).unwrap_or_default();
+        for name in self.variables.keys().filter(|name| name.starts_with("ROTEL_")) {
+            if let Some(message) = variables::warning_for_unknown(name, &prefixes) {
+                self.warnings.push(Problem { variable: echo::name(name), message });
+            }
+        }
+    }
+
     fn listen(&mut self, name: &str, host: &str, port: u16) -> ListenAddress {
         let default = ListenAddress { host: host.to_owned(), port };
         self.parsed(name, value::listen_address).unwrap_or(default)
@@ -348,7 +359,7 @@ impl Reader<'_> {
     fn platform_events(&mut self) -> platform::PlatformOutputs {
         let forms = self.parsed("ROTEL_LAMBDA_PLATFORM_EVENTS", |text| {
             let all = ["metrics", "spans", "logs", "none"].map(|form| (form, form));
-            let forms = value::words(text, "a kind of telemetry to create from platform events", &all)?;
+            let forms = value::words(text, "a form of telemetry from platform events", &all)?;
             if forms.len() > 1 && forms.contains(&"none") {
                 return Err(format!("{text} combines none with other values; set none alone, or remove it"));
             }

@@ -164,7 +164,7 @@ impl<'a> Reader<'a> {
         if references.is_empty() && text.contains("${") {
             self.warning(
                 name,
-                "contains \"${\" outside a secret reference, which is used literally; variables are expanded only in the \
+                "contains \"${\" that begins no secret reference, so it is used literally; variables are expanded only in the \
                  file named by ROTEL_ENV_FILE",
             );
         }

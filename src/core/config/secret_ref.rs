@@ -356,7 +356,7 @@ mod tests {
             "secret://key",
             "Authorization=secret://arn:aws:ssm:us-east-1:123456789012:parameter/key",
         ];
-        let errors = malformed.map(|text| find(text).expect_err("a error"));
+        let errors = malformed.map(|text| find(text).expect_err("an error"));
         assert!(!errors.join("\n").contains("hunter2"));
         insta::assert_snapshot!(errors.join("\n"), @r##"
         a secret reference has no closing '}'; use the form ${arn:…} or $<arn:…>
@@ -440,7 +440,7 @@ mod tests {
             extract(r#"{"Password": "hunter2"}"#, Some("password")),
             extract(r#"{"password": ["hunter2"]}"#, Some("password")),
         ]
-        .map(|extracted| extracted.expect_err("a error").to_string());
+        .map(|extracted| extracted.expect_err("an error").to_string());
         assert!(!errors.join("\n").contains("hunter2"));
         insta::assert_snapshot!(errors.join("\n"), @r##"
         the secret is not a JSON object, so it has no key "password"; store it as JSON, or remove "#password" to use the whole secret

@@ -318,7 +318,7 @@ fn errors_have_cause_and_remedy() {
     ROTEL_OTLP_RECEIVER_LOGS_DISABLED: "no" is not a boolean; set true or false
     ROTEL_OTLP_RECEIVER_LOGS_HTTP_PATH: "v1/logs" is not a path; set /v1/logs
     ROTEL_LAMBDA_TELEMETRY_TYPES: "functions" is not a Telemetry API event type; use platform, function or extension
-    ROTEL_LAMBDA_PLATFORM_EVENTS: "everything" is not a kind of telemetry to create from platform events; use metrics, spans, logs or none
+    ROTEL_LAMBDA_PLATFORM_EVENTS: "everything" is not a form of telemetry from platform events; use metrics, spans, logs or none
     ROTEL_LAMBDA_PLATFORM_EVENTS: "none,logs" combines none with other values; set none alone, or remove it
     ROTEL_LAMBDA_LOG_MIN_SEVERITY: "loud" is not a severity; use trace, debug, info, warn, error or fatal
     ROTEL_LAMBDA_LOG_EXCLUDE: not a regular expression: found open group without closing ')'; write one in the syntax of the Rust crate regex-lite, several joined by |
@@ -340,7 +340,7 @@ fn errors_have_cause_and_remedy() {
 }
 
 #[test]
-fn harmless_mistakes_are_warnings() {
+fn questionable_settings_are_warnings() {
     let questionable: &[&[(&str, &str)]] = &[
         &[("ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY", "true")],
         &[("ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD", "hunter2")],
@@ -365,7 +365,7 @@ fn harmless_mistakes_are_warnings() {
     ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD: has no effect alone; set ROTEL_OTLP_EXPORTER_AUTHENTICATOR=basic as well
     ROTEL_DEBUG_LOG_VERBOSITY: detailed has the same effect as basic: items are only counted; set basic, or remove it
     OTEL_RESOURCE_ATTRIBUTES: part 1 has no "="; use the form name=value,name2=value2
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: contains "${" outside a secret reference, which is used literally; variables are expanded only in the file named by ROTEL_ENV_FILE
+    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: contains "${" that begins no secret reference, so it is used literally; variables are expanded only in the file named by ROTEL_ENV_FILE
     ROTEL_FLUSH_TIMEOT: unknown variable, so it has no effect; did you mean ROTEL_FLUSH_TIMEOUT?
     ROTEL_DATADOG_EXPORTER_API_KEY: has no effect, because this extension does not support the Datadog exporter; remove it
     ROTEL_TELEMETRY_ENDPOINT: Lambda may be unable to reach localhost, so no logs would arrive; set 0.0.0.0:8990
@@ -717,7 +717,7 @@ fn signals_go_to_selected_exporters() {
     insta::assert_snapshot!(format!("{}\n{}", routes(&chosen).join("\n"), joined(&chosen.warnings)), @"
     one: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export - http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
     other-one: - - http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
-    ROTEL_EXPORTERS_METRICS: not set, but other signals have such a list, so metrics are received and dropped; set names from ROTEL_EXPORTERS
+    ROTEL_EXPORTERS_METRICS: not set, but set for other signals, so metrics are received and dropped; set names from ROTEL_EXPORTERS
     ");
     let alone = outcome(&[("ROTEL_EXPORTERS", "otlp"), ("ROTEL_EXPORTER_OTLP_ENDPOINT", "http://one:4317")]);
     insta::assert_snapshot!(routes(&alone).join("\n"), @"otlp: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export http://one:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export");
@@ -748,15 +748,15 @@ fn errors_name_the_exporter() {
     otlp: - - -
     ");
     insta::assert_snapshot!(report(&[SEVERAL, ONE, OTHER, ENDPOINT, ("ROTEL_EXPORTER_ONE_ENDPIONT", "x")]), @"
-    ROTEL_OTLP_EXPORTER_ENDPOINT: has no effect if ROTEL_EXPORTERS is set; use ROTEL_EXPORTER_NAME_ENDPOINT with an exporter's name
+    ROTEL_OTLP_EXPORTER_ENDPOINT: has no effect if ROTEL_EXPORTERS is set; use ROTEL_EXPORTER_{NAME}_ENDPOINT
     ROTEL_EXPORTER_ONE_ENDPIONT: unknown variable, so it has no effect; did you mean ROTEL_EXPORTER_ONE_ENDPOINT?
     one: http://one:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export http://one:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://one:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
     other-one: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
     ");
     insta::assert_snapshot!(report(&[SEVERAL, ONE, OTHER, ("ROTEL_EXPORTERS_LOGS", "three")]), @r#"
     ROTEL_EXPORTERS_LOGS: "three" is not in ROTEL_EXPORTERS; add it there, or correct it
-    ROTEL_EXPORTERS_METRICS: not set, but other signals have such a list, so metrics are received and dropped; set names from ROTEL_EXPORTERS
-    ROTEL_EXPORTERS_TRACES: not set, but other signals have such a list, so traces are received and dropped; set names from ROTEL_EXPORTERS
+    ROTEL_EXPORTERS_METRICS: not set, but set for other signals, so metrics are received and dropped; set names from ROTEL_EXPORTERS
+    ROTEL_EXPORTERS_TRACES: not set, but set for other signals, so traces are received and dropped; set names from ROTEL_EXPORTERS
     ROTEL_EXPORTERS: one gets no signal, so it sends nothing; remove it
     ROTEL_EXPORTERS: other-one gets no signal, so it sends nothing; remove it
     otlp: - - -
@@ -772,7 +772,7 @@ fn errors_name_the_exporter() {
     otlp: - - -
     "#);
     insta::assert_snapshot!(report(&[("ROTEL_EXPORTERS", "a-traces:otlp,a:otlp")]), @r#"
-    ROTEL_EXPORTERS: "a" and "a-traces" clash, because variable names join exporter and signal; rename one of them
+    ROTEL_EXPORTERS: "a" and "a-traces" clash, because some of their variables would have the same name; rename one of them
 
     otlp: - - -
     "#);

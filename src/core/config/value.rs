@@ -321,7 +321,7 @@ pub(super) fn endpoint(text: &SettingText<'_>) -> Result<Url, String> {
 pub(super) fn url_error(cause: url::ParseError, text: &str) -> String {
     match cause {
         url::ParseError::IdnaError if !text.is_ascii() => {
-            "the host name is not ASCII; use Punycode, xn--…".to_owned()
+            "the host name is not in Punycode (xn--…)".to_owned()
         }
         cause => cause.to_string(),
     }

@@ -5,6 +5,7 @@
 //! younger. Released chunks may be sent during an invocation ([`Buffer::take_early`]). The rest waits for a flush
 //! ([`Buffer::take`]), for a full batch, or until half of the budget is used. Buffers of several backends may share one
 //! budget. Then a chunk that is in all of them is counted once.
+
 use std::collections::VecDeque;
 
 use crate::chunk::{Chunk, Origin};

@@ -20,7 +20,8 @@ pub(super) struct ConnectionState {
 }
 
 impl ConnectionState {
-    /// Returns true if the next request needs a new connection. Clears the mark, because a new connection counts as answered.
+    /// Returns true if the next request needs a new connection. Clears the mark and records an
+    /// answer, because a new connection counts as answered.
     pub(super) fn take_stale(&mut self, at: Duration) -> bool {
         if self.is_stale {
             self.last_answer = Some(at);

@@ -56,7 +56,7 @@ pub enum RouteState {
     Route(Route),
     /// A secret is missing or invalid. Telemetry is kept, and the setup is retried.
     Pending,
-    /// No backend is configured. Telemetry is dropped.
+    /// The settings give no usable route. Telemetry is dropped.
     NoRoute,
 }
 
@@ -91,7 +91,7 @@ pub enum SenderEvent {
     KeepOpen(DuringInvocation),
     /// Send everything that has arrived.
     Flush {
-        /// The reason, for the log and the limits of the flush.
+        /// The reason; it decides the limits of the flush.
         reason: FlushReason,
         /// The time at which it is cancelled.
         deadline: Instant,

@@ -51,8 +51,8 @@ impl Flush {
     }
 
     /// Returns true if an attempt may start now: the breaker is closed, and a wait that the backend requested is over. If that
-    /// wait ends before the deadline, sets the retry timer, else gives the signal up.
-    pub(super) fn try_attempt(
+    /// wait ends before the deadline, sets the retry timer, else gives the signal up. At SHUTDOWN the breaker is ignored.
+    pub(super) fn may_attempt_or_schedule(
         &mut self,
         signal: Signal,
         breaker: &Breaker,

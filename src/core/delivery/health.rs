@@ -59,7 +59,7 @@ pub enum Report {
     Warning(Signal, BackendMessage),
     /// The buffer is full, and the oldest items are dropped.
     Dropping(Signal),
-    /// No backend is configured. The items held for one are lost.
+    /// There is no usable route to a backend. The items held for one are lost.
     NoRoute(PerSignal<usize>),
     /// The process ends. These items were not sent.
     Unsent(PerSignal<usize>),
@@ -250,7 +250,11 @@ impl fmt::Display for Report {
                 "export of {signal}: the buffer is full, dropping the oldest items; increase ROTEL_BUFFER_MAX_BYTES or send less"
             ),
             Self::NoRoute(lost) => {
-                write!(f, "export: no backend is configured; dropped {}", ItemCounts(lost))
+                write!(
+                    f,
+                    "export: no usable route to a backend; dropped {}; see the errors above",
+                    ItemCounts(lost)
+                )
             }
             Self::Unsent(lost) => {
                 write!(

@@ -4,6 +4,7 @@
 //! a little of that time. It is spent only when it covers a whole probe, because a probe cut short says nothing about a
 //! distant backend. So the average that an outage adds is bounded, however rarely the function is called. A pause between
 //! probes bounds nothing: it is over by the next call.
+
 use std::time::Duration;
 
 /// The time that each invocation earns. It is also the average that a long outage adds, and lets the longest probe run in

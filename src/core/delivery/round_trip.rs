@@ -68,7 +68,7 @@ impl RoundTrip {
 
     /// The minimum time of a probe with telemetry; `None` if nothing is known. Short, so that a backend that hangs on telemetry
     /// costs little more than one that answers.
-    pub(super) fn probe_time(self) -> Option<Duration> {
+    pub(super) fn min_loaded_probe_time(self) -> Option<Duration> {
         self.measured.map(|measured| 2 * measured + PROBE_SLACK)
     }
 

@@ -19,12 +19,12 @@ impl Routes {
     }
 
     /// Applies the result of a setup. Returns false if the routes stay as they are.
-    pub(super) fn set_up(&mut self, set_up: SetupResult) -> bool {
-        if set_up.routes.is_some() {
-            self.states = set_up.routes;
-            self.has_secret = set_up.has_secret;
+    pub(super) fn apply(&mut self, result: SetupResult) -> bool {
+        if result.routes.is_some() {
+            self.states = result.routes;
+            self.has_secret = result.has_secret;
         }
-        set_up.routes.is_some()
+        result.routes.is_some()
     }
 
     /// Returns true after a setup has had a result.

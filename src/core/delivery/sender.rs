@@ -141,7 +141,7 @@ impl BackendSender {
                 }
             }
             SenderEvent::Answered(request, verdict) => self.answered(request, verdict),
-            SenderEvent::SetupDone(set_up) => self.set_up(set_up),
+            SenderEvent::SetupDone(result) => self.on_setup_done(result),
             SenderEvent::Restored => self.restored(),
             SenderEvent::ReportItself { last } => {
                 if last || self.reporter.is_due(self.at) {
@@ -446,9 +446,9 @@ impl BackendSender {
         self.actions.push(SenderAction::Setup { refresh });
     }
 
-    fn set_up(&mut self, set_up: SetupResult) {
+    fn on_setup_done(&mut self, result: SetupResult) {
         let is_first = !self.routes.is_known();
-        let is_new = self.routes.set_up(set_up);
+        let is_new = self.routes.apply(result);
         if is_new {
             self.drop_unroutable();
             for signal in Signal::ALL {
@@ -541,7 +541,7 @@ impl BackendSender {
         };
         let breaker = &mut signals.of_mut(signal).breaker;
         if !buffer.has_pending_before(signal, flush.barrier)
-            || !flush.try_attempt(signal, breaker, timers, *at)
+            || !flush.may_attempt_or_schedule(signal, breaker, timers, *at)
         {
             return false;
         }
@@ -594,7 +594,8 @@ impl BackendSender {
                 window.kind != WindowKind::Continuous && !self.buffer.has_released(signal, window.released)
             });
         let state = self.signals.of_mut(signal);
-        let probe_time = self.round_trip.probe_time().map(|time| time.min(self.settings.flush_timeout));
+        let probe_time =
+            self.round_trip.min_loaded_probe_time().map(|time| time.min(self.settings.flush_timeout));
         let earliest_probe_end =
             probe_time.filter(|_| batch.is_some() && state.breaker.is_open()).map(|time| self.at + time);
         state.coalesces_until = coalesces.then(|| self.at + REQUEST_SPACING);

@@ -3,6 +3,7 @@
 //! Promises: a chunk for several backends is held in memory once. When the shared budget is full, the sender that holds the
 //! most drops its oldest chunks, so that a backend that is down costs the others nothing. A flush ends when it has ended for
 //! every sender. The end of an invocation waits for probes within a single budget.
+
 use std::time::{Duration, Instant};
 
 use super::budget::ByteBudget;

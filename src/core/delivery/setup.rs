@@ -14,7 +14,7 @@ const MAX_PAUSE: Duration = Duration::from_mins(1);
 /// The time that flushes wait for the first setup and for the one after a restore. They wait as long for later ones if the
 /// probe budget allows it. Otherwise no setup would ever end in functions that are shorter than a call to AWS.
 const INITIAL_WAIT: Duration = Duration::from_millis(500);
-/// The minimum time between two fetches of a secret.
+/// The minimum time between two fetches caused by a refused key.
 const REFRESH_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The state of one backend's setup.

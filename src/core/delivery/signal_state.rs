@@ -8,7 +8,7 @@ use super::event::RequestId;
 use crate::elapsed::Now;
 use crate::otlp::Limits;
 
-/// A refused batch is not split below this size. Every backend accepts that many bytes, so something else must be wrong.
+/// A batch of at most this size is not split further. Every backend accepts that many bytes, so something else must be wrong.
 const MIN_SPLIT_BYTES: usize = 16 * 1024;
 /// The maximum size of a probe, so that it is quick.
 const MAX_PROBE_BYTES: usize = 64 * 1024;

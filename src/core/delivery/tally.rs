@@ -15,7 +15,7 @@ pub enum DropReason {
     Rejected,
     /// The request was too large for the backend and could not be split.
     TooLarge,
-    /// No backend is configured for the signal.
+    /// The signal has no usable route to a backend.
     NoRoute,
 }
 

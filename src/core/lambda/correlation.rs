@@ -286,10 +286,10 @@ impl Correlation {
     }
 
     fn assign_root(&mut self, (start, context): (u64, TraceContext)) {
-        let ran_then = |ran: RunInterval| ran.from <= start && ran.to.is_none_or(|to| start < to);
+        let covers_start = |ran: RunInterval| ran.from <= start && ran.to.is_none_or(|to| start < to);
         let mut latest_first = self.invocations.iter_mut().rev();
-        let of_then = latest_first.find(|invocation| invocation.ran.is_some_and(ran_then));
-        if let Some(invocation) = of_then {
+        let running_then = latest_first.find(|invocation| invocation.ran.is_some_and(covers_start));
+        if let Some(invocation) = running_then {
             invocation.offer_root(start, context);
         }
     }

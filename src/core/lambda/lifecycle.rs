@@ -7,7 +7,7 @@
 //! - at most one `/next` is outstanding. None is *called* while a flush is in flight, or after SHUTDOWN;
 //! - a held invocation is held until its own `runtimeDone` and the flush after it, and never past its deadline less
 //!   [`LifecycleSettings::margin`]. A foreign, late, duplicate or missing `runtimeDone` neither holds it nor ends it;
-//! - if no `runtimeDone` arrives for a held invocation, none is held until one arrives again. This is logged once;
+//! - if no `runtimeDone` arrives for a held invocation, no invocation is held until a `runtimeDone` arrives. This is logged once;
 //! - the only flush while `/next` is outstanding is the one before the deadline of an unheld invocation. It ends with the
 //!   `runtimeDone` of that invocation, and is cancelled before the next event is handled;
 //! - the process exits before the deadline of SHUTDOWN, which may be the first event. A clock that is ahead of the platform's

@@ -5,6 +5,7 @@
 //! many times larger, and every cold start would pay for that. One search takes time in proportion to the text
 //! and to the size of the expression. The search after each match may read the text to its end again. So each
 //! record has a work budget, and whatever exceeds it is masked whole.
+
 use std::fmt;
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value::Value};
@@ -161,7 +162,7 @@ impl fmt::Display for FilterCounts {
             let records = records(*masked_whole);
             write!(
                 f,
-                ", masked {masked_whole} {records} whole (search takes too long; simplify ROTEL_LAMBDA_LOG_MASK)"
+                ", masked {masked_whole} {records} whole (too much search or growth; simplify ROTEL_LAMBDA_LOG_MASK)"
             )?;
         }
         if *unsearched > 0 {
@@ -512,7 +513,7 @@ mod tests {
     #[test]
     fn counts_are_logged_in_full() {
         let counts = FilterCounts { masked: 3, masked_whole: 2, unsearched: 1, ..FilterCounts::default() };
-        insta::assert_snapshot!(counts, @"dropped 0 below ROTEL_LAMBDA_LOG_MIN_SEVERITY, dropped 0 by ROTEL_LAMBDA_LOG_EXCLUDE, masked 3 matches of ROTEL_LAMBDA_LOG_MASK, masked 2 records whole (search takes too long; simplify ROTEL_LAMBDA_LOG_MASK), kept 1 record (search takes too long; simplify ROTEL_LAMBDA_LOG_EXCLUDE)");
+        insta::assert_snapshot!(counts, @"dropped 0 below ROTEL_LAMBDA_LOG_MIN_SEVERITY, dropped 0 by ROTEL_LAMBDA_LOG_EXCLUDE, masked 3 matches of ROTEL_LAMBDA_LOG_MASK, masked 2 records whole (too much search or growth; simplify ROTEL_LAMBDA_LOG_MASK), kept 1 record (search takes too long; simplify ROTEL_LAMBDA_LOG_EXCLUDE)");
     }
 
     #[test]

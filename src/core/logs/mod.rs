@@ -110,7 +110,7 @@ pub fn to_log(source: RecordSource<'_>, raw: &RawValue, time: Option<u64>, obser
     } else if let Some(fields) = fields::read(raw.get()) {
         apply_fields(&mut log, fields, raw.get(), false);
     }
-    // The JSON is nested too deeply or holds a number out of range: its text is still the record. Null is shown
+    // The JSON is nested too deeply, exceeds the budget or holds a number out of range: its text is still the record. Null is shown
     // as text, because an empty body looks like data loss.
     log.record.body.get_or_insert_with(|| attribute::text(raw.get()));
     log

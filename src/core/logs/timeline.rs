@@ -8,11 +8,12 @@
 //! start may be delivered one or two invocations late. If several invocations run at once, a record belongs to
 //! the only one that was running; if more than one was running, none is guessed. None is guessed before the first start
 //! either: a record written then, and before the runtime had initialised, belongs to the init phase.
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 /// The number of invocations remembered. If `/next` is called at once, an environment may be frozen after a
-/// millisecond, so many invocations may pass before the platform delivers their records. If several run at
+/// millisecond, and many invocations may pass before the platform delivers their records. If several run at
 /// once, the number covers them and some that have ended.
 pub const REMEMBERED_INVOCATIONS: usize = 128;
 /// The maximum delay of INVOKE after `platform.start` and after the start of the function, in nanoseconds.
@@ -87,9 +88,9 @@ impl Timeline {
         }
         let mut of_it = self.invocations.iter_mut().filter(|interval| interval.request_id == request_id);
         // Of two attempts, the start of the older one arrives first.
-        if let Some(is_estimate) = of_it.find(|interval| interval.is_estimate) {
-            is_estimate.start = time;
-            is_estimate.is_estimate = false;
+        if let Some(estimated) = of_it.find(|interval| interval.is_estimate) {
+            estimated.start = time;
+            estimated.is_estimate = false;
             return;
         }
         match self.last(request_id) {

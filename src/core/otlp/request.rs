@@ -52,9 +52,9 @@ impl RequestEnvelope {
     /// Encodes a request of items that are already encoded.
     pub fn wrap_items(&self, EncodedItems { encoded, .. }: &EncodedItems) -> Bytes {
         let scope_len = self.scope.len() + encoded.len();
-        let of_resource = self.resource.len() + delimited_len(SCOPE_GROUPS, scope_len);
-        let mut request = Vec::with_capacity(delimited_len(RESOURCE_GROUPS, of_resource));
-        put_delimited_head(&mut request, RESOURCE_GROUPS, of_resource);
+        let resource_len = self.resource.len() + delimited_len(SCOPE_GROUPS, scope_len);
+        let mut request = Vec::with_capacity(delimited_len(RESOURCE_GROUPS, resource_len));
+        put_delimited_head(&mut request, RESOURCE_GROUPS, resource_len);
         request.extend_from_slice(&self.resource);
         put_delimited_head(&mut request, SCOPE_GROUPS, scope_len);
         request.extend_from_slice(&self.scope);
@@ -63,7 +63,7 @@ impl RequestEnvelope {
     }
 }
 
-/// The items of a request, each encoded at once: this takes a fraction of the memory of the items themselves.
+/// The items of a request, each encoded as it is added: this takes a fraction of the memory of the items themselves.
 #[derive(Debug, Default)]
 pub struct EncodedItems {
     encoded: Vec<u8>,
@@ -118,12 +118,12 @@ mod tests {
                 let encoded = RequestEnvelope::new(&resource, &scope).wrap(&log_records);
                 let scope_logs =
                     ScopeLogs { scope: Some(scope.clone()), log_records, ..ScopeLogs::default() };
-                let of_resource = ResourceLogs {
+                let resource_len = ResourceLogs {
                     resource: Some(resource.clone()),
                     scope_logs: vec![scope_logs],
                     ..ResourceLogs::default()
                 };
-                let whole = ExportLogsServiceRequest { resource_logs: vec![of_resource] };
+                let whole = ExportLogsServiceRequest { resource_logs: vec![resource_len] };
                 assert_eq!(encoded, whole.encode_to_vec());
             }
         }

@@ -6,6 +6,7 @@
 //! refuses the whole request for one bad id.
 //!
 //! One pass in steps, without allocation unless there is an error.
+
 use crate::otlp::schema::{FieldKind, FieldSchema, MessageRole, MessageSchema};
 use crate::otlp::wire::{DEPTH_LIMIT, WireError, WireReader, WireType};
 use crate::signal::Signal;
@@ -171,7 +172,7 @@ struct LocatedError {
 }
 
 /// Checks bytes and counts items until `fuel` groups, metrics and items have passed. Returns true at the end.
-/// It keeps its own stack: recursion would take half of the time.
+/// It keeps its own stack: recursive calls would make up half of the run time.
 ///
 /// It is not inlined, because within a caller that is optimized for size it would be optimized for size, too.
 #[inline(never)]
@@ -190,24 +191,24 @@ fn walk<'a>(inspection: &mut Inspection<'a>, mut fuel: usize) -> Result<bool, Lo
             continue;
         }
         let start = reader;
-        let stop = |cause| LocatedError { cause, at: start.position(), depth, field: None };
-        let key = reader.varint().map_err(stop)?;
+        let located = |cause| LocatedError { cause, at: start.position(), depth, field: None };
+        let key = reader.varint().map_err(located)?;
         let Some(field) = schema.field_of_key(key) else {
             reader = check_unusual_field(schema, start, depth)?;
             continue;
         };
         let start = reader;
-        let stop = |cause| LocatedError { cause, at: start.position(), depth, field: Some(field) };
+        let located = |cause| LocatedError { cause, at: start.position(), depth, field: Some(field) };
         let FieldKind::Message(inner) = field.kind else {
-            check_value(field.kind, &mut reader).map_err(stop)?;
+            check_value(field.kind, &mut reader).map_err(located)?;
             continue;
         };
-        let content = reader.delimited().map_err(stop)?;
+        let content = reader.delimited().map_err(located)?;
         if inner.role == MessageRole::KeyValue && depth + 2 <= suspended.len() && is_plain_attribute(content)
         {
             continue;
         }
-        let Some(outer) = suspended.get_mut(depth) else { return Err(stop(WireError::TooDeep)) };
+        let Some(outer) = suspended.get_mut(depth) else { return Err(located(WireError::TooDeep)) };
         *outer = Some(SuspendedMessage { schema, field, rest: reader });
         (schema, reader) = (inner, WireReader::new(content));
         depth += 1;
@@ -300,22 +301,22 @@ fn check_unusual_field<'a>(
     depth: usize,
 ) -> Result<WireReader<'a>, LocatedError> {
     let start = reader;
-    let stop = |cause| LocatedError { cause, at: start.position(), depth, field: None };
-    let (tag, wire_type) = reader.key().map_err(stop)?;
+    let located = |cause| LocatedError { cause, at: start.position(), depth, field: None };
+    let (tag, wire_type) = reader.key().map_err(located)?;
     let Some(field) = schema.field(tag) else {
         let may_open = DEPTH_LIMIT.saturating_sub(u32::try_from(depth).unwrap_or(DEPTH_LIMIT));
-        reader.skip(tag, wire_type, may_open).map_err(stop)?;
+        reader.skip(tag, wire_type, may_open).map_err(located)?;
         return Ok(reader);
     };
     let start = reader;
-    let stop = |cause| LocatedError { cause, at: start.position(), depth, field: Some(field) };
+    let located = |cause| LocatedError { cause, at: start.position(), depth, field: Some(field) };
     if !field.repeated || wire_type != WireType::Delimited {
-        return Err(stop(WireError::WrongWireType));
+        return Err(located(WireError::WrongWireType));
     }
     // Packed numbers.
-    let mut numbers = WireReader::new(reader.delimited().map_err(stop)?);
+    let mut numbers = WireReader::new(reader.delimited().map_err(located)?);
     while !numbers.is_empty() {
-        check_number(field.kind, &mut numbers).map_err(stop)?;
+        check_number(field.kind, &mut numbers).map_err(located)?;
     }
     Ok(reader)
 }

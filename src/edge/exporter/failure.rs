@@ -1,6 +1,6 @@
 //! Classifies errors of the HTTP client.
 //!
-//! The outermost error would show the URL, and the innermost one says what is wrong. The errors between them
+//! The outermost error names only its kind, and the innermost one says what is wrong. The errors between them
 //! have types that give the cause.
 
 use std::error::Error;

@@ -111,7 +111,7 @@ pub enum BuildError {
 
 impl Exporter {
     /// Sets up the clients without opening connections. If a client cannot be set up, the signals that would
-    /// use it have no target and the others are not affected. Each client's error is returned once.
+    /// use it have no target and the others are not affected. Each client's error is returned once, and a URL's for each signal.
     pub fn new(exports: &PerSignal<Option<Export>>) -> (Self, Vec<BuildError>) {
         let mut setups = Vec::new();
         let (mut clients, mut errors) = (Vec::new(), Vec::new());
@@ -125,8 +125,8 @@ impl Exporter {
                 setups.iter().find(|(known, _)| *known == setup).map(|(_, client_index)| *client_index);
             let client_index = known.unwrap_or_else(|| {
                 let client_index = match SharedClient::new(export) {
-                    Ok(client_index) => {
-                        clients.push(client_index);
+                    Ok(client) => {
+                        clients.push(client);
                         Some(clients.len() - 1)
                     }
                     Err(error) => {
@@ -467,8 +467,8 @@ pub(crate) mod tests {
     use rotel_core::config::{self, Destination, Exports};
 
     pub(super) fn target(pairs: &[(&str, &str)]) -> Arc<PerSignal<Option<Target>>> {
-        let connection_key = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4318");
-        exporter(&[&[connection_key], pairs].concat()).targets
+        let endpoint = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4318");
+        exporter(&[&[endpoint], pairs].concat()).targets
     }
 
     fn verdict(message: &[u8]) -> Verdict {
@@ -606,18 +606,15 @@ pub(crate) mod tests {
 
     #[test]
     fn tls_error_affects_only_its_signals_and_is_reported_once() {
-        let connection_key = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://host:4317");
+        let endpoint = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://host:4317");
         let of_all = ("ROTEL_OTLP_EXPORTER_TLS_CA_PEM", "nothing");
-        let (exporter, errors) = exporter_with_errors(&[
-            connection_key,
-            of_all,
-            ("ROTEL_OTLP_EXPORTER_LOGS_TLS_CA_FILE", "/nowhere"),
-        ]);
+        let (exporter, errors) =
+            exporter_with_errors(&[endpoint, of_all, ("ROTEL_OTLP_EXPORTER_LOGS_TLS_CA_FILE", "/nowhere")]);
         assert_eq!(Signal::ALL.map(|signal| exporter.route(signal).is_some()), [false; 3]);
         assert_eq!(errors.len(), 2, "{errors:?}");
 
         let (exporter, errors) =
-            exporter_with_errors(&[connection_key, ("ROTEL_OTLP_EXPORTER_METRICS_TLS_CA_PEM", "nothing")]);
+            exporter_with_errors(&[endpoint, ("ROTEL_OTLP_EXPORTER_METRICS_TLS_CA_PEM", "nothing")]);
         assert_eq!(Signal::ALL.map(|signal| exporter.route(signal).is_some()), [true, false, true]);
         assert_eq!((errors.len(), exporter.clients.len()), (1, 1), "{errors:?}");
     }
@@ -633,23 +630,23 @@ pub(crate) mod tests {
 
     #[test]
     fn signals_with_equal_settings_share_a_client() {
-        let connection_key = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4317");
-        assert_eq!(exporter(&[connection_key]).clients.len(), 1);
+        let endpoint = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4317");
+        assert_eq!(exporter(&[endpoint]).clients.len(), 1);
         let other = ("ROTEL_OTLP_EXPORTER_LOGS_PROTOCOL", "http");
-        assert_eq!(exporter(&[connection_key, other]).clients.len(), 2);
+        assert_eq!(exporter(&[endpoint, other]).clients.len(), 2);
         let traces = exporter(&[("ROTEL_OTLP_EXPORTER_TRACES_ENDPOINT", "http://host:4317")]);
         assert_eq!(Signal::ALL.map(|signal| traces.route(signal).is_some()), [false, false, true]);
     }
 
     #[test]
     fn signals_with_equal_client_and_host_share_an_endpoint() {
-        let connection_key = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4317");
+        let endpoint = ("ROTEL_OTLP_EXPORTER_ENDPOINT", "http://host:4317");
         let endpoints = |variables: &[(&str, &str)]| {
             let exporter = exporter(variables);
             Signal::ALL.map(|signal| exporter.route(signal).map(|route| route.endpoint))
         };
-        assert_eq!(endpoints(&[connection_key]), [Some(0), Some(0), Some(0)]);
-        let of_metrics = |name: &'static str, value| endpoints(&[connection_key, (name, value)]);
+        assert_eq!(endpoints(&[endpoint]), [Some(0), Some(0), Some(0)]);
+        let of_metrics = |name: &'static str, value| endpoints(&[endpoint, (name, value)]);
         let elsewhere = [Some(0), Some(1), Some(0)];
         assert_eq!(of_metrics("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://host:4318"), elsewhere);
         assert_eq!(of_metrics("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://other:4317"), elsewhere);

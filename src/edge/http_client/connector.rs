@@ -8,6 +8,7 @@ use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use ::http::Uri;
 use ::http::uri::Scheme;
@@ -27,6 +28,13 @@ use rotel_core::config::ProxyTarget;
 const READS_IN_A_ROW: usize = 8;
 /// The maximum number of bytes read since the last write.
 const READ_LIMIT: usize = 1024 * 1024;
+
+/// The time before and between TCP keepalive probes.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// The number of unanswered keepalive probes after which a connection is closed.
+const KEEPALIVE_RETRIES: u32 = 3;
+/// The time that sent data may stay unacknowledged.
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Connecting = Pin<Box<dyn Future<Output = Result<TokioIo<Stream>, BoxError>> + Send>>;
@@ -61,6 +69,11 @@ impl BackendConnector {
         let mut tcp = HttpConnector::new_with_resolver(Resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
+        // A freeze kills connections unnoticed. The kernel finds out earlier than the request timeout of a slow backend.
+        tcp.set_keepalive(Some(KEEPALIVE));
+        tcp.set_keepalive_interval(Some(KEEPALIVE));
+        tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+        tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT));
         // A proxy responds to CONNECT with HTTP/1.1.
         let mut proxy_tls = tls.clone();
         proxy_tls.alpn_protocols.clear();

@@ -137,7 +137,7 @@ impl LogTargets {
 
 /// Parses a level, or a list as in `RUST_LOG`: `level,target=level`. A level without a target applies to us
 /// only. It may well have been set for the function, so it does not enable our dependencies. If no entry names
-/// us, we still log at info.
+/// us and there is no level without a target, we log at info.
 fn configured(level: &str) -> Targets {
     let parsed: Targets = level.parse().unwrap_or_default();
     let ours = parsed.default_level();
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn function_log_level_affects_only_our_lines() {
+    fn function_targets_keep_our_level() {
         let parsed = configured("my_function=debug");
         assert!(parsed.would_enable(OURS, &Level::INFO) && !parsed.would_enable(OURS, &Level::DEBUG));
         for level in ["debug", "debug,my_function=trace"] {

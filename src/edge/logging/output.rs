@@ -8,6 +8,7 @@
 //! O_NONBLOCK would also change the pipe for the runtime if both share it. Polling the pipe before each write
 //! would be simpler than a thread, but another process may fill the pipe between poll and write, and then the
 //! write blocks.
+
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -33,7 +33,7 @@ pub(super) enum DecompressError {
     #[error("the body is not valid {0}, or was cut short")]
     Corrupt(&'static str),
     #[error(
-        "no memory left to receive this request; retry in a second; if this persists, increase the function's memory"
+        "other requests use the whole receive budget; retry in a second; if this persists, increase the function's memory"
     )]
     NoRoom,
 }

@@ -2,7 +2,7 @@
 //!
 //! Both protocols are served on every port, because using the wrong one is the most common mistake. Both do the
 //! same: they enforce the limit, decompress the request, pass it on as protobuf, and respond as soon as it has
-//! been accepted. Neither parses it nor waits for the backend: the function would wait with them.
+//! been accepted. Neither waits for the backend: the function would wait with them.
 //!
 //! Promises that all requests together never exceed the body budget, and that refused requests are logged, a
 //! few lines per reason.

@@ -1,6 +1,6 @@
-//! The HTTP client of the AWS SDK and of aws-config: reqwest, with our roots, proxies and timeouts.
+//! The HTTP client of the AWS SDK and aws-config: reqwest, with our root certificates, proxies and timeouts.
 //!
-//! The SDK's own client reads the system's certificate store and the process environment.
+//! The SDK's own client would read the system's certificate store and the process environment.
 
 use std::time::Duration;
 
@@ -18,28 +18,28 @@ use crate::edge::http::read_body;
 use crate::edge::tls;
 use rotel_core::config::{self, Proxies, Tls, Variables};
 
-/// The time for a connection.
+/// The timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The time for one attempt, the TLS handshake on the smallest share of a core included. After a freeze that cut the
-/// connection, nothing else ends the wait for the answer.
+/// The timeout of one attempt, including the TLS handshake on the smallest share of a core. If a freeze cut the connection,
+/// nothing else ends the wait for the response.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The maximum size of an answer. Ten secrets of 64 KiB are less, even with every byte written as `\u00xx`.
-const ANSWER_LIMIT: usize = 8 << 20;
+/// The maximum size of a response, in bytes. Ten secrets of 64 KiB fit, even if every byte is written as `\u00xx`.
+const RESPONSE_LIMIT: usize = 8 << 20;
 
-/// Link-local addresses, of which no proxy knows: the container credentials endpoints and the instance metadata service.
+/// Link-local addresses, which no proxy can reach: the container credentials endpoints and the instance metadata service.
 const LINK_LOCAL: &str = "169.254.0.0/16,fd00:ec2::/32";
 
 /// Returns the client for all calls.
-pub(super) fn of(variables: &Variables) -> Result<SharedHttpClient, Refusal> {
-    let client = client(variables)?;
+pub(super) fn build(variables: &Variables) -> Result<SharedHttpClient, Refusal> {
+    let client = reqwest_client(variables)?;
     Ok(http_client_fn(move |settings, _| {
-        SharedHttpConnector::new(Connector { client: client.clone(), timeout: timeout(settings) })
+        SharedHttpConnector::new(Connector { client: client.clone(), timeout: attempt_timeout(settings) })
     }))
 }
 
-fn client(variables: &Variables) -> Result<Client, Refusal> {
+fn reqwest_client(variables: &Variables) -> Result<Client, Refusal> {
     let tls = tls::client_config(&Tls::default(), &["http/1.1"]).map_err(|_| Refusal::no_client())?;
     let mut client = Client::builder()
         .tls_backend_preconfigured(tls)
@@ -48,7 +48,7 @@ fn client(variables: &Variables) -> Result<Client, Refusal> {
         .tcp_nodelay(true)
         .no_proxy();
     let Proxies { https, http, except } = config::proxies(variables).ok_or_else(Refusal::no_client)?;
-    let direct = direct(variables, except);
+    let direct = direct_hosts(variables, except);
     if let Some(proxy) = https {
         let proxy = Proxy::https(proxy.url.expose()).map_err(|_| Refusal::no_client())?;
         client = client.proxy(proxy.no_proxy(NoProxy::from_string(&direct)));
@@ -60,8 +60,9 @@ fn client(variables: &Variables) -> Result<Client, Refusal> {
     client.build().map_err(|_| Refusal::no_client())
 }
 
-/// The hosts that are reached without a proxy, as `NO_PROXY` has them. A container credentials endpoint is on this machine.
-fn direct(variables: &Variables, except: Option<String>) -> String {
+/// Returns the hosts to reach without a proxy, in the syntax of `NO_PROXY`. An `http` container credentials endpoint is one
+/// of them: it is on this machine.
+fn direct_hosts(variables: &Variables, except: Option<String>) -> String {
     let mut direct = except.unwrap_or_default();
     direct.push(',');
     direct.push_str(LINK_LOCAL);
@@ -74,13 +75,13 @@ fn direct(variables: &Variables, except: Option<String>) -> String {
     direct
 }
 
-/// The time for one attempt. aws-config waits less than a service's client where an address may lead nowhere.
-fn timeout(settings: &HttpConnectorSettings) -> Duration {
-    let asked = settings.connect_timeout().zip(settings.read_timeout());
-    asked.map_or(ATTEMPT_TIMEOUT, |(connect, read)| ATTEMPT_TIMEOUT.min(connect + read))
+/// Returns the timeout of one attempt. aws-config sets a shorter one for an address that may lead nowhere.
+fn attempt_timeout(settings: &HttpConnectorSettings) -> Duration {
+    let requested = settings.connect_timeout().zip(settings.read_timeout());
+    requested.map_or(ATTEMPT_TIMEOUT, |(connect, read)| ATTEMPT_TIMEOUT.min(connect + read))
 }
 
-/// Sends one request and reads the whole answer.
+/// Sends one request and reads the whole response.
 #[derive(Clone, Debug)]
 struct Connector {
     client: Client,
@@ -91,26 +92,28 @@ impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let Self { client, timeout } = self.clone();
         HttpConnectorFuture::new(async move {
-            let answer = tokio::time::timeout(timeout, exchange(&client, request)).await;
-            answer.unwrap_or_else(|elapsed| Err(ConnectorError::timeout(elapsed.into())))
+            let response = tokio::time::timeout(timeout, exchange(&client, request)).await;
+            response.unwrap_or_else(|elapsed| Err(ConnectorError::timeout(elapsed.into())))
         })
     }
 }
 
 async fn exchange(client: &Client, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
     let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
-    // No call has a body that is not in memory.
+    // The body of every request is in memory.
     let request = request.map(|body| body.bytes().map(Bytes::copy_from_slice).unwrap_or_default());
     let request = reqwest::Request::try_from(request).map_err(|error| ConnectorError::user(error.into()))?;
-    let answer: http::Response<reqwest::Body> = client.execute(request).await.map_err(failure)?.into();
-    let (head, mut body) = answer.into_parts();
-    let body = read_body(&mut body, ANSWER_LIMIT).await.map_err(|error| ConnectorError::io(error.into()))?;
-    let answer = HttpResponse::try_from(http::Response::from_parts(head, body.into()))
+    let response: http::Response<reqwest::Body> =
+        client.execute(request).await.map_err(connector_error)?.into();
+    let (head, mut body) = response.into_parts();
+    let body =
+        read_body(&mut body, RESPONSE_LIMIT).await.map_err(|error| ConnectorError::io(error.into()))?;
+    let response = HttpResponse::try_from(http::Response::from_parts(head, body.into()))
         .map_err(|error| ConnectorError::user(error.into()))?;
-    Ok(answer)
+    Ok(response)
 }
 
-/// All of these are retried.
-fn failure(error: reqwest::Error) -> ConnectorError {
+/// The SDK retries all errors that this returns.
+fn connector_error(error: reqwest::Error) -> ConnectorError {
     if error.is_timeout() { ConnectorError::timeout(error.into()) } else { ConnectorError::io(error.into()) }
 }

@@ -1,16 +1,16 @@
-//! AWS Secrets Manager and the Parameter Store: ARNs in, values out, in rounds.
+//! AWS Secrets Manager and the Parameter Store: takes ARNs, returns values, in rounds.
 //!
 //! Promises:
-//! - a round ends within its budget, and then every ARN has a value or an error;
-//! - a denied, unknown or late secret keeps no other one from being fetched; services and regions are called concurrently;
-//! - a service that throttles or fails gets at most two calls per batch in the first round, and one in each later round;
-//! - nothing of AWS is initialized before the first call;
-//! - no error contains a value, or anything that AWS wrote except its error codes.
+//! - a round ends within its budget (CLI credentials may take 30 s more), and then every ARN has a value or an error;
+//! - a denied, unknown or slow secret does not block the others; services and regions are called concurrently;
+//! - a service that throttles or fails gets at most two attempts per call in the first round, and one in each later round;
+//! - the AWS SDK is not initialized before a round has something to fetch;
+//! - errors contain no values, and no text from AWS except error codes.
 //!
-//! `rotel_core::config::secret_ref` decides which ARNs to fetch, and the caller when to start another round.
+//! `rotel_core::config::secret_ref` decides which ARNs to fetch. The caller decides when to start another round.
 //!
-//! aws-config finds the credentials and endpoints. It reads the [`Variables`] in place of the process environment, so that
-//! `ROTEL_ENV_FILE` holds for it too.
+//! aws-config finds the credentials and endpoints. It reads the [`Variables`] instead of the process environment, so
+//! `ROTEL_ENV_FILE` applies to it too.
 
 mod access;
 mod http_client;
@@ -35,62 +35,63 @@ use rotel_core::config::Variables;
 use rotel_core::config::secret_ref::{Batch, Service};
 use rotel_core::secret::Secret;
 
-/// The number of attempts the SDK makes at a call of the first round. In later rounds it makes one.
+/// The SDK's maximum number of attempts per call in the first round. In later rounds it makes one.
 const FIRST_ATTEMPTS: u32 = 2;
-/// The pause after the first of several rounds; twice as long after each further one.
-const PAUSE: Duration = Duration::from_millis(250);
-const PAUSE_MOST: Duration = Duration::from_secs(2);
-/// The time that people have for credentials: `credential_process` may ask them something.
+/// The pause after the first of several rounds. It doubles after each further round, up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// The time limit for CLI credentials: `credential_process` may prompt the user.
 const PROMPT_BUDGET: Duration = Duration::from_secs(30);
-/// A wall clock that moves on by so much more than the monotonic one was frozen with the environment, which cuts
+/// If the wall clock advances more than this beyond the monotonic clock, the environment was frozen. A freeze cuts
 /// connections.
-const FREEZE_LEAST: Duration = Duration::from_secs(1);
+const MIN_FREEZE: Duration = Duration::from_secs(1);
 
-/// The places to look for credentials in.
+/// The credentials providers to try.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CredentialSources {
-    /// Those of a function: environment variables, and the container endpoint that they name. Nothing else is asked, so that
-    /// missing credentials are an error at once.
+    /// Those of a function: environment variables, and the container endpoint that they name. No other provider is tried, so
+    /// that missing credentials are an error at once.
     ///
-    /// Platform: under SnapStart there are no keys in the environment but the endpoint, which answers with fresh ones after
-    /// a restore.
+    /// Platform: under SnapStart, the environment holds no keys. It names the endpoint, which returns fresh keys after a
+    /// restore.
     #[default]
     Function,
     /// Those of the AWS CLI: also profiles, SSO, web identity, `credential_process` and the instance metadata service.
     Cli,
 }
 
-/// The values and errors of the ARNs, as far as known.
+/// The values fetched so far, and the errors of all other ARNs.
 #[derive(Clone, Debug, Default)]
 pub struct Resolution {
-    /// The values, by the ARN as it was asked for.
+    /// The values, by the ARN as requested.
     pub values: HashMap<String, Secret>,
-    /// The others, in the order of their ARNs.
+    /// One error for each ARN without a value, sorted by ARN.
     pub errors: Vec<SecretError>,
 }
 
-/// A secret that is missing: its ARN, the cause and the remedy.
+/// A secret that has not been fetched: its ARN, the cause and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{arn}: {code}; {remedy}")]
 pub struct SecretError {
-    /// The ARN as it was asked for.
+    /// The ARN as requested.
     pub arn: String,
-    /// AWS's error code, or one of ours if AWS was not reached.
+    /// The error code of AWS, or ours if AWS returned none.
     pub code: String,
-    /// The remedy, as users read it.
+    /// The remedy, in words for the user.
     pub remedy: &'static str,
-    /// When the secret may be had after all.
+    /// When another call may fetch the secret.
     pub recovery: Recovery,
 }
 
-/// When a call that failed may succeed.
+/// When a failed call may succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recovery {
-    /// By itself: the service throttles, fails or has not answered yet.
+    /// Without a fix: the service throttles, fails or has not responded yet.
     Soon,
-    /// Once somebody grants the right, creates the secret, or the like.
+    /// After somebody fixes the cause, for example grants the permission or creates the secret.
     OnceFixed,
-    /// Not in this environment: the ARN or a variable is wrong. Such a secret is not asked for again.
+    /// Not in this environment: the ARN or a variable is wrong. The secret is not requested again, unless
+    /// [`Fetcher::forget`] is called.
     Never,
 }
 
@@ -101,10 +102,10 @@ impl Resolution {
     }
 }
 
-/// The answer for each ARN of a call. An ARN that is missing was left out of AWS's answer.
-type Answers = Vec<(String, Result<Secret, Refusal>)>;
+/// The value or error of each ARN in a response. AWS may omit a requested ARN.
+type Outcomes = Vec<(String, Result<Secret, Refusal>)>;
 
-/// The secrets that the settings refer to, fetched in rounds. A value that was fetched is kept.
+/// Fetches the secrets that the settings refer to, in rounds. Fetched values are kept.
 ///
 /// It has no `Debug`: it holds the function's credentials.
 pub struct Fetcher {
@@ -115,34 +116,34 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// Nothing is fetched yet. `variables` have the function's credentials and say how AWS is reached.
+    /// Creates a fetcher without fetching anything. `variables` hold the function's credentials, proxies and AWS endpoints.
     pub fn new(variables: Variables, batches: Vec<Batch>) -> Self {
         let mut arns: BTreeMap<(Service, String), Vec<String>> = BTreeMap::new();
         for batch in batches {
-            let of_store = arns.entry((batch.service, batch.region)).or_default();
-            of_store.extend(batch.arns.into_iter().map(|arn| arn.text));
+            let store_arns = arns.entry((batch.service, batch.region)).or_default();
+            store_arns.extend(batch.arns.into_iter().map(|arn| arn.text));
         }
         let plans = arns.into_iter().map(|(store, arns)| (store, Plan::new(arns))).collect();
         Self { variables, sources: CredentialSources::default(), plans, values: HashMap::new() }
     }
 
-    /// Looks for credentials in other places.
+    /// Sets the credentials providers to try.
     #[must_use]
     pub fn with_credentials_from(self, sources: CredentialSources) -> Self {
         Self { sources, ..self }
     }
 
-    /// Asks for what is missing, for at most `budget`; returns all that is known by then.
+    /// Fetches the secrets that have no value yet, within `budget`. Returns all values and errors known by then.
     ///
-    /// The first round asks for everything at once. Where a batch is refused as a whole for what may concern one of its
-    /// secrets, it asks one by one: BatchGetSecretValue is a permission of its own that few roles have, and GetParameters
-    /// answers nothing if one of the parameters is denied. A later round makes one call for each service and region, and
-    /// further ones only while all that was asked for is answered.
+    /// The first round requests all secrets at once. If a batch is refused and one of its secrets may be the cause, each of
+    /// them is requested alone. BatchGetSecretValue is a separate permission that few roles have, and GetParameters returns
+    /// no values if one parameter is denied. A later round makes one call per service and region. It makes another only if
+    /// the call returned a value for each requested secret.
     ///
-    /// Dropped before its end, it loses no value whose call had ended.
+    /// If the future is dropped early, the values of completed calls are kept.
     pub async fn round(&mut self, budget: Duration) -> Resolution {
         if self.plans.values().all(Plan::is_settled) {
-            return self.resolution(&Refusal::left_out());
+            return self.resolution(&Refusal::not_in_response());
         }
         let deadline = clock::now() + budget;
         let (access, deadline) = match self.sources {
@@ -154,85 +155,85 @@ impl Fetcher {
         };
         let access = match access {
             Ok(access) => access,
-            Err(refusal) => return self.refused(&refusal),
+            Err(refusal) => return self.refuse_all(&refusal),
         };
         let deadline = Instant::from_std(deadline);
         let mut stores = Vec::new();
         let mut calls = JoinSet::new();
-        for (at, ((service, region), plan)) in self.plans.iter_mut().enumerate() {
+        for (store_index, ((service, region), plan)) in self.plans.iter_mut().enumerate() {
             let store = Store::new(&access, *service, region);
-            for arns in plan.begin() {
-                calls.spawn(call(at, store.clone(), arns, deadline));
+            for arns in plan.begin_round() {
+                calls.spawn(call(store_index, store.clone(), arns, deadline));
             }
             stores.push((store, plan));
         }
         while let Some(ended) = calls.join_next().await {
-            // A panic in the SDK leaves its ARNs without an answer.
-            let Ok(Call { at, arns, outcome }) = ended else { continue };
-            let Some((store, plan)) = stores.get_mut(at) else { continue };
-            let (values, next) = plan.on_end(arns, outcome);
+            // After a panic in the SDK, the ARNs of its call have no result.
+            let Ok(CompletedCall { store_index, arns, result }) = ended else { continue };
+            let Some((store, plan)) = stores.get_mut(store_index) else { continue };
+            let (values, next) = plan.on_call_end(arns, result);
             self.values.extend(values);
             for arns in next {
-                calls.spawn(call(at, store.clone(), arns, deadline));
+                calls.spawn(call(store_index, store.clone(), arns, deadline));
             }
         }
-        self.resolution(&Refusal::left_out())
+        self.resolution(&Refusal::not_in_response())
     }
 
     async fn access(&self, deadline: std::time::Instant) -> Result<Access, Refusal> {
         let attempts = if self.plans.values().all(Plan::is_new) { FIRST_ATTEMPTS } else { 1 };
         let region = self.plans.keys().next().map_or("", |(_, region)| region);
         let (variables, sources, region) = (self.variables.clone(), self.sources, region.to_owned());
-        // A task contains a panic in aws-config, and ends when dropped.
+        // A task contains a panic in aws-config. Dropping the set aborts it.
         let mut task = JoinSet::new();
         task.spawn(async move { Access::new(&variables, sources, &region, attempts).await });
         match timeout_at(Instant::from_std(deadline), task.join_next()).await {
             Ok(Some(Ok(access))) => access,
-            Ok(Some(Err(_)) | None) => Err(Refusal::bad_credentials_source(sources)),
-            Err(_) => Err(Refusal::no_credentials_in_time(sources)),
+            Ok(Some(Err(_)) | None) => Err(Refusal::credentials_provider_failed(sources)),
+            Err(_) => Err(Refusal::credentials_timeout(sources)),
         }
     }
 
-    /// Makes rounds with growing pauses between them until all is there, or for at most `budget`. Ends earlier where only
-    /// somebody's help could change the rest.
+    /// Runs rounds within `budget`, with growing pauses between them, until all secrets are fetched. Stops earlier if no
+    /// missing secret can be fetched without a fix.
     pub async fn rounds(&mut self, budget: Duration) -> Resolution {
         let deadline = clock::now() + budget;
-        let left = || deadline.saturating_duration_since(clock::now());
-        let mut pause = PAUSE;
+        let remaining = || deadline.saturating_duration_since(clock::now());
+        let mut pause = FIRST_PAUSE;
         loop {
-            let resolution = self.round(left()).await;
-            let may_pass = resolution.errors.iter().any(|error| error.recovery == Recovery::Soon);
-            if !may_pass || pause >= left() {
+            let resolution = self.round(remaining()).await;
+            let may_recover = resolution.errors.iter().any(|error| error.recovery == Recovery::Soon);
+            if !may_recover || pause >= remaining() {
                 return resolution;
             }
             tokio::time::sleep(pause).await;
-            pause = PAUSE_MOST.min(pause * 2);
+            pause = MAX_PAUSE.min(pause * 2);
         }
     }
 
-    /// Forgets the values, so that the next round asks for all of them: one may have changed.
+    /// Drops all values, so that they are fetched again: one may have changed.
     pub fn forget(&mut self) {
         self.values.clear();
         self.plans.values_mut().for_each(Plan::forget);
     }
 
-    /// The result of a round in which no service could be called.
-    fn refused(&mut self, refusal: &Refusal) -> Resolution {
+    /// Returns the result of a round in which no service could be called.
+    fn refuse_all(&mut self, refusal: &Refusal) -> Resolution {
         self.plans.values_mut().for_each(|plan| plan.refuse_all(refusal));
         self.resolution(refusal)
     }
 
-    fn resolution(&self, otherwise: &Refusal) -> Resolution {
+    fn resolution(&self, default: &Refusal) -> Resolution {
         let mut errors = Vec::new();
         for ((service, _), plan) in &self.plans {
-            errors.extend(plan.missing(otherwise).map(|(arn, refusal)| refusal.error(arn, *service)));
+            errors.extend(plan.missing(default).map(|(arn, refusal)| refusal.to_error(arn, *service)));
         }
-        errors.sort_unstable_by(|one, other| one.arn.cmp(&other.arn));
+        errors.sort_unstable_by(|left, right| left.arn.cmp(&right.arn));
         Resolution { values: self.values.clone(), errors }
     }
 }
 
-/// Fetches the secrets of all batches, in as many rounds as `budget` has room for.
+/// Fetches the secrets of all batches, in as many rounds as fit into `budget`.
 pub async fn resolve(batches: Vec<Batch>, variables: &Variables, budget: Duration) -> Resolution {
     Fetcher::new(variables.clone(), batches).rounds(budget).await
 }
@@ -252,30 +253,30 @@ impl Store {
         }
     }
 
-    async fn ask(&self, arns: &[String]) -> Result<Answers, Refusal> {
+    async fn fetch(&self, arns: &[String]) -> Result<Outcomes, Refusal> {
         match self {
-            Self::SecretsManager(store) => store.ask(arns).await,
-            Self::ParameterStore(store) => store.ask(arns).await,
+            Self::SecretsManager(store) => store.fetch(arns).await,
+            Self::ParameterStore(store) => store.fetch(arns).await,
         }
     }
 }
 
-/// An ended call.
-struct Call {
-    /// The place of its store.
-    at: usize,
+struct CompletedCall {
+    /// The index of the service and region that was called.
+    store_index: usize,
     arns: Vec<String>,
-    outcome: Result<Answers, Refusal>,
+    result: Result<Outcomes, Refusal>,
 }
 
-async fn call(at: usize, store: Store, arns: Vec<String>, deadline: Instant) -> Call {
+async fn call(store_index: usize, store: Store, arns: Vec<String>, deadline: Instant) -> CompletedCall {
     let (start, wall_start) = (clock::now(), clock::since_epoch());
-    let outcome = timeout_at(deadline, store.ask(&arns)).await.unwrap_or_else(|_| Err(Refusal::timeout()));
-    let wall_took = clock::since_epoch().saturating_sub(wall_start);
-    let was_frozen = wall_took > clock::now().saturating_duration_since(start) + FREEZE_LEAST;
-    let outcome = outcome
-        .map_err(|refusal| if was_frozen && refusal.is_of_network() { Refusal::timeout() } else { refusal });
-    Call { at, arns, outcome }
+    let result = timeout_at(deadline, store.fetch(&arns)).await.unwrap_or_else(|_| Err(Refusal::timeout()));
+    let wall_elapsed = clock::since_epoch().saturating_sub(wall_start);
+    let was_frozen = wall_elapsed > clock::now().saturating_duration_since(start) + MIN_FREEZE;
+    let result = result.map_err(|refusal| {
+        if was_frozen && refusal.is_connection_failure() { Refusal::timeout() } else { refusal }
+    });
+    CompletedCall { store_index, arns, result }
 }
 
 #[cfg(test)]
@@ -285,8 +286,8 @@ mod tests {
     use super::*;
     use rotel_core::config::secret_ref::Arn;
 
-    /// The code of a secret's error, where each connection is closed at once and `on_connection` is called before.
-    async fn code_of_closed_connections(on_connection: fn()) -> String {
+    /// Returns the error code of a secret if each connection is closed at once, after a call of `on_connection`.
+    async fn error_code_with_closed_connections(on_connection: fn()) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move {
@@ -308,9 +309,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn freeze_is_no_network_fault() {
-        assert_eq!(code_of_closed_connections(|| {}).await, "ConnectionFailed");
+    async fn freeze_is_not_a_connection_failure() {
+        assert_eq!(error_code_with_closed_connections(|| {}).await, "ConnectionFailed");
         let freeze = || clock::tests::freeze(Duration::from_mins(1));
-        assert_eq!(code_of_closed_connections(freeze).await, "Timeout");
+        assert_eq!(error_code_with_closed_connections(freeze).await, "Timeout");
     }
 }

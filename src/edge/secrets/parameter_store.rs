@@ -3,7 +3,7 @@
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::types::Parameter;
 
-use super::Answers;
+use super::Outcomes;
 use super::access::Access;
 use super::refusal::Refusal;
 use rotel_core::secret::Secret;
@@ -17,31 +17,31 @@ impl ParameterStore {
         Self(Client::from_conf(access.parameter_store(region)))
     }
 
-    /// One call.
-    pub(super) async fn ask(&self, arns: &[String]) -> Result<Answers, Refusal> {
+    /// Makes one call.
+    pub(super) async fn fetch(&self, arns: &[String]) -> Result<Outcomes, Refusal> {
         let call = self.0.get_parameters().set_names(Some(arns.to_vec())).with_decryption(true);
-        let answer = call.send().await.map_err(|error| Refusal::of_call(&error))?;
-        let mut answers = Answers::new();
-        for asked in arns {
-            let parameter = answer.parameters().iter().find(|parameter| is_of(asked, parameter));
+        let response = call.send().await.map_err(|error| Refusal::from_sdk_error(&error))?;
+        let mut outcomes = Outcomes::new();
+        for arn in arns {
+            let parameter = response.parameters().iter().find(|parameter| has_arn(parameter, arn));
             if let Some(value) = parameter.and_then(Parameter::value) {
-                answers.push((asked.clone(), Ok(Secret::new(value))));
-            } else if answer.invalid_parameters().contains(asked) {
-                // What GetParameter says of it; GetParameters has no code.
-                answers.push((asked.clone(), Err(Refusal::of_code("ParameterNotFound"))));
+                outcomes.push((arn.clone(), Ok(Secret::new(value))));
+            } else if response.invalid_parameters().contains(arn) {
+                // The error code of GetParameter; GetParameters has none.
+                outcomes.push((arn.clone(), Err(Refusal::from_code("ParameterNotFound"))));
             }
         }
-        Ok(answers)
+        Ok(outcomes)
     }
 }
 
-/// Returns true if a parameter is the requested one, whose ARN may end with `:version` or `:label`. A parameter that another
-/// account shares has its ARN as its name.
-fn is_of(asked: &str, parameter: &Parameter) -> bool {
+/// Returns true if this is the parameter of a requested ARN, which may end with `:version` or `:label`. A parameter that
+/// another account shares has its ARN as its name.
+fn has_arn(parameter: &Parameter, requested: &str) -> bool {
     let selector = parameter.selector().unwrap_or_default();
-    parameter.name() == Some(asked)
-        || parameter.arn() == Some(asked)
-        || parameter.arn().is_some_and(|arn| asked.strip_prefix(arn) == Some(selector))
+    parameter.name() == Some(requested)
+        || parameter.arn() == Some(requested)
+        || parameter.arn().is_some_and(|arn| requested.strip_prefix(arn) == Some(selector))
 }
 
 #[cfg(test)]
@@ -49,14 +49,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_belongs_to_the_arn_asked_for_with_or_without_its_version() {
+    fn parameter_matches_arn_with_or_without_version() {
         let parameter = |selector: &str| {
             Parameter::builder().name("/db").arn("arn:parameter/db").selector(selector).build()
         };
-        assert!(is_of("arn:parameter/db", &parameter("")));
-        assert!(is_of("arn:parameter/db:3", &parameter(":3")));
-        assert!(!is_of("arn:parameter/db:3", &parameter(":2")));
-        assert!(!is_of("arn:parameter/db2", &parameter("")));
-        assert!(is_of("arn:shared", &Parameter::builder().name("arn:shared").build()));
+        assert!(has_arn(&parameter(""), "arn:parameter/db"));
+        assert!(has_arn(&parameter(":3"), "arn:parameter/db:3"));
+        assert!(!has_arn(&parameter(":2"), "arn:parameter/db:3"));
+        assert!(!has_arn(&parameter(""), "arn:parameter/db2"));
+        assert!(has_arn(&Parameter::builder().name("arn:shared").build(), "arn:shared"));
     }
 }

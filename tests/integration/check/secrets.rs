@@ -39,7 +39,7 @@ async fn missing_secret_is_reported_with_others() {
     insta::assert_snapshot!(check.account().await, @"
     Secrets
       ok      arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123
-      FAILED  arn:aws:ssm:us-east-1:123456789012:parameter/clickstack-api-key: ParameterNotFound; it is not there; check the ARN's region, account and name
+      FAILED  arn:aws:ssm:us-east-1:123456789012:parameter/clickstack-api-key: ParameterNotFound; it does not exist; check the ARN's region, account and name
 
     Errors in settings with secrets
       ROTEL_OTLP_EXPORTER_LOGS_CUSTOM_HEADERS: arn:aws:ssm:us-east-1:123456789012:parameter/clickstack-api-key could not be fetched; see the error for that secret

@@ -1,4 +1,4 @@
-//! Backends that hold the extension's thread.
+//! Backends that try to block the extension's thread.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use support::{end, invoke, unconfigured, working};
 use super::MIB;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn endless_interim_answers_delay_nothing() {
+async fn endless_1xx_responses_block_nothing() {
     let extension = unconfigured()
         .env("ROTEL_OTLP_EXPORTER_ENDPOINT", storming(b"", CONTINUE))
         .env("ROTEL_OTLP_EXPORTER_PROTOCOL", "http")
@@ -20,14 +20,15 @@ async fn endless_interim_answers_delay_nothing() {
     let sandbox =
         Sandbox::builder().extension(extension).function(working()).start().await.expect("a sandbox");
     let before = sandbox.resident_bytes();
+    let mut longest = Duration::ZERO;
     for _ in 0..3 {
-        let invocation = invoke(&sandbox, Value::Null).await;
-        assert_time("endless 1xx answers, one invocation", invocation.total, Duration::from_secs(2));
+        longest = longest.max(invoke(&sandbox, Value::Null).await.total);
     }
+    assert_time("endless 1xx responses, longest of 3 invocations", longest, Duration::from_secs(2));
     let grown = sandbox.peak_resident_bytes().saturating_sub(before);
-    assert_memory("endless 1xx answers", grown, 16 * MIB as u64);
+    assert_memory("endless 1xx responses", grown, 16 * MIB as u64);
     // Fails if the extension had to be killed at SHUTDOWN.
     end(&sandbox).await;
     let output = sandbox.extension_output();
-    assert!(output.iter().any(|line| line.contains(storm::WORDS)), "{output:#?}");
+    assert!(output.iter().any(|line| line.contains(storm::ERROR)), "{output:#?}");
 }

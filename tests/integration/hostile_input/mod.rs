@@ -540,7 +540,7 @@ async fn idle_connections_beyond_the_cap_make_room() {
     let collector = Collector::start().await.expect("a collector");
     let (sandbox, grown) = growth(sandbox(&collector, Protocol::Grpc), |context| async move {
         let mut idle = Vec::new();
-        for nth in 0..300 {
+        for nth in 0..600 {
             let exporter = context.exporter();
             let address = if nth % 2 == 0 { exporter.grpc_address() } else { exporter.http_address() };
             let mut stream = tokio::net::TcpStream::connect(address).await.expect("the port is open");

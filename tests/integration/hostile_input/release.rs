@@ -18,7 +18,7 @@ const KEPT: usize = 28 * MIB;
 /// The limit of invocations until all of it has arrived. One would do on a machine at rest.
 const INVOCATIONS: usize = 10;
 
-/// A request with one span of so many bytes.
+/// A request with one span of `length` bytes.
 fn span(number: usize, length: usize) -> Payload {
     let id = (number as u64 + 1).to_be_bytes();
     let span = Span {
@@ -34,7 +34,7 @@ fn span(number: usize, length: usize) -> Payload {
     Payload::Traces(ExportTraceServiceRequest { resource_spans })
 }
 
-/// The function's work during the outage: spans of so many bytes, each in a request, or log lines.
+/// The function's work during the outage: spans of a number of bytes, each in a request, or log lines.
 #[derive(Clone, Copy)]
 enum Work {
     Spans(usize),

@@ -158,9 +158,9 @@ async fn next(environment: &Environment, id: Option<&str>) -> Answer {
         let name = environment.name_of(id).unwrap_or_default();
         return environment.refuse_by_fault(Operation::Next, name, status);
     }
+    let collector = environment.collector.as_ref().map(|received| received.read(Received::clone));
     // Before the hook, on which a function may end: the call came before that end.
     let now = clock::now();
-    let collector = environment.collector.as_ref().map(|received| received.read(Received::clone));
     if let (Some(extension), Some(hook)) = (environment.name_of(id), &environment.on_next) {
         hook(&NextCall { extension, collector: collector.clone() });
     }

@@ -1,14 +1,14 @@
-//! A backend that sends interim answers without end.
+//! A backend that sends 1xx responses without end.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::thread;
 
-/// An interim answer of HTTP/1.1.
+/// A 1xx response of HTTP/1.1.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The error of such a backend.
-pub const WORDS: &str = "the backend sent 1 MiB without a response";
+pub const ERROR: &str = "the backend sent 1 MiB without a response";
 
 /// Starts a backend that answers each connection with `greeting`, then with `storm` again and again. Returns its endpoint.
 pub fn storming(greeting: &'static [u8], storm: &'static [u8]) -> String {

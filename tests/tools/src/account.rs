@@ -34,7 +34,7 @@ impl Invoked {
 
 /// Prints a line of the report.
 pub(crate) fn say(line: &str) {
-    // A reader that has gone away, as `head` does, is no error of the session.
+    // A reader that has closed the pipe, such as `head`, is not an error.
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 

@@ -50,8 +50,8 @@ options:
                         endpoint and its certificate in PEM
   --zip PATH            the published zip
   --into FILE           the file for the names of the functions
-  --docs FOLDER         writes the table between docs/performance.md of this checkout; with --against, also the short
-                        table into README.md and the chart into docs/comparison.svg
+  --docs FOLDER         writes the table into FOLDER/docs/performance.md; with --against, also the short table into
+                        FOLDER/README.md and the chart into FOLDER/docs/comparison.svg
   --gate                fails if a target is missed
   --paths PATH          the built example `paths` of rotel-core
   --baseline FILE       the accepted figures
@@ -62,7 +62,7 @@ options of fleet:
   --arrivals poisson|in-step|bursts
                         arrival pattern of invocations in each environment (default: a choice of loads)
   --every MS            mean time between invocations in each environment
-  --for S               simulated time (default 1200)
+  --for S               time in which invocations arrive (default 1200)
   --function MS         duration of the function (default 100)
   --memory MB           the function's memory (default 128)
   --round-trip MS       round trip to the endpoint (default 20)

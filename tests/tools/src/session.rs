@@ -19,7 +19,7 @@ const INGESTION_KEY: &str = "demo-ingestion-key";
 pub(crate) enum SessionError {
     #[error(transparent)]
     Sandbox(#[from] Error),
-    #[error("{path}: cannot read: {source}", path = path.display())]
+    #[error("{path}: cannot be read: {source}", path = path.display())]
     Events { path: PathBuf, source: std::io::Error },
     #[error("{path}: {source}; write a JSON array of payloads", path = path.display())]
     NoArray { path: PathBuf, source: serde_json::Error },

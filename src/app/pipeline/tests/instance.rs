@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::app::intake::{IntakeMessage, TelemetryIntake};
+use crate::edge::telemetry_listener::RefusedDeliveries;
 use rotel_core::logs::Timeline;
 
 const INSTANCE: &str = "82561ce0-53dd-47d1-90e0-c8f5e063e62e";
@@ -36,8 +37,13 @@ async fn log_records_get_the_instance_once_known() {
     let config = config::read(&BTreeMap::default()).config;
     let rules = ResourceRules::new(&config, &Registration::default());
     let (runtime_done, _ends) = mpsc::channel(1);
-    let (intake, to_intake) =
-        TelemetryIntake::new(rules, Timeline::new(false), Arc::default(), test.handle.clone(), runtime_done);
+    let (intake, to_intake) = TelemetryIntake::new(
+        rules,
+        Timeline::new(false),
+        RefusedDeliveries::default(),
+        test.handle.clone(),
+        runtime_done,
+    );
     tokio::spawn(intake.run());
     let deliver = async |events: String| {
         to_intake.send(IntakeMessage::Delivery(events.into())).await.expect("an intake");

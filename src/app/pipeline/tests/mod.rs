@@ -667,7 +667,7 @@ async fn request_in_flight_over_a_freeze_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancelled_flush_survives_a_freeze() {
+async fn batch_of_a_cancelled_flush_survives_a_freeze() {
     let mut test = Test::start().await;
     test.offer(Signal::Logs, Origin::Platform, 3);
     let flushed = test.flush(FlushReason::EndOfInvocation);
@@ -788,7 +788,7 @@ async fn waiting_telemetry_leaves_the_drivers_slots_free() {
         vec![Backend { name: None, takes: PerSignal::from_fn(|_| true), setup: None }],
     );
     let intake = handle.clone();
-    let messages = tokio::spawn(async move {
+    let enqueued = tokio::spawn(async move {
         for number in 0..QUEUE_LIMIT {
             intake.ingest(request(Signal::Logs, Origin::Platform, 1)).await.expect("a pipeline");
             intake.send_from_intake(Control::CutOff(number.to_string())).await;
@@ -802,7 +802,7 @@ async fn waiting_telemetry_leaves_the_drivers_slots_free() {
     handle.control(Control::Flush { reason: FlushReason::EndOfInvocation, deadline, done });
     tokio::spawn(pipeline.run());
     flushed.await.expect("the message was not dropped");
-    messages.await.expect("all was messages");
+    enqueued.await.expect("all was enqueued");
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ pub(super) struct Expanded {
     /// Variables that are not set and have no default.
     pub(super) unset: Vec<String>,
     /// The errors: cause and remedy.
-    pub(super) problems: Vec<String>,
+    pub(super) errors: Vec<String>,
 }
 
 /// Expands the variables in a value. If the result has more than `limit` bytes, it is replaced by an empty text.
@@ -27,7 +27,7 @@ pub(super) fn expand(value: &str, variables: &Variables, limit: usize) -> Expand
         } else {
             if from.starts_with("${") {
                 expanded
-                    .problems
+                    .errors
                     .push("a ${ has no closing }; write ${env:NAME}, or $$ for a literal $".to_owned());
             }
             ("$".to_owned(), from.get(1..).unwrap_or_default())
@@ -41,7 +41,7 @@ pub(super) fn expand(value: &str, variables: &Variables, limit: usize) -> Expand
     expanded.text.push_str(rest);
     if expanded.text.len() > limit {
         expanded.text.clear();
-        expanded.problems.push(
+        expanded.errors.push(
             "the values in this file are too large after variables are expanded; shorten them".to_owned(),
         );
     }
@@ -65,7 +65,7 @@ impl Expanded {
                 _ => "set the value itself, or use ${env:NAME}",
             };
             let scheme = shown(scheme);
-            self.problems.push(format!("${{{scheme}:…}} is not supported; {remedy}"));
+            self.errors.push(format!("${{{scheme}:…}} is not supported; {remedy}"));
             return String::new();
         }
         let (name, default) =
@@ -73,7 +73,7 @@ impl Expanded {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
         if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(is_allowed)
         {
-            self.problems.push(
+            self.errors.push(
                 "a ${…} has an invalid variable name; write ${env:NAME}, or $$ for a literal $".to_owned(),
             );
             return String::new();
@@ -98,9 +98,9 @@ mod tests {
     fn oversized_value_becomes_empty() {
         let variables = variables(&[("LONG", "0123456789")]);
         let expanded = expand(&"${LONG}".repeat(1_000_000), &variables, 99);
-        assert_eq!((expanded.text.as_str(), expanded.problems.len()), ("", 1));
+        assert_eq!((expanded.text.as_str(), expanded.errors.len()), ("", 1));
         assert_eq!(expand(&"${LONG}".repeat(9), &variables, 99).text.len(), 90);
-        assert_eq!(expand("0123", &variables, 3).problems.len(), 1);
+        assert_eq!(expand("0123", &variables, 3).errors.len(), 1);
     }
 
     #[test]
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(text(secret), secret);
         assert_eq!(expand("${env:NONE}x", &variables, usize::MAX).unset, ["NONE"]);
         for wrong in ["${env:HOST", "${file:/x}", "${}", "${env:}", "${secretsmanager:x}", "${a b}", "${1}"] {
-            assert_eq!(expand(wrong, &variables, usize::MAX).problems.len(), 1, "{wrong}");
+            assert_eq!(expand(wrong, &variables, usize::MAX).errors.len(), 1, "{wrong}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! If all signals go to the same exporter, it gets the variables of the unnamed exporter; otherwise each exporter gets
 //! variables with its own name. Promises that a signal that may not be sent is sent by no exporter, whatever endpoint is set
-//! outside the file. If `ROTEL_EXPORTER` or `ROTEL_EXPORTERS` is set, this module is not used.
+//! outside the file. If `ROTEL_EXPORTER` or `ROTEL_EXPORTERS` is set, it selects none.
 
 use std::sync::Arc;
 
@@ -110,8 +110,8 @@ impl<'n> ExporterSelection<'_, 'n> {
             )
         } else {
             format!(
-                "{variable} is set, so headers, TLS and other settings in this file are ignored for signals whose endpoint is a \
-                 variable; set those as variables too"
+                "{variable} is set, so headers, TLS and other settings in this file are ignored for signals whose endpoint is \
+                 set by a variable; set those as variables too"
             )
         };
         translation.warning(self.pipelines, message);

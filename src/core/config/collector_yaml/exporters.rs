@@ -294,7 +294,7 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
         self.set("AUTHENTICATOR", "basic", auth);
         for entry in self.translation.entries(extension) {
             if entry.key != "client_auth" {
-                self.translation.warning(&entry, "has no effect, only client_auth has; remove it");
+                self.translation.warning(&entry, "not supported, only client_auth is; remove it");
                 continue;
             }
             for entry in self.translation.entries(&entry) {

@@ -2,8 +2,8 @@
 //!
 //! Decides which variables are equivalent to a setting in the file, and keeps the location of each, so that the same parsers,
 //! limits and messages apply to both. Variables that are set outside the file override it. Promises that unsupported settings
-//! are reported all at once, by line and path: as a warning if telemetry still arrives, as an error if it would be lost or
-//! sent to the wrong place. Leaves reading the file to `app::settings`.
+//! are reported all at once, by line and path: as an error if telemetry would be lost or
+//! sent to the wrong place without the user having said so, else as a warning. Leaves reading the file to `app::settings`.
 
 mod expand;
 mod exporter_selection;
@@ -36,7 +36,7 @@ pub struct CollectorYaml {
     pub variables: Variables,
     /// The location in the file of each variable.
     pub locations: SourceLocations,
-    /// Settings that have no effect, without data loss.
+    /// Settings that have no effect or look wrong but are not errors.
     pub warnings: Vec<Problem>,
     /// Settings because of which telemetry is not sent where the file says.
     pub errors: Vec<Problem>,
@@ -99,7 +99,7 @@ pub fn path(uri: &str) -> Result<&str, String> {
     }
 }
 
-/// Returns true if variables set an endpoint, so that a missing file is harmless: its variable is often left over after people
+/// Returns true if variables set an endpoint or `ROTEL_EXPORTERS`, so that a missing file is harmless: its variable is often left over after people
 /// change layers.
 pub fn is_optional(variables: &Variables) -> bool {
     let sets_destination =
@@ -274,7 +274,7 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
         if let Some(variable) = exporter_selection::given_exporters(self.translation) {
             let blocks_any = Signal::ALL.into_iter().any(|signal| *processors.blocked.of(signal));
             let consequence =
-                if blocks_any { ", and signals that this file would not send are sent there" } else { "" };
+                if blocks_any { ", and signals that this file blocks are sent there" } else { "" };
             let message =
                 format!("{variable} is set, so the exporters in this file are ignored{consequence}");
             return self.translation.warning(location, message);

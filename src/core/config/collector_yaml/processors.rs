@@ -177,7 +177,7 @@ fn batch(translation: &mut Translation<'_>, signal: Signal, location: &Location<
             }
             "send_batch_size" | "timeout" => translation.warning(
                 &entry,
-                "has no effect; telemetry is sent at the end of invocations; see ROTEL_FLUSH_STRATEGY",
+                "has no effect; by default, telemetry is sent at the end of invocations; see ROTEL_FLUSH_STRATEGY",
             ),
             "metadata_keys" | "metadata_cardinality_limit" => {
                 translation

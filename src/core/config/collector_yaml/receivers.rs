@@ -89,7 +89,7 @@ fn telemetry_api(translation: &mut Translation<'_>, location: &Location<'_>) {
             }
             "max_items" | "max_bytes" | "timeout_ms" | "maxItems" | "maxBytes" | "timeoutMs" => translation.warning(
                 &entry,
-                "has no effect; the Telemetry API is set to deliver as early as it can, so that it does not delay the end of invocations; remove it",
+                "has no effect, because the Telemetry API always delivers as early as possible; remove it",
             ),
             _ => warn_of_unknown(translation, &entry),
         }

@@ -577,8 +577,8 @@ fn unsupported_settings_are_reported() {
 #[test]
 fn unsupported_processors_block_their_signals() {
     insta::assert_snapshot!(processor("batch/x", "    timeout: 200ms\n    send_batch_size: 50\n"), @"
-    warning: collector.yaml:11: processors.batch/x.timeout: has no effect; telemetry is sent at the end of invocations; see ROTEL_FLUSH_STRATEGY
-    warning: collector.yaml:12: processors.batch/x.send_batch_size: has no effect; telemetry is sent at the end of invocations; see ROTEL_FLUSH_STRATEGY
+    warning: collector.yaml:11: processors.batch/x.timeout: has no effect; by default, telemetry is sent at the end of invocations; see ROTEL_FLUSH_STRATEGY
+    warning: collector.yaml:12: processors.batch/x.send_batch_size: has no effect; by default, telemetry is sent at the end of invocations; see ROTEL_FLUSH_STRATEGY
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
@@ -663,7 +663,7 @@ fn blocked_signals_ignore_outside_endpoints() {
     assert_eq!(exports.logs.as_ref().expect("an export").headers[0].1, "b");
     insta::assert_snapshot!(report_with(&one, &[("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://other:4318")]), @"
     error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
-    warning: ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT: has no effect if ROTEL_EXPORTERS is set; use ROTEL_EXPORTER_NAME_METRICS_ENDPOINT with an exporter's name
+    warning: ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT: has no effect if ROTEL_EXPORTERS is set; use ROTEL_EXPORTER_{NAME}_METRICS_ENDPOINT
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: -
     traces: http://clickstack.example.com:4318/v1/traces
@@ -685,7 +685,7 @@ fn blocked_signals_ignore_outside_endpoints() {
     ");
     insta::assert_snapshot!(report_with(&one, &[endpoint, ("ROTEL_EXPORTER", "otlp")]), @"
     error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
-    warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTER is set, so the exporters in this file are ignored, and signals that this file would not send are sent there
+    warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTER is set, so the exporters in this file are ignored, and signals that this file blocks are sent there
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
     metrics: http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
     traces: http://other:4318/opentelemetry.proto.collector.trace.v1.TraceService/Export
@@ -768,7 +768,7 @@ fn zero_backoff_is_allowed() {
 fn settings_for_one_host_do_not_reach_another() {
     let metrics = ("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "https://other:4317");
     insta::assert_snapshot!(report_with(PUBLISHED, &[metrics]), @"
-    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT is set, so headers, TLS and other settings in this file are ignored for signals whose endpoint is a variable; set those as variables too
+    warning: collector.yaml:18: service.pipelines: ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT is set, so headers, TLS and other settings in this file are ignored for signals whose endpoint is set by a variable; set those as variables too
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: https://other:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
     traces: http://clickstack.example.com:4318/v1/traces
@@ -816,7 +816,7 @@ fn variables_override_related_settings() {
 }
 
 #[test]
-fn settings_that_apply_to_more_are_reported() {
+fn settings_applied_too_widely_are_reported() {
     let text =
         published("  decouple:\n", "  resource/x: {attributes: [{key: team, value: a, action: upsert}]}\n")
             .replace(

@@ -192,7 +192,7 @@ impl<'a> Translation<'a> {
                 return None;
             }
         };
-        let expand::Expanded { text, unset, problems } =
+        let expand::Expanded { text, unset, errors } =
             expand::expand(text, self.given, node::TEXT_LIMIT.saturating_sub(self.expanded));
         self.expanded += text.len();
         for name in unset {
@@ -201,7 +201,7 @@ impl<'a> Translation<'a> {
                 format!("the variable {} is not set, so it expands to nothing; set it", node::shown(&name)),
             );
         }
-        for message in problems {
+        for message in errors {
             self.error(location, message);
         }
         let text = text.trim();

@@ -75,7 +75,7 @@ impl KnownInvocation {
         }
     }
 
-    /// The begin, if known.
+    /// The start, if known.
     pub(super) fn began(&self) -> Option<u64> {
         self.started.or(self.invoked)
     }

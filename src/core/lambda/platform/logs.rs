@@ -63,12 +63,12 @@ impl EventLine {
 
 /// Returns the log record of an invocation's event. Times are nanoseconds since the epoch.
 pub(super) fn of_invocation(
-    moment: InvocationEvent,
+    event: InvocationEvent,
     request_id: &str,
     record: &PlatformRecord,
     (time, observed): (u64, u64),
 ) -> LogRecord {
-    let (word, kind) = match moment {
+    let (word, kind) = match event {
         InvocationEvent::Start => ("START", "platform.start"),
         InvocationEvent::RuntimeDone => ("END", "platform.runtimeDone"),
         InvocationEvent::Report => ("REPORT", "platform.report"),
@@ -76,7 +76,7 @@ pub(super) fn of_invocation(
     let mut line = EventLine::new(kind, format!("{word} RequestId: {request_id}"));
     line.attributes.push(string(REQUEST_ID, request_id));
     let metrics = &record.metrics;
-    match moment {
+    match event {
         InvocationEvent::Start => line.text("Version", "faas.version", record.version.as_deref()),
         InvocationEvent::RuntimeDone => {
             let numbers = [
@@ -101,17 +101,17 @@ pub(super) fn of_invocation(
 
 /// Returns the log record of an environment's event; `None` if another event holds the same data.
 pub(super) fn of_environment(
-    change: EnvironmentEvent,
+    event: EnvironmentEvent,
     record: &PlatformRecord,
     (time, observed): (u64, u64),
 ) -> Option<LogRecord> {
     let mut severity = Severity::Info;
-    let line = match change {
+    let line = match event {
         EnvironmentEvent::InitRuntimeDone | EnvironmentEvent::RestoreRuntimeDone | EnvironmentEvent::End => {
             return None;
         }
         EnvironmentEvent::InitStart | EnvironmentEvent::RestoreStart => {
-            let (word, kind) = match change {
+            let (word, kind) = match event {
                 EnvironmentEvent::InitStart => ("INIT_START", "platform.initStart"),
                 _ => ("RESTORE_START", "platform.restoreStart"),
             };
@@ -134,7 +134,7 @@ pub(super) fn of_environment(
             line
         }
         EnvironmentEvent::Extension | EnvironmentEvent::Subscription => {
-            let (word, kind) = match change {
+            let (word, kind) = match event {
                 EnvironmentEvent::Extension => ("EXTENSION", "platform.extension"),
                 _ => ("TELEMETRY", "platform.telemetrySubscription"),
             };

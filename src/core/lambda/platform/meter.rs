@@ -2,7 +2,7 @@
 //!
 //! They have delta temporality, because an environment is short-lived. Invocations that fall into one export share a data
 //! point, so the memory does not grow with them. No data point holds a request id, because attributes are part of the sort key
-//! where it is stored. Names, units and descriptions of `faas.*` and the bounds of durations come from OpenTelemetry's
+//! in the backend. Names, units and descriptions of `faas.*` and the bounds of durations come from OpenTelemetry's
 //! "Semantic conventions for FaaS metrics". Other metrics begin with `aws.lambda`.
 
 use std::collections::BTreeMap;

@@ -34,7 +34,7 @@ use crate::lambda::xray;
 use crate::trace_context::TraceContext;
 
 /// The number of environment events remembered, to detect duplicates.
-const REMEMBERED_INVOCATIONS: usize = 32;
+const REMEMBERED_EVENTS: usize = 32;
 const MEGABYTE: f64 = 1_048_576.0;
 
 /// The telemetry to derive from platform events.
@@ -116,11 +116,9 @@ impl<'e> PlatformEvent<'e> {
             .filter_map(|event| {
                 let time = event.time.unwrap_or(now);
                 match &event.kind {
-                    EventKind::Environment { change, record } => {
-                        Some(Self::Environment(*change, time, record))
-                    }
-                    EventKind::Invocation { moment, request_id, record } => {
-                        Some(Self::Invocation(*moment, time, request_id, record))
+                    EventKind::Environment { event, record } => Some(Self::Environment(*event, time, record)),
+                    EventKind::Invocation { event, request_id, record } => {
+                        Some(Self::Invocation(*event, time, request_id, record))
                     }
                     EventKind::Function(_)
                     | EventKind::Extension(_)
@@ -130,8 +128,8 @@ impl<'e> PlatformEvent<'e> {
             })
             .collect();
         events.sort_unstable_by_key(|event| match *event {
-            Self::Environment(change, time, _) => (Some(change), None, time, ""),
-            Self::Invocation(moment, time, request_id, _) => (None, Some(moment), time, request_id),
+            Self::Environment(event, time, _) => (Some(event), None, time, ""),
+            Self::Invocation(event, time, request_id, _) => (None, Some(event), time, request_id),
         });
         // Environment events go first; the sort puts them last.
         let of_environment = events.partition_point(|event| matches!(event, Self::Invocation(..)));
@@ -211,7 +209,9 @@ impl Platform {
     pub fn on_events(&mut self, events: &[PlatformEvent<'_>], now: u64) {
         for event in events {
             match *event {
-                PlatformEvent::Environment(change, time, record) => self.changed(change, record, time, now),
+                PlatformEvent::Environment(event, time, record) => {
+                    self.on_environment_event(event, record, time, now);
+                }
                 PlatformEvent::Invocation(InvocationEvent::Start, time, id, record) => {
                     self.started(id, record, time, now);
                 }
@@ -325,16 +325,22 @@ impl Platform {
         self.log_invocation(InvocationEvent::Report, request_id, record, (time, now));
     }
 
-    fn changed(&mut self, change: EnvironmentEvent, record: &PlatformRecord, time: u64, now: u64) {
-        let seen = (change, time, record.name.clone());
+    fn on_environment_event(
+        &mut self,
+        event: EnvironmentEvent,
+        record: &PlatformRecord,
+        time: u64,
+        now: u64,
+    ) {
+        let seen = (event, time, record.name.clone());
         if self.recent.contains(&seen) {
             return;
         }
-        if self.recent.len() == REMEMBERED_INVOCATIONS {
+        if self.recent.len() == REMEMBERED_EVENTS {
             self.recent.pop_front();
         }
         self.recent.push_back(seen);
-        match change {
+        match event {
             EnvironmentEvent::InitStart => {
                 self.instance_id.clone_from(&record.instance_id);
                 self.init.start(time);
@@ -367,7 +373,7 @@ impl Platform {
             | EnvironmentEvent::Fault => {}
         }
         if self.settings.outputs.logs
-            && let Some(log) = logs::of_environment(change, record, (time, now))
+            && let Some(log) = logs::of_environment(event, record, (time, now))
         {
             self.telemetry.logs.push((None, log));
         }
@@ -489,13 +495,13 @@ impl Platform {
 
     fn log_invocation(
         &mut self,
-        moment: InvocationEvent,
+        event: InvocationEvent,
         request_id: &str,
         record: &PlatformRecord,
         times: (u64, u64),
     ) {
         if self.settings.outputs.logs {
-            let log = logs::of_invocation(moment, request_id, record, times);
+            let log = logs::of_invocation(event, request_id, record, times);
             self.telemetry.logs.push((Some(request_id.into()), log));
         }
     }
@@ -518,9 +524,9 @@ impl Platform {
 
     /// Reports all ends that have not been reported, because no more data will arrive in time.
     fn conclude_pending(&mut self, now: u64) {
-        let mut is_unreported = Vec::new();
+        let mut unreported = Vec::new();
         for invocation in self.invocations.iter_mut() {
-            is_unreported.extend(
+            unreported.extend(
                 EndedInvocation::of(invocation, self.settings.init_type != InitType::AheadOfTime)
                     .filter(|ended| ended.end.is_unreported),
             );
@@ -528,7 +534,7 @@ impl Platform {
                 end.is_unreported = false;
             }
         }
-        for ended in is_unreported {
+        for ended in unreported {
             self.conclude(&ended);
             self.log_end(&ended, None, now);
         }

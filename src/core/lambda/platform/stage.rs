@@ -62,7 +62,7 @@ impl Stage {
         }
     }
 
-    /// The begin and the end, if known.
+    /// The start and the end, if known.
     pub(super) fn interval(&self) -> Option<(u64, u64)> {
         let end = self.ended.or(self.runtime_done);
         match (self.started, end, self.duration) {

@@ -55,7 +55,7 @@ impl Deliveries {
         let Some(resumed) = cut.resume(&recovery) else { return self.read_after_cut(cut, body) };
         let mut delivery = Delivery::default();
         match resumed {
-            Resumed::CutRecord { part, scanner } => {
+            Resumed::Partial { part, scanner } => {
                 let mut cut = CutRecord { scanner, ..cut };
                 cut.add(part, &mut delivery);
                 self.cut = Some(cut);
@@ -123,7 +123,7 @@ impl Deliveries {
 /// A POST that continues a cut record.
 enum Resumed<'a> {
     /// The body holds only the next part of the record.
-    CutRecord { part: &'a [u8], scanner: Scanner },
+    Partial { part: &'a [u8], scanner: Scanner },
     /// The body holds the rest of the record, up to the end of the event.
     Complete { part: &'a [u8], end: usize },
 }
@@ -139,7 +139,7 @@ impl CutRecord {
             }
             Scanned::Incomplete => {
                 let part = recovery.bytes(at, recovery.close().filter(|close| *close >= at)?);
-                Some(Resumed::CutRecord { part, scanner })
+                Some(Resumed::Partial { part, scanner })
             }
             _ => None,
         }

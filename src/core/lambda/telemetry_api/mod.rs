@@ -3,7 +3,7 @@
 //! A well-formed delivery is read in one pass, and its events borrow from its body. In a malformed one, an error costs only
 //! its own event: invalid UTF-8 and control characters are repaired, a record that the platform cut is joined with its rest
 //! ([`Deliveries`]), and after a syntax error reading continues at the next event. A malformed record is kept as text, and an
-//! element without a record is counted. Untrusted text in a record never becomes an event.
+//! element that is not an event is counted. Untrusted text in a record never becomes an event.
 //!
 //! The fields of platform events have changed more than once, so all are optional here. Schema: AWS's "Lambda Telemetry API
 //! Event schema reference".
@@ -79,10 +79,10 @@ impl TelemetryEvent<'_> {
             EventKind::Extension(record) => EventKind::Extension(owned(record)),
             EventKind::Unknown { name, record } => EventKind::Unknown { name, record: owned(record) },
             EventKind::Text { name, text } => EventKind::Text { name, text: Cow::Owned(text.into_owned()) },
-            EventKind::Invocation { moment, request_id, record } => {
-                EventKind::Invocation { moment, request_id, record }
+            EventKind::Invocation { event, request_id, record } => {
+                EventKind::Invocation { event, request_id, record }
             }
-            EventKind::Environment { change, record } => EventKind::Environment { change, record },
+            EventKind::Environment { event, record } => EventKind::Environment { event, record },
         };
         TelemetryEvent { time: self.time, kind }
     }
@@ -96,9 +96,9 @@ pub enum EventKind<'a> {
     /// A line or a JSON record that an extension logged.
     Extension(Cow<'a, RawValue>),
     /// A platform event of an invocation.
-    Invocation { moment: InvocationEvent, request_id: String, record: Box<PlatformRecord> },
+    Invocation { event: InvocationEvent, request_id: String, record: Box<PlatformRecord> },
     /// A platform event of the environment, or of an extension in it.
-    Environment { change: EnvironmentEvent, record: Box<PlatformRecord> },
+    Environment { event: EnvironmentEvent, record: Box<PlatformRecord> },
     /// An event of unknown type, kept as it is.
     Unknown {
         /// The event's `type`.
@@ -181,7 +181,7 @@ impl<'a> Visitor<'a> for Collect<'_, 'a> {
     fn visit_seq<A: SeqAccess<'a>>(self, mut elements: A) -> Result<(), A::Error> {
         while let Some(element) = elements.next_element::<Element<'a>>()? {
             if element.has_duplicate_key {
-                return Err(A::Error::custom("a key stands twice"));
+                return Err(A::Error::custom("duplicate key"));
             }
             self.0.push(event(&element));
         }
@@ -265,7 +265,7 @@ fn read_time(text: &str) -> Option<u64> {
     time::parse(text).map(|read| read.resolve(0))
 }
 
-fn moment_of(name: &str) -> Option<InvocationEvent> {
+fn invocation_event_of(name: &str) -> Option<InvocationEvent> {
     match name {
         "platform.start" => Some(InvocationEvent::Start),
         "platform.runtimeDone" => Some(InvocationEvent::RuntimeDone),
@@ -274,7 +274,7 @@ fn moment_of(name: &str) -> Option<InvocationEvent> {
     }
 }
 
-fn change_of(name: &str) -> Option<EnvironmentEvent> {
+fn environment_event_of(name: &str) -> Option<EnvironmentEvent> {
     match name {
         "platform.initStart" => Some(EnvironmentEvent::InitStart),
         "platform.initRuntimeDone" => Some(EnvironmentEvent::InitRuntimeDone),
@@ -294,17 +294,17 @@ fn change_of(name: &str) -> Option<EnvironmentEvent> {
 fn event<'a>(element: &Element<'a>) -> Option<TelemetryEvent<'a>> {
     let name = text(element.name)?;
     let time = text(element.time).as_deref().and_then(read_time);
-    // A missing record reads as null.
+    // A record that is missing or null is null.
     let raw = Cow::Borrowed(element.record.unwrap_or(RawValue::NULL));
     let kind = match name.as_ref() {
         "function" => EventKind::Function(raw),
         "extension" => EventKind::Extension(raw),
         name => {
-            if let Some(moment) = moment_of(name) {
+            if let Some(event) = invocation_event_of(name) {
                 let mut record = Box::new(PlatformRecord::read(element.record));
-                EventKind::Invocation { moment, request_id: record.request_id.take()?, record }
-            } else if let Some(change) = change_of(name) {
-                EventKind::Environment { change, record: Box::new(PlatformRecord::read(element.record)) }
+                EventKind::Invocation { event, request_id: record.request_id.take()?, record }
+            } else if let Some(event) = environment_event_of(name) {
+                EventKind::Environment { event, record: Box::new(PlatformRecord::read(element.record)) }
             } else {
                 EventKind::Unknown { name: name.to_owned(), record: raw }
             }

@@ -9,7 +9,9 @@ use serde::de::IgnoredAny;
 use super::envelope::{BreakLocation, Envelope, find_event, request_id};
 use super::repair::repair;
 use super::scanner::{Scanned, Scanner};
-use super::{Delivery, Element, EventKind, PlatformRecord, TelemetryEvent, event, moment_of, read_time};
+use super::{
+    Delivery, Element, EventKind, PlatformRecord, TelemetryEvent, event, invocation_event_of, read_time,
+};
 
 /// Reads one body, front to back.
 #[derive(Debug)]
@@ -326,12 +328,12 @@ impl<'a> Delivery<'a> {
         let time = read_time(&String::from_utf8_lossy(envelope.time));
         let name = String::from_utf8_lossy(envelope.name).into_owned();
         // A platform event counts even if its record is malformed.
-        if let Some(moment) = moment_of(&name)
+        if let Some(event) = invocation_event_of(&name)
             && let Some(request_id) = request_id(text)
         {
             let record = Box::new(PlatformRecord::default());
             self.events
-                .push(TelemetryEvent { time, kind: EventKind::Invocation { moment, request_id, record } });
+                .push(TelemetryEvent { time, kind: EventKind::Invocation { event, request_id, record } });
         }
         let kind = EventKind::Text { name, text: String::from_utf8_lossy(text) };
         self.events.insert(at.min(self.events.len()), TelemetryEvent { time, kind });

@@ -17,8 +17,8 @@ fn shown(delivery: &Delivery<'_>) -> Vec<String> {
         EventKind::Extension(record) => format!("extension {}", record.get()),
         EventKind::Unknown { name, record } => format!("{name} {}", record.get()),
         EventKind::Text { name, text } => format!("text of {name}: {text}"),
-        EventKind::Invocation { moment, request_id, .. } => format!("{moment:?} of {request_id}"),
-        EventKind::Environment { change, .. } => format!("{change:?}"),
+        EventKind::Invocation { event, request_id, .. } => format!("{event:?} of {request_id}"),
+        EventKind::Environment { event, .. } => format!("{event:?}"),
     };
     delivery.events.iter().map(shown).collect()
 }
@@ -386,12 +386,12 @@ fn invalid_element_costs_only_itself() {
         [
             TelemetryEvent {
                 time: Some(NANOS),
-                kind: EventKind::Invocation { moment: InvocationEvent::Start, .. }
+                kind: EventKind::Invocation { event: InvocationEvent::Start, .. }
             },
             TelemetryEvent { time: None, kind: EventKind::Function(_) },
             TelemetryEvent {
                 time: None,
-                kind: EventKind::Invocation { moment: InvocationEvent::RuntimeDone, .. }
+                kind: EventKind::Invocation { event: InvocationEvent::RuntimeDone, .. }
             },
         ]
     ));

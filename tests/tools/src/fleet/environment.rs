@@ -59,7 +59,7 @@ impl<'a> Environment<'a> {
         let end = start + function;
         match during {
             DuringInvocation::AtOnce => {
-                // What is left of a time when it went beside functions.
+                // The rest of a period in which telemetry was sent during invocations.
                 self.send_all(start);
                 self.arrive(end, self.model.sdk);
             }
