@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use reqwest::Client;
-use rotel_core::config::secret_ref::{Arn, Batch, Service};
+use rotel_core::config::secret_ref::{Arn, SecretBatch, Service};
 use rotel_core::config::{Tls, Variables};
 use rotel_lambda_extension::edge::secrets::resolve;
 use rotel_lambda_extension::edge::tls;
@@ -137,7 +137,7 @@ async fn a_lone_secret_is_found() {
     assert_eq!(resolution.values.get(&arn).expect("a value").expose(), "hunter2");
 }
 
-fn batch(service: Service, region: &str, arns: Vec<String>) -> Batch {
+fn batch(service: Service, region: &str, arns: Vec<String>) -> SecretBatch {
     let arn = |text| Arn { service, region: region.to_owned(), text };
-    Batch { service, region: region.to_owned(), arns: arns.into_iter().map(arn).collect() }
+    SecretBatch { service, region: region.to_owned(), arns: arns.into_iter().map(arn).collect() }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lambda_sandbox::aws::{Action, Aws, Behaviour};
-use rotel_core::config::secret_ref::{Arn, Batch, Service};
+use rotel_core::config::secret_ref::{Arn, SecretBatch, Service};
 use rotel_core::config::{LogSettings, Variables};
 use rotel_lambda_extension::edge::logging;
 use rotel_lambda_extension::edge::secrets::{CredentialSources, Fetcher, Recovery, Resolution, resolve};
@@ -34,16 +34,16 @@ fn value(arn: &str) -> String {
     format!("hunter2 of {arn}")
 }
 
-fn batch(service: Service, region: &str, arns: &[String]) -> Batch {
+fn batch(service: Service, region: &str, arns: &[String]) -> SecretBatch {
     let arn = |text: &String| Arn { service, region: region.to_owned(), text: text.clone() };
-    Batch { service, region: region.to_owned(), arns: arns.iter().map(arn).collect() }
+    SecretBatch { service, region: region.to_owned(), arns: arns.iter().map(arn).collect() }
 }
 
-fn secrets(arns: &[String]) -> Vec<Batch> {
+fn secrets(arns: &[String]) -> Vec<SecretBatch> {
     vec![batch(Service::SecretsManager, "us-east-1", arns)]
 }
 
-fn parameters(arns: &[String]) -> Vec<Batch> {
+fn parameters(arns: &[String]) -> Vec<SecretBatch> {
     vec![batch(Service::ParameterStore, "us-east-1", arns)]
 }
 
@@ -239,7 +239,7 @@ async fn hanging_attempt_is_retried() {
     assert_eq!(aws.calls().len(), 2);
 }
 
-fn fetcher(aws: &Aws, batches: Vec<Batch>) -> Fetcher {
+fn fetcher(aws: &Aws, batches: Vec<SecretBatch>) -> Fetcher {
     Fetcher::new(aws.variables(), batches)
 }
 
@@ -586,12 +586,11 @@ async fn no_service_is_called_without_credentials() {
     let wrong_token = with(&|variables| {
         variables.insert("AWS_CONTAINER_AUTHORIZATION_TOKEN".to_owned(), "hunter2".to_owned());
     });
-    // The token would be sent unencrypted, to an address reserved for documentation.
-    let elsewhere = with(&|variables| {
-        variables.insert(full_uri.to_owned(), "http://192.0.2.1/".to_owned());
-    });
+    // The token would be sent unencrypted, to an address or a host name reserved for documentation.
+    let elsewhere = ["http://192.0.2.1/", "http://credentials.example.com/"]
+        .map(|url| with(&|variables| drop(variables.insert(full_uri.to_owned(), url.to_owned()))));
     let mut lines = Vec::new();
-    for variables in [none, wrong_token, elsewhere] {
+    for variables in [none, wrong_token].into_iter().chain(elsewhere) {
         let resolution = resolve(secrets(&arns), &variables, BUDGET).await;
         assert!(resolution.values.is_empty());
         lines.push(error_lines(&resolution));
@@ -602,9 +601,23 @@ async fn no_service_is_called_without_credentials() {
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; there are no credentials; Lambda sets them; outside Lambda, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI returns no credentials; leave it and AWS_CONTAINER_AUTHORIZATION_TOKEN as Lambda sets them
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI returns no credentials; leave it and AWS_CONTAINER_AUTHORIZATION_TOKEN as Lambda sets them
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI returns no credentials; leave it and AWS_CONTAINER_AUTHORIZATION_TOKEN as Lambda sets them
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; no credentials yet from the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI, the extension retries during later invocations; leave the variable as Lambda sets it
     ");
     assert!(aws.calls().iter().all(|call| call.action == Action::Credentials));
+}
+
+#[tokio::test]
+async fn failing_container_endpoint_is_retried() {
+    for status in [500, 503, 429] {
+        let aws = Aws::start().await.expect("a stand-in");
+        let arns = store(&aws, 1, secret);
+        // More often than aws-config retries by itself.
+        aws.behave_next(5, &Behaviour::Refuse { status, code: "Unavailable" });
+        let resolution = resolve(secrets(&arns), &aws.container_variables(), BUDGET).await;
+        assert_eq!(error_lines(&resolution), "", "{status}");
+        assert_eq!(resolution.values.len(), 1, "{status}");
+    }
 }
 
 #[tokio::test]
@@ -667,7 +680,7 @@ async fn service_endpoint_overrides_global_endpoint() {
 }
 
 /// Fetches a batch through a proxy, with these variables; returns the first line of the request to the proxy.
-async fn proxy_request_line(batch: Batch, more: &[(&str, &str)]) -> String {
+async fn proxy_request_line(batch: SecretBatch, more: &[(&str, &str)]) -> String {
     let proxy = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", proxy.local_addr().expect("its address"));
     let variables: Variables =

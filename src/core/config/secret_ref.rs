@@ -46,7 +46,7 @@ pub struct SecretRef {
 
 /// The secrets to fetch with one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
+pub struct SecretBatch {
     pub service: Service,
     pub region: String,
     /// At most [`BATCH_LIMIT`] distinct ARNs.
@@ -133,7 +133,7 @@ pub fn is_single_reference(text: &str) -> bool {
 }
 
 /// Groups the distinct ARNs into the fewest calls, by service and region, in sorted order.
-pub fn batches<'r>(references: impl IntoIterator<Item = &'r SecretRef>) -> Vec<Batch> {
+pub fn batches<'r>(references: impl IntoIterator<Item = &'r SecretRef>) -> Vec<SecretBatch> {
     let mut arns: Vec<&Arn> = references.into_iter().map(|reference| &reference.arn).collect();
     arns.sort_unstable();
     arns.dedup();
@@ -142,7 +142,7 @@ pub fn batches<'r>(references: impl IntoIterator<Item = &'r SecretRef>) -> Vec<B
         .filter_map(|chunk| {
             let first = chunk.first()?;
             let arns = chunk.iter().map(|arn| (*arn).clone()).collect();
-            Some(Batch { service: first.service, region: first.region.clone(), arns })
+            Some(SecretBatch { service: first.service, region: first.region.clone(), arns })
         })
         .collect()
 }
@@ -408,7 +408,7 @@ mod tests {
         }
         references.extend((0..10).map(|number| reference("ssm", "us-east-1", number)));
         references.extend((0..4).map(|number| reference("ssm", "eu-west-1", number)));
-        let shape = |batches: &[Batch]| -> Vec<String> {
+        let shape = |batches: &[SecretBatch]| -> Vec<String> {
             batches.iter().map(|b| format!("{:?} {} {}", b.service, b.region, b.arns.len())).collect()
         };
         let expected = [

@@ -15,7 +15,7 @@ use aws_types::os_shim_internal::Env;
 use http::Uri;
 
 use super::CredentialSources;
-use super::http_client;
+use super::http_client::HttpClients;
 use super::refusal::Refusal;
 use rotel_core::config::Variables;
 
@@ -53,13 +53,14 @@ impl Access {
         attempts: u32,
     ) -> Result<Self, Refusal> {
         let environment = Environment::new(variables, sources);
+        let http_clients = HttpClients::new(variables)?;
         let retries =
             RetryConfig::standard().with_max_attempts(attempts).with_initial_backoff(INITIAL_BACKOFF);
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .env(Env::from(environment.variables))
             // Without a region, aws-config queries the instance metadata service.
             .region(Region::new(region.to_owned()))
-            .http_client(http_client::build(variables)?)
+            .http_client(http_clients.for_credentials())
             .retry_config(retries)
             // It monitors long downloads; responses are small here.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
@@ -76,7 +77,11 @@ impl Access {
             }
         })?;
         let credentials = SharedCredentialsProvider::new(credentials);
-        let config = config.into_builder().credentials_provider(credentials).build();
+        let config = config
+            .into_builder()
+            .credentials_provider(credentials)
+            .http_client(http_clients.for_services())
+            .build();
         // The SDK's default retry quota is shared by the whole process: failures in one region would stop retries in
         // another. Here the number of attempts is the limit.
         let partition = RetryPartition::custom("secrets").token_bucket(TokenBucket::unlimited()).build();

@@ -11,6 +11,7 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use bytes::Bytes;
+use http::StatusCode;
 use reqwest::{Client, NoProxy, Proxy, Url};
 
 use super::refusal::Refusal;
@@ -31,12 +32,32 @@ const RESPONSE_LIMIT: usize = 8 << 20;
 /// Link-local addresses, which no proxy can reach: the container credentials endpoints and the instance metadata service.
 const LINK_LOCAL: &str = "169.254.0.0/16,fd00:ec2::/32";
 
-/// Returns the client for all calls.
-pub(super) fn build(variables: &Variables) -> Result<SharedHttpClient, Refusal> {
-    let client = reqwest_client(variables)?;
-    Ok(http_client_fn(move |settings, _| {
-        SharedHttpConnector::new(Connector { client: client.clone(), timeout: attempt_timeout(settings) })
-    }))
+/// The HTTP clients of one access. They share their connections.
+pub(super) struct HttpClients(Client);
+
+impl HttpClients {
+    pub(super) fn new(variables: &Variables) -> Result<Self, Refusal> {
+        reqwest_client(variables).map(Self)
+    }
+
+    /// The client for the services, whose errors the SDK parses.
+    pub(super) fn for_services(&self) -> SharedHttpClient {
+        self.with(|_| false)
+    }
+
+    /// The client for credentials. aws-config takes every response but a success for a refusal. A credentials provider that
+    /// fails or throttles has not refused, so such a response counts as none.
+    pub(super) fn for_credentials(&self) -> SharedHttpClient {
+        self.with(|status| status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS)
+    }
+
+    fn with(&self, is_no_response: fn(StatusCode) -> bool) -> SharedHttpClient {
+        let client = self.0.clone();
+        http_client_fn(move |settings, _| {
+            let timeout = attempt_timeout(settings);
+            SharedHttpConnector::new(Connector { client: client.clone(), timeout, is_no_response })
+        })
+    }
 }
 
 fn reqwest_client(variables: &Variables) -> Result<Client, Refusal> {
@@ -86,14 +107,20 @@ fn attempt_timeout(settings: &HttpConnectorSettings) -> Duration {
 struct Connector {
     client: Client,
     timeout: Duration,
+    is_no_response: fn(StatusCode) -> bool,
 }
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let Self { client, timeout } = self.clone();
+        let Self { client, timeout, is_no_response } = self.clone();
         HttpConnectorFuture::new(async move {
             let response = tokio::time::timeout(timeout, exchange(&client, request)).await;
-            response.unwrap_or_else(|elapsed| Err(ConnectorError::timeout(elapsed.into())))
+            let response = response.unwrap_or_else(|elapsed| Err(ConnectorError::timeout(elapsed.into())))?;
+            let status = StatusCode::from_u16(response.status().as_u16()).unwrap_or_default();
+            if is_no_response(status) {
+                return Err(ConnectorError::io(NoResponse(status).into()));
+            }
+            Ok(response)
         })
     }
 }
@@ -112,6 +139,11 @@ async fn exchange(client: &Client, request: HttpRequest) -> Result<HttpResponse,
         .map_err(|error| ConnectorError::user(error.into()))?;
     Ok(response)
 }
+
+/// A response that counts as none.
+#[derive(Debug, thiserror::Error)]
+#[error("HTTP {0}")]
+struct NoResponse(StatusCode);
 
 /// The SDK retries all errors that this returns.
 fn connector_error(error: reqwest::Error) -> ConnectorError {

@@ -32,7 +32,7 @@ use self::refusal::Refusal;
 use self::secrets_manager::SecretsManager;
 use crate::edge::clock;
 use rotel_core::config::Variables;
-use rotel_core::config::secret_ref::{Batch, Service};
+use rotel_core::config::secret_ref::{SecretBatch, Service};
 use rotel_core::secret::Secret;
 
 /// The SDK's maximum number of attempts per call in the first round. In later rounds it makes one.
@@ -117,7 +117,7 @@ pub struct Fetcher {
 
 impl Fetcher {
     /// Creates a fetcher without fetching anything. `variables` hold the function's credentials, proxies and AWS endpoints.
-    pub fn new(variables: Variables, batches: Vec<Batch>) -> Self {
+    pub fn new(variables: Variables, batches: Vec<SecretBatch>) -> Self {
         let mut arns: BTreeMap<(Service, String), Vec<String>> = BTreeMap::new();
         for batch in batches {
             let store_arns = arns.entry((batch.service, batch.region)).or_default();
@@ -234,7 +234,7 @@ impl Fetcher {
 }
 
 /// Fetches the secrets of all batches, in as many rounds as fit into `budget`.
-pub async fn resolve(batches: Vec<Batch>, variables: &Variables, budget: Duration) -> Resolution {
+pub async fn resolve(batches: Vec<SecretBatch>, variables: &Variables, budget: Duration) -> Resolution {
     Fetcher::new(variables.clone(), batches).rounds(budget).await
 }
 
@@ -304,7 +304,7 @@ mod tests {
         }
         let (service, region) = (Service::ParameterStore, "us-east-1".to_owned());
         let arn = Arn { service, region: region.clone(), text: "arn".to_owned() };
-        let mut fetcher = Fetcher::new(variables, vec![Batch { service, region, arns: vec![arn] }]);
+        let mut fetcher = Fetcher::new(variables, vec![SecretBatch { service, region, arns: vec![arn] }]);
         fetcher.round(Duration::from_mins(1)).await.errors.remove(0).code
     }
 

@@ -135,7 +135,7 @@ impl Refusal {
                 Self { remedy: Some(remedy), ..Self::new("NoCredentials") }
             }
             InvalidConfiguration(_) | ProviderError(_) => Self::credentials_provider_failed(sources),
-            // No response, or a truncated one.
+            // No response, a server error, or a response that cannot be read.
             _ => Self::credentials_timeout(sources),
         }
     }
