@@ -380,9 +380,10 @@ impl TelemetryIntake {
             EventKind::Invocation { .. } | EventKind::Environment { .. } => return 0,
         };
         let bytes = MIN_EVENT_COST + raw.map_or_else(|text| text.len(), |raw| raw.get().len());
+        let is_invocation = |request_id: &str| self.timeline.contains(request_id);
         let mut log = match raw {
-            Ok(raw) => logs::to_log(source, raw, event.time, observed),
-            Err(text) => logs::text_to_log(source, text, event.time, observed),
+            Ok(raw) => logs::to_log(source, raw, event.time, observed, &is_invocation),
+            Err(text) => logs::text_to_log(source, text, event.time, observed, &is_invocation),
         };
         let keeps = if source == RecordSource::Function { Filter::apply_to_function } else { Filter::apply };
         let filter = self.filter.get_or_insert_with(|| compile(&self.log_filter));

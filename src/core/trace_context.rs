@@ -29,8 +29,14 @@ impl TraceContext {
     }
 }
 
-/// Parses a trace id: 32 hexadecimal digits, or X-Ray's form, `1-5759e988-bd862e3fe1be46a994272793`.
+/// Parses a trace id: 32 hexadecimal digits, with or without `0x`; X-Ray's form, `1-5759e988-bd862e3fe1be46a994272793`; or
+/// Google Cloud's, `projects/<project>/traces/<id>`.
 pub(super) fn trace_id(text: &str) -> Option<[u8; 16]> {
+    let text = text.strip_prefix("0x").unwrap_or(text);
+    let text = text
+        .strip_prefix("projects/")
+        .and_then(|rest| rest.split_once("/traces/"))
+        .map_or(text, |(_, id)| id);
     match text.strip_prefix("1-").and_then(|rest| rest.split_once('-')) {
         Some((time, rest)) if time.len() == 8 && rest.len() == 24 => id(&format!("{time}{rest}")),
         Some(_) => None,
@@ -38,9 +44,9 @@ pub(super) fn trace_id(text: &str) -> Option<[u8; 16]> {
     }
 }
 
-/// Parses a span id: 16 hexadecimal digits.
+/// Parses a span id: 16 hexadecimal digits, with or without `0x`.
 pub(super) fn span_id(text: &str) -> Option<[u8; 8]> {
-    id(text)
+    id(text.strip_prefix("0x").unwrap_or(text))
 }
 
 /// Parses trace flags: two hexadecimal digits, or the sampled flag as a boolean, as some loggers print it.

@@ -19,21 +19,24 @@ use serde_json::{Value, json};
 const LINES: usize = 1000;
 const RUNS: usize = 200;
 /// The maximum ratio of our time to that of plain parsing.
-const TARGET: f64 = 3.0;
+const TARGET: f64 = 2.2;
 /// 2026-11-21T12:16:50Z: the time at which the platform received every line.
 const PLATFORM: u64 = 1_795_263_410_000_000_000;
 
 fn main() -> ExitCode {
     let event =
         |record: &Value| json!({"time": "2026-11-21T12:16:50.000Z", "type": "function", "record": record});
-    let events: Vec<Value> = records().iter().cycle().take(LINES).map(event).collect();
+    let records = records();
+    // Of the many records, so many at equal distances that all loggers are among them.
+    let events: Vec<Value> =
+        records.iter().step_by((records.len() / LINES).max(1)).cycle().take(LINES).map(event).collect();
     let body = serde_json::to_vec(&events).expect("JSON");
     let envelope = RequestEnvelope::new(&Resource::default(), &request::scope(request::SCOPE));
     let ours = || {
         let delivery = telemetry_api::read(&body);
         let record = |event: &telemetry_api::TelemetryEvent<'_>| match &event.kind {
             EventKind::Function(raw) => {
-                logs::to_log(RecordSource::Function, raw, event.time, PLATFORM).record
+                logs::to_log(RecordSource::Function, raw, event.time, PLATFORM, &|_| false).record
             }
             other => unreachable!("{other:?}"),
         };
@@ -61,7 +64,8 @@ fn records() -> Vec<Value> {
         let file: Value = serde_json::from_slice(&fs::read(path).expect("a file")).expect("JSON");
         file.get("cases").and_then(Value::as_array).cloned().expect("cases")
     });
-    cases.map(|case| case.get("line").or(case.get("record")).cloned().expect("a line or a record")).collect()
+    // What is not JSON cannot be compared.
+    cases.filter_map(|case| case.get("line").or(case.get("record")).cloned()).collect()
 }
 
 /// Returns the fastest of many runs: other load on the machine can only make a run slower.

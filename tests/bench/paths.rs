@@ -148,7 +148,7 @@ fn records(body: &[u8]) -> Vec<LogRecord> {
     let delivery = telemetry_api::read(body);
     let record = |event: &telemetry_api::TelemetryEvent<'_>| match &event.kind {
         EventKind::Function(raw) => {
-            Some(logs::to_log(RecordSource::Function, raw, event.time, PLATFORM).record)
+            Some(logs::to_log(RecordSource::Function, raw, event.time, PLATFORM, &|_| false).record)
         }
         _ => None,
     };

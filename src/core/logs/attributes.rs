@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 
 /// HyperDX takes a record with this attribute for part of a browser session and shows it nowhere else.
 const BROWSER_SESSION: &str = "rr-web.event";
@@ -54,6 +54,19 @@ impl Attributes {
             self.keys.insert(attribute.key.clone(), 1);
         }
         self.list.push(attribute);
+    }
+
+    /// Adds an attribute whose key is its own. Another attribute with that key gets a number.
+    pub(super) fn add_known(&mut self, key: &'static str, value: String) {
+        let value = Some(AnyValue { value: Some(Value::StringValue(value)) });
+        let attribute = KeyValue { key: key.to_owned(), value, ..KeyValue::default() };
+        match self.list.iter_mut().find(|other| other.key == key) {
+            Some(other) => {
+                let other = std::mem::replace(other, attribute);
+                self.add(other);
+            }
+            None => self.add(attribute),
+        }
     }
 
     pub(super) fn into_list(self) -> Vec<KeyValue> {

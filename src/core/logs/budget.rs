@@ -40,12 +40,6 @@ impl RecordBudget {
         }
         left.is_some()
     }
-
-    /// Spends again as much as was spent since `before`.
-    #[must_use]
-    pub(super) fn try_spend_again(&mut self, before: Self) -> bool {
-        self.try_spend(before.bytes - self.bytes, before.values - self.values)
-    }
 }
 
 #[cfg(test)]
@@ -55,9 +49,8 @@ mod tests {
     #[test]
     fn budget_is_spent_whole_or_not_at_all() {
         let mut budget = RecordBudget { bytes: 10, values: 2 };
-        let before = budget;
         assert!(!budget.try_spend(11, 1) && !budget.try_spend(1, 3));
-        assert!(budget.try_spend(5, 1) && budget.try_spend_again(before));
+        assert!(budget.try_spend(5, 1) && budget.try_spend(5, 1));
         assert!(!budget.try_spend(0, 1) && !budget.try_spend(1, 0) && budget.try_spend(0, 0));
     }
 }

@@ -1,235 +1,335 @@
-//! Parses JSON to OTLP values, in one pass, in the order of the text and including repeated keys. It stops
-//! where these would take more than the [`RecordBudget`].
+//! Reads a JSON record: its fields in the order of the text, nested objects flattened to dotted keys
+//! (`{"http":{"status":200}}` → `http.status`), as in ClickStack's own JSON parsing, and arrays as OTLP arrays.
+//!
+//! It takes at most the [`RecordBudget`]; `large` reads a record that would take more. What a text says before
+//! the place where it stops being JSON is read, and so is an object that other text follows.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use opentelemetry_proto::tonic::common::v1::{
     AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value,
 };
 use prost::encoding::encoded_len_varint;
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::budget::{FIELD_OVERHEAD, MAX_PATH_LEN, RecordBudget};
+use super::roles::{EMF_DIRECTIVES, EMF_METADATA};
+use super::scanner::{Scalar, Scanner};
 
-/// Parses a JSON text. Returns `None` for null, and for input that this parser does not accept: nesting deeper
-/// than 127 levels, and numbers beyond a double.
-pub(super) fn parse(text: &str) -> Result<Option<Value>, OverBudget> {
-    parse_within(text, &mut RecordBudget::of(text.len()), Position::Top)
-}
-
-/// Parses within the caller's budget. Spends nothing if the budget is not enough.
-pub(super) fn parse_within(
-    text: &str,
-    budget: &mut RecordBudget,
-    position: Position,
-) -> Result<Option<Value>, OverBudget> {
-    let mut used = BudgetUse { budget: *budget, is_exceeded: false };
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let parsed = ValueVisitor { used: &mut used, position }.deserialize(&mut deserializer);
-    if used.is_exceeded {
-        return Err(OverBudget);
-    }
-    let value = parsed.ok().filter(|_| deserializer.end().is_ok()).flatten();
-    *budget = used.budget;
-    Ok(value)
-}
-
-/// The values would take more than the [`RecordBudget`], or a path is too long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OverBudget;
-
-/// Decodes a JSON string as a line of text. Returns `None` for any other JSON.
-///
-/// Platform: a line comes with its line break, which is removed.
-///
-/// Most lines have few escapes and no rare ones, so they are decoded here with at most one allocation, instead
-/// of in serde_json's growing buffer and a copy of it.
-pub(super) fn decode_line(json: &str) -> Option<Cow<'_, str>> {
-    let escaped = json.strip_prefix('"')?.strip_suffix('"')?;
-    let Some((mut before, mut rest)) = split_at_escape(escaped) else { return Some(Cow::Borrowed(escaped)) };
-    if rest == "n" {
-        return Some(Cow::Borrowed(before));
-    }
-    let mut text = String::with_capacity(escaped.len());
-    loop {
-        text.push_str(before);
-        let escape = rest.chars().next()?;
-        text.push(match escape {
-            'n' => '\n',
-            't' => '\t',
-            'r' => '\r',
-            '"' | '\\' | '/' => escape,
-            _ => {
-                text = serde_json::from_str(json).ok()?;
-                break;
-            }
-        });
-        rest = rest.get(1..)?;
-        let Some((next, after)) = split_at_escape(rest) else {
-            text.push_str(rest);
-            break;
-        };
-        (before, rest) = (next, after);
-    }
-    text.truncate(text.strip_suffix('\n').unwrap_or(&text).len());
-    Some(Cow::Owned(text))
-}
-
-/// Splits at the first backslash. In a line that holds JSON the next one is near. There, looking at each byte
-/// is faster than `memchr`, which is built for distant matches.
-fn split_at_escape(text: &str) -> Option<(&str, &str)> {
-    let at = text.bytes().position(|byte| byte == b'\\')?;
-    Some((text.get(..at)?, text.get(at + 1..)?))
-}
-
-/// The position of a value in its record.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Position {
-    /// The record itself.
-    Top,
-    /// Under a dotted path of this many bytes.
-    Under(usize),
-    /// Within an array, where objects are not flattened.
-    InArray,
-}
-
+/// The nesting that is read; what is nested more deeply stays JSON text.
+const MAX_DEPTH: usize = 127;
 /// Encoding overhead of an array element, and of an array or object, in bytes.
 const ELEMENT_OVERHEAD: usize = 4;
 const CONTAINER_OVERHEAD: usize = 6;
-/// The capacity reserved for the first elements of an array or object, counted as values; the larger one is for
-/// objects that are flattened.
+/// The capacity reserved for the first elements of an array or object, counted as values.
 const INITIAL_VALUES: usize = 2;
-const INITIAL_FLATTENED_VALUES: usize = 6;
-/// The initial capacity of an object: enough for most records and nested objects.
+/// The initial capacity of a record's fields, enough for most records.
 const INITIAL_FIELDS: usize = 8;
 
-struct BudgetUse {
-    budget: RecordBudget,
-    is_exceeded: bool,
+/// The fields of a record, nested ones with dotted keys.
+#[derive(Debug, Default)]
+pub(super) struct Object<'t> {
+    pub(super) fields: Vec<Field<'t>>,
+    /// The message, if it is an object.
+    pub(super) message: Option<AnyValue>,
+    /// The record is in CloudWatch's embedded metric format (EMF). Other tools read such lines from the body,
+    /// so it stays whole.
+    pub(super) is_emf: bool,
+    /// The text after the object.
+    pub(super) rest: &'t str,
+    /// The text stops being JSON after these fields.
+    pub(super) is_broken: bool,
 }
 
-impl BudgetUse {
-    fn spend<E: Error>(&mut self, bytes: usize, values: usize) -> Result<(), E> {
-        if self.budget.try_spend(bytes, values) { Ok(()) } else { Err(self.over_budget()) }
-    }
-
-    fn over_budget<E: Error>(&mut self) -> E {
-        self.is_exceeded = true;
-        E::custom("over budget")
-    }
+/// A field of a record.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Field<'t> {
+    pub(super) key: Cow<'t, str>,
+    pub(super) value: FieldValue<'t>,
+    /// It is a field of another field.
+    pub(super) is_nested: bool,
 }
 
-struct ValueVisitor<'s> {
-    used: &'s mut BudgetUse,
-    position: Position,
+/// The value of a [`Field`]. A text is not copied before it is known where it belongs.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum FieldValue<'t> {
+    Null,
+    Text(Cow<'t, str>),
+    Other(Value),
 }
 
-impl<'de> DeserializeSeed<'de> for ValueVisitor<'_> {
-    type Value = Option<Value>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ValueVisitor<'_> {
-    type Value = Option<Value>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
-        self.used.spend(2, 0)?;
-        Ok(Some(Value::BoolValue(value)))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
-        self.used.spend(1 + encoded_len_varint(value.cast_unsigned()), 0)?;
-        Ok(Some(Value::IntValue(value)))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
-        // OTLP has no unsigned integers. A double would lose digits, and such numbers are mostly ids.
-        match i64::try_from(value) {
-            Ok(value) => self.visit_i64(value),
-            Err(_) => self.visit_string(value.to_string()),
+impl FieldValue<'_> {
+    /// The value, if it is a text with characters.
+    pub(super) fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) if !text.is_empty() => Some(text),
+            _ => None,
         }
     }
 
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
-        self.used.spend(9, 0)?;
-        Ok(Some(Value::DoubleValue(value)))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
-        self.used.spend(value.len(), 0)?;
-        Ok(Some(Value::StringValue(value.to_owned())))
-    }
-
-    fn visit_string<E: Error>(self, value: String) -> Result<Self::Value, E> {
-        self.used.spend(value.len(), 0)?;
-        Ok(Some(Value::StringValue(value)))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
-        let Self { used, .. } = self;
-        used.spend(CONTAINER_OVERHEAD, INITIAL_VALUES)?;
-        let mut values = Vec::new();
-        while let Some(value) =
-            elements.next_element_seed(ValueVisitor { used, position: Position::InArray })?
-        {
-            used.spend(ELEMENT_OVERHEAD, 1)?;
-            values.push(AnyValue { value });
+    pub(super) fn into_any_value(self) -> Option<AnyValue> {
+        match self {
+            Self::Null => None,
+            Self::Text(text) => Some(AnyValue { value: Some(Value::StringValue(text.into_owned())) }),
+            Self::Other(value) => Some(AnyValue { value: Some(value) }),
         }
-        Ok(Some(Value::ArrayValue(ArrayValue { values })))
     }
+}
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-        let Self { used, position } = self;
-        let is_in_array = matches!(position, Position::InArray);
-        used.spend(CONTAINER_OVERHEAD, if is_in_array { INITIAL_VALUES } else { INITIAL_FLATTENED_VALUES })?;
-        let mut values = Vec::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            if values.is_empty() && !is_in_array {
-                values.reserve_exact(INITIAL_FIELDS);
-            }
-            let (path, position) = match position {
-                Position::Top => (key.len(), Position::Under(key.len())),
-                Position::Under(outer) => {
-                    let path = outer + 1 + key.len();
-                    if path > MAX_PATH_LEN {
-                        return Err(used.over_budget());
-                    }
-                    (path, Position::Under(path))
-                }
-                Position::InArray => (key.len(), Position::InArray),
-            };
-            used.spend(FIELD_OVERHEAD + path, 1)?;
-            let before = used.budget;
-            let value = entries.next_value_seed(ValueVisitor { used, position })?;
-            // A message that is an object is also the body, so it counts twice.
-            if is_message(&key)
-                && matches!(value, Some(Value::KvlistValue(_)))
-                && !used.budget.try_spend_again(before)
-            {
-                return Err(used.over_budget());
-            }
-            let value = value.map(|value| AnyValue { value: Some(value) });
-            values.push(KeyValue { key, value, ..KeyValue::default() });
-        }
-        Ok(Some(Value::KvlistValue(KeyValueList { values })))
+impl Field<'_> {
+    pub(super) fn into_attribute(self) -> KeyValue {
+        KeyValue { key: self.key.into_owned(), value: self.value.into_any_value(), ..KeyValue::default() }
     }
+}
+
+/// The reason to stop reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// The values would take more than the [`RecordBudget`], or a path is too long.
+    OverBudget,
+    NotJson,
+}
+
+/// The record would take more than the budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OverBudget;
+
+/// Reads the object at the start of a text. Returns `None` if there is none.
+pub(super) fn object<'t>(text: &'t str, budget: &mut RecordBudget) -> Result<Option<Object<'t>>, OverBudget> {
+    if !text.starts_with('{') {
+        return Ok(None);
+    }
+    let mut reader = Reader { scanner: Scanner::new(text), budget: *budget };
+    let mut object = Object { fields: Vec::with_capacity(INITIAL_FIELDS), ..Object::default() };
+    let read = reader.record(&mut object);
+    let object = match read {
+        Err(Stop::OverBudget) => return Err(OverBudget),
+        Err(Stop::NotJson) => Object { is_broken: true, ..object },
+        Ok(()) => Object { rest: reader.scanner.rest(), ..object },
+    };
+    *budget = reader.budget;
+    let is_record = !object.is_broken || !object.fields.is_empty() || object.is_emf;
+    Ok(is_record.then_some(object))
+}
+
+/// Reads a JSON text of any kind as the value of a field. Returns `None` if it would take more than the budget, or is
+/// not JSON.
+pub(super) fn field_value<'t>(text: &'t str, budget: &mut RecordBudget) -> Option<FieldValue<'t>> {
+    let mut reader = Reader { scanner: Scanner::new(text), budget: *budget };
+    let value = reader.value(1).ok()?;
+    *budget = reader.budget;
+    reader.scanner.peek().is_none().then_some(value)
 }
 
 /// Returns true for a field whose object becomes the body.
 pub(super) fn is_message(key: &str) -> bool {
     matches!(key, "message" | "msg")
+}
+
+struct Reader<'t> {
+    scanner: Scanner<'t>,
+    budget: RecordBudget,
+}
+
+impl<'t> Reader<'t> {
+    fn spend(&mut self, bytes: usize, values: usize) -> Result<(), Stop> {
+        if self.budget.try_spend(bytes, values) { Ok(()) } else { Err(Stop::OverBudget) }
+    }
+
+    /// Reads the object that is the record.
+    fn record(&mut self, object: &mut Object<'t>) -> Result<(), Stop> {
+        self.spend(CONTAINER_OVERHEAD, INITIAL_VALUES)?;
+        self.entries(|reader, key| {
+            reader.spend(FIELD_OVERHEAD + key.len(), 1)?;
+            if reader.scanner.peek() != Some(b'{') {
+                let value = reader.value(1)?;
+                object.fields.push(Field { key, value, is_nested: false });
+                return Ok(());
+            }
+            if key == EMF_METADATA {
+                object.is_emf |= has_directives(&reader.scanner);
+            }
+            // A message that is an object is also the body.
+            if is_message(&key) && object.message.is_none() {
+                let mut body = Reader { scanner: reader.scanner.clone(), budget: reader.budget };
+                object.message = body.value(1)?.into_any_value();
+                reader.budget = body.budget;
+            }
+            let mut path = key.into_owned();
+            reader.flatten(&mut path, &mut object.fields, 1)
+        })
+    }
+
+    /// Reads an object, and adds its fields with the path before their keys. An empty object is added itself.
+    fn flatten(&mut self, path: &mut String, fields: &mut Vec<Field<'t>>, depth: usize) -> Result<(), Stop> {
+        self.spend(CONTAINER_OVERHEAD, INITIAL_VALUES)?;
+        let outer = path.len();
+        let mut is_empty = true;
+        let read = self.entries(|reader, key| {
+            is_empty = false;
+            path.push('.');
+            path.push_str(&key);
+            if path.len() > MAX_PATH_LEN {
+                return Err(Stop::OverBudget);
+            }
+            reader.spend(FIELD_OVERHEAD + path.len(), 1)?;
+            if reader.scanner.peek() == Some(b'{') && depth < MAX_DEPTH {
+                reader.flatten(path, fields, depth + 1)?;
+            } else {
+                let value = reader.value(depth + 1)?;
+                fields.push(Field { key: Cow::Owned(path.clone()), value, is_nested: true });
+            }
+            path.truncate(outer);
+            Ok(())
+        });
+        if is_empty && read.is_ok() {
+            let value = FieldValue::Other(Value::KvlistValue(KeyValueList::default()));
+            fields.push(Field { key: Cow::Owned(path.clone()), value, is_nested: depth > 1 });
+        }
+        read
+    }
+
+    /// Reads an object, and calls `take` at each value.
+    fn entries(
+        &mut self,
+        mut take: impl FnMut(&mut Self, Cow<'t, str>) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        if !self.scanner.eat(b'{') {
+            return Err(Stop::NotJson);
+        }
+        if self.scanner.eat(b'}') {
+            return Ok(());
+        }
+        loop {
+            let key = self.scanner.string().ok_or(Stop::NotJson)?;
+            if !self.scanner.eat(b':') {
+                return Err(Stop::NotJson);
+            }
+            take(self, key)?;
+            if self.scanner.eat(b'}') {
+                return Ok(());
+            }
+            if !self.scanner.eat(b',') {
+                return Err(Stop::NotJson);
+            }
+        }
+    }
+
+    /// Reads a value without flattening it.
+    fn value(&mut self, depth: usize) -> Result<FieldValue<'t>, Stop> {
+        match self.scanner.peek().ok_or(Stop::NotJson)? {
+            b'"' => {
+                let text = self.scanner.string().ok_or(Stop::NotJson)?;
+                self.spend(text.len(), 0)?;
+                Ok(FieldValue::Text(text))
+            }
+            b'{' | b'[' if depth >= MAX_DEPTH => {
+                let text = self.scanner.skip().ok_or(Stop::NotJson)?;
+                self.spend(text.len(), 0)?;
+                Ok(FieldValue::Text(Cow::Borrowed(text)))
+            }
+            b'{' => {
+                self.spend(CONTAINER_OVERHEAD, INITIAL_VALUES)?;
+                let mut values = Vec::new();
+                self.entries(|reader, key| {
+                    reader.spend(FIELD_OVERHEAD + key.len(), 1)?;
+                    let value = reader.value(depth + 1)?;
+                    values.push(Field { key, value, is_nested: true }.into_attribute());
+                    Ok(())
+                })?;
+                Ok(FieldValue::Other(Value::KvlistValue(KeyValueList { values })))
+            }
+            b'[' => self.array(depth),
+            _ => {
+                let scalar = self.scanner.scalar().ok_or(Stop::NotJson)?;
+                self.spend(encoded_len(scalar), 0)?;
+                Ok(match scalar {
+                    Scalar::Null => FieldValue::Null,
+                    Scalar::Bool(value) => FieldValue::Other(Value::BoolValue(value)),
+                    Scalar::Int(value) => FieldValue::Other(Value::IntValue(value)),
+                    Scalar::Double(value) => FieldValue::Other(Value::DoubleValue(value)),
+                    Scalar::Text(text) => FieldValue::Text(Cow::Borrowed(text)),
+                })
+            }
+        }
+    }
+
+    fn array(&mut self, depth: usize) -> Result<FieldValue<'t>, Stop> {
+        self.spend(CONTAINER_OVERHEAD, INITIAL_VALUES)?;
+        self.scanner.eat(b'[');
+        let mut values = Vec::new();
+        if !self.scanner.eat(b']') {
+            loop {
+                self.spend(ELEMENT_OVERHEAD, 1)?;
+                let value = self.value(depth + 1)?;
+                values.push(value.into_any_value().unwrap_or_default());
+                if self.scanner.eat(b']') {
+                    break;
+                }
+                if !self.scanner.eat(b',') {
+                    return Err(Stop::NotJson);
+                }
+            }
+        }
+        Ok(FieldValue::Other(Value::ArrayValue(ArrayValue { values })))
+    }
+}
+
+fn encoded_len(scalar: Scalar<'_>) -> usize {
+    match scalar {
+        Scalar::Null => 0,
+        Scalar::Bool(_) => 2,
+        Scalar::Int(value) => 1 + encoded_len_varint(value.cast_unsigned()),
+        Scalar::Double(_) => 9,
+        Scalar::Text(text) => text.len(),
+    }
+}
+
+/// Returns true if the object that a scanner is at has EMF's directives.
+fn has_directives(at: &Scanner<'_>) -> bool {
+    let mut found = false;
+    for_each_entry(at.rest(), |key, _| found |= key == EMF_DIRECTIVES);
+    found
+}
+
+/// Calls `take` with each key of the object at the start of a text, and with the JSON of its value. Returns the text
+/// after the object, or `None` if it does not end.
+pub(super) fn for_each_entry<'t>(
+    object: &'t str,
+    mut take: impl FnMut(Cow<'t, str>, &'t str),
+) -> Option<&'t str> {
+    let mut scanner = Scanner::new(object);
+    if !scanner.eat(b'{') {
+        return None;
+    }
+    if scanner.eat(b'}') {
+        return Some(scanner.rest());
+    }
+    loop {
+        let key = scanner.string()?;
+        if !scanner.eat(b':') {
+            return None;
+        }
+        take(key, scanner.skip()?);
+        if scanner.eat(b'}') {
+            return Some(scanner.rest());
+        }
+        if !scanner.eat(b',') {
+            return None;
+        }
+    }
+}
+
+/// Decodes a JSON string as a line of text. Returns `None` for any other JSON.
+///
+/// Platform: a line comes with its line break, which is removed.
+pub(super) fn decode_line(json: &str) -> Option<Cow<'_, str>> {
+    Some(match Scanner::new(json).whole_string()? {
+        Cow::Borrowed(line) => Cow::Borrowed(line.strip_suffix('\n').unwrap_or(line)),
+        Cow::Owned(mut line) => {
+            line.truncate(line.strip_suffix('\n').unwrap_or(&line).len());
+            Cow::Owned(line)
+        }
+    })
 }
 
 #[cfg(test)]
@@ -238,7 +338,118 @@ mod tests {
 
     use super::*;
 
+    fn read(text: &str) -> Option<Object<'_>> {
+        object(text, &mut RecordBudget::of(text.len() + 100_000)).expect("within the budget")
+    }
+
+    fn rendered(text: &str) -> String {
+        let Some(object) = read(text) else { return "none".to_owned() };
+        let field = |field: &Field<'_>| match &field.value {
+            FieldValue::Text(text) => format!("{}={text:?}", field.key),
+            other => format!("{}={other:?}", field.key),
+        };
+        let fields: Vec<_> = object.fields.iter().map(field).collect();
+        format!(
+            "{} | rest {:?}{}",
+            fields.join(" "),
+            object.rest,
+            if object.is_broken { " broken" } else { "" }
+        )
+    }
+
+    #[test]
+    fn one_bad_value_does_not_cost_the_record() {
+        let records = [
+            r#"{"a":NaN,"b":-Infinity,"c":1e999,"d":18446744073709551616,"e":"\ud83d","f":1}"#,
+            r#"{"a":1,"a":2,"b":{"a":[1,{"c":null}],"d":{}}}"#,
+            "{\"a\":\"tab\tand\nbreak\"} {\"b\":1}",
+            r#"{"a":1,"b":{"c":2,"d":tru"#,
+            r#"{"a":1,"b":'x'}"#,
+            "{'a':1}",
+            "{}",
+            "{",
+        ];
+        insta::assert_snapshot!(records.map(rendered).join("\n"), @r#"
+        a="NaN" b="-Infinity" c="1e999" d="18446744073709551616" e="�" f=Other(IntValue(1)) | rest ""
+        a=Other(IntValue(1)) a=Other(IntValue(2)) b.a=Other(ArrayValue(ArrayValue { values: [AnyValue { value: Some(IntValue(1)) }, AnyValue { value: Some(KvlistValue(KeyValueList { values: [KeyValue { key: "c", value: None, key_strindex: 0 }] })) }] })) b.d=Other(KvlistValue(KeyValueList { values: [] })) | rest ""
+        a="tab\tand\nbreak" | rest " {\"b\":1}"
+        a=Other(IntValue(1)) b.c=Other(IntValue(2)) | rest "" broken
+        a=Other(IntValue(1)) | rest "" broken
+        none
+         | rest ""
+        none
+        "#);
+    }
+
+    #[test]
+    fn deep_values_stay_json() {
+        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(500), "]".repeat(500));
+        let object = read(&deep).expect("an object");
+        assert!(!object.is_broken);
+        let deep = format!("{}1{}", "{\"a\":".repeat(500), "}".repeat(500));
+        assert!(read(&deep).is_some_and(|object| !object.is_broken));
+    }
+
+    /// The value as serde_json reads it, with numbers beyond an `i64` as text.
+    fn of_serde(value: &serde_json::Value) -> Option<Value> {
+        Some(match value {
+            serde_json::Value::Null => return None,
+            serde_json::Value::Bool(value) => Value::BoolValue(*value),
+            serde_json::Value::Number(number) => match number.as_i64() {
+                Some(number) => Value::IntValue(number),
+                None if number.is_u64() => Value::StringValue(number.to_string()),
+                None => Value::DoubleValue(number.as_f64()?),
+            },
+            serde_json::Value::String(text) => Value::StringValue(text.clone()),
+            serde_json::Value::Array(values) => {
+                let values = values.iter().map(|value| AnyValue { value: of_serde(value) }).collect();
+                Value::ArrayValue(ArrayValue { values })
+            }
+            serde_json::Value::Object(fields) => {
+                let field = |(key, value): (&String, &serde_json::Value)| {
+                    let value = of_serde(value).map(|value| AnyValue { value: Some(value) });
+                    KeyValue { key: key.clone(), value, ..KeyValue::default() }
+                };
+                Value::KvlistValue(KeyValueList { values: fields.iter().map(field).collect() })
+            }
+        })
+    }
+
+    /// Values with distinct keys in order, as serde_json has them.
+    fn any_value() -> impl Strategy<Value = serde_json::Value> {
+        let scalar = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<u64>().prop_map(Into::into),
+            (-1e300..1e300_f64).prop_map(Into::into),
+            "([a-z\"\\\\/\n\t\r\u{8}\u{c}é😀{}]|\\\\u)*".prop_map(Into::into),
+        ];
+        scalar.prop_recursive(6, 64, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+                prop::collection::btree_map("[a-z\"é]{0,6}", inner, 0..6)
+                    .prop_map(|fields| serde_json::Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
     proptest! {
+        #[test]
+        fn valid_json_reads_as_in_serde_json(value in any_value(), pretty: bool) {
+            let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+            let text = text.expect("JSON");
+            let read = field_value(&text, &mut RecordBudget::of(100_000 + 100 * text.len())).expect("a value");
+            prop_assert_eq!(read.into_any_value().and_then(|value| value.value), of_serde(&value));
+        }
+
+        #[test]
+        fn any_text_is_read_without_panic(text in r#"[{}\[\]",:\\u0-9a-fnNtrue. -]{0,60}"#) {
+            read(&text);
+            decode_line(&text);
+            field_value(&text, &mut RecordBudget::of(text.len()));
+        }
+
         #[test]
         fn decoding_agrees_with_serde_json(text in "([a-z\"\\\\/\n\t\r\u{8}\u{c}é😀{}]|\\\\u)*") {
             let json = serde_json::to_string(&text).expect("JSON");
@@ -252,8 +463,8 @@ mod tests {
     fn only_a_string_is_a_line() {
         assert_eq!(decode_line(r#""a\\n""#).as_deref(), Some("a\\n"));
         assert_eq!(decode_line(r#""\u0041\/\n\n""#).as_deref(), Some("A/\n"));
-        // A lone surrogate is not a character.
-        for none in ["null", "[\"a\"]", r#""\ud800""#, "\""] {
+        assert_eq!(decode_line(r#""\ud800""#).as_deref(), Some("\u{fffd}"));
+        for none in ["null", "[\"a\"]", "\""] {
             assert_eq!(decode_line(none), None, "{none}");
         }
     }

@@ -5,17 +5,13 @@
 //! fields whose path would be too long, and arrays with too many elements. The text is read at most a few
 //! times, whatever it contains.
 
-use std::fmt;
-
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
-use serde::de::{Deserializer as _, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 use super::budget::{FIELD_OVERHEAD, MAX_PATH_LEN, RecordBudget};
-use super::flat::Fields;
-use super::json::{self, Position};
+use super::json::{self, Field, FieldValue, Object};
 use super::roles::{EMF_DIRECTIVES, EMF_METADATA, has_role};
-use crate::otlp::attribute::{string, text};
+use super::scanner::Scanner;
+use crate::otlp::attribute::text;
 
 /// The key of the top-level fields beyond the budget.
 const REST_KEY: &str = "log.record.rest";
@@ -24,41 +20,54 @@ const MAX_DEPTH: usize = 8;
 /// The number of fields with a role, such as level or time, that are read even without budget.
 const MAX_ROLE_FIELDS: usize = 64;
 
-/// Parses the fields of a JSON object. Returns `None` for any other text.
-pub(super) fn read(object: &str) -> Option<Fields> {
-    let mut flattener =
-        Flattener { budget: RecordBudget::of(object.len()), roles: MAX_ROLE_FIELDS, flat: Vec::new() };
+/// Reads the object at the start of a text. Returns `None` if there is none.
+pub(super) fn object<'t>(object: &'t str, budget: &mut RecordBudget) -> Option<Object<'t>> {
+    let mut flattener = Flattener { budget: *budget, roles: MAX_ROLE_FIELDS, fields: Vec::new() };
     let (mut rest, mut message, mut has_message, mut is_emf) = (Rest::default(), None, false, false);
-    for_each_entry(object, |key, value| {
-        if json::is_message(key) && !std::mem::replace(&mut has_message, true) && is_object(value) {
+    let after = json::for_each_entry(object, |key, value| {
+        if json::is_message(&key) && !std::mem::replace(&mut has_message, true) && is_object(value) {
             message = Some(text(value));
         }
         is_emf |= key == EMF_METADATA && has_key(value, EMF_DIRECTIVES);
-        if !is_nested(value) && !flattener.add(None, key, value) {
-            rest.add(key, value);
+        if !is_nested(value) && !flattener.add(None, &key, value) {
+            rest.add(&key, value);
         }
-    })?;
+    });
+    let end = Object {
+        is_emf,
+        message,
+        rest: after.unwrap_or_default(),
+        is_broken: after.is_none(),
+        ..Object::default()
+    };
     if is_emf {
-        return Some(Fields { is_emf, ..Fields::default() });
+        return Some(end);
     }
-    for_each_entry(object, |key, value| {
-        if is_nested(value) && !flattener.flatten(None, key, value, 1) {
-            rest.add(key, value);
+    json::for_each_entry(object, |key, value| {
+        if is_nested(value) && !flattener.flatten(None, &key, value, 1) {
+            rest.add(&key, value);
         }
-    })?;
-    flattener.flat.extend(rest.finish().map(|rest| string(REST_KEY, &rest)));
-    Some(Fields { flat: flattener.flat, message, is_emf })
+    });
+    let mut fields = flattener.fields;
+    let rest = rest.finish().map(|rest| Field {
+        key: Cow::Borrowed(REST_KEY),
+        value: FieldValue::Text(Cow::Owned(rest)),
+        is_nested: false,
+    });
+    fields.extend(rest);
+    *budget = flattener.budget;
+    (!end.is_broken || !fields.is_empty()).then_some(Object { fields, ..end })
 }
 
-struct Flattener {
+struct Flattener<'t> {
     budget: RecordBudget,
     roles: usize,
-    flat: Vec<KeyValue>,
+    fields: Vec<Field<'t>>,
 }
 
-impl Flattener {
+impl<'t> Flattener<'t> {
     /// Adds a field without flattening it. Returns false if there is no budget for it.
-    fn add(&mut self, path: Option<&str>, key: &str, value: &str) -> bool {
+    fn add(&mut self, path: Option<&str>, key: &str, value: &'t str) -> bool {
         let before = self.budget;
         let key = join(path, key);
         let is_within = self.budget.try_spend(FIELD_OVERHEAD + key.len(), 1);
@@ -69,50 +78,53 @@ impl Flattener {
         let typed = if is_object(value) && is_nested(value) {
             None
         } else {
-            json::parse_within(value, &mut self.budget, Position::InArray).ok()
+            json::field_value(value, &mut self.budget)
         };
         let value = match typed {
-            // Null has no value; a number out of range becomes its text.
-            Some(read) if read.is_some() || value == "null" => read,
-            _ if self.budget.try_spend(value.len(), 0) || may_exceed => Some(as_text(value)),
-            _ => {
+            Some(read) => read,
+            None if self.budget.try_spend(value.len(), 0) || may_exceed => as_text(value),
+            None => {
                 self.budget = before;
                 return false;
             }
         };
         self.roles -= usize::from(may_exceed);
-        let value = value.map(|value| AnyValue { value: Some(value) });
-        self.flat.push(KeyValue { key, value, ..KeyValue::default() });
+        self.fields.push(Field { key: Cow::Owned(key), value, is_nested: path.is_some() });
         true
     }
 
     /// Adds the fields of an object. Returns false if there is no budget for its path.
-    fn flatten(&mut self, outer: Option<&str>, key: &str, object: &str, depth: usize) -> bool {
+    fn flatten(&mut self, outer: Option<&str>, key: &str, object: &'t str, depth: usize) -> bool {
         let path = join(outer, key);
         if !self.budget.try_spend(FIELD_OVERHEAD + path.len(), 1) {
             return false;
         }
         let mut rest = Rest::default();
-        let before = self.flat.len();
-        let parsed = for_each_entry(object, |key, value| {
+        let before = self.fields.len();
+        let end = json::for_each_entry(object, |key, value| {
             let fits = path.len() + 1 + key.len() <= MAX_PATH_LEN;
             let added = if is_nested(value) && depth < MAX_DEPTH {
-                fits && self.flatten(Some(&path), key, value, depth + 1)
+                fits && self.flatten(Some(&path), &key, value, depth + 1)
             } else {
-                fits && self.add(Some(&path), key, value)
+                fits && self.add(Some(&path), &key, value)
             };
             if !added {
-                rest.add(key, value);
+                rest.add(&key, value);
             }
         });
-        let rest = if parsed.is_some() {
-            rest.finish()
+        let rest = if end.is_some() {
+            rest.finish().map(Cow::Owned)
         } else {
-            // A key is not valid Unicode, such as half a surrogate pair.
-            self.flat.truncate(before);
-            Some(object.to_owned())
+            // It is not JSON.
+            self.fields.truncate(before);
+            Some(Cow::Borrowed(object))
         };
-        self.flat.extend(rest.map(|rest| string(&path, &rest)));
+        let rest = rest.map(|rest| Field {
+            key: Cow::Owned(path),
+            value: FieldValue::Text(rest),
+            is_nested: outer.is_some(),
+        });
+        self.fields.extend(rest);
         true
     }
 }
@@ -153,57 +165,35 @@ fn is_nested(json: &str) -> bool {
 }
 
 /// A JSON value kept as text: the content of a string, or the JSON of any other value.
-fn as_text(json: &str) -> Value {
-    let string = json.starts_with('"').then(|| serde_json::from_str(json).ok()).flatten();
-    Value::StringValue(string.unwrap_or_else(|| json.to_owned()))
+fn as_text(json: &str) -> FieldValue<'_> {
+    FieldValue::Text(Scanner::new(json).string().unwrap_or(Cow::Borrowed(json)))
 }
 
 fn has_key(object: &str, wanted: &str) -> bool {
     let mut found = false;
-    for_each_entry(object, |key, _| found |= key == wanted).is_some() && found
-}
-
-/// Calls `take` with each key of an object and the JSON of its value. Returns `None` if the text is not an
-/// object.
-fn for_each_entry(object: &str, take: impl FnMut(&str, &str)) -> Option<()> {
-    let mut deserializer = serde_json::Deserializer::from_str(object);
-    deserializer.deserialize_map(Entries(take)).ok()?;
-    deserializer.end().ok()
-}
-
-struct Entries<F>(F);
-
-impl<'de, F: FnMut(&str, &str)> Visitor<'de> for Entries<F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<(), A::Error> {
-        while let Some((key, value)) = entries.next_entry::<String, &'de RawValue>()? {
-            (self.0)(&key, value.get());
-        }
-        Ok(())
-    }
+    json::for_each_entry(object, |key, _| found |= key == wanted).is_some() && found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn read(record: &str) -> Vec<Field<'_>> {
+        object(record, &mut RecordBudget::of(record.len())).expect("an object").fields
+    }
+
     /// Renders keys and values; texts longer than a line are cut and shown with their length.
     fn rendered(record: &str) -> String {
-        let fields = read(record).expect("an object");
+        let fields = read(record);
         let short = |text: &str| match text.len() {
             0..=80 => text.to_owned(),
             long => format!("{}… of {long} bytes", text.get(..16).unwrap_or_default()),
         };
-        let line = |field: &KeyValue| match field.value.as_ref().and_then(|value| value.value.as_ref()) {
-            Some(Value::StringValue(text)) => format!("{} = {}", short(&field.key), short(text)),
+        let line = |field: &Field<'_>| match &field.value {
+            FieldValue::Text(text) => format!("{} = {}", short(&field.key), short(text)),
             other => format!("{} = {other:?}", short(&field.key)),
         };
-        fields.flat.iter().map(line).collect::<Vec<_>>().join("\n")
+        fields.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
@@ -213,10 +203,10 @@ mod tests {
             r#"{{"a":{{"x":1,"{long}":{{"y":[2, "ü"]}},"b":{{"z":null}},"q\"":true,"{long}":3}},"{longer}":{{"c":4}},"n":{{ }}}}"#
         );
         insta::assert_snapshot!(rendered(&record), @r#"
-        n = Some(KvlistValue(KeyValueList { values: [] }))
-        a.x = Some(IntValue(1))
-        a.b.z = None
-        a.q" = Some(BoolValue(true))
+        n = Other(KvlistValue(KeyValueList { values: [] }))
+        a.x = Other(IntValue(1))
+        a.b.z = Null
+        a.q" = Other(BoolValue(true))
         a = {"kkkkkkkkkkkkkk… of 535 bytes
         llllllllllllllll… of 256 bytes = {"c":4}
         "#);
@@ -235,26 +225,21 @@ mod tests {
             r#""b":{"c":1},"#.repeat(900) + r#""d":2"#,
             vec![r#""":-1"#; 3_000].join(",")
         );
-        let fields = read(&record).expect("an object").flat;
+        let fields = read(&record);
         for (key, value) in [("level", "error"), ("message", "m")] {
-            assert!(fields.contains(&string(key, value)), "{key}");
+            assert!(
+                fields.iter().any(|field| field.key == key && field.value.as_text() == Some(value)),
+                "{key}"
+            );
         }
-        let rest = fields.iter().find(|field| field.key == REST_KEY).and_then(|field| field.value.clone());
+        let rest = fields.iter().find(|field| field.key == REST_KEY).map(|field| &field.value);
         assert!(format!("{rest:?}").contains(r#""f\":"#), "nested fields come last");
     }
 
     #[test]
-    fn object_with_half_a_surrogate_stays_json() {
-        insta::assert_snapshot!(rendered(r#"{"f":{"a":1,"\ud800":2},"b":1}"#), @r#"
-        b = Some(IntValue(1))
-        f = {"a":1,"\ud800":2}
-        "#);
-    }
-
-    #[test]
     fn only_objects_are_read() {
-        for text in ["[]", "1", "{", r#"{"a":1}{"#, r#"{"a":}"#] {
-            assert!(read(text).is_none(), "{text}");
+        for text in ["[]", "1", "{", "{]"] {
+            assert!(object(text, &mut RecordBudget::of(text.len())).is_none(), "{text}");
         }
     }
 }

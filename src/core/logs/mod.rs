@@ -10,31 +10,30 @@
 
 mod attributes;
 mod budget;
+mod candidates;
+mod draft;
 mod exception;
-mod fields;
 pub mod filter;
-mod flat;
 mod json;
 mod large;
+mod record;
 mod roles;
+mod scanner;
 mod severity;
 mod text;
 mod timeline;
 
-use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value::Value};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use serde_json::value::RawValue;
 
 use self::attributes::Attributes;
-use self::exception::Exception;
-use self::fields::apply_fields;
+use self::draft::Draft;
 pub use self::filter::Filter;
-use self::flat::Fields;
 pub use self::severity::Severity;
-use self::text::{ParsedLine, ParsedText};
 pub(crate) use self::timeline::MAX_INVOKE_DELAY;
 pub use self::timeline::{REMEMBERED_INVOCATIONS, Timeline};
-use crate::otlp::attribute::{self, string};
+use crate::otlp::attribute::string;
 
 /// The writer of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,29 +97,36 @@ impl ConvertedLog {
 /// Converts a record to a log record.
 ///
 /// `time` and `observed` are in nanoseconds since the epoch: the platform's timestamp, and the time of receipt.
-pub fn to_log(source: RecordSource<'_>, raw: &RawValue, time: Option<u64>, observed: u64) -> ConvertedLog {
-    let mut log = without_body(source, time, observed);
-    if let Some(line) = json::decode_line(raw.get()) {
-        apply_text(&mut log, &line);
-        return log;
-    }
-    if !raw.get().starts_with('{') {
-        let value = json::parse(raw.get()).ok().flatten();
-        log.record.body = value.map(|value| AnyValue { value: Some(value) });
-    } else if let Some(fields) = fields::read(raw.get()) {
-        apply_fields(&mut log, fields, raw.get(), false);
-    }
-    // The JSON is nested too deeply, exceeds the budget or holds a number out of range: its text is still the record. Null is shown
-    // as text, because an empty body looks like data loss.
-    log.record.body.get_or_insert_with(|| attribute::text(raw.get()));
-    log
+/// `is_invocation` returns true for the request id of an invocation that the environment has had.
+pub fn to_log(
+    source: RecordSource<'_>,
+    raw: &RawValue,
+    time: Option<u64>,
+    observed: u64,
+    is_invocation: &dyn Fn(&str) -> bool,
+) -> ConvertedLog {
+    text_to_log(source, raw.get(), time, observed, is_invocation)
 }
 
-/// Converts a record that cannot be parsed: its text becomes the body, unchanged.
-pub fn text_to_log(source: RecordSource<'_>, text: &str, time: Option<u64>, observed: u64) -> ConvertedLog {
-    let mut log = without_body(source, time, observed);
-    log.record.body = Some(attribute::text(text));
-    log
+/// Converts a record that may not be JSON.
+pub fn text_to_log(
+    source: RecordSource<'_>,
+    text: &str,
+    time: Option<u64>,
+    observed: u64,
+    is_invocation: &dyn Fn(&str) -> bool,
+) -> ConvertedLog {
+    let line = json::decode_line(text);
+    let length = line.as_ref().map_or(text.len(), |line| line.len());
+    let mut draft = Draft::new(without_body(source, time, observed), length, is_invocation);
+    if let Some(line) = line {
+        record::read_text(&mut draft, &line, 0);
+    } else if let Some(object) = draft.read_object(text) {
+        record::read_object(&mut draft, object, text, 0);
+    } else {
+        record::read_value(&mut draft, text);
+    }
+    draft.finish()
 }
 
 /// Creates a log record without a body.
@@ -136,7 +142,9 @@ fn without_body(source: RecordSource<'_>, time: Option<u64>, observed: u64) -> C
 
 /// Adds the request id of the invocation that a record belongs to.
 pub fn set_request_id(log: &mut ConvertedLog, request_id: &str) {
-    log.record.attributes.push(string(REQUEST_ID, request_id));
+    let mut attributes = Attributes::of(std::mem::take(&mut log.record.attributes));
+    attributes.add_known(REQUEST_ID, request_id.to_owned());
+    log.record.attributes = attributes.into_list();
 }
 
 /// Marks a record of the init phase, which belongs to no invocation.
@@ -144,76 +152,23 @@ pub fn set_init_phase(log: &mut ConvertedLog) {
     log.record.attributes.push(string(PHASE, "init"));
 }
 
-fn apply_text(log: &mut ConvertedLog, line: &str) {
-    if line.starts_with('{')
-        && let Some(fields) = fields::read(line)
-    {
-        return apply_fields(log, fields, line, false);
-    }
-    let platform = log.record.time_unix_nano;
-    if let Some(plain) = text::without_colours(line)
-        && let ParsedText::Line(read) = text::parse_stripped(&plain, platform)
-    {
-        return apply_line(log, &read);
-    }
-    match text::parse(line, platform) {
-        ParsedText::Line(read) => apply_line(log, &read),
-        ParsedText::Fields(fields) => apply_fields(log, Fields::of(fields), line, false),
-        ParsedText::Message => log.record.body = Some(attribute::text(line)),
-    }
-}
-
-fn apply_line(log: &mut ConvertedLog, line: &ParsedLine<'_>) {
-    if let Some(severity) = line.severity {
-        log.set_severity(severity);
-    }
-    if let Some(time) = line.time {
-        log.record.time_unix_nano = time.resolve(log.record.time_unix_nano);
-    }
-    let mut attributes = Attributes::of(std::mem::take(&mut log.record.attributes));
-    if let Some(id) = line.request_id {
-        attributes.add(string(REQUEST_ID, id));
-        log.has_own_request_id = true;
-    }
-    for (key, value) in &line.attributes {
-        attributes.add(string(key, value));
-    }
-    let message = line.message();
-    // JSON that a logger printed through the console is a record in itself, and its level is more accurate than
-    // the console's.
-    if message.starts_with('{')
-        && let Some(fields) = fields::read(&message)
-    {
-        log.record.attributes = attributes.into_list();
-        return apply_fields(log, fields, &message, line.time.is_some());
-    }
-    if let Some(exception) = printed_error(&message).or_else(|| Exception::in_text(&message)) {
-        exception.add_to(&mut attributes);
-    }
-    log.record.attributes = attributes.into_list();
-    log.record.body = Some(AnyValue { value: Some(Value::StringValue(message.into_owned())) });
-}
-
-/// Parses the error that the Node.js runtime prints as JSON after one of these phrases.
-fn printed_error(message: &str) -> Option<Exception> {
-    let words = ["Invoke Error", "Uncaught Exception", "Unhandled Promise Rejection"];
-    let error = words.iter().find_map(|words| message.strip_prefix(words))?.trim_start();
-    fields::read(error).map(|fields| fields::exception_in(&fields))
-}
-
 #[cfg(test)]
 mod tests {
+    use opentelemetry_proto::tonic::common::v1::AnyValue;
     use proptest::prelude::*;
     use prost::Message as _;
 
     use super::*;
+    use crate::otlp::attribute;
 
     const TIME: u64 = 1_665_532_800_000_000_000;
+    /// The request id of the invocation.
+    const REQUEST: &str = "79b4f56e-95b1-4643-9700-2807f4e68189";
     const OBSERVED: u64 = TIME + 25_000_000;
 
     fn log(record: &str) -> ConvertedLog {
         let raw: Box<RawValue> = serde_json::from_str(record).expect("JSON");
-        to_log(RecordSource::Function, &raw, Some(TIME), OBSERVED)
+        to_log(RecordSource::Function, &raw, Some(TIME), OBSERVED, &|id| id == REQUEST)
     }
 
     /// Renders the converted record for a snapshot.
@@ -266,9 +221,9 @@ mod tests {
         severity 13 "warn"
         body StringValue("stock is low")
         aws.lambda.telemetry.type = StringValue("function")
-        faas.invocation_id = StringValue("79b4f56e-95b1-4643-9700-2807f4e68189")
         process.pid = StringValue("8")
         log.logger = StringValue("orders")
+        faas.invocation_id = StringValue("79b4f56e-95b1-4643-9700-2807f4e68189")
         "#);
     }
 
@@ -289,19 +244,19 @@ mod tests {
     #[test]
     fn lambda_json_record_loses_nothing() {
         insta::assert_snapshot!(
-            rendered(r#"{"timestamp":"2022-10-12T00:00:01.500Z","level":"WARN","requestId":"79b4f56e","message":"Hello","user":{"id":7,"tags":["a",{"b":null}],"none":{}},"ratio":0.5,"ok":true,"gone":null}"#),
+            rendered(r#"{"timestamp":"2022-10-12T00:00:01.500Z","level":"WARN","requestId":"79b4f56e-95b1-4643-9700-2807f4e68189","message":"Hello","user":{"id":7,"tags":["a",{"b":null}],"none":{}},"ratio":0.5,"ok":true,"gone":null}"#),
             @r#"
         time +1500 ms
         severity 13 "warn"
         body StringValue("Hello")
         aws.lambda.telemetry.type = StringValue("function")
-        faas.invocation_id = StringValue("79b4f56e")
         user.id = IntValue(7)
         user.tags = ArrayValue(ArrayValue { values: [AnyValue { value: Some(StringValue("a")) }, AnyValue { value: Some(KvlistValue(KeyValueList { values: [KeyValue { key: "b", value: None, key_strindex: 0 }] })) }] })
         user.none = KvlistValue(KeyValueList { values: [] })
         ratio = DoubleValue(0.5)
         ok = BoolValue(true)
         gone = –
+        faas.invocation_id = StringValue("79b4f56e-95b1-4643-9700-2807f4e68189")
         "#
         );
     }
@@ -363,7 +318,7 @@ mod tests {
 
     #[test]
     fn fields_with_the_same_key_are_all_kept() {
-        let keys: Vec<_> = log(r#"{"a.b":1,"a":{"b":2},"a.b":3,"aws.lambda.telemetry.type":"mine","faas.invocation_id":"mine","requestId":"r"}"#)
+        let keys: Vec<_> = log(r#"{"a.b":1,"a":{"b":2},"a.b":3,"aws.lambda.telemetry.type":"mine","faas.invocation_id":"mine","requestId":"79b4f56e-95b1-4643-9700-2807f4e68189"}"#)
             .record
             .attributes
             .into_iter()
@@ -373,12 +328,12 @@ mod tests {
             keys,
             [
                 "aws.lambda.telemetry.type",
-                "faas.invocation_id",
                 "a.b",
                 "a.b#2",
                 "a.b#3",
                 "aws.lambda.telemetry.type#2",
-                "faas.invocation_id#2"
+                "requestId",
+                "faas.invocation_id"
             ]
         );
     }

@@ -11,6 +11,23 @@ pub enum Severity {
     Fatal,
 }
 
+/// The meaning of a numeric level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scale {
+    /// pino and bunyan: 10 (trace) to 60 (fatal).
+    Pino,
+    /// Python's `logging`: 10 (debug) to 50 (critical).
+    Python,
+    /// Monolog: 100 (debug) to 600 (emergency).
+    Monolog,
+    /// Syslog and GELF: 0 (emergency) to 7 (debug).
+    Syslog,
+    /// consola: 0 (fatal, error) to 5 (trace).
+    Consola,
+    /// OpenTelemetry: 1 (trace) to 24 (fatal).
+    OpenTelemetry,
+}
+
 impl Severity {
     /// Parses a logger's level, in any case. Go's slog appends a number to its levels: `ERROR+2`.
     pub fn from_word(word: &str) -> Option<Self> {
@@ -26,30 +43,78 @@ impl Severity {
             _ => lower,
         };
         Some(match word {
-            b"trace" | b"trce" | b"verbose" | b"finest" | b"finer" | b"silly" => Self::Trace,
-            b"debug" | b"dbug" | b"fine" => Self::Debug,
-            b"info" | b"information" | b"informational" | b"notice" | b"success" => Self::Info,
-            b"warn" | b"warning" => Self::Warn,
-            b"error" | b"err" | b"fail" | b"severe" | b"exception" => Self::Error,
-            b"fatal" | b"critical" | b"crit" | b"panic" | b"dpanic" | b"alert" | b"emerg" | b"emergency" => {
-                Self::Fatal
+            b"trace" | b"trce" | b"trc" | b"trac" | b"verbose" | b"vrb" | b"finest" | b"finer" | b"silly" => {
+                Self::Trace
             }
+            b"debug" | b"dbug" | b"dbg" | b"debg" | b"debu" | b"fine" | b"config" | b"http" => Self::Debug,
+            b"info" | b"inf" | b"information" | b"informational" | b"notice" | b"success" | b"log" => {
+                Self::Info
+            }
+            b"warn" | b"warning" | b"wrn" => Self::Warn,
+            b"error" | b"err" | b"erro" | b"eror" | b"fail" | b"severe" | b"exception" => Self::Error,
+            b"fatal" | b"ftl" | b"fata" | b"critical" | b"crit" | b"panic" | b"pnc" | b"pani" | b"dpanic"
+            | b"alert" | b"emerg" | b"emergency" => Self::Fatal,
             _ => return None,
         })
     }
 
-    /// Converts a logger's numeric level: syslog's, from 0 (emergency) to 7 (debug), or those of pino and
-    /// bunyan, which count up in tens.
-    pub(super) fn from_number(number: i64) -> Option<Self> {
-        Some(match number {
-            10..20 => Self::Trace,
-            7 | 20..30 => Self::Debug,
-            5 | 6 | 30..40 => Self::Info,
-            4 | 40..50 => Self::Warn,
-            3 | 50..60 => Self::Error,
-            0..=2 | 60..70 => Self::Fatal,
-            _ => return None,
-        })
+    /// Converts a numeric level.
+    pub(super) fn from_number(number: i64, scale: Scale) -> Option<Self> {
+        use Severity::{Debug, Error, Fatal, Info, Trace, Warn};
+        let known = match scale {
+            Scale::Pino => match number {
+                10..20 => Trace,
+                20..30 => Debug,
+                30..40 => Info,
+                40..50 => Warn,
+                50..60 => Error,
+                60..70 => Fatal,
+                _ => return None,
+            },
+            Scale::Python => match number {
+                1..10 => Trace,
+                10..20 => Debug,
+                20..30 => Info,
+                30..40 => Warn,
+                40..50 => Error,
+                50..60 => Fatal,
+                _ => return None,
+            },
+            Scale::Monolog => match number {
+                100 => Debug,
+                200 | 250 => Info,
+                300 => Warn,
+                400 => Error,
+                500 | 550 | 600 => Fatal,
+                _ => return None,
+            },
+            Scale::Syslog => match number {
+                0..=2 => Fatal,
+                3 => Error,
+                4 => Warn,
+                5 | 6 => Info,
+                7 => Debug,
+                _ => return None,
+            },
+            Scale::Consola => match number {
+                0 => Error,
+                1 => Warn,
+                2 | 3 => Info,
+                4 => Debug,
+                5 => Trace,
+                _ => return None,
+            },
+            Scale::OpenTelemetry => match number {
+                1..=4 => Trace,
+                5..=8 => Debug,
+                9..=12 => Info,
+                13..=16 => Warn,
+                17..=20 => Error,
+                21..=24 => Fatal,
+                _ => return None,
+            },
+        };
+        Some(known)
     }
 
     /// The severity number in OTLP.
@@ -103,15 +168,31 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_of_syslog_or_pino() {
-        let found = [0, 3, 4, 6, 7, 8, 10, 20, 30, 35, 40, 50, 60, 70, -1].map(Severity::from_number);
-        let names = found.map(|severity| severity.map_or("–", Severity::as_str));
+    fn numbers_are_read_by_their_scale() {
+        let names = |scale, numbers: &[i64]| {
+            let name = |number: &i64| Severity::from_number(*number, scale).map_or("–", Severity::as_str);
+            numbers.iter().map(name).collect::<Vec<_>>().join(" ")
+        };
         assert_eq!(
-            names,
-            [
-                "fatal", "error", "warn", "info", "debug", "–", "trace", "debug", "info", "info", "warn",
-                "error", "fatal", "–", "–"
-            ]
+            names(Scale::Pino, &[2, 10, 20, 30, 35, 40, 50, 60, 70]),
+            "– trace debug info info warn error fatal –"
+        );
+        assert_eq!(
+            names(Scale::Python, &[0, 5, 10, 20, 30, 40, 50, 60]),
+            "– trace debug info warn error fatal –"
+        );
+        assert_eq!(
+            names(Scale::Monolog, &[100, 200, 250, 300, 400, 500, 550, 600, 30]),
+            "debug info info warn error fatal fatal fatal –"
+        );
+        assert_eq!(
+            names(Scale::Syslog, &[-1, 0, 2, 3, 4, 5, 6, 7, 8]),
+            "– fatal fatal error warn info info debug –"
+        );
+        assert_eq!(names(Scale::Consola, &[-1, 0, 1, 2, 3, 4, 5, 6]), "– error warn info info debug trace –");
+        assert_eq!(
+            names(Scale::OpenTelemetry, &[0, 1, 5, 9, 13, 17, 21, 25]),
+            "– trace debug info warn error fatal –"
         );
     }
 }

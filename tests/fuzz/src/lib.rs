@@ -6,6 +6,8 @@ mod otlp;
 
 use std::collections::HashSet;
 
+use opentelemetry_proto::tonic::common::v1::AnyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message as _;
 use rotel_core::config::secret_ref::{self, BATCH_LIMIT, fill, find};
@@ -96,13 +98,21 @@ pub fn secret_references(text: &str) {
     }
 }
 
-/// A log record: as a line, and where it is JSON as a record, too.
+/// A log record: as a line, as a record that may not be JSON, and as a value, which must be read as by serde_json where that can.
 pub fn log_record(text: &str) {
+    same_value(text);
+    for platform in [0, 1_795_263_410_000_000_000] {
+        let known = |_: &str| true;
+        let record = logs::text_to_log(RecordSource::Function, text, Some(platform), platform, &known).record;
+        assert!(record.body.is_some(), "a record without a body");
+        assert_bounded(&record, text);
+    }
     let line = RawValue::from_string(serde_json::Value::from(text).to_string());
     let record = RawValue::from_string(text.to_owned());
     for raw in [line, record].into_iter().flatten() {
         for platform in [0, 1_795_263_410_000_000_000, u64::MAX] {
-            let record = logs::to_log(RecordSource::Function, &raw, Some(platform), platform).record;
+            let record =
+                logs::to_log(RecordSource::Function, &raw, Some(platform), platform, &|_| false).record;
             assert!(record.body.is_some(), "a record without a body");
             let keys: HashSet<_> = record.attributes.iter().map(|attribute| &attribute.key).collect();
             assert_eq!(keys.len(), record.attributes.len(), "a key stands twice");
@@ -110,6 +120,50 @@ pub fn log_record(text: &str) {
             assert!(matches!(record.trace_id.len(), 0 | 16) && matches!(record.span_id.len(), 0 | 8));
             assert_bounded(&record, raw.get());
         }
+    }
+}
+
+/// In an array, so that nothing but values are read. What would take more than the budget stays text.
+fn same_value(text: &str) {
+    let array = format!("[{text}]");
+    let Ok(wanted) = serde_json::from_str::<serde_json::Value>(&array) else { return };
+    let record = logs::text_to_log(RecordSource::Function, &array, None, 0, &|_| false).record;
+    let body = record.body.expect("a body");
+    if let Some(Value::ArrayValue(_)) = &body.value {
+        assert!(is_same(&body, &wanted), "{body:?} is not {wanted}");
+    }
+}
+
+fn is_same(value: &AnyValue, wanted: &serde_json::Value) -> bool {
+    match (&value.value, wanted) {
+        (None, serde_json::Value::Null) => true,
+        (Some(Value::BoolValue(value)), serde_json::Value::Bool(wanted)) => value == wanted,
+        (Some(Value::StringValue(value)), serde_json::Value::String(wanted)) => value == wanted,
+        // serde_json is not exact to the last bit, and a number beyond an integer stays text.
+        (Some(Value::IntValue(value)), wanted) => wanted.as_i64() == Some(*value),
+        (Some(Value::DoubleValue(value)), serde_json::Value::Number(wanted)) => {
+            wanted.as_f64().is_some_and(|wanted| (value - wanted).abs() <= value.abs() * 1e-15)
+        }
+        (Some(Value::StringValue(value)), serde_json::Value::Number(wanted)) => {
+            value.parse::<f64>().ok() == wanted.as_f64()
+        }
+        (Some(Value::ArrayValue(values)), serde_json::Value::Array(wanted)) => {
+            values.values.len() == wanted.len()
+                && values.values.iter().zip(wanted).all(|(value, wanted)| is_same(value, wanted))
+        }
+        // Of repeated keys serde_json keeps the last.
+        (Some(Value::KvlistValue(fields)), serde_json::Value::Object(wanted)) => {
+            wanted.iter().all(|(key, wanted)| {
+                let last = fields.values.iter().rev().find(|field| field.key == *key);
+                let null = AnyValue::default();
+                last.is_some_and(|field| is_same(field.value.as_ref().unwrap_or(&null), wanted))
+            })
+        }
+        // What is nested very deeply stays JSON.
+        (Some(Value::StringValue(text)), wanted) => {
+            serde_json::from_str::<serde_json::Value>(text).ok().as_ref() == Some(wanted)
+        }
+        _ => false,
     }
 }
 
@@ -160,7 +214,7 @@ fn taken(delivery: &Delivery<'_>, bytes: usize) {
             }
             EventKind::Invocation { .. } | EventKind::Environment { .. } => continue,
         };
-        let record = logs::to_log(source, raw, event.time, 1_795_263_410_000_000_000).record;
+        let record = logs::to_log(source, raw, event.time, 1_795_263_410_000_000_000, &|_| false).record;
         assert!(record.body.is_some(), "a record without a body");
         assert_bounded(&record, &[name, raw.get()].concat());
     }

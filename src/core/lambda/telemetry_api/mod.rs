@@ -26,7 +26,7 @@ use serde_json::value::RawValue;
 
 pub use self::deliveries::Deliveries;
 pub use self::record::{Metrics, PhaseSpan, PlatformRecord};
-use crate::time;
+use crate::time::{self, LoggedTime};
 
 /// The events of a delivery.
 #[derive(Debug, Default)]
@@ -261,8 +261,7 @@ fn text(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
 
 /// Parses a time to nanoseconds since the epoch.
 fn read_time(text: &str) -> Option<u64> {
-    // No other platform time exists to compare it with.
-    time::parse(text).map(|read| read.resolve(0))
+    time::parse(text).map(LoggedTime::nanos)
 }
 
 fn invocation_event_of(name: &str) -> Option<InvocationEvent> {

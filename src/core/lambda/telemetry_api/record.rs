@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::time;
+use crate::time::{self, LoggedTime};
 
 /// The record of a platform event. Fields that its type does not have are missing.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -222,7 +222,7 @@ fn required_number<'de, D: Deserializer<'de>>(field: D) -> Result<f64, D::Error>
 
 fn timestamp<'de, D: Deserializer<'de>>(field: D) -> Result<u64, D::Error> {
     let time = text(field)?.as_deref().and_then(time::parse);
-    time.map(|time| time.resolve(0)).ok_or_else(|| D::Error::custom("not a time"))
+    time.map(LoggedTime::nanos).ok_or_else(|| D::Error::custom("not a time"))
 }
 
 /// Reads the X-Ray header from its object.

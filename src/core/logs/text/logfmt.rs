@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 
-use opentelemetry_proto::tonic::common::v1::KeyValue;
-
 use crate::logs::budget::{FIELD_OVERHEAD, RecordBudget};
-use crate::otlp::attribute::string;
+use crate::logs::json::{Field, FieldValue};
+use crate::time;
 
 /// Parses a line of pairs. Every word must be a pair, and a level and a message must be among them.
-pub(super) fn parse(text: &str) -> Option<Vec<KeyValue>> {
-    if !["time=", "level=", "timestamp=", "ts="].iter().any(|start| text.starts_with(start)) {
+pub(super) fn parse(text: &str) -> Option<Vec<Field<'_>>> {
+    const STARTS: [&str; 9] =
+        ["time=", "level=", "timestamp=", "ts=", "t=", "lvl=", "at=", "severity=", "when="];
+    if !STARTS.iter().any(|start| text.starts_with(start)) {
         return None;
     }
     let mut fields = Vec::new();
@@ -22,13 +23,16 @@ pub(super) fn parse(text: &str) -> Option<Vec<KeyValue>> {
             return None;
         }
         let (value, after) = value(after)?;
-        level |= matches!(key, "level" | "lvl" | "severity");
-        message |= matches!(key, "msg" | "message");
+        level |= matches!(key, "level" | "lvl" | "severity" | "at");
+        // go-kit may leave the level out.
+        level |= fields.is_empty()
+            && time::parse(&value).is_some_and(|_| !value.bytes().all(|byte| byte.is_ascii_digit()));
+        message |= matches!(key, "msg" | "message" | "event" | "err" | "error");
         // A line of nothing but tiny pairs is not worth attributes.
         if !budget.try_spend(FIELD_OVERHEAD + key.len() + value.len(), 1) {
             return None;
         }
-        fields.push(string(key, &value));
+        fields.push(Field { key: Cow::Borrowed(key), value: FieldValue::Text(value), is_nested: false });
         rest = match after.strip_prefix(' ') {
             Some(rest) => rest,
             None if after.is_empty() => after,
@@ -93,10 +97,10 @@ mod tests {
     fn quoted_values_are_unquoted() {
         let fields = parse("time=x level=WARN msg=\"a \\\"b\\\"\\nc \\u00fc\\x01\" k=\"v v\" e= n=1\n")
             .expect("pairs");
-        let keys: Vec<_> = fields.iter().map(|field| field.key.as_str()).collect();
+        let keys: Vec<_> = fields.iter().map(|field| &*field.key).collect();
         assert_eq!(keys, ["time", "level", "msg", "k", "e", "n"]);
-        assert_eq!(fields[2], string("msg", "a \"b\"\nc ü\u{1}"));
-        assert_eq!(fields[3], string("k", "v v"));
+        assert_eq!(fields[2].value.as_text(), Some("a \"b\"\nc ü\u{1}"));
+        assert_eq!(fields[3].value.as_text(), Some("v v"));
     }
 
     #[test]

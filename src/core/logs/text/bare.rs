@@ -1,0 +1,767 @@
+//! The formats of lines that do not begin with a time.
+
+use super::starts::{ANGLE, BRACKET, DIGIT, LEVEL as LEVEL_WORD, OTHER, WORD};
+use super::{Cursor, is_name, is_number, is_path, is_uuid, level_word, lower_case_level, upper_case_level};
+use super::{Format, LEVEL, LOGGER, PROCESS, ParsedLine, Start, THREAD};
+use crate::logs::severity::Severity;
+use crate::time;
+
+/// The span that AWS's Rust runtime opens for an invocation.
+const INVOCATION: &str = "Lambda runtime invoke{";
+
+/// The formats, the stricter ones first.
+pub(super) const BARE: &[Format] = &[
+    Format {
+        name: "the runtime of Python",
+        starts: BRACKET,
+        examples: &[
+            "[WARNING]\t2026-11-21T12:16:49.355Z\t8286a188-ba32-4475-8077-530cd35c09a9\tstock is low",
+            "[INFO]\t2026-11-21T12:16:49.355Z\t\tduring init",
+        ],
+        parse: python_runtime,
+    },
+    Format {
+        name: "Lambda",
+        starts: WORD,
+        examples: &[
+            "Task timed out after 3.00 seconds",
+            "RequestId: 8286a188-ba32-4475-8077-530cd35c09a9 Error: Runtime exited with error: exit status 1",
+        ],
+        parse: lambda,
+    },
+    Format {
+        name: "env_logger without a time, and a name with a level",
+        starts: BRACKET,
+        examples: &["[WARN  orders::stock] stock is low", "[NR_EXT INFO] starting"],
+        parse: level_and_name_in_brackets,
+    },
+    Format {
+        name: "Amazon.Lambda.Logging.AspNetCore",
+        starts: BRACKET,
+        examples: &["[Warning] Acme.Orders: stock is low"],
+        parse: asp_net,
+    },
+    Format {
+        name: "ids in brackets",
+        starts: BRACKET,
+        examples: &["[trace_id=0af7651916cd43dd8448eb211c80319c span_id=b7ad6b7169203331] stock is low"],
+        parse: ids_in_brackets,
+    },
+    Format {
+        name: "Tornado",
+        starts: BRACKET,
+        examples: &["[W 261121 12:16:49 orders:8] stock is low"],
+        parse: tornado,
+    },
+    Format {
+        name: "slf4j-simple",
+        starts: BRACKET | DIGIT,
+        examples: &[
+            "[main] WARN com.acme.Orders - stock is low",
+            "7 [main] INFO com.acme.Orders - order shipped",
+        ],
+        parse: slf4j_simple,
+    },
+    Format {
+        name: "NestJS",
+        starts: BRACKET,
+        examples: &["[Nest] 8  - 11/21/2026, 12:16:49 PM   ERROR [Orders] charge refused"],
+        parse: nest,
+    },
+    Format {
+        name: "Ruby's logger",
+        starts: WORD,
+        examples: &[
+            "W, [2026-11-21T12:16:49.355123 #8]  WARN 8286a188-ba32-4475-8077-530cd35c09a9 -- orders: stock is low",
+            "I, [2026-11-21T12:16:49.355123 #8]  INFO -- : order shipped",
+        ],
+        parse: ruby,
+    },
+    Format {
+        name: "glog",
+        starts: WORD,
+        examples: &["E1121 12:16:49.355123       8 main.go:12] charge refused"],
+        parse: glog,
+    },
+    Format {
+        name: "java.util.logging",
+        starts: WORD,
+        examples: &["Nov 21, 2026 12:16:49 PM com.acme.Orders handle\nWARNING: stock is low"],
+        parse: java_util_logging,
+    },
+    Format {
+        name: "Microsoft.Extensions.Logging",
+        starts: LEVEL_WORD,
+        examples: &["warn: Acme.Orders[0]\n      stock is low", "fail: Acme.Orders[17] charge refused"],
+        parse: microsoft,
+    },
+    Format {
+        name: "syslog's priority",
+        starts: ANGLE,
+        examples: &[
+            "<3>Acme.Orders[0] charge refused",
+            "<28>Nov 21 12:16:49 h orders[8]: stock is low",
+            "<11>1 2026-11-21T12:16:49.355Z h orders 8 - - charge refused",
+        ],
+        parse: priority,
+    },
+    Format {
+        name: "PHP",
+        starts: WORD,
+        examples: &["PHP Fatal error:  Uncaught RuntimeException: no stock in /var/task/index.php:3"],
+        parse: php,
+    },
+    Format {
+        name: "logrus, apex and log15",
+        starts: LEVEL_WORD,
+        examples: &[
+            "WARN[0003] stock is low                                 n=3",
+            "INFO[2026-11-21T12:16:49Z] order shipped                                n=3",
+            "DBUG[11-21|12:16:49] cache read                               hits=3",
+        ],
+        parse: logrus,
+    },
+    Format {
+        name: "pretty_env_logger",
+        starts: LEVEL_WORD,
+        examples: &[" WARN  orders::stock > stock is low"],
+        parse: angle,
+    },
+    Format {
+        name: "tracing",
+        starts: LEVEL_WORD,
+        examples: &[
+            " INFO Lambda runtime invoke{requestId=\"8286a188-ba32-4475-8077-530cd35c09a9\"}: order shipped",
+            " WARN orders: stock is low n=3",
+            "\x1b[32m INFO\x1b[0m during init",
+        ],
+        parse: tracing,
+    },
+    Format {
+        name: "Django",
+        starts: LEVEL_WORD,
+        examples: &["ERROR 2026-11-21 12:16:49,355 orders 8 140543114121792 charge refused"],
+        parse: django,
+    },
+    Format {
+        name: "a time of day without seconds, zerolog and charm",
+        starts: DIGIT,
+        examples: &["12:16PM INF order shipped order=17"],
+        parse: kitchen,
+    },
+    Format {
+        name: "a level, a time, and parts around them",
+        starts: BRACKET | LEVEL_WORD,
+        examples: &[
+            "INFO  2026-11-21 12:16:49,355 [main] Orders (Orders.java:41) - order 17 shipped",
+            "ERROR: 2026/11/21 12:16:49 charge refused",
+            "[WARN ] 2026-11-21 12:16:49.355 [main] Orders - stock is low",
+            "INFO  [2026-11-21 12:16:49,355] com.acme.Orders: order shipped",
+            "WARN [12:16:49.355] (8): stock is low",
+        ],
+        parse: level_and_time,
+    },
+    Format {
+        name: "a name and a time",
+        starts: BRACKET | WORD | OTHER,
+        examples: &[
+            "[appconfig agent] 2026/11/21 12:16:49 INFO serving on localhost:2772",
+            "SDK 2026/11/21 12:16:49 DEBUG request failed",
+            "#LUMIGO# - 2026-11-21 12:16:49,355 - WARNING - no token",
+        ],
+        parse: name_and_time,
+    },
+    Format {
+        name: "a level in brackets, Java's runtime",
+        starts: BRACKET,
+        examples: &[
+            "[INFO] order 17 shipped",
+            "[error] charge refused",
+            "[warning  ] stock is low        sku=a-1",
+        ],
+        parse: bracketed_level,
+    },
+    Format {
+        name: "Python's logging",
+        starts: LEVEL_WORD,
+        examples: &["WARNING:orders:stock is low"],
+        parse: python,
+    },
+    Format {
+        name: "a level and a dash",
+        starts: LEVEL_WORD | WORD,
+        examples: &[
+            "ERROR - charge refused",
+            "WARN  com.acme.Orders - stock is low",
+            "orders - INFO - no errors found",
+        ],
+        parse: level_and_dash,
+    },
+    Format {
+        name: "a level and a bar",
+        starts: LEVEL_WORD | WORD,
+        examples: &["DD_EXTENSION | ERROR | no API key", "WARNING | stock is low"],
+        parse: level_and_bar,
+    },
+    Format {
+        name: "a level and a colon",
+        starts: LEVEL_WORD,
+        examples: &["warn: stock is low", "INFO:     Started server process [8]", "WARNING: deprecated"],
+        parse: level_and_colon,
+    },
+    Format {
+        name: "a level and a logger in brackets",
+        starts: LEVEL_WORD,
+        examples: &["WARN [orders::stock] stock is low"],
+        parse: level_and_brackets,
+    },
+    Format {
+        name: "a level in a column",
+        starts: LEVEL_WORD,
+        examples: &["ERROR\tcharge refused\t{\"order\":17}"],
+        parse: level_in_column,
+    },
+];
+
+/// `[<LEVEL>]\t<time>\t<request id or nothing>\t<message>`
+fn python_runtime<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    let level = rest.within("[", "]\t")?;
+    let written = rest.until("\t")?;
+    let time = time::parse(written)?;
+    let request_id = rest.until("\t")?;
+    let severity = upper_case_level(level);
+    let line = ParsedLine {
+        time: Some((time, written)),
+        severity,
+        request_id: Some(request_id).filter(|id| !id.is_empty()),
+        message: rest.rest(),
+        is_envelope: true,
+        ..ParsedLine::default()
+    };
+    Some(if severity.is_none() { line.with(LEVEL, level) } else { line })
+}
+
+/// `Task timed out …` and `RequestId: <id> Error: Runtime exited …`
+fn lambda<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    if rest.skip("RequestId: ").is_none() {
+        return timed_out(rest.rest());
+    }
+    let id = rest.until(" ").filter(|id| is_uuid(id))?;
+    let message = rest.rest();
+    let is_known =
+        message.starts_with("Error: ") || message.starts_with("Process exited before completing request");
+    let line = ParsedLine::new(Severity::Error, message);
+    is_known.then_some(ParsedLine { request_id: Some(id), ..line })
+}
+
+/// Exactly `Task timed out after <seconds> seconds`
+pub(super) fn timed_out(text: &str) -> Option<ParsedLine<'_>> {
+    let seconds = text.strip_prefix("Task timed out after ")?.strip_suffix(" seconds")?;
+    let is_number = seconds.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    is_number.then(|| ParsedLine::new(Severity::Error, text))
+}
+
+/// `[<LEVEL>] <message>`
+fn bracketed_level<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    let level = rest.within("[", "]")?.trim();
+    let severity = upper_case_level(level).or_else(|| lower_case_level(level))?;
+    rest.skip(" ")?;
+    rest.spaces();
+    Some(ParsedLine { carriage_returns: true, ..ParsedLine::new(severity, rest.rest()) })
+}
+
+/// `[<LEVEL>  <target>] <message>`, `[<NAME> <LEVEL>] <message>`
+fn level_and_name_in_brackets<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    let inner = rest.within("[", "] ")?;
+    let (first, second) = inner.split_once(' ')?;
+    let second = second.trim_start();
+    let (severity, name) = match upper_case_level(first) {
+        Some(severity) if inner.len() >= 6 => (severity, second),
+        _ => (upper_case_level(second)?, first),
+    };
+    is_name(name).then(|| ParsedLine::new(severity, rest.rest()).with(LOGGER, name))
+}
+
+/// `[<Level>] <category>: <message>`
+fn asp_net<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    let level = rest
+        .within("[", "] ")
+        .filter(|level| upper_case_level(level).is_none() && lower_case_level(level).is_none())?;
+    let severity = level_word(level)?;
+    let category = rest.until(": ").filter(|category| is_name(category))?;
+    Some(ParsedLine::new(severity, rest.rest()).with(LOGGER, category))
+}
+
+/// `[trace_id=<id> span_id=<id>] <message>`
+fn ids_in_brackets<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    let ids = rest.within("[", "] ").filter(|ids| ids.contains('='))?;
+    let line = ParsedLine { message: rest.rest(), ..ParsedLine::default() }.with_pairs(ids);
+    line.trace_id.is_some().then_some(line)
+}
+
+/// `[<L> yymmdd hh:mm:ss <module>:<line>] <message>`
+fn tornado<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    rest.skip("[")?;
+    let severity = super::letter(rest.word()?)?;
+    rest.skip(" ")?;
+    let text = rest.rest();
+    let (time, after) = time::split_month_and_day(text.get(2..)?, start.platform)?;
+    let written = text.get(..text.len() - after.len())?;
+    let mut rest = Cursor::new(after);
+    rest.skip(" ")?;
+    let place = rest.until("] ").filter(|place| is_name(place))?;
+    let line = ParsedLine::new(severity, rest.rest()).at_place(place);
+    Some(ParsedLine { time: Some((time, written)), ..line })
+}
+
+/// ` <LEVEL>  <target> > <message>`
+fn angle<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    rest.spaces();
+    let severity = rest.padded_level()?;
+    let target = rest.until(" > ").map(str::trim_end).filter(|target| is_name(target))?;
+    Some(ParsedLine::new(severity, rest.rest()).with(LOGGER, target))
+}
+
+/// `<hour>:<minute>PM <LEVEL> <message>`
+fn kitchen<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    let (hour, minute) =
+        rest.word()?.strip_suffix(['M']).and_then(|time| time.strip_suffix(['A', 'P']))?.split_once(':')?;
+    if !is_number(hour) || !is_number(minute) {
+        return None;
+    }
+    rest.skip(" ")?;
+    let severity = rest.padded_level()?;
+    Some(place_before_angle(ParsedLine::new(severity, rest.rest())))
+}
+
+/// Takes `<file>:<line> > ` from the beginning of a message.
+pub(super) fn place_before_angle(line: ParsedLine<'_>) -> ParsedLine<'_> {
+    let mut rest = Cursor::new(line.message);
+    // phuslu writes the goroutine before it.
+    if rest.digits().is_some() {
+        rest.spaces();
+    }
+    match rest.until(" > ") {
+        Some(place) if is_name(place) && place.rsplit_once(':').is_some_and(|(_, line)| is_number(line)) => {
+            ParsedLine { message: rest.rest(), ..line }.at_place(place)
+        }
+        _ => line,
+    }
+}
+
+/// `[<name>] <time> <LEVEL> <message>`, `<name> <time> …`, `<name> - <time> - …`
+fn name_and_time<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    let name = rest.within("[", "] ").or_else(|| {
+        let name = rest.name()?;
+        rest.skip(" - ").or_else(|| rest.skip(" "))?;
+        Some(name)
+    })?;
+    let (format, line) = super::dated(rest.rest(), start).filter(|(_, line)| line.severity.is_some())?;
+    let is_short = name.len() <= 48 && format.name != "the runtimes of Node.js and .NET";
+    let has_logger = line.attributes.iter().any(|(key, _)| *key == LOGGER);
+    is_short.then(|| if has_logger { line } else { line.with(LOGGER, name.trim_matches('#')) })
+}
+
+/// `<LEVEL>` or `[<LEVEL>]`, a time, and what may stand around them
+fn level_and_time<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut ahead = start.rest;
+    let severity = ahead.level_in_brackets().or_else(|| ahead.level())?;
+    let _ = ahead.skip(":");
+    ahead.skip(" ")?;
+    ahead.spaces();
+    if !ahead.rest().starts_with(|next: char| next.is_ascii_digit() || next == '[') {
+        return None;
+    }
+    let line = ParsedLine { severity: Some(severity), ..ParsedLine::default() };
+    let line = super::header::Header::new(ahead, super::TimeStyle::None, start.platform, line).parse()?;
+    line.time.is_some().then_some(line)
+}
+
+/// `[<thread>] <LEVEL> <logger> - <message>`
+fn slf4j_simple<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    // The milliseconds since the start.
+    if rest.digits().is_some() {
+        rest.skip(" ")?;
+    }
+    let thread = rest.within("[", "] ")?;
+    let severity = rest.padded_level()?;
+    let logger = rest.until(" - ").filter(|logger| is_name(logger))?;
+    Some(ParsedLine::new(severity, rest.rest()).with(THREAD, thread).with(LOGGER, logger))
+}
+
+/// `[<application>] <pid>  - <time>   <LEVEL> [<context>] <message>`
+fn nest<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    rest.within("[", "] ")?;
+    let pid = rest.digits()?;
+    rest.spaces();
+    let _ = rest.skip("- ");
+    let written = rest.rest();
+    let (time, after) = time::split_american(written)?;
+    let written = written.get(..written.len() - after.len())?;
+    let mut rest = Cursor::new(after);
+    rest.spaces();
+    let severity = rest.padded_level()?;
+    let context = rest.within("[", "] ").unwrap_or_default();
+    let line = ParsedLine::new(severity, rest.rest()).with(PROCESS, pid).with(LOGGER, context);
+    Some(ParsedLine { time: Some((time, written)), ..line })
+}
+
+/// `I, [<time> #<pid>]  INFO <request id, or nothing> -- <program>: <message>`. Without the formatter of Lambda's runtime the
+/// request id and its space are missing.
+fn ruby<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let text = start.rest.rest();
+    let letter = text.get(..1).filter(|letter| matches!(*letter, "D" | "I" | "W" | "E" | "F" | "A" | "U"))?;
+    let (stamp, rest) = text.get(1..)?.strip_prefix(", [")?.split_once(']')?;
+    let (written, pid) = stamp.split_once(" #")?;
+    let time = time::parse(written)?;
+    if !is_number(pid) {
+        return None;
+    }
+    let (head, message) = rest.split_once(" -- ")?;
+    let mut words = head.split_ascii_whitespace();
+    let level = words.next().filter(|level| level.starts_with(letter))?;
+    let request_id = words.next();
+    let (program, message) = message.split_once(": ").or_else(|| Some((message.strip_suffix(':')?, "")))?;
+    let severity = upper_case_level(level);
+    // Lambda's formatter writes the id.
+    let is_envelope = request_id.is_some();
+    let time = Some((time, written));
+    let line = ParsedLine { time, severity, request_id, message, is_envelope, ..ParsedLine::default() };
+    let line = line.with(PROCESS, pid).with(LOGGER, program);
+    Some(if severity.is_none() { line.with(LEVEL, level) } else { line })
+}
+
+/// `<L>mmdd hh:mm:ss.uuuuuu <thread> <file>:<line>] <message>`
+fn glog<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    let severity = match rest.rest().as_bytes().first()? {
+        b'T' => Severity::Trace,
+        b'D' => Severity::Debug,
+        b'I' => Severity::Info,
+        b'W' => Severity::Warn,
+        b'E' => Severity::Error,
+        b'F' => Severity::Fatal,
+        _ => return None,
+    };
+    let text = rest.rest().get(1..)?;
+    let (time, after) = time::split_month_and_day(text, start.platform)?;
+    let written = text.get(..text.len() - after.len())?;
+    rest = Cursor::new(after);
+    rest.spaces();
+    let thread = rest.digits()?;
+    rest.skip(" ")?;
+    let place = rest.until("]").filter(|place| is_name(place))?;
+    let message = rest.rest().strip_prefix(' ').unwrap_or(rest.rest());
+    let line = ParsedLine::new(severity, message).of_thread(thread).at_place(place);
+    Some(ParsedLine { time: Some((time, written)), ..line })
+}
+
+/// `<time> <class> <method>`, and on the next line `<LEVEL>: <message>`
+fn java_util_logging<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let text = start.rest.rest();
+    let (head, rest) = text.split_once('\n')?;
+    let (time, source) = time::split_named_month(head)?;
+    let written = head.get(..head.len() - source.len())?;
+    let mut rest = Cursor::new(rest);
+    let severity = rest.level()?;
+    rest.skip(": ")?;
+    let mut words = source.split_ascii_whitespace();
+    let (class, method) = (words.next()?, words.next().unwrap_or_default());
+    let line = ParsedLine::new(severity, rest.rest()).with(LOGGER, class).with(super::FUNCTION, method);
+    let is_source = is_name(class) && words.next().is_none();
+    is_source.then_some(ParsedLine { time: Some((time, written)), ..line })
+}
+
+/// `<level>: <category>[<event id>]` and the message, on the next line or on this one
+pub(super) fn microsoft<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    let level = rest.until(": ")?;
+    let severity = matches!(level, "trce" | "dbug" | "info" | "warn" | "fail" | "crit")
+        .then(|| Severity::from_word(level))??;
+    let message = category(&mut rest)?;
+    Some(ParsedLine { indent: "      ", ..ParsedLine::new(severity, message.1).with(LOGGER, message.0) })
+}
+
+/// `<category>[<event id>]`, a space or a line break with spaces, and the message
+fn category<'a>(rest: &mut Cursor<'a>) -> Option<(&'a str, &'a str)> {
+    let category = rest.until("[").filter(|category| is_name(category))?;
+    rest.digits()?;
+    rest.skip("]")?;
+    let message = rest.rest();
+    let message = message.strip_prefix("\n      ").or_else(|| message.strip_prefix(' '))?;
+    Some((category, message))
+}
+
+/// `<<priority>>` of systemd and syslog, before any of their formats
+fn priority<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    let priority: u32 = rest.within("<", ">")?.parse().ok().filter(|priority| *priority < 192)?;
+    let severity = Severity::from_number(i64::from(priority % 8), crate::logs::severity::Scale::Syslog)?;
+    let mut ahead = rest;
+    if ahead.skip("1 ").is_some()
+        && let Some(written) = ahead.until(" ")
+        && let Some(time) = time::parse(written)
+    {
+        ahead.until(" ")?;
+        let application = ahead.until(" ")?;
+        let pid = ahead.until(" ").filter(|pid| is_number(pid)).unwrap_or_default();
+        ahead.until(" ")?;
+        let message = match ahead.within("[", "] ") {
+            Some(_) => ahead.rest(),
+            None => ahead.rest().strip_prefix("- ").unwrap_or(ahead.rest()),
+        };
+        let line = ParsedLine::new(severity, message).with(LOGGER, application).with(PROCESS, pid);
+        return Some(ParsedLine { time: Some((time, written)), ..line });
+    }
+    if let Some((time, after)) = time::split_named_month_and_day(rest.rest(), start.platform) {
+        let written = rest.rest().get(..rest.rest().len() - after.len())?;
+        let mut rest = Cursor::new(after);
+        let head = rest.until(": ")?;
+        let tag = head.trim_start().rsplit(' ').next()?;
+        let (tag, pid) = tag.strip_suffix(']').and_then(|tag| tag.split_once('[')).unwrap_or((tag, ""));
+        let line = ParsedLine::new(severity, rest.rest()).with(LOGGER, tag).with(PROCESS, pid);
+        return Some(ParsedLine { time: Some((time, written)), ..line });
+    }
+    if let Some((time, after)) = time::split_date_time(rest.rest()) {
+        let written = rest.rest().get(..rest.rest().len() - after.len())?;
+        let (category, message) = category(&mut Cursor::new(after.trim_start()))?;
+        let line = ParsedLine::new(severity, message).with(LOGGER, category);
+        return Some(ParsedLine { time: Some((time, written)), ..line });
+    }
+    let mut ahead = rest;
+    Some(match category(&mut ahead) {
+        Some((category, message)) => ParsedLine::new(severity, message).with(LOGGER, category),
+        None => ParsedLine::new(severity, rest.rest()),
+    })
+}
+
+/// `PHP <Level>:  <message>`
+pub(super) fn php<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    rest.skip("PHP ")?;
+    let severity = match rest.until(":  ")? {
+        "Fatal error" => Severity::Fatal,
+        "Parse error" | "Core error" | "Compile error" | "Recoverable fatal error" => Severity::Error,
+        "Warning" | "User Warning" | "Core warning" => Severity::Warn,
+        "Notice" | "User Notice" | "Deprecated" | "User Deprecated" => Severity::Info,
+        _ => return None,
+    };
+    Some(ParsedLine::new(severity, rest.rest()))
+}
+
+/// `<LEVEL>[<seconds, or a time>] <message and fields>`
+fn logrus<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    rest.spaces();
+    let severity = rest.level()?;
+    let written = rest.within("[", "]")?;
+    rest.skip(" ")?;
+    let line = ParsedLine::new(severity, rest.rest());
+    if is_number(written) && written.len() >= 4 {
+        return Some(line);
+    }
+    let time = time::parse(written).or_else(|| time::parse_with_bar(written, start.platform))?;
+    Some(ParsedLine { time: Some((time, written)), ..line })
+}
+
+/// A level that is padded to five letters, or one before the runtime's span or a target.
+fn tracing<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    let text = rest.rest();
+    let _ = rest.skip(" ");
+    let severity = rest.padded_level()?;
+    let is_runtime = rest.rest().starts_with(INVOCATION);
+    let line = spans_and_target(severity, rest.rest());
+    if is_runtime || line.attributes.iter().any(|(key, _)| *key == SPANS) {
+        // Without a time, there is no target after the spans.
+        let (spans, message) = spans(rest.rest());
+        let line = ParsedLine { attributes: Vec::new(), message, ..line };
+        return Some(line.with(SPANS, spans));
+    }
+    let has_target = line.attributes.iter().any(|(key, _)| *key == LOGGER);
+    let width = text.find(|next: char| next != ' ' && !next.is_ascii_uppercase()).unwrap_or_default();
+    (width >= 5 && (has_target || start.is_coloured)).then_some(line)
+}
+
+/// The attribute of tracing's spans, as they are printed.
+const SPANS: &str = "log.spans";
+
+/// `[<span>{<fields>}:<span>{…}: ]<target>: <message and fields>`
+pub(super) fn spans_and_target(severity: Severity, rest: &str) -> ParsedLine<'_> {
+    let (thread, rest) = thread(rest);
+    let (spans, rest) = spans(rest);
+    let target = rest.split_once(' ').and_then(|(word, message)| Some((word.strip_suffix(':')?, message)));
+    let (target, message) = target.filter(|(target, _)| is_target(target)).unwrap_or(("", rest));
+    // The compact format puts the fields of spans after the message's fields.
+    let request_id = request_id(if spans.is_empty() { message } else { spans });
+    let line = ParsedLine { request_id, ..ParsedLine::new(severity, message).with(SPANS, spans) };
+    let is_place = target.rsplit_once(':').is_some_and(|(_, line)| is_number(line));
+    let line = if is_place { line.at_place(target) } else { line.with(LOGGER, target) };
+    let line = match thread {
+        Some((name, id)) => line.with(THREAD, name).with(super::THREAD_ID, id),
+        None => line,
+    };
+    // The place in the code may follow the target.
+    let place = line.message.split_once(": ").filter(|(place, _)| {
+        let (file, number) = place.rsplit_once(':').unwrap_or_default();
+        is_number(number) && is_name(file) && file.contains('.')
+    });
+    match place {
+        Some((place, message)) => ParsedLine { message, ..line }.at_place(place),
+        None => line,
+    }
+}
+
+/// Splits off `[<thread> ]ThreadId(<id>) `.
+fn thread(text: &str) -> (Option<(&str, &str)>, &str) {
+    let found =
+        text.split_once("ThreadId(").and_then(|(name, rest)| Some((name.trim_end(), rest.split_once(") ")?)));
+    match found {
+        Some((name, (id, rest))) if is_number(id) && (name.is_empty() || is_name(name)) => {
+            (Some((name, id)), rest)
+        }
+        _ => (None, text),
+    }
+}
+
+/// Splits off the spans at the start. Each has fields in braces; quoted values may contain anything.
+fn spans(text: &str) -> (&str, &str) {
+    let mut quoted = false;
+    let mut escaped = false;
+    let mut open = 0_u32;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' if open > 0 => quoted = !quoted,
+            // A name stands before its fields.
+            b'{' if open == 0 && text.get(..at).is_none_or(|name| name.is_empty() || name.ends_with(' ')) => {
+                break;
+            }
+            b'{' if !quoted => open += 1,
+            b'}' if !quoted && open > 0 => {
+                open -= 1;
+                if let (0, Some(rest)) = (open, text.get(at + 1..).and_then(|rest| rest.strip_prefix(": "))) {
+                    return (text.get(..=at).unwrap_or_default(), rest);
+                }
+            }
+            b'\n' if open == 0 => break,
+            // Before its braces a span has only a name. A colon there ends a target.
+            b':' if open == 0 && text.get(at..).is_some_and(|rest| rest.starts_with(": ")) => break,
+            _ => {}
+        }
+    }
+    ("", text)
+}
+
+fn is_target(target: &str) -> bool {
+    is_name(target) && target.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+}
+
+fn request_id(fields: &str) -> Option<&str> {
+    let (_, after) = fields.split_once("requestId=\"")?;
+    after.split_once('"').map(|(id, _)| id).filter(|id| is_uuid(id))
+}
+
+/// `<LEVEL> <time> <module> <pid> <thread> <message>`
+fn django<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    let severity = rest.padded_level()?;
+    let text = rest.rest();
+    let (time, after) = time::split_date_time(text)?;
+    let written = text.get(..text.len() - after.len())?;
+    let mut rest = Cursor::new(after);
+    rest.skip(" ")?;
+    let whole = rest;
+    let line = ParsedLine { time: Some((time, written)), ..ParsedLine::new(severity, whole.rest()) };
+    let mut words = || {
+        Some((
+            rest.name()?,
+            rest.skip(" ")?,
+            rest.digits()?,
+            rest.skip(" ")?,
+            rest.digits()?,
+            rest.skip(" ")?,
+        ))
+    };
+    let (module, (), pid, (), thread, ()) = words()?;
+    Some(
+        ParsedLine { message: rest.rest(), ..line }.with(LOGGER, module).with(PROCESS, pid).of_thread(thread),
+    )
+}
+
+/// `<LEVEL>:<logger>:<message>`
+fn python<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    let severity = rest.level()?;
+    rest.skip(":")?;
+    let logger = rest.until(":").filter(|logger| is_name(logger))?;
+    Some(ParsedLine::new(severity, rest.rest()).with(LOGGER, logger))
+}
+
+/// `<LEVEL> - <message>`, `<LEVEL> <logger> - <message>`, `<logger> - <LEVEL> - <message>`
+fn level_and_dash<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    let Some(severity) = rest.padded_level() else {
+        let logger = rest.name()?;
+        rest.skip(" - ")?;
+        let severity = rest.level()?;
+        rest.skip(" - ")?;
+        return Some(ParsedLine::new(severity, rest.rest()).with(LOGGER, logger));
+    };
+    if rest.skip("- ").is_some() {
+        return Some(ParsedLine::new(severity, rest.rest()));
+    }
+    let logger = rest.name().filter(|logger| is_path(logger))?;
+    rest.skip(" - ")?;
+    Some(ParsedLine::new(severity, rest.rest()).of_logger(logger))
+}
+
+/// `<LEVEL> | <message>`, `<name> | <LEVEL> | <message>`
+fn level_and_bar<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    let first = rest.until(" | ")?.trim_end();
+    if let Some(severity) = upper_case_level(first) {
+        return Some(ParsedLine::new(severity, rest.rest()));
+    }
+    let severity = upper_case_level(rest.until(" | ")?.trim())?;
+    is_name(first).then(|| ParsedLine::new(severity, rest.rest()).with(LOGGER, first))
+}
+
+/// `<level>: <message>`, in capitals or in small letters. `Error: no stock` is an exception.
+fn level_and_colon<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    let severity = match rest.level() {
+        Some(severity) => severity,
+        None => rest.small_level()?,
+    };
+    rest.skip(": ")?;
+    Some(ParsedLine::new(severity, rest.rest().trim_start_matches([' ', '\t'])))
+}
+
+/// `<LEVEL> [<logger>] <message>`
+fn level_and_brackets<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    let severity = rest.padded_level()?;
+    let logger = rest.within("[", "] ")?;
+    let is_logger = is_name(logger) && logger.starts_with(|first: char| first.is_ascii_alphabetic());
+    is_logger.then(|| ParsedLine::new(severity, rest.rest()).with(LOGGER, logger))
+}
+
+/// `<LEVEL>\t<message>`
+fn level_in_column<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let (level, message) = start.rest.rest().split_once('\t')?;
+    Some(ParsedLine::new(level_word(level)?, message))
+}
