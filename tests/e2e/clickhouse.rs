@@ -15,7 +15,7 @@ use crate::ROOT;
 use crate::samples::{PATIENCE, Sdk, python};
 
 /// The rows that each of the queries finds in what arrived.
-fn query(received: &Received, queries: &[String]) -> Vec<Value> {
+pub(crate) fn query(received: &Received, queries: &[String]) -> Vec<Value> {
     let folder = TempDir::new().expect("a folder");
     for signal in Signal::ALL {
         let payloads = received.kept().filter(|request| request.signal == signal);

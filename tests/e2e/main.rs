@@ -7,6 +7,7 @@ mod clickhouse;
 mod collector;
 mod emulator;
 mod java;
+mod log_searches;
 mod node;
 mod otelcol;
 mod python;

@@ -1,5 +1,5 @@
 -- The tables of ClickStack, by the columns that the OpenTelemetry Collector's exporter for ClickHouse fills. Left out is what
--- changes no answer: codecs, indices, partitions and times to live.
+-- changes no answer: codecs, partitions, times to live and other indices than those of texts.
 CREATE TABLE otel_logs
 (
     Timestamp DateTime64(9),
@@ -9,7 +9,8 @@ CREATE TABLE otel_logs
     ResourceSchemaUrl LowCardinality(String), ResourceAttributes Map(LowCardinality(String), String),
     ScopeSchemaUrl LowCardinality(String), ScopeName String, ScopeVersion LowCardinality(String),
     ScopeAttributes Map(LowCardinality(String), String),
-    LogAttributes Map(LowCardinality(String), String), EventName String
+    LogAttributes Map(LowCardinality(String), String), EventName String,
+    INDEX idx_lower_body lower(Body) TYPE text(tokenizer = 'splitByNonAlpha')
 ) ENGINE = MergeTree ORDER BY (toStartOfFiveMinutes(Timestamp), ServiceName, Timestamp);
 
 CREATE TABLE otel_traces
