@@ -15,7 +15,7 @@ use crate::ROOT;
 use crate::samples::{PATIENCE, Sdk, python};
 
 /// The rows that each of the queries finds in what arrived.
-pub(crate) fn query(received: &Received, queries: &[String]) -> Vec<Value> {
+fn query(received: &Received, queries: &[String]) -> Vec<Value> {
     let folder = TempDir::new().expect("a folder");
     for signal in Signal::ALL {
         let payloads = received.kept().filter(|request| request.signal == signal);
@@ -27,9 +27,14 @@ pub(crate) fn query(received: &Received, queries: &[String]) -> Vec<Value> {
         let file = folder.path().join(format!("{}.json", signal.name()));
         fs::write(file, lines.collect::<Vec<_>>()).expect("a file");
     }
+    query_files(folder.path(), queries)
+}
+
+/// The rows that each of the queries finds in the files of a folder: OTLP/JSON by signal, one request a line.
+pub(crate) fn query_files(folder: &Path, queries: &[String]) -> Vec<Value> {
     let mut process = Command::new(Path::new(ROOT).join("target/e2e/bin/python"))
         .arg(Path::new(ROOT).join("tests/e2e/clickhouse/query.py"))
-        .arg(folder.path())
+        .arg(folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

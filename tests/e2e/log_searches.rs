@@ -6,19 +6,17 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use lambda_sandbox::collector::Protocol;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as AttributeValue;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
-use reqwest::Client;
 use rotel_core::logs::{self, RecordSource};
 use serde_json::{Value, json};
 
 use crate::ROOT;
-use crate::clickhouse::query;
+use crate::clickhouse::query_files;
 use crate::otelcol::Otelcol;
 
 const KEY: &str = "ingestion-key";
@@ -87,16 +85,11 @@ fn request(cases: &[Case]) -> ExportLogsServiceRequest {
 async fn search_for_errors_finds_the_errors_of_each_logger() {
     let cases = cases();
     let mut collector = Otelcol::start(KEY).await;
-    let client = Client::new();
     // A request of the collector has 20 MiB at most.
     for part in request(&cases).resource_logs.chunks(500) {
         let body = ExportLogsServiceRequest { resource_logs: part.to_vec() }.encode_to_vec();
-        let sent = client.post(format!("{}/v1/logs", collector.url(Protocol::Http)));
-        let sent = sent.header("authorization", KEY).header("content-type", "application/x-protobuf");
-        let answer = sent.body(body).send().await.expect("an answer");
-        assert!(answer.status().is_success(), "{}", answer.status());
+        collector.post_logs(body).await;
     }
-    let received = collector.received().await;
     let errors =
         format!("SELECT toUInt32(LogAttributes['{CASE}']) FROM otel_logs WHERE SeverityText = 'error'");
     let loggers = "SELECT count(), uniq(ServiceName) FROM otel_logs".to_owned();
@@ -104,7 +97,7 @@ async fn search_for_errors_finds_the_errors_of_each_logger() {
     let coloured = "SELECT count() > 0 FROM otel_logs WHERE hasAllTokens(lower(Body), ['shipped']) \
                     AND ServiceName LIKE 'pino%'"
         .to_owned();
-    let rows = query(&received, &[errors, loggers, coloured]);
+    let rows = query_files(collector.stored(), &[errors, loggers, coloured]);
     let [found, counts, coloured] = &rows[..] else { panic!("{rows:#?}") };
     let names: BTreeSet<_> = cases.iter().map(|case| &case.logger).collect();
     assert_eq!(*counts, json!([[cases.len(), names.len()]]));

@@ -32,6 +32,11 @@ pub(crate) struct Otelcol {
     process: Option<Process>,
 }
 
+fn client() -> Client {
+    let tls = tls::client_config(&Tls::default(), &[]).expect("a TLS configuration");
+    Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("a client")
+}
+
 struct Process {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
@@ -77,6 +82,21 @@ impl Otelcol {
             configurations: vec!["clickstack.yaml"],
             process: None,
         }
+    }
+
+    /// Stops the collector and returns the folder of what it stored: OTLP/JSON by signal, one request a line.
+    pub(crate) fn stored(&mut self) -> &Path {
+        self.stop();
+        self.files.path()
+    }
+
+    /// Sends a request for logs, in protobuf.
+    pub(crate) async fn post_logs(&self, body: Vec<u8>) {
+        let request = client().post(format!("{}/v1/logs", self.url(Protocol::Http)));
+        let request =
+            request.header("authorization", &self.key).header("content-type", "application/x-protobuf");
+        let answer = request.body(body).send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{}", answer.status());
     }
 
     /// For `ROTEL_OTLP_EXPORTER_ENDPOINT`.
@@ -144,8 +164,7 @@ impl Otelcol {
         self.stop();
         // Without TLS and a key, for it has nothing to do with them.
         self.address.come_back().await.expect("its ports are free");
-        let tls = tls::client_config(&Tls::default(), &[]).expect("a TLS configuration");
-        let client = Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("a client");
+        let client = client();
         for signal in Signal::ALL {
             let path = self.files.path().join(format!("{}.json", signal.name()));
             let text = fs::read_to_string(path).expect("the file exporter makes a file for each signal");

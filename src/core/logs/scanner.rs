@@ -157,6 +157,7 @@ impl<'t> Scanner<'t> {
 fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\');
     // The high bit of each byte that is zero, and perhaps of bytes after the first of them.
     let zeros = |word: u64| word.wrapping_sub(LOW) & !word & HIGH;
     let (words, tail) = bytes.as_chunks::<8>();
@@ -167,7 +168,7 @@ fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
             return Some(index * 8 + found.trailing_zeros() as usize / 8);
         }
     }
-    let at = tail.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+    let at = tail.iter().position(is_special)?;
     Some(bytes.len() - tail.len() + at)
 }
 

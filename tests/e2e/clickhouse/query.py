@@ -35,9 +35,9 @@ def plain(value):
     if kind == "intValue":
         return int(inner)
     if kind == "arrayValue":
-        return [plain(item) for item in inner["values"]]
+        return [plain(item) for item in inner.get("values", [])]
     if kind == "kvlistValue":
-        return {item["key"]: plain(item["value"]) for item in inner["values"]}
+        return {item["key"]: plain(item["value"]) for item in inner.get("values", [])}
     if kind in ("stringValue", "boolValue", "doubleValue", "bytesValue"):
         return inner
     raise ValueError(f"a value of kind {kind}")
@@ -52,7 +52,7 @@ def text(value):
 
 
 def attributes(owner):
-    return {item["key"]: text(item["value"]) for item in (owner or {}).get("attributes", [])}
+    return {item["key"]: text(item.get("value")) for item in (owner or {}).get("attributes", [])}
 
 
 def time(nanos):

@@ -93,10 +93,11 @@ impl Trace {
 /// Reads what Java and .NET print before an exception that nobody caught, with nothing after it.
 fn of_one_line(text: &str) -> Option<Exception> {
     let first = text.lines().next()?;
-    if first.contains("[object] (") {
+    // These ends are looked at first, because they are rare and quickly seen.
+    if text.ends_with(['}', ']']) && first.contains("[object] (") {
         return php(text);
     }
-    if is_ruby_frame(first) && first.ends_with(')') {
+    if first.ends_with(')') && is_ruby_frame(first) {
         return ruby(text);
     }
     let rest = after_introduction(text.lines().next()?)?;
@@ -136,8 +137,13 @@ fn java_or_javascript(text: &str, first: usize) -> Option<Exception> {
 
 /// Finds the type of an exception that follows the text of a line: `charge refused: java.io.IOException: closed`.
 fn type_within(head: &str) -> Option<usize> {
-    let mut ends = head.match_indices(": ").map(|(end, _)| end).chain([head.len()]);
-    ends.find_map(|end| {
+    let mut from = 0;
+    let ends = std::iter::from_fn(|| {
+        let end = from + colon(head.get(from..)?)?;
+        from = end + 1;
+        Some(end)
+    });
+    ends.chain([head.len()]).find_map(|end| {
         let before = head.get(..end)?;
         let start = before.rfind([' ', '\n']).map_or(0, |space| space + 1);
         let (kind, _) = type_and_message(before.get(start..)?)?;
@@ -324,8 +330,8 @@ pub(in crate::logs) fn type_and_message(line: &str) -> Option<(&str, Option<&str
 
 /// Parses `Type: message`, or the type alone, where nothing else can stand.
 fn any_type_and_message(line: &str) -> Option<(&str, Option<&str>)> {
-    let (kind, message) = match line.split_once(": ") {
-        Some((kind, message)) => (kind, Some(message)),
+    let (kind, message) = match colon(line) {
+        Some(at) => (line.get(..at)?, line.get(at + 2..)),
         None => (line, None),
     };
     // Node.js prints the code of an error beside its type.
@@ -333,6 +339,11 @@ fn any_type_and_message(line: &str) -> Option<(&str, Option<&str>)> {
     let word = kind.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._$`".contains(&byte));
     (word && kind.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_'))
         .then_some((kind, message))
+}
+
+/// The place of the first colon with a space after it.
+fn colon(text: &str) -> Option<usize> {
+    text.as_bytes().array_windows().position(|pair| pair == b": ")
 }
 
 #[cfg(test)]
