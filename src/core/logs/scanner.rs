@@ -75,17 +75,35 @@ impl<'t> Scanner<'t> {
             self.at = end + 1;
             return self.text.get(start..end).map(Cow::Borrowed);
         }
-        let mut string = String::with_capacity(capacity(end - start));
+        // Bytes are cheaper to append to than characters. Escapes are ASCII, so what is between them stays UTF-8.
+        let bytes = self.text.as_bytes();
+        let mut string = Vec::with_capacity(capacity(end - start));
         let mut from = start;
         loop {
-            string.push_str(self.text.get(from..end)?);
-            if self.text.as_bytes().get(end) == Some(&b'"') {
+            string.extend_from_slice(bytes.get(from..end)?);
+            if bytes.get(end) == Some(&b'"') {
                 self.at = end + 1;
-                return Some(Cow::Owned(string));
+                return String::from_utf8(string).ok().map(Cow::Owned);
             }
-            let (character, length) = unescape(self.text.get(end + 1..)?)?;
-            string.push(character);
-            from = end + 1 + length;
+            let simple = match bytes.get(end + 1)? {
+                b'n' => b'\n',
+                b't' => b'\t',
+                b'r' => b'\r',
+                byte @ (b'"' | b'\\' | b'/') => *byte,
+                b'b' => b'\x08',
+                b'f' => b'\x0c',
+                other => {
+                    // An unknown sequence stands for its backslash.
+                    let (character, length) =
+                        if *other == b'u' { unicode(self.text.get(end + 1..)?) } else { ('\\', 0) };
+                    string.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                    from = end + 1 + length;
+                    end = special(from)?;
+                    continue;
+                }
+            };
+            string.push(simple);
+            from = end + 2;
             end = special(from)?;
         }
     }
@@ -172,21 +190,8 @@ fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
     Some(bytes.len() - tail.len() + at)
 }
 
-/// Reads the character of an escape sequence from after its backslash. Returns it and the length of the sequence.
-/// An unknown sequence stands for its backslash.
-fn unescape(sequence: &str) -> Option<(char, usize)> {
-    Some(match sequence.as_bytes().first()? {
-        b'n' => ('\n', 1),
-        b't' => ('\t', 1),
-        b'r' => ('\r', 1),
-        b'b' => ('\u{8}', 1),
-        b'f' => ('\u{c}', 1),
-        b'u' => return Some(unicode(sequence)),
-        byte @ (b'"' | b'\\' | b'/') => (char::from(*byte), 1),
-        _ => ('\\', 0),
-    })
-}
-
+/// Reads a `\u` sequence from its `u` on. Returns the character and the length of the sequence. Half a surrogate pair is
+/// U+FFFD, and an unfinished sequence stands for its backslash.
 fn unicode(sequence: &str) -> (char, usize) {
     let unit = |at: usize| {
         let digits =
