@@ -70,6 +70,8 @@ fn to_utc(local: u64, platform: u64) -> u64 {
 pub(crate) fn parse(text: &str) -> Option<LoggedTime> {
     match split_date_time(text) {
         Some((time, "")) => Some(time),
+        // Java's `ZonedDateTime` and Go's `Time` name the zone once more.
+        Some((time, rest)) if rest == " UTC" || rest.starts_with('[') && rest.ends_with(']') => Some(time),
         _ if text.bytes().all(|byte| byte.is_ascii_digit()) => from_integer(text.parse().ok()?),
         _ if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => from_float(text.parse().ok()?),
         _ => None,
@@ -138,7 +140,7 @@ pub(crate) fn split_named_month_and_day(text: &str, platform: u64) -> Option<(Lo
     of_this_year(month, day.parse().ok()?, rest, platform)
 }
 
-/// Parses `21 Nov 2026 12:16:49,355`, `21-Nov-2026 12:16:49` and `11/21/26 12:16:49` at the start of a text, and returns the rest.
+/// Parses `21 Nov 2026 12:16:49,355`, `21-Nov-2026 12:16:49`, `21-11-2026 12:16:49` and `11/21/26 12:16:49` at the start of a text, and returns the rest.
 pub(crate) fn split_written_out(text: &str) -> Option<(LoggedTime, &str)> {
     let (date, clock) =
         text.get(..12)?.rfind(' ').and_then(|space| Some((text.get(..space)?, text.get(space + 1..)?)))?;
@@ -146,6 +148,8 @@ pub(crate) fn split_written_out(text: &str) -> Option<(LoggedTime, &str)> {
     let (first, second, year) = (fields.next()?, fields.next()?, fields.next()?);
     let (month, day) = match named_month(second) {
         Some(month) => (month, first.parse().ok()?),
+        // With dashes, the day comes first.
+        None if date.contains('-') => (second.parse().ok()?, first.parse().ok()?),
         None => (first.parse().ok()?, second.parse().ok()?),
     };
     let year: u64 = year.parse().ok()?;
@@ -160,9 +164,8 @@ pub(crate) fn split_written_out(text: &str) -> Option<(LoggedTime, &str)> {
 pub(crate) fn parse_in_two_brackets(text: &str) -> Option<(LoggedTime, usize)> {
     const LENGTH: usize = "[2026-11-21][12:16:49]".len();
     let (date, clock) = text.get(..LENGTH)?.strip_prefix('[')?.strip_suffix(']')?.split_once("][")?;
-    let (time, rest) =
-        split_date_time(&format!("{date} {clock}")).map(|(time, rest)| (time, rest.is_empty()))?;
-    rest.then_some((time, LENGTH))
+    let time = parse(&format!("{date} {clock}"))?;
+    Some((time, LENGTH))
 }
 
 /// Parses `11-21|12:16:49`, as log15 writes it. The year is the platform's.

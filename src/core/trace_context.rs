@@ -32,7 +32,7 @@ impl TraceContext {
 /// Parses a trace id: 32 hexadecimal digits, with or without `0x`; X-Ray's form, `1-5759e988-bd862e3fe1be46a994272793`; or
 /// Google Cloud's, `projects/<project>/traces/<id>`.
 pub(super) fn trace_id(text: &str) -> Option<[u8; 16]> {
-    let text = text.strip_prefix("0x").unwrap_or(text);
+    let text = without_radix(text);
     let text = text
         .strip_prefix("projects/")
         .and_then(|rest| rest.split_once("/traces/"))
@@ -46,7 +46,11 @@ pub(super) fn trace_id(text: &str) -> Option<[u8; 16]> {
 
 /// Parses a span id: 16 hexadecimal digits, with or without `0x`.
 pub(super) fn span_id(text: &str) -> Option<[u8; 8]> {
-    id(text.strip_prefix("0x").unwrap_or(text))
+    id(without_radix(text))
+}
+
+fn without_radix(text: &str) -> &str {
+    text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text)
 }
 
 /// Parses trace flags: two hexadecimal digits, or the sampled flag as a boolean, as some loggers print it.

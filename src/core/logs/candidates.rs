@@ -47,24 +47,34 @@ pub(super) struct Candidates {
     pub(super) error: Option<Candidate<()>>,
     /// Lambda's runtimes write such records around what the function logs.
     pub(super) is_envelope: bool,
-    /// It describes an error, and nothing else would.
+    /// The fields can only describe an error.
     pub(super) is_error: bool,
 }
 
 impl Candidates {
-    pub(super) fn of(fields: &[Field<'_>]) -> Self {
+    /// `platform` is the platform's timestamp of the record, in nanoseconds since the epoch.
+    pub(super) fn of(fields: &[Field<'_>], platform: u64) -> Self {
         let mut candidates = Self::default();
         let mut kind = RecordKind::default();
         let mut numbers = None;
+        let mut nanos = None;
         for (at, field) in fields.iter().enumerate() {
-            kind.see(field);
+            kind.observe(field);
+            if matches!(&*field.key, "instant.nanoOfSecond" | "timestampNanos" | "timestamp.nanos") {
+                nanos = number(&field.value);
+            }
             if let Some(role) = role(&field.key) {
-                let offer = Offer { fields, at, field };
+                let offer = Offer { fields, at, field, platform };
                 candidates.take(offer, role);
                 if matches!(role, Role::Level) {
                     numbers = offer.better(numbers, NUMBER, number(&field.value));
                 }
             }
+        }
+        if let (Some(time), Some(nanos)) = (&mut candidates.time, nanos)
+            && fields.get(time.at).is_some_and(|field| is_whole_seconds(&field.key))
+        {
+            time.value = time.value.with_nanos(nanos);
         }
         if candidates.level.is_none_or(|level| level.rank >= NUMBER)
             && let Some(scale) = kind.scale()
@@ -73,6 +83,14 @@ impl Candidates {
             let severity = Severity::from_number(number.value, scale);
             let level = severity.map(|value| Candidate { rank: NUMBER, at: number.at, value });
             candidates.level = candidates.level.or(level);
+        }
+        if kind.scale() == Some(Scale::Consola)
+            && let Some(level) = &mut candidates.level
+            && let Some(field) = fields.iter().find(|field| field.key == "type")
+            && let Some(severity) = field.value.as_text().and_then(Severity::from_word)
+        {
+            // consola's word is more accurate. It is also its kind of message, so it stays.
+            level.value = severity;
         }
         if candidates.level.is_none() && kind.is_serilog {
             // Serilog's compact format leaves out this level.
@@ -99,7 +117,11 @@ impl Candidates {
                 let severity = number(value).and_then(|number| Severity::from_number(number, scale));
                 self.level = offer.better(self.level, NUMBER, severity);
             }
-            Role::Time => self.time = offer.better(self.time, 0, logged_time(offer)),
+            Role::Time => {
+                // A time far from the platform's is a part of the data.
+                let time = logged_time(offer).filter(|time| time.resolve(offer.platform).is_some());
+                self.time = offer.better(self.time, 0, time);
+            }
             Role::RequestId => self.request_id = offer.better(self.request_id, 0, word.map(|_| ())),
             Role::AnyRequestId => {
                 self.any_request_id = offer.better(self.any_request_id, 0, word.map(|_| ()));
@@ -112,19 +134,21 @@ impl Candidates {
             }
             Role::TraceFlags => self.trace_flags = offer.better(self.trace_flags, 0, trace_flags(value)),
             Role::ExceptionType => {
-                self.is_error |=
-                    matches!(&*offer.field.key, "errorType" | "message.errorType") && word.is_some();
+                let is_named = matches!(&*offer.field.key, "errorType" | "message.errorType");
+                self.is_error |= is_named && word.is_some_and(|word| !word.eq_ignore_ascii_case("none"));
                 self.exception_type = offer.better(self.exception_type, 0, word.map(|_| ()));
             }
             Role::ExceptionMessage => {
+                // AWS's own events have it beside a code.
+                let is_named = matches!(&*offer.field.key, "errorMessage" | "message.errorMessage");
+                let has_code = || offer.fields.iter().any(|field| field.key == "errorCode");
+                self.is_error |= is_named && word.is_some() && !self.is_error && !has_code();
                 self.exception_message = offer.better(self.exception_message, 0, word.map(|_| ()));
                 self.message = offer.better(self.message, LAST_RANK, word.map(|_| ()));
             }
             Role::Stacktrace => {
-                // A single line is something else: the name of a CloudFormation stack, or the text of an exception.
-                let is_stack = word.is_none_or(|word| word.contains('\n'));
-                let stack = (is_stack && exception::is_stacktrace(value)).then_some(());
-                self.is_error |= stack.is_some();
+                let stack = exception::is_stacktrace(value).then_some(());
+                self.is_error |= stack.is_some() && offer.field.key != "cause";
                 self.stacktrace = offer.better(self.stacktrace, 0, stack);
                 let described =
                     stack.is_none() && (is_described(word) || exception::structlog(value).is_some());
@@ -156,7 +180,9 @@ impl Candidates {
         {
             self.time = None;
             self.message = None;
+            // Without an error, `{"error":{"name":…,"message":…}}` is data, too.
             self.exception_message = None;
+            self.exception_type = self.exception_type.filter(|_| self.stacktrace.is_some());
         }
     }
 
@@ -184,6 +210,7 @@ struct Offer<'f, 't> {
     fields: &'f [Field<'t>],
     at: usize,
     field: &'f Field<'t>,
+    platform: u64,
 }
 
 impl Offer<'_, '_> {
@@ -205,7 +232,7 @@ struct RecordKind {
     is_serilog: bool,
     is_envelope: bool,
     has_message: bool,
-    /// Which of consola's own fields are there: bit 0 for the type, bit 1 for the arguments.
+    /// The consola fields found: bit 0 for `type`, bit 1 for `args`.
     consola: u8,
     /// The meaning of a numeric level. In a record of no known logger a number is data.
     scale: Option<Scale>,
@@ -218,7 +245,7 @@ impl Default for RecordKind {
 }
 
 impl RecordKind {
-    fn see(&mut self, field: &Field<'_>) {
+    fn observe(&mut self, field: &Field<'_>) {
         if field.is_nested {
             self.has_message |= field.key.starts_with("message.");
             self.is_envelope &= field.key.starts_with("message.");
@@ -271,25 +298,15 @@ fn trace_flags(value: &FieldValue<'_>) -> Option<u32> {
 fn logged_time(offer: Offer<'_, '_>) -> Option<LoggedTime> {
     match &offer.field.value {
         FieldValue::Text(text) => time::parse(text),
-        FieldValue::Other(Value::IntValue(number)) if nanos_key(&offer.field.key).is_some() => {
-            let nanos = offer.fields.iter().find(|field| Some(&*field.key) == nanos_key(&offer.field.key));
-            let nanos = nanos.and_then(|field| self::number(&field.value)).unwrap_or_default();
-            Some(time::from_integer(*number)?.with_nanos(nanos))
-        }
         FieldValue::Other(Value::IntValue(number)) => time::from_integer(*number),
         FieldValue::Other(Value::DoubleValue(number)) => time::from_float(*number),
         _ => None,
     }
 }
 
-/// The key of the nanoseconds that are written apart from the seconds under this key.
-fn nanos_key(key: &str) -> Option<&'static str> {
-    Some(match key {
-        "instant.epochSecond" => "instant.nanoOfSecond",
-        "timestampSeconds" => "timestampNanos",
-        "timestamp.seconds" => "timestamp.nanos",
-        _ => return None,
-    })
+/// Returns true for a key whose nanoseconds are written apart.
+fn is_whole_seconds(key: &str) -> bool {
+    matches!(key, "instant.epochSecond" | "timestampSeconds" | "timestamp.seconds")
 }
 
 /// Returns true for one line that is the type and the message of an exception.

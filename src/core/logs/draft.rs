@@ -1,7 +1,6 @@
 //! A log record in the making: the candidates for each of its parts, of which the first one that is set wins.
 //!
-//! What a message says is read before what surrounds it says more, so the inner level, time, ids and fields win over
-//! the envelope's.
+//! The message is read before its envelope, so its level, time, ids and fields win.
 
 use std::borrow::Cow;
 
@@ -26,8 +25,12 @@ pub(super) struct Draft<'a> {
     pub(super) implied: Option<Severity>,
     pub(super) request_id: Option<String>,
     pub(super) exception: Exception,
+    /// The level of the envelope whose message is being read.
+    pub(super) envelope: Option<Severity>,
+    /// The exception is from fields, which are more accurate than a text.
+    has_exception_fields: bool,
     pub(super) body: Option<AnyValue>,
-    /// What the record may still add.
+    /// The remaining budget.
     pub(super) budget: RecordBudget,
     pub(super) is_invocation: IsInvocation<'a>,
     time: Option<u64>,
@@ -47,6 +50,8 @@ impl<'a> Draft<'a> {
             implied: None,
             request_id: None,
             exception: Exception::default(),
+            envelope: None,
+            has_exception_fields: false,
             body: None,
             budget: RecordBudget::of(text),
             is_invocation,
@@ -112,11 +117,21 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Sets the exception in place of one that was found in a text, which it completes.
+    /// Returns true if the fields of an exception can be used. Those of a message win over its envelope's.
+    pub(super) fn takes_exception(&self, exception: &Exception) -> bool {
+        !self.has_exception_fields || self.exception.is_like(exception)
+    }
+
+    /// Sets the exception in place of one that was found in a text, which completes it.
     pub(super) fn prefer_exception(&mut self, exception: Exception) {
         if !exception.is_empty() {
+            if self.has_exception_fields {
+                self.exception.complete(exception);
+                return;
+            }
             let found = std::mem::replace(&mut self.exception, exception);
             self.exception.complete(found);
+            self.has_exception_fields = true;
         }
     }
 

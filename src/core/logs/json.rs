@@ -34,7 +34,7 @@ pub(super) struct Object<'t> {
     /// The record is in CloudWatch's embedded metric format (EMF). Other tools read such lines from the body,
     /// so it stays whole.
     pub(super) is_emf: bool,
-    /// The text after the object.
+    /// The text after the object, or after its last complete field.
     pub(super) rest: &'t str,
     /// The text stops being JSON after these fields.
     pub(super) is_broken: bool,
@@ -98,12 +98,12 @@ pub(super) fn object<'t>(text: &'t str, budget: &mut RecordBudget) -> Result<Opt
     if !text.starts_with('{') {
         return Ok(None);
     }
-    let mut reader = Reader { scanner: Scanner::new(text), budget: *budget };
+    let mut reader = Reader { scanner: Scanner::new(text), budget: *budget, unread: text };
     let mut object = Object { fields: Vec::with_capacity(INITIAL_FIELDS), ..Object::default() };
     let read = reader.record(&mut object);
     let object = match read {
         Err(Stop::OverBudget) => return Err(OverBudget),
-        Err(Stop::NotJson) => Object { is_broken: true, ..object },
+        Err(Stop::NotJson) => Object { is_broken: true, rest: reader.unread, ..object },
         Ok(()) => Object { rest: reader.scanner.rest(), ..object },
     };
     *budget = reader.budget;
@@ -114,7 +114,7 @@ pub(super) fn object<'t>(text: &'t str, budget: &mut RecordBudget) -> Result<Opt
 /// Reads a JSON text of any kind as the value of a field. Returns `None` if it would take more than the budget, or is
 /// not JSON.
 pub(super) fn field_value<'t>(text: &'t str, budget: &mut RecordBudget) -> Option<FieldValue<'t>> {
-    let mut reader = Reader { scanner: Scanner::new(text), budget: *budget };
+    let mut reader = Reader { scanner: Scanner::new(text), budget: *budget, unread: text };
     let value = reader.value(1).ok()?;
     *budget = reader.budget;
     reader.scanner.peek().is_none().then_some(value)
@@ -128,6 +128,8 @@ pub(super) fn is_message(key: &str) -> bool {
 struct Reader<'t> {
     scanner: Scanner<'t>,
     budget: RecordBudget,
+    /// The text after the last complete field of the record.
+    unread: &'t str,
 }
 
 impl<'t> Reader<'t> {
@@ -143,6 +145,7 @@ impl<'t> Reader<'t> {
             if reader.scanner.peek() != Some(b'{') {
                 let value = reader.value(1)?;
                 object.fields.push(Field { key, value, is_nested: false });
+                reader.unread = reader.scanner.rest();
                 return Ok(());
             }
             if key == EMF_METADATA {
@@ -150,12 +153,14 @@ impl<'t> Reader<'t> {
             }
             // A message that is an object is also the body.
             if is_message(&key) && object.message.is_none() {
-                let mut body = Reader { scanner: reader.scanner.clone(), budget: reader.budget };
+                let mut body = Reader { scanner: reader.scanner.clone(), budget: reader.budget, unread: "" };
                 object.message = body.value(1)?.into_any_value();
                 reader.budget = body.budget;
             }
             let mut path = key.into_owned();
-            reader.flatten(&mut path, &mut object.fields, 1)
+            reader.flatten(&mut path, &mut object.fields, 1)?;
+            reader.unread = reader.scanner.rest();
+            Ok(())
         })
     }
 
@@ -287,15 +292,15 @@ fn encoded_len(scalar: Scalar<'_>) -> usize {
 /// Returns true if the object that a scanner is at has EMF's directives.
 fn has_directives(at: &Scanner<'_>) -> bool {
     let mut found = false;
-    for_each_entry(at.rest(), |key, _| found |= key == EMF_DIRECTIVES);
+    for_each_entry(at.rest(), |key, _, _| found |= key == EMF_DIRECTIVES);
     found
 }
 
-/// Calls `take` with each key of the object at the start of a text, and with the JSON of its value. Returns the text
-/// after the object, or `None` if it does not end.
+/// Calls `take` with each key of the object at the start of a text, the JSON of the key, and that of its value. Returns the
+/// text after the object, or `None` if it does not end.
 pub(super) fn for_each_entry<'t>(
     object: &'t str,
-    mut take: impl FnMut(Cow<'t, str>, &'t str),
+    mut take: impl FnMut(Cow<'t, str>, &'t str, &'t str),
 ) -> Option<&'t str> {
     let mut scanner = Scanner::new(object);
     if !scanner.eat(b'{') {
@@ -305,11 +310,12 @@ pub(super) fn for_each_entry<'t>(
         return Some(scanner.rest());
     }
     loop {
+        let written = scanner.clone().skip()?;
         let key = scanner.string()?;
         if !scanner.eat(b':') {
             return None;
         }
-        take(key, scanner.skip()?);
+        take(key, written, scanner.skip()?);
         if scanner.eat(b'}') {
             return Some(scanner.rest());
         }
@@ -373,8 +379,8 @@ mod tests {
         a="NaN" b="-Infinity" c="1e999" d="18446744073709551616" e="�" f=Other(IntValue(1)) | rest ""
         a=Other(IntValue(1)) a=Other(IntValue(2)) b.a=Other(ArrayValue(ArrayValue { values: [AnyValue { value: Some(IntValue(1)) }, AnyValue { value: Some(KvlistValue(KeyValueList { values: [KeyValue { key: "c", value: None, key_strindex: 0 }] })) }] })) b.d=Other(KvlistValue(KeyValueList { values: [] })) | rest ""
         a="tab\tand\nbreak" | rest " {\"b\":1}"
-        a=Other(IntValue(1)) b.c=Other(IntValue(2)) | rest "" broken
-        a=Other(IntValue(1)) | rest "" broken
+        a=Other(IntValue(1)) b.c=Other(IntValue(2)) | rest ",\"b\":{\"c\":2,\"d\":tru" broken
+        a=Other(IntValue(1)) | rest ",\"b\":'x'}" broken
         none
          | rest ""
         none

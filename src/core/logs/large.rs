@@ -13,8 +13,8 @@ use super::roles::{EMF_DIRECTIVES, EMF_METADATA, has_role};
 use super::scanner::Scanner;
 use crate::otlp::attribute::text;
 
-/// The key of the top-level fields beyond the budget.
-const REST_KEY: &str = "log.record.rest";
+/// The key of what is left of a record: the top-level fields beyond the budget, or text after the record.
+pub(super) const REST_KEY: &str = "log.record.rest";
 /// The maximum nesting that is flattened: each level parses the text of its fields again.
 const MAX_DEPTH: usize = 8;
 /// The number of fields with a role, such as level or time, that are read even without budget.
@@ -24,13 +24,13 @@ const MAX_ROLE_FIELDS: usize = 64;
 pub(super) fn object<'t>(object: &'t str, budget: &mut RecordBudget) -> Option<Object<'t>> {
     let mut flattener = Flattener { budget: *budget, roles: MAX_ROLE_FIELDS, fields: Vec::new() };
     let (mut rest, mut message, mut has_message, mut is_emf) = (Rest::default(), None, false, false);
-    let after = json::for_each_entry(object, |key, value| {
+    let after = json::for_each_entry(object, |key, written, value| {
         if json::is_message(&key) && !std::mem::replace(&mut has_message, true) && is_object(value) {
             message = Some(text(value));
         }
         is_emf |= key == EMF_METADATA && has_key(value, EMF_DIRECTIVES);
         if !is_nested(value) && !flattener.add(None, &key, value) {
-            rest.add(&key, value);
+            rest.add(written, value);
         }
     });
     let end = Object {
@@ -43,9 +43,9 @@ pub(super) fn object<'t>(object: &'t str, budget: &mut RecordBudget) -> Option<O
     if is_emf {
         return Some(end);
     }
-    json::for_each_entry(object, |key, value| {
+    json::for_each_entry(object, |key, written, value| {
         if is_nested(value) && !flattener.flatten(None, &key, value, 1) {
-            rest.add(&key, value);
+            rest.add(written, value);
         }
     });
     let mut fields = flattener.fields;
@@ -101,7 +101,7 @@ impl<'t> Flattener<'t> {
         }
         let mut rest = Rest::default();
         let before = self.fields.len();
-        let end = json::for_each_entry(object, |key, value| {
+        let end = json::for_each_entry(object, |key, written, value| {
             let fits = path.len() + 1 + key.len() <= MAX_PATH_LEN;
             let added = if is_nested(value) && depth < MAX_DEPTH {
                 fits && self.flatten(Some(&path), &key, value, depth + 1)
@@ -109,7 +109,7 @@ impl<'t> Flattener<'t> {
                 fits && self.add(Some(&path), &key, value)
             };
             if !added {
-                rest.add(&key, value);
+                rest.add(written, value);
             }
         });
         let rest = if end.is_some() {
@@ -134,9 +134,10 @@ impl<'t> Flattener<'t> {
 struct Rest(String);
 
 impl Rest {
+    /// Adds a field; key and value are JSON.
     fn add(&mut self, key: &str, value: &str) {
         self.0.push(if self.0.is_empty() { '{' } else { ',' });
-        self.0.push_str(&serde_json::Value::from(key).to_string());
+        self.0.push_str(key);
         self.0.push(':');
         self.0.push_str(value);
     }
@@ -171,7 +172,7 @@ fn as_text(json: &str) -> FieldValue<'_> {
 
 fn has_key(object: &str, wanted: &str) -> bool {
     let mut found = false;
-    json::for_each_entry(object, |key, _| found |= key == wanted).is_some() && found
+    json::for_each_entry(object, |key, _, _| found |= key == wanted).is_some() && found
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! is read like a line of its own, and JSON after any prefix like a record.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 
@@ -12,20 +13,24 @@ use super::candidates::{Candidate, Candidates, plain, request_id_in_spans};
 use super::draft::Draft;
 use super::exception::{self, Exception};
 use super::json::{self, Field, FieldValue, Object};
+use super::large::REST_KEY;
 use super::severity::Severity;
 use super::text::{self, ParsedLine, ParsedText, is_uuid, without_colours};
 use crate::otlp::attribute::string;
 
 /// The number of messages within messages that are read.
 const MAX_DEPTH: usize = 3;
-/// The key of the text that follows a record on its line.
-const REST_KEY: &str = "log.record.rest";
+
+/// The stack trace of an error that is a record's message.
+const ERROR_MESSAGE_STACK: &str = "message.stack";
+/// The attribute of an id in the place of a request id that is not the invocation's.
+const OTHER_ID: &str = "log.request_id";
 
 /// Reads a text.
 pub(super) fn read_text(draft: &mut Draft<'_>, text: &str, depth: usize) {
     let plain = without_colours(text);
     let is_coloured = plain.len() < text.len();
-    let text = plain.trim_end_matches(['\n', '\r']).trim_start_matches('\n');
+    let text = plain.trim_end_matches(['\n', '\r']).trim_start_matches(['\n', '\u{feff}']);
     let json = text.trim();
     if let Some(object) = draft.read_object(json) {
         return read_object(draft, object, json, depth);
@@ -44,36 +49,85 @@ pub(super) fn read_text(draft: &mut Draft<'_>, text: &str, depth: usize) {
 
 fn read_line(draft: &mut Draft<'_>, line: &ParsedLine<'_>, depth: usize) {
     let message = line.message();
-    // The level of a runtime says how a line was printed. Any other is the logger's own, and wins over the data behind it.
-    if !line.is_envelope {
-        set_severity(draft, line.severity, &message);
-    }
-    if message.starts_with('{') || line.is_envelope && depth < MAX_DEPTH {
-        read_text(draft, &message, depth + 1);
+    // The prefix of a runtime says how a line was printed. Any other is the logger's own, and wins over the data behind it.
+    if line.is_envelope {
+        let outer = std::mem::replace(&mut draft.envelope, line.severity);
+        read_behind(draft, line, &message, depth);
+        draft.envelope = outer;
     } else {
-        read_message(draft, &message, line.has_context);
+        take_prefix(draft, line, &message);
+        read_behind(draft, line, &message, depth);
     }
-    set_severity(draft, line.severity, &message);
+    take_prefix(draft, line, &message);
     if let Some((time, written)) = line.time
         && !draft.set_time(time)
     {
         draft.add(string("time", written));
     }
-    if let Some(id) = line.request_id {
-        draft.request_id.get_or_insert_with(|| id.to_owned());
-    }
-    if let Some(trace_id) = line.trace_id {
-        draft.set_trace(trace_id, line.span_id, line.trace_flags);
-    }
+    take_line_ids(draft, line);
     for (key, value) in &line.attributes {
         draft.add(string(key, value));
     }
 }
 
-/// Sets the severity of a line. An error that nobody caught is one, whatever the console made of it.
-fn set_severity(draft: &mut Draft<'_>, severity: Option<Severity>, message: &str) {
-    let is_crash = severity.is_none_or(|severity| severity < Severity::Error) && exception::is_crash(message);
-    draft.set_severity(if is_crash { Some(Severity::Error) } else { severity });
+/// Reads what follows a prefix.
+fn read_behind(draft: &mut Draft<'_>, line: &ParsedLine<'_>, message: &str, depth: usize) {
+    if message.starts_with('{') || line.is_envelope && depth < MAX_DEPTH {
+        read_text(draft, message, depth + 1);
+    } else {
+        read_message(draft, message, line.has_context);
+    }
+}
+
+/// Sets the severity and the time of a prefix. An uncaught error is one, whatever the console made of it.
+fn take_prefix(draft: &mut Draft<'_>, line: &ParsedLine<'_>, message: &str) {
+    let is_low = line.severity.is_none_or(|severity| severity < Severity::Error);
+    let severity = if is_low && line.is_envelope && exception::is_certain_crash(message) {
+        Some(Severity::Error)
+    } else {
+        // A word at the start of a message is weaker than a warning of the console.
+        let is_weak = |severity| {
+            !line.is_certain()
+                && draft.envelope.is_some_and(|envelope| envelope >= Severity::Warn && severity < envelope)
+        };
+        line.severity.filter(|severity| !is_weak(*severity))
+    };
+    draft.set_severity(severity);
+    if let Some((time, _)) = line.time {
+        draft.set_time(time);
+    }
+}
+
+/// Takes the ids of a prefix. Lambda's request id wins over any other; an id of something else stays an attribute.
+fn take_line_ids(draft: &mut Draft<'_>, line: &ParsedLine<'_>) {
+    if let Some(id) = line.request_id {
+        if line.is_envelope
+            || line.severity.is_some() && draft.request_id.is_none() && (draft.is_invocation)(id)
+        {
+            if let Some(other) = draft.request_id.replace(id.to_owned()).filter(|other| other != id) {
+                draft.add(string(OTHER_ID, &other));
+            }
+        } else if draft.request_id.as_deref() != Some(id) {
+            draft.add(string(OTHER_ID, id));
+        }
+    }
+    match line.trace_id {
+        Some(trace_id) => {
+            draft.set_trace(trace_id, line.span_id, line.trace_flags);
+        }
+        None => {
+            if let Some(span_id) = line.span_id {
+                draft.add(string("span_id", &hex(&span_id)));
+            }
+        }
+    }
+}
+
+fn hex(id: &[u8]) -> String {
+    id.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// Reads a message: text without a prefix, with an exception or JSON in it. `has_context` means that JSON at its end is no
@@ -87,13 +141,13 @@ fn read_message(draft: &mut Draft<'_>, text: &str, has_context: bool) {
         read_payload(draft, object, message.len() < text.len());
         draft.set_body(Cow::Borrowed(message));
     }
-    if exception::is_crash(text) {
+    if exception::is_certain_crash(text) {
         draft.set_severity(Some(Severity::Error));
+    } else if exception::is_crash(text) {
+        draft.imply(Severity::Error);
     }
     if let Some(exception) = printed.or_else(|| Exception::in_text(text)) {
-        if exception.stacktrace.is_some() {
-            draft.imply(Severity::Error);
-        }
+        draft.imply(Severity::Error);
         // Besides attributes, it may repeat only what the budget has left.
         if !has_payload || draft.budget.try_spend(exception.len(), 0) {
             draft.set_exception(exception);
@@ -107,17 +161,20 @@ fn printed_error(message: &str, draft: &mut Draft<'_>) -> Option<Exception> {
     let words = ["Invoke Error", "Uncaught Exception", "Unhandled Promise Rejection"];
     let error = words.iter().find_map(|words| message.strip_prefix(words))?.trim_start();
     let object = draft.read_object(error)?;
-    let candidates = Candidates::of(&object.fields);
+    let candidates = Candidates::of(&object.fields, draft.platform());
     Some(exception_of(&candidates, &object.fields, true).0)
 }
 
 /// Finds the JSON object, or objects, at the end of a message. Returns the message with it: without the JSON if a tab
 /// makes that a column of its own.
 fn payload<'t>(text: &'t str, has_context: bool, draft: &mut Draft<'_>) -> Option<(&'t str, Object<'t>)> {
-    if !text.ends_with(['}', ']']) {
+    let is_json = |pair: &&[u8; 2]| matches!(*pair, b"{\"" | b"{\n");
+    // zap writes a stack trace behind it.
+    let is_last = text.ends_with(['}', ']']);
+    if !is_last && !text.contains("\t{\"") {
         return None;
     }
-    let at = text.as_bytes().array_windows().position(|pair| pair == b"{\"").filter(|at| *at > 0)?;
+    let at = text.as_bytes().array_windows().position(|pair| is_json(&pair)).filter(|at| *at > 0)?;
     let (before, json) = text.split_at_checked(at)?;
     if !before.ends_with([' ', '\t', '\n']) {
         return None;
@@ -126,7 +183,11 @@ fn payload<'t>(text: &'t str, has_context: bool, draft: &mut Draft<'_>) -> Optio
     let mut object = draft.read_object(json)?;
     // Monolog writes two: the context and the extra fields, and an empty one as a list.
     let mut rest = object.rest.trim();
-    if rest.starts_with("{\"")
+    if !is_last {
+        let stack = object.rest.strip_prefix('\n').filter(|_| before.ends_with('\t')).map(str::to_owned);
+        draft.set_exception(Exception { stacktrace: Some(stack?), ..Exception::default() });
+        rest = "";
+    } else if rest.starts_with("{\"")
         && let Some(second) = draft.read_object(rest)
     {
         object.fields.extend(second.fields);
@@ -144,7 +205,7 @@ fn payload<'t>(text: &'t str, has_context: bool, draft: &mut Draft<'_>) -> Optio
 /// Adds the fields of an object that follows a message. Its level counts if it stands in a column and nothing else states
 /// one, and its message and time are data.
 fn read_payload(draft: &mut Draft<'_>, object: Object<'_>, is_column: bool) {
-    let mut candidates = Candidates::of(&object.fields);
+    let mut candidates = Candidates::of(&object.fields, draft.platform());
     candidates.time = None;
     candidates.message = None;
     if let Some(level) = candidates.level.take_if(|_| is_column) {
@@ -157,11 +218,11 @@ fn read_payload(draft: &mut Draft<'_>, object: Object<'_>, is_column: bool) {
 
 /// Reads an object that is a record; `whole` is its text.
 pub(super) fn read_object(draft: &mut Draft<'_>, object: Object<'_>, whole: &str, depth: usize) {
-    let Object { mut fields, message: nested, is_emf, rest, is_broken } = object;
+    let Object { mut fields, message: nested, is_emf, mut rest, is_broken } = object;
     if is_emf {
         return draft.set_body(Cow::Borrowed(whole));
     }
-    let mut candidates = Candidates::of(&fields);
+    let mut candidates = Candidates::of(&fields, draft.platform());
     let severity = candidates.level.map(|level| level.value);
     let severity = severity.or(candidates.is_error.then_some(Severity::Error)).max(severity_of(rest, draft));
     if candidates.is_envelope
@@ -175,25 +236,24 @@ pub(super) fn read_object(draft: &mut Draft<'_>, object: Object<'_>, whole: &str
         return read_object(draft, outer, whole, MAX_DEPTH);
     }
     let is_shared = candidates.shares_message();
+    let is_error_message = fields.iter().any(|field| field.key == ERROR_MESSAGE_STACK);
     let field = candidates.message.and_then(|message| fields.get_mut(message.at));
     let mut message = field.map(|field| {
         if is_shared { field.value.clone() } else { std::mem::replace(&mut field.value, FieldValue::Null) }
     });
-    if is_broken {
-        // The body is the whole text.
-        if let Some((taken, field)) =
-            message.take().zip(candidates.message.take().and_then(|message| fields.get_mut(message.at)))
-        {
-            field.value = taken;
-        }
+    if is_broken && message.is_none() {
+        // The body is the whole text, with what comes after the break.
         message = Some(FieldValue::Text(Cow::Borrowed(whole)));
+        rest = "";
     } else if let Some(FieldValue::Text(text)) = &message
         && !text.is_empty()
     {
         let text = without_colours(text);
         // Within a runtime's envelope, what the message says is more accurate.
         if candidates.is_envelope && depth < MAX_DEPTH {
+            let outer = std::mem::replace(&mut draft.envelope, severity);
             read_text(draft, &text, depth + 1);
+            draft.envelope = outer;
         } else {
             draft.set_severity(severity);
             read_inner(draft, &text, &mut candidates, depth);
@@ -214,7 +274,7 @@ pub(super) fn read_object(draft: &mut Draft<'_>, object: Object<'_>, whole: &str
     let is_empty = match &message {
         Some(FieldValue::Text(text)) => text.is_empty(),
         Some(_) => false,
-        None => nested.is_none() && severity.is_some(),
+        None => severity.is_some() && (nested.is_none() || is_error_message),
     };
     if is_empty && let Some(described) = draft.exception.message.clone() {
         return draft.set_body(Cow::Owned(described));
@@ -229,14 +289,15 @@ pub(super) fn read_object(draft: &mut Draft<'_>, object: Object<'_>, whole: &str
 
 /// Finds the object that a runtime's envelope has for a message, if it is a record: the console was given one.
 fn inner_record<'t>(whole: &'t str, draft: &mut Draft<'_>) -> Option<Object<'t>> {
-    let mut message = None;
-    json::for_each_entry(whole, |key, value| {
+    let (mut message, mut count) = (None, 0);
+    json::for_each_entry(whole, |key, _, value| {
         if key == "message" {
             message = Some(value);
+            count += 1;
         }
     })?;
-    let object = draft.read_object(message?)?;
-    let candidates = Candidates::of(&object.fields);
+    let object = draft.read_object(message.filter(|_| count == 1)?)?;
+    let candidates = Candidates::of(&object.fields, draft.platform());
     let is_record = candidates.level.is_some() || candidates.has_certain_message();
     is_record.then_some(object)
 }
@@ -275,8 +336,13 @@ fn take_fields(draft: &mut Draft<'_>, candidates: &mut Candidates, fields: Vec<F
     if trace_id.is_none() {
         (candidates.trace_id, candidates.span_id, candidates.trace_flags) = (None, None, None);
     }
-    let (exception, error) = exception_of(candidates, &fields, is_error);
-    draft.prefer_exception(exception);
+    let (exception, mut error) = exception_of(candidates, &fields, is_error);
+    if draft.takes_exception(&exception) {
+        draft.prefer_exception(exception);
+    } else {
+        (candidates.exception_type, candidates.exception_message, candidates.stacktrace, error) =
+            (None, None, None, None);
+    }
     draft.reserve(fields.len());
     for (at, field) in fields.into_iter().enumerate() {
         if !candidates.has(at) && error != Some(at) {
@@ -293,6 +359,8 @@ fn take_request_id(draft: &mut Draft<'_>, candidates: &mut Candidates, fields: &
         candidates.is_envelope && is_uuid(id) || (draft.is_invocation)(id)
     });
     if draft.request_id.is_some() {
+        // The id of the message stays, and so does this one, as a field.
+        (candidates.request_id, candidates.any_request_id) = (None, None);
         return;
     }
     candidates.request_id = candidates.request_id.or(candidates.any_request_id);
@@ -316,15 +384,34 @@ fn exception_of(candidates: &Candidates, fields: &[Field<'_>], is_error: bool) -
     {
         let of_list = exception::structlog(&field.value);
         // An error's text may be searched for by the name of its field, so it stays.
-        let is_named = !matches!(&*field.key, "error" | "err");
+        let is_named = !matches!(&*field.key, "error" | "err" | "fields.error" | "fields.err");
         if let Some(found) = of_list {
             exception.complete(found);
         } else if let Some(text) = field.value.as_text().filter(|_| is_named || is_error)
             && exception.message.is_none()
         {
-            taken = is_named.then_some(error.at);
-            exception.complete(of_text(text));
+            let found = of_text(text);
+            taken = (is_named && exception.is_like(&found)).then_some(error.at);
+            exception.complete(found);
         }
+    }
+    // An error that a logger wrote as its message.
+    if field(candidates.stacktrace).is_some_and(|field| field.key == ERROR_MESSAGE_STACK) {
+        let part = |key: &str| {
+            let field = fields.iter().find(|field| field.key == key)?;
+            field.value.as_text().map(str::to_owned)
+        };
+        exception.kind = exception.kind.or_else(|| part("message.name"));
+        exception.message = exception.message.or_else(|| part("message.message"));
+    }
+    // loguru writes it with the line only.
+    if exception.kind.is_some()
+        && exception.stacktrace.is_none()
+        && let Some(text) =
+            fields.iter().find(|field| field.key == "text").and_then(|field| field.value.as_text())
+        && let Some(found) = Exception::in_text(text)
+    {
+        exception.complete(found);
     }
     if (exception.kind.is_none() || exception.message.is_none())
         && let Some(within) = exception.stacktrace.as_deref().and_then(Exception::in_text)
@@ -349,11 +436,18 @@ fn of_text(text: &str) -> Exception {
     }
 }
 
-/// The severity of the record that follows another one.
+/// The highest severity of the records that follow another one.
 fn severity_of(rest: &str, draft: &mut Draft<'_>) -> Option<Severity> {
-    let rest = rest.trim_start();
-    let object = if rest.is_empty() { None } else { draft.read_object(rest) };
-    Candidates::of(&object?.fields).level.map(|level| level.value)
+    let mut highest = None;
+    let mut rest = rest.trim_start();
+    while !rest.is_empty()
+        && let Some(object) = draft.read_object(rest)
+    {
+        highest =
+            highest.max(Candidates::of(&object.fields, draft.platform()).level.map(|level| level.value));
+        rest = object.rest.trim_start();
+    }
+    highest
 }
 
 fn add_rest(draft: &mut Draft<'_>, rest: &str) {

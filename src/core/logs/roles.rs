@@ -73,6 +73,7 @@ pub(super) fn role(key: &str) -> Option<Role> {
         | "timestampSeconds"
         | "timestamp.seconds"
         | "created"
+        | "Time"
         | "when"
         | "t"
         | "time_unix_nano"
@@ -96,6 +97,7 @@ pub(super) fn role(key: &str) -> Option<Role> {
         "trace_id"
         | "traceId"
         | "traceID"
+        | "traceid"
         | "TraceId"
         | "trace.id"
         | "otelTraceID"
@@ -104,12 +106,20 @@ pub(super) fn role(key: &str) -> Option<Role> {
         "span_id"
         | "spanId"
         | "spanID"
+        | "spanid"
         | "SpanId"
         | "span.id"
         | "otelSpanID"
         | "@sp"
         | "logging.googleapis.com/spanId" => Role::SpanId,
         "trace_flags" | "traceFlags" | "TraceFlags" | "otelTraceSampled" => Role::TraceFlags,
+        key => return of_exception(key).or_else(|| nested(key)),
+    })
+}
+
+/// The role of a field that describes an exception.
+fn of_exception(key: &str) -> Option<Role> {
+    Some(match key {
         "errorType" | "message.errorType" | "exception_name" | "exception_class" | "exceptionClass"
         | "errorClass" => Role::ExceptionType,
         "errorMessage"
@@ -117,17 +127,40 @@ pub(super) fn role(key: &str) -> Option<Role> {
         | "exception_message"
         | "exceptionMessage"
         | "record.exception.value" => Role::ExceptionMessage,
-        "stackTrace" | "message.stackTrace" | "stack" | "stack_trace" | "stacktrace" | "exc_info"
-        | "exc_text" | "traceback" | "cause" | "@x" | "Exception" | "exception" | "full_message"
-        | "errorVerbose" | "backtrace" => Role::Stacktrace,
-        "error" | "err" => Role::Error,
-        key => return of_exception(key),
+        "stackTrace"
+        | "message.stackTrace"
+        | "stack"
+        | "stack_trace"
+        | "stacktrace"
+        | "exc_info"
+        | "exc_text"
+        | "traceback"
+        | "StackTrace"
+        | "errorStack"
+        | "error_stack"
+        | "exception_stacktrace"
+        | "throwable"
+        | "throwableInfo"
+        | "thrown"
+        | "ex"
+        | "exc"
+        | "trace"
+        | "message.stack"
+        | "cause"
+        | "@x"
+        | "Exception"
+        | "exception"
+        | "full_message"
+        | "errorVerbose"
+        | "backtrace" => Role::Stacktrace,
+        "error" | "err" | "fields.error" | "fields.err" => Role::Error,
+        _ => return None,
     })
 }
 
 /// The role of a field of an object that describes an exception, `err.stack`, `context.exception.class`, or that holds the
 /// context of the logger, `mdc.traceId`.
-fn of_exception(key: &str) -> Option<Role> {
+fn nested(key: &str) -> Option<Role> {
     let (object, field) = key.rsplit_once('.')?;
     if matches!(
         object,
@@ -147,7 +180,8 @@ fn of_exception(key: &str) -> Option<Role> {
     }
     let object = match object.split_once('.') {
         Some((
-            "record" | "context" | "fields" | "extra" | "message" | "payload" | "attributes" | "properties",
+            "record" | "context" | "fields" | "extra" | "message" | "payload" | "attributes" | "properties"
+            | "meta",
             inner,
         )) => inner,
         _ => object,
@@ -163,6 +197,9 @@ fn of_exception(key: &str) -> Option<Role> {
             | "exc"
             | "exc_info"
             | "errorObject"
+            | "e"
+            | "Error"
+            | "throwableInfo"
             | "Exception"
     ) {
         return None;
@@ -173,7 +210,9 @@ fn of_exception(key: &str) -> Option<Role> {
         "message" | "msg" | "value" | "localizedMessage" | "exc_value" | "errorMessage"
         | "exception_message" | "Message" => Role::ExceptionMessage,
         "stack" | "stacktrace" | "stackTrace" | "stack_trace" | "extendedStackTrace" | "backtrace"
-        | "trace" | "traceback" | "frames" | "StackTrace" | "StackTraceString" => Role::Stacktrace,
+        | "trace" | "traceback" | "frames" | "stepArray" | "StackTrace" | "StackTraceString" => {
+            Role::Stacktrace
+        }
         _ => return None,
     })
 }

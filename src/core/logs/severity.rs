@@ -58,6 +58,18 @@ impl Severity {
         })
     }
 
+    /// Parses a level as a line of text has it, where words that often begin a sentence are none.
+    pub(super) fn from_text(word: &str) -> Option<Self> {
+        let is_word = match word {
+            "HTTP" | "LOG" | "EXCEPTION" => true,
+            _ if word.bytes().all(|byte| byte.is_ascii_uppercase()) => false,
+            _ => ["http", "log", "config", "fine", "exception", "fail"]
+                .iter()
+                .any(|other| word.eq_ignore_ascii_case(other)),
+        };
+        if is_word { None } else { Self::from_word(word) }
+    }
+
     /// Converts a numeric level.
     pub(super) fn from_number(number: i64, scale: Scale) -> Option<Self> {
         use Severity::{Debug, Error, Fatal, Info, Trace, Warn};

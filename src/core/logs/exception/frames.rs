@@ -4,17 +4,18 @@ use std::fmt::Write as _;
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value::Value};
 
-use super::Exception;
+use super::{Exception, type_and_message};
 use crate::logs::json::FieldValue;
+use crate::logs::text::without_colours;
 
 /// Reads the stack trace that a field holds, and the exception if it is described there. Returns `None` for a value that
 /// is none, and for one with parts that a text would leave out.
 pub(in crate::logs) fn stacktrace(value: &FieldValue<'_>) -> Option<Exception> {
     match value {
         FieldValue::Text(text) => {
-            let text = text.trim_end();
+            let text = without_colours(text.trim_end());
             // jboss-logmanager begins it so.
-            let text = text.strip_prefix(": ").unwrap_or(text);
+            let text = text.strip_prefix(": ").unwrap_or(&text);
             Some(Exception { stacktrace: Some(text.to_owned()), ..Exception::default() })
         }
         FieldValue::Other(Value::ArrayValue(ArrayValue { values })) if !values.is_empty() => {
@@ -25,13 +26,30 @@ pub(in crate::logs) fn stacktrace(value: &FieldValue<'_>) -> Option<Exception> {
     }
 }
 
-/// Returns true for a value that [`stacktrace`] reads.
+/// Returns true for a value that [`stacktrace`] reads, and in which at least one line is of a stack trace.
 pub(in crate::logs) fn is_stacktrace(value: &FieldValue<'_>) -> bool {
     match value {
-        FieldValue::Text(_) => true,
-        FieldValue::Other(_) => stacktrace(value).is_some(),
+        // A single line is something else: the name of a CloudFormation stack, or the text of an exception.
+        FieldValue::Text(text) => text.contains('\n') && text.lines().any(is_trace_line),
+        FieldValue::Other(_) => {
+            let stack = stacktrace(value).and_then(|exception| exception.stacktrace);
+            stack.is_some_and(|stack| stack.lines().any(is_trace_line))
+        }
         FieldValue::Null => false,
     }
+}
+
+/// Returns true for a line that stands in a stack trace: a frame, or the type of an exception.
+fn is_trace_line(line: &str) -> bool {
+    // The lines of an exception group begin with a bar.
+    let inner = line.trim_start_matches([' ', '\t', '|', '+']);
+    let names_a_line =
+        || line.match_indices(':').any(|(at, _)| line.as_bytes().get(at + 1).is_some_and(u8::is_ascii_digit));
+    ["at ", "File \"", "from ", "#0 ", "Traceback ", "Exception Group Traceback ", "Caused by"]
+        .iter()
+        .any(|start| inner.starts_with(start))
+        || names_a_line()
+        || type_and_message(inner).is_some()
 }
 
 /// Reads the exceptions that structlog writes as a list of objects, the raised one first. They have more than a text says,
@@ -103,22 +121,28 @@ impl<'v> Frame<'v> {
         let mut frame = Self::default();
         for field in fields {
             let value = field.value.as_ref().and_then(|value| value.value.as_ref());
-            match (field.key.as_str(), value) {
-                ("class" | "className", Some(Value::StringValue(class))) => frame.class = Some(class),
+            // A second value has no place in the line.
+            let taken = match (field.key.as_str(), value) {
+                ("class" | "className", Some(Value::StringValue(class))) => frame.class.replace(class),
                 (
                     "method" | "methodName" | "label" | "function" | "func" | "name",
                     Some(Value::StringValue(name)),
-                ) => {
-                    frame.function = Some(name);
-                }
+                ) => frame.function.replace(name),
                 ("file" | "fileName" | "path" | "filename" | "source", Some(Value::StringValue(file))) => {
-                    frame.file = Some(file);
+                    frame.file.replace(file)
                 }
-                ("line" | "lineNumber" | "lineno", Some(Value::IntValue(line))) => frame.line = Some(*line),
+                ("line" | "lineNumber" | "lineno", Some(Value::IntValue(line))) => {
+                    frame.line.replace(*line).map(|_| "")
+                }
                 // pkg/errors writes numbers as texts.
-                ("line", Some(Value::StringValue(line))) => frame.line = Some(line.parse().ok()?),
-                (_, None) => {}
+                ("line", Some(Value::StringValue(line))) => {
+                    frame.line.replace(line.parse().ok()?).map(|_| "")
+                }
+                (_, None) => None,
                 _ => return None,
+            };
+            if taken.is_some() {
+                return None;
             }
         }
         (frame.function.is_some() || frame.file.is_some()).then_some(frame)
@@ -137,7 +161,10 @@ impl<'v> Frame<'v> {
             (Some(file), None) => {
                 let _ = write!(line, "({file})");
             }
-            _ => {}
+            (None, Some(number)) => {
+                let _ = write!(line, ":{number}");
+            }
+            (None, None) => {}
         }
         line
     }

@@ -4,7 +4,7 @@ mod frames;
 mod text;
 
 pub(super) use self::frames::{is_stacktrace, stacktrace, structlog};
-pub(super) use self::text::{is_crash, type_and_message};
+pub(super) use self::text::{is_certain_crash, is_crash, type_and_message};
 
 /// An exception, as far as the record describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,10 +20,15 @@ impl Exception {
         text::find(text)
     }
 
-    /// Fills in the missing parts from another description of the same exception.
+    /// Returns true if both may describe the same exception.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.kind.is_none() || other.kind.is_none() || self.kind == other.kind
+    }
+
+    /// Fills in the missing parts from another description of the same exception. Of a different exception, only the stack
+    /// trace is used.
     pub(super) fn complete(&mut self, other: Self) {
-        if self.kind.is_some() && other.kind.is_some() && self.kind != other.kind {
-            // Of another exception, only the trace of its frames is of use.
+        if !self.is_like(&other) {
             self.stacktrace = self.stacktrace.take().or(other.stacktrace);
             return;
         }

@@ -3,10 +3,12 @@
 use super::Exception;
 
 const TRACEBACK: &str = "Traceback (most recent call last):";
+/// The first words with which Go's `net/http` logs the panic of a handler.
+const HTTP_PANIC: &str = "http: panic serving ";
+const CPP_TERMINATE: &str = "terminate called after throwing an instance of '";
 const GROUP_TRACEBACK: &str = "+ Exception Group Traceback (most recent call last):";
 
-/// Returns true if a text begins as a runtime prints an error that nobody caught. Printed so, it is an error, whatever
-/// level the line was given on its way.
+/// Returns true for the beginning of an uncaught error.
 pub(in crate::logs) fn is_crash(text: &str) -> bool {
     let starts = |prefix: &str| text.starts_with(prefix);
     match text.as_bytes().first() {
@@ -14,16 +16,38 @@ pub(in crate::logs) fn is_crash(text: &str) -> bool {
         Some(b' ') => text.trim_start_matches(' ').starts_with(GROUP_TRACEBACK),
         Some(b'E') => starts("Exception in thread \""),
         Some(b'p') => starts("panic: "),
+        Some(b'h') => starts(HTTP_PANIC),
         Some(b'f') => {
             starts("fatal error: ")
                 && (text.contains("\ngoroutine ") || starts("fatal error: all goroutines are asleep"))
         }
-        Some(b't') => rust_thread(text).is_some(),
+        Some(b'F') => starts("Fatal error: ") || starts("Fatal Python error: ") || starts("FATAL ERROR: "),
+        Some(b't') => rust_thread(text).is_some() || starts(CPP_TERMINATE),
         Some(b'g') => starts("goroutine ") && text.lines().next().is_some_and(|line| line.ends_with("]:")),
+        Some(b'n') => starts("node:internal/process/promises"),
         Some(b'U') => starts("Unhandled exception. ") || starts("Unhandled Exception: "),
-        Some(b'*') => starts("** ("),
+        Some(b'*') => elixir_kind(text).is_some(),
+        Some(b'<') => starts("<--- Last few GCs --->"),
         _ => false,
     }
+}
+
+/// Returns true for an uncaught error that nothing else begins like. It is an error whatever level the console gave it.
+pub(in crate::logs) fn is_certain_crash(text: &str) -> bool {
+    is_java_trace(text)
+        || is_crash(text)
+            && match text.as_bytes().first() {
+                Some(b'p') => text.contains("\ngoroutine "),
+                Some(b'F' | b'g' | b'n') => false,
+                _ => true,
+            }
+}
+
+/// Returns true for a text that is nothing but a Java stack trace.
+fn is_java_trace(text: &str) -> bool {
+    let (first, frames) =
+        text.split_at_checked(text.bytes().position(|byte| byte == b'\n').unwrap_or(0)).unwrap_or_default();
+    frames.starts_with("\n\tat ") && type_and_message(first).is_some_and(|(kind, _)| kind.contains('.'))
 }
 
 /// Finds an exception in a text.
@@ -31,7 +55,10 @@ pub(super) fn find(text: &str) -> Option<Exception> {
     let first = text.bytes().position(|byte| byte == b'\n');
     match text.as_bytes().first()? {
         b'p' | b'f' if let Some(exception) = go_panic(text) => return Some(exception),
-        b't' if let Some(exception) = rust_panic(text) => return Some(exception),
+        b't' if let Some(exception) = rust_panic(text).or_else(|| cpp_terminate(text)) => {
+            return Some(exception);
+        }
+        b'h' if let Some(exception) = http_panic(text) => return Some(exception),
         b' ' if first.is_some() && text.starts_with("  File \"") => {
             return Some(of_traceback(text, 0)).filter(|exception| exception.kind.is_some());
         }
@@ -100,8 +127,14 @@ fn of_one_line(text: &str) -> Option<Exception> {
     if first.ends_with(')') && is_ruby_frame(first) {
         return ruby(text);
     }
-    let rest = after_introduction(text.lines().next()?)?;
-    let (kind, message) = type_and_message(rest)?;
+    let introduced = after_introduction(first);
+    let (kind, message) = type_and_message(introduced.unwrap_or(first))?;
+    // Without an introduction, only a qualified name is certain: `java.lang.OutOfMemoryError: Java heap space`.
+    let is_qualified =
+        || kind.matches('.').count() >= 2 && (kind.ends_with("Error") || kind.ends_with("Exception"));
+    if introduced.is_none() && !is_qualified() {
+        return None;
+    }
     Some(Exception { kind: Some(kind.to_owned()), message: message.map(str::to_owned), stacktrace: None })
 }
 
@@ -145,9 +178,14 @@ fn type_within(head: &str) -> Option<usize> {
     });
     ends.chain([head.len()]).find_map(|end| {
         let before = head.get(..end)?;
-        let start = before.rfind([' ', '\n']).map_or(0, |space| space + 1);
-        let (kind, _) = type_and_message(before.get(start..)?)?;
-        let is_type = !kind.ends_with("Warning") && kind.len() == end - start;
+        // Node.js prints the code of an error beside its type.
+        let word = before
+            .strip_suffix(']')
+            .and_then(|before| before.rsplit_once(" ["))
+            .map_or(before, |(word, _)| word);
+        let start = word.rfind([' ', '\n', '|']).map_or(0, |space| space + 1);
+        let (kind, _) = type_and_message(word.get(start..)?)?;
+        let is_type = !kind.ends_with("Warning") && kind.len() == word.len() - start;
         is_type.then_some(start)
     })
 }
@@ -164,9 +202,15 @@ fn after_introduction(line: &str) -> Option<&str> {
     if let Some(rest) = line.strip_prefix("Exception in thread \"") {
         return rest.split_once("\" ").map(|(_, rest)| rest);
     }
-    ["Unhandled exception. ", "Unhandled Exception: ", "Uncaught exception: ", "Uncaught "]
-        .iter()
-        .find_map(|introduction| line.strip_prefix(introduction))
+    [
+        "Unhandled exception. ",
+        "Unhandled Exception: ",
+        "Fatal error: Uncaught ",
+        "Uncaught exception: ",
+        "Uncaught ",
+    ]
+    .iter()
+    .find_map(|introduction| line.strip_prefix(introduction))
 }
 
 /// Reads a Python traceback. Python prints the exception after it, and Python's Lambda runtime before it. Of several, the
@@ -179,15 +223,20 @@ fn of_traceback(text: &str, at: usize) -> Exception {
     let lines = stack
         .lines()
         .map(move |line| if unindented(line) { line.get(indent..).unwrap_or(line) } else { line });
-    let after = lines.rev().find_map(type_and_message);
+    let lines: Vec<&str> = lines.collect();
+    let last = lines.iter().rposition(|line| type_and_message(line).is_some());
+    let after = last.and_then(|last| type_and_message(lines.get(last)?));
     let found = after.or_else(|| before.lines().find_map(type_and_message));
     let found = found.or_else(|| stack.lines().rev().find_map(any_type_and_message));
     let (kind, message) = found.unzip();
-    Exception {
-        kind: kind.map(str::to_owned),
-        message: message.flatten().map(str::to_owned),
-        stacktrace: Some(stack.trim_end().to_owned()),
-    }
+    // The message may have several lines. `logging` adds the stack of its call after it.
+    let more = last.filter(|_| after.is_some()).and_then(|last| lines.get(last + 1..)).unwrap_or_default();
+    let more = more.iter().take_while(|line| **line != "Call stack:").copied().collect::<Vec<_>>().join(
+        "
+",
+    );
+    let message = message.flatten().map(|first| [first, more.trim_end()].join("\n").trim_end().to_owned());
+    Exception { kind: kind.map(str::to_owned), message, stacktrace: Some(stack.trim_end().to_owned()) }
 }
 
 /// Reads the traceback of a Python exception group.
@@ -235,7 +284,29 @@ fn rust_panic(text: &str) -> Option<Exception> {
     })
 }
 
-/// What follows the name of the thread, and since Rust 1.91 its id, in the first line of a panic.
+/// Reads `http: panic serving <address>: <message>` and the goroutines.
+fn http_panic(text: &str) -> Option<Exception> {
+    let (_, message) = text.strip_prefix(HTTP_PANIC)?.split_once(": ")?;
+    let goroutines = message.find("\ngoroutine ");
+    Some(Exception {
+        kind: Some("panic".to_owned()),
+        message: message.get(..goroutines.unwrap_or(message.len())).map(str::to_owned),
+        stacktrace: goroutines.map(|_| text.trim_end().to_owned()),
+    })
+}
+
+/// Reads what C++'s runtime prints for an exception: its type, and its message on the next line.
+fn cpp_terminate(text: &str) -> Option<Exception> {
+    let (kind, rest) = text.strip_prefix(CPP_TERMINATE)?.split_once('\'')?;
+    let message = rest.split_once("what():").and_then(|(_, message)| message.lines().next());
+    Some(Exception {
+        kind: Some(kind.to_owned()),
+        message: message.map(|message| message.trim().to_owned()),
+        stacktrace: None,
+    })
+}
+
+/// The rest of a panic's first line, after the thread's name and, since Rust 1.91, its id.
 fn rust_thread(text: &str) -> Option<&str> {
     let (_, rest) = text.strip_prefix("thread '")?.split_once("' ")?;
     let rest = rest.strip_prefix('(').and_then(|rest| rest.split_once(") ")).map_or(rest, |(_, rest)| rest);
@@ -299,7 +370,7 @@ fn php(text: &str) -> Option<Exception> {
 fn elixir(text: &str) -> Option<Exception> {
     let start = if text.starts_with("** (") { 0 } else { text.find("\n** (")? + 1 };
     let stack = text.get(start..)?;
-    let (kind, rest) = stack.strip_prefix("** (")?.split_once(") ")?;
+    let (kind, rest) = elixir_kind(stack)?;
     let message = rest.split('\n').next().unwrap_or(rest);
     Some(Exception {
         kind: Some(kind.to_owned()),
@@ -308,10 +379,21 @@ fn elixir(text: &str) -> Option<Exception> {
     })
 }
 
-/// Returns true for a stack frame as Java, .NET and JavaScript print it.
+/// Splits `** (Type) message`. The kinds of exits are written in small letters.
+fn elixir_kind(text: &str) -> Option<(&str, &str)> {
+    let (kind, rest) = text.strip_prefix("** (")?.split_once(") ")?;
+    let is_kind = matches!(kind, "exit" | "throw")
+        || kind.starts_with("EXIT")
+        || is_ruby_constant(&kind.replace('.', "::"));
+    is_kind.then_some((kind, rest))
+}
+
+/// Returns true for a stack frame as Java, .NET and JavaScript print it: it has a call, a path or a place in the code.
 fn is_frame(line: &str) -> bool {
     let unindented = line.trim_start_matches([' ', '\t']);
-    unindented.len() < line.len() && unindented.starts_with("at ")
+    let call = unindented.strip_prefix("at ").filter(|_| unindented.len() < line.len());
+    let end = call.and_then(|call| call.split('\n').next());
+    end.is_some_and(|call| call.contains(['(', '.', ':', '<']))
 }
 
 /// Parses `java.lang.IllegalStateException: boom`, or the type alone.
@@ -394,7 +476,8 @@ mod tests {
         insta::assert_snapshot!(texts.map(found).join("\n"), @r#"
         ZeroDivisionError | division by zero | Traceback (most recent call last):
         Error | boom: x | Traceback (most recent call last):
-        botocore.exceptions.ClientError | An error | Traceback (most recent call last):
+        botocore.exceptions.ClientError | An error
+        of two lines | Traceback (most recent call last):
         KeyboardInterrupt |  | Traceback (most recent call last):
         ExceptionGroup | two tasks (2 sub-exceptions) |   + Exception Group Traceback (most recent call last):
         java.lang.IllegalStateException | boom | java.lang.IllegalStateException: boom

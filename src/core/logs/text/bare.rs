@@ -6,6 +6,9 @@ use super::{Format, LEVEL, LOGGER, PROCESS, ParsedLine, Start, THREAD};
 use crate::logs::severity::Severity;
 use crate::time;
 
+/// The attributes of the time since the start of a process.
+const ELAPSED_MS: &str = "log.elapsed_ms";
+const ELAPSED_S: &str = "log.elapsed_s";
 /// The span that AWS's Rust runtime opens for an invocation.
 const INVOCATION: &str = "Lambda runtime invoke{";
 
@@ -78,6 +81,16 @@ pub(super) const BARE: &[Format] = &[
         parse: ruby,
     },
     Format {
+        name: "the loggers of Log4j and SLF4J themselves",
+        starts: LEVEL_WORD | WORD,
+        examples: &[
+            "ERROR StatusLogger Reconfiguration failed",
+            "log4j:WARN No appenders could be found",
+            "SLF4J(W): No SLF4J providers were found.",
+        ],
+        parse: status_logger,
+    },
+    Format {
         name: "glog",
         starts: WORD,
         examples: &["E1121 12:16:49.355123       8 main.go:12] charge refused"],
@@ -125,7 +138,7 @@ pub(super) const BARE: &[Format] = &[
         name: "pretty_env_logger",
         starts: LEVEL_WORD,
         examples: &[" WARN  orders::stock > stock is low"],
-        parse: angle,
+        parse: pretty_env_logger,
     },
     Format {
         name: "tracing",
@@ -266,8 +279,8 @@ pub(super) fn timed_out(text: &str) -> Option<ParsedLine<'_>> {
 /// `[<LEVEL>] <message>`
 fn bracketed_level<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
-    let level = rest.within("[", "]")?.trim();
-    let severity = upper_case_level(level).or_else(|| lower_case_level(level))?;
+    let severity = rest.level_in_brackets()?;
+    let _ = rest.skip(":");
     rest.skip(" ")?;
     rest.spaces();
     Some(ParsedLine { carriage_returns: true, ..ParsedLine::new(severity, rest.rest()) })
@@ -300,8 +313,8 @@ fn asp_net<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
 /// `[trace_id=<id> span_id=<id>] <message>`
 fn ids_in_brackets<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
-    let ids = rest.within("[", "] ").filter(|ids| ids.contains('='))?;
-    let line = ParsedLine { message: rest.rest(), ..ParsedLine::default() }.with_pairs(ids);
+    let ids = rest.within("[", "] ").filter(|ids| super::is_pairs(ids, " "))?;
+    let line = ParsedLine { message: rest.rest(), ..ParsedLine::default() }.with_pairs(ids, " ");
     line.trace_id.is_some().then_some(line)
 }
 
@@ -309,7 +322,7 @@ fn ids_in_brackets<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
 fn tornado<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
     rest.skip("[")?;
-    let severity = super::letter(rest.word()?)?;
+    let severity = super::severity_of_letter(rest.word()?)?;
     rest.skip(" ")?;
     let text = rest.rest();
     let (time, after) = time::split_month_and_day(text.get(2..)?, start.platform)?;
@@ -322,8 +335,9 @@ fn tornado<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
 }
 
 /// ` <LEVEL>  <target> > <message>`
-fn angle<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+fn pretty_env_logger<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
+    rest.skip(" ")?;
     rest.spaces();
     let severity = rest.padded_level()?;
     let target = rest.until(" > ").map(str::trim_end).filter(|target| is_name(target))?;
@@ -333,14 +347,15 @@ fn angle<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
 /// `<hour>:<minute>PM <LEVEL> <message>`
 fn kitchen<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
-    let (hour, minute) =
-        rest.word()?.strip_suffix(['M']).and_then(|time| time.strip_suffix(['A', 'P']))?.split_once(':')?;
+    let written = rest.word()?;
+    let (hour, minute) = written.strip_suffix('M')?.strip_suffix(['A', 'P'])?.split_once(':')?;
     if !is_number(hour) || !is_number(minute) {
         return None;
     }
     rest.skip(" ")?;
     let severity = rest.padded_level()?;
-    Some(place_before_angle(ParsedLine::new(severity, rest.rest())))
+    // Without seconds, the platform's time is more accurate.
+    Some(place_before_angle(ParsedLine::new(severity, rest.rest()).with("time", written)))
 }
 
 /// Takes `<file>:<line> > ` from the beginning of a message.
@@ -366,10 +381,13 @@ fn name_and_time<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
         rest.skip(" - ").or_else(|| rest.skip(" "))?;
         Some(name)
     })?;
+    // A time of day alone stands in many a sentence.
+    time::split_date_time(rest.rest())?;
     let (format, line) = super::dated(rest.rest(), start).filter(|(_, line)| line.severity.is_some())?;
-    let is_short = name.len() <= 48 && format.name != "the runtimes of Node.js and .NET";
+    let is_named =
+        name.len() <= 48 && !name.ends_with(':') && format.name != "the runtimes of Node.js and .NET";
     let has_logger = line.attributes.iter().any(|(key, _)| *key == LOGGER);
-    is_short.then(|| if has_logger { line } else { line.with(LOGGER, name.trim_matches('#')) })
+    is_named.then(|| line.with(if has_logger { super::LABEL } else { LOGGER }, name.trim_matches('#')))
 }
 
 /// `<LEVEL>` or `[<LEVEL>]`, a time, and what may stand around them
@@ -377,7 +395,7 @@ fn level_and_time<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut ahead = start.rest;
     let severity = ahead.level_in_brackets().or_else(|| ahead.level())?;
     let _ = ahead.skip(":");
-    ahead.skip(" ")?;
+    ahead.skip(" ").or_else(|| ahead.skip("\t"))?;
     ahead.spaces();
     if !ahead.rest().starts_with(|next: char| next.is_ascii_digit() || next == '[') {
         return None;
@@ -390,20 +408,19 @@ fn level_and_time<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
 /// `[<thread>] <LEVEL> <logger> - <message>`
 fn slf4j_simple<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
-    // The milliseconds since the start.
-    if rest.digits().is_some() {
-        rest.skip(" ")?;
-    }
+    let elapsed = rest.digits().unwrap_or_default();
+    rest.spaces();
     let thread = rest.within("[", "] ")?;
     let severity = rest.padded_level()?;
-    let logger = rest.until(" - ").filter(|logger| is_name(logger))?;
-    Some(ParsedLine::new(severity, rest.rest()).with(THREAD, thread).with(LOGGER, logger))
+    let logger = rest.until(" - ").map(str::trim).filter(|logger| is_name(logger))?;
+    let line = ParsedLine::new(severity, rest.rest()).with(THREAD, thread).with(LOGGER, logger);
+    Some(line.with(ELAPSED_MS, elapsed))
 }
 
 /// `[<application>] <pid>  - <time>   <LEVEL> [<context>] <message>`
 fn nest<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
-    rest.within("[", "] ")?;
+    let application = rest.within("[", "] ")?;
     let pid = rest.digits()?;
     rest.spaces();
     let _ = rest.skip("- ");
@@ -412,9 +429,13 @@ fn nest<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let written = written.get(..written.len() - after.len())?;
     let mut rest = Cursor::new(after);
     rest.spaces();
-    let severity = rest.padded_level()?;
+    let severity = match rest.skip("LOG ") {
+        Some(()) => Severity::Info,
+        None => rest.padded_level()?,
+    };
     let context = rest.within("[", "] ").unwrap_or_default();
     let line = ParsedLine::new(severity, rest.rest()).with(PROCESS, pid).with(LOGGER, context);
+    let line = line.with(super::LABEL, application);
     Some(ParsedLine { time: Some((time, written)), ..line })
 }
 
@@ -441,6 +462,22 @@ fn ruby<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let line = ParsedLine { time, severity, request_id, message, is_envelope, ..ParsedLine::default() };
     let line = line.with(PROCESS, pid).with(LOGGER, program);
     Some(if severity.is_none() { line.with(LEVEL, level) } else { line })
+}
+
+/// `<LEVEL> StatusLogger <message>`, `log4j:<LEVEL> <message>`, `SLF4J(<L>): <message>`
+fn status_logger<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    if rest.skip("SLF4J(").is_some() {
+        let severity = super::severity_of_letter(rest.until("): ")?)?;
+        return Some(ParsedLine::new(severity, rest.rest()).with(LOGGER, "SLF4J"));
+    }
+    if rest.skip("log4j:").is_some() {
+        let severity = rest.padded_level()?;
+        return Some(ParsedLine::new(severity, rest.rest()).with(LOGGER, "log4j"));
+    }
+    let severity = rest.padded_level()?;
+    rest.skip("StatusLogger ")?;
+    Some(ParsedLine::new(severity, rest.rest()).with(LOGGER, "StatusLogger"))
 }
 
 /// `<L>mmdd hh:mm:ss.uuuuuu <thread> <file>:<line>] <message>`
@@ -490,18 +527,20 @@ pub(super) fn microsoft<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let level = rest.until(": ")?;
     let severity = matches!(level, "trce" | "dbug" | "info" | "warn" | "fail" | "crit")
         .then(|| Severity::from_word(level))??;
-    let message = category(&mut rest)?;
-    Some(ParsedLine { indent: "      ", ..ParsedLine::new(severity, message.1).with(LOGGER, message.0) })
+    let line = category(severity, rest)?;
+    Some(ParsedLine { indent: "      ", ..line })
 }
 
 /// `<category>[<event id>]`, a space or a line break with spaces, and the message
-fn category<'a>(rest: &mut Cursor<'a>) -> Option<(&'a str, &'a str)> {
+fn category(severity: Severity, mut rest: Cursor<'_>) -> Option<ParsedLine<'_>> {
     let category = rest.until("[").filter(|category| is_name(category))?;
-    rest.digits()?;
+    let event = rest.digits()?;
     rest.skip("]")?;
     let message = rest.rest();
     let message = message.strip_prefix("\n      ").or_else(|| message.strip_prefix(' '))?;
-    Some((category, message))
+    let line = ParsedLine::new(severity, message).with(LOGGER, category);
+    // No event has the number 0.
+    Some(if event == "0" { line } else { line.with("event.id", event) })
 }
 
 /// `<<priority>>` of systemd and syslog, before any of their formats
@@ -514,37 +553,34 @@ fn priority<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
         && let Some(written) = ahead.until(" ")
         && let Some(time) = time::parse(written)
     {
-        ahead.until(" ")?;
+        let host = ahead.until(" ")?;
         let application = ahead.until(" ")?;
         let pid = ahead.until(" ").filter(|pid| is_number(pid)).unwrap_or_default();
-        ahead.until(" ")?;
-        let message = match ahead.within("[", "] ") {
-            Some(_) => ahead.rest(),
-            None => ahead.rest().strip_prefix("- ").unwrap_or(ahead.rest()),
+        let message_id = ahead.until(" ")?.trim_matches('-');
+        let (data, message) = match ahead.within("[", "] ") {
+            Some(data) => (data, ahead.rest()),
+            None => ("", ahead.rest().strip_prefix("- ").unwrap_or(ahead.rest())),
         };
         let line = ParsedLine::new(severity, message).with(LOGGER, application).with(PROCESS, pid);
+        let line = line.with(super::HOST, host).with(super::LABEL, message_id).with(super::LABEL, data);
         return Some(ParsedLine { time: Some((time, written)), ..line });
     }
     if let Some((time, after)) = time::split_named_month_and_day(rest.rest(), start.platform) {
         let written = rest.rest().get(..rest.rest().len() - after.len())?;
         let mut rest = Cursor::new(after);
         let head = rest.until(": ")?;
-        let tag = head.trim_start().rsplit(' ').next()?;
+        let (host, tag) = head.trim_start().rsplit_once(' ').unwrap_or(("", head.trim_start()));
         let (tag, pid) = tag.strip_suffix(']').and_then(|tag| tag.split_once('[')).unwrap_or((tag, ""));
         let line = ParsedLine::new(severity, rest.rest()).with(LOGGER, tag).with(PROCESS, pid);
+        let line = line.with(super::HOST, host);
         return Some(ParsedLine { time: Some((time, written)), ..line });
     }
     if let Some((time, after)) = time::split_date_time(rest.rest()) {
         let written = rest.rest().get(..rest.rest().len() - after.len())?;
-        let (category, message) = category(&mut Cursor::new(after.trim_start()))?;
-        let line = ParsedLine::new(severity, message).with(LOGGER, category);
+        let line = category(severity, Cursor::new(after.trim_start()))?;
         return Some(ParsedLine { time: Some((time, written)), ..line });
     }
-    let mut ahead = rest;
-    Some(match category(&mut ahead) {
-        Some((category, message)) => ParsedLine::new(severity, message).with(LOGGER, category),
-        None => ParsedLine::new(severity, rest.rest()),
-    })
+    Some(category(severity, rest).unwrap_or_else(|| ParsedLine::new(severity, rest.rest())))
 }
 
 /// `PHP <Level>:  <message>`
@@ -570,13 +606,13 @@ fn logrus<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     rest.skip(" ")?;
     let line = ParsedLine::new(severity, rest.rest());
     if is_number(written) && written.len() >= 4 {
-        return Some(line);
+        return Some(line.with(ELAPSED_S, written));
     }
     let time = time::parse(written).or_else(|| time::parse_with_bar(written, start.platform))?;
     Some(ParsedLine { time: Some((time, written)), ..line })
 }
 
-/// A level that is padded to five letters, or one before the runtime's span or a target.
+/// A level that is padded to five letters before a target, a level in colour, or one before spans
 fn tracing<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
     let text = rest.rest();
@@ -591,8 +627,10 @@ fn tracing<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
         return Some(line.with(SPANS, spans));
     }
     let has_target = line.attributes.iter().any(|(key, _)| *key == LOGGER);
-    let width = text.find(|next: char| next != ' ' && !next.is_ascii_uppercase()).unwrap_or_default();
-    (width >= 5 && (has_target || start.is_coloured)).then_some(line)
+    // Four letters are padded to five.
+    let level = text.trim_start().find(' ').unwrap_or_default();
+    let is_padded = level + usize::from(text.starts_with(' ')) == 5;
+    ((is_padded && has_target) || start.is_coloured).then_some(line)
 }
 
 /// The attribute of tracing's spans, as they are printed.
@@ -737,7 +775,8 @@ fn level_and_bar<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
         return Some(ParsedLine::new(severity, rest.rest()));
     }
     let severity = upper_case_level(rest.until(" | ")?.trim())?;
-    is_name(first).then(|| ParsedLine::new(severity, rest.rest()).with(LOGGER, first))
+    let is_constant = first.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    (is_constant && is_name(first)).then(|| ParsedLine::new(severity, rest.rest()).with(LOGGER, first))
 }
 
 /// `<level>: <message>`, in capitals or in small letters. `Error: no stock` is an exception.
@@ -760,8 +799,9 @@ fn level_and_brackets<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     is_logger.then(|| ParsedLine::new(severity, rest.rest()).with(LOGGER, logger))
 }
 
-/// `<LEVEL>\t<message>`
+/// `<LEVEL>\t<message>\t{…}`, as Bref writes it
 fn level_in_column<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let (level, message) = start.rest.rest().split_once('\t')?;
-    Some(ParsedLine::new(level_word(level)?, message))
+    let severity = upper_case_level(level)?;
+    message.contains("\t{").then(|| ParsedLine::new(severity, message))
 }

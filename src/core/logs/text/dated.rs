@@ -1,7 +1,7 @@
 //! The formats of lines that begin with a time.
 
 use super::header::Header;
-use super::starts::{ANYTHING, BRACKET, DIGIT, LEVEL as LEVEL_WORD, SEPARATOR, TAB, WORD};
+use super::starts::{ANYTHING, BRACKET, DIGIT, LEVEL as LEVEL_WORD, OTHER, SEPARATOR, TAB, WORD};
 use super::{FUNCTION, Format, LEVEL, LINE, LOGGER, PROCESS, ParsedLine, Start, TimeStyle};
 use super::{is_name, is_number, is_uuid, level_word, upper_case_level};
 use crate::logs::severity::Severity;
@@ -179,6 +179,22 @@ pub(super) const DATED: &[Format] = &[
         parse: tracing,
     },
     Format {
+        name: "columns with colons",
+        starts: SEPARATOR | WORD,
+        examples: &[
+            "2026-11-21 12:16:49,355:ERROR:orders:charge refused",
+            "2026-11-21 12:16:49,355 orders:ERROR:charge refused",
+            "2026-11-21 12:16:49,355 :: ERROR :: charge refused",
+        ],
+        parse: colons,
+    },
+    Format {
+        name: "a time and JSON",
+        starts: OTHER,
+        examples: &["2026-11-21T12:16:49.355Z {\"level\":\"error\",\"message\":\"charge refused\"}"],
+        parse: json,
+    },
+    Format {
         name: "tinylog",
         starts: BRACKET,
         examples: &["2026-11-21 12:16:49 [main] com.acme.Orders.handle()\nWARN: stock is low"],
@@ -260,10 +276,10 @@ fn runtime<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     Some(if severity.is_none() { line.with(LEVEL, level) } else { line })
 }
 
+/// .NET writes its levels short, or as the words of `LogLevel`.
 fn dotnet_level(label: &str) -> Option<Severity> {
-    matches!(label, "trce" | "dbug" | "info" | "warn" | "fail" | "crit")
-        .then(|| Severity::from_word(label))
-        .flatten()
+    let is_short = matches!(label, "trce" | "dbug" | "info" | "warn" | "fail" | "crit");
+    if is_short { Severity::from_word(label) } else { level_word(label) }
 }
 
 /// `\t<LEVEL>\t[<logger>\t][<file>:<line>\t]<message>[\t<fields>]`
@@ -310,9 +326,9 @@ fn nginx<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     rest.skip(" ")?;
     let pid = rest.digits()?;
     rest.skip("#")?;
-    rest.digits()?;
+    let thread = rest.digits()?;
     rest.skip(": ")?;
-    Some(ParsedLine::new(severity, rest.rest()).with(PROCESS, pid))
+    Some(ParsedLine::new(severity, rest.rest()).with(PROCESS, pid).of_thread(thread))
 }
 
 /// Go's `log` writes no level, its slog `<LEVEL> <message>`, and much that uses `log` a level in brackets or before a colon.
@@ -323,21 +339,39 @@ fn go<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
     rest.skip(" ")?;
     let whole = rest.rest();
+    let mut bracketed = rest;
+    let letter = bracketed.within("[", "] ").and_then(super::severity_of_letter);
+    if let Some(severity) = letter {
+        return Some(ParsedLine::new(severity, bracketed.rest()));
+    }
     if let Some(severity) = rest.level_in_brackets() {
         rest.spaces();
-        return Some(ParsedLine::new(severity, rest.rest()));
+        return Some(after_go_file(ParsedLine::new(severity, rest.rest())));
     }
     if let Some((word, message)) = whole.split_once(' ') {
-        if let Some(severity) = word.strip_suffix('!').and_then(super::letter) {
+        if let Some(severity) = word.strip_suffix('!').and_then(super::severity_of_letter) {
             return Some(ParsedLine::new(severity, message));
         }
         let word = word.strip_suffix(':').unwrap_or(word);
         let known = word.split(['+', '-']).next().and_then(upper_case_level);
         if let Some(severity) = known.and_then(|_| Severity::from_word(word)) {
-            return Some(ParsedLine::new(severity, message.trim_start_matches(' ')));
+            return Some(after_go_file(ParsedLine::new(severity, message.trim_start_matches(' '))));
         }
     }
-    Some(ParsedLine { message: whole, ..ParsedLine::default() })
+    Some(after_go_file(ParsedLine { message: whole, ..ParsedLine::default() }))
+}
+
+/// Takes `main.go:12: ` from the beginning of a message, which Go's `log` writes with `Lshortfile`.
+fn after_go_file(line: ParsedLine<'_>) -> ParsedLine<'_> {
+    let place = line.message.split_once(": ").filter(|(place, _)| {
+        place.rsplit_once(':').is_some_and(|(file, number)| {
+            file.rsplit('.').next() == Some("go") && is_number(number) && is_name(file)
+        })
+    });
+    match place {
+        Some((place, message)) => ParsedLine { message, ..line }.at_place(place),
+        None => line,
+    }
 }
 
 /// ` - [<logger> - ]<LEVEL> - <message>`
@@ -393,14 +427,15 @@ fn bars<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
 fn semantic_logger<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
     rest.skip(" ")?;
-    let severity = super::letter(rest.word()?)?;
+    let severity = super::severity_of_letter(rest.word()?)?;
     rest.skip(" ")?;
     let process = rest.within("[", "] ")?;
     let head = rest.until(" -- ")?;
-    let name = head.rsplit(' ').next().unwrap_or(head);
+    let (labels, name) = head.rsplit_once(' ').unwrap_or(("", head));
     let (process, place) = process.split_once(' ').unwrap_or((process, ""));
     let (pid, thread) = process.split_once(':').filter(|(pid, _)| is_number(pid))?;
     let line = ParsedLine::new(severity, rest.rest()).with(PROCESS, pid).of_thread(thread).with(LOGGER, name);
+    let line = line.with(super::LABEL, labels);
     Some(if place.is_empty() { line } else { line.at_place(place) })
 }
 
@@ -424,7 +459,10 @@ fn postgres<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let pid = rest.within("[", "] ").filter(|pid| is_number(pid))?;
     let level = rest.until(":  ")?;
     // `DEBUG1` to `DEBUG5`
-    let severity = upper_case_level(level.trim_end_matches(|digit: char| digit.is_ascii_digit()))?;
+    let severity = match level.trim_end_matches(|digit: char| digit.is_ascii_digit()) {
+        "LOG" => Severity::Info,
+        level => upper_case_level(level)?,
+    };
     Some(ParsedLine::new(severity, rest.rest()).with(PROCESS, pid))
 }
 
@@ -460,7 +498,8 @@ fn pino_pretty<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut line = ParsedLine::new(severity, "");
     if rest.skip(" (").is_some() {
         let process = rest.until("): ")?;
-        let process = process.split_once(" on ").map_or(process, |(process, _)| process);
+        let (process, host) = process.split_once(" on ").unwrap_or((process, ""));
+        line = line.with(super::HOST, host);
         let (name, pid) = process.rsplit_once('/').unwrap_or(("", process));
         line = if is_number(pid) {
             ParsedLine { indent: "    ", ..line }.with(PROCESS, pid).with(LOGGER, name)
@@ -469,6 +508,14 @@ fn pino_pretty<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
         };
     } else {
         rest.skip(": ")?;
+        // bunyan's own tool writes `name/pid on host: `.
+        let mut ahead = rest;
+        if let Some((process, host)) = ahead.until(": ").and_then(|process| process.split_once(" on "))
+            && let Some((name, pid)) = process.rsplit_once('/').filter(|(_, pid)| is_number(pid))
+        {
+            line = line.with(PROCESS, pid).with(LOGGER, name).with(super::HOST, host);
+            rest = ahead;
+        }
     }
     Some(ParsedLine { message: rest.rest(), ..line })
 }
@@ -479,16 +526,17 @@ fn celery<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     rest.skip(": ").filter(|()| start.style == TimeStyle::InBrackets)?;
     let severity = rest.level()?;
     rest.skip("/")?;
-    rest.until("] ")?;
-    Some(ParsedLine::new(severity, rest.rest()))
+    let process = rest.until("] ")?;
+    Some(ParsedLine::new(severity, rest.rest()).with(super::LABEL, process))
 }
 
 /// ` <LEVEL>[ <target>]] <message>`
 fn within_brackets<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
     rest.skip(" ").filter(|()| start.style == TimeStyle::InBrackets)?;
-    let severity = rest.level()?;
-    let target = rest.until("] ")?.trim();
+    let mut inner = super::Cursor::new(rest.until("] ")?);
+    let severity = level_word(inner.word()?)?;
+    let target = inner.rest().trim();
     (target.is_empty() || is_name(target))
         .then(|| ParsedLine::new(severity, rest.rest()).with(LOGGER, target))
 }
@@ -520,7 +568,7 @@ fn hclog<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
 fn telegraf<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
     rest.skip(" ")?;
-    let severity = super::letter(rest.word()?.strip_suffix('!')?)?;
+    let severity = super::severity_of_letter(rest.word()?.strip_suffix('!')?)?;
     rest.skip(" ")?;
     Some(ParsedLine::new(severity, rest.rest()))
 }
@@ -577,9 +625,36 @@ fn zerolog<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     (!line.attributes.is_empty()).then_some(line)
 }
 
-/// What `Microsoft.Extensions.Logging` writes without a time
+/// The same as without a time
 fn microsoft<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
     rest.spaces();
     super::bare::microsoft(&Start { rest, ..*start })
+}
+
+/// `:<LEVEL>:<logger>:<message>`, ` <logger>:<LEVEL>:<message>`, ` :: <LEVEL> :: <message>`
+fn colons<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let mut rest = start.rest;
+    if rest.skip(" :: ").is_some() {
+        let severity = rest.level()?;
+        rest.skip(" :: ")?;
+        return Some(ParsedLine::new(severity, rest.rest()));
+    }
+    if rest.skip(":").is_some() {
+        let severity = rest.level()?;
+        rest.skip(":")?;
+        let logger = rest.until(":").filter(|logger| is_name(logger))?;
+        return Some(ParsedLine::new(severity, rest.rest()).with(LOGGER, logger));
+    }
+    rest.skip(" ")?;
+    let logger = rest.until(":").filter(|logger| is_name(logger))?;
+    let severity = rest.level()?;
+    rest.skip(":")?;
+    Some(ParsedLine::new(severity, rest.rest()).with(LOGGER, logger))
+}
+
+/// ` {…}`
+fn json<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+    let message = start.rest.rest().strip_prefix(' ').filter(|json| json.starts_with("{\""))?;
+    Some(ParsedLine { message, ..ParsedLine::default() })
 }

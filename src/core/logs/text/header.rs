@@ -5,15 +5,12 @@
 //! of the message is left to it.
 
 use super::cursor::Cursor;
-use super::{PROCESS, ParsedLine, TimeStyle};
-use super::{is_name, is_number, is_path, is_uuid, level_word, split_time, upper_case_level};
+use super::{HOST, LABEL, LINE, PROCESS, ParsedLine, TimeStyle};
+use super::{is_name, is_number, is_pairs, is_path, is_uuid, level_word, split_time, upper_case_level};
 use crate::trace_context;
 
 /// The largest number of parts.
 const MAX_PARTS: usize = 12;
-/// The attribute of what else a prefix has in brackets.
-const LABEL: &str = "log.label";
-const HOST: &str = "host.name";
 /// The fields that a prefix names.
 const NAMED: [&str; 14] = [
     "trace_id",
@@ -33,6 +30,7 @@ const NAMED: [&str; 14] = [
 ];
 
 /// A prefix in the making.
+#[derive(Clone)]
 pub(super) struct Header<'a> {
     rest: Cursor<'a>,
     style: TimeStyle,
@@ -56,7 +54,7 @@ pub(super) struct Header<'a> {
     has_parts: bool,
 }
 
-/// What follows a part.
+/// The kind of text after a part.
 enum Next {
     Part,
     Message,
@@ -83,12 +81,7 @@ impl<'a> Header<'a> {
     }
 
     /// Reads the parts. Returns `None` if there is no level among them.
-    pub(super) fn parse(self) -> Option<ParsedLine<'a>> {
-        self.parse_with_parts().map(|(line, _)| line)
-    }
-
-    /// Reads the parts. Returns true if there is more than a level.
-    pub(super) fn parse_with_parts(mut self) -> Option<(ParsedLine<'a>, bool)> {
+    pub(super) fn parse(mut self) -> Option<ParsedLine<'a>> {
         for _ in 0..MAX_PARTS {
             self.rest.spaces();
             match self.part() {
@@ -108,7 +101,7 @@ impl<'a> Header<'a> {
             None => {}
         }
         self.assign_names();
-        let Self { rest, mut line, names, logger, thread, process, place, has_parts, .. } = self;
+        let Self { rest, mut line, names, logger, thread, process, place, .. } = self;
         if let Some(place) = place {
             line = line.at_place(place);
         }
@@ -120,9 +113,11 @@ impl<'a> Header<'a> {
         for label in names {
             line = line.with(LABEL, label);
         }
+        if let Some(process) = process.filter(|_| logger.is_some()) {
+            line = line.with(LABEL, process);
+        }
         let logger = logger.or(process);
-        let has_more = has_parts || line.time.is_some();
-        Some((if let Some(logger) = logger { line.of_logger(logger) } else { line }, has_more))
+        Some(if let Some(logger) = logger { line.of_logger(logger) } else { line })
     }
 
     /// Decides which of the names in brackets are the logger and the thread.
@@ -199,10 +194,11 @@ impl<'a> Header<'a> {
         } else if matches!(inner, "" | "-" | "(null)") {
             // A placeholder.
         } else if inner.contains('=') {
-            let is_pairs = inner.split([' ', ',']).all(|pair| pair.is_empty() || pair.contains('='));
-            let line = std::mem::take(&mut self.line);
-            self.line = if is_pairs { line.with_pairs(inner) } else { line };
-            is_pairs.then_some(())?;
+            is_pairs(inner, " ").then_some(())?;
+            self.line = std::mem::take(&mut self.line).with_pairs(inner, " ");
+        } else if let Some((name, trace_id, span_id)) = sleuth(inner) {
+            (self.line.trace_id, self.line.span_id) = (Some(trace_id), Some(span_id));
+            self.add(LABEL, name);
         } else if let Some((trace_id, span_id)) = ids(inner) {
             (self.line.trace_id, self.line.span_id) = (Some(trace_id), Some(span_id));
         } else if is_number(inner) && !self.has_level() && self.number.is_none() {
@@ -248,9 +244,8 @@ impl<'a> Header<'a> {
             return None;
         }
         if !inner.is_empty() && self.take_place(inner).is_none() {
-            let is_pairs = inner.split(", ").all(|pair| pair.contains('='));
-            is_pairs.then_some(())?;
-            self.line = std::mem::take(&mut self.line).with_pairs(inner);
+            is_pairs(inner, ", ").then_some(())?;
+            self.line = std::mem::take(&mut self.line).with_pairs(inner, ", ");
         }
         self.has_parts = true;
         self.rest = ahead;
@@ -269,7 +264,7 @@ impl<'a> Header<'a> {
                 return Some(Next::Part);
             }
         }
-        for end in ["- ", "-- ", ": ", "> "] {
+        for end in ["- ", "-- ", ": "] {
             if self.rest.skip(end).is_some() {
                 return Some(if self.has_level() { Next::Message } else { Next::Part });
             }
@@ -290,11 +285,6 @@ impl<'a> Header<'a> {
             self.rest = ahead;
             return Some(Next::Part);
         }
-        if is_uuid(word) && self.line.request_id.is_none() {
-            self.line.request_id = Some(word);
-            self.rest = ahead;
-            return Some(Next::Part);
-        }
         if let Some(id) = word.strip_prefix("ThreadId(").and_then(|id| id.strip_suffix(')')) {
             let line = std::mem::take(&mut self.line);
             self.line = line.of_thread(id);
@@ -305,7 +295,7 @@ impl<'a> Header<'a> {
         if let Some((key, _)) = word.trim_end_matches(',').split_once('=')
             && NAMED.contains(&key)
         {
-            self.line = std::mem::take(&mut self.line).with_pairs(word.trim_end_matches(','));
+            self.line = std::mem::take(&mut self.line).with_pairs(word, " ");
             self.rest = ahead;
             self.has_parts = true;
             return Some(Next::Part);
@@ -328,10 +318,11 @@ impl<'a> Header<'a> {
                 && self.take_place(place).is_some()
             {
                 self.rest = further;
-            } else if let Some(place) = further_place(self.rest)
-                && self.take_place(place).is_some()
-            {
-                self.rest.within("[", "]");
+            } else {
+                let mut further = self.rest;
+                if further.within("[", "] ").and_then(|place| self.take_place(place)).is_some() {
+                    self.rest = further;
+                }
             }
             return Some(Next::Message);
         }
@@ -346,7 +337,7 @@ impl<'a> Header<'a> {
             self.rest = ahead;
             return Some(if has_colon { Next::Message } else { Next::Part });
         }
-        if is_uuid(word) {
+        if is_uuid(word) && self.line.request_id.is_none() {
             self.line.request_id = Some(word);
         } else if is_number(word) && !has_colon {
             self.add(PROCESS, word);
@@ -364,7 +355,7 @@ impl<'a> Header<'a> {
             && word.contains('=')
             && !word.contains('"')
         {
-            self.line = std::mem::take(&mut self.line).with_pairs(word);
+            self.line = std::mem::take(&mut self.line).with_pairs(word, " ");
         } else if is_name(word) && self.logger.is_none() {
             // Only a level, or a word that is one more name, may follow a name.
             ahead.spaces();
@@ -409,22 +400,17 @@ impl<'a> Header<'a> {
         let mut inner = Self {
             rest: ahead,
             style: TimeStyle::Spaced,
-            platform: self.platform,
-            line: self.line.clone(),
-            names: self.names.clone(),
-            has_early_name: self.has_early_name,
-            is_bare_level: self.is_bare_level,
-            number: self.number,
-            process: self.process,
             logger: Some(logger),
-            thread: self.thread,
-            place: self.place,
             has_parts: true,
+            ..self.clone()
         };
         if let Some(place) = place
             && inner.take_place(place).is_none()
         {
-            return;
+            if !is_number(place) {
+                return;
+            }
+            inner.add(LINE, place);
         }
         for count in 0..4 {
             inner.rest.spaces();
@@ -458,7 +444,9 @@ fn ids(word: &str) -> Option<([u8; 16], [u8; 8])> {
     Some((trace_context::id(trace_id)?, trace_context::id(span_id)?))
 }
 
-/// A place in brackets.
-fn further_place(mut rest: Cursor<'_>) -> Option<&str> {
-    rest.within("[", "] ")
+/// The name, trace id and span id that Spring Cloud Sleuth writes: `orders,<trace id>,<span id>`.
+fn sleuth(word: &str) -> Option<(&str, [u8; 16], [u8; 8])> {
+    let mut parts = word.split(',');
+    let (name, trace_id, span_id) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((name, trace_context::id(trace_id)?, trace_context::id(span_id)?))
 }

@@ -56,6 +56,11 @@ impl<'a> ParsedLine<'a> {
         Self { severity: Some(severity), message, ..Self::default() }
     }
 
+    /// Returns true if the prefix is more than a level.
+    pub(super) fn is_certain(&self) -> bool {
+        self.time.is_some() || !self.attributes.is_empty()
+    }
+
     /// The message with proper line breaks, without those at its end.
     pub(super) fn message(&self) -> Cow<'a, str> {
         let message = self.message.trim_end_matches(['\n', '\r']);
@@ -97,9 +102,9 @@ impl<'a> ParsedLine<'a> {
     }
 
     /// Adds fields that are named in the prefix: `trace_id=… span_id=… resource.service.name=orders`.
-    fn with_pairs(mut self, pairs: &'a str) -> Self {
-        for (key, value) in pairs.split([' ', ',']).filter_map(|pair| pair.split_once('=')) {
-            let value = value.trim_matches('"');
+    fn with_pairs(mut self, pairs: &'a str, separator: &str) -> Self {
+        for (key, value) in pairs.split(separator).filter_map(|pair| pair.split_once('=')) {
+            let (key, value) = (key.trim(), value.trim_end_matches(',').trim_matches('"'));
             match key {
                 "trace_id" | "traceId" | "trace.id" | "traceID"
                     if trace_context::trace_id(value).is_some() =>
@@ -171,7 +176,7 @@ pub(super) enum TimeStyle {
     OfDay,
     /// In brackets, with nothing else.
     Bracketed,
-    /// In brackets, with the rest of the prefix.
+    /// In brackets together with the level or logger.
     InBrackets,
 }
 
@@ -180,6 +185,9 @@ const LOGGER: &str = "log.logger";
 /// A level that maps to no severity.
 const LEVEL: &str = "log.level";
 const THREAD: &str = "thread.name";
+const HOST: &str = "host.name";
+/// Another part of a prefix.
+const LABEL: &str = "log.label";
 const THREAD_ID: &str = "thread.id";
 const PROCESS: &str = "process.pid";
 const FILE: &str = "code.file.path";
@@ -202,12 +210,12 @@ fn format_of(text: &str, platform: u64, is_coloured: bool) -> Option<(&'static F
 
 fn try_all<'a>(formats: &'static [Format], start: Start<'a>) -> Option<(&'static Format, ParsedLine<'a>)> {
     let starts = starts::of(start.rest.rest());
-    let candidates = formats.iter().filter(|format| format.starts & starts != 0);
-    candidates.into_iter().find_map(|format| Some((format, (format.parse)(&start)?)))
+    let mut candidates = formats.iter().filter(|format| format.starts & starts != 0);
+    candidates.find_map(|format| Some((format, (format.parse)(&start)?)))
 }
 
 /// The severity of a level's first letter.
-fn letter(letter: &str) -> Option<Severity> {
+fn severity_of_letter(letter: &str) -> Option<Severity> {
     Some(match letter {
         "T" => Severity::Trace,
         "D" => Severity::Debug,
@@ -274,20 +282,28 @@ pub(super) fn is_uuid(text: &str) -> bool {
 /// Parses a level in capitals, the form in which most formats write it.
 fn upper_case_level(word: &str) -> Option<Severity> {
     let known = word.bytes().all(|byte| byte.is_ascii_uppercase());
-    known.then(|| Severity::from_word(word)).flatten()
+    known.then(|| Severity::from_text(word)).flatten()
 }
 
 fn lower_case_level(word: &str) -> Option<Severity> {
-    let known = word.bytes().all(|byte| byte.is_ascii_lowercase());
-    known.then(|| Severity::from_word(word)).flatten()
+    let known = word.bytes().all(|byte| byte.is_ascii_lowercase()) && word != "success";
+    known.then(|| Severity::from_text(word)).flatten()
 }
 
 /// Parses a level in one of the three forms that are in use: `ERROR`, `error`, `Error`.
 fn level_word(word: &str) -> Option<Severity> {
     let rest = word.get(1..)?;
-    let is_even = rest.bytes().all(|byte| byte.is_ascii_lowercase())
+    let is_uniform = rest.bytes().all(|byte| byte.is_ascii_lowercase())
         || rest.bytes().all(|byte| byte.is_ascii_uppercase());
-    is_even.then(|| Severity::from_word(word)).flatten()
+    is_uniform.then(|| Severity::from_text(word)).flatten()
+}
+
+/// Returns true for the fields of a prefix: at least one, few, and each with a name.
+fn is_pairs(text: &str, separator: &str) -> bool {
+    const MAX: usize = 24;
+    let is_pair = |pair: &str| pair.split_once('=').is_some_and(|(key, _)| is_name(key.trim()));
+    let pairs = text.split(separator).filter(|pair| !pair.is_empty());
+    pairs.clone().all(is_pair) && (1..=MAX).contains(&pairs.count())
 }
 
 fn is_number(text: &str) -> bool {
