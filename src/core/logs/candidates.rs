@@ -58,8 +58,12 @@ impl Candidates {
         let mut kind = RecordKind::default();
         let mut numbers = None;
         let mut nanos = None;
+        let (mut has_error_message, mut has_error_code) = (false, false);
         for (at, field) in fields.iter().enumerate() {
             kind.observe(field);
+            has_error_message |= matches!(&*field.key, "errorMessage" | "message.errorMessage")
+                && field.value.as_text().is_some();
+            has_error_code |= field.key == "errorCode";
             if matches!(&*field.key, "instant.nanoOfSecond" | "timestampNanos" | "timestamp.nanos") {
                 nanos = number(&field.value);
             }
@@ -71,6 +75,8 @@ impl Candidates {
                 }
             }
         }
+        // AWS's own events have a message beside a code.
+        candidates.is_error |= has_error_message && !has_error_code;
         if let (Some(time), Some(nanos)) = (&mut candidates.time, nanos)
             && fields.get(time.at).is_some_and(|field| is_whole_seconds(&field.key))
         {
@@ -139,10 +145,6 @@ impl Candidates {
                 self.exception_type = offer.better(self.exception_type, 0, word.map(|_| ()));
             }
             Role::ExceptionMessage => {
-                // AWS's own events have it beside a code.
-                let is_named = matches!(&*offer.field.key, "errorMessage" | "message.errorMessage");
-                let has_code = || offer.fields.iter().any(|field| field.key == "errorCode");
-                self.is_error |= is_named && word.is_some() && !self.is_error && !has_code();
                 self.exception_message = offer.better(self.exception_message, 0, word.map(|_| ()));
                 self.message = offer.better(self.message, LAST_RANK, word.map(|_| ()));
             }
@@ -331,6 +333,6 @@ pub(super) fn request_id_in_spans(fields: &[Field<'_>]) -> Option<String> {
 }
 
 /// The text of a field, without colours.
-pub(super) fn plain<'f>(field: &'f Field<'_>) -> Option<Cow<'f, str>> {
+pub(super) fn text_without_colours<'f>(field: &'f Field<'_>) -> Option<Cow<'f, str>> {
     field.value.as_text().map(without_colours)
 }

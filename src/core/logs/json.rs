@@ -1,8 +1,8 @@
 //! Reads a JSON record: its fields in the order of the text, nested objects flattened to dotted keys
 //! (`{"http":{"status":200}}` → `http.status`), as in ClickStack's own JSON parsing, and arrays as OTLP arrays.
 //!
-//! It takes at most the [`RecordBudget`]; `large` reads a record that would take more. What a text says before
-//! the place where it stops being JSON is read, and so is an object that other text follows.
+//! It takes at most the [`RecordBudget`]; `large` reads a record that would take more. Fields before a syntax error are
+//! read, and so is an object followed by text.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use super::budget::{FIELD_OVERHEAD, MAX_PATH_LEN, RecordBudget};
 use super::roles::{EMF_DIRECTIVES, EMF_METADATA};
 use super::scanner::{Scalar, Scanner};
 
-/// The nesting that is read; what is nested more deeply stays JSON text.
+/// The maximum nesting; deeper values stay JSON text.
 const MAX_DEPTH: usize = 127;
 /// Encoding overhead of an array element, and of an array or object, in bytes.
 const ELEMENT_OVERHEAD: usize = 4;
@@ -49,7 +49,7 @@ pub(super) struct Field<'t> {
     pub(super) is_nested: bool,
 }
 
-/// The value of a [`Field`]. A text is not copied before it is known where it belongs.
+/// The value of a [`Field`]. A text is borrowed until its place is known.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum FieldValue<'t> {
     Null,

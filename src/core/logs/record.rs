@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 
-use super::candidates::{Candidate, Candidates, plain, request_id_in_spans};
+use super::candidates::{Candidate, Candidates, request_id_in_spans, text_without_colours};
 use super::draft::Draft;
 use super::exception::{self, Exception};
 use super::json::{self, Field, FieldValue, Object};
@@ -371,7 +371,7 @@ fn take_request_id(draft: &mut Draft<'_>, candidates: &mut Candidates, fields: &
 /// The exception in the fields, and the index of another field that describes nothing else.
 fn exception_of(candidates: &Candidates, fields: &[Field<'_>], is_error: bool) -> (Exception, Option<usize>) {
     let field = |candidate: Option<Candidate<()>>| candidate.and_then(|candidate| fields.get(candidate.at));
-    let owned = |candidate| field(candidate).and_then(plain).map(Cow::into_owned);
+    let owned = |candidate| field(candidate).and_then(text_without_colours).map(Cow::into_owned);
     let stack = field(candidates.stacktrace).and_then(|field| exception::stacktrace(&field.value));
     let mut exception = Exception {
         kind: owned(candidates.exception_type),

@@ -52,8 +52,8 @@ fn is_trace_line(line: &str) -> bool {
         || type_and_message(inner).is_some()
 }
 
-/// Reads the exceptions that structlog writes as a list of objects, the raised one first. They have more than a text says,
-/// so the field stays.
+/// Reads the exceptions that structlog writes as a list of objects, the raised one first. The field stays an attribute: a
+/// stack trace holds only part of it.
 pub(in crate::logs) fn structlog(value: &FieldValue<'_>) -> Option<Exception> {
     let FieldValue::Other(Value::ArrayValue(ArrayValue { values })) = value else { return None };
     let mut stack = String::new();

@@ -3,14 +3,12 @@
 use super::starts::{ANGLE, BRACKET, DIGIT, LEVEL as LEVEL_WORD, OTHER, WORD};
 use super::{Cursor, is_name, is_number, is_path, is_uuid, level_word, lower_case_level, upper_case_level};
 use super::{Format, LEVEL, LOGGER, PROCESS, ParsedLine, Start, THREAD};
+use super::{go, servers, tracing};
 use crate::logs::severity::Severity;
 use crate::time;
 
 /// The attributes of the time since the start of a process.
 const ELAPSED_MS: &str = "log.elapsed_ms";
-const ELAPSED_S: &str = "log.elapsed_s";
-/// The span that AWS's Rust runtime opens for an invocation.
-const INVOCATION: &str = "Lambda runtime invoke{";
 
 /// The formats, the stricter ones first.
 pub(super) const BARE: &[Format] = &[
@@ -94,7 +92,7 @@ pub(super) const BARE: &[Format] = &[
         name: "glog",
         starts: WORD,
         examples: &["E1121 12:16:49.355123       8 main.go:12] charge refused"],
-        parse: glog,
+        parse: go::glog,
     },
     Format {
         name: "java.util.logging",
@@ -106,7 +104,7 @@ pub(super) const BARE: &[Format] = &[
         name: "Microsoft.Extensions.Logging",
         starts: LEVEL_WORD,
         examples: &["warn: Acme.Orders[0]\n      stock is low", "fail: Acme.Orders[17] charge refused"],
-        parse: microsoft,
+        parse: servers::microsoft,
     },
     Format {
         name: "syslog's priority",
@@ -116,7 +114,7 @@ pub(super) const BARE: &[Format] = &[
             "<28>Nov 21 12:16:49 h orders[8]: stock is low",
             "<11>1 2026-11-21T12:16:49.355Z h orders 8 - - charge refused",
         ],
-        parse: priority,
+        parse: servers::priority,
     },
     Format {
         name: "PHP",
@@ -132,7 +130,7 @@ pub(super) const BARE: &[Format] = &[
             "INFO[2026-11-21T12:16:49Z] order shipped                                n=3",
             "DBUG[11-21|12:16:49] cache read                               hits=3",
         ],
-        parse: logrus,
+        parse: go::logrus,
     },
     Format {
         name: "pretty_env_logger",
@@ -148,7 +146,7 @@ pub(super) const BARE: &[Format] = &[
             " WARN orders: stock is low n=3",
             "\x1b[32m INFO\x1b[0m during init",
         ],
-        parse: tracing,
+        parse: tracing::tracing,
     },
     Format {
         name: "Django",
@@ -160,7 +158,7 @@ pub(super) const BARE: &[Format] = &[
         name: "a time of day without seconds, zerolog and charm",
         starts: DIGIT,
         examples: &["12:16PM INF order shipped order=17"],
-        parse: kitchen,
+        parse: go::kitchen,
     },
     Format {
         name: "a level, a time, and parts around them",
@@ -344,35 +342,6 @@ fn pretty_env_logger<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     Some(ParsedLine::new(severity, rest.rest()).with(LOGGER, target))
 }
 
-/// `<hour>:<minute>PM <LEVEL> <message>`
-fn kitchen<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
-    let mut rest = start.rest;
-    let written = rest.word()?;
-    let (hour, minute) = written.strip_suffix('M')?.strip_suffix(['A', 'P'])?.split_once(':')?;
-    if !is_number(hour) || !is_number(minute) {
-        return None;
-    }
-    rest.skip(" ")?;
-    let severity = rest.padded_level()?;
-    // Without seconds, the platform's time is more accurate.
-    Some(place_before_angle(ParsedLine::new(severity, rest.rest()).with("time", written)))
-}
-
-/// Takes `<file>:<line> > ` from the beginning of a message.
-pub(super) fn place_before_angle(line: ParsedLine<'_>) -> ParsedLine<'_> {
-    let mut rest = Cursor::new(line.message);
-    // phuslu writes the goroutine before it.
-    if rest.digits().is_some() {
-        rest.spaces();
-    }
-    match rest.until(" > ") {
-        Some(place) if is_name(place) && place.rsplit_once(':').is_some_and(|(_, line)| is_number(line)) => {
-            ParsedLine { message: rest.rest(), ..line }.at_place(place)
-        }
-        _ => line,
-    }
-}
-
 /// `[<name>] <time> <LEVEL> <message>`, `<name> <time> …`, `<name> - <time> - …`
 fn name_and_time<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
@@ -480,31 +449,6 @@ fn status_logger<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     Some(ParsedLine::new(severity, rest.rest()).with(LOGGER, "StatusLogger"))
 }
 
-/// `<L>mmdd hh:mm:ss.uuuuuu <thread> <file>:<line>] <message>`
-fn glog<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
-    let mut rest = start.rest;
-    let severity = match rest.rest().as_bytes().first()? {
-        b'T' => Severity::Trace,
-        b'D' => Severity::Debug,
-        b'I' => Severity::Info,
-        b'W' => Severity::Warn,
-        b'E' => Severity::Error,
-        b'F' => Severity::Fatal,
-        _ => return None,
-    };
-    let text = rest.rest().get(1..)?;
-    let (time, after) = time::split_month_and_day(text, start.platform)?;
-    let written = text.get(..text.len() - after.len())?;
-    rest = Cursor::new(after);
-    rest.spaces();
-    let thread = rest.digits()?;
-    rest.skip(" ")?;
-    let place = rest.until("]").filter(|place| is_name(place))?;
-    let message = rest.rest().strip_prefix(' ').unwrap_or(rest.rest());
-    let line = ParsedLine::new(severity, message).of_thread(thread).at_place(place);
-    Some(ParsedLine { time: Some((time, written)), ..line })
-}
-
 /// `<time> <class> <method>`, and on the next line `<LEVEL>: <message>`
 fn java_util_logging<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let text = start.rest.rest();
@@ -521,68 +465,6 @@ fn java_util_logging<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     is_source.then_some(ParsedLine { time: Some((time, written)), ..line })
 }
 
-/// `<level>: <category>[<event id>]` and the message, on the next line or on this one
-pub(super) fn microsoft<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
-    let mut rest = start.rest;
-    let level = rest.until(": ")?;
-    let severity = matches!(level, "trce" | "dbug" | "info" | "warn" | "fail" | "crit")
-        .then(|| Severity::from_word(level))??;
-    let line = category(severity, rest)?;
-    Some(ParsedLine { indent: "      ", ..line })
-}
-
-/// `<category>[<event id>]`, a space or a line break with spaces, and the message
-fn category(severity: Severity, mut rest: Cursor<'_>) -> Option<ParsedLine<'_>> {
-    let category = rest.until("[").filter(|category| is_name(category))?;
-    let event = rest.digits()?;
-    rest.skip("]")?;
-    let message = rest.rest();
-    let message = message.strip_prefix("\n      ").or_else(|| message.strip_prefix(' '))?;
-    let line = ParsedLine::new(severity, message).with(LOGGER, category);
-    // No event has the number 0.
-    Some(if event == "0" { line } else { line.with("event.id", event) })
-}
-
-/// `<<priority>>` of systemd and syslog, before any of their formats
-fn priority<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
-    let mut rest = start.rest;
-    let priority: u32 = rest.within("<", ">")?.parse().ok().filter(|priority| *priority < 192)?;
-    let severity = Severity::from_number(i64::from(priority % 8), crate::logs::severity::Scale::Syslog)?;
-    let mut ahead = rest;
-    if ahead.skip("1 ").is_some()
-        && let Some(written) = ahead.until(" ")
-        && let Some(time) = time::parse(written)
-    {
-        let host = ahead.until(" ")?;
-        let application = ahead.until(" ")?;
-        let pid = ahead.until(" ").filter(|pid| is_number(pid)).unwrap_or_default();
-        let message_id = ahead.until(" ")?.trim_matches('-');
-        let (data, message) = match ahead.within("[", "] ") {
-            Some(data) => (data, ahead.rest()),
-            None => ("", ahead.rest().strip_prefix("- ").unwrap_or(ahead.rest())),
-        };
-        let line = ParsedLine::new(severity, message).with(LOGGER, application).with(PROCESS, pid);
-        let line = line.with(super::HOST, host).with(super::LABEL, message_id).with(super::LABEL, data);
-        return Some(ParsedLine { time: Some((time, written)), ..line });
-    }
-    if let Some((time, after)) = time::split_named_month_and_day(rest.rest(), start.platform) {
-        let written = rest.rest().get(..rest.rest().len() - after.len())?;
-        let mut rest = Cursor::new(after);
-        let head = rest.until(": ")?;
-        let (host, tag) = head.trim_start().rsplit_once(' ').unwrap_or(("", head.trim_start()));
-        let (tag, pid) = tag.strip_suffix(']').and_then(|tag| tag.split_once('[')).unwrap_or((tag, ""));
-        let line = ParsedLine::new(severity, rest.rest()).with(LOGGER, tag).with(PROCESS, pid);
-        let line = line.with(super::HOST, host);
-        return Some(ParsedLine { time: Some((time, written)), ..line });
-    }
-    if let Some((time, after)) = time::split_date_time(rest.rest()) {
-        let written = rest.rest().get(..rest.rest().len() - after.len())?;
-        let line = category(severity, Cursor::new(after.trim_start()))?;
-        return Some(ParsedLine { time: Some((time, written)), ..line });
-    }
-    Some(category(severity, rest).unwrap_or_else(|| ParsedLine::new(severity, rest.rest())))
-}
-
 /// `PHP <Level>:  <message>`
 pub(super) fn php<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
@@ -595,122 +477,6 @@ pub(super) fn php<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
         _ => return None,
     };
     Some(ParsedLine::new(severity, rest.rest()))
-}
-
-/// `<LEVEL>[<seconds, or a time>] <message and fields>`
-fn logrus<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
-    let mut rest = start.rest;
-    rest.spaces();
-    let severity = rest.level()?;
-    let written = rest.within("[", "]")?;
-    rest.skip(" ")?;
-    let line = ParsedLine::new(severity, rest.rest());
-    if is_number(written) && written.len() >= 4 {
-        return Some(line.with(ELAPSED_S, written));
-    }
-    let time = time::parse(written).or_else(|| time::parse_with_bar(written, start.platform))?;
-    Some(ParsedLine { time: Some((time, written)), ..line })
-}
-
-/// A level that is padded to five letters before a target, a level in colour, or one before spans
-fn tracing<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
-    let mut rest = start.rest;
-    let text = rest.rest();
-    let _ = rest.skip(" ");
-    let severity = rest.padded_level()?;
-    let is_runtime = rest.rest().starts_with(INVOCATION);
-    let line = spans_and_target(severity, rest.rest());
-    if is_runtime || line.attributes.iter().any(|(key, _)| *key == SPANS) {
-        // Without a time, there is no target after the spans.
-        let (spans, message) = spans(rest.rest());
-        let line = ParsedLine { attributes: Vec::new(), message, ..line };
-        return Some(line.with(SPANS, spans));
-    }
-    let has_target = line.attributes.iter().any(|(key, _)| *key == LOGGER);
-    // Four letters are padded to five.
-    let level = text.trim_start().find(' ').unwrap_or_default();
-    let is_padded = level + usize::from(text.starts_with(' ')) == 5;
-    ((is_padded && has_target) || start.is_coloured).then_some(line)
-}
-
-/// The attribute of tracing's spans, as they are printed.
-const SPANS: &str = "log.spans";
-
-/// `[<span>{<fields>}:<span>{…}: ]<target>: <message and fields>`
-pub(super) fn spans_and_target(severity: Severity, rest: &str) -> ParsedLine<'_> {
-    let (thread, rest) = thread(rest);
-    let (spans, rest) = spans(rest);
-    let target = rest.split_once(' ').and_then(|(word, message)| Some((word.strip_suffix(':')?, message)));
-    let (target, message) = target.filter(|(target, _)| is_target(target)).unwrap_or(("", rest));
-    // The compact format puts the fields of spans after the message's fields.
-    let request_id = request_id(if spans.is_empty() { message } else { spans });
-    let line = ParsedLine { request_id, ..ParsedLine::new(severity, message).with(SPANS, spans) };
-    let is_place = target.rsplit_once(':').is_some_and(|(_, line)| is_number(line));
-    let line = if is_place { line.at_place(target) } else { line.with(LOGGER, target) };
-    let line = match thread {
-        Some((name, id)) => line.with(THREAD, name).with(super::THREAD_ID, id),
-        None => line,
-    };
-    // The place in the code may follow the target.
-    let place = line.message.split_once(": ").filter(|(place, _)| {
-        let (file, number) = place.rsplit_once(':').unwrap_or_default();
-        is_number(number) && is_name(file) && file.contains('.')
-    });
-    match place {
-        Some((place, message)) => ParsedLine { message, ..line }.at_place(place),
-        None => line,
-    }
-}
-
-/// Splits off `[<thread> ]ThreadId(<id>) `.
-fn thread(text: &str) -> (Option<(&str, &str)>, &str) {
-    let found =
-        text.split_once("ThreadId(").and_then(|(name, rest)| Some((name.trim_end(), rest.split_once(") ")?)));
-    match found {
-        Some((name, (id, rest))) if is_number(id) && (name.is_empty() || is_name(name)) => {
-            (Some((name, id)), rest)
-        }
-        _ => (None, text),
-    }
-}
-
-/// Splits off the spans at the start. Each has fields in braces; quoted values may contain anything.
-fn spans(text: &str) -> (&str, &str) {
-    let mut quoted = false;
-    let mut escaped = false;
-    let mut open = 0_u32;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' if open > 0 => quoted = !quoted,
-            // A name stands before its fields.
-            b'{' if open == 0 && text.get(..at).is_none_or(|name| name.is_empty() || name.ends_with(' ')) => {
-                break;
-            }
-            b'{' if !quoted => open += 1,
-            b'}' if !quoted && open > 0 => {
-                open -= 1;
-                if let (0, Some(rest)) = (open, text.get(at + 1..).and_then(|rest| rest.strip_prefix(": "))) {
-                    return (text.get(..=at).unwrap_or_default(), rest);
-                }
-            }
-            b'\n' if open == 0 => break,
-            // Before its braces a span has only a name. A colon there ends a target.
-            b':' if open == 0 && text.get(at..).is_some_and(|rest| rest.starts_with(": ")) => break,
-            _ => {}
-        }
-    }
-    ("", text)
-}
-
-fn is_target(target: &str) -> bool {
-    is_name(target) && target.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-}
-
-fn request_id(fields: &str) -> Option<&str> {
-    let (_, after) = fields.split_once("requestId=\"")?;
-    after.split_once('"').map(|(id, _)| id).filter(|id| is_uuid(id))
 }
 
 /// `<LEVEL> <time> <module> <pid> <thread> <message>`

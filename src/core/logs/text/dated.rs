@@ -3,6 +3,7 @@
 use super::header::Header;
 use super::starts::{ANYTHING, BRACKET, DIGIT, LEVEL as LEVEL_WORD, OTHER, SEPARATOR, TAB, WORD};
 use super::{FUNCTION, Format, LEVEL, LINE, LOGGER, PROCESS, ParsedLine, Start, TimeStyle};
+use super::{go, servers, tracing};
 use super::{is_name, is_number, is_uuid, level_word, upper_case_level};
 use crate::logs::severity::Severity;
 
@@ -35,7 +36,7 @@ pub(super) const DATED: &[Format] = &[
             "2026-11-21T12:16:49.355Z\tINFO\torders\tapp/main.go:12\torder shipped\t{\"order\": 17}",
             "2026-11-21T12:16:49.355Z\tWARN\tstock is low",
         ],
-        parse: zap,
+        parse: go::zap,
     },
     Format {
         name: "Lambda",
@@ -49,13 +50,13 @@ pub(super) const DATED: &[Format] = &[
         name: "nginx",
         starts: BRACKET,
         examples: &["2026/11/21 12:16:49 [error] 8#8: *1 open() failed"],
-        parse: nginx,
+        parse: servers::nginx,
     },
     Format {
         name: "Go's slog and log",
         starts: ANYTHING,
         examples: &["2026/11/21 12:16:49 INFO order shipped n=1", "2026/11/21 12:16:49 order shipped"],
-        parse: go,
+        parse: go::go,
     },
     Format {
         name: "Python's logging with dashes",
@@ -95,13 +96,13 @@ pub(super) const DATED: &[Format] = &[
             "2026-11-21T12:16:49.355123Z 0 [Warning] [MY-010068] [Server] CA certificate is self signed",
             "2026-11-21 12:16:49 0 [Note] InnoDB: ready",
         ],
-        parse: mysql,
+        parse: servers::mysql,
     },
     Format {
         name: "PostgreSQL",
         starts: BRACKET,
         examples: &["2026-11-21 12:16:49.355 UTC [8] ERROR:  relation \"orders\" does not exist"],
-        parse: postgres,
+        parse: servers::postgres,
     },
     Format {
         name: "Monolog",
@@ -152,13 +153,13 @@ pub(super) const DATED: &[Format] = &[
         name: "hclog",
         starts: BRACKET,
         examples: &["2026-11-21T12:16:49.355Z [WARN]  orders: stock is low: n=3"],
-        parse: hclog,
+        parse: go::hclog,
     },
     Format {
         name: "Telegraf",
         starts: WORD,
         examples: &["2026-11-21T12:16:49Z E! [outputs.http] refused"],
-        parse: telegraf,
+        parse: servers::telegraf,
     },
     Format {
         name: "swift-log",
@@ -176,7 +177,7 @@ pub(super) const DATED: &[Format] = &[
             "2026-11-21T12:16:49.355123Z  INFO orders::stock: order shipped n=1",
             "2026-11-21T12:16:49.355123Z ERROR Lambda runtime invoke{requestId=\"8286a188-ba32-4475-8077-530cd35c09a9\"}: orders: charge refused",
         ],
-        parse: tracing,
+        parse: with_spans,
     },
     Format {
         name: "columns with colons",
@@ -207,7 +208,7 @@ pub(super) const DATED: &[Format] = &[
             "2026-11-21T12:16:49Z ERR main.go:12 > charge refused order=17",
             "2026-11-21T12:16:49.695Z INF 1 app/main.go:470 > order shipped",
         ],
-        parse: zerolog,
+        parse: go::zerolog,
     },
     Format {
         name: "a level, and parts around it",
@@ -282,32 +283,6 @@ fn dotnet_level(label: &str) -> Option<Severity> {
     if is_short { Severity::from_word(label) } else { level_word(label) }
 }
 
-/// `\t<LEVEL>\t[<logger>\t][<file>:<line>\t]<message>[\t<fields>]`
-fn zap<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
-    let (level, mut message) = start.rest.rest().strip_prefix('\t')?.split_once('\t')?;
-    let severity = level_word(level)?;
-    // tslog leaves a column empty.
-    message = message.trim_start_matches('\t');
-    let mut line = ParsedLine::new(severity, message);
-    let is_place = |column: &str| {
-        let (file, line) = column.rsplit_once(':').unwrap_or_default();
-        is_number(line) && is_name(file)
-    };
-    let columns: Vec<&str> = message.splitn(3, '\t').collect();
-    let (logger, place) = match columns.as_slice() {
-        [logger, place, _] if is_name(logger) && is_place(place) => (Some(*logger), Some(*place)),
-        [place, _, ..] if is_place(place) => (None, Some(*place)),
-        [logger, _, ..] if is_name(logger) => (Some(*logger), None),
-        _ => (None, None),
-    };
-    for column in [logger, place].into_iter().flatten() {
-        message = message.get(column.len() + 1..)?;
-    }
-    line.message = message;
-    line = line.with(LOGGER, logger.unwrap_or_default());
-    Some(if let Some(place) = place { line.at_place(place) } else { line })
-}
-
 /// `<request id> Task timed out after <seconds> seconds`
 fn timed_out<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
@@ -316,62 +291,6 @@ fn timed_out<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     rest.skip(" ")?;
     let line = super::bare::timed_out(rest.rest())?;
     Some(ParsedLine { request_id: Some(id), ..line })
-}
-
-/// `[<level>] <pid>#<tid>: <message>`
-fn nginx<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
-    let mut rest = start.rest;
-    rest.skip(" ")?;
-    let severity = rest.level_in_brackets()?;
-    rest.skip(" ")?;
-    let pid = rest.digits()?;
-    rest.skip("#")?;
-    let thread = rest.digits()?;
-    rest.skip(": ")?;
-    Some(ParsedLine::new(severity, rest.rest()).with(PROCESS, pid).of_thread(thread))
-}
-
-/// Go's `log` writes no level, its slog `<LEVEL> <message>`, and much that uses `log` a level in brackets or before a colon.
-fn go<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
-    if start.style != TimeStyle::Slashes {
-        return None;
-    }
-    let mut rest = start.rest;
-    rest.skip(" ")?;
-    let whole = rest.rest();
-    let mut bracketed = rest;
-    let letter = bracketed.within("[", "] ").and_then(super::severity_of_letter);
-    if let Some(severity) = letter {
-        return Some(ParsedLine::new(severity, bracketed.rest()));
-    }
-    if let Some(severity) = rest.level_in_brackets() {
-        rest.spaces();
-        return Some(after_go_file(ParsedLine::new(severity, rest.rest())));
-    }
-    if let Some((word, message)) = whole.split_once(' ') {
-        if let Some(severity) = word.strip_suffix('!').and_then(super::severity_of_letter) {
-            return Some(ParsedLine::new(severity, message));
-        }
-        let word = word.strip_suffix(':').unwrap_or(word);
-        let known = word.split(['+', '-']).next().and_then(upper_case_level);
-        if let Some(severity) = known.and_then(|_| Severity::from_word(word)) {
-            return Some(after_go_file(ParsedLine::new(severity, message.trim_start_matches(' '))));
-        }
-    }
-    Some(after_go_file(ParsedLine { message: whole, ..ParsedLine::default() }))
-}
-
-/// Takes `main.go:12: ` from the beginning of a message, which Go's `log` writes with `Lshortfile`.
-fn after_go_file(line: ParsedLine<'_>) -> ParsedLine<'_> {
-    let place = line.message.split_once(": ").filter(|(place, _)| {
-        place.rsplit_once(':').is_some_and(|(file, number)| {
-            file.rsplit('.').next() == Some("go") && is_number(number) && is_name(file)
-        })
-    });
-    match place {
-        Some((place, message)) => ParsedLine { message, ..line }.at_place(place),
-        None => line,
-    }
 }
 
 /// ` - [<logger> - ]<LEVEL> - <message>`
@@ -437,33 +356,6 @@ fn semantic_logger<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let line = ParsedLine::new(severity, rest.rest()).with(PROCESS, pid).of_thread(thread).with(LOGGER, name);
     let line = line.with(super::LABEL, labels);
     Some(if place.is_empty() { line } else { line.at_place(place) })
-}
-
-/// ` <thread> [<Level>] <code, subsystem and message>`
-fn mysql<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
-    let mut rest = start.rest;
-    rest.skip(" ")?;
-    let thread = rest.digits()?;
-    rest.skip(" ")?;
-    let severity = match rest.within("[", "] ")? {
-        "System" | "Note" => Severity::Info,
-        word => level_word(word)?,
-    };
-    Some(ParsedLine::new(severity, rest.rest()).of_thread(thread))
-}
-
-/// ` [<pid>] <LEVEL>:  <message>`
-fn postgres<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
-    let mut rest = start.rest;
-    rest.skip(" ")?;
-    let pid = rest.within("[", "] ").filter(|pid| is_number(pid))?;
-    let level = rest.until(":  ")?;
-    // `DEBUG1` to `DEBUG5`
-    let severity = match level.trim_end_matches(|digit: char| digit.is_ascii_digit()) {
-        "LOG" => Severity::Info,
-        level => upper_case_level(level)?,
-    };
-    Some(ParsedLine::new(severity, rest.rest()).with(PROCESS, pid))
 }
 
 /// `] <channel>.<LEVEL>: <message> <context> <extra>`
@@ -552,27 +444,6 @@ fn php<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     super::bare::php(&Start { rest, ..*start })
 }
 
-/// ` [<LEVEL>] [ ]<name>: <message>`; only this format has a time in ISO 8601 and a level in brackets
-fn hclog<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
-    let mut rest = start.rest;
-    rest.skip(" ").filter(|()| start.style == TimeStyle::Iso)?;
-    let level = rest.within("[", "]")?;
-    let severity = upper_case_level(level)?;
-    // The level is padded outside its brackets.
-    rest.skip(if level.len() < 5 { "  " } else { " " })?;
-    let name = rest.until(": ").filter(|name| is_name(name))?;
-    Some(ParsedLine::new(severity, rest.rest()).with(LOGGER, name))
-}
-
-/// ` <L>! <message>`
-fn telegraf<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
-    let mut rest = start.rest;
-    rest.skip(" ")?;
-    let severity = super::severity_of_letter(rest.word()?.strip_suffix('!')?)?;
-    rest.skip(" ")?;
-    Some(ParsedLine::new(severity, rest.rest()))
-}
-
 /// ` <level> <label>: [<metadata> ]\[<source>\] <message>`; the label may have a space before its colon
 fn swift<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
@@ -589,12 +460,12 @@ fn swift<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
 }
 
 /// ` <LEVEL> [<spans>: ]<target>: <message and fields>`
-fn tracing<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
+fn with_spans<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
     rest.skip(" ").filter(|()| start.style == TimeStyle::Iso)?;
     rest.spaces();
     let severity = rest.padded_level()?;
-    let line = super::bare::spans_and_target(severity, rest.rest());
+    let line = tracing::spans_and_target(severity, rest.rest());
     (!line.attributes.is_empty() || line.request_id.is_some()).then_some(line)
 }
 
@@ -616,20 +487,11 @@ fn tinylog<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     Some(ParsedLine::new(severity, rest.rest()).of_thread(thread).with(LOGGER, class).with(FUNCTION, method))
 }
 
-/// ` <LVL> [<goroutine> ]<file>:<line> > <message>`
-fn zerolog<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
-    let mut rest = start.rest;
-    rest.skip(" ")?;
-    let severity = rest.padded_level()?;
-    let line = super::bare::place_before_angle(ParsedLine::new(severity, rest.rest()));
-    (!line.attributes.is_empty()).then_some(line)
-}
-
 /// The same as without a time
 fn microsoft<'a>(start: &Start<'a>) -> Option<ParsedLine<'a>> {
     let mut rest = start.rest;
     rest.spaces();
-    super::bare::microsoft(&Start { rest, ..*start })
+    servers::microsoft(&Start { rest, ..*start })
 }
 
 /// `:<LEVEL>:<logger>:<message>`, ` <logger>:<LEVEL>:<message>`, ` :: <LEVEL> :: <message>`

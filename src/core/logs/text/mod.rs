@@ -9,9 +9,12 @@ mod ansi;
 mod bare;
 mod cursor;
 mod dated;
+mod go;
 mod header;
 mod logfmt;
+mod servers;
 mod starts;
+mod tracing;
 
 use std::borrow::Cow;
 
@@ -141,7 +144,7 @@ pub(super) enum ParsedText<'a> {
 pub(super) struct Format {
     /// The loggers that write it.
     name: &'static str,
-    /// The ways in which the format can begin.
+    /// The classes of beginnings that the format has.
     starts: starts::Starts,
     /// Lines in the format, with the time of [`DATED`] ones.
     #[cfg_attr(not(test), expect(dead_code, reason = "the examples are tests and documentation"))]
@@ -152,7 +155,7 @@ pub(super) struct Format {
 /// The beginning of a line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Start<'a> {
-    /// The line from its beginning, or what comes after its time.
+    /// The line from its beginning, or the text after its time.
     rest: Cursor<'a>,
     style: TimeStyle,
     /// The platform's timestamp, in nanoseconds since the epoch.
@@ -161,7 +164,7 @@ pub(super) struct Start<'a> {
     is_coloured: bool,
 }
 
-/// The way in which the time at the beginning of a line is written.
+/// The notation of the time at the beginning of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TimeStyle {
     /// There is none.
@@ -234,7 +237,7 @@ fn dated<'a>(text: &'a str, start: &Start<'a>) -> Option<(&'static Format, Parse
     Some((format, ParsedLine { time: line.time.or(Some((time, written))), ..line }))
 }
 
-/// Splits off the time at the beginning of a line. Returns it, its text, the rest, and how it is written.
+/// Splits off the time at the beginning of a line. Returns it, its text, the rest, and its notation.
 fn split_time(text: &str, platform: u64) -> Option<(LoggedTime, &str, &str, TimeStyle)> {
     let (bracket, from) = match text.strip_prefix('[') {
         Some(inner) => (true, inner),
@@ -270,7 +273,7 @@ fn split_time(text: &str, platform: u64) -> Option<(LoggedTime, &str, &str, Time
     })
 }
 
-/// Returns true if a word that may be a request id is one.
+/// Returns true for a UUID, the form of Lambda's request ids.
 pub(super) fn is_uuid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(at, byte)| match at {

@@ -1,9 +1,8 @@
-//! The ways in which a line can begin, or what follows its time. Most formats begin in one of them, so that a line is tried
-//! against few.
+//! Classes of line beginnings, as bit sets. A line is tried only against the formats of its class.
 
 use crate::logs::severity::Severity;
 
-/// A set of them.
+/// A set of classes.
 pub(super) type Starts = u16;
 
 pub(super) const TAB: Starts = 1;
@@ -19,7 +18,7 @@ pub(super) const WORD: Starts = 1 << 6;
 pub(super) const OTHER: Starts = 1 << 7;
 pub(super) const ANYTHING: Starts = Starts::MAX;
 
-/// The beginning of a text, after its spaces.
+/// The class of a text, after its spaces.
 pub(super) fn of(text: &str) -> Starts {
     let text = text.trim_start_matches(' ');
     match text.as_bytes().first() {
