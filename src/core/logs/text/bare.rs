@@ -15,6 +15,7 @@ pub(super) const BARE: &[Format] = &[
     Format {
         name: "the runtime of Python",
         starts: BRACKET,
+        #[cfg(test)]
         examples: &[
             "[WARNING]\t2026-11-21T12:16:49.355Z\t8286a188-ba32-4475-8077-530cd35c09a9\tstock is low",
             "[INFO]\t2026-11-21T12:16:49.355Z\t\tduring init",
@@ -24,6 +25,7 @@ pub(super) const BARE: &[Format] = &[
     Format {
         name: "Lambda",
         starts: WORD,
+        #[cfg(test)]
         examples: &[
             "Task timed out after 3.00 seconds",
             "RequestId: 8286a188-ba32-4475-8077-530cd35c09a9 Error: Runtime exited with error: exit status 1",
@@ -33,30 +35,35 @@ pub(super) const BARE: &[Format] = &[
     Format {
         name: "env_logger without a time, and a name with a level",
         starts: BRACKET,
+        #[cfg(test)]
         examples: &["[WARN  orders::stock] stock is low", "[NR_EXT INFO] starting"],
         parse: level_and_name_in_brackets,
     },
     Format {
         name: "Amazon.Lambda.Logging.AspNetCore",
         starts: BRACKET,
+        #[cfg(test)]
         examples: &["[Warning] Acme.Orders: stock is low"],
         parse: asp_net,
     },
     Format {
         name: "ids in brackets",
         starts: BRACKET,
+        #[cfg(test)]
         examples: &["[trace_id=0af7651916cd43dd8448eb211c80319c span_id=b7ad6b7169203331] stock is low"],
         parse: ids_in_brackets,
     },
     Format {
         name: "Tornado",
         starts: BRACKET,
+        #[cfg(test)]
         examples: &["[W 261121 12:16:49 orders:8] stock is low"],
         parse: tornado,
     },
     Format {
         name: "slf4j-simple",
         starts: BRACKET | DIGIT,
+        #[cfg(test)]
         examples: &[
             "[main] WARN com.acme.Orders - stock is low",
             "7 [main] INFO com.acme.Orders - order shipped",
@@ -66,12 +73,14 @@ pub(super) const BARE: &[Format] = &[
     Format {
         name: "NestJS",
         starts: BRACKET,
+        #[cfg(test)]
         examples: &["[Nest] 8  - 11/21/2026, 12:16:49 PM   ERROR [Orders] charge refused"],
         parse: nest,
     },
     Format {
         name: "Ruby's logger",
         starts: WORD,
+        #[cfg(test)]
         examples: &[
             "W, [2026-11-21T12:16:49.355123 #8]  WARN 8286a188-ba32-4475-8077-530cd35c09a9 -- orders: stock is low",
             "I, [2026-11-21T12:16:49.355123 #8]  INFO -- : order shipped",
@@ -81,6 +90,7 @@ pub(super) const BARE: &[Format] = &[
     Format {
         name: "the loggers of Log4j and SLF4J themselves",
         starts: LEVEL_WORD | WORD,
+        #[cfg(test)]
         examples: &[
             "ERROR StatusLogger Reconfiguration failed",
             "log4j:WARN No appenders could be found",
@@ -91,24 +101,28 @@ pub(super) const BARE: &[Format] = &[
     Format {
         name: "glog",
         starts: WORD,
+        #[cfg(test)]
         examples: &["E1121 12:16:49.355123       8 main.go:12] charge refused"],
         parse: go::glog,
     },
     Format {
         name: "java.util.logging",
         starts: WORD,
+        #[cfg(test)]
         examples: &["Nov 21, 2026 12:16:49 PM com.acme.Orders handle\nWARNING: stock is low"],
         parse: java_util_logging,
     },
     Format {
         name: "Microsoft.Extensions.Logging",
         starts: LEVEL_WORD,
+        #[cfg(test)]
         examples: &["warn: Acme.Orders[0]\n      stock is low", "fail: Acme.Orders[17] charge refused"],
         parse: servers::microsoft,
     },
     Format {
         name: "syslog's priority",
         starts: ANGLE,
+        #[cfg(test)]
         examples: &[
             "<3>Acme.Orders[0] charge refused",
             "<28>Nov 21 12:16:49 h orders[8]: stock is low",
@@ -119,12 +133,14 @@ pub(super) const BARE: &[Format] = &[
     Format {
         name: "PHP",
         starts: WORD,
+        #[cfg(test)]
         examples: &["PHP Fatal error:  Uncaught RuntimeException: no stock in /var/task/index.php:3"],
         parse: php,
     },
     Format {
         name: "logrus, apex and log15",
         starts: LEVEL_WORD,
+        #[cfg(test)]
         examples: &[
             "WARN[0003] stock is low                                 n=3",
             "INFO[2026-11-21T12:16:49Z] order shipped                                n=3",
@@ -135,12 +151,14 @@ pub(super) const BARE: &[Format] = &[
     Format {
         name: "pretty_env_logger",
         starts: LEVEL_WORD,
+        #[cfg(test)]
         examples: &[" WARN  orders::stock > stock is low"],
         parse: pretty_env_logger,
     },
     Format {
         name: "tracing",
         starts: LEVEL_WORD,
+        #[cfg(test)]
         examples: &[
             " INFO Lambda runtime invoke{requestId=\"8286a188-ba32-4475-8077-530cd35c09a9\"}: order shipped",
             " WARN orders: stock is low n=3",
@@ -151,18 +169,21 @@ pub(super) const BARE: &[Format] = &[
     Format {
         name: "Django",
         starts: LEVEL_WORD,
+        #[cfg(test)]
         examples: &["ERROR 2026-11-21 12:16:49,355 orders 8 140543114121792 charge refused"],
         parse: django,
     },
     Format {
         name: "a time of day without seconds, zerolog and charm",
         starts: DIGIT,
+        #[cfg(test)]
         examples: &["12:16PM INF order shipped order=17"],
         parse: go::kitchen,
     },
     Format {
         name: "a level, a time, and parts around them",
         starts: BRACKET | LEVEL_WORD,
+        #[cfg(test)]
         examples: &[
             "INFO  2026-11-21 12:16:49,355 [main] Orders (Orders.java:41) - order 17 shipped",
             "ERROR: 2026/11/21 12:16:49 charge refused",
@@ -175,6 +196,7 @@ pub(super) const BARE: &[Format] = &[
     Format {
         name: "a name and a time",
         starts: BRACKET | WORD | OTHER,
+        #[cfg(test)]
         examples: &[
             "[appconfig agent] 2026/11/21 12:16:49 INFO serving on localhost:2772",
             "SDK 2026/11/21 12:16:49 DEBUG request failed",
@@ -185,6 +207,7 @@ pub(super) const BARE: &[Format] = &[
     Format {
         name: "a level in brackets, Java's runtime",
         starts: BRACKET,
+        #[cfg(test)]
         examples: &[
             "[INFO] order 17 shipped",
             "[error] charge refused",
@@ -195,12 +218,14 @@ pub(super) const BARE: &[Format] = &[
     Format {
         name: "Python's logging",
         starts: LEVEL_WORD,
+        #[cfg(test)]
         examples: &["WARNING:orders:stock is low"],
         parse: python,
     },
     Format {
         name: "a level and a dash",
         starts: LEVEL_WORD | WORD,
+        #[cfg(test)]
         examples: &[
             "ERROR - charge refused",
             "WARN  com.acme.Orders - stock is low",
@@ -211,24 +236,28 @@ pub(super) const BARE: &[Format] = &[
     Format {
         name: "a level and a bar",
         starts: LEVEL_WORD | WORD,
+        #[cfg(test)]
         examples: &["DD_EXTENSION | ERROR | no API key", "WARNING | stock is low"],
         parse: level_and_bar,
     },
     Format {
         name: "a level and a colon",
         starts: LEVEL_WORD,
+        #[cfg(test)]
         examples: &["warn: stock is low", "INFO:     Started server process [8]", "WARNING: deprecated"],
         parse: level_and_colon,
     },
     Format {
         name: "a level and a logger in brackets",
         starts: LEVEL_WORD,
+        #[cfg(test)]
         examples: &["WARN [orders::stock] stock is low"],
         parse: level_and_brackets,
     },
     Format {
         name: "a level in a column",
         starts: LEVEL_WORD,
+        #[cfg(test)]
         examples: &["ERROR\tcharge refused\t{\"order\":17}"],
         parse: level_in_column,
     },

@@ -12,6 +12,7 @@ pub(super) const DATED: &[Format] = &[
     Format {
         name: "the runtimes of Node.js and .NET",
         starts: TAB,
+        #[cfg(test)]
         examples: &[
             "2026-11-21T12:16:49.355Z\t8286a188-ba32-4475-8077-530cd35c09a9\tINFO\torder 17 shipped",
             "2026-11-21T12:16:49.355Z\tundefined\tERROR\tUncaught Exception\rat",
@@ -23,6 +24,7 @@ pub(super) const DATED: &[Format] = &[
     Format {
         name: "Microsoft.Extensions.Logging",
         starts: LEVEL_WORD,
+        #[cfg(test)]
         examples: &[
             "12:16:49 warn: Acme.Orders[0]\n      stock is low",
             "[12:16:49] fail: Acme.Orders[0] charge refused",
@@ -32,6 +34,7 @@ pub(super) const DATED: &[Format] = &[
     Format {
         name: "zap and tslog",
         starts: TAB,
+        #[cfg(test)]
         examples: &[
             "2026-11-21T12:16:49.355Z\tINFO\torders\tapp/main.go:12\torder shipped\t{\"order\": 17}",
             "2026-11-21T12:16:49.355Z\tWARN\tstock is low",
@@ -41,6 +44,7 @@ pub(super) const DATED: &[Format] = &[
     Format {
         name: "Lambda",
         starts: WORD | DIGIT,
+        #[cfg(test)]
         examples: &[
             "2026-11-21T12:16:49.355Z 8286a188-ba32-4475-8077-530cd35c09a9 Task timed out after 3.00 seconds",
         ],
@@ -49,18 +53,21 @@ pub(super) const DATED: &[Format] = &[
     Format {
         name: "nginx",
         starts: BRACKET,
+        #[cfg(test)]
         examples: &["2026/11/21 12:16:49 [error] 8#8: *1 open() failed"],
         parse: servers::nginx,
     },
     Format {
         name: "Go's slog and log",
         starts: ANYTHING,
+        #[cfg(test)]
         examples: &["2026/11/21 12:16:49 INFO order shipped n=1", "2026/11/21 12:16:49 order shipped"],
         parse: go::go,
     },
     Format {
         name: "Python's logging with dashes",
         starts: SEPARATOR,
+        #[cfg(test)]
         examples: &[
             "2026-11-21 12:16:49,355 - orders - WARNING - stock is low",
             "2026-11-21 12:16:49,355 - INFO - no errors found",
@@ -70,12 +77,14 @@ pub(super) const DATED: &[Format] = &[
     Format {
         name: "loguru",
         starts: SEPARATOR,
+        #[cfg(test)]
         examples: &["2026-11-21 12:16:49.355 | WARNING  | __main__:handle:30 - stock is low"],
         parse: loguru,
     },
     Format {
         name: "columns with bars",
         starts: SEPARATOR,
+        #[cfg(test)]
         examples: &[
             "2026-11-21 12:16:49.3550|INFO|Acme.Orders|no errors, none at all",
             "2026-11-21 12:16:49 UTC | DD_EXTENSION | ERROR | no API key",
@@ -86,12 +95,14 @@ pub(super) const DATED: &[Format] = &[
     Format {
         name: "Semantic Logger",
         starts: WORD,
+        #[cfg(test)]
         examples: &["2026-11-21 12:16:49.355123 W [8:main orders.rb:13] Orders -- stock is low"],
         parse: semantic_logger,
     },
     Format {
         name: "MySQL",
         starts: DIGIT,
+        #[cfg(test)]
         examples: &[
             "2026-11-21T12:16:49.355123Z 0 [Warning] [MY-010068] [Server] CA certificate is self signed",
             "2026-11-21 12:16:49 0 [Note] InnoDB: ready",
@@ -101,24 +112,28 @@ pub(super) const DATED: &[Format] = &[
     Format {
         name: "PostgreSQL",
         starts: BRACKET,
+        #[cfg(test)]
         examples: &["2026-11-21 12:16:49.355 UTC [8] ERROR:  relation \"orders\" does not exist"],
         parse: servers::postgres,
     },
     Format {
         name: "Monolog",
         starts: WORD,
+        #[cfg(test)]
         examples: &["[2026-11-21T12:16:49.355123+00:00] app.ERROR: charge refused {\"order\":17} []"],
         parse: monolog,
     },
     Format {
         name: "Flask",
         starts: LEVEL_WORD,
+        #[cfg(test)]
         examples: &["[2026-11-21 12:16:49,355] ERROR in app: charge refused"],
         parse: flask,
     },
     Format {
         name: "pino-pretty",
         starts: LEVEL_WORD,
+        #[cfg(test)]
         examples: &[
             "[12:16:49.355] INFO (8): order shipped",
             "[2026-11-21 12:16:49.355 +0000] WARN (orders/8 on h): stock is low",
@@ -128,12 +143,14 @@ pub(super) const DATED: &[Format] = &[
     Format {
         name: "Celery",
         starts: SEPARATOR,
+        #[cfg(test)]
         examples: &["[2026-11-21 12:16:49,355: WARNING/MainProcess] stock is low"],
         parse: celery,
     },
     Format {
         name: "env_logger, fern and Serilog",
         starts: LEVEL_WORD,
+        #[cfg(test)]
         examples: &[
             "[2026-11-21T12:16:49Z WARN  orders] stock is low",
             "[2026-11-21T12:16:49.355Z INFO] order shipped",
@@ -144,6 +161,7 @@ pub(super) const DATED: &[Format] = &[
     Format {
         name: "PHP",
         starts: WORD,
+        #[cfg(test)]
         examples: &[
             "[21-Nov-2026 12:16:49 UTC] PHP Warning:  Undefined variable $order in /var/task/index.php on line 3",
         ],
@@ -152,18 +170,21 @@ pub(super) const DATED: &[Format] = &[
     Format {
         name: "hclog",
         starts: BRACKET,
+        #[cfg(test)]
         examples: &["2026-11-21T12:16:49.355Z [WARN]  orders: stock is low: n=3"],
         parse: go::hclog,
     },
     Format {
         name: "Telegraf",
         starts: WORD,
+        #[cfg(test)]
         examples: &["2026-11-21T12:16:49Z E! [outputs.http] refused"],
         parse: servers::telegraf,
     },
     Format {
         name: "swift-log",
         starts: LEVEL_WORD,
+        #[cfg(test)]
         examples: &[
             "2026-11-21T12:16:49+0000 warning orders: [Orders] stock is low",
             "2026-11-21T12:16:49+0000 info orders : order shipped",
@@ -173,6 +194,7 @@ pub(super) const DATED: &[Format] = &[
     Format {
         name: "tracing",
         starts: LEVEL_WORD,
+        #[cfg(test)]
         examples: &[
             "2026-11-21T12:16:49.355123Z  INFO orders::stock: order shipped n=1",
             "2026-11-21T12:16:49.355123Z ERROR Lambda runtime invoke{requestId=\"8286a188-ba32-4475-8077-530cd35c09a9\"}: orders: charge refused",
@@ -182,6 +204,7 @@ pub(super) const DATED: &[Format] = &[
     Format {
         name: "columns with colons",
         starts: SEPARATOR | WORD,
+        #[cfg(test)]
         examples: &[
             "2026-11-21 12:16:49,355:ERROR:orders:charge refused",
             "2026-11-21 12:16:49,355 orders:ERROR:charge refused",
@@ -192,18 +215,21 @@ pub(super) const DATED: &[Format] = &[
     Format {
         name: "a time and JSON",
         starts: OTHER,
+        #[cfg(test)]
         examples: &["2026-11-21T12:16:49.355Z {\"level\":\"error\",\"message\":\"charge refused\"}"],
         parse: json,
     },
     Format {
         name: "tinylog",
         starts: BRACKET,
+        #[cfg(test)]
         examples: &["2026-11-21 12:16:49 [main] com.acme.Orders.handle()\nWARN: stock is low"],
         parse: tinylog,
     },
     Format {
         name: "zerolog and phuslu",
         starts: LEVEL_WORD,
+        #[cfg(test)]
         examples: &[
             "2026-11-21T12:16:49Z ERR main.go:12 > charge refused order=17",
             "2026-11-21T12:16:49.695Z INF 1 app/main.go:470 > order shipped",
@@ -213,6 +239,7 @@ pub(super) const DATED: &[Format] = &[
     Format {
         name: "a level, and parts around it",
         starts: ANYTHING,
+        #[cfg(test)]
         examples: &[
             "2026-11-21 12:16:49,355 WARNING [orders] [app.py:13] [trace_id=0af7651916cd43dd8448eb211c80319c span_id=b7ad6b7169203331 resource.service.name=orders trace_sampled=True] - stock is low",
             "2026-11-21T12:16:49.355Z  INFO 8 --- [orders] [           main] com.acme.Orders                          : order shipped",
