@@ -341,6 +341,8 @@ async fn a_missing_runtime_done_holds_one_invocation() {
     while !done(&sandbox.journal()) {
         invoke(&sandbox).await;
     }
+    // The listener answers before the event is processed, so this one may still begin unheld.
+    invoke(&sandbox).await;
     for _ in 0..3 {
         let held = invoke(&sandbox).await;
         assert!(was_complete(&sandbox, &held), "{held:?}");
