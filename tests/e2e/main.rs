@@ -5,6 +5,7 @@
 
 mod clickhouse;
 mod collector;
+mod collector_yaml;
 mod emulator;
 mod java;
 mod log_searches;

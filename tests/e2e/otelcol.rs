@@ -20,7 +20,7 @@ use crate::ROOT;
 /// The line the collector logs once it listens.
 const READY: &str = "Everything is ready";
 
-/// The collector. It is killed when dropped.
+/// The collector.
 pub(crate) struct Otelcol {
     /// Reserves the address while its ports are closed, and shows the files' content as the sandbox's collector does.
     address: Collector,
@@ -37,10 +37,11 @@ fn client() -> Client {
     Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("a client")
 }
 
-struct Process {
+/// The collector's process. It is killed when dropped.
+pub(crate) struct Process {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
-    reader: JoinHandle<()>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Otelcol {
@@ -111,34 +112,13 @@ impl Otelcol {
 
     /// Starts listening; telemetry received earlier is kept.
     pub(crate) fn run(&mut self) {
-        let program = program();
-        let mut command = Command::new(&program);
-        for name in &self.configurations {
-            command.arg("--config").arg(Path::new(ROOT).join("tests/e2e/otelcol").join(name));
-        }
-        let mut child = command
-            .env("ADDRESS", self.host())
-            .env("KEY", &self.key)
-            .env("OUTPUT", self.files.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}; `make otelcol` builds it", program.display()));
-        let mut output = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
-        let mut lines = Vec::new();
-        let ready = output.by_ref().any(|line| {
-            let ready = line.contains(READY);
-            lines.push(line);
-            ready
-        });
-        assert!(ready, "it ended: {lines:#?}");
-        let lines = Arc::new(Mutex::new(lines));
-        let kept = Arc::clone(&lines);
-        // It would come to a stop at a full pipe.
-        let reader = std::thread::spawn(move || {
-            output.for_each(|line| kept.lock().unwrap_or_else(PoisonError::into_inner).push(line));
-        });
-        self.process = Some(Process { child, lines, reader });
+        let folder = Path::new(ROOT).join("tests/e2e/otelcol");
+        let files = self.configurations.iter().map(|name| folder.join(name));
+        let host = self.host();
+        let output = self.files.path().to_str().expect("a path");
+        let process =
+            Process::start(files, [("ADDRESS", host.as_str()), ("KEY", &self.key), ("OUTPUT", output)]);
+        self.process = Some(process);
     }
 
     /// Accepts clients with this key, from the next [`Self::run`] on.
@@ -149,14 +129,7 @@ impl Otelcol {
     /// Stops the collector as an operator does, so that it writes everything it has acknowledged to the files; returns
     /// its output.
     pub(crate) fn stop(&mut self) -> Vec<String> {
-        let Some(Process { mut child, lines, reader }) = self.process.take() else { return Vec::new() };
-        let killed = Command::new("kill").arg(child.id().to_string()).status().expect("kill");
-        assert!(killed.success(), "{killed}");
-        let status = child.wait().expect("its end");
-        reader.join().expect("its last lines");
-        let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
-        assert!(status.success(), "{status}: {lines:#?}");
-        lines
+        self.process.take().map(Process::stop).unwrap_or_default()
     }
 
     /// Stops the collector and reads the files it wrote.
@@ -179,13 +152,57 @@ impl Otelcol {
     }
 }
 
-impl Drop for Otelcol {
-    fn drop(&mut self) {
-        if let Some(process) = &mut self.process {
-            // It fails only if it has ended by itself.
-            let _ = process.child.kill();
-            let _ = process.child.wait();
+impl Process {
+    /// Starts a collector with these configuration files, of which each overrides those before it, and waits until it listens.
+    pub(crate) fn start<'v>(
+        configurations: impl IntoIterator<Item = PathBuf>,
+        variables: impl IntoIterator<Item = (&'v str, &'v str)>,
+    ) -> Self {
+        let program = program();
+        let mut command = Command::new(&program);
+        for path in configurations {
+            command.arg("--config").arg(path);
         }
+        let mut child = command
+            .envs(variables)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}; `make otelcol` builds it", program.display()));
+        let mut output = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+        let mut lines = Vec::new();
+        let ready = output.by_ref().any(|line| {
+            let ready = line.contains(READY);
+            lines.push(line);
+            ready
+        });
+        assert!(ready, "it ended: {lines:#?}");
+        let lines = Arc::new(Mutex::new(lines));
+        let kept = Arc::clone(&lines);
+        // It would come to a stop at a full pipe.
+        let reader = std::thread::spawn(move || {
+            output.for_each(|line| kept.lock().unwrap_or_else(PoisonError::into_inner).push(line));
+        });
+        Self { child, lines, reader: Some(reader) }
+    }
+
+    /// Stops the collector as an operator does, so that it sends on everything it has acknowledged; returns its output.
+    pub(crate) fn stop(mut self) -> Vec<String> {
+        let killed = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill");
+        assert!(killed.success(), "{killed}");
+        let status = self.child.wait().expect("its end");
+        self.reader.take().expect("a thread").join().expect("its last lines");
+        let lines = std::mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner));
+        assert!(status.success(), "{status}: {lines:#?}");
+        lines
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It fails only if the process has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
