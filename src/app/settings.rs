@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::app::reported_errors::ReportedErrors;
 use crate::edge::files::{self, Unreadable};
 use crate::edge::secrets::{CredentialSources, Fetcher, Resolution, SecretError};
-use rotel_core::config::collector_yaml::{self, CollectorYaml};
+use rotel_core::config::collector_yaml::{self, CollectorYaml, ConfigText, ConfigUri};
 use rotel_core::config::env_file::{self, EnvFile};
 use rotel_core::config::secret_ref::{self, SecretRef, Secrets};
 use rotel_core::config::{self, Config, ParsedConfig, Problem, SourceLocations, Variables};
@@ -87,37 +87,61 @@ fn env_file(environment: &Variables) -> Result<EnvFile, Vec<Problem>> {
     }
 }
 
-/// Reads the `collector.yaml`, if a variable names one.
+/// Reads the configuration of a collector, if a variable names one.
 fn collector_yaml(variables: &Variables) -> CollectorYaml {
-    let Some((variable, uri)) = config::collector_yaml_path(variables) else {
+    let Some((variable, uris)) = config::collector_yaml_uris(variables) else {
         return CollectorYaml::default();
     };
-    let path = match collector_yaml::path(uri) {
-        Ok(path) => path,
-        Err(message) => return CollectorYaml::with_error(Problem { variable: variable.to_owned(), message }),
+    let problem = |message| Problem { variable: variable.to_owned(), message };
+    let uris = match collector_yaml::parse_uris(uris) {
+        Ok(uris) => uris,
+        Err(message) => return CollectorYaml::with_error(problem(message), variables),
     };
-    match files::read_text(path, collector_yaml::SIZE_LIMIT) {
-        Ok(text) => {
+    let mut texts = Vec::new();
+    for uri in uris {
+        match config_text(variable, uri, variables) {
+            Ok(text) => texts.push(text),
+            Err(failed) => return *failed,
+        }
+    }
+    // The customer's file is parsed by a third-party crate: a panic there must not fail the function.
+    let read = panic::catch_unwind(|| collector_yaml::read_all(&texts, variables));
+    read.unwrap_or_else(|_| {
+        let message = "cannot be read because of a bug in the extension; please report it".to_owned();
+        CollectorYaml::with_error(problem(message), variables)
+    })
+}
+
+/// Reads one text of a collector's configuration. `variable` names it.
+fn config_text(
+    variable: &str,
+    uri: ConfigUri<'_>,
+    variables: &Variables,
+) -> Result<ConfigText, Box<CollectorYaml>> {
+    let problem = |message| Problem { variable: variable.to_owned(), message };
+    match uri {
+        ConfigUri::File(path) => {
+            let text = files::read_text(path, collector_yaml::SIZE_LIMIT).map_err(|unreadable| {
+                let is_optional =
+                    matches!(unreadable, Unreadable::Missing) && collector_yaml::is_optional(variables);
+                let error = problem(format!("{} {unreadable}", echo::path(path)));
+                Box::new(if is_optional {
+                    CollectorYaml::with_warning(error)
+                } else {
+                    CollectorYaml::with_error(error, variables)
+                })
+            })?;
             let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or(path);
-            // The customer's file is parsed by a third-party crate: a panic there must not fail the function.
-            let read = panic::catch_unwind(|| collector_yaml::read(&text, name, variables));
-            read.unwrap_or_else(|_| {
-                let message = format!(
-                    "{} cannot be read because of a bug in the extension; please report it",
-                    echo::path(path)
-                );
-                CollectorYaml::with_error(Problem { variable: variable.to_owned(), message })
-            })
+            Ok(ConfigText { name: name.to_owned(), text })
         }
-        Err(unreadable) => {
-            let is_optional =
-                matches!(unreadable, Unreadable::Missing) && collector_yaml::is_optional(variables);
-            let error = Problem {
-                variable: variable.to_owned(),
-                message: format!("{} {unreadable}", echo::path(path)),
+        ConfigUri::Variable(name) => {
+            let Some(text) = variables.get(name) else {
+                let message = format!("env:{} is not set; set it to the YAML text", echo::name(name));
+                return Err(Box::new(CollectorYaml::with_error(problem(message), variables)));
             };
-            if is_optional { CollectorYaml::with_warning(error) } else { CollectorYaml::with_error(error) }
+            Ok(ConfigText { name: name.to_owned(), text: text.clone() })
         }
+        ConfigUri::Yaml(text) => Ok(ConfigText { name: variable.to_owned(), text: text.to_owned() }),
     }
 }
 

@@ -60,6 +60,41 @@ async fn the_published_files_work_as_they_stand() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn texts_in_variables_and_flawed_files_work() {
+    let collector = Collector::builder().authorization(KEY).start().await.expect("a collector");
+    let folder = tempfile::tempdir().expect("a folder");
+    // As it was posted: an open quote, and processors that are not defined.
+    let posted = published("guide", &collector)
+        .replace(":4318\"\n    headers", ":4318\n    headers")
+        .replace("endpoint: http", "endpoint: \"http")
+        .replace("processors:\n  batch:\n  decouple:\n", "");
+    let posted = write(&folder, &posted.replace(KEY, "$INGESTION_KEY"));
+    for (uri, lines) in [
+        ("env:CONFIG".to_owned(), 0),
+        (format!("{posted},yaml:exporters::otlphttp::headers::authorization: {KEY}"), 3),
+        (posted, 4),
+    ] {
+        let extension = unconfigured()
+            .env("OPENTELEMETRY_COLLECTOR_CONFIG_URI", &uri)
+            .env("CONFIG", published("guide", &collector))
+            .env("INGESTION_KEY", KEY)
+            .env("ROTEL_FLUSH_TIMEOUT", "60s");
+        let sandbox =
+            Sandbox::builder().extension(extension).function(working()).start().await.expect("a sandbox");
+        invoke(&sandbox, Value::Null).await;
+        let logged = sandbox.extension_output();
+        assert!(
+            logged.len() == lines && logged.iter().all(|line| line.contains("WARN")),
+            "{uri}: {logged:#?}"
+        );
+        end(&sandbox).await;
+        let received = collector.received();
+        assert!(sandbox.ledger().compare(&received).missing.is_empty(), "{uri}");
+        assert_eq!(received.requests().count(), received.kept().count(), "a request without the key");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unreadable_file_does_not_harm_function() {
     let folder = tempfile::tempdir().expect("a folder");
     let broken = write(&folder, "exporters: [otlphttp\n");

@@ -234,8 +234,8 @@ pub fn read_with_locations(
     read_with(Reader::new(variables, secrets).with_locations(locations))
 }
 
-/// The variable that names the `collector.yaml`, and its value.
-pub fn collector_yaml_path(variables: &Variables) -> Option<(&'static str, &str)> {
+/// The variable that names the configuration of a collector, and its value: see [`collector_yaml::parse_uris`].
+pub fn collector_yaml_uris(variables: &Variables) -> Option<(&'static str, &str)> {
     let reader = Reader::new(variables, None);
     COLLECTOR_YAML.into_iter().find_map(|variable| Some((variable, reader.text(variable)?)))
 }
@@ -296,6 +296,17 @@ fn read_with(mut reader: Reader<'_>) -> ParsedConfig {
     references.sort_unstable();
     references.dedup();
     ParsedConfig { config, errors, warnings, references, resource_attributes_pending, blackhole }
+}
+
+/// The function's memory, in bytes.
+fn memory_bytes(variables: &Variables) -> Option<usize> {
+    let mib: usize = variables.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")?.parse().ok()?;
+    mib.checked_mul(MIB)
+}
+
+/// The default of `ROTEL_BUFFER_MAX_BYTES`, given the function's memory.
+fn default_buffer_bytes(memory_bytes: Option<usize>) -> usize {
+    memory_bytes.map_or(4 * MIB, |memory| (memory / 16).clamp(4 * MIB, 64 * MIB))
 }
 
 impl Reader<'_> {
@@ -399,9 +410,7 @@ impl Reader<'_> {
     }
 
     fn buffer_max_bytes(&mut self, function: &FunctionInfo) -> usize {
-        let share = function.memory_bytes.map_or(4 * MIB, |memory| (memory / 16).clamp(4 * MIB, 64 * MIB));
-        let is_in_collector_yaml = self.is_in_collector_yaml("ROTEL_BUFFER_MAX_BYTES");
-        let max = function.memory_bytes.filter(|_| !is_in_collector_yaml).unwrap_or(usize::MAX);
+        let max = function.memory_bytes.unwrap_or(usize::MAX);
         let bytes = self.parsed("ROTEL_BUFFER_MAX_BYTES", |text| {
             value::count(text, usize::MAX).and_then(|bytes| {
                 if bytes <= max {
@@ -411,8 +420,7 @@ impl Reader<'_> {
                 }
             })
         });
-        // In a collector.yaml the value limits all memory, not only the buffer.
-        bytes.unwrap_or(share).min(if is_in_collector_yaml { share } else { usize::MAX })
+        bytes.unwrap_or_else(|| default_buffer_bytes(function.memory_bytes))
     }
 
     fn log_filter(&mut self) -> LogFilter {
@@ -490,12 +498,10 @@ impl Reader<'_> {
 
     fn function(&mut self) -> FunctionInfo {
         let owned = |name| self.text(name).map(str::to_owned);
-        let memory_mb: Option<usize> =
-            self.text("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").and_then(|text| text.parse().ok());
         let initialization = self.text("AWS_LAMBDA_INITIALIZATION_TYPE");
         FunctionInfo {
             runtime_api: owned("AWS_LAMBDA_RUNTIME_API"),
-            memory_bytes: memory_mb.and_then(|mb| mb.checked_mul(MIB)),
+            memory_bytes: memory_bytes(self.variables),
             region: owned("AWS_REGION"),
             on_demand: matches!(initialization, None | Some("on-demand")),
             managed_instances: initialization == Some("lambda-managed-instances"),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::exporter_selection::has_endpoint_outside;
 use super::node::{YamlValue, shown};
 use super::translation::{Location, Translation, list};
 
@@ -72,6 +73,8 @@ const NO_EFFECT_IN_TLS: &[&str] = &[
 struct ExporterTranslator<'a, 'g, 'n> {
     translation: &'a mut Translation<'g>,
     extensions: &'a [Location<'n>],
+    /// The exporter's id.
+    id: &'n str,
     kind: CollectorExporterKind,
     settings: Vec<ExporterSetting<'n>>,
 }
@@ -83,7 +86,8 @@ pub(super) fn translate<'n>(
     kind: CollectorExporterKind,
     extensions: &[Location<'n>],
 ) -> Vec<ExporterSetting<'n>> {
-    let mut translator = ExporterTranslator { translation, extensions, kind, settings: Vec::new() };
+    let mut translator =
+        ExporterTranslator { translation, extensions, id: exporter.key, kind, settings: Vec::new() };
     let entries = translator.translation.entries(exporter);
     let tls = entries.iter().find(|entry| entry.key == "tls").cloned();
     let is_insecure = tls.is_some_and(|tls| translator.is_insecure(&tls));
@@ -126,7 +130,13 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
 
     /// Adds a scheme to a gRPC endpoint without one, because the collector has a separate setting for TLS.
     fn endpoint(&mut self, location: &Location<'n>, is_insecure: bool) {
-        let Some(text) = self.translation.text(location) else { return };
+        let text = if has_endpoint_outside(self.translation, self.id) {
+            self.translation.text(location)
+        } else {
+            self.translation
+                .required(location, "has no value, so nothing is sent; set it, such as https://host:4318")
+        };
+        let Some(text) = text else { return };
         let is_reference = ["${arn:", "$<arn:", "secret://"].iter().any(|start| text.starts_with(start));
         if self.kind == CollectorExporterKind::Http || text.is_empty() || is_reference {
             return self.set("ENDPOINT", text, location);
@@ -143,7 +153,7 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
     /// Translates headers: a mapping, or a list of `name` and `value` as in newer collectors.
     fn headers(&mut self, location: &Location<'n>) {
         let mut pairs = Vec::new();
-        if matches!(location.node.value, YamlValue::List(_)) {
+        if matches!(location.node.structure(), YamlValue::List(_)) {
             for element in self.translation.elements(location) {
                 let (mut name, mut value) = (None, None);
                 for entry in self.translation.entries(&element) {
@@ -157,11 +167,10 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
             }
         } else {
             for entry in self.translation.entries(location) {
-                let value = self.translation.text(&entry).unwrap_or_default();
-                if value.is_empty() {
-                    self.translation.error(&entry, "the header has no value; set it, or remove the header");
+                let missing = "the header has no value; set it, or remove the header";
+                if let Some(value) = self.translation.required(&entry, missing) {
+                    pairs.push((entry.key.to_owned(), value));
                 }
-                pairs.push((entry.key.to_owned(), value));
             }
         }
         if !pairs.is_empty() {
@@ -235,7 +244,7 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
     }
 
     fn is_insecure(&mut self, tls: &Location<'n>) -> bool {
-        let YamlValue::Map(_) = tls.node.value else { return false };
+        let YamlValue::Map(_) = tls.node.structure() else { return false };
         let insecure = self.translation.entries(tls).into_iter().find(|entry| entry.key == "insecure");
         insecure.is_some_and(|entry| self.translation.boolean(&entry))
     }

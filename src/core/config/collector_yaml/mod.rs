@@ -5,6 +5,8 @@
 //! are reported all at once, by line and path: as an error if telemetry would be lost or
 //! sent to the wrong place without the user having said so, else as a warning. Leaves reading the file to `app::settings`.
 
+mod connectors;
+mod document;
 mod expand;
 mod exporter_selection;
 mod exporters;
@@ -15,14 +17,19 @@ mod receivers;
 #[cfg(test)]
 mod tests;
 mod translation;
+mod uri;
 
 use std::fmt;
 use std::sync::Arc;
 
+use self::connectors::{ConnectorUse, Connectors};
+use self::document::Document;
 use self::exporter_selection::{ExporterSelection, UsedExporter};
 use self::exporters::{CollectorExporterKind, warn_of_unknown};
+use self::node::Place;
 use self::processors::Processors;
 use self::translation::{Location, Renamed, Translation};
+pub use self::uri::{ConfigUri, parse as parse_uris};
 use super::{Problem, SourceLocations, Variables};
 use crate::signal::{PerSignal, Signal};
 
@@ -56,13 +63,28 @@ impl fmt::Debug for CollectorYaml {
 
 impl CollectorYaml {
     /// The result for a file that cannot be read.
-    pub fn with_error(error: Problem) -> Self {
-        Self { errors: vec![error], ..Self::default() }
+    pub fn with_error(error: Problem, given: &Variables) -> Self {
+        let place = error.variable.clone();
+        Self { errors: vec![error], ..Self::default() }.sending_nothing(place, given)
+    }
+
+    /// Disables sending, so that no message says that the endpoint is missing: the file may have one. Unless it is set outside.
+    fn sending_nothing(mut self, place: String, given: &Variables) -> Self {
+        if !is_optional(given) {
+            self.variables.insert("ROTEL_EXPORTER".to_owned(), "blackhole".to_owned());
+            self.locations.insert("ROTEL_EXPORTER".to_owned(), place);
+        }
+        self
     }
 
     /// The result for a file that cannot be read but is optional.
     pub fn with_warning(warning: Problem) -> Self {
         Self { warnings: vec![warning], ..Self::default() }
+    }
+
+    /// Returns true if it sets an exporter or an endpoint.
+    fn selects_exporter(&self) -> bool {
+        self.variables.keys().any(|name| name.starts_with("ROTEL_EXPORTER") || name.ends_with("ENDPOINT"))
     }
 
     /// Adds its variables to those set outside the file, which take precedence. Keeps the locations of added variables only.
@@ -84,21 +106,6 @@ impl CollectorYaml {
     }
 }
 
-/// The path in `OPENTELEMETRY_COLLECTOR_CONFIG_URI`, with or without `file:`.
-pub fn path(uri: &str) -> Result<&str, String> {
-    let path = uri.strip_prefix("file://").or_else(|| uri.strip_prefix("file:")).unwrap_or(uri);
-    match path.split_once(':') {
-        Some((scheme, _)) if scheme.len() > 1 && scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
-            let scheme = node::shown(scheme);
-            Err(format!(
-                "{scheme}: URIs are not supported, because nothing is fetched before the function's init; add the file to the \
-             deployment package, and set its path, such as /var/task/collector.yaml"
-            ))
-        }
-        _ => Ok(path),
-    }
-}
-
 /// Returns true if variables set an endpoint or `ROTEL_EXPORTERS`, so that a missing file is harmless: its variable is often left over after people
 /// change layers.
 pub fn is_optional(variables: &Variables) -> bool {
@@ -107,16 +114,47 @@ pub fn is_optional(variables: &Variables) -> bool {
     variables.keys().any(|name| sets_destination(name) && precedence::is_set(variables, name))
 }
 
-/// Translates the text of a file of this name. `given` are the variables set outside the file: they expand its values and
-/// override it.
+/// A text of the configuration.
+#[derive(Clone, Debug)]
+pub struct ConfigText {
+    /// The name for messages, such as the file's.
+    pub name: String,
+    pub text: String,
+}
+
+/// Translates the text of a file of this name. See [`read_all`].
 pub fn read(text: &str, file: &str, given: &Variables) -> CollectorYaml {
-    let mut translation = Translation::new(file, given);
-    match node::parse(text) {
-        Ok(node) => FileTranslator::new(&mut translation, &node).run(),
-        Err(malformed) => translation.error_at(malformed.line, malformed.message),
+    read_all(&[ConfigText { name: file.to_owned(), text: text.to_owned() }], given)
+}
+
+/// Merges texts, of which later ones override earlier ones, and translates the result. `given` are the variables set outside the
+/// texts: they expand their values and override them.
+pub fn read_all(texts: &[ConfigText], given: &Variables) -> CollectorYaml {
+    let mut translation = Translation::new(texts.iter().map(|text| text.name.as_str()), given);
+    match document::parse(texts.iter().map(|text| text.text.as_str()), given) {
+        Ok(Document { root, open_quotes }) => {
+            for place in open_quotes {
+                translation.warning_at(
+                    place,
+                    "the quote is not closed, so the value ends with its line; close the quote",
+                );
+            }
+            FileTranslator::new(&mut translation, &root).run();
+        }
+        Err(malformed) => {
+            return CollectorYaml::with_error(
+                translation.problem_at(malformed.place, malformed.message),
+                given,
+            );
+        }
     }
     let Translation { variables, locations, warnings, errors, renamed, .. } = translation;
-    CollectorYaml { variables, locations, warnings, errors, renamed }
+    let yaml = CollectorYaml { variables, locations, warnings, errors, renamed };
+    let place = yaml.errors.first().filter(|_| !yaml.selects_exporter()).map(|error| error.variable.clone());
+    match place {
+        Some(place) => yaml.sending_nothing(place, given),
+        None => yaml,
+    }
 }
 
 /// The state of translating one file.
@@ -126,6 +164,7 @@ struct FileTranslator<'a, 'g, 'n> {
     processors: Vec<Location<'n>>,
     exporters: Vec<Location<'n>>,
     extensions: Vec<Location<'n>>,
+    connectors: Connectors<'n>,
     service: Option<Location<'n>>,
     used: Vec<UsedExporter<'n>>,
     /// The ids of receivers that were translated.
@@ -153,6 +192,7 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
             processors: Vec::new(),
             exporters: Vec::new(),
             extensions: Vec::new(),
+            connectors: Connectors::default(),
             service: None,
             used: Vec::new(),
             translated_receivers: Vec::new(),
@@ -165,7 +205,7 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
                 "extensions" => translator.extensions = translator.translation.entries(&entry),
                 "service" => translator.service = Some(entry),
                 "connectors" => {
-                    translator.translation.error(&entry, "not supported; use exporters in the pipelines");
+                    translator.connectors = Connectors::new(translator.translation.entries(&entry));
                 }
                 _ => warn_of_unknown(translator.translation, &entry),
             }
@@ -177,7 +217,7 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
         let Some(service) = self.service.take() else {
             return self
                 .translation
-                .error_at(1, "has no service, so the file has no effect; add service.pipelines");
+                .error_at(Place::START, "has no service, so the file has no effect; add service.pipelines");
         };
         let mut has_pipelines = false;
         for entry in self.translation.entries(&service) {
@@ -199,6 +239,9 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
     fn pipelines(&mut self, location: &Location<'n>) {
         let mut pipelines = Pipelines::default();
         for pipeline in self.translation.entries(location) {
+            if self.is_fed_by_connectors_only(&pipeline) {
+                continue;
+            }
             let kind = exporters::component_type(pipeline.key);
             match Signal::ALL.into_iter().find(|signal| signal.as_str() == kind) {
                 Some(signal) => self.pipeline(signal, &pipeline, &mut pipelines),
@@ -209,6 +252,14 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
             }
         }
         self.send(location, pipelines);
+    }
+
+    /// Returns true if the pipeline receives only what an unsupported connector would make. It carries nothing then.
+    fn is_fed_by_connectors_only(&mut self, pipeline: &Location<'n>) -> bool {
+        let entries = self.translation.entries(pipeline);
+        let Some(receivers) = entries.iter().find(|entry| entry.key == "receivers") else { return false };
+        let receivers = self.translation.texts(receivers);
+        !receivers.is_empty() && receivers.iter().all(|(id, _)| self.connectors.makes_telemetry(id))
     }
 
     /// Translates the components of one pipeline.
@@ -233,6 +284,10 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
                 }
                 "exporters" => {
                     for (id, used) in self.translation.texts(&entry) {
+                        if let Some(connector) = self.connectors.report(self.translation, &id) {
+                            *processors.blocked.of_mut(signal) |= connector == ConnectorUse::Blocking;
+                            continue;
+                        }
                         match self.exporter(&id, &used) {
                             Some((_, CollectorExporterKind::Debug)) => *pipelines.debug.of_mut(signal) = true,
                             Some((id, CollectorExporterKind::Grpc | CollectorExporterKind::Http)) => {
@@ -285,7 +340,8 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
 
     fn receivers(&mut self, entry: &Location<'n>) {
         for (id, used) in self.translation.texts(entry) {
-            if !self.translated_receivers.contains(&id) {
+            let is_connector = self.connectors.report(self.translation, &id).is_some();
+            if !is_connector && !self.translated_receivers.contains(&id) {
                 receivers::translate(self.translation, &id, &used, &self.receivers);
                 self.translated_receivers.push(id);
             }
@@ -325,7 +381,9 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
         };
         let sends = matches!(kind, CollectorExporterKind::Grpc | CollectorExporterKind::Http);
         let has_endpoint = settings.iter().any(|(setting, ..)| setting.ends_with("ENDPOINT"));
-        if sends && !has_endpoint && !exporter_selection::has_endpoint_outside(self.translation, id) {
+        let has_errors = self.translation.errors.len() > errors;
+        let is_outside = exporter_selection::has_endpoint_outside(self.translation, id);
+        if sends && !has_endpoint && !has_errors && !is_outside {
             self.translation
                 .error(&location, "has no endpoint, so it sends nothing; set one, such as https://host:4318");
         }

@@ -9,11 +9,34 @@ use std::collections::BTreeMap;
 use crate::echo;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
 
-/// A value in the file, with its line.
+/// A line of one of the texts that are merged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The index of the text.
+    pub(super) source: usize,
+    pub(super) line: usize,
+}
+
+impl Place {
+    /// The first line of the first text.
+    pub(super) const START: Self = Self { source: 0, line: 1 };
+}
+
+/// A value in a text, with its place.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    pub(super) line: usize,
+    pub(super) place: Place,
     pub(super) value: YamlValue,
+}
+
+impl Node {
+    /// The value where a list or a mapping is wanted.
+    pub(super) fn structure(&self) -> &YamlValue {
+        match &self.value {
+            YamlValue::Reference(_, structure) => &structure.value,
+            value => value,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -24,19 +47,21 @@ pub(super) enum YamlValue {
     List(Vec<Node>),
     /// In the file's order.
     Map(Vec<MapEntry>),
+    /// A single reference to a variable that holds a list or a mapping. It is a text where one is wanted.
+    Reference(String, Box<Node>),
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct MapEntry {
     pub(super) key: String,
-    pub(super) line: usize,
+    pub(super) place: Place,
     pub(super) node: Node,
 }
 
-/// The reason why a text is not valid YAML, and the line.
+/// The reason why a text is not valid YAML, and the place.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct YamlError {
-    pub(super) line: usize,
+    pub(super) place: Place,
     pub(super) message: String,
 }
 
@@ -51,7 +76,7 @@ const MERGE: &str = "<<";
 
 /// A list or mapping whose end has not been parsed.
 struct OpenNode {
-    line: usize,
+    place: Place,
     anchor: usize,
     content: Content,
 }
@@ -60,21 +85,26 @@ enum Content {
     List(Vec<Node>),
     Map {
         entries: Vec<MapEntry>,
-        /// The key whose value comes next, with its line.
-        key: Option<(String, usize)>,
+        /// The key whose value comes next, with its place.
+        key: Option<(String, Place)>,
     },
 }
 
 /// The size of a tree.
 #[derive(Clone, Copy, Default)]
-struct Size {
-    nodes: usize,
+pub(super) struct Size {
+    pub(super) nodes: usize,
     /// The number of bytes in texts and keys.
-    text: usize,
+    pub(super) text: usize,
 }
 
 impl Size {
-    fn and(self, other: Self) -> Self {
+    /// Returns true if a tree of this size is too large.
+    pub(super) fn exceeds_limits(self) -> bool {
+        self.nodes > NODE_LIMIT || self.text > TEXT_LIMIT
+    }
+
+    pub(super) fn and(self, other: Self) -> Self {
         Self { nodes: self.nodes + other.nodes, text: self.text + other.text }
     }
 }
@@ -90,34 +120,34 @@ struct Builder {
 }
 
 /// Parses a text with a single document.
-pub(super) fn parse(text: &str) -> Result<Node, YamlError> {
+pub(super) fn parse(text: &str, source: usize) -> Result<Node, YamlError> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|error| syntax_error(&error))?;
-        let line = span.start.line();
-        let malformed = |message: &str| YamlError { line, message: message.to_owned() };
+        let (event, span) = event.map_err(|error| syntax_error(&error, source))?;
+        let place = Place { source, line: span.start.line() };
+        let malformed = |message: &str| YamlError { place, message: message.to_owned() };
         match event {
             Event::Scalar(text, style, anchor, _) => {
                 let is_nothing =
                     style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
                 let value = if is_nothing { YamlValue::Nothing } else { YamlValue::Text(text.into_owned()) };
-                let node = Node { line, value };
+                let node = Node { place, value };
                 let size = size(&node);
-                builder.add(line, size)?;
+                builder.add(place, size)?;
                 builder.put(node, anchor, size)?;
             }
             Event::Alias(anchor) => {
                 let size = builder.anchors.get(&anchor).map(|(_, size)| *size).unwrap_or_default();
                 // Checked before the node is cloned.
-                builder.add(line, size)?;
+                builder.add(place, size)?;
                 let (node, _) = builder.anchors.get(&anchor).cloned().ok_or_else(|| {
                     malformed("an alias is inside the value that it refers to; write the value itself")
                 })?;
-                builder.put(Node { line, ..node }, 0, size)?;
+                builder.put(Node { place, ..node }, 0, size)?;
             }
-            Event::SequenceStart(anchor, _) => builder.begin(line, anchor, Content::List(Vec::new()))?,
+            Event::SequenceStart(anchor, _) => builder.begin(place, anchor, Content::List(Vec::new()))?,
             Event::MappingStart(anchor, _) => {
-                builder.begin(line, anchor, Content::Map { entries: Vec::new(), key: None })?;
+                builder.begin(place, anchor, Content::Map { entries: Vec::new(), key: None })?;
             }
             Event::SequenceEnd | Event::MappingEnd => builder.end()?,
             Event::DocumentStart(_) if builder.document.is_some() => {
@@ -126,12 +156,12 @@ pub(super) fn parse(text: &str) -> Result<Node, YamlError> {
             _ => {}
         }
     }
-    Ok(builder.document.unwrap_or(Node { line: 1, value: YamlValue::Nothing }))
+    Ok(builder.document.unwrap_or(Node { place: Place { source, line: 1 }, value: YamlValue::Nothing }))
 }
 
-fn syntax_error(error: &ScanError) -> YamlError {
+fn syntax_error(error: &ScanError, source: usize) -> YamlError {
     YamlError {
-        line: error.marker().line(),
+        place: Place { source, line: error.marker().line() },
         message: format!(
             "invalid YAML: {}; check indentation, quotes and brackets",
             echo::untrusted(error.info(), echo::UNTRUSTED_LIMIT)
@@ -141,7 +171,7 @@ fn syntax_error(error: &ScanError) -> YamlError {
 
 impl Builder {
     /// Adds to the size of kept nodes; fails if a limit is exceeded.
-    fn add(&mut self, line: usize, size: Size) -> Result<(), YamlError> {
+    fn add(&mut self, place: Place, size: Size) -> Result<(), YamlError> {
         self.size = self.size.and(size);
         let message = if self.size.nodes > NODE_LIMIT {
             format!("has more than {NODE_LIMIT} values, including aliases; reduce them")
@@ -150,26 +180,26 @@ impl Builder {
         } else {
             return Ok(());
         };
-        Err(YamlError { line, message })
+        Err(YamlError { place, message })
     }
 
-    fn begin(&mut self, line: usize, anchor: usize, content: Content) -> Result<(), YamlError> {
-        self.add(line, Size { nodes: 1, text: 0 })?;
+    fn begin(&mut self, place: Place, anchor: usize, content: Content) -> Result<(), YamlError> {
+        self.add(place, Size { nodes: 1, text: 0 })?;
         if self.open.len() == DEPTH_LIMIT {
             let message = format!("nested deeper than {DEPTH_LIMIT} levels; reduce the nesting");
-            return Err(YamlError { line, message });
+            return Err(YamlError { place, message });
         }
-        self.open.push(OpenNode { line, anchor, content });
+        self.open.push(OpenNode { place, anchor, content });
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), YamlError> {
-        let Some(OpenNode { line, anchor, content }) = self.open.pop() else { return Ok(()) };
+        let Some(OpenNode { place, anchor, content }) = self.open.pop() else { return Ok(()) };
         let value = match content {
             Content::List(nodes) => YamlValue::List(nodes),
             Content::Map { entries, .. } => YamlValue::Map(merged(entries)),
         };
-        let node = Node { line, value };
+        let node = Node { place, value };
         let size = if anchor == 0 { Size::default() } else { size(&node) };
         self.put(node, anchor, size)
     }
@@ -177,15 +207,15 @@ impl Builder {
     /// Adds a node to its parent as a key, a value or an element, or makes it the document.
     fn put(&mut self, node: Node, anchor: usize, size: Size) -> Result<(), YamlError> {
         if anchor > 0 {
-            self.add(node.line, size)?;
+            self.add(node.place, size)?;
             self.anchors.insert(anchor, (node.clone(), size));
         }
         match self.open.last_mut().map(|open| &mut open.content) {
             None => self.document = Some(node),
             Some(Content::List(list)) => list.push(node),
             Some(Content::Map { entries, key }) => {
-                if let Some((key, line)) = key.take() {
-                    entries.push(MapEntry { key, line, node });
+                if let Some((key, place)) = key.take() {
+                    entries.push(MapEntry { key, place, node });
                 } else {
                     *key = Some(key_of(node, entries)?);
                 }
@@ -195,17 +225,17 @@ impl Builder {
     }
 }
 
-/// The node as a key, with its line.
-fn key_of(node: Node, entries: &[MapEntry]) -> Result<(String, usize), YamlError> {
-    let Node { line, value: YamlValue::Text(text) } = node else {
+/// The node as a key, with its place.
+fn key_of(node: Node, entries: &[MapEntry]) -> Result<(String, Place), YamlError> {
+    let Node { place, value: YamlValue::Text(text) } = node else {
         let message = "a key must be plain text; check indentation and brackets".to_owned();
-        return Err(YamlError { line: node.line, message });
+        return Err(YamlError { place: node.place, message });
     };
     if text != MERGE && entries.iter().any(|entry| entry.key == text) {
         let message = format!("duplicate key {}; remove one of them", shown(&text));
-        return Err(YamlError { line, message });
+        return Err(YamlError { place, message });
     }
-    Ok((text, line))
+    Ok((text, place))
 }
 
 /// Resolves merge keys: adds the entries of merged mappings whose keys are missing.
@@ -229,11 +259,12 @@ fn merged(entries: Vec<MapEntry>) -> Vec<MapEntry> {
 }
 
 /// The size of a tree. Recursion is bounded by `DEPTH_LIMIT`.
-fn size(node: &Node) -> Size {
+pub(super) fn size(node: &Node) -> Size {
     let one = Size { nodes: 1, text: 0 };
     match &node.value {
         YamlValue::Nothing => one,
         YamlValue::Text(text) => Size { text: text.len(), ..one },
+        YamlValue::Reference(text, structure) => Size { nodes: 0, text: text.len() }.and(size(structure)),
         YamlValue::List(nodes) => nodes.iter().map(size).fold(one, Size::and),
         YamlValue::Map(entries) => {
             let sizes = entries
@@ -261,14 +292,15 @@ mod tests {
     fn written(node: &Node) -> String {
         match &node.value {
             YamlValue::Nothing => "-".to_owned(),
-            YamlValue::Text(text) => format!("{text}@{}", node.line),
+            YamlValue::Text(text) => format!("{text}@{}", node.place.line),
+            YamlValue::Reference(text, structure) => format!("{text}={}", written(structure)),
             YamlValue::List(nodes) => {
                 format!("[{}]", nodes.iter().map(written).collect::<Vec<_>>().join(" "))
             }
             YamlValue::Map(entries) => {
                 let entries = entries
                     .iter()
-                    .map(|MapEntry { key, line, node }| format!("{key}@{line}: {}", written(node)));
+                    .map(|MapEntry { key, place, node }| format!("{key}@{}: {}", place.line, written(node)));
                 format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
             }
         }
@@ -276,14 +308,14 @@ mod tests {
 
     #[test]
     fn nodes_know_their_lines() {
-        let tree = parse("a:\n  b: [x, 'null']\n  c:\nd: >\n  long\n  text\n").expect("a tree");
+        let tree = parse("a:\n  b: [x, 'null']\n  c:\nd: >\n  long\n  text\n", 0).expect("a tree");
         assert_eq!(written(&tree), "{a@1: {b@2: [x@2 null@2], c@3: -}, d@4: long text\n@5}");
-        assert_eq!(written(&parse("# nothing\n").expect("a tree")), "-");
+        assert_eq!(written(&parse("# nothing\n", 0).expect("a tree")), "-");
     }
 
     #[test]
     fn aliases_and_merges_are_resolved() {
-        let tree = parse("a: &a {x: 1, y: 2}\nb: *a\nc:\n  <<: *a\n  y: 3\n").expect("a tree");
+        let tree = parse("a: &a {x: 1, y: 2}\nb: *a\nc:\n  <<: *a\n  y: 3\n", 0).expect("a tree");
         assert_eq!(
             written(&tree),
             "{a@1: {x@1: 1@1, y@1: 2@1}, b@2: {x@1: 1@1, y@1: 2@1}, c@3: {y@5: 3@5, x@1: 1@1}}"
@@ -296,26 +328,26 @@ mod tests {
             let alias = format!("*a{}, ", level - 1).repeat(9);
             format!("{text}a{level}: &a{level} [{alias}x]\n")
         });
-        assert!(parse(&laughs).expect_err("too large").message.contains("10000 values"));
+        assert!(parse(&laughs, 0).expect_err("too large").message.contains("10000 values"));
         for nested in ["[".repeat(5000), "{a: ".repeat(5000), "- ".repeat(5000)] {
-            assert!(parse(&nested).is_err());
+            assert!(parse(&nested, 0).is_err());
         }
         let nested = (0..40).fold(String::new(), |text, level| text + &" ".repeat(level) + "a:\n");
-        assert!(parse(&nested).expect_err("too deep").message.contains("nested deeper"));
-        assert!(parse("a: &a [*a]\n").is_err());
+        assert!(parse(&nested, 0).expect_err("too deep").message.contains("nested deeper"));
+        assert!(parse("a: &a [*a]\n", 0).is_err());
     }
 
     #[test]
     fn aliased_texts_are_bounded() {
         let long = "x".repeat(200_000);
         let aliases = format!("a: &a {long}\nb: [{}]\n", "*a, ".repeat(9000));
-        assert!(parse(&aliases).expect_err("too long").message.contains("bytes of text"));
+        assert!(parse(&aliases, 0).expect_err("too long").message.contains("bytes of text"));
         let keys = format!("a: &a {{? {long} : 1}}\nb: [{}]\n", "*a, ".repeat(3000));
-        assert!(parse(&keys).expect_err("too long").message.contains("bytes of text"));
+        assert!(parse(&keys, 0).expect_err("too long").message.contains("bytes of text"));
         let anchors: String =
             (0..20).flat_map(|level| ["&a".to_owned(), level.to_string(), " [".to_owned()]).collect();
         let anchors = format!("{anchors}{long}{}", "]".repeat(20));
-        assert!(parse(&anchors).expect_err("too long").message.contains("bytes of text"));
-        assert!(parse(&format!("a: &a {long}\nb: *a\n")).is_ok());
+        assert!(parse(&anchors, 0).expect_err("too long").message.contains("bytes of text"));
+        assert!(parse(&format!("a: &a {long}\nb: *a\n"), 0).is_ok());
     }
 }

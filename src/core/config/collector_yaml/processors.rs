@@ -23,7 +23,7 @@ const IGNORABLE: &[&str] = &[
     "tail_sampling",
 ];
 
-const MIB: u64 = 1024 * 1024;
+const MIB: usize = 1024 * 1024;
 
 /// The combined processors of all pipelines.
 #[derive(Default)]
@@ -52,9 +52,18 @@ impl<'n> Processors<'n> {
     ) {
         let Some(location) = defined.iter().find(|location| location.key == id) else {
             let kind = component_type(id);
-            let is_ignorable =
-                ["batch", "decouple", "memory_limiter"].contains(&kind) || IGNORABLE.contains(&kind);
-            *self.blocked.of_mut(signal) |= !is_ignorable;
+            // They have no effect on what is sent.
+            if ["batch", "decouple", "memory_limiter"].contains(&kind) {
+                if self.translated.insert(id.to_owned()) {
+                    let message = format!(
+                        "{} is not defined under processors, so a collector refuses it; define it",
+                        shown(id)
+                    );
+                    translation.warning(used, message);
+                }
+                return;
+            }
+            *self.blocked.of_mut(signal) |= !IGNORABLE.contains(&kind);
             return translation.error(
                 used,
                 format!("{} is not defined under processors; define it, or remove it here", shown(id)),
@@ -188,18 +197,17 @@ fn batch(translation: &mut Translation<'_>, signal: Signal, location: &Location<
     }
 }
 
-/// Translates the limit for the collector's whole memory into one for the buffer, which is the only part that grows here.
+/// Translates the limit for the collector's whole memory into one for the buffer, which is the only part that grows here and
+/// gets its default share at most.
 fn memory_limiter(translation: &mut Translation<'_>, location: &Location<'_>) {
     for entry in translation.entries(location) {
         match entry.key {
             "limit_mib" => {
                 if let Some(text) = translation.text(&entry) {
-                    let bytes = text.parse().ok().and_then(|mib: u64| mib.checked_mul(MIB));
-                    translation.set(
-                        "ROTEL_BUFFER_MAX_BYTES",
-                        bytes.map_or(text, |bytes| bytes.to_string()),
-                        &entry,
-                    );
+                    let share = translation.default_buffer_bytes();
+                    let bytes = text.parse().ok().and_then(|mib: usize| mib.checked_mul(MIB));
+                    let bytes = bytes.map_or(text, |bytes| bytes.min(share).to_string());
+                    translation.set("ROTEL_BUFFER_MAX_BYTES", bytes, &entry);
                 }
             }
             "limit_percentage" => translation.warning(

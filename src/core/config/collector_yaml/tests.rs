@@ -5,6 +5,8 @@ use super::super::{Compression, ExporterName, Exports, ParsedConfig, Protocol, r
 use super::*;
 use crate::secret::Secret;
 
+mod confmap;
+
 /// The file in the published guide, unchanged.
 const PUBLISHED: &str = "\
 receivers:
@@ -277,59 +279,40 @@ fn secret_references_work_in_the_file() {
 }
 
 #[test]
-fn only_file_uris_are_supported() {
-    for uri in
-        ["/var/task/collector.yaml", "file:/var/task/collector.yaml", "file:///var/task/collector.yaml"]
-    {
-        assert_eq!(path(uri), Ok("/var/task/collector.yaml"));
-    }
-    insta::assert_snapshot!(["s3://bucket/x.yaml", "https://x/y.yaml", "yaml:receivers::"].map(|uri| path(uri).unwrap_err()).join("\n"), @"
-    s3: URIs are not supported, because nothing is fetched before the function's init; add the file to the deployment package, and set its path, such as /var/task/collector.yaml
-    https: URIs are not supported, because nothing is fetched before the function's init; add the file to the deployment package, and set its path, such as /var/task/collector.yaml
-    yaml: URIs are not supported, because nothing is fetched before the function's init; add the file to the deployment package, and set its path, such as /var/task/collector.yaml
-    ");
-}
-
-#[test]
 fn invalid_yaml_is_reported_by_line() {
     insta::assert_snapshot!(report("exporters:\n  otlphttp:\n    endpoint: \"http://x:4318\n"), @"
-    error: collector.yaml:3: invalid YAML: while scanning a quoted scalar, found unexpected end of stream; check indentation, quotes and brackets
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
+    error: collector.yaml:1: has no service, so the file has no effect; add service.pipelines
+    warning: collector.yaml:3: the quote is not closed, so the value ends with its line; close the quote
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(report("exporters:\n  otlphttp:\n\tendpoint: x\n"), @"
     error: collector.yaml:3: invalid YAML: tabs disallowed within this context (block indentation); check indentation, quotes and brackets
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(report("exporters: [otlphttp\nservice:\n"), @"
     error: collector.yaml:2: invalid YAML: illegal placement of ':' indicator; check indentation, quotes and brackets
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(report(&published("  decouple:\n", "  batch:\n")), @"
     error: collector.yaml:10: duplicate key batch; remove one of them
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(report(&format!("{PUBLISHED}---\n{PUBLISHED}")), @"
     error: collector.yaml:31: a second document begins here; keep only one
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(report("? [a]\n: b\n"), @"
     error: collector.yaml:1: a key must be plain text; check indentation and brackets
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
@@ -337,14 +320,12 @@ fn invalid_yaml_is_reported_by_line() {
     insta::assert_snapshot!(report("just a text\n"), @r#"
     error: collector.yaml:1: expected a mapping; write one "name: value" per line
     error: collector.yaml:1: has no service, so the file has no effect; add service.pipelines
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
     "#);
     insta::assert_snapshot!(report(""), @"
     error: collector.yaml:1: has no service, so the file has no effect; add service.pipelines
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
@@ -356,7 +337,6 @@ fn missing_and_misnamed_parts_are_reported() {
     insta::assert_snapshot!(report(&published("service:\n", "servise:\n")), @"
     error: collector.yaml:1: has no service, so the file has no effect; add service.pipelines
     warning: collector.yaml:17: servise: unknown setting, so it has no effect; correct its name, or remove it
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
@@ -364,7 +344,6 @@ fn missing_and_misnamed_parts_are_reported() {
     insta::assert_snapshot!(report(&published("  pipelines:\n", "  pipeline:\n")), @"
     error: collector.yaml:17: service: has no pipelines, so nothing is sent; add some
     warning: collector.yaml:18: service.pipeline: unknown setting, so it has no effect; correct its name, or remove it
-    warning: ROTEL_OTLP_EXPORTER_ENDPOINT: not set, so telemetry is received and dropped; set your ClickStack endpoint, such as https://host:4317
     logs: -
     metrics: -
     traces: -
@@ -483,15 +462,13 @@ fn invalid_values_are_reported_by_location() {
     traces: http://clickstack.example.com:4318/v1/traces
     "#);
     insta::assert_snapshot!(report(&published("0123-key", "${env:API_KEY}")), @"
-    error: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; set it, or remove the header
-    warning: collector.yaml:15: exporters.otlphttp.headers.authorization: the variable API_KEY is not set, so it expands to nothing; set it
+    error: collector.yaml:15: exporters.otlphttp.headers.authorization: the variable API_KEY is not set, so it expands to nothing; set it
     logs: -
     metrics: -
     traces: -
     ");
     insta::assert_snapshot!(report(&published("0123-key", "${secretsmanager:hunter2}")), @"
-    error: collector.yaml:15: exporters.otlphttp.headers.authorization: ${secretsmanager:…} is not supported; use the secret's complete ARN, ${arn:aws:secretsmanager:…}
-    error: collector.yaml:15: exporters.otlphttp.headers.authorization: the header has no value; set it, or remove the header
+    error: collector.yaml:15: exporters.otlphttp.headers.authorization: ${secretsmanager:…} supports complete ARNs only; write ${secretsmanager:arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME}
     logs: -
     metrics: -
     traces: -
@@ -566,7 +543,6 @@ fn unsupported_settings_are_reported() {
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(report(&published("service:\n", "connectors: {spanmetrics: {}}\nservice:\n  extensions: [health_check]\n")), @"
-    error: collector.yaml:17: connectors: not supported; use exporters in the pipelines
     warning: collector.yaml:19: service.extensions: health_check is not supported and not needed; remove it
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::expand;
-use super::node::{self, MapEntry, Node, YamlValue};
+use super::node::{self, MapEntry, Node, Place, YamlValue};
 use crate::config::value::{self, LIST_SEPARATOR};
-use crate::config::{Problem, SourceLocations, Variables};
+use crate::config::{self, Problem, SourceLocations, Variables};
 use crate::echo;
 
 /// Variables set outside the file that are ignored, each with its new name if it is renamed.
 pub(super) type Renamed = BTreeMap<String, Option<String>>;
 
-/// Collects the variables and messages of one file.
+/// Collects the variables and messages of one file, or of several that are merged.
 pub(super) struct Translation<'a> {
-    /// The file's name without its directory.
-    file: &'a str,
+    /// The names of the files, without their directories.
+    files: Vec<&'a str>,
     /// The variables set outside the file.
     given: &'a Variables,
     /// The number of bytes in all values so far, after expansion.
@@ -30,8 +30,8 @@ pub(super) struct Translation<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Location<'n> {
     pub(super) node: &'n Node,
-    /// The line of its key, or of the node if it has none.
-    pub(super) line: usize,
+    /// The place of its key, or of the node if it has none.
+    pub(super) place: Place,
     /// The path for messages, without parts of keys that may be values.
     pub(super) path: String,
     /// The last key of the path.
@@ -40,22 +40,23 @@ pub(super) struct Location<'n> {
 
 impl<'n> Location<'n> {
     pub(super) fn root(node: &'n Node) -> Self {
-        Self { node, line: node.line, path: String::new(), key: "" }
+        Self { node, place: node.place, path: String::new(), key: "" }
     }
 
-    fn child(&self, key: &'n str, line: usize, node: &'n Node) -> Self {
+    fn child(&self, key: &'n str, place: Place, node: &'n Node) -> Self {
         let shown = node::shown(key);
         let path = if self.path.is_empty() { shown.into_owned() } else { format!("{}.{shown}", self.path) };
-        Self { node, line, path, key }
+        Self { node, place, path, key }
     }
 }
 
 impl<'a> Translation<'a> {
-    pub(super) fn new(file: &'a str, given: &'a Variables) -> Self {
+    pub(super) fn new(files: impl IntoIterator<Item = &'a str>, given: &'a Variables) -> Self {
         // Someone may have set a key in place of the file's path.
-        let is_shown = echo::path(&format!("./{file}")).text().is_some();
+        let is_shown = |file: &str| echo::path(&format!("./{file}")).text().is_some();
+        let shown = |file: &'a str| if is_shown(file) { file } else { "the collector.yaml" };
         Self {
-            file: if is_shown { file } else { "the collector.yaml" },
+            files: files.into_iter().map(shown).collect(),
             given,
             expanded: 0,
             variables: Variables::new(),
@@ -66,33 +67,41 @@ impl<'a> Translation<'a> {
         }
     }
 
-    fn problem(&self, line: usize, path: &str, message: impl Into<String>) -> Problem {
-        let location = if path.is_empty() {
-            format!("{}:{line}", self.file)
-        } else {
-            format!("{}:{line}: {path}", self.file)
-        };
-        Problem { variable: location, message: message.into() }
+    fn problem(&self, place: Place, path: &str, message: impl Into<String>) -> Problem {
+        let file = self.files.get(place.source).copied().unwrap_or("the collector.yaml");
+        let separator = if path.is_empty() { "" } else { ": " };
+        Problem { variable: format!("{file}:{}{separator}{path}", place.line), message: message.into() }
+    }
+
+    /// A problem with a line.
+    pub(super) fn problem_at(&self, place: Place, message: impl Into<String>) -> Problem {
+        self.problem(place, "", message)
     }
 
     pub(super) fn error(&mut self, location: &Location<'_>, message: impl Into<String>) {
-        let error = self.problem(location.line, &location.path, message);
+        let error = self.problem(location.place, &location.path, message);
         if !self.errors.contains(&error) {
             self.errors.push(error);
         }
     }
 
     pub(super) fn warning(&mut self, location: &Location<'_>, message: impl Into<String>) {
-        let warning = self.problem(location.line, &location.path, message);
+        let warning = self.problem(location.place, &location.path, message);
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }
 
-    /// Records an error about the whole file.
-    pub(super) fn error_at(&mut self, line: usize, message: impl Into<String>) {
-        let error = self.problem(line, "", message);
+    /// Records an error about a line.
+    pub(super) fn error_at(&mut self, place: Place, message: impl Into<String>) {
+        let error = self.problem_at(place, message);
         self.errors.push(error);
+    }
+
+    /// Records a warning about a line.
+    pub(super) fn warning_at(&mut self, place: Place, message: impl Into<String>) {
+        let warning = self.problem_at(place, message);
+        self.warnings.push(warning);
     }
 
     /// The first matching variable that is set outside the file.
@@ -100,6 +109,11 @@ impl<'a> Translation<'a> {
         let given = self.given;
         let given = given.iter().filter(|(_, text)| value::non_empty(text).is_some());
         given.map(|(name, _)| name.as_str()).find(|name| matches(name))
+    }
+
+    /// The default share of the function's memory for the buffer.
+    pub(super) fn default_buffer_bytes(&self) -> usize {
+        config::default_buffer_bytes(config::memory_bytes(self.given))
     }
 
     /// Ignores a variable that is set outside the file.
@@ -128,7 +142,7 @@ impl<'a> Translation<'a> {
         location: &Location<'_>,
     ) {
         let (variable, text) = (variable.into(), text.into());
-        let source = self.problem(location.line, &location.path, "").variable;
+        let source = self.problem(location.place, &location.path, "").variable;
         let is_other = self.variables.get(&variable).is_some_and(|known| *known != text);
         if let Some(other) = self.locations.get(&variable).filter(|other| is_other && **other != source) {
             let message = format!(
@@ -149,13 +163,13 @@ impl<'a> Translation<'a> {
 
     /// The entries of a mapping; none for an empty value.
     pub(super) fn entries<'n>(&mut self, location: &Location<'n>) -> Vec<Location<'n>> {
-        match &location.node.value {
+        match location.node.structure() {
             YamlValue::Nothing => Vec::new(),
             YamlValue::Map(entries) => {
-                let child = |MapEntry { key, line, node }: &'n MapEntry| location.child(key, *line, node);
+                let child = |MapEntry { key, place, node }: &'n MapEntry| location.child(key, *place, node);
                 entries.iter().map(child).collect()
             }
-            YamlValue::Text(_) | YamlValue::List(_) => {
+            YamlValue::Text(_) | YamlValue::Reference(..) | YamlValue::List(_) => {
                 self.error(location, "expected a mapping; write one \"name: value\" per line");
                 Vec::new()
             }
@@ -164,11 +178,11 @@ impl<'a> Translation<'a> {
 
     /// The elements of a list. A single text counts as a list of one.
     pub(super) fn elements<'n>(&mut self, location: &Location<'n>) -> Vec<Location<'n>> {
-        let at = |node: &'n Node| Location { node, line: node.line, ..location.clone() };
-        match &location.node.value {
+        let at = |node: &'n Node| Location { node, place: node.place, ..location.clone() };
+        match location.node.structure() {
             YamlValue::Nothing => Vec::new(),
             YamlValue::List(nodes) => nodes.iter().map(at).collect(),
-            YamlValue::Text(_) => vec![at(location.node)],
+            YamlValue::Text(_) | YamlValue::Reference(..) => vec![at(location.node)],
             YamlValue::Map(_) => {
                 self.error(location, "expected a list, such as [otlp]");
                 Vec::new()
@@ -182,27 +196,50 @@ impl<'a> Translation<'a> {
         elements.filter_map(|element| Some((self.text(&element)?, element))).collect()
     }
 
-    /// The text at this location with variables expanded; `None` for an empty value.
+    /// The text at this location with variables expanded; `None` for an empty value and after an error.
     pub(super) fn text(&mut self, location: &Location<'_>) -> Option<String> {
+        let (text, warnings) = self.expanded(location)?;
+        for message in warnings {
+            self.warning(location, message);
+        }
+        Some(text)
+    }
+
+    /// The text at this location, which must not be empty. An error if it is: of the variable that is not set, else this one.
+    pub(super) fn required(&mut self, location: &Location<'_>, missing: &str) -> Option<String> {
+        let errors = self.errors.len();
+        let (text, warnings) = self.expanded(location).unwrap_or_default();
+        if !text.is_empty() {
+            for message in warnings {
+                self.warning(location, message);
+            }
+            return Some(text);
+        }
+        // An invalid value has its error already.
+        if self.errors.len() == errors {
+            self.error(location, warnings.into_iter().next().unwrap_or_else(|| missing.to_owned()));
+        }
+        None
+    }
+
+    /// Expands the text at this location; also returns the warnings.
+    fn expanded(&mut self, location: &Location<'_>) -> Option<(String, Vec<String>)> {
         let text = match &location.node.value {
             YamlValue::Nothing => return None,
-            YamlValue::Text(text) => text,
+            YamlValue::Text(text) | YamlValue::Reference(text, _) => text,
             YamlValue::List(_) | YamlValue::Map(_) => {
                 self.error(location, "expected a single value; check the indentation");
                 return None;
             }
         };
-        let expand::Expanded { text, unset, errors } =
+        let expand::Expanded { text, warnings, errors, .. } =
             expand::expand(text, self.given, node::TEXT_LIMIT.saturating_sub(self.expanded));
         self.expanded += text.len();
-        for name in unset {
-            self.warning(
-                location,
-                format!("the variable {} is not set, so it expands to nothing; set it", node::shown(&name)),
-            );
-        }
-        for message in errors {
-            self.error(location, message);
+        if !errors.is_empty() {
+            for message in errors {
+                self.error(location, message);
+            }
+            return None;
         }
         let text = text.trim();
         // The character would split the list that the value may become part of.
@@ -210,7 +247,7 @@ impl<'a> Translation<'a> {
             self.error(location, "the value contains a control character; remove it");
             return None;
         }
-        Some(text.to_owned())
+        Some((text.to_owned(), warnings))
     }
 
     /// Parses a boolean; an empty value is false.
