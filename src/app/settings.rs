@@ -16,6 +16,7 @@ use rotel_core::config::env_file::{self, EnvFile};
 use rotel_core::config::secret_ref::{self, SecretRef, Secrets};
 use rotel_core::config::{self, Config, ParsedConfig, Problem, SourceLocations, Variables};
 use rotel_core::echo;
+use rotel_core::processors::Processors;
 
 /// The time limit for fetching secrets.
 pub(super) const SECRETS_BUDGET: Duration = Duration::from_secs(5);
@@ -31,6 +32,8 @@ pub struct Settings {
     pub variables: Variables,
     /// The locations of those variables that come from the `collector.yaml`.
     pub locations: SourceLocations,
+    /// The processors of the `collector.yaml`.
+    pub processors: Processors,
     /// The parsed `variables`.
     pub parsed: ParsedConfig,
     /// Warnings about the two files.
@@ -60,11 +63,22 @@ impl Settings {
         let mut variables = config::overlay(&environment, &file);
         let mut collector_yaml = collector_yaml(&variables);
         collector_yaml.apply_as_defaults(&mut variables);
-        let CollectorYaml { variables: collector, locations, warnings, errors, .. } = collector_yaml;
+        let CollectorYaml { variables: collector, locations, warnings, errors, processors, .. } =
+            collector_yaml;
         file_warnings.extend(warnings);
         file_errors.extend(errors);
         let parsed = config::read_with_locations(&variables, &locations, None);
-        Self { environment, file, collector, variables, locations, parsed, file_warnings, file_errors }
+        Self {
+            environment,
+            file,
+            collector,
+            variables,
+            locations,
+            processors,
+            parsed,
+            file_warnings,
+            file_errors,
+        }
     }
 
     pub fn warnings(&self) -> impl Iterator<Item = &Problem> {

@@ -85,7 +85,7 @@ async fn start(
     mut api: ExtensionsApi,
     executable: &OsStr,
 ) -> Result<Option<Driver>, ApiError> {
-    let Settings { variables, locations, parsed, .. } = settings;
+    let Settings { variables, locations, processors, parsed, .. } = settings;
     let mut tasks = Tasks::default();
     #[cfg(feature = "failpoints")]
     tasks.break_by(crate::app::failpoints::activate(&variables));
@@ -134,7 +134,7 @@ async fn start(
     let resolver = SecretResolver::new(variables, locations, references, errors);
     let backends = backends::of(&config.destinations, &need_secrets, &Arc::new(resolver));
     let (pipeline, to_pipeline) = Pipeline::new(config, rules.clone(), backends);
-    tasks.spawn(Task::Pipeline, pipeline.run());
+    tasks.spawn(Task::Pipeline, pipeline.with_processors(processors).run());
     let (to_driver, runtime_done) = mpsc::channel(RUNTIME_DONE_LIMIT);
     let sdk = SdkIntake::new(to_pipeline.clone(), &rules, config.batch_max_items);
     let refused = RefusedDeliveries::default();

@@ -7,6 +7,7 @@
 //! | [`lambda`] | the platform: lifecycle, Telemetry API, platform events, correlation of invocations and spans |
 //! | [`logs`] | a Telemetry API record → a log record |
 //! | [`otlp`] | the wire format: validate, count, edit, split |
+//! | [`processors`] | a collector's processors on decoded telemetry |
 //! | [`delivery`] | what is buffered, when it is sent, and how failures are handled |
 //!
 //! The other files hold types that all modules share.
@@ -20,6 +21,7 @@ pub mod elapsed;
 pub mod lambda;
 pub mod logs;
 pub mod otlp;
+pub mod processors;
 pub mod secret;
 pub mod signal;
 mod time;

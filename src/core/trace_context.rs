@@ -1,5 +1,7 @@
 //! Trace contexts, and the id formats that loggers and AWS write.
 
+use std::fmt::Write as _;
+
 /// The identity of a span, as in OTLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
@@ -47,6 +49,15 @@ pub(super) fn trace_id(text: &str) -> Option<[u8; 16]> {
 /// Parses a span id: 16 hexadecimal digits, with or without `0x`.
 pub(super) fn span_id(text: &str) -> Option<[u8; 8]> {
     id(without_radix(text))
+}
+
+/// Bytes in lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a text does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 fn without_radix(text: &str) -> &str {

@@ -95,6 +95,40 @@ async fn texts_in_variables_and_flawed_files_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn processors_act_on_all_telemetry() {
+    let collector = Collector::builder().authorization(KEY).start().await.expect("a collector");
+    let folder = tempfile::tempdir().expect("a folder");
+    let processors = "processors:
+  batch:
+  decouple:
+  filter:
+    logs: {log_record: ['IsMatch(body, \"^line [02468]\")']}
+  transform:
+    log_statements: ['set(log.attributes[\"team\"], \"shop\")']
+    trace_statements: ['set(span.name, Concat([\"shop\", span.name], \" \"))']
+";
+    let text = published("guide", &collector)
+        .replace("processors:\n  batch:\n  decouple:\n", processors)
+        .replace("[batch, decouple]", "[filter, transform, batch]");
+    let extension = unconfigured()
+        .env("OPENTELEMETRY_COLLECTOR_CONFIG_URI", write(&folder, &text))
+        .env("ROTEL_FLUSH_TIMEOUT", "60s");
+    let sandbox =
+        Sandbox::builder().extension(extension).function(working()).start().await.expect("a sandbox");
+    invoke(&sandbox, Value::Null).await;
+    end(&sandbox).await;
+    assert_eq!(sandbox.extension_output(), Vec::<String>::new());
+    let received = collector.received();
+    let bodies: Vec<_> =
+        received.logs().map(|log| log.body()).filter(|body| body.starts_with("line")).collect();
+    assert!(!bodies.is_empty());
+    assert!(bodies.iter().all(|body| body.starts_with("line 1") || body.starts_with("line 3")), "{bodies:?}");
+    assert!(received.logs().all(|log| log.attribute("team").as_deref() == Some("shop")));
+    // Those of the platform, too.
+    assert!(received.spans().count() > 1 && received.spans().all(|span| span.item.name.starts_with("shop ")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unreadable_file_does_not_harm_function() {
     let folder = tempfile::tempdir().expect("a folder");
     let broken = write(&folder, "exporters: [otlphttp\n");

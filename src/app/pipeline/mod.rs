@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::export::{Backend, BackendExporter, SetupFn, SetupFuture, SetupOutcome};
@@ -39,6 +40,7 @@ use rotel_core::lambda::lifecycle::FlushReason;
 use rotel_core::lambda::platform::{self, StageSpans};
 use rotel_core::otlp::request::{self, RequestEnvelope};
 use rotel_core::otlp::{self, LastEdit, Limits, RequestPart};
+use rotel_core::processors::{Processed, Processors};
 use rotel_core::signal::{PerSignal, Signal};
 
 /// The normal maximum of pending bytes. Beyond it the backend is slow or down, and new chunks are kept in their own memory
@@ -57,6 +59,9 @@ pub struct Pipeline<E> {
     wants_flush: Arc<AtomicBool>,
     reports_itself: bool,
     rules: ResourceRules,
+    processors: Processors,
+    /// A request could not be processed, which is logged once.
+    reported_failure: bool,
     /// The last edited resource, by these rules.
     last_edit: LastEdit,
     correlation: Correlation,
@@ -88,12 +93,20 @@ impl<E: BackendExporter> Pipeline<E> {
             wants_flush,
             reports_itself: config.internal_telemetry,
             rules,
+            processors: Processors::default(),
+            reported_failure: false,
             last_edit: LastEdit::default(),
             correlation: Correlation::new(config.fallback_spans),
             logs_received: config.debug_log,
             received: PerSignal::default(),
         };
         (pipeline, handle)
+    }
+
+    /// Applies these processors to all telemetry.
+    #[must_use]
+    pub fn with_processors(self, processors: Processors) -> Self {
+        Self { processors, ..self }
     }
 
     /// Runs until every handle is gone.
@@ -298,6 +311,7 @@ impl<E: BackendExporter> Pipeline<E> {
             }
             Origin::Platform => bytes,
         };
+        let Some((bytes, items)) = self.process(signal, bytes, items) else { return };
         let bytes = if self.budget.held() > BACKLOG { pages::move_to_pages(bytes) } else { bytes };
         for (nth, RequestPart { bytes, items }) in
             otlp::split(signal, RequestPart { bytes, items }, limits).enumerate()
@@ -309,6 +323,26 @@ impl<E: BackendExporter> Pipeline<E> {
             let chunk = Chunk { signal, bytes, items, origin, invocation: invocation.clone() };
             let actions = self.senders.enqueue(&chunk, &context(&self.correlation));
             self.carry_out(actions);
+        }
+    }
+
+    /// Applies the processors of the signal; `None` if nothing is left.
+    fn process(&mut self, signal: Signal, bytes: Bytes, items: usize) -> Option<(Bytes, usize)> {
+        if self.processors.is_empty(signal) {
+            return Some((bytes, items));
+        }
+        match self.processors.process(signal, &bytes) {
+            Processed::Kept { bytes, items } => Some((bytes, items)),
+            Processed::Filtered => None,
+            Processed::Failed => {
+                if !std::mem::replace(&mut self.reported_failure, true) {
+                    tracing::warn!(
+                        "dropped {items} {signal} that the processors of the collector.yaml would make more than four times as \
+                         large; shorten what they add"
+                    );
+                }
+                None
+            }
         }
     }
 

@@ -5,7 +5,6 @@
 //! is read like a line of its own, and JSON after any prefix like a record.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 
@@ -17,6 +16,7 @@ use super::large::REST_KEY;
 use super::severity::Severity;
 use super::text::{self, ParsedLine, ParsedText, is_uuid, without_colours};
 use crate::otlp::attribute::string;
+use crate::trace_context::hex;
 
 /// The number of messages within messages that are read.
 const MAX_DEPTH: usize = 3;
@@ -121,13 +121,6 @@ fn take_line_ids(draft: &mut Draft<'_>, line: &ParsedLine<'_>) {
             }
         }
     }
-}
-
-fn hex(id: &[u8]) -> String {
-    id.iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 /// Reads a message: text without a prefix, with an exception or JSON in it. `has_context` means that JSON at its end is no

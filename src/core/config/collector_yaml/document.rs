@@ -38,7 +38,7 @@ pub(super) fn parse<'t>(
             Some(root) => merge(root, node),
         });
     }
-    let mut root = root.unwrap_or(Node { place: Place::START, value: YamlValue::Nothing });
+    let mut root = root.unwrap_or(Node::nothing(Place::START));
     let mut size = node::size(&root);
     fill_references(&mut root, given, &mut size);
     Ok(Document { root, open_quotes })
@@ -107,7 +107,7 @@ fn split_keys(node: &mut Node) {
                 let first = names.first().cloned().unwrap_or_default();
                 for name in names.drain(..).skip(1).rev() {
                     let inner = MapEntry { key: name, place: entry.place, node: entry.node };
-                    entry.node = Node { place: entry.place, value: YamlValue::Map(vec![inner]) };
+                    entry.node = Node::map(entry.place, vec![inner]);
                 }
                 entry.key = first;
                 add(&mut split, entry);
@@ -124,7 +124,7 @@ fn add(entries: &mut Vec<MapEntry>, entry: MapEntry) {
         None => entries.push(entry),
         Some(known) => {
             let place = known.place;
-            let node = std::mem::replace(&mut known.node, Node { place, value: YamlValue::Nothing });
+            let node = std::mem::replace(&mut known.node, Node::nothing(place));
             known.node = merge(node, entry.node);
             known.place = entry.place;
         }
@@ -133,15 +133,16 @@ fn add(entries: &mut Vec<MapEntry>, entry: MapEntry) {
 
 /// Merges two values. Recursion is bounded by the depth of the trees.
 fn merge(base: Node, other: Node) -> Node {
-    match (base.value, other.value) {
-        (YamlValue::Map(mut entries), YamlValue::Map(others)) => {
+    match (base.value, &other.value) {
+        (YamlValue::Map(entries), YamlValue::Nothing) => Node::map(base.place, entries),
+        (YamlValue::Map(mut entries), YamlValue::Map(_)) => {
+            let YamlValue::Map(others) = other.value else { return other };
             for entry in others {
                 add(&mut entries, entry);
             }
-            Node { place: other.place, value: YamlValue::Map(entries) }
+            Node::map(other.place, entries)
         }
-        (value @ YamlValue::Map(_), YamlValue::Nothing) => Node { place: base.place, value },
-        (_, value) => Node { place: other.place, value },
+        _ => other,
     }
 }
 

@@ -26,11 +26,12 @@ use self::connectors::{ConnectorUse, Connectors};
 use self::document::Document;
 use self::exporter_selection::{ExporterSelection, UsedExporter};
 use self::exporters::{CollectorExporterKind, warn_of_unknown};
-use self::node::Place;
+use self::node::{Place, YamlError};
 use self::processors::Processors;
 use self::translation::{Location, Renamed, Translation};
 pub use self::uri::{ConfigUri, parse as parse_uris};
 use super::{Problem, SourceLocations, Variables};
+use crate::processors as processing;
 use crate::signal::{PerSignal, Signal};
 
 /// Longer files are not read.
@@ -47,6 +48,8 @@ pub struct CollectorYaml {
     pub warnings: Vec<Problem>,
     /// Settings because of which telemetry is not sent where the file says.
     pub errors: Vec<Problem>,
+    /// The processors that act on data.
+    pub processors: processing::Processors,
     /// Variables outside the file that are hidden or renamed, because some signals must not be sent.
     renamed: Renamed,
 }
@@ -131,25 +134,20 @@ pub fn read(text: &str, file: &str, given: &Variables) -> CollectorYaml {
 /// texts: they expand their values and override them.
 pub fn read_all(texts: &[ConfigText], given: &Variables) -> CollectorYaml {
     let mut translation = Translation::new(texts.iter().map(|text| text.name.as_str()), given);
-    match document::parse(texts.iter().map(|text| text.text.as_str()), given) {
-        Ok(Document { root, open_quotes }) => {
-            for place in open_quotes {
-                translation.warning_at(
-                    place,
-                    "the quote is not closed, so the value ends with its line; close the quote",
-                );
-            }
-            FileTranslator::new(&mut translation, &root).run();
+    let parsed = document::parse(texts.iter().map(|text| text.text.as_str()), given);
+    let Document { root, open_quotes } = match parsed {
+        Ok(document) => document,
+        Err(YamlError { place, message }) => {
+            return CollectorYaml::with_error(translation.problem_at(place, message), given);
         }
-        Err(malformed) => {
-            return CollectorYaml::with_error(
-                translation.problem_at(malformed.place, malformed.message),
-                given,
-            );
-        }
+    };
+    for place in open_quotes {
+        let message = "the quote is not closed, so the value ends with its line; close the quote";
+        translation.warning_at(place, message);
     }
+    let processors = FileTranslator::new(&mut translation, &root).run();
     let Translation { variables, locations, warnings, errors, renamed, .. } = translation;
-    let yaml = CollectorYaml { variables, locations, warnings, errors, renamed };
+    let yaml = CollectorYaml { variables, locations, warnings, errors, processors, renamed };
     let place = yaml.errors.first().filter(|_| !yaml.selects_exporter()).map(|error| error.variable.clone());
     match place {
         Some(place) => yaml.sending_nothing(place, given),
@@ -181,7 +179,6 @@ struct Pipelines<'n> {
     debug: PerSignal<bool>,
     /// The signals with a pipeline.
     is_defined: PerSignal<bool>,
-    count: usize,
 }
 
 impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
@@ -213,18 +210,20 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
         translator
     }
 
-    fn run(mut self) {
+    /// Translates the service, and returns the processors.
+    fn run(mut self) -> processing::Processors {
+        let mut processors = processing::Processors::default();
         let Some(service) = self.service.take() else {
-            return self
-                .translation
-                .error_at(Place::START, "has no service, so the file has no effect; add service.pipelines");
+            let message = "has no service, so the file has no effect; add service.pipelines";
+            self.translation.error_at(Place::START, message);
+            return processors;
         };
         let mut has_pipelines = false;
         for entry in self.translation.entries(&service) {
             match entry.key {
                 "pipelines" => {
                     has_pipelines = true;
-                    self.pipelines(&entry);
+                    processors = self.pipelines(&entry);
                 }
                 "telemetry" => self.telemetry(&entry),
                 "extensions" => self.check_extensions(&entry),
@@ -234,9 +233,10 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
         if !has_pipelines {
             self.translation.error(&service, "has no pipelines, so nothing is sent; add some");
         }
+        processors
     }
 
-    fn pipelines(&mut self, location: &Location<'n>) {
+    fn pipelines(&mut self, location: &Location<'n>) -> processing::Processors {
         let mut pipelines = Pipelines::default();
         for pipeline in self.translation.entries(location) {
             if self.is_fed_by_connectors_only(&pipeline) {
@@ -251,7 +251,9 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
                 }
             }
         }
+        let processors = pipelines.processors.finish(self.translation);
         self.send(location, pipelines);
+        processors
     }
 
     /// Returns true if the pipeline receives only what an unsupported connector would make. It carries nothing then.
@@ -266,7 +268,7 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
     fn pipeline(&mut self, signal: Signal, pipeline: &Location<'n>, pipelines: &mut Pipelines<'n>) {
         let processors = &mut pipelines.processors;
         *pipelines.is_defined.of_mut(signal) = true;
-        pipelines.count += 1;
+        let mut sends = false;
         let errors = self.translation.errors.len();
         let entries = self.translation.entries(pipeline);
         // An entry with an error may have been a processor that removes data.
@@ -286,11 +288,13 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
                     for (id, used) in self.translation.texts(&entry) {
                         if let Some(connector) = self.connectors.report(self.translation, &id) {
                             *processors.blocked.of_mut(signal) |= connector == ConnectorUse::Blocking;
+                            sends |= !self.connectors.makes_telemetry(&id);
                             continue;
                         }
                         match self.exporter(&id, &used) {
                             Some((_, CollectorExporterKind::Debug)) => *pipelines.debug.of_mut(signal) = true,
                             Some((id, CollectorExporterKind::Grpc | CollectorExporterKind::Http)) => {
+                                sends = true;
                                 let of_signal = pipelines.exporters.of_mut(signal);
                                 if !of_signal.contains(&id) {
                                     of_signal.push(id);
@@ -303,11 +307,12 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
                 _ => warn_of_unknown(self.translation, &entry),
             }
         }
+        pipelines.processors.end_pipeline(self.translation, signal, pipeline, sends);
     }
 
     /// Sets the variables that decide which signals are sent, and to which exporters.
     fn send(&mut self, location: &Location<'n>, pipelines: Pipelines<'n>) {
-        let Pipelines { processors, mut exporters, debug, is_defined, count } = pipelines;
+        let Pipelines { processors, mut exporters, debug, is_defined } = pipelines;
         for signal in Signal::ALL {
             if !is_defined.of(signal) && exporter_selection::given_exporters(self.translation).is_none() {
                 self.translation.warning(
@@ -319,7 +324,6 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
                 exporters.of_mut(signal).clear();
             }
         }
-        processors.finish(self.translation, count);
         let debug: Vec<_> =
             Signal::ALL.into_iter().filter(|signal| *debug.of(*signal)).map(Signal::as_str).collect();
         if !debug.is_empty() {

@@ -26,10 +26,22 @@ impl Place {
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) place: Place,
+    /// A text without quotes, which may be a number or a boolean.
+    pub(super) is_plain: bool,
     pub(super) value: YamlValue,
 }
 
 impl Node {
+    /// A mapping.
+    pub(super) fn map(place: Place, entries: Vec<MapEntry>) -> Self {
+        Self { place, is_plain: false, value: YamlValue::Map(entries) }
+    }
+
+    /// An empty value.
+    pub(super) fn nothing(place: Place) -> Self {
+        Self { place, is_plain: false, value: YamlValue::Nothing }
+    }
+
     /// The value where a list or a mapping is wanted.
     pub(super) fn structure(&self) -> &YamlValue {
         match &self.value {
@@ -131,7 +143,7 @@ pub(super) fn parse(text: &str, source: usize) -> Result<Node, YamlError> {
                 let is_nothing =
                     style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
                 let value = if is_nothing { YamlValue::Nothing } else { YamlValue::Text(text.into_owned()) };
-                let node = Node { place, value };
+                let node = Node { place, is_plain: style == ScalarStyle::Plain, value };
                 let size = size(&node);
                 builder.add(place, size)?;
                 builder.put(node, anchor, size)?;
@@ -156,7 +168,7 @@ pub(super) fn parse(text: &str, source: usize) -> Result<Node, YamlError> {
             _ => {}
         }
     }
-    Ok(builder.document.unwrap_or(Node { place: Place { source, line: 1 }, value: YamlValue::Nothing }))
+    Ok(builder.document.unwrap_or(Node::nothing(Place { source, line: 1 })))
 }
 
 fn syntax_error(error: &ScanError, source: usize) -> YamlError {
@@ -199,7 +211,7 @@ impl Builder {
             Content::List(nodes) => YamlValue::List(nodes),
             Content::Map { entries, .. } => YamlValue::Map(merged(entries)),
         };
-        let node = Node { place, value };
+        let node = Node { place, is_plain: false, value };
         let size = if anchor == 0 { Size::default() } else { size(&node) };
         self.put(node, anchor, size)
     }
@@ -227,7 +239,7 @@ impl Builder {
 
 /// The node as a key, with its place.
 fn key_of(node: Node, entries: &[MapEntry]) -> Result<(String, Place), YamlError> {
-    let Node { place, value: YamlValue::Text(text) } = node else {
+    let Node { place, value: YamlValue::Text(text), .. } = node else {
         let message = "a key must be plain text; check indentation and brackets".to_owned();
         return Err(YamlError { place: node.place, message });
     };

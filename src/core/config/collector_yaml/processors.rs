@@ -1,11 +1,16 @@
 //! Translates the processors of pipelines, and blocks signals whose processors remove or change data in a way that the
 //! extension cannot.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod attributes;
+mod ottl;
 
+use std::collections::BTreeMap;
+
+use self::attributes::Actions;
 use super::exporters::{component_type, warn_of_unknown};
 use super::node::shown;
 use super::translation::{Location, Translation, list};
+use crate::processors::{self, Processor};
 use crate::signal::{PerSignal, Signal};
 
 /// Processors that can be ignored: without them the same data is sent, or more.
@@ -23,20 +28,33 @@ const IGNORABLE: &[&str] = &[
     "tail_sampling",
 ];
 
+/// The maximum number of statements, conditions and actions in all processors.
+const STATEMENT_LIMIT: usize = 1000;
+
 const MIB: usize = 1024 * 1024;
+
+/// A processor that acts on data.
+enum Translated<'n> {
+    Attributes(Actions<'n>),
+    Resource(Actions<'n>),
+    /// `filter` or `transform`, of which each signal has its own part.
+    PerSignal(PerSignal<Option<Processor>>),
+    /// It has errors.
+    Invalid,
+}
 
 /// The combined processors of all pipelines.
 #[derive(Default)]
 pub(super) struct Processors<'n> {
-    /// The resource attributes to set, the last value of each key, and the location of the first.
-    attributes: Vec<(String, String)>,
-    first_attributes: Option<Location<'n>>,
-    /// The number of pipelines that each resource processor is in.
-    pipeline_counts: BTreeMap<String, (Location<'n>, usize)>,
-    /// The ids of processors that were translated already for another pipeline.
-    translated: BTreeSet<String>,
-    /// Those among them that have errors.
-    invalid: BTreeSet<String>,
+    /// The processors translated so far, by id. Those that do not act on data are `None`.
+    translated: BTreeMap<String, Option<Translated<'n>>>,
+    /// The ids of the acting processors of the current pipeline.
+    chain: Vec<String>,
+    /// Those of each signal's pipelines, which must be the same.
+    chains: PerSignal<Option<Vec<String>>>,
+    /// The location of the first processor that sets resource attributes.
+    first_resource: Option<Location<'n>>,
+    statements: usize,
     /// The signals that must not be sent, because a processor for them is not supported.
     pub(super) blocked: PerSignal<bool>,
 }
@@ -50,11 +68,11 @@ impl<'n> Processors<'n> {
         (id, used): (&str, &Location<'n>),
         defined: &[Location<'n>],
     ) {
+        let kind = component_type(id);
         let Some(location) = defined.iter().find(|location| location.key == id) else {
-            let kind = component_type(id);
             // They have no effect on what is sent.
             if ["batch", "decouple", "memory_limiter"].contains(&kind) {
-                if self.translated.insert(id.to_owned()) {
+                if self.translated.insert(id.to_owned(), None).is_none() {
                     let message = format!(
                         "{} is not defined under processors, so a collector refuses it; define it",
                         shown(id)
@@ -69,104 +87,162 @@ impl<'n> Processors<'n> {
                 format!("{} is not defined under processors; define it, or remove it here", shown(id)),
             );
         };
-        let is_new = self.translated.insert(id.to_owned());
-        match component_type(id) {
-            "batch" => batch(translation, signal, location),
-            "memory_limiter" if is_new => memory_limiter(translation, location),
-            "decouple" | "memory_limiter" => {}
-            kind @ ("resource" | "attributes") => {
-                let errors = translation.errors.len();
-                if kind == "resource" {
-                    self.pipeline_counts.entry(id.to_owned()).or_insert_with(|| (location.clone(), 0)).1 += 1;
-                }
-                if is_new {
-                    self.attributes(translation, kind, location);
-                }
-                // Its errors were recorded when it was translated.
-                if is_new && translation.errors.len() > errors {
-                    self.invalid.insert(id.to_owned());
-                }
-                *self.blocked.of_mut(signal) |= self.invalid.contains(id);
-            }
-            kind if IGNORABLE.contains(&kind) => translation.warning(
-                location,
-                "not supported, so telemetry is sent without it; remove it, or use it in the receiving collector",
-            ),
-            _ => {
+        if kind == "batch" {
+            return batch(translation, signal, location);
+        }
+        if !self.translated.contains_key(id) {
+            let translated = self.component(translation, kind, location);
+            self.translated.insert(id.to_owned(), translated);
+        }
+        match self.translated.get(id) {
+            Some(Some(Translated::Invalid)) => *self.blocked.of_mut(signal) = true,
+            Some(Some(_)) => self.chain.push(id.to_owned()),
+            Some(None) | None => {}
+        }
+    }
+
+    /// Ends a pipeline. All pipelines of a signal that send must have the same acting processors, because they are combined.
+    pub(super) fn end_pipeline(
+        &mut self,
+        translation: &mut Translation<'_>,
+        signal: Signal,
+        pipeline: &Location<'n>,
+        sends: bool,
+    ) {
+        let chain = std::mem::take(&mut self.chain);
+        if !sends {
+            return;
+        }
+        match self.chains.of(signal) {
+            None => *self.chains.of_mut(signal) = Some(chain),
+            Some(first) if *first == chain => {}
+            Some(_) => {
                 *self.blocked.of_mut(signal) = true;
+                translation.error(
+                    pipeline,
+                    format!(
+                        "pipelines of {signal} with different processors are not supported, so they send nothing; use the same \
+                         ones in the same order"
+                    ),
+                );
+            }
+        }
+    }
+
+    /// Translates a processor; `None` if it does not act on data.
+    fn component(
+        &mut self,
+        translation: &mut Translation<'_>,
+        kind: &str,
+        location: &Location<'n>,
+    ) -> Option<Translated<'n>> {
+        let errors = translation.errors.len();
+        let translated = match kind {
+            "memory_limiter" => {
+                memory_limiter(translation, location);
+                return None;
+            }
+            "decouple" => return None,
+            "attributes" => Translated::Attributes(attributes::actions(translation, location, "actions")),
+            "resource" => {
+                self.first_resource.get_or_insert_with(|| location.clone());
+                Translated::Resource(attributes::actions(translation, location, "attributes"))
+            }
+            "filter" => Translated::PerSignal(ottl::filter(translation, location)),
+            "transform" => Translated::PerSignal(ottl::transform(translation, location)),
+            kind if IGNORABLE.contains(&kind) => {
+                translation.warning(
+                    location,
+                    "not supported, so telemetry is sent without it; remove it, or use it in the receiving collector",
+                );
+                return None;
+            }
+            _ => {
                 translation.error(
                     location,
                     "not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the \
                      receiving collector",
                 );
+                Translated::Invalid
             }
-        }
-    }
-
-    fn attributes(&mut self, translation: &mut Translation<'_>, kind: &str, location: &Location<'n>) {
-        let list = if kind == "resource" { "attributes" } else { "actions" };
-        for entry in translation.entries(location) {
-            if entry.key != list {
-                translation.error(&entry, "not supported; remove it");
-                continue;
-            }
-            for action in translation.elements(&entry) {
-                self.action(translation, &action);
-            }
-            if kind == "attributes" {
-                translation.warning(&entry, "attributes are set on the resource, and so on all telemetry; use a resource processor instead");
-            }
-            self.first_attributes.get_or_insert(entry);
-        }
-    }
-
-    fn action(&mut self, translation: &mut Translation<'_>, location: &Location<'n>) {
-        let (mut key, mut value, mut action) = (None, None, None);
-        for entry in translation.entries(location) {
-            match entry.key {
-                "key" => key = translation.text(&entry),
-                "value" => value = translation.text(&entry),
-                "action" => action = translation.text(&entry),
-                "from_attribute" | "from_context" | "pattern" | "converted_type" | "default_value" => {
-                    translation.error(&entry, "not supported; use value and action: upsert");
-                }
-                _ => warn_of_unknown(translation, &entry),
-            }
-        }
-        let key = key.filter(|key| !key.is_empty() && !key.contains('='));
-        match (key, value, action.as_deref()) {
-            (Some(key), Some(value), Some(action @ ("upsert" | "insert"))) => {
-                if action == "insert" {
-                    translation.warning(location, "insert works like upsert, which replaces values that the function has set; set upsert");
-                }
-                self.attributes.retain(|(known, _)| *known != key);
-                // The variable's parser decodes percent-encoding.
-                self.attributes.push((key, value.replace('%', "%25")));
-            }
-            (_, _, Some("upsert")) => {
-                translation.error(location, "upsert needs a value and a key without \"=\"; set both");
-            }
-            _ => translation.error(
+        };
+        self.statements += translated.statements();
+        if self.statements > STATEMENT_LIMIT {
+            translation.error(
                 location,
-                "only action: upsert is supported; use it, or change attributes in the receiving collector",
-            ),
+                format!("the processors have more than {STATEMENT_LIMIT} statements; reduce them"),
+            );
+        }
+        Some(if translation.errors.len() > errors { Translated::Invalid } else { translated })
+    }
+
+    /// Returns the processors of each signal. Resource attributes that all telemetry gets become a variable instead, which costs
+    /// less.
+    pub(super) fn finish(&mut self, translation: &mut Translation<'_>) -> processors::Processors {
+        let mut finished = processors::Processors::default();
+        if let Some(attributes) = self.common_attributes() {
+            if let Some(location) = self.first_resource.as_ref().filter(|_| !attributes.is_empty()) {
+                translation.set("ROTEL_OTEL_RESOURCE_ATTRIBUTES", list(&attributes), location);
+            }
+            return finished;
+        }
+        for signal in Signal::ALL {
+            for id in self.chains.of(signal).iter().flatten() {
+                let Some(Some(translated)) = self.translated.get(id) else { continue };
+                if let Translated::Attributes(actions) | Translated::Resource(actions) = translated
+                    && let Some(location) = &actions.secret
+                {
+                    *self.blocked.of_mut(signal) = true;
+                    translation.error(
+                        location,
+                        "a secret is not supported in this value, so its pipelines send nothing; set \
+                         ROTEL_OTEL_RESOURCE_ATTRIBUTES",
+                    );
+                }
+                finished.of_mut(signal).extend(translated.of(signal));
+            }
+        }
+        finished
+    }
+
+    /// The resource attributes that all pipelines set, if no processor does anything else.
+    fn common_attributes(&self) -> Option<Vec<(String, String)>> {
+        let mut chains = Signal::ALL.into_iter().filter_map(|signal| self.chains.of(signal).as_ref());
+        let first = chains.next()?;
+        if chains.any(|chain| chain != first) {
+            return None;
+        }
+        let mut common: Vec<(String, String)> = Vec::new();
+        for id in first {
+            let Some(Some(Translated::Resource(actions))) = self.translated.get(id) else { return None };
+            for (key, value) in actions.attributes.as_ref()? {
+                common.retain(|(known, _)| known != key);
+                common.push((key.clone(), value.clone()));
+            }
+        }
+        Some(common)
+    }
+}
+
+impl Translated<'_> {
+    /// The processor for a signal, if it acts on that.
+    fn of(&self, signal: Signal) -> Option<Processor> {
+        match self {
+            Self::Attributes(actions) => Some(Processor::Attributes(actions.list.clone())),
+            Self::Resource(actions) => Some(Processor::Resource(actions.list.clone())),
+            Self::PerSignal(parts) => parts.of(signal).clone(),
+            Self::Invalid => None,
         }
     }
 
-    /// Sets the resource attributes. `pipelines` is the number of all pipelines.
-    pub(super) fn finish(&self, translation: &mut Translation<'_>, pipelines: usize) {
-        for (location, of_pipelines) in self.pipeline_counts.values() {
-            if *of_pipelines < pipelines {
-                translation.warning(
-                    location,
-                    "not in every pipeline, but its attributes are set on all telemetry; add it to all pipelines",
-                );
+    /// The number of statements, conditions and actions.
+    fn statements(&self) -> usize {
+        match self {
+            Self::Attributes(actions) | Self::Resource(actions) => actions.list.len(),
+            Self::PerSignal(parts) => {
+                Signal::ALL.iter().filter_map(|signal| parts.of(*signal).as_ref()).map(Processor::len).sum()
             }
-        }
-        if let Some(location) = &self.first_attributes
-            && !self.attributes.is_empty()
-        {
-            translation.set("ROTEL_OTEL_RESOURCE_ATTRIBUTES", list(&self.attributes), location);
+            Self::Invalid => 0,
         }
     }
 }

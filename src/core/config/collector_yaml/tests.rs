@@ -6,6 +6,7 @@ use super::*;
 use crate::secret::Secret;
 
 mod confmap;
+mod processors;
 
 /// The file in the published guide, unchanged.
 const PUBLISHED: &str = "\
@@ -579,31 +580,26 @@ fn unsupported_processors_block_their_signals() {
     traces: http://clickstack.example.com:4318/v1/traces
     "#);
     insta::assert_snapshot!(processor("resource", "    attributes:\n    - {key: host.name, action: delete}\n"), @"
-    error: collector.yaml:12: processors.resource.attributes: only action: upsert is supported; use it, or change attributes in the receiving collector
-    logs: -
-    metrics: -
-    traces: -
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: http://clickstack.example.com:4318/v1/traces
     ");
-    insta::assert_snapshot!(processor("resource", "    attributes:\n    - {key: team, value: a, action: insert}\n    - {key: x, from_attribute: y, action: upsert}\n"), @r#"
-    error: collector.yaml:13: processors.resource.attributes.from_attribute: not supported; use value and action: upsert
-    error: collector.yaml:13: processors.resource.attributes: upsert needs a value and a key without "="; set both
-    warning: collector.yaml:12: processors.resource.attributes: insert works like upsert, which replaces values that the function has set; set upsert
-    logs: -
-    metrics: -
-    traces: -
-    "#);
+    insta::assert_snapshot!(processor("resource", "    attributes:\n    - {key: team, value: a, action: insert}\n    - {key: x, from_attribute: y, action: upsert}\n"), @"
+    logs: http://clickstack.example.com:4318/v1/logs
+    metrics: http://clickstack.example.com:4318/v1/metrics
+    traces: http://clickstack.example.com:4318/v1/traces
+    ");
     insta::assert_snapshot!(processor("attributes", "    actions: [{key: team, value: a, action: upsert}]\n"), @"
-    warning: collector.yaml:11: processors.attributes.actions: attributes are set on the resource, and so on all telemetry; use a resource processor instead
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     let one = published(
         "[batch, decouple]\n      exporters: [otlphttp]\n    logs",
-        "[batch, filter]\n      exporters: [otlphttp]\n    logs",
+        "[batch, redaction]\n      exporters: [otlphttp]\n    logs",
     );
-    insta::assert_snapshot!(report(&one.replace("  decouple:\n", "  decouple:\n  filter:\n")), @"
-    error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
+    insta::assert_snapshot!(report(&one.replace("  decouple:\n", "  decouple:\n  redaction:\n")), @"
+    error: collector.yaml:11: processors.redaction: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: -
     traces: http://clickstack.example.com:4318/v1/traces
@@ -624,11 +620,11 @@ fn blocked_signals_ignore_outside_endpoints() {
     ");
     let one = published(
         "[batch, decouple]\n      exporters: [otlphttp]\n    logs",
-        "[batch, filter]\n      exporters: [otlphttp]\n    logs",
+        "[batch, redaction]\n      exporters: [otlphttp]\n    logs",
     )
-    .replace("  decouple:\n", "  decouple:\n  filter:\n");
+    .replace("  decouple:\n", "  decouple:\n  redaction:\n");
     insta::assert_snapshot!(report_with(&one, &[endpoint, headers]), @"
-    error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
+    error: collector.yaml:11: processors.redaction: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
     warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters in this file are ignored, with their headers, TLS and other settings; set those as variables too
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
     metrics: -
@@ -638,14 +634,14 @@ fn blocked_signals_ignore_outside_endpoints() {
     let Exports::Known(exports) = &known.config.destinations[0].exports else { panic!("{known:?}") };
     assert_eq!(exports.logs.as_ref().expect("an export").headers[0].1, "b");
     insta::assert_snapshot!(report_with(&one, &[("ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT", "http://other:4318")]), @"
-    error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
+    error: collector.yaml:11: processors.redaction: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
     warning: ROTEL_OTLP_EXPORTER_METRICS_ENDPOINT: has no effect if ROTEL_EXPORTERS is set; use ROTEL_EXPORTER_{NAME}_METRICS_ENDPOINT
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: -
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(report_with(&one, &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "other:4318")]), @r#"
-    error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
+    error: collector.yaml:11: processors.redaction: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
     error: ROTEL_OTLP_EXPORTER_ENDPOINT: "other:4318" has no scheme; set http://other:4318 or https://other:4318
     warning: collector.yaml:19: service.pipelines: ROTEL_OTLP_EXPORTER_ENDPOINT is set, so the exporters in this file are ignored, with their headers, TLS and other settings; set those as variables too
     logs: -
@@ -653,14 +649,14 @@ fn blocked_signals_ignore_outside_endpoints() {
     traces: -
     "#);
     insta::assert_snapshot!(report_with(&one, &[("ROTEL_EXPORTERS_METRICS", "otlphttp")]), @"
-    error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
+    error: collector.yaml:11: processors.redaction: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
     warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTERS_METRICS is ignored, because this file does not send metrics
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: -
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(report_with(&one, &[endpoint, ("ROTEL_EXPORTER", "otlp")]), @"
-    error: collector.yaml:11: processors.filter: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
+    error: collector.yaml:11: processors.redaction: not supported, and data would be exported unfiltered, so its pipelines send nothing; remove it, or use it in the receiving collector
     warning: collector.yaml:19: service.pipelines: ROTEL_EXPORTER is set, so the exporters in this file are ignored, and signals that this file blocks are sent there
     logs: http://other:4318/opentelemetry.proto.collector.logs.v1.LogsService/Export
     metrics: http://other:4318/opentelemetry.proto.collector.metrics.v1.MetricsService/Export
@@ -801,7 +797,6 @@ fn settings_applied_too_widely_are_reported() {
             )
             .replace("decouple]", "batch]");
     insta::assert_snapshot!(report(&text), @"
-    warning: collector.yaml:10: processors.resource/x: not in every pipeline, but its attributes are set on all telemetry; add it to all pipelines
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces

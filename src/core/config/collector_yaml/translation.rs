@@ -7,6 +7,7 @@ use super::node::{self, MapEntry, Node, Place, YamlValue};
 use crate::config::value::{self, LIST_SEPARATOR};
 use crate::config::{self, Problem, SourceLocations, Variables};
 use crate::echo;
+use crate::processors::Value;
 
 /// Variables set outside the file that are ignored, each with its new name if it is renamed.
 pub(super) type Renamed = BTreeMap<String, Option<String>>;
@@ -250,6 +251,14 @@ impl<'a> Translation<'a> {
         Some((text.to_owned(), warnings))
     }
 
+    /// The value at this location, with the type that YAML gives it; `None` for an empty value and after an error.
+    pub(super) fn value(&mut self, location: &Location<'_>) -> Option<Value> {
+        let text = self.text(location)?;
+        let is_typed = location.node.is_plain
+            || matches!(&location.node.value, YamlValue::Text(text) if text.starts_with("${"));
+        Some(if is_typed { typed(text) } else { Value::Text(text) })
+    }
+
     /// Parses a boolean; an empty value is false.
     pub(super) fn boolean(&mut self, location: &Location<'_>) -> bool {
         match self.text(location).as_deref() {
@@ -260,6 +269,21 @@ impl<'a> Translation<'a> {
                 false
             }
         }
+    }
+}
+
+/// The value of a text without quotes, as YAML 1.2 reads it.
+fn typed(text: String) -> Value {
+    let is_number = |text: &str| text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
+    match text.as_str() {
+        "true" | "True" | "TRUE" => Value::Bool(true),
+        "false" | "False" | "FALSE" => Value::Bool(false),
+        number if is_number(number) => match (number.parse(), number.parse()) {
+            (Ok(int), _) => Value::Int(int),
+            (_, Ok(double)) => Value::Double(double),
+            _ => Value::Text(text),
+        },
+        _ => Value::Text(text),
     }
 }
 

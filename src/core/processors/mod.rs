@@ -1,0 +1,233 @@
+//! The collector's processors `attributes`, `resource`, `filter` and `transform`, as a `collector.yaml` configures them.
+//!
+//! They act on decoded telemetry, which costs what the rest of the extension avoids: a signal without processors never comes here.
+//! Promises that what a processor makes is bounded: a request that becomes more than four times as large is dropped.
+
+mod actions;
+mod ottl;
+mod telemetry;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::fmt;
+
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+
+pub(crate) use self::actions::{Action, Operation, Source, Target};
+pub(crate) use self::ottl::pattern;
+use self::ottl::{Condition, Context, Item, Statement, Subject};
+use self::telemetry::{Element as _, Request};
+pub(crate) use self::value::Value;
+use crate::signal::{PerSignal, Signal};
+
+/// The largest result, as a multiple of the request.
+const GROWTH_LIMIT: usize = 4;
+/// The size below which a result may be any multiple of the request.
+const SMALL: usize = 64 * 1024;
+
+/// The processors of each signal, in the order of its pipelines.
+#[derive(Clone, Default)]
+pub struct Processors(PerSignal<Vec<Processor>>);
+
+/// Leaves out the statements: their values may be credentials.
+impl fmt::Debug for Processors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Processors").field(&PerSignal::from_fn(|signal| self.0.of(signal).len())).finish()
+    }
+}
+
+/// One processor.
+#[derive(Clone, Debug)]
+pub(crate) enum Processor {
+    /// Acts on the attributes of spans, log records and data points.
+    Attributes(Vec<Action>),
+    /// Acts on the attributes of resources.
+    Resource(Vec<Action>),
+    /// Removes each item of a context for which the condition holds.
+    Filter(Vec<Removal>),
+    Transform(Vec<Change>),
+}
+
+/// What a filter removes.
+#[derive(Clone, Debug)]
+pub(crate) struct Removal {
+    context: Context,
+    condition: Condition,
+}
+
+/// A statement with its context.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    context: Context,
+    /// One of these must hold, if there are any.
+    conditions: Vec<Condition>,
+    statement: Statement,
+}
+
+/// The result of processing a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Processed {
+    /// A request with this many items.
+    Kept { bytes: Bytes, items: usize },
+    /// No item is left.
+    Filtered,
+    /// The result is too large, or the request is invalid. It must not be sent as it came.
+    Failed,
+}
+
+impl Processors {
+    pub(crate) fn of_mut(&mut self, signal: Signal) -> &mut Vec<Processor> {
+        self.0.of_mut(signal)
+    }
+
+    /// Returns true if no processor acts on the signal.
+    pub fn is_empty(&self, signal: Signal) -> bool {
+        self.0.of(signal).is_empty()
+    }
+
+    /// Processes a request.
+    pub fn process(&self, signal: Signal, request: &[u8]) -> Processed {
+        let processors = self.0.of(signal);
+        match signal {
+            Signal::Traces => process::<ExportTraceServiceRequest>(processors, request),
+            Signal::Metrics => process::<ExportMetricsServiceRequest>(processors, request),
+            Signal::Logs => process::<ExportLogsServiceRequest>(processors, request),
+        }
+    }
+}
+
+impl Removal {
+    /// Parses a condition. `context` is one of [`contexts`]; without it, the paths name it.
+    pub(crate) fn parse(condition: &str, context: Option<&str>, signal: Signal) -> Result<Self, String> {
+        let parsed = ottl::condition(condition, known_context(context, signal)?)?;
+        is_of_signal(parsed.context, signal)?;
+        if parsed.context < Context::Span {
+            return Err("filters on resources and scopes alone are not supported".to_owned());
+        }
+        Ok(Self { context: parsed.context, condition: parsed.content })
+    }
+}
+
+impl Change {
+    /// Parses a statement, and the conditions of its group.
+    pub(crate) fn parse(
+        statement: &str,
+        context: Option<&str>,
+        conditions: &[String],
+        signal: Signal,
+    ) -> Result<Self, String> {
+        let parsed = ottl::statement(statement, known_context(context, signal)?)?;
+        is_of_signal(parsed.context, signal)?;
+        let of_group = |condition: &String| ottl::condition(condition, Some(parsed.context));
+        let conditions: Result<Vec<_>, _> =
+            conditions.iter().map(|condition| of_group(condition).map(|parsed| parsed.content)).collect();
+        Ok(Self { context: parsed.context, conditions: conditions?, statement: parsed.content })
+    }
+}
+
+/// The context of this name.
+fn known_context(name: Option<&str>, signal: Signal) -> Result<Option<Context>, String> {
+    let Some(name) = name else { return Ok(None) };
+    let context = Context::named(name).ok_or("not a supported context")?;
+    is_of_signal(context, signal)?;
+    Ok(Some(context))
+}
+
+fn is_of_signal(context: Context, signal: Signal) -> Result<(), String> {
+    let is_right = match context {
+        Context::Resource | Context::Scope => true,
+        Context::Span | Context::SpanEvent => signal == Signal::Traces,
+        Context::Metric | Context::DataPoint => signal == Signal::Metrics,
+        Context::Log => signal == Signal::Logs,
+    };
+    if is_right { Ok(()) } else { Err(format!("{signal} have no such context")) }
+}
+
+fn process<R: Request>(processors: &[Processor], request: &[u8]) -> Processed {
+    let Ok(mut decoded) = R::decode(request) else { return Processed::Failed };
+    for processor in processors {
+        processor.apply(&mut decoded);
+    }
+    let items = decoded.items();
+    if items == 0 {
+        return Processed::Filtered;
+    }
+    if decoded.encoded_len() > request.len().saturating_mul(GROWTH_LIMIT).max(SMALL) {
+        return Processed::Failed;
+    }
+    Processed::Kept { bytes: decoded.encode_to_vec().into(), items }
+}
+
+impl Processor {
+    /// The number of its statements, conditions or actions.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Attributes(actions) | Self::Resource(actions) => actions.len(),
+            Self::Filter(removals) => removals.len(),
+            Self::Transform(changes) => changes.len(),
+        }
+    }
+
+    fn apply<R: Request>(&self, request: &mut R) {
+        match self {
+            Self::Attributes(actions) => request.visit_scopes(|_, _, items| {
+                for item in items {
+                    item.visit_attributes(&mut |attributes| {
+                        for action in actions {
+                            action.apply(attributes);
+                        }
+                    });
+                }
+            }),
+            Self::Resource(actions) => request.visit_resources(|resource| {
+                for action in actions {
+                    action.apply(&mut resource.attributes);
+                }
+            }),
+            Self::Filter(removals) => {
+                for Removal { context, condition } in removals {
+                    request.visit_scopes(|resource, scope, items| {
+                        items.retain_mut(|element| {
+                            element.visit(*context, &mut |item| {
+                                !condition.holds(&Subject { resource, scope, item })
+                            })
+                        });
+                    });
+                }
+            }
+            Self::Transform(changes) => changes.iter().for_each(|change| change.apply(request)),
+        }
+    }
+}
+
+impl Change {
+    fn apply<R: Request>(&self, request: &mut R) {
+        let apply = |mut subject: Subject<'_>| {
+            if self.conditions.is_empty() || self.conditions.iter().any(|condition| condition.holds(&subject))
+            {
+                self.statement.apply(&mut subject);
+            }
+        };
+        match self.context {
+            Context::Resource => request.visit_resources(|resource| {
+                apply(Subject { resource, scope: &mut InstrumentationScope::default(), item: Item::Nothing });
+            }),
+            Context::Scope => request.visit_scopes(|resource, scope, _| {
+                apply(Subject { resource, scope, item: Item::Nothing });
+            }),
+            context => request.visit_scopes(|resource, scope, items| {
+                for element in items {
+                    element.visit(context, &mut |item| {
+                        apply(Subject { resource, scope, item });
+                        true
+                    });
+                }
+            }),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Statements and conditions on telemetry. `tests/e2e/collector_yaml` compares processors with those of a real collector.
+
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::Event};
+use prost::Message as _;
+
+use super::*;
+
+#[expect(clippy::unnecessary_wraps, reason = "bodies are optional")]
+fn text(text: &str) -> Option<AnyValue> {
+    Some(AnyValue { value: Some(any_value::Value::StringValue(text.to_owned())) })
+}
+
+fn attribute(key: &str, value: any_value::Value) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+}
+
+fn attributes() -> Vec<KeyValue> {
+    vec![
+        attribute("user", any_value::Value::StringValue("jane@example.com".to_owned())),
+        attribute("count", any_value::Value::IntValue(3)),
+        attribute("ratio", any_value::Value::DoubleValue(0.5)),
+        attribute("flag", any_value::Value::BoolValue(true)),
+    ]
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "resources are optional")]
+fn resource() -> Option<Resource> {
+    let name = any_value::Value::StringValue("orders".to_owned());
+    Some(Resource { attributes: vec![attribute("service.name", name)], ..Resource::default() })
+}
+
+fn logs() -> ExportLogsServiceRequest {
+    let log = LogRecord {
+        body: text("order 4711 failed"),
+        severity_number: 17,
+        severity_text: "ERROR".to_owned(),
+        attributes: attributes(),
+        ..LogRecord::default()
+    };
+    let scope_logs = vec![ScopeLogs { log_records: vec![log], ..ScopeLogs::default() }];
+    ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs { resource: resource(), scope_logs, ..ResourceLogs::default() }],
+    }
+}
+
+fn spans() -> ExportTraceServiceRequest {
+    let span = Span {
+        name: "GET /orders".to_owned(),
+        kind: 2,
+        start_time_unix_nano: 1_000_000_000,
+        end_time_unix_nano: 7_000_000_000,
+        attributes: attributes(),
+        events: vec![Event { name: "retry".to_owned(), ..Event::default() }],
+        status: Some(Status { code: 2, message: "no".to_owned() }),
+        ..Span::default()
+    };
+    let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
+    ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans { resource: resource(), scope_spans, ..ResourceSpans::default() }],
+    }
+}
+
+fn processors(signal: Signal, processor: Processor) -> Processors {
+    let mut processors = Processors::default();
+    processors.of_mut(signal).push(processor);
+    processors
+}
+
+fn holds(signal: Signal, context: &str, condition: &str) -> bool {
+    let removal = Removal::parse(condition, Some(context), signal)
+        .unwrap_or_else(|error| panic!("{condition}: {error}"));
+    let processors = processors(signal, Processor::Filter(vec![removal]));
+    let request = if signal == Signal::Logs { logs().encode_to_vec() } else { spans().encode_to_vec() };
+    processors.process(signal, &request) == Processed::Filtered
+}
+
+/// The log record after a statement.
+fn changed(statement: &str) -> LogRecord {
+    let change = Change::parse(statement, Some("log"), &[], Signal::Logs)
+        .unwrap_or_else(|error| panic!("{statement}: {error}"));
+    let processors = processors(Signal::Logs, Processor::Transform(vec![change]));
+    let Processed::Kept { bytes, items: 1 } = processors.process(Signal::Logs, &logs().encode_to_vec())
+    else {
+        panic!("{statement}")
+    };
+    let mut request = ExportLogsServiceRequest::decode(bytes).expect("a request");
+    request.resource_logs.remove(0).scope_logs.remove(0).log_records.remove(0)
+}
+
+#[test]
+fn conditions_hold_as_in_the_collector() {
+    for condition in [
+        r#"attributes["user"] == "jane@example.com""#,
+        r#"attributes["absent"] == nil"#,
+        r#"attributes["user"] != nil and body != nil"#,
+        "severity_number >= SEVERITY_NUMBER_ERROR",
+        "log.severity_number == SEVERITY_NUMBER_ERROR or false",
+        r#"severity_text == "ERROR""#,
+        r#"IsMatch(body, "^order [0-9]+ failed$")"#,
+        r#"IsMatch(attributes["count"], "^3$")"#,
+        r#"not IsMatch(body, "login")"#,
+        r#"not (attributes["count"] < 3 or attributes["count"] > 3.0)"#,
+        r#"attributes["count"] * 2 + 1 == 7"#,
+        r#"(attributes["count"] + 1) * 2 == 8"#,
+        r#"attributes["ratio"] < 1"#,
+        r#"attributes["flag"] == true and attributes["flag"] != false"#,
+        r#"resource.attributes["service.name"] == "orders""#,
+        r#"Len(attributes["user"]) == 16 and IsString(body) and not IsMap(body)"#,
+        r#"ToLowerCase(severity_text) == "error" and ConvertCase(severity_text, "lower") == "error""#,
+        r#"HasPrefix(body, "order") and HasSuffix(body, "failed")"#,
+        r#"Substring(body, 6, 4) == "4711" and Int("4711") == 4711 and String(3) == "3""#,
+        r#"Concat([severity_text, attributes["count"]], "-") == "ERROR-3""#,
+        r#"SHA256("a") == "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb""#,
+        r#"attributes["user"] != 3"#,
+        r#"trace_id.string == """#,
+    ] {
+        assert!(holds(Signal::Logs, "log", condition), "{condition}");
+        assert!(!holds(Signal::Logs, "log", &format!("not ({condition})")), "{condition}");
+    }
+    for condition in [
+        r#"name == "GET /orders" and kind == SPAN_KIND_SERVER"#,
+        "(end_time_unix_nano - start_time_unix_nano) > 5000000000",
+        r#"status.code == STATUS_CODE_ERROR and span.status.message == "no""#,
+        r#"attributes["count"] > -1"#,
+    ] {
+        assert!(holds(Signal::Traces, "span", condition), "{condition}");
+    }
+    assert!(!holds(Signal::Logs, "log", r#"attributes["user"] < 3"#), "values of different types");
+    assert!(!holds(Signal::Logs, "log", r#"attributes["count"] / 0 == 1"#));
+}
+
+#[test]
+fn statements_change_what_they_name() {
+    let keys = |statement| {
+        changed(statement).attributes.into_iter().map(|attribute| attribute.key).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(r#"delete_key(attributes, "user")"#), ["count", "ratio", "flag"]);
+    assert_eq!(keys(r#"keep_keys(attributes, ["user", "flag", "absent"])"#), ["user", "flag"]);
+    assert_eq!(keys(r#"delete_matching_keys(attributes, "^[cr]")"#), ["user", "flag"]);
+    assert_eq!(keys(r#"keep_matching_keys(attributes, "(?i)^U")"#), ["user"]);
+    assert_eq!(
+        keys(r#"replace_all_patterns(attributes, "key", "^u", "x.u")"#),
+        ["x.user", "count", "ratio", "flag"]
+    );
+    assert_eq!(
+        keys(
+            r#"merge_maps(attributes, ParseJSON("{\"a\": [1, {\"b\": null}], \"user\": \"x\"}"), "insert")"#
+        ),
+        ["user", "count", "ratio", "flag", "a"]
+    );
+    assert_eq!(changed(r#"set(body, attributes["user"])"#).body, text("jane@example.com"));
+    assert_eq!(
+        changed(r#"set(body, attributes["absent"])"#).body,
+        text("order 4711 failed"),
+        "nil changes nothing"
+    );
+    assert_eq!(changed(r#"set(severity_text, "x") where severity_number < 9"#).severity_text, "ERROR");
+    assert_eq!(changed("set(severity_number, SEVERITY_NUMBER_WARN2)").severity_number, 14);
+    assert_eq!(
+        changed(r#"replace_pattern(body, "([0-9])[0-9]+", "${1}***")"#).body,
+        text("order 4*** failed")
+    );
+    assert_eq!(
+        value::get(&changed("truncate_all(attributes, 4)").attributes, "user"),
+        Value::Text("jane".to_owned())
+    );
+    let masked = changed(r#"replace_all_patterns(attributes, "value", "[a-z]+@[a-z.]+", "***")"#);
+    assert_eq!(value::get(&masked.attributes, "user"), Value::Text("***".to_owned()));
+}
+
+#[test]
+fn unsupported_statements_are_refused() {
+    let refused =
+        |statement: &str| Change::parse(statement, Some("log"), &[], Signal::Logs).expect_err(statement);
+    let all = [
+        r#"set(attributes["x"], "y""#,
+        r#"set(attributes["x"] "y")"#,
+        r#"set(attributes["x"], UUID())"#,
+        r#"set(attributes["x"]["y"], 1)"#,
+        "limit(attributes, 10, [])",
+        r#"set(cache["x"], 1)"#,
+        r#"set(trace_id.string, "x")"#,
+        r#"set(attributes["x"], ParseJSON(body)["y"])"#,
+        r#"set(body, "x) where true"#,
+        r#"replace_pattern(body, "(", "x")"#,
+        r#"set(span.name, "x")"#,
+        r#"set(body, "x") when true"#,
+        "set(body, 'x')",
+        "",
+    ];
+    insta::assert_snapshot!(all.map(|statement| format!("{statement}\n  {}", refused(statement))).join("\n"), @r#"
+    set(attributes["x"], "y"
+      column 22: expected )
+    set(attributes["x"] "y")
+      column 21: expected ,
+    set(attributes["x"], UUID())
+      column 22: UUID is not supported
+    set(attributes["x"]["y"], 1)
+      column 5: this path is not supported here
+    limit(attributes, 10, [])
+      column 7: limit is not supported
+    set(cache["x"], 1)
+      column 5: this path is not supported here
+    set(trace_id.string, "x")
+      column 5: changing this field is not supported
+    set(attributes["x"], ParseJSON(body)["y"])
+      column 37: keys of results are not supported
+    set(body, "x) where true
+      column 11: the quote is not closed; close it
+    replace_pattern(body, "(", "x")
+      column 26: not a supported regular expression: found open group without closing ')'
+    set(span.name, "x")
+      column 5: this path is not supported here
+    set(body, "x") when true
+      column 16: unexpected word
+    set(body, 'x')
+      column 11: unexpected character; remove it
+
+      column 1: expected a name
+    "#);
+    assert!(
+        Change::parse("set(log.body, 1)", None, &[], Signal::Traces).is_err(),
+        "another signal's context"
+    );
+    assert!(Change::parse("set(body, 1)", None, &[], Signal::Logs).is_err(), "no path names its context");
+    assert!(Change::parse("set(span.name, \"x\")", None, &[], Signal::Traces).is_ok());
+    let deep = format!("{}true{}", "(".repeat(50_000), ")".repeat(50_000));
+    assert!(Removal::parse(&deep, Some("log"), Signal::Logs).is_err());
+    let deep = format!("{}true{}", "not (".repeat(14), ")".repeat(14));
+    assert!(Removal::parse(&deep, Some("log"), Signal::Logs).is_ok());
+}
+
+#[test]
+fn results_are_bounded() {
+    let double = r#"set(attributes["x"], Concat([attributes["x"], attributes["x"], body], ""))"#;
+    let change = Change::parse(double, Some("log"), &[], Signal::Logs).expect("a statement");
+    let many = processors(Signal::Logs, Processor::Transform(vec![change.clone(); 100]));
+    assert_eq!(many.process(Signal::Logs, &logs().encode_to_vec()), Processed::Failed);
+    let few = processors(Signal::Logs, Processor::Transform(vec![change; 3]));
+    assert!(matches!(few.process(Signal::Logs, &logs().encode_to_vec()), Processed::Kept { .. }));
+    assert_eq!(few.process(Signal::Logs, b"\xff"), Processed::Failed, "never sent as it came");
+}
+
+#[test]
+fn events_are_filtered_alone() {
+    let removal =
+        Removal::parse(r#"name == "retry""#, Some("spanevent"), Signal::Traces).expect("a condition");
+    let processors = processors(Signal::Traces, Processor::Filter(vec![removal]));
+    let Processed::Kept { bytes, items: 1 } = processors.process(Signal::Traces, &spans().encode_to_vec())
+    else {
+        panic!("the span stays")
+    };
+    let request = ExportTraceServiceRequest::decode(bytes).expect("a request");
+    assert!(request.resource_spans[0].scope_spans[0].spans[0].events.is_empty());
+}
