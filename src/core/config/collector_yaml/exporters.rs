@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::exporter_selection::has_endpoint_outside;
 use super::node::{YamlValue, shown};
 use super::translation::{Location, Translation, list};
 
@@ -73,21 +72,23 @@ const NO_EFFECT_IN_TLS: &[&str] = &[
 struct ExporterTranslator<'a, 'g, 'n> {
     translation: &'a mut Translation<'g>,
     extensions: &'a [Location<'n>],
-    /// The exporter's id.
-    id: &'n str,
+    /// A variable outside the file sets its endpoint.
+    has_outside_endpoint: bool,
     kind: CollectorExporterKind,
     settings: Vec<ExporterSetting<'n>>,
 }
 
-/// Translates an exporter's settings. `extensions` may contain its authenticator.
+/// Translates an exporter's settings. `extensions` may contain its authenticator. With an endpoint outside the file, its own may
+/// be empty.
 pub(super) fn translate<'n>(
     translation: &mut Translation<'_>,
     exporter: &Location<'n>,
     kind: CollectorExporterKind,
     extensions: &[Location<'n>],
+    has_outside_endpoint: bool,
 ) -> Vec<ExporterSetting<'n>> {
     let mut translator =
-        ExporterTranslator { translation, extensions, id: exporter.key, kind, settings: Vec::new() };
+        ExporterTranslator { translation, extensions, has_outside_endpoint, kind, settings: Vec::new() };
     let entries = translator.translation.entries(exporter);
     let tls = entries.iter().find(|entry| entry.key == "tls").cloned();
     let is_insecure = tls.is_some_and(|tls| translator.is_insecure(&tls));
@@ -130,7 +131,7 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
 
     /// Adds a scheme to a gRPC endpoint without one, because the collector has a separate setting for TLS.
     fn endpoint(&mut self, location: &Location<'n>, is_insecure: bool) {
-        let text = if has_endpoint_outside(self.translation, self.id) {
+        let text = if self.has_outside_endpoint {
             self.translation.text(location)
         } else {
             self.translation

@@ -373,9 +373,10 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
             return None;
         };
         let errors = self.translation.errors.len();
+        let is_outside = exporter_selection::has_endpoint_outside(self.translation, id);
         let settings = match kind {
             CollectorExporterKind::Grpc | CollectorExporterKind::Http => {
-                exporters::translate(self.translation, &location, kind, &self.extensions)
+                exporters::translate(self.translation, &location, kind, &self.extensions, is_outside)
             }
             CollectorExporterKind::Debug => {
                 self.debug(&location);
@@ -386,7 +387,6 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
         let sends = matches!(kind, CollectorExporterKind::Grpc | CollectorExporterKind::Http);
         let has_endpoint = settings.iter().any(|(setting, ..)| setting.ends_with("ENDPOINT"));
         let has_errors = self.translation.errors.len() > errors;
-        let is_outside = exporter_selection::has_endpoint_outside(self.translation, id);
         if sends && !has_endpoint && !has_errors && !is_outside {
             self.translation
                 .error(&location, "has no endpoint, so it sends nothing; set one, such as https://host:4318");
