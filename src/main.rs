@@ -69,7 +69,10 @@ fn variables() -> Variables {
     // `collect` would sort them first, which adds 9 KB of code.
     variables.extend(
         env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+            // The configuration reports values that are not UTF-8.
+            .filter_map(|(name, value)| {
+                Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+            }),
     );
     variables
 }

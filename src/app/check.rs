@@ -47,7 +47,7 @@ pub async fn run(environment: Variables, scope: CheckScope, out: &mut impl Write
     if parsed.blackhole {
         let variable =
             if variables.contains_key("ROTEL_EXPORTERS") { "ROTEL_EXPORTERS" } else { "ROTEL_EXPORTER" };
-        let place = locations.get(variable).map_or(variable, String::as_str);
+        let place = locations.get(variable).unwrap_or(variable);
         return report.verdict(&format!("{place} disables sending (blackhole)"));
     }
     let function_name = variables.get("AWS_LAMBDA_FUNCTION_NAME").filter(|name| !name.is_empty());

@@ -56,17 +56,27 @@ impl fmt::Debug for Settings {
 impl Settings {
     /// Reads the files named by variables, and parses the merged variables.
     pub fn read(environment: Variables) -> Self {
-        let (file, mut file_warnings, mut file_errors) = match env_file(&environment) {
-            Ok(EnvFile { variables, warnings, errors }) => (variables, warnings, errors),
-            Err(errors) => (Variables::new(), Vec::new(), errors),
-        };
+        let env_file = env_file(&environment);
+        let EnvFile { variables: file, locations: file_locations, broken, .. } = env_file;
+        let (mut file_warnings, mut file_errors) = (env_file.warnings, env_file.errors);
         let mut variables = config::overlay(&environment, &file);
         let mut collector_yaml = collector_yaml(&variables);
         collector_yaml.apply_as_defaults(&mut variables);
-        let CollectorYaml { variables: collector, locations, warnings, errors, processors, .. } =
+        let CollectorYaml { variables: mut collector, mut locations, warnings, errors, processors, .. } =
             collector_yaml;
         file_warnings.extend(warnings);
         file_errors.extend(errors);
+        if let Some(error) = file_errors.first()
+            && !collector_yaml::is_optional(&variables)
+            && broken.iter().any(|name| collector_yaml::sets_destination(name))
+        {
+            // A malformed line has the endpoint, so no message says that it is missing.
+            for all in [&mut variables, &mut collector] {
+                all.insert("ROTEL_EXPORTER".to_owned(), "blackhole".to_owned());
+            }
+            locations.insert("ROTEL_EXPORTER".to_owned(), error.variable.clone());
+        }
+        let locations = SourceLocations { collector_yaml: locations, env_file: file_locations };
         let parsed = config::read_with_locations(&variables, &locations, None);
         Self {
             environment,
@@ -90,14 +100,17 @@ impl Settings {
     }
 }
 
-fn env_file(environment: &Variables) -> Result<EnvFile, Vec<Problem>> {
-    let Some(path) = config::env_file_path(environment) else { return Ok(EnvFile::default()) };
+fn env_file(environment: &Variables) -> EnvFile {
+    let Some(path) = config::env_file_path(environment) else { return EnvFile::default() };
     match files::read_text(path, env_file::SIZE_LIMIT) {
-        Ok(text) => env_file::parse(&text, environment),
-        Err(unreadable) => Err(vec![Problem {
-            variable: env_file::VARIABLE.to_owned(),
-            message: format!("{} {unreadable}", echo::path(path)),
-        }]),
+        Ok(text) => env_file::parse(&text, path, environment),
+        Err(unreadable) => EnvFile {
+            errors: vec![Problem {
+                variable: env_file::VARIABLE.to_owned(),
+                message: format!("{} {unreadable}", echo::path(path)),
+            }],
+            ..EnvFile::default()
+        },
     }
 }
 

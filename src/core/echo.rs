@@ -113,6 +113,12 @@ pub fn hosts(text: &str) -> Echo {
     Echo::of(text, text.len() <= LONG_LIMIT && text.split(',').all(is_one))
 }
 
+/// The name of the file at a path. Someone may have set a key in place of it.
+pub fn file_name(text: &str) -> Echo {
+    let name = text.rsplit('/').next().unwrap_or(text);
+    Echo::of(name, path(&format!("./{name}")).text().is_some())
+}
+
 /// A file path.
 pub fn path(text: &str) -> Echo {
     let file = text.rsplit('/').next().unwrap_or(text);

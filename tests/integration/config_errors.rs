@@ -250,9 +250,9 @@ async fn every_error_is_logged_once_without_harm() {
     insta::assert_snapshot!(logged, @r##"
     ERROR ROTEL_ENV_FILE: "{dir}/absent.env" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
     ERROR ROTEL_ENV_FILE: "{dir}" is a directory; set the path of a file in it
-    ERROR ROTEL_ENV_FILE: line 2 has no "="; use the form NAME=value, or start a comment with #
+    ERROR bad.env:2: has no "="; use the form NAME=value, or start a comment with #
     ERROR ROTEL_ENV_FILE: "{dir}/bytes.env" is not UTF-8; save it as UTF-8
-    ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; set http://clickstack.example.com:4317 or https://clickstack.example.com:4317
+    ERROR endpoint.env:1: ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; set http://clickstack.example.com:4317 or https://clickstack.example.com:4317
     ERROR ROTEL_EXPORTER: "datadog" is an exporter of Rotel that this extension does not support; use otlp or blackhole
     ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; set http://clickstack.example.com:4317 or https://clickstack.example.com:4317
     ERROR ROTEL_OTLP_EXPORTER_ENDPOINT: "tcp://clickstack.example.com:4317" has an unsupported scheme; use http:// or https://
@@ -367,7 +367,7 @@ async fn one_error_of_each_kind_fails_init() {
     insta::assert_snapshot!(logged, @r##"
     ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; set http://clickstack.example.com:4317 or https://clickstack.example.com:4317; ROTEL_BATCH_MAX_SIZE: "0" is not a valid number; use a whole number of at least 1
     ROTEL_ENV_FILE: "{dir}/absent.env" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
-    ROTEL_ENV_FILE: line 2 has no "="; use the form NAME=value, or start a comment with #
+    bad.env:2: has no "="; use the form NAME=value, or start a comment with #
     arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123: ResourceNotFoundException; it does not exist; check the ARN's region, account and name; ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123 could not be fetched; see the error for that secret
     ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:text-abc123: the secret is not a JSON object, so it has no key "key"; store it as JSON, or remove "#key" to use the whole secret
     arn:aws:ssm:us-east-1:123456789012:parameter/denied: AccessDeniedException; allow the function's role ssm:GetParameters on it, and kms:Decrypt on its key if that is not the account's default; ROTEL_OTEL_RESOURCE_ATTRIBUTES: arn:aws:ssm:us-east-1:123456789012:parameter/denied could not be fetched; see the error for that secret

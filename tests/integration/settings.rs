@@ -77,6 +77,40 @@ async fn env_file_can_name_key_of_json_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_line_costs_only_itself() {
+    let collector = collector().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("rotel.env");
+    let endpoint = format!("ROTEL_OTLP_EXPORTER_ENDPOINT={}", collector.url(Protocol::Grpc));
+    for (text, expected) in [
+        (
+            format!(
+                "{endpoint}\nROTEL_LAMBDA_LOG_EXCLUDE=^GET /health\\b\nROTEL_OTLP_EXPORTER_CUSTOM_HEADERS=Authorization={KEY}\n\
+                 ROTEL_FLUSH_TIMEOUT=60\nROTEL_LOG_LEVEL=\"info\nunrelated words\n"
+            ),
+            vec![
+                "ERROR rotel.env:5: has an opening quote",
+                "ERROR rotel.env:6: has no \"=\"",
+                "ERROR rotel.env:4: ROTEL_FLUSH_TIMEOUT: \"60\" is not a duration",
+            ],
+        ),
+        // No message says that the endpoint is missing.
+        (format!("{endpoint}${{\n"), vec!["ERROR rotel.env:1: has a \"${\" without a closing \"}\""]),
+    ] {
+        std::fs::write(&file, text).expect("a file");
+        let extension = unconfigured().env("ROTEL_ENV_FILE", file.to_string_lossy());
+        let sandbox =
+            Sandbox::builder().extension(extension).function(lines(5)).start().await.expect("a sandbox");
+        invoke(&sandbox, Value::Null).await;
+        end(&sandbox).await;
+        let output = sandbox.extension_output();
+        assert_eq!(output.len(), expected.len(), "{output:#?}");
+        assert!(output.iter().zip(&expected).all(|(line, start)| line.starts_with(start)), "{output:#?}");
+    }
+    assert!(collector.counts().logs > 0, "the first file has a good endpoint");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hanging_aws_delays_neither_init_nor_function() {
     let aws = Aws::start().await.expect("a stand-in for AWS");
     aws.behave(Action::BatchGetSecretValue, Behaviour::Hang);

@@ -120,7 +120,10 @@ fn redacted(variable: &Variable, text: &str) -> String {
     let text = text.replace(value::LIST_SEPARATOR, ",");
     let text = text.trim_start_matches(',');
     match variable.disclosure {
-        Disclosure::Names => pairs(text, |_, _| REDACTED.to_owned()),
+        Disclosure::Names => pairs(text, |_, value| match value::percent_decoded(value) {
+            Some(_) => format!("{REDACTED} (percent-decoded)"),
+            None => REDACTED.to_owned(),
+        }),
         Disclosure::Attributes => pairs(text, |name, value| {
             if names_a_credential(name) { REDACTED.to_owned() } else { echo::value(value).or_redacted() }
         }),
@@ -147,7 +150,7 @@ fn pairs(text: &str, display: impl Fn(&str, &str) -> String) -> String {
         Some((name, value)) => format!("{}={}", name.trim(), display(name, value.trim())),
         None => REDACTED.to_owned(),
     };
-    text.split(',').map(part).collect::<Vec<_>>().join(",")
+    value::parts(text).map(part).collect::<Vec<_>>().join(",")
 }
 
 fn names_a_credential(name: &str) -> bool {

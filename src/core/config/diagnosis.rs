@@ -400,7 +400,8 @@ impl<'a> ConfiguredRoute<'a> {
 
     /// The variable to name in a remedy: the one that sets the setting, else the one next to the endpoint's variable.
     fn variable(&self, setting: &str) -> String {
-        let set = self.set_variable(setting).map(|name| self.locations.get(&name).cloned().unwrap_or(name));
+        let set =
+            self.set_variable(setting).map(|name| self.locations.get(&name).unwrap_or(&name).to_owned());
         set.unwrap_or_else(|| {
             if self.set_variable("ENDPOINT") == Some(self.signal_variable("ENDPOINT")) {
                 self.signal_variable(setting)
@@ -438,7 +439,7 @@ mod tests {
     use crate::config::Exports;
     use crate::config::tests::variables;
 
-    static NO_LOCATIONS: SourceLocations = SourceLocations::new();
+    use crate::config::NO_LOCATIONS;
 
     /// The protocol, the endpoint and the diagnosis of a failed logs request.
     fn diagnosis(variables: &Variables, failure: &Failure) -> String {

@@ -9,9 +9,11 @@
 //! Promises that secret references survive every kind of quoting, that messages contain nothing of a value, because it may be
 //! a credential, and that work and memory grow linearly with the text: expansion adds at most `EXPANSION_LIMIT` bytes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::{Problem, Variables};
+use crate::echo;
 
 /// The variable that names the file.
 pub const VARIABLE: &str = "ROTEL_ENV_FILE";
@@ -33,6 +35,10 @@ const PLACEHOLDER: char = '\0';
 pub struct EnvFile {
     /// Its variables, which override the environment's.
     pub variables: Variables,
+    /// The place of each variable: the file, the line and the name.
+    pub locations: BTreeMap<String, String>,
+    /// The variables whose only lines are malformed.
+    pub broken: BTreeSet<String>,
     /// Lines that look wrong but are used.
     pub warnings: Vec<Problem>,
     /// Lines that are ignored.
@@ -46,11 +52,13 @@ impl fmt::Debug for EnvFile {
     }
 }
 
-/// Parses a file's text. If any line is malformed, returns an error for each such line and no variables.
-pub fn parse(text: &str, environment: &Variables) -> Result<EnvFile, Vec<Problem>> {
+/// Parses the text of a file of this name. A malformed line costs only itself.
+pub fn parse(text: &str, name: &str, environment: &Variables) -> EnvFile {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
+    let name = echo::file_name(name).text();
+    let name = name.as_deref().unwrap_or("the env file");
     let mut file = EnvFile::default();
-    let [mut malformed, mut too_long, mut unset] = [(); 3].map(|()| LineProblems::default());
+    let [mut malformed, mut too_long, mut unset] = [(); 3].map(|()| LineProblems::new(name));
     let mut cursor = Cursor { rest: &text, line: 1 };
     let mut room = EXPANSION_LIMIT;
     while !cursor.rest.is_empty() {
@@ -63,7 +71,7 @@ pub fn parse(text: &str, environment: &Variables) -> Result<EnvFile, Vec<Problem
         let lookup =
             |name: &str| environment.get(name).or_else(|| file.variables.get(name)).map(String::as_str);
         match EnvEntry::scan(&mut cursor, lookup, room) {
-            Ok(EnvEntry { name, value, expanded_bytes, uses_unset }) => {
+            Ok(EnvEntry { name: variable, value, expanded_bytes, uses_unset }) => {
                 if uses_unset {
                     unset.push(
                         line,
@@ -71,38 +79,53 @@ pub fn parse(text: &str, environment: &Variables) -> Result<EnvFile, Vec<Problem
                     );
                 }
                 room = room.saturating_sub(expanded_bytes);
-                file.variables.insert(name, value);
+                file.broken.remove(&variable);
+                file.locations.insert(variable.clone(), format!("{name}:{line}: {variable}"));
+                file.variables.insert(variable, value);
             }
-            Err(EntryError::Malformed(message)) => malformed.push(line, message),
-            Err(EntryError::TooLong(name)) => too_long.push(
-                line,
-                &format!(
-                    "is ignored, because expanding variables adds more than {} bytes to {name}, or more than {EXPANSION_LIMIT} bytes to \
-                     all values; use fewer variables",
-                    EXPANSION_LIMIT / 4
-                ),
-            ),
+            Err(error) => {
+                let (problems, variable, message) = match error {
+                    EntryError::Malformed(variable, message) => {
+                        (&mut malformed, variable, message.to_owned())
+                    }
+                    EntryError::TooLong(variable) => {
+                        let message = format!(
+                            "is ignored, because expanding variables adds more than {} bytes to {variable}, or more than \
+                             {EXPANSION_LIMIT} bytes to all values; use fewer variables",
+                            EXPANSION_LIMIT / 4
+                        );
+                        (&mut too_long, Some(variable), message)
+                    }
+                };
+                problems.push(line, &message);
+                file.broken.extend(variable.filter(|variable| !file.variables.contains_key(variable)));
+            }
         }
     }
     file.warnings = unset.into_problems();
-    file.errors = too_long.into_problems();
-    let malformed = malformed.into_problems();
-    if malformed.is_empty() { Ok(file) } else { Err(malformed) }
+    file.errors = malformed.into_problems();
+    file.errors.extend(too_long.into_problems());
+    file
 }
 
 /// The lines with one kind of problem: the first ones, and a count of the others.
-#[derive(Default)]
-struct LineProblems {
+struct LineProblems<'n> {
+    /// The name of the file.
+    file: &'n str,
     problems: Vec<Problem>,
     last: usize,
     others: usize,
 }
 
-impl LineProblems {
+impl<'n> LineProblems<'n> {
+    fn new(file: &'n str) -> Self {
+        Self { file, problems: Vec::new(), last: 0, others: 0 }
+    }
+
     fn push(&mut self, line: usize, message: &str) {
         if self.problems.len() < REPORT_LIMIT {
-            let message = format!("line {line} {message}");
-            self.problems.push(Problem { variable: VARIABLE.to_owned(), message });
+            let place = format!("{}:{line}", self.file);
+            self.problems.push(Problem { variable: place, message: message.to_owned() });
         } else {
             self.last = line;
             self.others += 1;
@@ -111,9 +134,8 @@ impl LineProblems {
 
     fn into_problems(mut self) -> Vec<Problem> {
         if self.others > 0 {
-            let message =
-                format!("line {} is the last of {} more lines with this problem", self.last, self.others);
-            self.problems.push(Problem { variable: VARIABLE.to_owned(), message });
+            let message = format!("the last of {} more lines with this problem", self.others);
+            self.problems.push(Problem { variable: format!("{}:{}", self.file, self.last), message });
         }
         self.problems
     }
@@ -121,8 +143,8 @@ impl LineProblems {
 
 /// The reason why an entry sets no variable.
 enum EntryError {
-    /// The line is malformed: cause and remedy.
-    Malformed(&'static str),
+    /// The line is malformed: its variable, if it has one, and cause and remedy.
+    Malformed(Option<String>, &'static str),
     /// Expansion makes the value of this variable too long.
     TooLong(String),
 }
@@ -148,6 +170,7 @@ impl EnvEntry {
         let Some((name, _)) = first.split_once('=') else {
             cursor.skip_line();
             return Err(EntryError::Malformed(
+                None,
                 "has no \"=\"; use the form NAME=value, or start a comment with #",
             ));
         };
@@ -156,8 +179,12 @@ impl EnvEntry {
         let bare = exported.unwrap_or(name).trim();
         if !is_name(bare, ".") {
             cursor.skip_line();
-            return Err(EntryError::Malformed("has an invalid name before \"=\"; use letters, digits and _"));
+            return Err(EntryError::Malformed(
+                None,
+                "has an invalid name before \"=\"; use letters, digits and _",
+            ));
         }
+        let start = *cursor;
         let mut value = EnvValue { room: room.min(EXPANSION_LIMIT / 4), ..EnvValue::default() };
         while let Some(c) = cursor.next() {
             value.masked.push(c);
@@ -165,13 +192,25 @@ impl EnvEntry {
                 break;
             }
         }
-        value.scan(cursor, lookup);
+        if value.scan(cursor, lookup) == ValueEnd::OpenQuote {
+            // The quote costs its own line, not all others.
+            *cursor = start;
+            cursor.skip_line();
+        }
         match value.error {
-            Some(message) => Err(EntryError::Malformed(message)),
+            Some(message) => Err(EntryError::Malformed(Some(bare.to_owned()), message)),
             None if value.is_too_long => Err(EntryError::TooLong(bare.to_owned())),
-            None => value.parse(),
+            None => value.parse(bare),
         }
     }
+}
+
+/// The end of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ValueEnd {
+    Regular,
+    /// The text ends within quotes.
+    OpenQuote,
 }
 
 /// The kind of quotes around a character.
@@ -203,22 +242,24 @@ struct EnvValue {
 }
 
 impl EnvValue {
-    fn scan<'v>(&mut self, cursor: &mut Cursor<'_>, lookup: impl Fn(&str) -> Option<&'v str>) {
+    fn scan<'v>(&mut self, cursor: &mut Cursor<'_>, lookup: impl Fn(&str) -> Option<&'v str>) -> ValueEnd {
         let mut quoted = Quoted::Not;
         // A comment may follow the "=" directly.
         if cursor.rest_of_line().trim_start().starts_with('#') {
-            return cursor.skip_line();
+            cursor.skip_line();
+            return ValueEnd::Regular;
         }
         cursor.skip_blanks();
         while let Some(c) = cursor.next() {
             match (quoted, c) {
                 (_, PLACEHOLDER) => self.record_error("contains a NUL character; remove it"),
-                (Quoted::Not, '\n') => return,
+                (Quoted::Not, '\n') => return ValueEnd::Regular,
                 (Quoted::Not, blank) if blank.is_whitespace() => {
                     // A run of blanks is handled at once: looking ahead at each blank would take quadratic time.
                     let after = cursor.rest.trim_start_matches(|c: char| c.is_whitespace() && c != '\n');
                     if after.is_empty() || after.starts_with(['\n', '#']) {
-                        return cursor.skip_line();
+                        cursor.skip_line();
+                        return ValueEnd::Regular;
                     }
                     // dotenvy ends an unquoted value here, but Rotel's guide has a value with blanks.
                     let (others, _) = cursor.rest.split_at(cursor.rest.len() - after.len());
@@ -226,8 +267,12 @@ impl EnvValue {
                     self.hide(others);
                     cursor.rest = after;
                 }
-                (Quoted::Not | Quoted::Double, '\\') => self.scan_escape(cursor),
+                (Quoted::Not | Quoted::Double, '\\') => self.scan_escape(cursor, quoted),
                 (Quoted::Not | Quoted::Double, '$') => self.scan_dollar(cursor, &lookup),
+                // The quote was forgotten, and that of a later line would close it.
+                (_, '\n') if ["ROTEL_", "OTEL_"].iter().any(|prefix| cursor.rest.starts_with(prefix)) => {
+                    break;
+                }
                 // dotenvy is inconsistent about a backslash before the closing quote.
                 (Quoted::Single, '\\') => self.hide("\\"),
                 (_, c) => {
@@ -241,18 +286,24 @@ impl EnvValue {
                 }
             }
         }
-        if quoted != Quoted::Not {
-            self.record_error("has an opening quote that is never closed; close it");
+        if quoted == Quoted::Not {
+            return ValueEnd::Regular;
         }
+        self.record_error("has an opening quote that is never closed; close it");
+        ValueEnd::OpenQuote
     }
 
-    fn scan_escape(&mut self, cursor: &mut Cursor<'_>) {
+    /// Reads a backslash. In double quotes it escapes what dotenv lets it escape. Outside of them, in a path or in a regular
+    /// expression, it is a backslash, but before a quote or a dollar sign.
+    fn scan_escape(&mut self, cursor: &mut Cursor<'_>, quoted: Quoted) {
+        let escaped: &[char] =
+            if quoted == Quoted::Double { &['\\', '\'', '"', '$', ' ', 'n'] } else { &['\'', '"', '$'] };
         match cursor.rest.chars().next() {
-            Some(c @ ('\\' | '\'' | '"' | '$' | ' ' | 'n')) => {
+            Some(c) if escaped.contains(&c) => {
                 cursor.next();
                 self.masked.extend(['\\', c]);
             }
-            _ => self.record_error("has a backslash before a character that cannot be escaped; write \\\\ for a literal backslash, or use single quotes"),
+            _ => self.hide("\\"),
         }
     }
 
@@ -312,11 +363,12 @@ impl EnvValue {
     }
 
     /// Parses the entry with dotenvy and replaces the placeholders by the texts they stand for.
-    fn parse(mut self) -> Result<EnvEntry, EntryError> {
+    fn parse(mut self, name: &str) -> Result<EnvEntry, EntryError> {
         // At the end of the text, dotenvy rejects an entry that a line break would complete.
         self.masked.push('\n');
         let Some(Ok((name, marked))) = dotenvy::from_read_iter(self.masked.as_bytes()).next() else {
             return Err(EntryError::Malformed(
+                Some(name.to_owned()),
                 "is not of the form NAME=value; put the value in single quotes",
             ));
         };
@@ -333,6 +385,7 @@ impl EnvValue {
 }
 
 /// A position in the text.
+#[derive(Clone, Copy)]
 struct Cursor<'t> {
     rest: &'t str,
     /// Counted from 1.
@@ -385,7 +438,9 @@ mod tests {
     }
 
     fn parsed(text: &str) -> EnvFile {
-        parse(text, &environment()).expect("a good file")
+        let file = parse(text, "rotel.env", &environment());
+        assert!(file.errors.iter().all(|error| error.message.starts_with("is ignored")), "{:?}", file.errors);
+        file
     }
 
     /// The value of `A` in `A={text}`.
@@ -487,24 +542,55 @@ mod tests {
         let file = parsed("A=x\nB=[${NOBODY}]\n");
         assert_eq!(file.variables["B"], "[]");
         let warnings: Vec<_> = file.warnings.iter().map(ToString::to_string).collect();
-        insta::assert_snapshot!(warnings.join("\n"), @r"ROTEL_ENV_FILE: line 2 uses a variable that is not set, which becomes empty; set it, or write \$ for a literal dollar sign");
+        insta::assert_snapshot!(warnings.join("\n"), @r#"rotel.env:2: uses a variable that is not set, which becomes empty; set it, or write \$ for a literal dollar sign"#);
     }
 
     #[test]
     fn bad_lines_are_reported_by_number_only() {
         let text = "A=1\nhunter2\nhunter 2=x\nB=${hunter2\nC=${hunter2:-x}\nD=\"hunter\\2\"\nE='a\nb'\nF=hunter\u{0}2\nG=\"hunter2\nH=1\n";
-        let errors: Vec<_> =
-            parse(text, &environment()).expect_err("errors").iter().map(ToString::to_string).collect();
+        let file = parse(text, "rotel.env", &environment());
+        assert_eq!(file.variables.keys().collect::<Vec<_>>(), ["A", "D", "E", "H"]);
+        assert_eq!(file.broken.into_iter().collect::<Vec<_>>(), ["B", "C", "F", "G"]);
+        let errors: Vec<_> = file.errors.iter().map(ToString::to_string).collect();
         assert!(!errors.join("\n").contains("hunter"));
         insta::assert_snapshot!(errors.join("\n"), @r#"
-        ROTEL_ENV_FILE: line 2 has no "="; use the form NAME=value, or start a comment with #
-        ROTEL_ENV_FILE: line 3 has an invalid name before "="; use letters, digits and _
-        ROTEL_ENV_FILE: line 4 has a "${" without a closing "}"; write ${NAME}, or \$ for a literal dollar sign
-        ROTEL_ENV_FILE: line 5 has an invalid name between "${" and "}"; write ${NAME}, or \$ for a literal dollar sign
-        ROTEL_ENV_FILE: line 6 has a backslash before a character that cannot be escaped; write \\ for a literal backslash, or use single quotes
-        ROTEL_ENV_FILE: line 9 contains a NUL character; remove it
-        ROTEL_ENV_FILE: line 10 has an opening quote that is never closed; close it
+        rotel.env:2: has no "="; use the form NAME=value, or start a comment with #
+        rotel.env:3: has an invalid name before "="; use letters, digits and _
+        rotel.env:4: has a "${" without a closing "}"; write ${NAME}, or \$ for a literal dollar sign
+        rotel.env:5: has an invalid name between "${" and "}"; write ${NAME}, or \$ for a literal dollar sign
+        rotel.env:9: contains a NUL character; remove it
+        rotel.env:10: has an opening quote that is never closed; close it
         "#);
+    }
+
+    #[test]
+    fn backslashes_outside_double_quotes_are_literal() {
+        for (text, expected) in [
+            (r"^GET /health\b", r"^GET /health\b"),
+            (r"C:\certs\new.pem", r"C:\certs\new.pem"),
+            (r"a\\b\", r"a\\b\"),
+            (r#"say \"hi\" it\'s"#, r#"say "hi" it's"#),
+            (r#""^GET /health\b \d+""#, r"^GET /health\b \d+"),
+            (r#""a\\b\n""#, "a\\b\n"),
+            (r"'\d\'", r"\d\"),
+        ] {
+            assert_eq!(value(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_open_quote_costs_its_line() {
+        let text = "A=1\nB=\"open\nROTEL_C=\"x\ny\"\nD=it's\nE=2\n";
+        let file = parse(text, "/var/task/rotel.env", &environment());
+        let set: Vec<_> = file.variables.keys().collect();
+        assert_eq!(set, ["A", "E", "ROTEL_C"]);
+        insta::assert_snapshot!(file.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"), @"
+        rotel.env:2: has an opening quote that is never closed; close it
+        rotel.env:5: has an opening quote that is never closed; close it
+        ");
+        assert_eq!(file.locations["E"], "rotel.env:6: E");
+        let many = format!("{}{}", "A=\"x\n".repeat(20_001), "B='x\n".repeat(20_001));
+        assert!(parse(&many, "rotel.env", &environment()).variables.len() <= 2);
     }
 
     #[test]
@@ -513,10 +599,10 @@ mod tests {
         let lines: Vec<_> = (1..=30).map(doubled).collect();
         let file = parsed(&format!("A0=x\n{}\nB=${{A3}}\n", lines.join("\n")));
         let logged: Vec<_> = file.errors.iter().chain(&file.warnings).map(ToString::to_string).collect();
-        insta::assert_snapshot!(logged.join("\n"), @r"
-        ROTEL_ENV_FILE: line 18 is ignored, because expanding variables adds more than 65536 bytes to A17, or more than 262144 bytes to all values; use fewer variables
-        ROTEL_ENV_FILE: line 19 uses a variable that is not set, which becomes empty; set it, or write \$ for a literal dollar sign
-        ");
+        insta::assert_snapshot!(logged.join("\n"), @r#"
+        rotel.env:18: is ignored, because expanding variables adds more than 65536 bytes to A17, or more than 262144 bytes to all values; use fewer variables
+        rotel.env:19: uses a variable that is not set, which becomes empty; set it, or write \$ for a literal dollar sign
+        "#);
         assert_eq!(file.variables["A16"].len(), 65_536);
         assert_eq!(file.variables.get("A17"), None);
         assert_eq!(file.variables["B"], "xxxxxxxx");
@@ -544,26 +630,25 @@ mod tests {
         {
             for end in ["", "}", "x", "\n"] {
                 let text = format!("A={}{end}", unit.repeat(SIZE_LIMIT / unit.len()));
-                if let Ok(file) = parse(&text, &environment()) {
-                    assert!(file.variables["A"].len() <= text.len(), "{unit}");
-                }
+                let file = parse(&text, "rotel.env", &environment());
+                assert!(file.variables.get("A").is_none_or(|value| value.len() <= text.len()), "{unit}");
             }
         }
     }
 
     #[test]
     fn many_bad_lines_are_counted() {
-        let errors = parse(&"x\n".repeat(100_000), &environment()).expect_err("errors");
+        let errors = parse(&"x\n".repeat(100_000), "rotel.env", &environment()).errors;
         assert_eq!(errors.len(), REPORT_LIMIT + 1);
         let last = errors.last().map(ToString::to_string);
-        insta::assert_snapshot!(last.unwrap_or_default(), @"ROTEL_ENV_FILE: line 100000 is the last of 99980 more lines with this problem");
+        insta::assert_snapshot!(last.unwrap_or_default(), @"rotel.env:100000: the last of 99980 more lines with this problem");
         assert_eq!(parsed(&"A=$x\n".repeat(100_000)).warnings.len(), REPORT_LIMIT + 1);
     }
 
     proptest! {
         #[test]
         fn no_text_causes_a_panic(text in r#"([A-C]=)?([$'"\\{}#= \n\r\x00a-c]|\PC|\$\{arn:|export ){0,40}"#) {
-            let _ = parse(&text, &environment());
+            let _ = parse(&text, "rotel.env", &environment());
         }
 
         #[test]

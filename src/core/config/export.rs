@@ -10,10 +10,10 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::exporter_name::ExporterName;
-use super::feedback_loop;
 use super::proxy::{Proxy, ProxySettings};
 use super::reader::{Reader, Setting};
 use super::value::{self, ListenAddress, SettingText};
+use super::{feedback_loop, sdk_endpoint};
 use crate::delivery::breaker::RetryPolicy;
 use crate::echo;
 use crate::secret::Secret;
@@ -255,6 +255,9 @@ impl Reader<'_> {
         const REMEDY: &str = "set your ClickStack endpoint, such as https://host:4317";
         let variable = name.prefix() + "ENDPOINT";
         if name.is_unnamed() {
+            if let Some((variable, message)) = sdk_endpoint::of_another_host(self) {
+                return self.warning(variable, message);
+            }
             self.warning(&variable, format!("not set, so telemetry is received and dropped; {REMEDY}"));
         } else {
             self.error(&variable, format!("not set, so this exporter sends nothing; {REMEDY}"));

@@ -19,6 +19,7 @@ mod log_filter;
 mod proxy;
 mod reader;
 pub mod resource;
+mod sdk_endpoint;
 pub mod secret_ref;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -51,10 +52,34 @@ use crate::signal::{PerSignal, Signal};
 /// The environment, read once at startup.
 pub type Variables = BTreeMap<String, String>;
 
-/// For each variable that a `collector.yaml` sets, the location in that file: its name, the line and the YAML path.
-pub type SourceLocations = BTreeMap<String, String>;
+/// The place in a file of each variable that it sets.
+pub type Locations = BTreeMap<String, String>;
 
-static NO_LOCATIONS: SourceLocations = SourceLocations::new();
+/// The places of the variables that files set.
+#[derive(Clone, Debug, Default)]
+pub struct SourceLocations {
+    /// Of a `collector.yaml`: its name, the line and the YAML path.
+    pub collector_yaml: Locations,
+    /// Of the env file: its name, the line and the variable.
+    pub env_file: Locations,
+}
+
+impl SourceLocations {
+    /// The place of a variable; `None` if no file sets it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.env_file.get(name).or_else(|| self.collector_yaml.get(name)).map(String::as_str)
+    }
+}
+
+impl From<Locations> for SourceLocations {
+    /// Those of a `collector.yaml` alone.
+    fn from(collector_yaml: Locations) -> Self {
+        Self { collector_yaml, env_file: Locations::new() }
+    }
+}
+
+static NO_LOCATIONS: SourceLocations =
+    SourceLocations { collector_yaml: Locations::new(), env_file: Locations::new() };
 
 /// Newer collector layers use the first name, older ones the second.
 const COLLECTOR_YAML: [&str; 2] =

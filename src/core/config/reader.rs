@@ -94,12 +94,12 @@ impl<'a> Reader<'a> {
 
     /// Returns true if a `collector.yaml` sets the variable.
     pub(super) fn is_in_collector_yaml(&self, name: &str) -> bool {
-        self.locations.contains_key(name)
+        self.locations.collector_yaml.contains_key(name)
     }
 
-    /// The name for messages: the location in the `collector.yaml` that sets the variable, else the variable itself.
+    /// The name for messages: the place in the file that sets the variable, else the variable itself.
     pub(super) fn display_name(&self, name: &str) -> String {
-        self.locations.get(name).map_or(name, String::as_str).to_owned()
+        self.locations.get(name).unwrap_or(name).to_owned()
     }
 
     /// The text of a variable; `None` if it is unset or empty.
@@ -139,7 +139,9 @@ impl<'a> Reader<'a> {
     ) -> Option<T> {
         let text = self.text(name)?;
         let parsed = match secret_ref::find(text) {
-            Ok(references) if references.is_empty() || !name.starts_with("ROTEL_") => parse(&SettingText::plain(text)),
+            Ok(references) if references.is_empty() || !name.starts_with("ROTEL_") => {
+                unharmed(text).and_then(|()| parse(&SettingText::plain(text)))
+            }
             Ok(_) => Err("cannot hold a secret reference, because it is needed before secrets are fetched; set the value itself"
                 .to_owned()),
             Err(message) => Err(message),
@@ -169,7 +171,7 @@ impl<'a> Reader<'a> {
             );
         }
         let parsed = match self.secrets {
-            _ if references.is_empty() => parse(&SettingText::plain(text)),
+            _ if references.is_empty() => unharmed(text).and_then(|()| parse(&SettingText::plain(text))),
             None => {
                 self.references.extend(references);
                 return Setting::Pending;
@@ -185,4 +187,9 @@ impl<'a> Reader<'a> {
     fn recorded<T>(&mut self, name: &str, parsed: Result<T, String>) -> Option<T> {
         parsed.map_err(|message| self.error(name, message)).ok()
     }
+}
+
+/// Refuses a value of the environment that was not UTF-8, of which U+FFFD is a trace.
+fn unharmed(text: &str) -> Result<(), String> {
+    if text.contains('\u{fffd}') { Err("is not UTF-8; set it again as UTF-8".to_owned()) } else { Ok(()) }
 }

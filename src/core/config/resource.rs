@@ -4,6 +4,8 @@
 //! facts; `service.name` = the function's name; the SDK's variables `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME`, so that
 //! logs carry the same service as the SDK's traces; `ROTEL_OTEL_RESOURCE_ATTRIBUTES`.
 //!
+//! `deployment.environment` and `deployment.environment.name` are set together, if one of them is.
+//!
 //! On SDK telemetry, `ROTEL_OTEL_RESOURCE_ATTRIBUTES` replaces existing attributes. Lambda's facts and the service name are
 //! added only if missing.
 //!
@@ -16,6 +18,8 @@ use crate::config::{Config, FunctionInfo};
 use crate::otlp::attribute::{int, string};
 
 const SERVICE_NAME: &str = "service.name";
+/// The attribute for the deployment environment, by its old and its current name. ClickStack has a column for the latter.
+const ENVIRONMENTS: [&str; 2] = ["deployment.environment", "deployment.environment.name"];
 
 /// The answer of the Extensions API to the registration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,8 +45,9 @@ pub struct ResourceRules {
 impl ResourceRules {
     /// Merges the sources by their precedence.
     pub fn new(config: &Config, registration: &Registration) -> Self {
-        let forced: Vec<KeyValue> =
+        let mut forced: Vec<KeyValue> =
             config.resource_attributes.iter().map(|(key, text)| string(key, text)).collect();
+        add_other_environment(&mut forced);
         let mut facts = lambda_facts(&config.function, registration);
         let mut own = facts.clone();
         for (key, text) in &config.sdk_resource_attributes {
@@ -51,6 +56,7 @@ impl ResourceRules {
         for attribute in &forced {
             set(&mut own, attribute.clone());
         }
+        add_other_environment(&mut own);
         // A service without a name gets the same name as its logs.
         for attribute in own.iter().filter(|attribute| attribute.key == SERVICE_NAME) {
             set(&mut facts, attribute.clone());
@@ -84,7 +90,7 @@ impl ResourceRules {
         for attribute in &self.facts {
             changed |= set_if_missing(attributes, attribute.clone());
         }
-        changed
+        changed | add_other_environment(attributes)
     }
 }
 
@@ -109,6 +115,10 @@ fn lambda_facts(function: &FunctionInfo, registration: &Registration) -> Vec<Key
         string("faas.version", version),
         string(SERVICE_NAME, name),
     ];
+    // Not "$LATEST", which says nothing of the code.
+    if !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit()) {
+        facts.push(string("service.version", version));
+    }
     if let Some(region) = &function.region {
         facts.push(string("cloud.region", region));
     }
@@ -139,6 +149,19 @@ fn partition(region: &str) -> &'static str {
     } else {
         "aws"
     }
+}
+
+/// Adds the deployment environment by its other name, if only one is set; returns true if it was added.
+fn add_other_environment(attributes: &mut Vec<KeyValue>) -> bool {
+    let set = ENVIRONMENTS.map(|key| attributes.iter().find(|attribute| attribute.key == key));
+    let other = match (ENVIRONMENTS, set) {
+        ([_, missing], [Some(set), None]) | ([missing, _], [None, Some(set)]) => {
+            KeyValue { key: missing.to_owned(), ..set.clone() }
+        }
+        _ => return false,
+    };
+    attributes.push(other);
+    true
 }
 
 /// Sets or replaces an attribute; returns true if anything changed.
@@ -207,6 +230,7 @@ mod tests {
         faas.name = "my-function"
         faas.version = "7"
         service.name = "my-function"
+        service.version = "7"
         cloud.region = "us-east-1"
         cloud.account.id = "123456789012"
         cloud.resource_id = "arn:aws:lambda:us-east-1:123456789012:function:my-function:7"
@@ -293,5 +317,38 @@ mod tests {
             ["cn-north-1", "us-gov-west-1", "eu-west-3"].map(partition),
             ["aws-cn", "aws-us-gov", "aws"]
         );
+    }
+
+    #[test]
+    fn both_names_of_the_environment_are_set() {
+        let environments = |resource: &Resource| {
+            let all = shown(resource);
+            all.into_iter().filter(|text| text.starts_with("deployment.")).collect::<Vec<_>>()
+        };
+        let sdk = |pairs: &[(&str, &str)]| Resource {
+            attributes: pairs.iter().map(|(key, value)| string(key, value)).collect(),
+            ..Resource::default()
+        };
+        for (variable, expected) in [
+            ("ROTEL_OTEL_RESOURCE_ATTRIBUTES", "prod"),
+            // That of the SDK's own variable stays with the SDK.
+            ("OTEL_RESOURCE_ATTRIBUTES", "dev"),
+        ] {
+            for key in ENVIRONMENTS {
+                let rules = rules(&[(variable, &format!("{key}=prod"))]);
+                let mut own = environments(&rules.own());
+                own.sort();
+                assert_eq!(own, ENVIRONMENTS.map(|key| format!("{key} = \"prod\"")), "{variable}");
+                let mut resource = sdk(&[("deployment.environment", "dev")]);
+                assert!(rules.apply(&mut resource));
+                let expected = ENVIRONMENTS.map(|key| format!("{key} = {expected:?}"));
+                assert_eq!(environments(&resource), expected, "{variable}");
+                assert!(!rules.apply(&mut resource), "a second time changes nothing");
+            }
+        }
+        let mut different = sdk(&[("deployment.environment", "a"), ("deployment.environment.name", "b")]);
+        rules(&[]).apply(&mut different);
+        assert_eq!(environments(&different).len(), 2);
+        assert_eq!(environments(&rules(&[]).own()), Vec::<String>::new());
     }
 }

@@ -786,3 +786,20 @@ fn errors_name_the_exporter() {
     otlp: https://clickstack.example.com:4317/opentelemetry.proto.collector.logs.v1.LogsService/Export https://clickstack.example.com:4317/opentelemetry.proto.collector.metrics.v1.MetricsService/Export https://clickstack.example.com:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export
     ");
 }
+
+#[test]
+fn remote_endpoint_of_the_sdk_is_named() {
+    let warnings = |pairs: &[(&str, &str)]| joined(&read(&variables(pairs)).warnings);
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://clickstack.example.com:4318");
+    insta::assert_snapshot!(warnings(&[endpoint]), @"OTEL_EXPORTER_OTLP_ENDPOINT: configures the function's SDK only, and the extension has no endpoint, so it drops what it receives; set ROTEL_OTLP_EXPORTER_ENDPOINT=https://clickstack.example.com:4318 and ROTEL_OTLP_EXPORTER_PROTOCOL=http, and here http://localhost:4318");
+    insta::assert_snapshot!(warnings(&[
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://me:hunter2@clickstack.example.com/v1/traces"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hunter2"),
+    ]), @"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: configures the function's SDK only, and the extension has no endpoint, so it drops what it receives; set ROTEL_OTLP_EXPORTER_ENDPOINT=its value, and ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS to the value of OTEL_EXPORTER_OTLP_HEADERS, and here http://localhost:4318");
+    assert!(
+        warnings(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318")])
+            .starts_with("ROTEL_OTLP_EXPORTER_ENDPOINT")
+    );
+    assert_eq!(warnings(&[endpoint, ("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://host:4317")]), "");
+}

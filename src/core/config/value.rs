@@ -46,6 +46,11 @@ impl<'a> SettingText<'a> {
         !self.values.is_empty()
     }
 
+    /// Returns true if it is a list of a `collector.yaml`, whose values are literal.
+    fn is_list(&self) -> bool {
+        self.raw.starts_with(LIST_SEPARATOR)
+    }
+
     /// The secrets that it refers to.
     pub(super) fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.values.iter().map(|(_, secret)| secret)
@@ -86,11 +91,11 @@ impl<'a> SettingText<'a> {
             }
             return Ok(pairs);
         }
-        for (position, part) in self.raw.split(',').enumerate().filter(|(_, part)| !part.trim().is_empty()) {
+        for (position, part) in parts(self.raw).enumerate().filter(|(_, part)| !part.trim().is_empty()) {
             let position = position + 1;
             if secret_ref::is_single_reference(part) {
                 let list = self.fill(part);
-                for part in list.split(',').filter(|part| !part.trim().is_empty()) {
+                for part in parts(&list).filter(|part| !part.trim().is_empty()) {
                     pairs.push(Pair { filled: true, ..Pair::new(position, part)? });
                 }
             } else {
@@ -107,7 +112,39 @@ impl fmt::Display for SettingText<'_> {
     }
 }
 
+/// Splits a list at its commas, but for those in a value in quotes: `a="b,c",d=e`.
+pub(super) fn parts(list: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(list);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = quoted_end(text).or_else(|| text.find(','));
+        let (part, after) = end.and_then(|end| text.split_at_checked(end)).unwrap_or((text, ""));
+        rest = after.strip_prefix(',');
+        Some(part)
+    })
+}
+
+/// The end of a part whose value is in quotes; `None` if it is not, or if the closing quote is not the last of the part.
+fn quoted_end(text: &str) -> Option<usize> {
+    let (_, value) = text.split_once('=').filter(|(name, _)| !name.contains(','))?;
+    let inner = value.trim_start().strip_prefix(['"', '\''])?;
+    let quote = value.trim_start().chars().next()?;
+    let closing = text.len() - inner.len() + inner.find(quote)? + quote.len_utf8();
+    let after = text.get(closing..)?;
+    let end = text.len() - after.trim_start().len();
+    (end == text.len() || after.trim_start().starts_with(',')).then_some(end)
+}
+
+/// The text that a header's value encodes with percent signs, as in `OTEL_EXPORTER_OTLP_HEADERS`; `None` if it encodes nothing
+/// that can be printed.
+pub(super) fn percent_decoded(value: &str) -> Option<String> {
+    let decoded = percent_decode_str(value).decode_utf8().ok()?;
+    let is_printable = !decoded.chars().any(char::is_control);
+    (is_printable && decoded != value).then(|| decoded.into_owned())
+}
+
 /// One pair of `name=value,name2=value2`.
+#[derive(Clone)]
 struct Pair {
     position: usize,
     name: String,
@@ -345,9 +382,16 @@ pub(super) fn headers(text: &SettingText<'_>) -> Result<Vec<(HeaderName, HeaderV
         if is_reserved(&name) {
             return Err(format!("{name} is set by the extension; remove it"));
         }
-        let mut value: HeaderValue = pair.resolved_value(text).parse().map_err(|_| {
-            format!("the value in part {position} contains a character that is not allowed in headers, such as a line break; remove it")
-        })?;
+        let value = if text.is_list() { None } else { percent_decoded(&pair.value) };
+        let value = value.map(|value| Pair { value, ..pair.clone() }).unwrap_or(pair).resolved_value(text);
+        if !value.is_ascii() || value.chars().any(|c| c.is_control() && c != '\t') {
+            return Err(format!(
+                "the value in part {position} contains a character that is not allowed in headers, such as a line break; remove it"
+            ));
+        }
+        let mut value: HeaderValue = value
+            .parse()
+            .map_err(|_| format!("the value in part {position} is not allowed in headers; change it"))?;
         value.set_sensitive(true);
         headers.push((name, value));
     }
@@ -476,6 +520,47 @@ mod tests {
     }
 
     #[test]
+    fn header_values_may_be_quoted_or_percent_encoded() {
+        let parsed = |text: &str| {
+            let headers =
+                headers(&SettingText::plain(text)).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let pair = |(name, value): (HeaderName, HeaderValue)| {
+                format!("{name}: {}", value.to_str().expect("ASCII"))
+            };
+            headers.into_iter().map(pair).collect::<Vec<_>>()
+        };
+        for (text, expected) in [
+            ("Authorization=Basic%20YTpi,x-team=a", &["authorization: Basic YTpi", "x-team: a"][..]),
+            ("Authorization=\"a,b\", x-team='c, d'", &["authorization: a,b", "x-team: c, d"]),
+            ("\"Authorization=a=b\"", &["authorization: a=b"]),
+            ("a=100%,b=%zz,c=%00,d=%ff", &["a: 100%", "b: %zz", "c: %00", "d: %ff"]),
+            ("a=\"b\"c,d=e", &["a: \"b\"c", "d: e"]),
+        ] {
+            assert_eq!(parsed(non_empty(text).expect("a text")), expected, "{text}");
+        }
+        for wrong in ["a=é", "a=\u{fffd}", "a=b\u{7f}", "a=%C3%A9"] {
+            let error = headers(&SettingText::plain(wrong)).expect_err(wrong);
+            assert!(error.contains("not allowed in headers"), "{error}");
+        }
+    }
+
+    #[test]
+    fn unparsable_host_names_are_errors() {
+        for wrong in [
+            "https://col lector:4317",
+            "https://[::1:4317",
+            "https://a<b:4317",
+            "https://:4317",
+            "https://",
+            "https://host:99999",
+            "https://%zz:1",
+            "https://\u{fffd}:1",
+        ] {
+            assert!(endpoint(&SettingText::plain(wrong)).is_err(), "{wrong} was accepted");
+        }
+    }
+
+    #[test]
     fn listen_address_may_be_ipv6() {
         let address = |text| listen_address(&SettingText::plain(text));
         assert_eq!(address("[::1]:4317"), Ok(ListenAddress { host: "::1".into(), port: 4317 }));
@@ -487,7 +572,8 @@ mod tests {
     proptest! {
         #[test]
         fn header_list_survives_a_round_trip(
-            pairs in prop::collection::vec(("[a-z][a-z0-9-]{0,8}", "[!-+.-~]([ -+.-~]{0,8}[!-+.-~])?"), 1..5)
+            // No value begins with a quote, or with what is percent-encoded.
+            pairs in prop::collection::vec(("[a-z][a-z0-9-]{0,8}", "[!#$&(-+.-~]([ -$&-+.-~]{0,8}[!-$&-+.-~])?"), 1..5)
         ) {
             let list: Vec<_> = pairs.iter().map(|(name, value)| format!("x{name}={value}")).collect();
             let parsed = headers(&SettingText::plain(&list.join(","))).expect("headers");
@@ -495,6 +581,18 @@ mod tests {
             for ((name, value), (parsed_name, parsed_value)) in pairs.iter().zip(&parsed) {
                 prop_assert_eq!(parsed_name.as_str(), format!("x{name}"));
                 prop_assert_eq!(parsed_value.to_str().expect("ASCII"), unquoted(value));
+            }
+        }
+
+        #[test]
+        fn quoted_values_survive_a_round_trip(
+            pairs in prop::collection::vec(("[a-z]{1,8}", "[!#-$&(-+.-~][ #-$&-+,.-~]{0,8}[!#-$&-+.-~]"), 1..5)
+        ) {
+            let list: Vec<_> = pairs.iter().map(|(name, value)| format!("x{name} = \"{value}\" ")).collect();
+            let parsed = headers(&SettingText::plain(&list.join(","))).expect("headers");
+            prop_assert_eq!(parsed.len(), pairs.len());
+            for ((_, value), (_, parsed_value)) in pairs.iter().zip(&parsed) {
+                prop_assert_eq!(parsed_value.to_str().expect("ASCII"), value.trim());
             }
         }
 

@@ -158,7 +158,7 @@ const EXPORTER: &[Variable] = &[
     variable(
         "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS",
         NONE,
-        "headers (gRPC metadata) to send with every request: `Name=value,Name2=value2`",
+        "headers (gRPC metadata) to send with every request: `Name=value,Name2=value2`; quote a value that has a comma; percent-encoded values are decoded",
     )
     .disclosing(Disclosure::Names),
     variable("ROTEL_OTLP_EXPORTER_COMPRESSION", "gzip", "`gzip`, `zstd` or `none`"),

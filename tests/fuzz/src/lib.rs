@@ -31,28 +31,22 @@ pub fn collector_yaml(text: &str) {
         assert!(line.is_some_and(|line| (1..=lines).contains(&line)), "{problem} of {lines} lines");
     }
     read.apply_as_defaults(&mut variables);
-    let outcome = config::read_with_locations(&variables, &read.locations, None);
+    let outcome = config::read_with_locations(&variables, &read.locations.clone().into(), None);
     assert!(!outcome.config.destinations.is_empty());
 }
 
 /// A file that `ROTEL_ENV_FILE` names.
 pub fn env_file(text: &str) {
     let environment = variables("NAME", "a 'value' with \"everything\" \\ $NAME ${NAME} # in it");
-    match env_file::parse(text, &environment) {
-        Ok(file) => {
-            assert!(file.variables.values().all(|value| !value.contains('\0')), "a mark was left");
-            let written: usize = file.variables.values().map(String::len).sum();
-            assert!(written <= text.len() + 256 * 1024, "{written} bytes of {}", text.len());
-            config::read(&file.variables);
-        }
-        Err(errors) => {
-            assert!(!errors.is_empty());
-            let lines = text.split('\n').count();
-            for error in errors {
-                let line = error.message.split(' ').nth(1).and_then(|line| line.parse().ok());
-                assert!(line.is_some_and(|line| (1..=lines).contains(&line)), "{error} of {lines} lines");
-            }
-        }
+    let file = env_file::parse(text, "rotel.env", &environment);
+    assert!(file.variables.values().all(|value| !value.contains('\0')), "a mark was left");
+    let written: usize = file.variables.values().map(String::len).sum();
+    assert!(written <= text.len() + 256 * 1024, "{written} bytes of {}", text.len());
+    config::read(&file.variables);
+    let lines = text.split('\n').count();
+    for problem in file.errors.iter().chain(&file.warnings) {
+        let line = problem.variable.split(':').nth(1).and_then(|line| line.parse().ok());
+        assert!(line.is_some_and(|line| (1..=lines).contains(&line)), "{problem} of {lines} lines");
     }
 }
 

@@ -27,17 +27,17 @@ fn endless(folder: &Path) -> [Case; 4] {
     ]
 }
 
-/// Runs a function once: start, invocation and end are prompt, and the log has one error on the file.
-async fn costs_one_line(extension: Extension, variable: &str, (name, _, error): &Case) {
+/// Runs a function once: start, invocation and end are prompt, and the log has one error on the file, which begins with `place`.
+async fn costs_one_line(extension: Extension, place: &str, (name, _, error): &Case) {
     let sandbox =
         Sandbox::builder().extension(extension).function(lines(5)).start().await.expect("a sandbox");
     let invocation = invoke(&sandbox, Value::Null).await;
-    let case = format!("{variable}={name}");
+    let case = format!("{place}: {name}");
     assert_time(&case, invocation.added, Duration::from_secs(2));
     assert_memory(&case, sandbox.peak_resident_bytes(), 20 * 1024 * 1024);
     end(&sandbox).await;
     let output = sandbox.extension_output();
-    let about = |line: &&String| line.starts_with(&format!("ERROR {variable}: ")) && line.contains(error);
+    let about = |line: &&String| line.starts_with(&format!("ERROR {place}: ")) && line.contains(error);
     assert_eq!(output.iter().filter(about).count(), 1, "{output:#?}");
 }
 
@@ -80,7 +80,7 @@ async fn doubling_references_spare_other_lines() {
     let path = file.to_str().expect("a path").to_owned();
     let extension = extension(&collector, Protocol::Grpc).env("ROTEL_ENV_FILE", path.as_str());
     let case = ("references that double 30 times", path, "is ignored");
-    costs_one_line(extension, "ROTEL_ENV_FILE", &case).await;
+    costs_one_line(extension, "rotel.env:14", &case).await;
     let received = collector.received();
     let log = received.logs().next().expect("a line");
     assert_eq!(log.resource_attribute("kept").as_deref(), Some("yes"));

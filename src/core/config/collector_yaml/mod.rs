@@ -30,7 +30,7 @@ use self::node::{Place, YamlError};
 use self::processors::Processors;
 use self::translation::{Location, Renamed, Translation};
 pub use self::uri::{ConfigUri, parse as parse_uris};
-use super::{Problem, SourceLocations, Variables};
+use super::{Locations, Problem, Variables};
 use crate::processors as processing;
 use crate::signal::{PerSignal, Signal};
 
@@ -43,7 +43,7 @@ pub struct CollectorYaml {
     /// The equivalent variables.
     pub variables: Variables,
     /// The location in the file of each variable.
-    pub locations: SourceLocations,
+    pub locations: Locations,
     /// Settings that have no effect or look wrong but are not errors.
     pub warnings: Vec<Problem>,
     /// Settings because of which telemetry is not sent where the file says.
@@ -112,9 +112,12 @@ impl CollectorYaml {
 /// Returns true if variables set an endpoint or `ROTEL_EXPORTERS`, so that a missing file is harmless: its variable is often left over after people
 /// change layers.
 pub fn is_optional(variables: &Variables) -> bool {
-    let sets_destination =
-        |name: &String| *name == "ROTEL_EXPORTERS" || exporter_selection::is_endpoint(name);
     variables.keys().any(|name| sets_destination(name) && precedence::is_set(variables, name))
+}
+
+/// Returns true if a variable of this name sets an endpoint or `ROTEL_EXPORTERS`.
+pub fn sets_destination(name: &str) -> bool {
+    name == "ROTEL_EXPORTERS" || exporter_selection::is_endpoint(name)
 }
 
 /// A text of the configuration.

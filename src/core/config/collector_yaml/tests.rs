@@ -47,7 +47,7 @@ fn outcome(text: &str, given: &[(&str, &str)]) -> (CollectorYaml, ParsedConfig) 
     let mut variables = variables(given);
     let mut yaml = read(text, "collector.yaml", &variables);
     yaml.apply_as_defaults(&mut variables);
-    let outcome = read_with_locations(&variables, &yaml.locations, None);
+    let outcome = read_with_locations(&variables, &yaml.locations.clone().into(), None);
     (yaml, outcome)
 }
 
@@ -268,7 +268,7 @@ fn secret_references_work_in_the_file() {
     let mut yaml = yaml;
     yaml.apply_as_defaults(&mut all);
     let secrets = first.references.iter().map(|found| (found.arn.clone(), Secret::new("a,b=c"))).collect();
-    let resolved = read_with_locations(&all, &yaml.locations, Some(&secrets));
+    let resolved = read_with_locations(&all, &yaml.locations.clone().into(), Some(&secrets));
     let Exports::Known(exports) = &resolved.config.destinations[0].exports else { panic!("{resolved:?}") };
     assert_eq!(exports.logs.as_ref().expect("an export").headers[0].1, "a,b=c");
     insta::assert_snapshot!(report(&published("0123-key", "${arn:aws:ssm:us-east-1:parameter/key}")), @"

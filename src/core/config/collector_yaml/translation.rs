@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::expand;
 use super::node::{self, MapEntry, Node, Place, YamlValue};
 use crate::config::value::{self, LIST_SEPARATOR};
-use crate::config::{self, Problem, SourceLocations, Variables};
+use crate::config::{self, Locations, Problem, Variables};
 use crate::echo;
 use crate::processors::Value;
 
@@ -21,7 +21,7 @@ pub(super) struct Translation<'a> {
     /// The number of bytes in all values so far, after expansion.
     expanded: usize,
     pub(super) variables: Variables,
-    pub(super) locations: SourceLocations,
+    pub(super) locations: Locations,
     pub(super) warnings: Vec<Problem>,
     pub(super) errors: Vec<Problem>,
     pub(super) renamed: Renamed,
@@ -53,15 +53,14 @@ impl<'n> Location<'n> {
 
 impl<'a> Translation<'a> {
     pub(super) fn new(files: impl IntoIterator<Item = &'a str>, given: &'a Variables) -> Self {
-        // Someone may have set a key in place of the file's path.
-        let is_shown = |file: &str| echo::path(&format!("./{file}")).text().is_some();
-        let shown = |file: &'a str| if is_shown(file) { file } else { "the collector.yaml" };
+        let shown =
+            |file: &'a str| if echo::file_name(file).text().is_some() { file } else { "the collector.yaml" };
         Self {
             files: files.into_iter().map(shown).collect(),
             given,
             expanded: 0,
             variables: Variables::new(),
-            locations: SourceLocations::new(),
+            locations: Locations::new(),
             warnings: Vec::new(),
             errors: Vec::new(),
             renamed: Renamed::new(),
