@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use reqwest::Client;
-use rotel_core::config::secret_ref::{Arn, SecretBatch, Service};
+use rotel_core::config::secret_ref::{self, Arn, SecretBatch, Secrets, Service};
 use rotel_core::config::{Tls, Variables};
 use rotel_lambda_extension::edge::secrets::resolve;
 use rotel_lambda_extension::edge::tls;
@@ -135,6 +135,43 @@ async fn a_lone_secret_is_found() {
     let batch = batch(Service::SecretsManager, "us-east-1", vec![arn.clone()]);
     let resolution = resolve(vec![batch], &moto.variables(), BUDGET).await;
     assert_eq!(resolution.values.get(&arn).expect("a value").expose(), "hunter2");
+}
+
+#[tokio::test]
+async fn names_versions_and_partial_arns_are_found() {
+    let moto = Moto::start();
+    let arn =
+        moto.keep_secret("us-east-1", "rds!db-0123/a_b+c=d.e@f", r#"{"API Key":"old","key":"old"}"#).await;
+    let body = json!({ "SecretId": arn, "SecretString": r#"{"API Key":"new"}"# });
+    moto.call("secretsmanager", "us-east-1", "secretsmanager.PutSecretValue", &body).await;
+    let parameter = moto.keep_parameter("us-east-1", "/key", "first").await;
+    let body = json!({ "Name": "/key", "Value": "second", "Type": "SecureString", "Overwrite": true });
+    moto.call("ssm", "us-east-1", "AmazonSSM.PutParameter", &body).await;
+    let (partial, _) = arn.rsplit_once('-').expect("a suffix");
+    let expected = [
+        (format!("${{{arn}#API Key}}"), "new"),
+        (format!("${{{arn}#API Key:AWSPREVIOUS}}"), "old"),
+        (format!("${{{arn}:key:AWSPREVIOUS:}}"), "old"),
+        (format!("${{{partial}#API Key}}"), "new"),
+        ("${secretsmanager:rds!db-0123/a_b+c=d.e@f#API Key}".to_owned(), "new"),
+        (format!("${{{parameter}}}"), "second"),
+        (format!("${{{parameter}:1}}"), "first"),
+    ];
+    let references: Vec<_> =
+        expected.iter().flat_map(|(text, _)| secret_ref::find(text).expect("a reference")).collect();
+    let mut variables = moto.variables();
+    variables.insert("AWS_REGION".to_owned(), "us-east-1".to_owned());
+    let resolution = resolve(secret_ref::batches(&references), &variables, BUDGET).await;
+    assert_eq!(resolution.errors, []);
+    let secrets: Secrets = references
+        .iter()
+        .filter_map(|reference| {
+            Some((reference.arn.clone(), resolution.values.get(&reference.arn.text)?.clone()))
+        })
+        .collect();
+    for (reference, (text, value)) in references.iter().zip(&expected) {
+        assert_eq!(reference.value(&secrets).expect("a value").expose(), *value, "{text}");
+    }
 }
 
 fn batch(service: Service, region: &str, arns: Vec<String>) -> SecretBatch {

@@ -272,14 +272,10 @@ async fn every_error_is_logged_once_without_harm() {
     ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: content-type is set by the extension; remove it
     ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: a secret reference has no closing '}'; use the form ${arn:…} or $<arn:…>
     ERROR arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123: ResourceNotFoundException; it does not exist; check the ARN's region, account and name
-    ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123 could not be fetched; see the error for that secret
     ERROR arn:aws:ssm:us-east-1:123456789012:parameter/denied: AccessDeniedException; allow the function's role ssm:GetParameters on it, and kms:Decrypt on its key if that is not the account's default
-    ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:ssm:us-east-1:123456789012:parameter/denied could not be fetched; see the error for that secret
     ERROR arn:aws:secretsmanager:us-east-1:123456789012:secret:binary-abc123: BinarySecret; it holds bytes, but variables hold text; store it as text (SecretString)
-    ERROR ROTEL_OTLP_EXPORTER_TRACES_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:binary-abc123 could not be fetched; see the error for that secret
     ERROR ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:text-abc123: the secret is not a JSON object, so it has no key "key"; store it as JSON, or remove "#key" to use the whole secret
     ERROR arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123: ResourceNotFoundException; it does not exist; check the ARN's region, account and name
-    ERROR ROTEL_OTEL_RESOURCE_ATTRIBUTES: arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123 could not be fetched; see the error for that secret
     ERROR ROTEL_OTLP_EXPORTER_TLS_CA_FILE: "{dir}/absent.pem" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
     ERROR ROTEL_OTLP_EXPORTER_TLS_CA_PEM: no usable certificate: no PEM certificate found; set one or more PEM blocks -----BEGIN CERTIFICATE-----
     ERROR ROTEL_OTLP_EXPORTER_TRACES_TLS_CA_PEM: no usable certificate: no PEM certificate found; set one or more PEM blocks -----BEGIN CERTIFICATE-----
@@ -368,9 +364,9 @@ async fn one_error_of_each_kind_fails_init() {
     ROTEL_OTLP_EXPORTER_ENDPOINT: "clickstack.example.com:4317" has no scheme; set http://clickstack.example.com:4317 or https://clickstack.example.com:4317; ROTEL_BATCH_MAX_SIZE: "0" is not a valid number; use a whole number of at least 1
     ROTEL_ENV_FILE: "{dir}/absent.env" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
     bad.env:2: has no "="; use the form NAME=value, or start a comment with #
-    arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123: ResourceNotFoundException; it does not exist; check the ARN's region, account and name; ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123 could not be fetched; see the error for that secret
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:absent-abc123: ResourceNotFoundException; it does not exist; check the ARN's region, account and name
     ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:text-abc123: the secret is not a JSON object, so it has no key "key"; store it as JSON, or remove "#key" to use the whole secret
-    arn:aws:ssm:us-east-1:123456789012:parameter/denied: AccessDeniedException; allow the function's role ssm:GetParameters on it, and kms:Decrypt on its key if that is not the account's default; ROTEL_OTEL_RESOURCE_ATTRIBUTES: arn:aws:ssm:us-east-1:123456789012:parameter/denied could not be fetched; see the error for that secret
+    arn:aws:ssm:us-east-1:123456789012:parameter/denied: AccessDeniedException; allow the function's role ssm:GetParameters on it, and kms:Decrypt on its key if that is not the account's default
     ROTEL_OTLP_GRPC_ENDPOINT: cannot listen on {taken}: Address already in use (os error 98), so nothing is received there; set it to a free address, and set OTEL_EXPORTER_OTLP_ENDPOINT to the same
     ROTEL_TELEMETRY_ENDPOINT: cannot listen on 192.0.2.1:8990: Cannot assign requested address (os error 99), so no logs are forwarded; set it to a free port on an address of this machine
     ROTEL_OTLP_EXPORTER_TLS_CA_FILE: "{dir}/absent.pem" does not exist; add it to the deployment package (its files are in /var/task), or fix the path

@@ -597,12 +597,12 @@ async fn no_service_is_called_without_credentials() {
     }
     aws.behave(Action::Credentials, Behaviour::Hang);
     lines.push(error_lines(&resolve(secrets(&arns), &aws.container_variables(), SHORT_BUDGET).await));
-    insta::assert_snapshot!(lines.join("\n"), @r"
+    insta::assert_snapshot!(lines.join("\n"), @"
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; there are no credentials; Lambda sets them; outside Lambda, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI returns no credentials; leave it and AWS_CONTAINER_AUTHORIZATION_TOKEN as Lambda sets them
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI returns no credentials; leave it and AWS_CONTAINER_AUTHORIZATION_TOKEN as Lambda sets them
     arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI returns no credentials; leave it and AWS_CONTAINER_AUTHORIZATION_TOKEN as Lambda sets them
-    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; no credentials yet from the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI, the extension retries during later invocations; leave the variable as Lambda sets it
+    arn:aws:secretsmanager:us-east-1:123456789012:secret:key-00-a1B2c3: NoCredentials; no credentials yet from the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI, the extension retries during later invocations; if this persists, leave the variable as Lambda sets it
     ");
     assert!(aws.calls().iter().all(|call| call.action == Action::Credentials));
 }

@@ -288,6 +288,12 @@ impl<'a> ConfiguredRoute<'a> {
     /// The diagnosis for a rejected key.
     fn rejected_key(&self) -> String {
         let headers = self.variable("CUSTOM_HEADERS");
+        if let Some(keys) = self.export.headers.iter().find_map(|(_, value)| json_keys(value.as_bytes())) {
+            return format!(
+                "a header's value is a whole JSON secret; select one of its keys ({keys}) in {headers}: write #KEY after the \
+                 secret's name, such as ${{arn:…#KEY}}"
+            );
+        }
         let mut values = self.export.headers.iter().filter(|(name, _)| name == AUTHORIZATION);
         match values.next() {
             None => format!(
@@ -312,6 +318,9 @@ impl<'a> ConfiguredRoute<'a> {
     }
 
     fn missing_permission(&self) -> String {
+        if self.export.headers.iter().any(|(_, value)| json_keys(value.as_bytes()).is_some()) {
+            return self.rejected_key();
+        }
         let has_bearer = self
             .export
             .headers
@@ -427,6 +436,12 @@ impl<'a> ConfiguredRoute<'a> {
     fn url(&self) -> &'a Url {
         &self.export.url
     }
+}
+
+/// The keys of a JSON object in a header's value, after a scheme or alone.
+fn json_keys(value: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(value).ok()?;
+    secret_ref::shown_keys(text.get(text.find('{')?..)?)
 }
 
 fn has_bearer(value: &[u8]) -> bool {

@@ -309,7 +309,10 @@ impl EnvValue {
 
     fn scan_dollar<'v>(&mut self, cursor: &mut Cursor<'_>, lookup: &impl Fn(&str) -> Option<&'v str>) {
         let rest = cursor.rest;
-        if rest.starts_with("{arn:") || rest.starts_with("<arn:") {
+        if ["{arn:", "<arn:", "{secretsmanager:", "<secretsmanager:"]
+            .iter()
+            .any(|start| rest.starts_with(start))
+        {
             return self.hide("$");
         }
         let braced = rest.strip_prefix('{');

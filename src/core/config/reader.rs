@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use super::value::{self, SettingText};
 use super::{NO_LOCATIONS, Problem, SourceLocations, Variables};
-use crate::config::secret_ref::{self, SecretRef, Secrets};
+use crate::config::secret_ref::{self, NoValue, SecretRef, Secrets};
 use crate::secret::Secret;
 
 /// The result of reading one variable.
@@ -176,10 +176,15 @@ impl<'a> Reader<'a> {
                 self.references.extend(references);
                 return Setting::Pending;
             }
-            Some(secrets) => SettingText::filled(text, &references, secrets).and_then(|text| {
-                self.filled.extend(text.secrets().cloned());
-                parse(&text)
-            }),
+            Some(secrets) => match SettingText::filled(text, &references, secrets) {
+                Ok(text) => {
+                    self.filled.extend(text.secrets().cloned());
+                    parse(&text)
+                }
+                // The error of that secret is the cause.
+                Err(NoValue::NotFetched) => return Setting::Invalid,
+                Err(NoValue::Unusable(message)) => Err(message),
+            },
         };
         self.recorded(name, parsed).map_or(Setting::Invalid, Setting::Value)
     }

@@ -1,4 +1,5 @@
-//! Secret references in a text: `${arn:…}` and `$<arn:…>` anywhere, or `secret://arn:…` as the whole text.
+//! Secret references in a text: `${arn:…}` and `$<arn:…>` anywhere, or `secret://arn:…` as the whole text. A secret in the
+//! function's region may be named: `${secretsmanager:NAME}`.
 //!
 //! Decides which texts are valid references, which references are fetched together, and which part of a secret a reference
 //! selects. Promises that messages contain nothing of a secret or of the text around a reference. Leaves fetching to
@@ -31,8 +32,10 @@ pub enum Service {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Arn {
     pub service: Service,
+    /// Empty for a secret that is named without a region: then it is in the function's.
     pub region: String,
-    /// The whole ARN, which both services also accept as the secret's name.
+    /// The whole ARN, which both services also accept as the secret's name. A version of a secret follows it as in task
+    /// definitions of ECS: `ARN::STAGE:` or `ARN:::ID`.
     pub text: String,
 }
 
@@ -76,7 +79,8 @@ pub enum ExtractError {
 impl fmt::Display for SecretRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.key {
-            Some(key) => write!(f, "{}#{key}", self.arn.text),
+            Some(key) if is_shown(key) => write!(f, "{}#{key}", self.arn.text),
+            Some(_) => write!(f, "{}#…", self.arn.text),
             None => f.write_str(&self.arn.text),
         }
     }
@@ -88,16 +92,28 @@ impl fmt::Display for Arn {
     }
 }
 
+/// The reason why a reference has no value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoValue {
+    /// The secret was not fetched. Its error says why.
+    NotFetched,
+    /// The secret has no such value: cause and remedy.
+    Unusable(String),
+}
+
 impl SecretRef {
     /// The value that it selects. Fails if the secret was not fetched or lacks the key.
-    pub fn value(&self, secrets: &Secrets) -> Result<Secret, String> {
-        let secret = secrets
-            .get(&self.arn)
-            .ok_or_else(|| format!("{} could not be fetched; see the error for that secret", self.arn))?;
+    pub fn value(&self, secrets: &Secrets) -> Result<Secret, NoValue> {
+        let secret = secrets.get(&self.arn).ok_or(NoValue::NotFetched)?;
         extract(secret.expose(), self.key.as_deref())
             .map(Secret::new)
-            .map_err(|error| format!("{}: {error}", self.arn))
+            .map_err(|error| NoValue::Unusable(format!("{}: {error}", self.arn)))
     }
+}
+
+/// Returns true for a key that a message may repeat. If a closing brace is missing, the text after it looks like a key.
+fn is_shown(key: &str) -> bool {
+    key.len() <= KEY_SHOWN && key.chars().all(|c| c.is_alphanumeric() || " -_./@+:".contains(c))
 }
 
 /// Returns all references in a text, in order; or the cause and the remedy for the first malformed one.
@@ -128,8 +144,18 @@ pub fn is_single_reference(text: &str) -> bool {
     let mut occurrences = Occurrences::of(text.trim());
     let first = occurrences
         .next()
-        .is_some_and(|occurrence| occurrence.before.is_empty() && occurrence.reference.is_ok());
+        .filter(|occurrence| occurrence.before.is_empty())
+        .and_then(|occurrence| occurrence.reference.ok())
+        .is_some_and(|reference| reference.key.is_none_or(|key| is_shown(&key)));
     first && occurrences.rest.is_empty()
+}
+
+/// Returns true if a text ends within a reference, so that a comma after it is part of a key.
+pub fn is_open(text: &str) -> bool {
+    STARTS.iter().any(|start| {
+        let closing = if start.starts_with("${") { '}' } else { '>' };
+        text.rfind(start).is_some_and(|at| text.get(at..).is_some_and(|from| !from.contains(closing)))
+    })
 }
 
 /// Groups the distinct ARNs into the fewest calls, by service and region, in sorted order.
@@ -145,6 +171,13 @@ pub fn batches<'r>(references: impl IntoIterator<Item = &'r SecretRef>) -> Vec<S
             Some(SecretBatch { service: first.service, region: first.region.clone(), arns })
         })
         .collect()
+}
+
+/// The keys of a JSON secret that a message may repeat, joined; `None` if the secret is not a JSON object.
+pub fn shown_keys(secret: &str) -> Option<String> {
+    let object: BTreeMap<String, &RawValue> = serde_json::from_str(secret).ok()?;
+    let shown = object.keys().filter(|key| echo::is_name(key)).take(8);
+    Some(shown.map(String::as_str).collect::<Vec<_>>().join(", ")).filter(|keys| !keys.is_empty())
 }
 
 /// Extracts the value of a key from a JSON secret: a string without quotes, a number or boolean as written. Without a key,
@@ -163,6 +196,12 @@ pub fn extract(secret: &str, key: Option<&str>) -> Result<String, ExtractError> 
 }
 
 const WHOLE: &str = "secret://";
+/// The starts of references within a text.
+const STARTS: [&str; 4] = ["${arn:", "$<arn:", "${secretsmanager:", "$<secretsmanager:"];
+/// The prefix of secrets as collectors write it, before an ARN or a name.
+const PREFIX: &str = "secretsmanager:";
+/// The longest key that a message repeats.
+const KEY_SHOWN: usize = 64;
 const INCOMPLETE: &str = "a secret reference is not a complete ARN; use arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX \
                          or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME";
 
@@ -197,7 +236,7 @@ impl<'t> Iterator for Occurrences<'t> {
             self.rest = "";
             return Some(Occurrence { before: "", raw: text, reference: parse(arn.trim_end()) });
         }
-        let at = [text.find("${arn:"), text.find("$<arn:")].into_iter().flatten().min()?;
+        let at = STARTS.iter().filter_map(|start| text.find(start)).min()?;
         let (before, from) = text.split_at_checked(at)?;
         let closing = if from.starts_with("${") { '}' } else { '>' };
         let Some((raw, rest)) = from.find(closing).and_then(|end| from.split_at_checked(end + 1)) else {
@@ -212,19 +251,48 @@ impl<'t> Iterator for Occurrences<'t> {
     }
 }
 
-/// Parses `arn:partition:service:region:account:resource`, optionally followed by `#key`.
+/// Parses `arn:partition:service:region:account:resource`, optionally followed by `#key`, or the name of a secret.
 fn parse(text: &str) -> Result<SecretRef, String> {
-    // If the closing brace is missing, everything up to the next brace looks like the ARN, including other credentials. So a
-    // text with characters that are not allowed in ARNs is not repeated.
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "/_+=.@-:#".contains(c);
-    if !text.chars().all(is_allowed) {
-        return Err("a secret reference contains a character that is not allowed in ARNs or keys; check its closing brace"
-            .to_owned());
-    }
+    let (text, may_be_name) = match text.strip_prefix(PREFIX) {
+        Some(text) => (text, true),
+        None => (text, false),
+    };
     let (arn, key) = match text.split_once('#') {
         Some((arn, key)) => (arn, Some(key)),
         None => (text, None),
     };
+    // If the closing brace is missing, everything up to the next brace looks like the ARN, including other credentials. So a
+    // text with characters that are not allowed in ARNs is not repeated.
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "/_+=.@-:!".contains(c);
+    if !arn.chars().all(is_allowed) || key.is_some_and(|key| key.contains(char::is_control)) {
+        return Err(
+            "a secret reference contains a character that is not allowed in ARNs; check its closing brace"
+                .to_owned(),
+        );
+    }
+    let (arn, ecs_key) =
+        if arn.starts_with("arn:") || !may_be_name { parse_arn(arn)? } else { (named(arn)?, None) };
+    let (key, version) = match key {
+        Some(key) => split_version(key),
+        None => (None, None),
+    };
+    let key = key.or(ecs_key);
+    match (arn.service, key, text.contains('#')) {
+        (Service::ParameterStore, _, true) => Err(format!(
+            "{arn} is a parameter, but \"#key\" works for Secrets Manager secrets only; remove \"#\" and the key"
+        )),
+        (_, None, true) if version.is_none() => {
+            Err(format!("{arn} has no key after \"#\"; add the key's name, or remove the \"#\""))
+        }
+        (_, key, _) => {
+            let text = arn.text + version.as_deref().unwrap_or_default();
+            Ok(SecretRef { arn: Arn { text, ..arn }, key: key.map(str::to_owned) })
+        }
+    }
+}
+
+/// Parses an ARN, and the key that follows it as in task definitions of ECS.
+fn parse_arn(arn: &str) -> Result<(Arn, Option<&str>), String> {
     let mut parts = arn.splitn(6, ':');
     let [Some("arn"), Some(partition), Some(service), Some(region), Some(account), Some(resource)] =
         std::array::from_fn(|_| parts.next())
@@ -256,36 +324,65 @@ fn parse(text: &str) -> Result<SecretRef, String> {
     if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err("a secret reference has no valid account; use the twelve-digit account id".to_owned());
     }
-    check_resource(service, resource)?;
-    match (service, key) {
-        (Service::ParameterStore, Some(_)) => {
-            return Err(format!(
-                "{arn} is a parameter, but \"#key\" works for Secrets Manager secrets only; remove \"#\" and the key"
-            ));
-        }
-        (_, Some("")) => {
-            return Err(format!("{arn} has no key after \"#\"; add the key's name, or remove the \"#\""));
-        }
-        _ => {}
-    }
-    let arn = Arn { service, region: region.to_owned(), text: arn.to_owned() };
-    Ok(SecretRef { arn, key: key.map(str::to_owned) })
-}
-
-fn check_resource(service: Service, resource: &str) -> Result<(), String> {
     let (kind, example) = match service {
         Service::SecretsManager => ("secret:", "secret:NAME-SUFFIX"),
         Service::ParameterStore => ("parameter/", "parameter/NAME"),
     };
-    match resource.strip_prefix(kind) {
-        None | Some("") => Err(format!("a secret reference does not end with {example}; copy the complete ARN")),
-        Some(name) if name.contains(':') => Err(
-            "a secret reference has a \":\" after the secret's name, but versions and stages are not supported; remove \
-             everything after the name, and use #key to select a key of a JSON secret"
-                .to_owned(),
-        ),
-        Some(_) => Ok(()),
+    let Some(name) = resource.strip_prefix(kind).filter(|name| !name.is_empty()) else {
+        return Err(format!("a secret reference does not end with {example}; copy the complete ARN"));
+    };
+    let at = |text: &str| Arn { service, region: region.to_owned(), text: text.to_owned() };
+    let after_name = match (service, name.split_once(':')) {
+        // A parameter's version or label is part of its name.
+        (Service::ParameterStore, _) | (_, None) => return Ok((at(arn), None)),
+        (Service::SecretsManager, Some((_, after))) => after,
+    };
+    let plain = arn.get(..arn.len() - after_name.len() - 1).unwrap_or(arn);
+    let parts: Vec<_> = after_name.split(':').collect();
+    let (key, version) = match parts[..] {
+        [key] | [key, "", ""] => (key, String::new()),
+        [key, stage] | [key, stage, ""] if !stage.is_empty() => (key, format!("::{stage}:")),
+        [key, "", id] => (key, format!(":::{id}")),
+        _ => {
+            return Err(format!(
+                "{plain} is followed by more than :KEY:STAGE:VERSION-ID; use #KEY to select a key of a JSON secret"
+            ));
+        }
+    };
+    Ok((at(&format!("{plain}{version}")), Some(key).filter(|key| !key.is_empty())))
+}
+
+/// A secret of Secrets Manager in the function's region and account.
+fn named(name: &str) -> Result<Arn, String> {
+    if name.is_empty() || name.contains(':') {
+        return Err(INCOMPLETE.to_owned());
     }
+    Ok(Arn { service: Service::SecretsManager, region: String::new(), text: name.to_owned() })
+}
+
+/// Splits what follows `#`: a key, and the stage or the id of a version, as an ARN's suffix. Other stages than AWS's must be
+/// written as in ECS, since a key may contain a colon.
+fn split_version(key: &str) -> (Option<&str>, Option<String>) {
+    let is_id = |text: &str| text.len() >= 32 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    let (key, version) = match key.rsplit_once(':') {
+        Some((key, stage @ ("AWSCURRENT" | "AWSPENDING" | "AWSPREVIOUS"))) => {
+            (key, Some(format!("::{stage}:")))
+        }
+        Some((key, id)) if is_id(id) => (key, Some(format!(":::{id}"))),
+        _ => (key, None),
+    };
+    (Some(key).filter(|key| !key.is_empty()), version)
+}
+
+/// The id of a secret, and the stage or the id of its version, as [`Arn::text`] has them.
+pub fn split_secret_id(text: &str) -> (&str, Option<&str>, Option<&str>) {
+    let non_empty = |text: &str| !text.is_empty();
+    // "arn:partition:secretsmanager:region:account:secret:NAME" and a version; or a name and a version.
+    let colons = if text.starts_with("arn:") { 6 } else { 0 };
+    let Some((at, _)) = text.match_indices(':').nth(colons) else { return (text, None, None) };
+    let (id, after) = text.split_at_checked(at).unwrap_or((text, ""));
+    let mut parts = after.split(':').skip(2);
+    (id, parts.next().filter(|part| non_empty(part)), parts.next().filter(|part| non_empty(part)))
 }
 
 #[cfg(test)]
@@ -311,6 +408,50 @@ mod tests {
         assert_eq!(shown(&format!(" secret://{SECRET}#key ")), [format!("{SECRET}#key")]);
         assert_eq!(shown(&format!("${{{SECRET}}}secret://x")), [SECRET]);
         assert_eq!(shown("${NAME} $x ${} {arn:aws} arn:aws:s3"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn names_keys_and_versions_are_those_of_aws() {
+        let found = |text: &str| {
+            let reference = find(text).unwrap_or_else(|error| panic!("{text}: {error}")).remove(0);
+            (reference.arn.text, reference.key.unwrap_or_default())
+        };
+        let arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-0123/a_b+c=d.e@f-AbCdEf";
+        for (text, id, key) in [
+            (format!("${{{arn}#API Key}}"), arn.to_owned(), "API Key"),
+            (format!("${{{arn}#clé, a=b}}"), arn.to_owned(), "clé, a=b"),
+            (format!("$<{arn}#a.b#c>"), arn.to_owned(), "a.b#c"),
+            (format!("${{{arn}#key:AWSPREVIOUS}}"), format!("{arn}::AWSPREVIOUS:"), "key"),
+            (format!("${{{arn}#:AWSPREVIOUS}}"), format!("{arn}::AWSPREVIOUS:"), ""),
+            (
+                format!("${{{arn}#a:b:01234567-89ab-cdef-0123-456789abcdef}}"),
+                format!("{arn}:::01234567-89ab-cdef-0123-456789abcdef"),
+                "a:b",
+            ),
+            (format!("${{{arn}:key::}}"), arn.to_owned(), "key"),
+            (format!("${{{arn}:key:staging:}}"), format!("{arn}::staging:"), "key"),
+            (format!("${{{arn}::AWSPREVIOUS}}"), format!("{arn}::AWSPREVIOUS:"), ""),
+            (format!("${{{arn}:::0123}}"), format!("{arn}:::0123"), ""),
+            (format!("${{secretsmanager:{arn}#key}}"), arn.to_owned(), "key"),
+            ("${secretsmanager:prod/clickstack#key}".to_owned(), "prod/clickstack".to_owned(), "key"),
+            (format!("${{{PARAMETER}:3}}"), format!("{PARAMETER}:3"), ""),
+            (format!("${{{PARAMETER}:label}}"), format!("{PARAMETER}:label"), ""),
+        ] {
+            assert_eq!(found(&text), (id, key.to_owned()), "{text}");
+        }
+        assert_eq!(split_secret_id(arn), (arn, None, None));
+        assert_eq!(split_secret_id(&format!("{arn}::AWSPREVIOUS:")), (arn, Some("AWSPREVIOUS"), None));
+        assert_eq!(split_secret_id(&format!("{arn}:::0123")), (arn, None, Some("0123")));
+        assert_eq!(split_secret_id("name::AWSPREVIOUS:"), ("name", Some("AWSPREVIOUS"), None));
+    }
+
+    #[test]
+    fn what_may_be_a_credential_is_no_shown_key() {
+        let text = format!("${{{SECRET}#key,X-Token=hunter2}}");
+        let reference = find(&text).expect("a reference").remove(0);
+        assert!(!reference.to_string().contains("hunter2") && !is_single_reference(&text));
+        assert!(is_single_reference(&format!("${{{SECRET}#API Key}}")));
+        assert!(is_open(&format!("a=${{{SECRET}#b")) && !is_open(&format!("a=${{{SECRET}#b}}")));
     }
 
     #[test]
@@ -349,7 +490,8 @@ mod tests {
             "${arn:aws:ssm:us-east-1:1234:parameter/key}",
             "${arn:amazon:ssm:us-east-1:123456789012:parameter/key}",
             "${arn:aws:secretsmanager:us-east-1:123456789012:key}",
-            "${arn:aws:secretsmanager:us-east-1:123456789012:secret:key:password::}",
+            "${arn:aws:secretsmanager:us-east-1:123456789012:secret:key:a:b:c:d}",
+            "${secretsmanager:}",
             "${arn:aws:ssm:us-east-1:123456789012:parameter/}",
             "${arn:aws:ssm:us-east-1:123456789012:parameter/key#password}",
             "${arn:aws:secretsmanager:us-east-1:123456789012:secret:key#}",
@@ -361,7 +503,7 @@ mod tests {
         insta::assert_snapshot!(errors.join("\n"), @r##"
         a secret reference has no closing '}'; use the form ${arn:…} or $<arn:…>
         a secret reference has no closing '>'; use the form ${arn:…} or $<arn:…>
-        a secret reference contains a character that is not allowed in ARNs or keys; check its closing brace
+        a secret reference contains a character that is not allowed in ARNs; check its closing brace
         a secret reference is not a complete ARN; use arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME
         a secret reference has the unsupported service "s3"; use secretsmanager or ssm
         a secret reference has no valid region; use the secret's region, such as us-east-1
@@ -369,7 +511,8 @@ mod tests {
         a secret reference has no valid account; use the twelve-digit account id
         a secret reference has the unknown partition "amazon"; use aws, aws-cn or aws-us-gov
         a secret reference does not end with secret:NAME-SUFFIX; copy the complete ARN
-        a secret reference has a ":" after the secret's name, but versions and stages are not supported; remove everything after the name, and use #key to select a key of a JSON secret
+        arn:aws:secretsmanager:us-east-1:123456789012:secret:key is followed by more than :KEY:STAGE:VERSION-ID; use #KEY to select a key of a JSON secret
+        a secret reference is not a complete ARN; use arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX or arn:aws:ssm:REGION:ACCOUNT:parameter/NAME
         a secret reference does not end with parameter/NAME; copy the complete ARN
         arn:aws:ssm:us-east-1:123456789012:parameter/key is a parameter, but "#key" works for Secrets Manager secrets only; remove "#" and the key
         arn:aws:secretsmanager:us-east-1:123456789012:secret:key has no key after "#"; add the key's name, or remove the "#"

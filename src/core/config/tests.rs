@@ -116,7 +116,7 @@ fn every_exporter_variable_may_hold_a_secret() {
 fn missing_secret_only_drops_its_signal() {
     let pairs = [ENDPOINT, ("ROTEL_OTLP_EXPORTER_LOGS_CUSTOM_HEADERS", &*format!("Authorization={SECRET}"))];
     let outcome = read_resolved(&variables(&pairs), &Secrets::new());
-    assert_eq!(outcome.errors.len(), 1);
+    assert_eq!(outcome.errors, [], "the error of the secret is the cause");
     assert!(exports(&outcome).logs.is_none());
     assert!(exports(&outcome).traces.is_some());
 }
@@ -399,9 +399,6 @@ fn invalid_secret_is_reported_without_its_value() {
         assert_eq!(errors.len(), 1, "{name} {value}: {errors:?}");
         problems.extend(errors);
     }
-    problems.extend(
-        read_resolved(&variables(&[ENDPOINT, (HEADERS, &format!("a={SECRET}"))]), &Secrets::new()).errors,
-    );
     let text = joined(&problems);
     assert!(!text.contains("hunter2"));
     insta::assert_snapshot!(text, @r##"
@@ -412,7 +409,6 @@ fn invalid_secret_is_reported_without_its_value() {
     ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: the value in part 1 contains a character that is not allowed in headers, such as a line break; remove it
     ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123: the secret is not a JSON object, so it has no key "key"; store it as JSON, or remove "#key" to use the whole secret
     ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123: the secret has no key "key"; check its spelling and case
-    ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS: arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123 could not be fetched; see the error for that secret
     "##);
 }
 

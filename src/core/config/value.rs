@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::config::secret_ref::{self, SecretRef, Secrets};
+use crate::config::secret_ref::{self, NoValue, SecretRef, Secrets};
 use crate::echo::{self, Echo};
 use crate::secret::Secret;
 
@@ -35,9 +35,9 @@ impl<'a> SettingText<'a> {
     }
 
     /// A text with references. Fails if one of them is missing from `secrets`.
-    pub(super) fn filled(raw: &'a str, references: &[SecretRef], secrets: &Secrets) -> Result<Self, String> {
+    pub(super) fn filled(raw: &'a str, references: &[SecretRef], secrets: &Secrets) -> Result<Self, NoValue> {
         let value = |reference: &SecretRef| Ok((reference.clone(), reference.value(secrets)?));
-        let values = references.iter().map(value).collect::<Result<_, String>>()?;
+        let values = references.iter().map(value).collect::<Result<_, NoValue>>()?;
         Ok(Self { raw, values })
     }
 
@@ -112,12 +112,18 @@ impl fmt::Display for SettingText<'_> {
     }
 }
 
+/// The maximum number of commas in a key of a reference. Each is looked at alone.
+const COMMA_LIMIT: usize = 16;
+
 /// Splits a list at its commas, but for those in a value in quotes: `a="b,c",d=e`.
 pub(super) fn parts(list: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(list);
     std::iter::from_fn(move || {
         let text = rest?;
-        let end = quoted_end(text).or_else(|| text.find(','));
+        // A comma in a reference is part of a key.
+        let is_outside = |end: &usize| text.get(..*end).is_none_or(|before| !secret_ref::is_open(before));
+        let comma = || text.match_indices(',').map(|(at, _)| at).take(COMMA_LIMIT).find(is_outside);
+        let end = quoted_end(text).or_else(comma);
         let (part, after) = end.and_then(|end| text.split_at_checked(end)).unwrap_or((text, ""));
         rest = after.strip_prefix(',');
         Some(part)

@@ -28,11 +28,11 @@ use tokio::time::{Instant, timeout_at};
 use self::access::Access;
 use self::parameter_store::ParameterStore;
 use self::plan::Plan;
-use self::refusal::Refusal;
+use self::refusal::{CallContext, Refusal};
 use self::secrets_manager::SecretsManager;
 use crate::edge::clock;
-use rotel_core::config::Variables;
 use rotel_core::config::secret_ref::{SecretBatch, Service};
+use rotel_core::config::{self, Variables};
 use rotel_core::secret::Secret;
 
 /// The SDK's maximum number of attempts per call in the first round. In later rounds it makes one.
@@ -78,7 +78,7 @@ pub struct SecretError {
     /// The error code of AWS, or ours if AWS returned none.
     pub code: String,
     /// The remedy, in words for the user.
-    pub remedy: &'static str,
+    pub remedy: String,
     /// When another call may fetch the secret.
     pub recovery: Recovery,
 }
@@ -120,7 +120,11 @@ impl Fetcher {
     pub fn new(variables: Variables, batches: Vec<SecretBatch>) -> Self {
         let mut arns: BTreeMap<(Service, String), Vec<String>> = BTreeMap::new();
         for batch in batches {
-            let store_arns = arns.entry((batch.service, batch.region)).or_default();
+            // A secret that is named without a region is in the function's.
+            let own =
+                ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| variables.get(*name).cloned());
+            let region = if batch.region.is_empty() { own.unwrap_or_default() } else { batch.region };
+            let store_arns = arns.entry((batch.service, region)).or_default();
             store_arns.extend(batch.arns.into_iter().map(|arn| arn.text));
         }
         let plans = arns.into_iter().map(|(store, arns)| (store, Plan::new(arns))).collect();
@@ -225,8 +229,10 @@ impl Fetcher {
 
     fn resolution(&self, default: &Refusal) -> Resolution {
         let mut errors = Vec::new();
+        let is_proxied = config::proxies(&self.variables).is_some_and(|proxies| proxies.https.is_some());
         for ((service, _), plan) in &self.plans {
-            errors.extend(plan.missing(default).map(|(arn, refusal)| refusal.to_error(arn, *service)));
+            let context = CallContext { service: *service, is_proxied, sources: self.sources };
+            errors.extend(plan.missing(default).map(|(arn, refusal)| refusal.to_error(arn, context)));
         }
         errors.sort_unstable_by(|left, right| left.arn.cmp(&right.arn));
         Resolution { values: self.values.clone(), errors }

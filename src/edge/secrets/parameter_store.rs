@@ -23,7 +23,9 @@ impl ParameterStore {
         let response = call.send().await.map_err(|error| Refusal::from_sdk_error(&error))?;
         let mut outcomes = Outcomes::new();
         for arn in arns {
-            let parameter = response.parameters().iter().find(|parameter| has_arn(parameter, arn));
+            // Without a selector in the response, the newest version is the current one.
+            let found = response.parameters().iter().filter(|parameter| has_arn(parameter, arn));
+            let parameter = found.max_by_key(|parameter| parameter.version());
             if let Some(value) = parameter.and_then(Parameter::value) {
                 outcomes.push((arn.clone(), Ok(Secret::new(value))));
             } else if response.invalid_parameters().contains(arn) {
@@ -38,10 +40,12 @@ impl ParameterStore {
 /// Returns true if this is the parameter of a requested ARN, which may end with `:version` or `:label`. A parameter that
 /// another account shares has its ARN as its name.
 fn has_arn(parameter: &Parameter, requested: &str) -> bool {
-    let selector = parameter.selector().unwrap_or_default();
+    let is_selector = |after: &str| {
+        let version = after.strip_prefix(':').and_then(|version| version.parse().ok());
+        parameter.selector().unwrap_or_default() == after || version == Some(parameter.version())
+    };
     parameter.name() == Some(requested)
-        || parameter.arn() == Some(requested)
-        || parameter.arn().is_some_and(|arn| requested.strip_prefix(arn) == Some(selector))
+        || parameter.arn().is_some_and(|arn| requested.strip_prefix(arn).is_some_and(is_selector))
 }
 
 #[cfg(test)]
@@ -58,5 +62,8 @@ mod tests {
         assert!(!has_arn(&parameter(":2"), "arn:parameter/db:3"));
         assert!(!has_arn(&parameter(""), "arn:parameter/db2"));
         assert!(has_arn(&Parameter::builder().name("arn:shared").build(), "arn:shared"));
+        let unselected = Parameter::builder().name("/db").arn("arn:parameter/db").version(3).build();
+        assert!(has_arn(&unselected, "arn:parameter/db:3") && has_arn(&unselected, "arn:parameter/db"));
+        assert!(!has_arn(&unselected, "arn:parameter/db:2"));
     }
 }

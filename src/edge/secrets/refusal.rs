@@ -30,13 +30,18 @@ const PERMANENT: [&str; 4] =
 
 const NETWORK: &str = "AWS cannot be reached; a function in a VPC needs a NAT gateway or an interface endpoint for the \
     service, and a security group that allows outbound traffic to port 443";
-const TIMEOUT: &str = "no answer yet, the extension retries during later invocations; if this persists, a function in a VPC \
-    needs a NAT gateway or an interface endpoint for the service, and a security group that allows outbound traffic to \
-    port 443";
-const FAILING: &str = "the service fails, the extension retries during later invocations; if this persists, see the AWS \
-    Health Dashboard";
-const FAILING_OR_NOT_AWS: &str = "the service fails, the extension retries during later invocations; if this persists, \
-    check AWS_ENDPOINT_URL, HTTPS_PROXY and the VPC's DNS servers";
+const PROXY: &str = "the proxy in HTTPS_PROXY refuses the connection or cannot be reached; check it, or add the service's host \
+    to NO_PROXY";
+const TIMEOUT: Remedy = Remedy::Retried(
+    "no answer yet",
+    "a function in a VPC needs a NAT gateway or an interface endpoint for the service, and a security group that allows \
+     outbound traffic to port 443",
+);
+const PROXY_TIMEOUT: Remedy =
+    Remedy::Retried("no answer yet", "check the proxy in HTTPS_PROXY, or add the service's host to NO_PROXY");
+const FAILING: Remedy = Remedy::Retried("the service fails", "see the AWS Health Dashboard");
+const FAILING_OR_NOT_AWS: Remedy =
+    Remedy::Retried("the service fails", "check AWS_ENDPOINT_URL, HTTPS_PROXY and the VPC's DNS servers");
 const NOT_AWS: &str =
     "the response is not from AWS; check AWS_ENDPOINT_URL, HTTPS_PROXY and the VPC's DNS servers";
 const REJECTED_CREDENTIALS: &str = "AWS rejects the credentials; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and \
@@ -47,8 +52,10 @@ const NO_CLI_CREDENTIALS: &str = "there are no credentials; set AWS_ACCESS_KEY_I
     AWS_PROFILE to a profile with credentials";
 const CONTAINER_ENDPOINT_FAILED: &str = "the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI returns no \
     credentials; leave it and AWS_CONTAINER_AUTHORIZATION_TOKEN as Lambda sets them";
-const CONTAINER_ENDPOINT_TIMEOUT: &str = "no credentials yet from the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI, the \
-    extension retries during later invocations; leave the variable as Lambda sets it";
+const CONTAINER_ENDPOINT_TIMEOUT: Remedy = Remedy::Retried(
+    "no credentials yet from the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "leave the variable as Lambda sets it",
+);
 const CLI_PROVIDER_FAILED: &str = if cfg!(feature = "cli-credentials") {
     "the credentials provider fails; run `aws sts get-caller-identity` with the same variables to see why"
 } else {
@@ -56,13 +63,31 @@ const CLI_PROVIDER_FAILED: &str = if cfg!(feature = "cli-credentials") {
         lacks SSO and credential_process, `make build` includes them"
 };
 
+/// The remedy, in words for the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Remedy {
+    Fix(&'static str),
+    /// The state, which another call may find changed, and the fix if it does not.
+    Retried(&'static str, &'static str),
+}
+
+/// The circumstances of a call that decide the remedy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CallContext {
+    pub(super) service: Service,
+    /// A proxy is between the function and AWS.
+    pub(super) is_proxied: bool,
+    /// Nobody retries after the command has ended.
+    pub(super) sources: CredentialSources,
+}
+
 /// The reason why a call returned no value, for one secret or for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     code: String,
     recovery: Recovery,
     /// Set if the code alone does not determine the remedy.
-    remedy: Option<&'static str>,
+    remedy: Option<Remedy>,
 }
 
 impl Refusal {
@@ -87,7 +112,8 @@ impl Refusal {
                     // The SDK reports an unreadable response as a service error, whatever the status.
                     None if status.is_success() => Self::new("UnreadableAnswer"),
                     None => {
-                        let remedy = if status.is_server_error() { FAILING_OR_NOT_AWS } else { NOT_AWS };
+                        let remedy =
+                            if status.is_server_error() { FAILING_OR_NOT_AWS } else { Remedy::Fix(NOT_AWS) };
                         Self { remedy: Some(remedy), ..Self::from_code(&format!("Http{}", status.as_u16())) }
                     }
                 };
@@ -132,7 +158,7 @@ impl Refusal {
                     CredentialSources::Function => NO_CREDENTIALS,
                     CredentialSources::Cli => NO_CLI_CREDENTIALS,
                 };
-                Self { remedy: Some(remedy), ..Self::new("NoCredentials") }
+                Self { remedy: Some(Remedy::Fix(remedy)), ..Self::new("NoCredentials") }
             }
             InvalidConfiguration(_) | ProviderError(_) => Self::credentials_provider_failed(sources),
             // No response, a server error, or a response that cannot be read.
@@ -146,7 +172,7 @@ impl Refusal {
             CredentialSources::Function => CONTAINER_ENDPOINT_FAILED,
             CredentialSources::Cli => CLI_PROVIDER_FAILED,
         };
-        Self { remedy: Some(remedy), ..Self::new("NoCredentials") }
+        Self { remedy: Some(Remedy::Fix(remedy)), ..Self::new("NoCredentials") }
     }
 
     /// The credentials provider fails, or has not responded in time.
@@ -198,20 +224,30 @@ impl Refusal {
     }
 
     /// Returns the error that users see.
-    pub(super) fn to_error(&self, arn: &str, service: Service) -> SecretError {
-        SecretError {
-            arn: arn.to_owned(),
-            code: self.code.clone(),
-            remedy: self.remedy(service),
-            recovery: self.recovery,
-        }
+    pub(super) fn to_error(&self, arn: &str, context: CallContext) -> SecretError {
+        let remedy = match (self.remedy(context), context.sources) {
+            (Remedy::Fix(fix), _) => fix.to_owned(),
+            (Remedy::Retried(state, fix), CredentialSources::Function) => {
+                format!("{state}, the extension retries during later invocations; if this persists, {fix}")
+            }
+            (Remedy::Retried(state, fix), CredentialSources::Cli) => {
+                format!("{state}; try again; if this persists, {fix}")
+            }
+        };
+        SecretError { arn: arn.to_owned(), code: self.code.clone(), remedy, recovery: self.recovery }
     }
 
-    fn remedy(&self, service: Service) -> &'static str {
+    fn remedy(&self, context: CallContext) -> Remedy {
         if let Some(remedy) = self.remedy {
             return remedy;
         }
-        match (self.code.as_str(), service) {
+        Remedy::Fix(match (self.code.as_str(), context.service) {
+            ("ConnectionFailed", _) if context.is_proxied => PROXY,
+            ("Timeout", _) if context.is_proxied => return PROXY_TIMEOUT,
+            ("Timeout", _) => return TIMEOUT,
+            (code, _) if THROTTLING.contains(&code) => {
+                return Remedy::Retried("AWS throttles the account's calls", "request a higher quota");
+            }
             ("AccessDeniedException", Service::SecretsManager) => {
                 "allow the function's role secretsmanager:GetSecretValue on it, and kms:Decrypt on its key if that is \
                  not the account's default"
@@ -235,7 +271,6 @@ impl Refusal {
             }
             ("BinarySecret", _) => "it holds bytes, but variables hold text; store it as text (SecretString)",
             ("ConnectionFailed", _) => NETWORK,
-            ("Timeout", _) => TIMEOUT,
             (
                 "ExpiredTokenException"
                 | "IncompleteSignature"
@@ -245,23 +280,35 @@ impl Refusal {
                 | "UnrecognizedClientException",
                 _,
             ) => REJECTED_CREDENTIALS,
-            (code, _) if THROTTLING.contains(&code) => {
-                "AWS throttles the account's calls, the extension retries during later invocations; if this persists, \
-                 request a higher quota"
-            }
             ("UnreadableAnswer", _) => NOT_AWS,
             ("InvalidRequest", _) => {
                 "it has no valid endpoint; check the ARN's region, AWS_ENDPOINT_URL and AWS_USE_FIPS_ENDPOINT"
             }
             ("NoClient", _) => "the HTTP client cannot be set up; check HTTPS_PROXY and HTTP_PROXY",
             _ => "look up the code in the service's AWS API reference",
-        }
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn context(is_proxied: bool, sources: CredentialSources) -> CallContext {
+        CallContext { service: Service::ParameterStore, is_proxied, sources }
+    }
+
+    #[test]
+    fn proxies_are_named_and_commands_promise_no_retry() {
+        let remedies = ["ConnectionFailed", "Timeout"].map(|code| {
+            let error = Refusal::from_code(code).to_error("", context(true, CredentialSources::Cli));
+            format!("{}; {}", error.code, error.remedy)
+        });
+        insta::assert_snapshot!(remedies.join("\n"), @"
+        ConnectionFailed; the proxy in HTTPS_PROXY refuses the connection or cannot be reached; check it, or add the service's host to NO_PROXY
+        Timeout; no answer yet; try again; if this persists, check the proxy in HTTPS_PROXY, or add the service's host to NO_PROXY
+        ");
+    }
 
     #[test]
     fn malformed_code_is_not_kept() {
@@ -292,7 +339,8 @@ mod tests {
         ];
         let remedies: Vec<_> = codes
             .iter()
-            .map(|code| format!("{code}; {}", Refusal::from_code(code).remedy(Service::ParameterStore)))
+            .map(|code| Refusal::from_code(code).to_error("", context(false, CredentialSources::Function)))
+            .map(|error| format!("{}; {}", error.code, error.remedy))
             .collect();
         insta::assert_snapshot!(remedies.join("\n"), @r"
         AccessDeniedException; allow the function's role ssm:GetParameters on it, and kms:Decrypt on its key if that is not the account's default

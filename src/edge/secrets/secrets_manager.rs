@@ -6,6 +6,7 @@ use aws_sdk_secretsmanager::types::{ApiErrorType, SecretValueEntry};
 use super::Outcomes;
 use super::access::Access;
 use super::refusal::Refusal;
+use rotel_core::config::secret_ref;
 use rotel_core::secret::Secret;
 
 /// The suffix that AWS adds to a secret's name in its ARN: a hyphen and six letters or digits.
@@ -20,16 +21,29 @@ impl SecretsManager {
         Self(Client::from_conf(access.secrets_manager(region)))
     }
 
-    /// Makes one call. For a single secret it is GetSecretValue, which roles are usually allowed.
+    /// Makes one call. For a single secret it is GetSecretValue, which roles are usually allowed. So it is for each version: the
+    /// batch call returns current values only.
     pub(super) async fn fetch(&self, arns: &[String]) -> Result<Outcomes, Refusal> {
-        match arns {
-            [arn] => Ok(vec![(arn.clone(), Ok(self.fetch_one(arn).await?))]),
-            arns => self.fetch_batch(arns).await,
+        if let [arn] = arns {
+            return Ok(vec![(arn.clone(), Ok(self.fetch_one(arn).await?))]);
         }
+        let (versions, current): (Vec<_>, Vec<_>) =
+            arns.iter().cloned().partition(|arn| secret_ref::split_secret_id(arn).0 != arn);
+        let mut outcomes =
+            if current.is_empty() { Outcomes::new() } else { self.fetch_batch(&current).await? };
+        for arn in versions {
+            let outcome = self.fetch_one(&arn).await;
+            outcomes.push((arn, outcome));
+        }
+        Ok(outcomes)
     }
 
     async fn fetch_one(&self, arn: &str) -> Result<Secret, Refusal> {
-        let response = self.0.get_secret_value().secret_id(arn).send().await;
+        let (id, stage, version) = secret_ref::split_secret_id(arn);
+        let call = self.0.get_secret_value().secret_id(id);
+        let call =
+            call.set_version_stage(stage.map(str::to_owned)).set_version_id(version.map(str::to_owned));
+        let response = call.send().await;
         let response = response.map_err(|error| Refusal::from_sdk_error(&error))?;
         response.secret_string.map(Secret::new).ok_or_else(Refusal::binary)
     }
@@ -39,7 +53,9 @@ impl SecretsManager {
         let response = call.send().await.map_err(|error| Refusal::from_sdk_error(&error))?;
         let mut outcomes = Outcomes::new();
         for arn in arns {
-            let value = entry_of(arn, response.secret_values(), SecretValueEntry::arn);
+            let values = response.secret_values();
+            let value = entry_of(arn, values, SecretValueEntry::arn)
+                .or_else(|| values.iter().find(|entry| entry.name() == Some(arn)));
             let error = entry_of(arn, response.errors(), ApiErrorType::secret_id);
             if let Some(entry) = value {
                 let value = entry.secret_string().map(Secret::new).ok_or_else(Refusal::binary);

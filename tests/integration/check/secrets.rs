@@ -41,15 +41,12 @@ async fn missing_secret_is_reported_with_others() {
       ok      arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123
       FAILED  arn:aws:ssm:us-east-1:123456789012:parameter/clickstack-api-key: ParameterNotFound; it does not exist; check the ARN's region, account and name
 
-    Errors in settings with secrets
-      ROTEL_OTLP_EXPORTER_LOGS_CUSTOM_HEADERS: arn:aws:ssm:us-east-1:123456789012:parameter/clickstack-api-key could not be fetched; see the error for that secret
-
     Test records, service.name = rotel-extension-check
       logs     FAILED  not sent because of the errors above
       metrics  ok      grpc  http://[host]
       traces   ok      grpc  http://[host]
 
-    FAILED: 1 error, 1 secret not fetched, 1 signal not accepted
+    FAILED: 1 secret not fetched, 1 signal not accepted
     exit code 1
     ");
 }
@@ -79,6 +76,22 @@ async fn credentials_of_the_env_file_win() {
     let account = check.account().await;
     assert!(account.starts_with(&format!("Secrets\n  ok      {SECRET_ARN}\n")), "{account}");
     assert_eq!(aws.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_a_whole_json_secret_are_named() {
+    let aws = Aws::start().await.expect("a stand-in for AWS");
+    aws.keep(SECRET_ARN, format!(r#"{{"ingest_key":"{KEY}","port":4317}}"#));
+    let collector = locked().await;
+    let check = Check::collector(&collector, Protocol::Grpc)
+        .with_aws(&aws)
+        .with(HEADERS, format!("Authorization=${{{SECRET_ARN}}}"));
+    let account = check.account().await;
+    assert!(
+        account.contains("select one of its keys (ingest_key, port) in ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS"),
+        "{account}"
+    );
+    assert!(!account.contains(KEY), "{account}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -159,14 +159,12 @@ impl Expander<'_, '_> {
         match scheme {
             "env" => self.variable(rest),
             "yaml" => rest.trim().to_owned(),
-            "secretsmanager" if rest.starts_with("arn:") => format!("${{{rest}}}"),
-            "secretsmanager" => self.refuse(
+            // One of our own references.
+            "secretsmanager" => format!("${{{inner}}}"),
+            "file" | "http" | "https" | "s3" => self.refuse(
                 scheme,
-                "supports complete ARNs only; write ${secretsmanager:arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME}",
+                "is not supported, because values are not fetched; set the value, or use ${env:NAME}",
             ),
-            "file" | "http" | "https" | "s3" => {
-                self.refuse(scheme, "is not supported, because values are not fetched; set the value, or use ${env:NAME}")
-            }
             _ => self.refuse(scheme, "is not supported; set the value, or use ${env:NAME}"),
         }
     }
@@ -233,17 +231,9 @@ mod tests {
         assert_eq!(text(secret), secret);
         let warnings = expand("${env:NONE}x", &variables, usize::MAX).warnings;
         assert_eq!(warnings, ["the variable NONE is not set, so it expands to nothing; set it"]);
-        for wrong in [
-            "${env:HOST",
-            "${file:/x}",
-            "${s3://x}",
-            "${}",
-            "${env:}",
-            "${secretsmanager:x}",
-            "${a b}",
-            "${1}",
-            "${env:A:-${env:B}",
-        ] {
+        for wrong in
+            ["${env:HOST", "${file:/x}", "${s3://x}", "${}", "${env:}", "${a b}", "${1}", "${env:A:-${env:B}"]
+        {
             assert_eq!(expand(wrong, &variables, usize::MAX).errors.len(), 1, "{wrong}");
         }
     }
@@ -259,8 +249,8 @@ mod tests {
         };
         assert_eq!(text("${env:A:-${env:B}}|${env:A:-${C:-${env:D:-deep}}}"), "b}c|deep");
         assert_eq!(text("${env:${env:NAME}}"), "b}c");
-        assert_eq!(text("${secretsmanager:${env:SECRET}}"), format!("${{{SECRET}}}"));
-        assert_eq!(text(&format!("x ${{secretsmanager:{SECRET}}}")), format!("x ${{{SECRET}}}"));
+        assert_eq!(text("${secretsmanager:${env:SECRET}}"), format!("${{secretsmanager:{SECRET}}}"));
+        assert_eq!(text("x ${secretsmanager:name}"), "x ${secretsmanager:name}");
         assert_eq!(text("${yaml: [a, b]}"), "[a, b]");
         let deep = format!("{}x{}", "${env:A:-".repeat(100_000), "}".repeat(100_000));
         assert_eq!(expand(&deep, &variables, usize::MAX).errors.len(), 1);

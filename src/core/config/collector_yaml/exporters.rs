@@ -138,7 +138,9 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
                 .required(location, "has no value, so nothing is sent; set it, such as https://host:4318")
         };
         let Some(text) = text else { return };
-        let is_reference = ["${arn:", "$<arn:", "secret://"].iter().any(|start| text.starts_with(start));
+        let is_reference = ["${arn:", "$<arn:", "${secretsmanager:", "secret://"]
+            .iter()
+            .any(|start| text.starts_with(start));
         if self.kind == CollectorExporterKind::Http || text.is_empty() || is_reference {
             return self.set("ENDPOINT", text, location);
         }

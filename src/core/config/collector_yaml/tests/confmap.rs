@@ -63,7 +63,7 @@ fn secrets_are_references() {
         assert_eq!(parsed.references[0].arn.text, ARN);
         assert_eq!(parsed.references[0].key.as_deref(), key.contains('#').then_some("ingest_key"));
     }
-    for scheme in ["s3://bucket/key", "https://host/key", "file:/key", "secretsmanager:name", "vault:x"] {
+    for scheme in ["s3://bucket/key", "https://host/key", "file:/key", "vault:x"] {
         let (yaml, parsed) = outcome(&with_key(&format!("${{{scheme}}}")), &[]);
         let [error] = &yaml.errors[..] else { panic!("{scheme}: {:?}", yaml.errors) };
         let name = scheme.split(':').next().expect("a scheme");
