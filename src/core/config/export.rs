@@ -548,7 +548,8 @@ fn basic(username: &Secret, password: &Secret) -> Setting<HeaderValue> {
 }
 
 /// The URL of a signal's requests. OTLP/HTTP appends `/v1/{signal}` to the common endpoint and uses a single signal's endpoint
-/// unchanged, like the variables in the OTLP exporter specification.
+/// unchanged, like the variables in the OTLP exporter specification. A common endpoint may end with the path of a signal, which
+/// people copy from there.
 fn request_url(endpoint: ConfiguredEndpoint, protocol: Protocol, signal: Signal) -> Url {
     let ConfiguredEndpoint { mut url, is_common } = endpoint;
     if protocol == Protocol::Http && !is_common {
@@ -558,7 +559,9 @@ fn request_url(endpoint: ConfiguredEndpoint, protocol: Protocol, signal: Signal)
         Protocol::Grpc => signal.grpc_path().to_owned(),
         Protocol::Http => format!("/v1/{signal}"),
     };
-    let base = url.path().trim_end_matches('/').to_owned();
+    let base = url.path().trim_end_matches('/');
+    let of_signal = Signal::ALL.into_iter().find_map(|signal| base.strip_suffix(&format!("/v1/{signal}")));
+    let base = of_signal.unwrap_or(base).to_owned();
     url.set_path(&format!("{base}{path}"));
     url.set_query(None);
     url.set_fragment(None);

@@ -33,6 +33,20 @@ impl CollectorExporterKind {
     }
 }
 
+/// Returns true for the name of an exporter's setting, which stands in place of an exporter if its indentation is wrong.
+pub(super) fn is_setting(key: &str) -> bool {
+    const SETTINGS: [&str; 8] =
+        ["auth", "compression", "endpoint", "headers", "retry_on_failure", "sending_queue", "timeout", "tls"];
+    SETTINGS.contains(&key)
+}
+
+/// Returns true for an extension that exporters name as their authenticator.
+pub(super) fn is_authenticator(id: &str) -> bool {
+    let kind = component_type(id);
+    ["basicauth", "headers_setter", "oauth2client", "sigv4auth"].contains(&kind)
+        || kind.ends_with("tokenauth")
+}
+
 /// A setting: the end of its variable's name, its text, and its location.
 pub(super) type ExporterSetting<'n> = (&'static str, String, Location<'n>);
 
@@ -76,6 +90,9 @@ struct ExporterTranslator<'a, 'g, 'n> {
     has_outside_endpoint: bool,
     kind: CollectorExporterKind,
     settings: Vec<ExporterSetting<'n>>,
+    /// The headers, and the location of the first.
+    headers: Vec<(String, String)>,
+    headers_location: Option<Location<'n>>,
 }
 
 /// Translates an exporter's settings. `extensions` may contain its authenticator. With an endpoint outside the file, its own may
@@ -87,8 +104,15 @@ pub(super) fn translate<'n>(
     extensions: &[Location<'n>],
     has_outside_endpoint: bool,
 ) -> Vec<ExporterSetting<'n>> {
-    let mut translator =
-        ExporterTranslator { translation, extensions, has_outside_endpoint, kind, settings: Vec::new() };
+    let mut translator = ExporterTranslator {
+        translation,
+        extensions,
+        has_outside_endpoint,
+        kind,
+        settings: Vec::new(),
+        headers: Vec::new(),
+        headers_location: None,
+    };
     let entries = translator.translation.entries(exporter);
     let tls = entries.iter().find(|entry| entry.key == "tls").cloned();
     let is_insecure = tls.is_some_and(|tls| translator.is_insecure(&tls));
@@ -114,6 +138,10 @@ pub(super) fn translate<'n>(
             }
             _ => translator.other_setting(&entry),
         }
+    }
+    if let Some(location) = translator.headers_location.take().filter(|_| !translator.headers.is_empty()) {
+        let headers = list(&translator.headers);
+        translator.set("CUSTOM_HEADERS", headers, &location);
     }
     translator.settings
 }
@@ -156,6 +184,7 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
     /// Translates headers: a mapping, or a list of `name` and `value` as in newer collectors.
     fn headers(&mut self, location: &Location<'n>) {
         let mut pairs = Vec::new();
+        self.headers_location.get_or_insert_with(|| location.clone());
         if matches!(location.node.structure(), YamlValue::List(_)) {
             for element in self.translation.elements(location) {
                 let (mut name, mut value) = (None, None);
@@ -176,9 +205,7 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
                 }
             }
         }
-        if !pairs.is_empty() {
-            self.set("CUSTOM_HEADERS", list(&pairs), location);
-        }
+        self.headers.append(&mut pairs);
     }
 
     fn compression(&mut self, location: &Location<'n>) {
@@ -287,14 +314,15 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
             let extension = self.extensions.iter().find(|extension| extension.key == id).cloned();
             match (component_type(&id), extension) {
                 ("basicauth", Some(extension)) => self.basic(&entry, &extension),
-                ("basicauth", None) => {
+                ("bearertokenauth", Some(extension)) => self.bearer(&entry, &extension),
+                ("basicauth" | "bearertokenauth", None) => {
                     self.translation
                         .error(&entry, format!("{} is not defined under extensions; define it", shown(&id)));
                 }
                 (kind, _) => self.translation.error(
                     &entry,
                     format!(
-                        "{} is not supported; set the header itself under headers, or use basicauth",
+                        "{} is not supported; set the header itself under headers, or use basicauth or bearertokenauth",
                         shown(kind)
                     ),
                 ),
@@ -316,6 +344,24 @@ impl<'n> ExporterTranslator<'_, '_, 'n> {
                     _ => self.translation.error(&entry, "not supported; set username and password"),
                 }
             }
+        }
+    }
+
+    /// Translates a bearer token to the header that it stands for.
+    fn bearer(&mut self, auth: &Location<'n>, extension: &Location<'n>) {
+        let (mut scheme, mut header) = ("Bearer".to_owned(), "Authorization".to_owned());
+        let mut token = None;
+        for entry in self.translation.entries(extension) {
+            match entry.key {
+                "scheme" => scheme = self.translation.text(&entry).unwrap_or_default(),
+                "header" => header = self.translation.text(&entry).unwrap_or(header),
+                "token" => token = self.translation.required(&entry, "has no value; set the token"),
+                _ => self.translation.error(&entry, "not supported; set token"),
+            }
+        }
+        if let Some(token) = token {
+            self.headers.push((header, format!("{scheme} {token}").trim().to_owned()));
+            self.headers_location.get_or_insert_with(|| auth.clone());
         }
     }
 

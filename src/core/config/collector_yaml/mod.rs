@@ -170,6 +170,10 @@ struct FileTranslator<'a, 'g, 'n> {
     used: Vec<UsedExporter<'n>>,
     /// The ids of receivers that were translated.
     translated_receivers: Vec<String>,
+    /// The ids of exporters that are not defined and were reported.
+    undefined_exporters: Vec<String>,
+    /// A pipeline has a name that may be a misspelled signal.
+    has_unknown_pipeline: bool,
 }
 
 /// The combined pipelines.
@@ -196,6 +200,8 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
             service: None,
             used: Vec::new(),
             translated_receivers: Vec::new(),
+            undefined_exporters: Vec::new(),
+            has_unknown_pipeline: false,
         };
         for entry in translator.translation.entries(&Location::root(node)) {
             match entry.key {
@@ -240,6 +246,12 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
     }
 
     fn pipelines(&mut self, location: &Location<'n>) -> processing::Processors {
+        for exporter in self.exporters.iter().filter(|exporter| exporters::is_setting(exporter.key)) {
+            self.translation.error(
+                exporter,
+                "is a setting and not an exporter, so it has no effect; indent it under the exporter it belongs to",
+            );
+        }
         let mut pipelines = Pipelines::default();
         for pipeline in self.translation.entries(location) {
             if self.is_fed_by_connectors_only(&pipeline) {
@@ -249,6 +261,7 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
             match Signal::ALL.into_iter().find(|signal| signal.as_str() == kind) {
                 Some(signal) => self.pipeline(signal, &pipeline, &mut pipelines),
                 None => {
+                    self.has_unknown_pipeline = true;
                     self.translation
                         .error(&pipeline, "unknown kind of pipeline; use traces, metrics or logs");
                 }
@@ -316,13 +329,15 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
     /// Sets the variables that decide which signals are sent, and to which exporters.
     fn send(&mut self, location: &Location<'n>, pipelines: Pipelines<'n>) {
         let Pipelines { processors, mut exporters, debug, is_defined } = pipelines;
+        let without: Vec<_> =
+            Signal::ALL.into_iter().filter(|signal| !is_defined.of(*signal)).map(Signal::as_str).collect();
+        let is_selected_outside = exporter_selection::given_exporters(self.translation).is_some();
+        if !without.is_empty() && !is_selected_outside && !self.has_unknown_pipeline {
+            let message =
+                format!("{} have no pipeline, so they are received and dropped", without.join(" and "));
+            self.translation.warning(location, message);
+        }
         for signal in Signal::ALL {
-            if !is_defined.of(signal) && exporter_selection::given_exporters(self.translation).is_none() {
-                self.translation.warning(
-                    location,
-                    format!("{signal} have no pipeline, so they are received and dropped"),
-                );
-            }
             if *processors.blocked.of(signal) {
                 exporters.of_mut(signal).clear();
             }
@@ -361,10 +376,14 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
             return Some((Arc::clone(&known.id), known.kind));
         }
         let Some(location) = self.exporters.iter().find(|location| location.key == id).cloned() else {
-            self.translation.error(
-                used,
-                format!("{} is not defined under exporters; define it, or remove it here", node::shown(id)),
-            );
+            if !self.undefined_exporters.iter().any(|known| known == id) {
+                self.undefined_exporters.push(id.to_owned());
+                let message = format!(
+                    "{} is not defined under exporters; define it, or remove it here",
+                    node::shown(id)
+                );
+                self.translation.error(used, message);
+            }
             return None;
         };
         let Some(kind) = CollectorExporterKind::of(id) else {
@@ -444,14 +463,16 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
         }
     }
 
+    /// Reports the extensions that have no use here. One that an exporter names is reported there.
     fn check_extensions(&mut self, entry: &Location<'n>) {
-        for (id, used) in self.translation.texts(entry) {
-            if exporters::component_type(&id) != "basicauth" {
-                self.translation.warning(
-                    &used,
-                    format!("{} is not supported and not needed; remove it", node::shown(&id)),
-                );
-            }
+        let named = self.translation.texts(entry).into_iter();
+        let unused: Vec<_> = named
+            .filter(|(id, _)| !exporters::is_authenticator(id))
+            .map(|(id, _)| node::shown(&id).into_owned())
+            .collect();
+        if !unused.is_empty() {
+            let message = format!("not supported and not needed: {}; remove them", unused.join(", "));
+            self.translation.warning(entry, message);
         }
     }
 }

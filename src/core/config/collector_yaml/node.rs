@@ -287,10 +287,24 @@ pub(super) fn size(node: &Node) -> Size {
     }
 }
 
+/// Types of components that look like keys to `echo`, but are none.
+const COMPONENTS: [&str; 8] = [
+    "awscloudwatchlogs",
+    "googlemanagedprometheus",
+    "k8sattributes",
+    "oauth2client",
+    "prometheusremotewrite",
+    "signalfx",
+    "sigv4auth",
+    "telemetryapireceiver",
+];
+
 /// The part of a key or an id that may be printed: without a blank after the colon, the text includes the value.
 pub(super) fn shown(key: &str) -> Cow<'_, str> {
     let (name, rest) = key.split_at_checked(key.find([':', '=']).unwrap_or(key.len())).unwrap_or((key, ""));
-    match (echo::is_name(name), rest) {
+    let (kind, of_kind) = name.split_once('/').unwrap_or((name, ""));
+    let is_component = COMPONENTS.contains(&kind) && (of_kind.is_empty() || echo::is_name(of_kind));
+    match (is_component || echo::is_name(name), rest) {
         (true, "") => Cow::Borrowed(key),
         (true, _) => Cow::Owned(format!("{name}…")),
         (false, _) => Cow::Borrowed("…"),

@@ -18,6 +18,7 @@ const IGNORABLE: &[&str] = &[
     "coldstart",
     "cumulativetodelta",
     "deltatocumulative",
+    "faas",
     "groupbyattrs",
     "groupbytrace",
     "interval",
@@ -82,10 +83,12 @@ impl<'n> Processors<'n> {
                 return;
             }
             *self.blocked.of_mut(signal) |= !IGNORABLE.contains(&kind);
-            return translation.error(
-                used,
-                format!("{} is not defined under processors; define it, or remove it here", shown(id)),
-            );
+            if self.translated.insert(id.to_owned(), None).is_none() {
+                let message =
+                    format!("{} is not defined under processors; define it, or remove it here", shown(id));
+                translation.error(used, message);
+            }
+            return;
         };
         if kind == "batch" {
             return batch(translation, signal, location);

@@ -6,6 +6,7 @@ use super::*;
 use crate::secret::Secret;
 
 mod confmap;
+mod corpus;
 mod processors;
 
 /// The file in the published guide, unchanged.
@@ -370,7 +371,6 @@ fn missing_and_misnamed_parts_are_reported() {
     ");
     insta::assert_snapshot!(report(&published("    logs:\n      receivers", "    log:\n      receivers")), @"
     error: collector.yaml:27: service.pipelines.log: unknown kind of pipeline; use traces, metrics or logs
-    warning: collector.yaml:18: service.pipelines: logs have no pipeline, so they are received and dropped
     logs: -
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces
@@ -383,8 +383,6 @@ fn missing_and_misnamed_parts_are_reported() {
     ");
     insta::assert_snapshot!(report(&published("[batch, decouple]", "[batch, decuple]")), @"
     error: collector.yaml:21: service.pipelines.traces.processors: decuple is not defined under processors; define it, or remove it here
-    error: collector.yaml:25: service.pipelines.metrics.processors: decuple is not defined under processors; define it, or remove it here
-    error: collector.yaml:29: service.pipelines.logs.processors: decuple is not defined under processors; define it, or remove it here
     logs: -
     metrics: -
     traces: -
@@ -506,7 +504,7 @@ fn unsupported_settings_are_reported() {
     traces: -
     ");
     insta::assert_snapshot!(exporter("    auth: {authenticator: bearertokenauth}\n"), @"
-    error: collector.yaml:16: exporters.otlphttp.auth.authenticator: bearertokenauth is not supported; set the header itself under headers, or use basicauth
+    error: collector.yaml:16: exporters.otlphttp.auth.authenticator: bearertokenauth is not defined under extensions; define it
     logs: -
     metrics: -
     traces: -
@@ -543,7 +541,7 @@ fn unsupported_settings_are_reported() {
     traces: http://clickstack.example.com:4318/v1/traces
     ");
     insta::assert_snapshot!(report(&published("service:\n", "connectors: {spanmetrics: {}}\nservice:\n  extensions: [health_check]\n")), @"
-    warning: collector.yaml:19: service.extensions: health_check is not supported and not needed; remove it
+    warning: collector.yaml:19: service.extensions: not supported and not needed: health_check; remove them
     logs: http://clickstack.example.com:4318/v1/logs
     metrics: http://clickstack.example.com:4318/v1/metrics
     traces: http://clickstack.example.com:4318/v1/traces

@@ -246,3 +246,16 @@ fn memory_limits_are_shown_as_they_hold() {
     assert_eq!(yaml.variables["ROTEL_BUFFER_MAX_BYTES"], "8388608");
     assert_eq!(parsed.config.buffer_max_bytes, 8 * 1024 * 1024);
 }
+
+#[test]
+fn bearer_tokens_are_headers() {
+    let file = with_key("unused").replace(
+        "    headers:\n      authorization: unused\n",
+        "    auth: {authenticator: bearertokenauth/key}\n",
+    );
+    let token = |extension: &str| {
+        headers(&format!("extensions:\n  bearertokenauth/key: {extension}\n{file}"), &[("TOKEN", "0123")])
+    };
+    assert_eq!(token("{token: '${env:TOKEN}'}"), "Bearer 0123");
+    assert_eq!(token("{token: '${env:TOKEN}', scheme: ''}"), "0123");
+}
