@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use dlmalloc::GlobalDlmalloc;
 use rotel_core::config::{self, Variables};
 use rotel_core::echo;
-use rotel_lambda_extension::app::check::{self, CheckScope};
+use rotel_lambda_extension::app::check::{self, CheckOptions};
 use rotel_lambda_extension::app::startup;
 use rotel_lambda_extension::edge::logging;
 
@@ -22,7 +22,9 @@ Forwards logs, traces and metrics of a Lambda function to ClickStack. Lambda sta
 Usage: rotel-extension [OPTION]
 
   --check            check the configuration, fetch its secrets, and send one test record per signal
-  --check --offline  check the configuration without network access
+    --offline        without network access
+    --all            print the defaults, too
+    --json           print one JSON object, for other programs
   --help             print this help, with all environment variables
   --version          print the version
 
@@ -31,7 +33,7 @@ Usage: rotel-extension [OPTION]
 
 /// The command in the arguments.
 enum CliCommand {
-    Check(CheckScope),
+    Check(CheckOptions),
     Help,
     Version,
 }
@@ -51,12 +53,26 @@ fn main() -> ExitCode {
     }
 }
 
+/// Returns the options of `--check`, or `None` if one is unknown.
+fn check_options(arguments: &[&str]) -> Option<CheckOptions> {
+    let mut options = CheckOptions::default();
+    for argument in arguments {
+        match *argument {
+            "--check" => {}
+            "--offline" => options.is_offline = true,
+            "--all" => options.shows_defaults = true,
+            "--json" => options.is_json = true,
+            _ => return None,
+        }
+    }
+    Some(options)
+}
+
 /// Returns the command, or `None` if the arguments are invalid.
 fn parse_arguments(arguments: &[OsString]) -> Option<CliCommand> {
     let arguments: Vec<_> = arguments.iter().map(|argument| argument.to_str()).collect::<Option<_>>()?;
     match arguments.as_slice() {
-        ["--check"] => Some(CliCommand::Check(CheckScope::Full)),
-        ["--check", "--offline"] | ["--offline", "--check"] => Some(CliCommand::Check(CheckScope::Offline)),
+        options if options.contains(&"--check") => check_options(options).map(CliCommand::Check),
         ["--help" | "-h"] => Some(CliCommand::Help),
         ["--version" | "-V"] => Some(CliCommand::Version),
         _ => None,
@@ -90,8 +106,8 @@ fn run<T>(task: impl Future<Output = T>) -> Option<T> {
 #[expect(clippy::print_stdout, reason = "output for a person, outside Lambda")]
 fn run_command(command: &CliCommand) -> ExitCode {
     match command {
-        CliCommand::Check(scope) => {
-            let result = run(check::run(variables(), *scope, &mut io::stdout().lock()));
+        CliCommand::Check(options) => {
+            let result = run(check::run(variables(), *options, &mut io::stdout().lock()));
             return if matches!(result, Some(Ok(true))) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         CliCommand::Help => println!("{USAGE}\n{}", config::help()),

@@ -4,14 +4,17 @@
 //! Promises that no secret is printed, and that the check succeeds only if every signal with an endpoint was accepted. Leaves
 //! the diagnosis of failures to `core::config::diagnosis`.
 
-use std::fmt::Display;
-use std::io::{self, Write};
+use std::fmt::{self, Display};
+use std::io::{self, IsTerminal as _, Write};
+
+use serde::Serialize;
 
 use crate::app::reported_errors::ReportedErrors;
 use crate::app::settings::{self, Settings};
 use crate::edge::clock;
 use crate::edge::exporter::Exporter;
 use crate::edge::secrets::CredentialSources;
+use rotel_core::config::ValueSource;
 use rotel_core::config::diagnosis::ConfiguredRoute;
 use rotel_core::config::resource;
 use rotel_core::config::{
@@ -22,27 +25,40 @@ use rotel_core::echo;
 use rotel_core::otlp::canary;
 use rotel_core::signal::{PerSignal, Signal};
 
-/// The extent of a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CheckScope {
-    /// Fetches secrets and sends test records.
-    Full,
-    /// Uses no network.
-    Offline,
+/// The headings of problems.
+const WARNINGS: &str = "Warnings";
+const ERRORS: &str = "Errors";
+
+/// What a check does and prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckOptions {
+    /// Uses no network: fetches no secrets and sends nothing.
+    pub is_offline: bool,
+    /// Prints the defaults of variables that are not set, too.
+    pub shows_defaults: bool,
+    /// Prints one JSON object and nothing else. `docs/configuration.md` has its fields.
+    pub is_json: bool,
 }
 
 /// Checks the settings in `environment` and writes a report to `out`; returns true if the check passes.
-pub async fn run(environment: Variables, scope: CheckScope, out: &mut impl Write) -> io::Result<bool> {
+pub async fn run(environment: Variables, options: CheckOptions, out: &mut impl Write) -> io::Result<bool> {
     let settings = Settings::read(environment);
-    let mut report = CheckReport { out, errors: ReportedErrors::default(), failures: Vec::new() };
+    let mut report = CheckReport {
+        out,
+        options,
+        errors: ReportedErrors::default(),
+        failures: Vec::new(),
+        problems: Vec::new(),
+        json: JsonReport::default(),
+    };
     report.configuration(&settings)?;
-    report.list("Warnings", settings.warnings())?;
+    report.list(WARNINGS, settings.warnings());
     let filter_errors = settings.parsed.config.log_filter.compile().1;
-    report.errors("Errors", settings.errors().chain(&filter_errors))?;
+    report.errors(ERRORS, settings.errors().chain(&filter_errors));
     let Settings { variables, locations, mut parsed, .. } = settings;
     let shows_service = !parsed.resource_attributes_pending;
     if !parsed.references.is_empty() {
-        parsed = report.secrets(&variables, &locations, parsed, scope).await?;
+        parsed = report.secrets(&variables, &locations, parsed).await?;
     }
     if parsed.blackhole {
         let variable =
@@ -62,11 +78,12 @@ pub async fn run(environment: Variables, scope: CheckScope, out: &mut impl Write
         shows_service,
     };
     for destination in &parsed.config.destinations {
-        report.destination(&context, destination, scope).await?;
+        report.destination(&context, destination).await?;
     }
-    report.verdict(match scope {
-        CheckScope::Full => "all signals with an endpoint were accepted",
-        CheckScope::Offline => "no errors found offline",
+    report.verdict(if options.is_offline {
+        "no errors found offline"
+    } else {
+        "all signals with an endpoint were accepted"
     })
 }
 
@@ -95,41 +112,108 @@ struct CheckContext<'a> {
 /// The report that is being written, and its failures.
 struct CheckReport<'a, W> {
     out: &'a mut W,
+    options: CheckOptions,
     /// The errors that were printed.
     errors: ReportedErrors,
     /// Other reasons why telemetry does not arrive, for the last line.
     failures: Vec<String>,
+    /// The lines about problems under their headings. They come last, above the verdict, where people look.
+    problems: Vec<(String, Vec<String>)>,
+    json: JsonReport,
+}
+
+/// The report for other programs.
+#[derive(Default, Serialize)]
+struct JsonReport {
+    ok: bool,
+    /// The last line of the report for people.
+    summary: String,
+    configuration: Vec<JsonSetting>,
+    secrets: Vec<JsonSecret>,
+    records: Vec<JsonRecord>,
+    warnings: Vec<String>,
+    errors: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct JsonSetting {
+    variable: String,
+    /// With credentials redacted.
+    value: String,
+    source: String,
+}
+
+#[derive(Serialize)]
+struct JsonSecret {
+    arn: String,
+    /// `null` if it was fetched.
+    error: Option<String>,
+}
+
+/// The test record of one signal.
+#[derive(Serialize)]
+struct JsonRecord {
+    /// `null` for the unnamed exporter.
+    exporter: Option<String>,
+    signal: &'static str,
+    protocol: &'static str,
+    endpoint: String,
+    /// `null` if it was accepted.
+    error: Option<String>,
 }
 
 impl<W: Write> CheckReport<'_, W> {
+    /// Prints a line for people.
+    fn line(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
+        if self.options.is_json { Ok(()) } else { writeln!(self.out, "{line}") }
+    }
+
     fn configuration(&mut self, settings: &Settings) -> io::Result<()> {
-        writeln!(self.out, "Configuration")?;
+        self.line(format_args!("Configuration"))?;
         let mut rows = config::describe(&settings.environment, &settings.file, &settings.collector);
-        rows.retain(|row| !row.has_no_value());
+        let shows_defaults = self.options.shows_defaults;
+        rows.retain(|row| !row.has_no_value() && (shows_defaults || row.source != ValueSource::Default));
+        if rows.is_empty() {
+            self.line(format_args!("  no variable is set; --all shows the defaults"))?;
+        }
         let width = rows.iter().map(|row| row.variable.len()).max().unwrap_or(0);
         for row in rows {
             let value = echo::one_line(&row.value);
-            writeln!(self.out, "  {:width$}  {:11}  {value}", row.variable, row.source)?;
+            self.line(format_args!("  {:width$}  {:11}  {value}", row.variable, row.source))?;
+            let source = row.source.to_string();
+            self.json.configuration.push(JsonSetting { variable: row.variable, value: row.value, source });
         }
         Ok(())
     }
 
     fn heading(&mut self, heading: &str) -> io::Result<()> {
-        writeln!(self.out, "\n{heading}")
+        self.line(format_args!("\n{heading}"))
     }
 
-    fn list<T: Display>(&mut self, heading: &str, items: impl IntoIterator<Item = T>) -> io::Result<()> {
-        let mut items = items.into_iter().peekable();
-        if items.peek().is_some() {
-            self.heading(heading)?;
+    /// Prints a list under a heading.
+    fn print<T: Display>(&mut self, heading: &str, items: impl IntoIterator<Item = T>) -> io::Result<()> {
+        self.heading(heading)?;
+        items
+            .into_iter()
+            .try_for_each(|item| self.line(format_args!("  {}", echo::one_line(&item.to_string()))))
+    }
+
+    /// Adds problems to be printed under a heading.
+    fn list<T: Display>(&mut self, heading: &str, items: impl IntoIterator<Item = T>) {
+        let items: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
+        if items.is_empty() {
+            return;
         }
-        items.try_for_each(|item| writeln!(self.out, "  {}", echo::one_line(&item.to_string())))
+        match self.problems.iter_mut().find(|(known, _)| known == heading) {
+            Some((_, known)) => known.extend(items),
+            None => self.problems.push((heading.to_owned(), items)),
+        }
     }
 
-    /// Prints the errors that are new.
-    fn errors<T: Display>(&mut self, heading: &str, errors: impl IntoIterator<Item = T>) -> io::Result<()> {
+    /// Adds the errors that are new.
+    fn errors<T: Display>(&mut self, heading: &str, errors: impl IntoIterator<Item = T>) {
         let new = self.errors.add_new(errors);
-        self.list(heading, new)
+        self.list(heading, new);
     }
 
     /// Fetches the secrets, unless offline; returns the variables parsed with them.
@@ -138,39 +222,36 @@ impl<W: Write> CheckReport<'_, W> {
         variables: &Variables,
         locations: &SourceLocations,
         parsed: ParsedConfig,
-        scope: CheckScope,
     ) -> io::Result<ParsedConfig> {
         let mut arns: Vec<_> =
             parsed.references.iter().map(|reference| reference.arn.text.as_str()).collect();
         arns.dedup();
-        if scope == CheckScope::Offline {
-            self.list("Secrets (not fetched)", arns)?;
+        if self.options.is_offline {
+            self.print("Secrets (not fetched)", arns)?;
             return Ok(parsed);
         }
+        announce(&format!("fetching {}", counted(arns.len(), "secret", "secrets")));
         let resolved =
             settings::resolve(variables, locations, &parsed.references, CredentialSources::Cli).await;
         self.heading("Secrets")?;
         for arn in arns {
-            match resolved.errors.iter().find(|error| error.arn == arn) {
-                None => writeln!(self.out, "  ok      {arn}")?,
-                Some(error) => writeln!(self.out, "  FAILED  {}", echo::one_line(&error.to_string()))?,
+            let error = resolved.errors.iter().find(|error| error.arn == arn).map(ToString::to_string);
+            match &error {
+                None => self.line(format_args!("  ok      {arn}"))?,
+                Some(error) => self.line(format_args!("  FAILED  {}", echo::one_line(error)))?,
             }
+            self.json.secrets.push(JsonSecret { arn: arn.to_owned(), error });
         }
         match resolved.errors.len() {
             0 => {}
             failed => self.failures.push(counted(failed, "secret not fetched", "secrets not fetched")),
         }
-        self.errors("Errors in settings with secrets", &resolved.parsed.errors)?;
+        self.errors(ERRORS, &resolved.parsed.errors);
         Ok(resolved.parsed)
     }
 
     /// Creates the exporter and, unless offline, sends one item of each signal.
-    async fn destination(
-        &mut self,
-        context: &CheckContext<'_>,
-        destination: &Destination,
-        scope: CheckScope,
-    ) -> io::Result<()> {
+    async fn destination(&mut self, context: &CheckContext<'_>, destination: &Destination) -> io::Result<()> {
         let name = &destination.exporter;
         let is_unset =
             |signal: &Signal| exporter_variable(context.variables, name, *signal, "ENDPOINT").is_none();
@@ -183,10 +264,11 @@ impl<W: Write> CheckReport<'_, W> {
         }
         let Exports::Known(exports) = &destination.exports else { return Ok(()) };
         let (exporter, unusable) = Exporter::new(exports);
-        self.errors("TLS errors", unusable)?;
-        if scope == CheckScope::Offline {
+        self.errors(ERRORS, unusable);
+        if self.options.is_offline {
             return Ok(());
         }
+        announce("sending test records");
         let usable = |signal| exports.of(signal).clone().filter(|_| exporter.route(signal).is_some());
         let usable = PerSignal::from_fn(usable);
         let verdicts = send(&exporter, context.service_name).await;
@@ -209,13 +291,15 @@ impl<W: Write> CheckReport<'_, W> {
         for signal in Signal::ALL {
             let Some(export) = exports.of(signal) else {
                 if !destination.signals.of(signal) {
-                    writeln!(self.out, "  {signal:7}  –       not sent by this exporter")?;
+                    self.line(format_args!("  {signal:7}  –       not sent by this exporter"))?;
                 } else if exporter_variable(context.variables, &destination.exporter, signal, "ENDPOINT")
                     .is_none()
                 {
-                    writeln!(self.out, "  {signal:7}  –       no endpoint, so it is received and dropped")?;
+                    self.line(format_args!(
+                        "  {signal:7}  –       no endpoint, so it is received and dropped"
+                    ))?;
                 } else {
-                    writeln!(self.out, "  {signal:7}  FAILED  not sent because of the errors above")?;
+                    self.line(format_args!("  {signal:7}  FAILED  not sent because of the errors below"))?;
                     failures.push((vec![signal.as_str()], String::new()));
                 }
                 continue;
@@ -229,7 +313,15 @@ impl<W: Write> CheckReport<'_, W> {
                 }
             };
             let result = if failure.is_none() { "ok" } else { "FAILED" };
-            writeln!(self.out, "  {signal:7}  {result:6}  {}  {}", route.protocol(), route.endpoint())?;
+            let (protocol, endpoint) = (route.protocol(), route.endpoint());
+            self.line(format_args!("  {signal:7}  {result:6}  {protocol}  {endpoint}"))?;
+            self.json.records.push(JsonRecord {
+                exporter: destination.exporter.name().map(ToString::to_string),
+                signal: signal.as_str(),
+                protocol,
+                endpoint,
+                error: failure.clone(),
+            });
             let Some(failure) = failure else { continue };
             match failures.iter_mut().find(|(_, known)| *known == failure) {
                 Some((signals, _)) => signals.push(signal.as_str()),
@@ -241,27 +333,46 @@ impl<W: Write> CheckReport<'_, W> {
             failed => self.failures.push(counted(failed, "signal not accepted", "signals not accepted")),
         }
         failures.retain(|(_, failure)| !failure.is_empty());
-        if !failures.is_empty() {
-            self.heading("Diagnosis")?;
-        }
-        failures
-            .iter()
-            .try_for_each(|(signals, failure)| writeln!(self.out, "  {}: {failure}", signals.join(", ")))
+        self.list(
+            "Diagnosis",
+            failures.iter().map(|(signals, failure)| format!("{}: {failure}", signals.join(", "))),
+        );
+        Ok(())
     }
 
-    /// Prints the last line: `success`, or the failures. Returns true on success.
+    /// Prints the problems, and in the last line `success` or the failures. Returns true on success.
     fn verdict(mut self, success: &str) -> io::Result<bool> {
+        for (heading, items) in std::mem::take(&mut self.problems) {
+            match heading.as_str() {
+                WARNINGS => self.json.warnings.clone_from(&items),
+                ERRORS => self.json.errors.clone_from(&items),
+                // A record has its own diagnosis.
+                _ => {}
+            }
+            self.print(&heading, items)?;
+        }
         if let known @ 1.. = self.errors.len() {
             self.failures.insert(0, counted(known, "error", "errors"));
         }
         let is_ok = self.failures.is_empty();
-        self.heading(&if is_ok {
-            format!("OK: {success}")
-        } else {
-            format!("FAILED: {}", self.failures.join(", "))
-        })?;
+        let summary =
+            if is_ok { format!("OK: {success}") } else { format!("FAILED: {}", self.failures.join(", ")) };
+        self.heading(&summary)?;
+        if self.options.is_json {
+            let report = JsonReport { ok: is_ok, summary, ..self.json };
+            serde_json::to_writer_pretty(&mut *self.out, &report)?;
+            writeln!(self.out)?;
+        }
         self.out.flush()?;
         Ok(is_ok)
+    }
+}
+
+/// Tells a person at a terminal what the check waits for.
+#[expect(clippy::print_stderr, reason = "output for a person, outside Lambda")]
+fn announce(action: &str) {
+    if io::stderr().is_terminal() {
+        eprintln!("{action}…");
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lambda_sandbox::{Function, Sandbox};
 use rotel_core::config::{SECTIONS, Variable, Variables};
-use rotel_lambda_extension::app::check::{self, CheckScope};
+use rotel_lambda_extension::app::check::{self, CheckOptions};
 use rotel_lambda_extension::app::settings::Settings;
 use serde_json::Value;
 use support::{end, invoke, unconfigured};
@@ -236,7 +236,13 @@ async fn printed(case: &Case) -> String {
     let settings = Settings::read(variables.clone());
     let debug = format!("{settings:?} {:?} {:?}", settings.parsed, settings.parsed.config);
     let mut account = Vec::new();
-    check::run(variables, CheckScope::Offline, &mut account).await.expect("it goes to memory");
+    check::run(
+        variables,
+        CheckOptions { is_offline: true, shows_defaults: true, is_json: false },
+        &mut account,
+    )
+    .await
+    .expect("it goes to memory");
     format!("{debug}\n{}", String::from_utf8(account).expect("text"))
 }
 

@@ -67,7 +67,7 @@ pub fn describe(environment: &Variables, file: &Variables, collector: &Variables
     let lookup = |name: &str| lookup(name, [file, environment, collector]);
     let (several, _) = lookup("ROTEL_EXPORTERS");
     let prefixes = several.map(|text| exporters::prefixes(&text)).unwrap_or_default();
-    let mut rows = Vec::new();
+    let mut rows: Vec<EffectiveValue> = Vec::new();
     for variable in all() {
         for name in variable.names() {
             let (text, source) = lookup(&name);
@@ -88,6 +88,13 @@ pub fn describe(environment: &Variables, file: &Variables, collector: &Variables
                     Some(EffectiveValue { value: redacted(variable, &text?), variable: name, source })
                 }));
             }
+        }
+    }
+    // A default that is another variable is that one's value.
+    let values: Vec<_> = rows.iter().map(|row| (row.variable.clone(), row.value.clone())).collect();
+    for row in rows.iter_mut().filter(|row| row.source == ValueSource::Default) {
+        if let Some((_, value)) = values.iter().find(|(name, _)| *name == row.value) {
+            row.value.clone_from(value);
         }
     }
     rows

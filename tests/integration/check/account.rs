@@ -41,37 +41,11 @@ async fn good_configuration_is_shown_with_sources() {
         .await;
     insta::assert_snapshot!(whole.replace(&*file.to_string_lossy(), "[file]"), @"
     Configuration
-      ROTEL_ENV_FILE                              environment  [file]
-      ROTEL_EXPORTER                              default      otlp
-      ROTEL_OTLP_EXPORTER_ENDPOINT                environment  http://[host]
-      ROTEL_OTLP_EXPORTER_PROTOCOL                environment  grpc
-      ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS          environment  Authorization=[redacted]
-      ROTEL_OTLP_EXPORTER_COMPRESSION             default      gzip
-      ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT         default      5s
-      ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY         default      false
-      ROTEL_OTLP_EXPORTER_RETRY_INITIAL_BACKOFF   default      ROTEL_EXPORTER_RETRY_INITIAL_BACKOFF
-      ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF       default      ROTEL_EXPORTER_RETRY_MAX_BACKOFF
-      ROTEL_OTLP_EXPORTER_RETRY_MAX_ELAPSED_TIME  default      ROTEL_EXPORTER_RETRY_MAX_ELAPSED_TIME
-      ROTEL_EXPORTER_RETRY_INITIAL_BACKOFF        default      5s
-      ROTEL_EXPORTER_RETRY_MAX_BACKOFF            default      30s
-      ROTEL_EXPORTER_RETRY_MAX_ELAPSED_TIME       default      300s
-      ROTEL_OTLP_GRPC_ENDPOINT                    default      localhost:4317
-      ROTEL_OTLP_HTTP_ENDPOINT                    default      localhost:4318
-      ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB       default      4
-      ROTEL_TELEMETRY_ENDPOINT                    default      0.0.0.0:8990
-      ROTEL_LAMBDA_TELEMETRY_TYPES                default      platform,function,extension
-      ROTEL_LAMBDA_PLATFORM_EVENTS                default      metrics,spans
-      ROTEL_LAMBDA_XRAY_TRACE_CONTEXT             default      false
-      OTEL_SERVICE_NAME                           default      the function's name
-      ROTEL_FLUSH_STRATEGY                        default      end
-      ROTEL_FLUSH_TIMEOUT                         file         2s
-      ROTEL_BATCH_MAX_SIZE                        default      8192
-      ROTEL_BUFFER_MAX_BYTES                      default      memory size / 16, 4 to 64 MiB
-      ROTEL_ON_INIT_ERROR                         default      continue
-      ROTEL_LOG_LEVEL                             default      info
-      ROTEL_ENABLE_INTERNAL_TELEMETRY             default      false
-      ROTEL_LOG_FORMAT                            default      AWS_LAMBDA_LOG_FORMAT
-      ROTEL_DEBUG_LOG_VERBOSITY                   default      basic
+      ROTEL_ENV_FILE                      environment  [file]
+      ROTEL_OTLP_EXPORTER_ENDPOINT        environment  http://[host]
+      ROTEL_OTLP_EXPORTER_PROTOCOL        environment  grpc
+      ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS  environment  Authorization=[redacted]
+      ROTEL_FLUSH_TIMEOUT                 file         2s
 
     Test records, service.name = rotel-extension-check
       logs     ok      grpc  http://[host]
@@ -111,17 +85,71 @@ async fn a_signal_without_an_endpoint_is_no_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn all_shows_the_defaults_as_they_hold() {
+    let variables = vec![
+        ("ROTEL_OTLP_EXPORTER_ENDPOINT".to_owned(), "http://192.0.2.1:4317".to_owned()),
+        ("ROTEL_EXPORTER_RETRY_MAX_BACKOFF".to_owned(), "7s".to_owned()),
+    ];
+    let output = run(&["--all", "--check", "--offline"], variables).await;
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let shown = |name: &str| {
+        let line = text.lines().find(|line| line.trim_start().starts_with(&format!("{name} ")));
+        line.expect("a line").split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(shown("ROTEL_OTLP_EXPORTER_COMPRESSION"), "default gzip");
+    assert_eq!(shown("ROTEL_EXPORTER_RETRY_MAX_BACKOFF"), "environment 7s");
+    assert_eq!(
+        shown("ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF"),
+        "default 7s",
+        "of the variable that is its default"
+    );
+    assert!(output.status.success(), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_has_stable_names() {
+    let collector = locked().await;
+    let variables = vec![
+        ("ROTEL_OTLP_EXPORTER_ENDPOINT".to_owned(), collector.url(Protocol::Grpc)),
+        ("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS".to_owned(), "Authorization=Bearer hunter2".to_owned()),
+        ("ROTEL_KAFKA_BROKERS".to_owned(), "broker:9092".to_owned()),
+        ("ROTEL_BATCH_MAX_SIZE".to_owned(), "many".to_owned()),
+    ];
+    let output = run(&["--check", "--json"], variables).await;
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(!text.contains("hunter2") && !output.status.success());
+    let report: serde_json::Value = serde_json::from_str(&text).expect("one JSON object");
+    assert_eq!(report["ok"], false);
+    assert_eq!(report["summary"], "FAILED: 1 error, 3 signals not accepted");
+    let setting = &report["configuration"][0];
+    assert_eq!(setting["variable"], "ROTEL_OTLP_EXPORTER_ENDPOINT");
+    assert_eq!(
+        (&setting["value"], &setting["source"]),
+        (&collector.url(Protocol::Grpc).into(), &"environment".into())
+    );
+    let record = &report["records"][0];
+    assert_eq!(
+        (&record["signal"], &record["protocol"], &record["exporter"]),
+        (&"logs".into(), &"grpc".into(), &serde_json::Value::Null)
+    );
+    assert!(record["error"].as_str().is_some_and(|error| error.contains("UNAUTHENTICATED")), "{record}");
+    assert!(report["warnings"][0].as_str().is_some_and(|warning| warning.starts_with("ROTEL_KAFKA_BROKERS")));
+    assert!(report["errors"][0].as_str().is_some_and(|error| error.starts_with("ROTEL_BATCH_MAX_SIZE")));
+    assert_eq!(report["secrets"], serde_json::json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn warnings_alone_do_not_fail_the_check() {
     let collector = collector().await;
     let check = Check::collector(&collector, Protocol::Grpc).with("ROTEL_KAFKA_BROKERS", "broker:9092");
     insta::assert_snapshot!(check.account().await, @"
-    Warnings
-      ROTEL_KAFKA_BROKERS: has no effect, because this extension does not support the Kafka exporter and receiver; remove it
-
     Test records, service.name = rotel-extension-check
       logs     ok      grpc  http://[host]
       metrics  ok      grpc  http://[host]
       traces   ok      grpc  http://[host]
+
+    Warnings
+      ROTEL_KAFKA_BROKERS: has no effect, because this extension does not support the Kafka exporter and receiver; remove it
 
     OK: all signals with an endpoint were accepted
     exit code 0
@@ -134,9 +162,9 @@ async fn unknown_arguments_print_the_usage() {
         let Output { status, stdout, stderr } = run(arguments, Vec::new()).await;
         let stderr = String::from_utf8_lossy(&stderr);
         assert_eq!((status.code(), stdout.len()), (Some(1), 0), "{arguments:?}");
-        assert!(stderr.contains(&arguments.join(" ")) && stderr.contains("--check --offline"), "{stderr}");
+        assert!(stderr.contains(&arguments.join(" ")) && stderr.contains("--offline"), "{stderr}");
     }
     let help = run(&["--help"], Vec::new()).await;
-    assert!(String::from_utf8_lossy(&help.stdout).contains("--check --offline"));
+    assert!(String::from_utf8_lossy(&help.stdout).contains("--offline"));
     assert!(help.status.success());
 }

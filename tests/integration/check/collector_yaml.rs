@@ -37,18 +37,15 @@ async fn understood_settings_are_shown_and_tried() {
     let of_file: Vec<_> = whole.lines().filter(|line| line.contains("  collector  ")).collect();
     let (_, account) = whole.split_once("\n\n").expect("an account");
     insta::assert_snapshot!(format!("{}\n\n{account}", of_file.join("\n")), @"
-      ROTEL_EXPORTERS                             collector    otlphttp:otlp,otlp_second:otlp
-      ROTEL_EXPORTERS_LOGS                        collector    otlphttp
-      ROTEL_EXPORTERS_METRICS                     collector    otlphttp
-      ROTEL_EXPORTERS_TRACES                      collector    otlphttp,otlp_second
-      ROTEL_EXPORTER_OTLPHTTP_ENDPOINT            collector    [http]
-      ROTEL_EXPORTER_OTLPHTTP_PROTOCOL            collector    http
-      ROTEL_EXPORTER_OTLPHTTP_CUSTOM_HEADERS      collector    authorization=[redacted]
-      ROTEL_EXPORTER_OTLP_SECOND_ENDPOINT         collector    [grpc]
-      ROTEL_EXPORTER_OTLP_SECOND_PROTOCOL         collector    grpc
-
-    Warnings
-      collector.yaml:8: exporters.otlp/second.sending_queue: has no effect, because ROTEL_BUFFER_MAX_BYTES limits the buffer; remove it
+      ROTEL_EXPORTERS                         collector    otlphttp:otlp,otlp_second:otlp
+      ROTEL_EXPORTERS_LOGS                    collector    otlphttp
+      ROTEL_EXPORTERS_METRICS                 collector    otlphttp
+      ROTEL_EXPORTERS_TRACES                  collector    otlphttp,otlp_second
+      ROTEL_EXPORTER_OTLPHTTP_ENDPOINT        collector    [http]
+      ROTEL_EXPORTER_OTLPHTTP_PROTOCOL        collector    http
+      ROTEL_EXPORTER_OTLPHTTP_CUSTOM_HEADERS  collector    authorization=[redacted]
+      ROTEL_EXPORTER_OTLP_SECOND_ENDPOINT     collector    [grpc]
+      ROTEL_EXPORTER_OTLP_SECOND_PROTOCOL     collector    grpc
 
     Test records for exporter otlphttp, service.name = rotel-extension-check
       logs     ok      http  [http]/v1/logs
@@ -59,6 +56,9 @@ async fn understood_settings_are_shown_and_tried() {
       logs     –       not sent by this exporter
       metrics  –       not sent by this exporter
       traces   FAILED  grpc  [grpc]
+
+    Warnings
+      collector.yaml:8: exporters.otlp/second.sending_queue: has no effect, because ROTEL_BUFFER_MAX_BYTES limits the buffer; remove it
 
     Diagnosis
       traces: [grpc]: UNAUTHENTICATED: a key is required, but no authorization header is set; set ROTEL_EXPORTER_OTLP_SECOND_CUSTOM_HEADERS=Authorization=<ingestion API key>

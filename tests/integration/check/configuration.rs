@@ -8,13 +8,13 @@ use super::harness::{Check, ENDPOINT, collector};
 async fn endpoint_leading_back_is_reported() {
     let check = Check::new().with(ENDPOINT, "http://localhost:4317");
     insta::assert_snapshot!(check.account().await, @"
+    Test records, service.name = rotel-extension-check
+      logs     FAILED  not sent because of the errors below
+      metrics  FAILED  not sent because of the errors below
+      traces   FAILED  not sent because of the errors below
+
     Errors
       ROTEL_OTLP_EXPORTER_ENDPOINT: the endpoint is this extension's own listener, localhost:4317, so telemetry would loop; set the address of your ClickStack
-
-    Test records, service.name = rotel-extension-check
-      logs     FAILED  not sent because of the errors above
-      metrics  FAILED  not sent because of the errors above
-      traces   FAILED  not sent because of the errors above
 
     FAILED: 1 error, 3 signals not accepted
     exit code 1
@@ -37,13 +37,13 @@ async fn error_fails_check_though_signals_are_accepted() {
     let collector = collector().await;
     let check = Check::collector(&collector, Protocol::Grpc).with("ROTEL_BATCH_MAX_SIZE", "many");
     insta::assert_snapshot!(check.account().await, @r#"
-    Errors
-      ROTEL_BATCH_MAX_SIZE: "many" is not a valid number; use a whole number of at least 1
-
     Test records, service.name = rotel-extension-check
       logs     ok      grpc  http://[host]
       metrics  ok      grpc  http://[host]
       traces   ok      grpc  http://[host]
+
+    Errors
+      ROTEL_BATCH_MAX_SIZE: "many" is not a valid number; use a whole number of at least 1
 
     FAILED: 1 error
     exit code 1
@@ -58,17 +58,17 @@ async fn error_of_one_signal_spares_others() {
         .with("ROTEL_LAMBDA_LOG_EXCLUDE", "(")
         .with("ROTEL_OTLP_EXPORTER_ENDPIONT", "http://collector:4317");
     insta::assert_snapshot!(check.account().await, @r#"
+    Test records, service.name = rotel-extension-check
+      logs     FAILED  not sent because of the errors below
+      metrics  ok      grpc  http://[host]
+      traces   ok      grpc  http://[host]
+
     Warnings
       ROTEL_OTLP_EXPORTER_ENDPIONT: unknown variable, so it has no effect; did you mean ROTEL_OTLP_EXPORTER_ENDPOINT?
 
     Errors
       ROTEL_OTLP_EXPORTER_LOGS_ENDPOINT: "collector:4317" has no scheme; set http://collector:4317 or https://collector:4317
       ROTEL_LAMBDA_LOG_EXCLUDE: not a regular expression: found open group without closing ')'; write one in the syntax of the Rust crate regex-lite, several joined by |
-
-    Test records, service.name = rotel-extension-check
-      logs     FAILED  not sent because of the errors above
-      metrics  ok      grpc  http://[host]
-      traces   ok      grpc  http://[host]
 
     FAILED: 2 errors, 1 signal not accepted
     exit code 1

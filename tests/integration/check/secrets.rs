@@ -42,7 +42,7 @@ async fn missing_secret_is_reported_with_others() {
       FAILED  arn:aws:ssm:us-east-1:123456789012:parameter/clickstack-api-key: ParameterNotFound; it does not exist; check the ARN's region, account and name
 
     Test records, service.name = rotel-extension-check
-      logs     FAILED  not sent because of the errors above
+      logs     FAILED  not sent because of the errors below
       metrics  ok      grpc  http://[host]
       traces   ok      grpc  http://[host]
 
@@ -155,36 +155,9 @@ async fn offline_check_makes_no_calls() {
         .await;
     insta::assert_snapshot!(whole, @"
     Configuration
-      ROTEL_EXPORTER                              default      otlp
-      ROTEL_OTLP_EXPORTER_ENDPOINT                environment  http://[host]
-      ROTEL_OTLP_EXPORTER_PROTOCOL                environment  grpc
-      ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS          environment  Authorization=${arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123},X-Key=${arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123#key}
-      ROTEL_OTLP_EXPORTER_COMPRESSION             default      gzip
-      ROTEL_OTLP_EXPORTER_REQUEST_TIMEOUT         default      5s
-      ROTEL_OTLP_EXPORTER_TLS_SKIP_VERIFY         default      false
-      ROTEL_OTLP_EXPORTER_RETRY_INITIAL_BACKOFF   default      ROTEL_EXPORTER_RETRY_INITIAL_BACKOFF
-      ROTEL_OTLP_EXPORTER_RETRY_MAX_BACKOFF       default      ROTEL_EXPORTER_RETRY_MAX_BACKOFF
-      ROTEL_OTLP_EXPORTER_RETRY_MAX_ELAPSED_TIME  default      ROTEL_EXPORTER_RETRY_MAX_ELAPSED_TIME
-      ROTEL_EXPORTER_RETRY_INITIAL_BACKOFF        default      5s
-      ROTEL_EXPORTER_RETRY_MAX_BACKOFF            default      30s
-      ROTEL_EXPORTER_RETRY_MAX_ELAPSED_TIME       default      300s
-      ROTEL_OTLP_GRPC_ENDPOINT                    default      localhost:4317
-      ROTEL_OTLP_HTTP_ENDPOINT                    default      localhost:4318
-      ROTEL_OTLP_GRPC_MAX_RECV_MSG_SIZE_MIB       default      4
-      ROTEL_TELEMETRY_ENDPOINT                    default      0.0.0.0:8990
-      ROTEL_LAMBDA_TELEMETRY_TYPES                default      platform,function,extension
-      ROTEL_LAMBDA_PLATFORM_EVENTS                default      metrics,spans
-      ROTEL_LAMBDA_XRAY_TRACE_CONTEXT             default      false
-      OTEL_SERVICE_NAME                           default      the function's name
-      ROTEL_FLUSH_STRATEGY                        default      end
-      ROTEL_FLUSH_TIMEOUT                         default      1s
-      ROTEL_BATCH_MAX_SIZE                        default      8192
-      ROTEL_BUFFER_MAX_BYTES                      default      memory size / 16, 4 to 64 MiB
-      ROTEL_ON_INIT_ERROR                         default      continue
-      ROTEL_LOG_LEVEL                             default      info
-      ROTEL_ENABLE_INTERNAL_TELEMETRY             default      false
-      ROTEL_LOG_FORMAT                            default      AWS_LAMBDA_LOG_FORMAT
-      ROTEL_DEBUG_LOG_VERBOSITY                   default      basic
+      ROTEL_OTLP_EXPORTER_ENDPOINT        environment  http://[host]
+      ROTEL_OTLP_EXPORTER_PROTOCOL        environment  grpc
+      ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS  environment  Authorization=${arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123},X-Key=${arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123#key}
 
     Secrets (not fetched)
       arn:aws:secretsmanager:us-east-1:123456789012:secret:clickstack-api-key-abc123

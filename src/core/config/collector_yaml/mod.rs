@@ -258,13 +258,11 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
                 continue;
             }
             let kind = exporters::component_type(pipeline.key);
-            match Signal::ALL.into_iter().find(|signal| signal.as_str() == kind) {
-                Some(signal) => self.pipeline(signal, &pipeline, &mut pipelines),
-                None => {
-                    self.has_unknown_pipeline = true;
-                    self.translation
-                        .error(&pipeline, "unknown kind of pipeline; use traces, metrics or logs");
-                }
+            if let Some(signal) = Signal::ALL.into_iter().find(|signal| signal.as_str() == kind) {
+                self.pipeline(signal, &pipeline, &mut pipelines);
+            } else {
+                self.has_unknown_pipeline = true;
+                self.translation.error(&pipeline, "unknown kind of pipeline; use traces, metrics or logs");
             }
         }
         let processors = pipelines.processors.finish(self.translation);
