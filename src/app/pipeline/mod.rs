@@ -60,6 +60,8 @@ pub struct Pipeline<E> {
     reports_itself: bool,
     rules: ResourceRules,
     processors: Processors,
+    /// The last resource of each signal that processors edited.
+    last_processed: PerSignal<LastEdit>,
     /// A request could not be processed, which is logged once.
     reported_failure: bool,
     /// The last edited resource, by these rules.
@@ -94,6 +96,7 @@ impl<E: BackendExporter> Pipeline<E> {
             reports_itself: config.internal_telemetry,
             rules,
             processors: Processors::default(),
+            last_processed: PerSignal::default(),
             reported_failure: false,
             last_edit: LastEdit::default(),
             correlation: Correlation::new(config.fallback_spans),
@@ -330,6 +333,14 @@ impl<E: BackendExporter> Pipeline<E> {
     fn process(&mut self, signal: Signal, bytes: Bytes, items: usize) -> Option<(Bytes, usize)> {
         if self.processors.is_empty(signal) {
             return Some((bytes, items));
+        }
+        if let Some(edit) = self.processors.resource_edit(signal) {
+            let edited =
+                otlp::edit_resources(signal, &bytes, self.last_processed.of_mut(signal), |resource| {
+                    edit(resource);
+                    true
+                });
+            return Some((edited, items));
         }
         match self.processors.process(signal, &bytes) {
             Processed::Kept { bytes, items } => Some((bytes, items)),

@@ -17,6 +17,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::resource::v1::Resource;
 
 pub(crate) use self::actions::{Action, Operation, Source, Target};
 pub(crate) use self::ottl::pattern;
@@ -88,6 +89,22 @@ impl Processors {
     /// Returns true if no processor acts on the signal.
     pub fn is_empty(&self, signal: Signal) -> bool {
         self.0.of(signal).is_empty()
+    }
+
+    /// The actions on resources, if no other processor acts on the signal. They need no decoded items.
+    pub fn resource_edit(&self, signal: Signal) -> Option<impl Fn(&mut Resource) + '_> {
+        let processors = self.0.of(signal);
+        if !processors.iter().all(|processor| matches!(processor, Processor::Resource(_))) {
+            return None;
+        }
+        Some(move |resource: &mut Resource| {
+            for processor in processors {
+                let Processor::Resource(actions) = processor else { continue };
+                for action in actions {
+                    action.apply(&mut resource.attributes);
+                }
+            }
+        })
     }
 
     /// Processes a request.

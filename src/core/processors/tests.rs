@@ -4,6 +4,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::Event};
+use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
@@ -255,4 +256,104 @@ fn events_are_filtered_alone() {
     };
     let request = ExportTraceServiceRequest::decode(bytes).expect("a request");
     assert!(request.resource_spans[0].scope_spans[0].spans[0].events.is_empty());
+}
+
+#[test]
+fn resources_alone_are_edited_without_their_items() {
+    let action = |key: &str, operation| Action { target: Target::Key(key.to_owned()), operation };
+    let actions = vec![
+        action("team", Operation::Insert(Source::Value(Value::Int(5)))),
+        action("copy", Operation::Upsert(Source::Attribute("service.name".to_owned()))),
+        action("service.name", Operation::Delete),
+    ];
+    let processors = processors(Signal::Logs, Processor::Resource(actions));
+    let mut edited = logs();
+    let resource = edited.resource_logs[0].resource.as_mut().expect("a resource");
+    processors.resource_edit(Signal::Logs).expect("resources alone")(resource);
+    let Processed::Kept { bytes, .. } = processors.process(Signal::Logs, &logs().encode_to_vec()) else {
+        panic!("it is kept")
+    };
+    let processed = ExportLogsServiceRequest::decode(bytes).expect("a request");
+    assert_eq!(processed.resource_logs[0].resource, edited.resource_logs[0].resource);
+    let keys: Vec<_> = resource_keys(&edited);
+    assert_eq!(keys, ["team", "copy"]);
+    let removal = Removal::parse("true", Some("log"), Signal::Logs).expect("a condition");
+    assert!(
+        self::processors(Signal::Logs, Processor::Filter(vec![removal]))
+            .resource_edit(Signal::Logs)
+            .is_none()
+    );
+}
+
+fn resource_keys(request: &ExportLogsServiceRequest) -> Vec<&str> {
+    let resource = request.resource_logs[0].resource.as_ref().expect("a resource");
+    resource.attributes.iter().map(|attribute| attribute.key.as_str()).collect()
+}
+
+/// Texts of the fragments that statements have.
+fn statement() -> impl Strategy<Value = String> {
+    let fragment = prop::sample::select(vec![
+        "set(",
+        "delete_key(",
+        "replace_pattern(",
+        "keep_keys(",
+        "attributes",
+        "[\"user\"]",
+        "resource.",
+        "log.",
+        "body",
+        "severity_number",
+        "IsMatch(",
+        "Concat([",
+        "Substring(",
+        "ParseJSON(",
+        ")",
+        "(",
+        "[",
+        "]",
+        ",",
+        ".",
+        "==",
+        "!=",
+        "<",
+        ">=",
+        " and ",
+        " or ",
+        " not ",
+        " where ",
+        "nil",
+        "true",
+        "3",
+        "-1",
+        "0.5",
+        "+",
+        "*",
+        "/",
+        "\"a\"",
+        "\"[a-z]+\"",
+        "\"(\"",
+        "\"$1\"",
+        "SEVERITY_NUMBER_ERROR",
+        "\"",
+        "\\",
+        "é",
+        "9999999999999999999999",
+    ]);
+    prop::collection::vec(fragment, 0..24).prop_map(|fragments| fragments.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_statement_causes_a_panic(text in statement(), flat in any::<bool>()) {
+        let context = if flat { None } else { Some("log") };
+        let request = logs().encode_to_vec();
+        if let Ok(change) = Change::parse(&text, context, &[], Signal::Logs) {
+            let _ = processors(Signal::Logs, Processor::Transform(vec![change])).process(Signal::Logs, &request);
+        }
+        if let Ok(removal) = Removal::parse(&text, context, Signal::Logs) {
+            let _ = processors(Signal::Logs, Processor::Filter(vec![removal])).process(Signal::Logs, &request);
+        }
+    }
 }
