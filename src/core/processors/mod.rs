@@ -119,7 +119,7 @@ impl Processors {
 }
 
 impl Removal {
-    /// Parses a condition. `context` is one of [`contexts`]; without it, the paths name it.
+    /// Parses a condition. Without a context, its paths name it.
     pub(crate) fn parse(condition: &str, context: Option<&str>, signal: Signal) -> Result<Self, String> {
         let parsed = ottl::condition(condition, known_context(context, signal)?)?;
         is_of_signal(parsed.context, signal)?;
