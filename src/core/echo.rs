@@ -264,7 +264,7 @@ fn is_mixed(run: &str) -> bool {
 /// All in one case, or with capitals at least three letters apart.
 fn is_cased_like_a_word(letters: &str) -> bool {
     let is_upper = |c: char| c.is_ascii_uppercase();
-    if letters.chars().all(is_upper) {
+    if letters.chars().all(is_upper) || !letters.contains(is_upper) {
         return true;
     }
     let mut humps = letters.split(is_upper);
@@ -378,6 +378,8 @@ mod tests {
     fn endpoint_is_shown_up_to_its_port() {
         for whole in [
             "https://clickstack.example.com:4317",
+            "https://in-otel.hyperdx.io",
+            "https://otel.example.de/",
             "clickstack.example.com:4317",
             "tcp://clickstack.example.com",
             "https://:4317",
