@@ -360,7 +360,7 @@ impl<W: Write> CheckReport<'_, W> {
         self.heading(&summary)?;
         if self.options.is_json {
             let report = JsonReport { ok: is_ok, summary, ..self.json };
-            serde_json::to_writer_pretty(&mut *self.out, &report)?;
+            serde_json::to_writer(&mut *self.out, &report)?;
             writeln!(self.out)?;
         }
         self.out.flush()?;
