@@ -29,7 +29,7 @@ use rotel_core::signal::{PerSignal, Signal};
 const WARNINGS: &str = "Warnings";
 const ERRORS: &str = "Errors";
 
-/// What a check does and prints.
+/// The options of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CheckOptions {
     /// Uses no network: fetches no secrets and sends nothing.
@@ -368,7 +368,7 @@ impl<W: Write> CheckReport<'_, W> {
     }
 }
 
-/// Tells a person at a terminal what the check waits for.
+/// Prints the reason for waiting, if a person is at the terminal.
 #[expect(clippy::print_stderr, reason = "output for a person, outside Lambda")]
 fn announce(action: &str) {
     if io::stderr().is_terminal() {

@@ -36,7 +36,7 @@ pub use self::exporter_name::ExporterName;
 pub use self::exporters::{Destination, exporter_variable};
 pub use self::log_filter::LogFilter;
 use self::log_filter::{LOG_EXCLUDE, LOG_MASK};
-pub use self::proxy::{Proxies, Proxy, ProxyTarget, overlay, proxies};
+pub use self::proxy::{Proxies, Proxy, ProxyTarget, has_proxy, overlay, proxies};
 use self::reader::Reader;
 pub use self::value::ListenAddress;
 use self::value::SettingText;

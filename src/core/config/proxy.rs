@@ -88,6 +88,12 @@ pub fn proxies(variables: &Variables) -> Option<Proxies> {
     Some(Proxies { https: https.value(), http: http.value(), except })
 }
 
+/// Returns true if requests to this URL go through a proxy.
+pub fn has_proxy(variables: &Variables, url: &str) -> bool {
+    let settings = Reader::new(variables, None).proxy_settings();
+    Url::parse(url).is_ok_and(|url| matches!(settings.for_url(&url), Setting::Value(_)))
+}
+
 /// The three variables after parsing.
 pub(super) struct ProxySettings {
     https: Setting<Proxy>,
@@ -163,6 +169,15 @@ mod tests {
         let variables = variables(pairs);
         let proxy = Reader::new(&variables, None).proxy_settings().for_url(&url.parse().expect("a URL"));
         proxy.value().map(|Proxy { variable, url }| format!("{variable} {}", url.expose()))
+    }
+
+    #[test]
+    fn excepted_hosts_have_no_proxy() {
+        let url = "https://ssm.eu-west-1.amazonaws.com";
+        let has = |pairs: &[(&str, &str)]| has_proxy(&crate::config::tests::variables(pairs), url);
+        assert!(!has(&[]) && !has(&[("HTTP_PROXY", "http://proxy:3128")]));
+        assert!(has(&[("HTTPS_PROXY", "http://proxy:3128")]));
+        assert!(!has(&[("HTTPS_PROXY", "http://proxy:3128"), ("NO_PROXY", ".amazonaws.com")]));
     }
 
     #[test]

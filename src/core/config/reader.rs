@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
         let text = self.text(name)?;
         let parsed = match secret_ref::find(text) {
             Ok(references) if references.is_empty() || !name.starts_with("ROTEL_") => {
-                unharmed(text).and_then(|()| parse(&SettingText::plain(text)))
+                check_utf8(text).and_then(|()| parse(&SettingText::plain(text)))
             }
             Ok(_) => Err("cannot hold a secret reference, because it is needed before secrets are fetched; set the value itself"
                 .to_owned()),
@@ -171,7 +171,7 @@ impl<'a> Reader<'a> {
             );
         }
         let parsed = match self.secrets {
-            _ if references.is_empty() => unharmed(text).and_then(|()| parse(&SettingText::plain(text))),
+            _ if references.is_empty() => check_utf8(text).and_then(|()| parse(&SettingText::plain(text))),
             None => {
                 self.references.extend(references);
                 return Setting::Pending;
@@ -194,7 +194,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Refuses a value of the environment that was not UTF-8, of which U+FFFD is a trace.
-fn unharmed(text: &str) -> Result<(), String> {
+/// Refuses a value of the environment that was not UTF-8: it was read with U+FFFD in place of the invalid bytes.
+fn check_utf8(text: &str) -> Result<(), String> {
     if text.contains('\u{fffd}') { Err("is not UTF-8; set it again as UTF-8".to_owned()) } else { Ok(()) }
 }

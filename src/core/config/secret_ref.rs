@@ -28,6 +28,18 @@ pub enum Service {
     ParameterStore,
 }
 
+impl Service {
+    /// The URL of its public endpoint in a region.
+    pub fn url(self, region: &str) -> String {
+        let name = match self {
+            Self::SecretsManager => "secretsmanager",
+            Self::ParameterStore => "ssm",
+        };
+        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        format!("https://{name}.{region}.{domain}")
+    }
+}
+
 /// The ARN of a secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Arn {

@@ -132,7 +132,9 @@ pub(super) fn parts(list: &str) -> impl Iterator<Item = &str> {
 
 /// The end of a part whose value is in quotes; `None` if it is not, or if the closing quote is not the last of the part.
 fn quoted_end(text: &str) -> Option<usize> {
-    let (_, value) = text.split_once('=').filter(|(name, _)| !name.contains(','))?;
+    // Not beyond the part: a list may have many.
+    let at = text.find(['=', ','])?;
+    let value = text.get(at..)?.strip_prefix('=')?;
     let inner = value.trim_start().strip_prefix(['"', '\''])?;
     let quote = value.trim_start().chars().next()?;
     let closing = text.len() - inner.len() + inner.find(quote)? + quote.len_utf8();
@@ -548,6 +550,15 @@ mod tests {
             let error = headers(&SettingText::plain(wrong)).expect_err(wrong);
             assert!(error.contains("not allowed in headers"), "{error}");
         }
+    }
+
+    #[test]
+    fn long_lists_take_linear_time() {
+        for part in ["a,", "a='b',", ",", "a=\"b\"c,"] {
+            let count = 256 * 1024 / part.len();
+            assert_eq!(parts(&part.repeat(count)).count(), count + 1, "{part}");
+        }
+        assert_eq!(parts(&"${arn:a,".repeat(32 * 1024)).count(), 1, "a reference that is not closed");
     }
 
     #[test]

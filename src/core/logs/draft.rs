@@ -65,7 +65,6 @@ impl<'a> Draft<'a> {
     }
 
     /// Reads the object at the start of a text, within the budget. Returns `None` if there is none.
-    #[inline(never)]
     pub(super) fn read_object<'t>(&mut self, text: &'t str) -> Option<Object<'t>> {
         match json::object(text, &mut self.budget) {
             Ok(object) => object,
@@ -88,7 +87,6 @@ impl<'a> Draft<'a> {
 
     /// Sets the time that the record states. Returns false for a time that is not the record's: one that is far from the
     /// platform's is a part of the data.
-    #[inline(never)]
     pub(super) fn set_time(&mut self, time: LoggedTime) -> bool {
         let time = time.resolve(self.platform());
         let is_near = time.is_some();
@@ -111,7 +109,6 @@ impl<'a> Draft<'a> {
     }
 
     /// Sets the exception, or completes it if the same is set.
-    #[inline(never)]
     pub(super) fn set_exception(&mut self, exception: Exception) {
         if self.exception.is_empty() {
             self.exception = exception;
@@ -138,7 +135,6 @@ impl<'a> Draft<'a> {
         }
     }
 
-    #[inline(never)]
     pub(super) fn set_body(&mut self, text: Cow<'_, str>) {
         self.body.get_or_insert_with(|| AnyValue { value: Some(Value::StringValue(text.into_owned())) });
     }

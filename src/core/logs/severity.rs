@@ -30,7 +30,6 @@ pub(super) enum Scale {
 
 impl Severity {
     /// Parses a logger's level, in any case. Go's slog appends a number to its levels: `ERROR+2`.
-    #[inline(never)]
     pub fn from_word(word: &str) -> Option<Self> {
         const MAX_LEN: usize = 16;
         let word = word.trim();
@@ -60,7 +59,6 @@ impl Severity {
     }
 
     /// Parses a level as a line of text has it, where words that often begin a sentence are none.
-    #[inline(never)]
     pub(super) fn from_text(word: &str) -> Option<Self> {
         let is_word = match word {
             "HTTP" | "LOG" | "EXCEPTION" => true,

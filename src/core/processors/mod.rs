@@ -1,9 +1,10 @@
 //! The collector's processors `attributes`, `resource`, `filter` and `transform`, as a `collector.yaml` configures them.
 //!
 //! They act on decoded telemetry, which costs what the rest of the extension avoids: a signal without processors never comes here.
-//! Promises that what a processor makes is bounded: a request that becomes more than four times as large is dropped.
+//! Promises that a request grows by at most four times its size, or by 64 KiB if it is small; beyond that it is dropped.
 
 mod actions;
+mod growth;
 mod ottl;
 mod telemetry;
 #[cfg(test)]
@@ -18,18 +19,15 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource;
+use prost::Message as _;
 
-pub(crate) use self::actions::{Action, Operation, Source, Target};
+pub(crate) use self::actions::{ActionOperation, ActionSource, ActionTarget, AttributeAction, SetWhen};
+use self::growth::GrowthBudget;
 pub(crate) use self::ottl::pattern;
-use self::ottl::{Condition, Context, Item, Statement, Subject};
-use self::telemetry::{Element as _, Request};
-pub(crate) use self::value::Value;
+use self::ottl::{ContextItem, OttlCondition, OttlContext, OttlSubject, Statement};
+use self::telemetry::{DecodedItem as _, DecodedRequest};
+pub(crate) use self::value::OttlValue;
 use crate::signal::{PerSignal, Signal};
-
-/// The largest result, as a multiple of the request.
-const GROWTH_LIMIT: usize = 4;
-/// The size below which a result may be any multiple of the request.
-const SMALL: usize = 64 * 1024;
 
 /// The processors of each signal, in the order of its pipelines.
 #[derive(Clone, Default)]
@@ -46,27 +44,27 @@ impl fmt::Debug for Processors {
 #[derive(Clone, Debug)]
 pub(crate) enum Processor {
     /// Acts on the attributes of spans, log records and data points.
-    Attributes(Vec<Action>),
+    Attributes(Vec<AttributeAction>),
     /// Acts on the attributes of resources.
-    Resource(Vec<Action>),
+    Resource(Vec<AttributeAction>),
     /// Removes each item of a context for which the condition holds.
     Filter(Vec<Removal>),
     Transform(Vec<Change>),
 }
 
-/// What a filter removes.
+/// The items that a filter removes.
 #[derive(Clone, Debug)]
 pub(crate) struct Removal {
-    context: Context,
-    condition: Condition,
+    context: OttlContext,
+    condition: OttlCondition,
 }
 
 /// A statement with its context.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
-    context: Context,
+    context: OttlContext,
     /// One of these must hold, if there are any.
-    conditions: Vec<Condition>,
+    conditions: Vec<OttlCondition>,
     statement: Statement,
 }
 
@@ -98,11 +96,10 @@ impl Processors {
             return None;
         }
         Some(move |resource: &mut Resource| {
+            let budget = GrowthBudget::of(resource.encoded_len());
             for processor in processors {
-                let Processor::Resource(actions) = processor else { continue };
-                for action in actions {
-                    action.apply(&mut resource.attributes);
-                }
+                let Processor::Resource(list) = processor else { continue };
+                actions::apply(list, &mut resource.attributes, &budget);
             }
         })
     }
@@ -123,7 +120,7 @@ impl Removal {
     pub(crate) fn parse(condition: &str, context: Option<&str>, signal: Signal) -> Result<Self, String> {
         let parsed = ottl::condition(condition, known_context(context, signal)?)?;
         is_of_signal(parsed.context, signal)?;
-        if parsed.context < Context::Span {
+        if parsed.context < OttlContext::Span {
             return Err("filters on resources and scopes alone are not supported".to_owned());
         }
         Ok(Self { context: parsed.context, condition: parsed.content })
@@ -148,36 +145,36 @@ impl Change {
 }
 
 /// The context of this name.
-fn known_context(name: Option<&str>, signal: Signal) -> Result<Option<Context>, String> {
+fn known_context(name: Option<&str>, signal: Signal) -> Result<Option<OttlContext>, String> {
     let Some(name) = name else { return Ok(None) };
-    let context = Context::named(name).ok_or("not a supported context")?;
+    let context = OttlContext::named(name).ok_or("not a supported context")?;
     is_of_signal(context, signal)?;
     Ok(Some(context))
 }
 
-fn is_of_signal(context: Context, signal: Signal) -> Result<(), String> {
+fn is_of_signal(context: OttlContext, signal: Signal) -> Result<(), String> {
     let is_right = match context {
-        Context::Resource | Context::Scope => true,
-        Context::Span | Context::SpanEvent => signal == Signal::Traces,
-        Context::Metric | Context::DataPoint => signal == Signal::Metrics,
-        Context::Log => signal == Signal::Logs,
+        OttlContext::Resource | OttlContext::Scope => true,
+        OttlContext::Span | OttlContext::SpanEvent => signal == Signal::Traces,
+        OttlContext::Metric | OttlContext::DataPoint => signal == Signal::Metrics,
+        OttlContext::Log => signal == Signal::Logs,
     };
     if is_right { Ok(()) } else { Err(format!("{signal} have no such context")) }
 }
 
-fn process<R: Request>(processors: &[Processor], request: &[u8]) -> Processed {
+fn process<R: DecodedRequest>(processors: &[Processor], request: &[u8]) -> Processed {
     let Ok(mut decoded) = R::decode(request) else { return Processed::Failed };
+    let budget = GrowthBudget::of(request.len());
     for processor in processors {
-        processor.apply(&mut decoded);
+        processor.apply(&mut decoded, &budget);
+        if budget.is_exceeded() {
+            return Processed::Failed;
+        }
     }
-    let items = decoded.items();
-    if items == 0 {
-        return Processed::Filtered;
+    match decoded.items() {
+        0 => Processed::Filtered,
+        items => Processed::Kept { bytes: decoded.encode_to_vec().into(), items },
     }
-    if decoded.encoded_len() > request.len().saturating_mul(GROWTH_LIMIT).max(SMALL) {
-        return Processed::Failed;
-    }
-    Processed::Kept { bytes: decoded.encode_to_vec().into(), items }
 }
 
 impl Processor {
@@ -190,57 +187,56 @@ impl Processor {
         }
     }
 
-    fn apply<R: Request>(&self, request: &mut R) {
+    fn apply<R: DecodedRequest>(&self, request: &mut R, budget: &GrowthBudget) {
         match self {
             Self::Attributes(actions) => request.visit_scopes(|_, _, items| {
                 for item in items {
-                    item.visit_attributes(&mut |attributes| {
-                        for action in actions {
-                            action.apply(attributes);
-                        }
-                    });
+                    item.visit_attributes(&mut |attributes| actions::apply(actions, attributes, budget));
                 }
             }),
-            Self::Resource(actions) => request.visit_resources(|resource| {
-                for action in actions {
-                    action.apply(&mut resource.attributes);
-                }
-            }),
+            Self::Resource(actions) => {
+                request.visit_resources(|resource| actions::apply(actions, &mut resource.attributes, budget));
+            }
             Self::Filter(removals) => {
                 for Removal { context, condition } in removals {
                     request.visit_scopes(|resource, scope, items| {
                         items.retain_mut(|element| {
                             element.visit(*context, &mut |item| {
-                                !condition.holds(&Subject { resource, scope, item })
+                                !condition.holds(&OttlSubject { resource, scope, item, budget })
                             })
                         });
                     });
                 }
             }
-            Self::Transform(changes) => changes.iter().for_each(|change| change.apply(request)),
+            Self::Transform(changes) => {
+                for change in changes.iter().take_while(|_| !budget.is_exceeded()) {
+                    change.apply(request, budget);
+                }
+            }
         }
     }
 }
 
 impl Change {
-    fn apply<R: Request>(&self, request: &mut R) {
-        let apply = |mut subject: Subject<'_>| {
+    fn apply<R: DecodedRequest>(&self, request: &mut R, budget: &GrowthBudget) {
+        let apply = |mut subject: OttlSubject<'_>| {
             if self.conditions.is_empty() || self.conditions.iter().any(|condition| condition.holds(&subject))
             {
                 self.statement.apply(&mut subject);
             }
         };
         match self.context {
-            Context::Resource => request.visit_resources(|resource| {
-                apply(Subject { resource, scope: &mut InstrumentationScope::default(), item: Item::Nothing });
+            OttlContext::Resource => request.visit_resources(|resource| {
+                let scope = &mut InstrumentationScope::default();
+                apply(OttlSubject { resource, scope, item: ContextItem::Nothing, budget });
             }),
-            Context::Scope => request.visit_scopes(|resource, scope, _| {
-                apply(Subject { resource, scope, item: Item::Nothing });
+            OttlContext::Scope => request.visit_scopes(|resource, scope, _| {
+                apply(OttlSubject { resource, scope, item: ContextItem::Nothing, budget });
             }),
             context => request.visit_scopes(|resource, scope, items| {
                 for element in items {
                     element.visit(context, &mut |item| {
-                        apply(Subject { resource, scope, item });
+                        apply(OttlSubject { resource, scope, item, budget });
                         true
                     });
                 }

@@ -9,11 +9,11 @@ use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint, metric};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
-use super::ottl::{Context, Item, MetricHead, Point};
+use super::ottl::{ContextItem, DataPoint, MetricHead, OttlContext};
 
 /// A request of one signal.
-pub(super) trait Request: prost::Message + Default {
-    type Item: Element;
+pub(super) trait DecodedRequest: prost::Message + Default {
+    type Item: DecodedItem;
 
     /// Visits each resource.
     fn visit_resources(&mut self, visit: impl FnMut(&mut Resource));
@@ -30,7 +30,7 @@ pub(super) trait Request: prost::Message + Default {
 
 macro_rules! request {
     ($request:ty, $item:ty, $resources:ident, $scopes:ident, $items:ident) => {
-        impl Request for $request {
+        impl DecodedRequest for $request {
             type Item = $item;
 
             fn visit_resources(&mut self, mut visit: impl FnMut(&mut Resource)) {
@@ -55,7 +55,9 @@ macro_rules! request {
 
             fn items(&mut self) -> usize {
                 let mut count = 0;
-                self.visit_scopes(|_, _, items| count += items.iter_mut().map(Element::count).sum::<usize>());
+                self.visit_scopes(|_, _, items| {
+                    count += items.iter_mut().map(DecodedItem::count).sum::<usize>()
+                });
                 count
             }
         }
@@ -67,10 +69,10 @@ request!(ExportLogsServiceRequest, LogRecord, resource_logs, scope_logs, log_rec
 request!(ExportMetricsServiceRequest, Metric, resource_metrics, scope_metrics, metrics);
 
 /// A span, a log record or a metric.
-pub(super) trait Element {
+pub(super) trait DecodedItem {
     /// Visits what this context has in the element, and removes that for which `visit` returns false. Returns false if the element
     /// itself is to be removed.
-    fn visit(&mut self, context: Context, visit: &mut dyn FnMut(Item<'_>) -> bool) -> bool;
+    fn visit(&mut self, context: OttlContext, visit: &mut dyn FnMut(ContextItem<'_>) -> bool) -> bool;
 
     /// Visits the attributes that the processor `attributes` changes.
     fn visit_attributes(&mut self, visit: &mut dyn FnMut(&mut Vec<KeyValue>));
@@ -81,14 +83,14 @@ pub(super) trait Element {
     }
 }
 
-impl Element for Span {
-    fn visit(&mut self, context: Context, visit: &mut dyn FnMut(Item<'_>) -> bool) -> bool {
+impl DecodedItem for Span {
+    fn visit(&mut self, context: OttlContext, visit: &mut dyn FnMut(ContextItem<'_>) -> bool) -> bool {
         match context {
-            Context::SpanEvent => {
-                self.events.retain_mut(|event| visit(Item::SpanEvent(event)));
+            OttlContext::SpanEvent => {
+                self.events.retain_mut(|event| visit(ContextItem::SpanEvent(event)));
                 true
             }
-            _ => visit(Item::Span(self)),
+            _ => visit(ContextItem::Span(self)),
         }
     }
 
@@ -97,9 +99,9 @@ impl Element for Span {
     }
 }
 
-impl Element for LogRecord {
-    fn visit(&mut self, _: Context, visit: &mut dyn FnMut(Item<'_>) -> bool) -> bool {
-        visit(Item::Log(self))
+impl DecodedItem for LogRecord {
+    fn visit(&mut self, _: OttlContext, visit: &mut dyn FnMut(ContextItem<'_>) -> bool) -> bool {
+        visit(ContextItem::Log(self))
     }
 
     fn visit_attributes(&mut self, visit: &mut dyn FnMut(&mut Vec<KeyValue>)) {
@@ -107,15 +109,15 @@ impl Element for LogRecord {
     }
 }
 
-impl Element for Metric {
-    fn visit(&mut self, context: Context, visit: &mut dyn FnMut(Item<'_>) -> bool) -> bool {
-        if context != Context::DataPoint {
-            return visit(Item::Metric(self));
+impl DecodedItem for Metric {
+    fn visit(&mut self, context: OttlContext, visit: &mut dyn FnMut(ContextItem<'_>) -> bool) -> bool {
+        if context != OttlContext::DataPoint {
+            return visit(ContextItem::Metric(self));
         }
         let head = MetricHead::of(self);
         let mut kept = 0;
         visit_points(self, &head, &mut |point| {
-            let keep = visit(Item::Point(point));
+            let keep = visit(ContextItem::DataPoint(point));
             kept += usize::from(keep);
             keep
         });
@@ -140,17 +142,17 @@ impl Element for Metric {
 }
 
 /// Visits the data points of a metric, and removes those for which `visit` returns false.
-fn visit_points(metric: &mut Metric, head: &MetricHead, visit: &mut dyn FnMut(Point<'_>) -> bool) {
+fn visit_points(metric: &mut Metric, head: &MetricHead, visit: &mut dyn FnMut(DataPoint<'_>) -> bool) {
     macro_rules! points {
         ($points:expr) => {
             $points.retain_mut(|point| {
-                visit(Point { attributes: &mut point.attributes, value: None, metric: head })
+                visit(DataPoint { attributes: &mut point.attributes, value: None, metric: head })
             })
         };
     }
     let mut visit_number = |points: &mut Vec<NumberDataPoint>| {
         points.retain_mut(|point| {
-            visit(Point { attributes: &mut point.attributes, value: point.value, metric: head })
+            visit(DataPoint { attributes: &mut point.attributes, value: point.value, metric: head })
         });
     };
     match &mut metric.data {

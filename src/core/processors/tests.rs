@@ -166,10 +166,10 @@ fn statements_change_what_they_name() {
     );
     assert_eq!(
         value::get(&changed("truncate_all(attributes, 4)").attributes, "user"),
-        Value::Text("jane".to_owned())
+        OttlValue::Text("jane".to_owned())
     );
     let masked = changed(r#"replace_all_patterns(attributes, "value", "[a-z]+@[a-z.]+", "***")"#);
-    assert_eq!(value::get(&masked.attributes, "user"), Value::Text("***".to_owned()));
+    assert_eq!(value::get(&masked.attributes, "user"), OttlValue::Text("***".to_owned()));
 }
 
 #[test]
@@ -246,6 +246,49 @@ fn results_are_bounded() {
 }
 
 #[test]
+fn growth_is_stopped_while_it_happens() {
+    // Each of these would take gigabytes before a look at the result.
+    for statement in [
+        r#"set(attributes["x"], attributes)"#.to_owned(),
+        r#"merge_maps(attributes, attributes, "upsert")"#.to_owned(),
+        format!(r#"replace_pattern(body, "[a-z]", "{}")"#, "x".repeat(100_000)),
+        format!(r#"replace_all_patterns(attributes, "value", "[a-z@.]+", "{}")"#, "$0".repeat(10_000)),
+        format!(r#"set(body, Concat([body, "{}"], ""))"#, "x".repeat(50_000)),
+    ] {
+        let change = Change::parse(&statement, Some("log"), &[], Signal::Logs).expect("a statement");
+        let many = processors(Signal::Logs, Processor::Transform(vec![change; 1000]));
+        let processed = many.process(Signal::Logs, &logs().encode_to_vec());
+        let merges_nothing_new = statement.starts_with("merge_maps");
+        assert_eq!(processed == Processed::Failed, !merges_nothing_new, "{statement:.60}");
+    }
+    let copy = |key: &str, from: &str| AttributeAction {
+        target: ActionTarget::Key(key.to_owned()),
+        operation: ActionOperation::Set {
+            when: SetWhen::Always,
+            source: ActionSource::Attribute(from.to_owned()),
+        },
+    };
+    let copies = (0..1000).map(|nth| copy(&format!("copy-{nth}-{}", "x".repeat(100)), "user")).collect();
+    let copies = processors(Signal::Logs, Processor::Attributes(copies));
+    assert_eq!(copies.process(Signal::Logs, &logs().encode_to_vec()), Processed::Failed);
+}
+
+#[test]
+fn long_texts_are_replaced_whole() {
+    let long = format!("{} jane@example.com", "x".repeat(200_000));
+    let mut request = logs();
+    request.resource_logs[0].scope_logs[0].log_records[0].body = text(&long);
+    let change = Change::parse(r#"replace_pattern(body, "[a-z]+@", "***@")"#, Some("log"), &[], Signal::Logs);
+    let masking = processors(Signal::Logs, Processor::Transform(vec![change.expect("a statement")]));
+    let Processed::Kept { bytes, .. } = masking.process(Signal::Logs, &request.encode_to_vec()) else {
+        panic!("it is kept")
+    };
+    let masked = ExportLogsServiceRequest::decode(bytes).expect("a request");
+    let body = &masked.resource_logs[0].scope_logs[0].log_records[0].body;
+    assert_eq!(*body, text(&long.replace("jane@", "***@")));
+}
+
+#[test]
 fn events_are_filtered_alone() {
     let removal =
         Removal::parse(r#"name == "retry""#, Some("spanevent"), Signal::Traces).expect("a condition");
@@ -260,11 +303,13 @@ fn events_are_filtered_alone() {
 
 #[test]
 fn resources_alone_are_edited_without_their_items() {
-    let action = |key: &str, operation| Action { target: Target::Key(key.to_owned()), operation };
+    let action =
+        |key: &str, operation| AttributeAction { target: ActionTarget::Key(key.to_owned()), operation };
+    let set = |when, source| ActionOperation::Set { when, source };
     let actions = vec![
-        action("team", Operation::Insert(Source::Value(Value::Int(5)))),
-        action("copy", Operation::Upsert(Source::Attribute("service.name".to_owned()))),
-        action("service.name", Operation::Delete),
+        action("team", set(SetWhen::Missing, ActionSource::Value(OttlValue::Int(5)))),
+        action("copy", set(SetWhen::Always, ActionSource::Attribute("service.name".to_owned()))),
+        action("service.name", ActionOperation::Delete),
     ];
     let processors = processors(Signal::Logs, Processor::Resource(actions));
     let mut edited = logs();

@@ -2,15 +2,14 @@
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value as ProtoValue;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList};
+use prost::Message as _;
 
+use super::growth::GrowthBudget;
 use crate::trace_context::hex;
-
-/// Texts that processors make are cut here, so that no statement can make one grow without limit.
-pub(super) const TEXT_LIMIT: usize = 64 * 1024;
 
 /// A value in a statement.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Value {
+pub(crate) enum OttlValue {
     Nil,
     Bool(bool),
     Int(i64),
@@ -21,7 +20,7 @@ pub(crate) enum Value {
     Map(Vec<KeyValue>),
 }
 
-impl Value {
+impl OttlValue {
     /// The value of an attribute or a body.
     pub(super) fn of(value: Option<&AnyValue>) -> Self {
         match value.and_then(|value| value.value.as_ref()) {
@@ -64,24 +63,27 @@ impl Value {
     }
 }
 
-/// Cuts a text at the limit.
-pub(super) fn cut(mut text: String) -> String {
-    if text.len() > TEXT_LIMIT {
-        let end = (0..=TEXT_LIMIT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
-    }
-    text
-}
-
 /// The value of an attribute; nil if it is missing.
-pub(super) fn get(attributes: &[KeyValue], key: &str) -> Value {
-    Value::of(attributes.iter().find(|attribute| attribute.key == key).and_then(|found| found.value.as_ref()))
+pub(super) fn get(attributes: &[KeyValue], key: &str) -> OttlValue {
+    OttlValue::of(
+        attributes.iter().find(|attribute| attribute.key == key).and_then(|found| found.value.as_ref()),
+    )
 }
 
-/// Sets an attribute. Nil changes nothing.
-pub(super) fn set(attributes: &mut Vec<KeyValue>, key: &str, value: Value) {
+/// The size of attributes, in bytes.
+pub(super) fn size(attributes: &[KeyValue]) -> usize {
+    attributes.iter().map(KeyValue::encoded_len).sum()
+}
+
+/// Sets an attribute. Nil changes nothing. Beyond the budget the attribute is removed.
+pub(super) fn set(attributes: &mut Vec<KeyValue>, key: &str, value: OttlValue, budget: &GrowthBudget) {
     let Some(value) = value.into_any() else { return };
-    match attributes.iter_mut().find(|attribute| attribute.key == key) {
+    let known = attributes.iter_mut().find(|attribute| attribute.key == key);
+    let old = known.as_ref().map_or(0, |known| known.encoded_len());
+    if !budget.try_spend(old, key.len() + value.encoded_len()) {
+        return attributes.retain(|attribute| attribute.key != key);
+    }
+    match known {
         Some(known) => known.value = Some(value),
         None => attributes.push(KeyValue { key: key.to_owned(), value: Some(value), ..KeyValue::default() }),
     }

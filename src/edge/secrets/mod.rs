@@ -119,11 +119,11 @@ impl Fetcher {
     /// Creates a fetcher without fetching anything. `variables` hold the function's credentials, proxies and AWS endpoints.
     pub fn new(variables: Variables, batches: Vec<SecretBatch>) -> Self {
         let mut arns: BTreeMap<(Service, String), Vec<String>> = BTreeMap::new();
+        let own_region = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| variables.get(*name));
         for batch in batches {
             // A secret that is named without a region is in the function's.
-            let own =
-                ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| variables.get(*name).cloned());
-            let region = if batch.region.is_empty() { own.unwrap_or_default() } else { batch.region };
+            let region =
+                if batch.region.is_empty() { own_region.cloned().unwrap_or_default() } else { batch.region };
             let store_arns = arns.entry((batch.service, region)).or_default();
             store_arns.extend(batch.arns.into_iter().map(|arn| arn.text));
         }
@@ -229,8 +229,10 @@ impl Fetcher {
 
     fn resolution(&self, default: &Refusal) -> Resolution {
         let mut errors = Vec::new();
-        let is_proxied = config::proxies(&self.variables).is_some_and(|proxies| proxies.https.is_some());
-        for ((service, _), plan) in &self.plans {
+        for ((service, region), plan) in
+            self.plans.iter().filter(|(_, plan)| plan.missing(default).next().is_some())
+        {
+            let is_proxied = config::has_proxy(&self.variables, &service.url(region));
             let context = CallContext { service: *service, is_proxied, sources: self.sources };
             errors.extend(plan.missing(default).map(|(arn, refusal)| refusal.to_error(arn, context)));
         }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use super::Outcomes;
 use super::refusal::Refusal;
-use rotel_core::config::secret_ref::BATCH_LIMIT;
+use rotel_core::config::secret_ref::{self, BATCH_LIMIT};
 use rotel_core::secret::Secret;
 
 /// The missing secrets of one service and region, and the calls that fetch them.
@@ -77,8 +77,10 @@ impl Plan {
     pub(super) fn begin_round(&mut self) -> Vec<Vec<String>> {
         if self.is_new() {
             self.round = Round::First;
-            let arns: Vec<String> = self.missing.iter().map(|missing| missing.arn.clone()).collect();
-            return arns.chunks(BATCH_LIMIT).map(<[String]>::to_vec).collect();
+            let arns = self.missing.iter().map(|missing| missing.arn.clone());
+            let (alone, together): (Vec<_>, Vec<_>) = arns.partition(|arn| has_version(arn));
+            let batches = together.chunks(BATCH_LIMIT).map(<[String]>::to_vec);
+            return batches.chain(alone.into_iter().map(|arn| vec![arn])).collect();
         }
         self.round = Round::Later { not_requested: self.missing.len() };
         self.next_call().into_iter().collect()
@@ -151,14 +153,21 @@ impl Plan {
     fn next_call(&mut self) -> Option<Vec<String>> {
         let Round::Later { not_requested } = &mut self.round else { return None };
         let limit = if self.one_by_one { 1 } else { BATCH_LIMIT };
-        let mut arns = Vec::new();
+        let mut arns: Vec<String> = Vec::new();
         while *not_requested > 0 && arns.len() < limit {
+            let ends_batch = |next: &MissingSecret| has_version(&next.arn) && next.may_succeed();
+            if !arns.is_empty() && self.missing.front().is_some_and(ends_batch) {
+                break;
+            }
             *not_requested -= 1;
             let Some(missing) = self.missing.pop_front() else { break };
             if missing.may_succeed() {
                 arns.push(missing.arn.clone());
             }
             self.missing.push_back(missing);
+            if arns.last().is_some_and(|arn| has_version(arn)) {
+                break;
+            }
         }
         (!arns.is_empty()).then_some(arns)
     }
@@ -172,6 +181,11 @@ impl Plan {
             .iter()
             .map(move |missing| (missing.arn.as_str(), missing.refusal.as_ref().unwrap_or(default)))
     }
+}
+
+/// Returns true if a secret must be requested alone: a batch returns current values only.
+fn has_version(arn: &str) -> bool {
+    secret_ref::split_secret_id(arn).0 != arn
 }
 
 #[cfg(test)]
@@ -223,6 +237,24 @@ mod tests {
     fn first_round_requests_all_at_once() {
         let mut plan = Plan::new(arns(0..25));
         assert_eq!(plan.begin_round(), [arns(0..10), arns(10..20), arns(20..25)]);
+    }
+
+    #[test]
+    fn versions_are_requested_alone() {
+        let version =
+            "arn:aws:secretsmanager:us-east-1:123456789012:secret:a-AbCdEf::AWSPREVIOUS:".to_owned();
+        let all = ["a".to_owned(), version.clone(), "b".to_owned(), "c".to_owned()];
+        let mut plan = Plan::new(all.to_vec());
+        let first = plan.begin_round();
+        assert_eq!(first, [vec!["a".to_owned(), "b".to_owned(), "c".to_owned()], vec![version.clone()]]);
+        for call in first {
+            end_call(&mut plan, call, Err("ThrottlingException"));
+        }
+        assert_eq!(
+            run_round(&mut plan, &[]),
+            [vec!["a".to_owned()], vec![version], vec!["b".to_owned(), "c".to_owned()]]
+        );
+        assert!(missing_arns(&plan).is_empty());
     }
 
     #[test]

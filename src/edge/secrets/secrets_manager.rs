@@ -21,21 +21,12 @@ impl SecretsManager {
         Self(Client::from_conf(access.secrets_manager(region)))
     }
 
-    /// Makes one call. For a single secret it is GetSecretValue, which roles are usually allowed. So it is for each version: the
-    /// batch call returns current values only.
+    /// Makes one call. For a single secret it is GetSecretValue, which roles are usually allowed.
     pub(super) async fn fetch(&self, arns: &[String]) -> Result<Outcomes, Refusal> {
-        if let [arn] = arns {
-            return Ok(vec![(arn.clone(), Ok(self.fetch_one(arn).await?))]);
+        match arns {
+            [arn] => Ok(vec![(arn.clone(), Ok(self.fetch_one(arn).await?))]),
+            arns => self.fetch_batch(arns).await,
         }
-        let (versions, current): (Vec<_>, Vec<_>) =
-            arns.iter().cloned().partition(|arn| secret_ref::split_secret_id(arn).0 != arn);
-        let mut outcomes =
-            if current.is_empty() { Outcomes::new() } else { self.fetch_batch(&current).await? };
-        for arn in versions {
-            let outcome = self.fetch_one(&arn).await;
-            outcomes.push((arn, outcome));
-        }
-        Ok(outcomes)
     }
 
     async fn fetch_one(&self, arn: &str) -> Result<Secret, Refusal> {

@@ -1,20 +1,20 @@
-//! Connectors, which are not supported: those that make telemetry from telemetry are left out with a warning.
+//! Connectors, which are not supported: those that generate telemetry from other telemetry are skipped with a warning.
 
 use super::exporters::component_type;
 use super::translation::{Location, Translation};
 
-/// The connectors that make telemetry of another kind, and what is lost without them.
-const MAKERS: &[(&str, &str)] = &[
+/// The connectors that generate telemetry from other telemetry, and the start of the sentence about the loss.
+const GENERATORS: &[(&str, &str)] = &[
     ("count", "its counts are"),
     ("datadog", "its statistics are"),
-    ("exceptions", "the metrics and log records it makes of exceptions are"),
+    ("exceptions", "the metrics and log records it generates from exceptions are"),
     ("grafanacloud", "its host metrics are"),
-    ("metricsaslogs", "the log records it makes of metrics are"),
+    ("metricsaslogs", "the log records it generates from metrics are"),
     ("otlpjson", "the telemetry it reads from log records is"),
     ("servicegraph", "the service graph's metrics are"),
     ("signaltometrics", "its metrics are"),
     ("slowsql", "its records of slow queries are"),
-    ("spanmetrics", "the metrics it makes of spans are"),
+    ("spanmetrics", "the metrics it generates from spans are"),
     ("sum", "its sums are"),
 ];
 
@@ -32,7 +32,7 @@ impl<'n> Connectors<'n> {
     }
 
     /// Returns true if this is the id of a connector whose telemetry is lost.
-    pub(super) fn makes_telemetry(&self, id: &str) -> bool {
+    pub(super) fn generates_telemetry(&self, id: &str) -> bool {
         self.defined.iter().any(|connector| connector.key == id) && loss(id).is_some()
     }
 
@@ -45,13 +45,13 @@ impl<'n> Connectors<'n> {
         }
         let (used, message) = match (loss(id), component_type(id)) {
             (Some(loss), _) => (
-                ConnectorUse::LeftOut,
+                ConnectorUse::Skipped,
                 format!(
                     "not supported, so {loss} lost; use it in the receiving collector, and remove it here"
                 ),
             ),
             // All pipelines of a signal have the same exporters here, so that nothing needs to be forwarded.
-            (None, "forward") => return Some(ConnectorUse::LeftOut),
+            (None, "forward") => return Some(ConnectorUse::Skipped),
             (None, _) => (
                 ConnectorUse::Blocking,
                 "not supported, so its pipelines send nothing; name exporters in the pipelines instead"
@@ -60,24 +60,24 @@ impl<'n> Connectors<'n> {
         };
         match used {
             _ if !is_new => {}
-            ConnectorUse::LeftOut => translation.warning(location, message),
+            ConnectorUse::Skipped => translation.warning(location, message),
             ConnectorUse::Blocking => translation.error(location, message),
         }
         Some(used)
     }
 }
 
-/// What a connector means for the pipelines that name it.
+/// The effect of a connector on the pipelines that name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectorUse {
     /// They are the same without it.
-    LeftOut,
+    Skipped,
     /// It decides what is sent where, so they must not send.
     Blocking,
 }
 
-/// What is lost without a connector that makes telemetry.
+/// The telemetry that is lost without a connector.
 fn loss(id: &str) -> Option<&'static str> {
     let kind = component_type(id);
-    MAKERS.iter().find(|(maker, _)| *maker == kind).map(|(_, loss)| *loss)
+    GENERATORS.iter().find(|(generator, _)| *generator == kind).map(|(_, loss)| *loss)
 }

@@ -9,7 +9,7 @@ use crate::config::Variables;
 const QUOTE_TRIALS: usize = 4;
 
 /// The parsed texts.
-pub(super) struct Document {
+pub(super) struct MergedDocument {
     pub(super) root: Node,
     /// The places of quotes that were left open.
     pub(super) open_quotes: Vec<Place>,
@@ -20,7 +20,7 @@ pub(super) struct Document {
 pub(super) fn parse<'t>(
     texts: impl IntoIterator<Item = &'t str>,
     given: &Variables,
-) -> Result<Document, YamlError> {
+) -> Result<MergedDocument, YamlError> {
     let mut open_quotes = Vec::new();
     let mut root: Option<Node> = None;
     for (source, text) in texts.into_iter().enumerate() {
@@ -41,7 +41,7 @@ pub(super) fn parse<'t>(
     let mut root = root.unwrap_or(Node::nothing(Place::START));
     let mut size = node::size(&root);
     fill_references(&mut root, given, &mut size);
-    Ok(Document { root, open_quotes })
+    Ok(MergedDocument { root, open_quotes })
 }
 
 /// Closes the quote of a value at the end of its line, if that makes the text valid. If not, the error names the line of the
@@ -151,19 +151,25 @@ fn merge(base: Node, other: Node) -> Node {
 fn fill_references(node: &mut Node, given: &Variables, total: &mut Size) {
     match &mut node.value {
         YamlValue::Text(text) if text.starts_with("${") => {
-            let expanded = expand::expand(text, given, node::TEXT_LIMIT);
-            if !expanded.is_single_reference || !expanded.errors.is_empty() {
+            if !expand::is_single_reference(text) {
                 return;
             }
+            let expanded = expand::expand(text, given, node::TEXT_LIMIT);
+            // Each text that is parsed counts, so that many references cost no more than a large file.
+            let with_text = total.and(Size { nodes: 0, text: expanded.text.len() });
+            if !expanded.errors.is_empty() || with_text.exceeds_limits() {
+                return;
+            }
+            *total = with_text;
             let Ok(mut structure) = node::parse(&expanded.text, node.place.source) else { return };
             if !matches!(structure.value, YamlValue::List(_) | YamlValue::Map(_)) {
                 return;
             }
-            let size = total.and(node::size(&structure));
-            if size.exceeds_limits() {
+            let with_nodes = total.and(Size { text: 0, ..node::size(&structure) });
+            if with_nodes.exceeds_limits() {
                 return;
             }
-            *total = size;
+            *total = with_nodes;
             set_place(&mut structure, node.place);
             let text = std::mem::take(text);
             node.value = YamlValue::Reference(text, Box::new(structure));

@@ -15,15 +15,12 @@ pub(super) struct Expanded {
     pub(super) warnings: Vec<String>,
     /// The errors: cause and remedy.
     pub(super) errors: Vec<String>,
-    /// The whole value is one reference, so that it may stand for a list or a mapping.
-    pub(super) is_single_reference: bool,
 }
 
 /// Expands the references in a value. If the result has more than `limit` bytes, it is replaced by an empty text.
 pub(super) fn expand(value: &str, variables: &Variables, limit: usize) -> Expanded {
     let mut expanded = Expanded::default();
     expanded.text = Expander { rest: value, variables, limit, expanded: &mut expanded }.text(0);
-    expanded.is_single_reference = value.starts_with("${") && closing_brace(value) == Some(value.len() - 1);
     if expanded.text.len() > limit {
         expanded.text.clear();
         expanded.errors.push(
@@ -31,6 +28,11 @@ pub(super) fn expand(value: &str, variables: &Variables, limit: usize) -> Expand
         );
     }
     expanded
+}
+
+/// Returns true if the whole value is one reference, so that it may stand for a list or a mapping.
+pub(super) fn is_single_reference(value: &str) -> bool {
+    value.starts_with("${") && closing_brace(value).is_some_and(|at| at + 1 == value.len())
 }
 
 /// The index of the brace that closes the first `${`.
@@ -272,8 +274,9 @@ mod tests {
 
     #[test]
     fn single_references_are_recognized() {
-        let is_single = |value| expand(value, &Variables::new(), usize::MAX).is_single_reference;
-        assert!(is_single("${env:A}") && is_single("${env:A:-${env:B}}"));
-        assert!(!is_single("${env:A}${env:B}") && !is_single("x${env:A}") && !is_single("${env:A}}"));
+        assert!(is_single_reference("${env:A}") && is_single_reference("${env:A:-${env:B}}"));
+        for several in ["${env:A}${env:B}", "x${env:A}", "${env:A}}", "${env:A"] {
+            assert!(!is_single_reference(several), "{several}");
+        }
     }
 }

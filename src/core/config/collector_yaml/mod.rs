@@ -23,15 +23,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use self::connectors::{ConnectorUse, Connectors};
-use self::document::Document;
+use self::document::MergedDocument;
 use self::exporter_selection::{ExporterSelection, UsedExporter};
 use self::exporters::{CollectorExporterKind, warn_of_unknown};
 use self::node::{Place, YamlError};
-use self::processors::Processors;
+use self::processors::PipelineProcessors;
 use self::translation::{Location, Renamed, Translation};
 pub use self::uri::{ConfigUri, parse as parse_uris};
 use super::{Locations, Problem, Variables};
-use crate::processors as processing;
+use crate::processors::Processors;
 use crate::signal::{PerSignal, Signal};
 
 /// Longer files are not read.
@@ -49,7 +49,7 @@ pub struct CollectorYaml {
     /// Settings because of which telemetry is not sent where the file says.
     pub errors: Vec<Problem>,
     /// The processors that act on data.
-    pub processors: processing::Processors,
+    pub processors: Processors,
     /// Variables outside the file that are hidden or renamed, because some signals must not be sent.
     renamed: Renamed,
 }
@@ -138,7 +138,7 @@ pub fn read(text: &str, file: &str, given: &Variables) -> CollectorYaml {
 pub fn read_all(texts: &[ConfigText], given: &Variables) -> CollectorYaml {
     let mut translation = Translation::new(texts.iter().map(|text| text.name.as_str()), given);
     let parsed = document::parse(texts.iter().map(|text| text.text.as_str()), given);
-    let Document { root, open_quotes } = match parsed {
+    let MergedDocument { root, open_quotes } = match parsed {
         Ok(document) => document,
         Err(YamlError { place, message }) => {
             return CollectorYaml::with_error(translation.problem_at(place, message), given);
@@ -179,7 +179,7 @@ struct FileTranslator<'a, 'g, 'n> {
 /// The combined pipelines.
 #[derive(Default)]
 struct Pipelines<'n> {
-    processors: Processors<'n>,
+    processors: PipelineProcessors<'n>,
     /// The ids of the exporters in each signal's pipelines.
     exporters: PerSignal<Vec<Arc<str>>>,
     /// The signals with a debug exporter.
@@ -220,8 +220,8 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
     }
 
     /// Translates the service, and returns the processors.
-    fn run(mut self) -> processing::Processors {
-        let mut processors = processing::Processors::default();
+    fn run(mut self) -> Processors {
+        let mut processors = Processors::default();
         let Some(service) = self.service.take() else {
             let message = "has no service, so the file has no effect; add service.pipelines";
             self.translation.error_at(Place::START, message);
@@ -245,7 +245,7 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
         processors
     }
 
-    fn pipelines(&mut self, location: &Location<'n>) -> processing::Processors {
+    fn pipelines(&mut self, location: &Location<'n>) -> Processors {
         for exporter in self.exporters.iter().filter(|exporter| exporters::is_setting(exporter.key)) {
             self.translation.error(
                 exporter,
@@ -254,7 +254,7 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
         }
         let mut pipelines = Pipelines::default();
         for pipeline in self.translation.entries(location) {
-            if self.is_fed_by_connectors_only(&pipeline) {
+            if self.receives_from_connectors_only(&pipeline) {
                 continue;
             }
             let kind = exporters::component_type(pipeline.key);
@@ -270,12 +270,12 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
         processors
     }
 
-    /// Returns true if the pipeline receives only what an unsupported connector would make. It carries nothing then.
-    fn is_fed_by_connectors_only(&mut self, pipeline: &Location<'n>) -> bool {
+    /// Returns true if the pipeline receives from unsupported connectors only, so it carries nothing.
+    fn receives_from_connectors_only(&mut self, pipeline: &Location<'n>) -> bool {
         let entries = self.translation.entries(pipeline);
         let Some(receivers) = entries.iter().find(|entry| entry.key == "receivers") else { return false };
         let receivers = self.translation.texts(receivers);
-        !receivers.is_empty() && receivers.iter().all(|(id, _)| self.connectors.makes_telemetry(id))
+        !receivers.is_empty() && receivers.iter().all(|(id, _)| self.connectors.generates_telemetry(id))
     }
 
     /// Translates the components of one pipeline.
@@ -302,7 +302,7 @@ impl<'a, 'g, 'n> FileTranslator<'a, 'g, 'n> {
                     for (id, used) in self.translation.texts(&entry) {
                         if let Some(connector) = self.connectors.report(self.translation, &id) {
                             *processors.blocked.of_mut(signal) |= connector == ConnectorUse::Blocking;
-                            sends |= !self.connectors.makes_telemetry(&id);
+                            sends |= !self.connectors.generates_telemetry(&id);
                             continue;
                         }
                         match self.exporter(&id, &used) {

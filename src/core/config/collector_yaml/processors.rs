@@ -10,7 +10,7 @@ use self::attributes::Actions;
 use super::exporters::{component_type, warn_of_unknown};
 use super::node::shown;
 use super::translation::{Location, Translation, list};
-use crate::processors::{self, Processor};
+use crate::processors::{Processor, Processors};
 use crate::signal::{PerSignal, Signal};
 
 /// Processors that can be ignored: without them the same data is sent, or more.
@@ -46,7 +46,7 @@ enum Translated<'n> {
 
 /// The combined processors of all pipelines.
 #[derive(Default)]
-pub(super) struct Processors<'n> {
+pub(super) struct PipelineProcessors<'n> {
     /// The processors translated so far, by id. Those that do not act on data are `None`.
     translated: BTreeMap<String, Option<Translated<'n>>>,
     /// The ids of the acting processors of the current pipeline.
@@ -60,7 +60,7 @@ pub(super) struct Processors<'n> {
     pub(super) blocked: PerSignal<bool>,
 }
 
-impl<'n> Processors<'n> {
+impl<'n> PipelineProcessors<'n> {
     /// Translates one processor of a pipeline for this signal. `used` is the location where the pipeline names it.
     pub(super) fn translate(
         &mut self,
@@ -181,8 +181,8 @@ impl<'n> Processors<'n> {
 
     /// Returns the processors of each signal. Resource attributes that all telemetry gets become a variable instead, which costs
     /// less.
-    pub(super) fn finish(&mut self, translation: &mut Translation<'_>) -> processors::Processors {
-        let mut finished = processors::Processors::default();
+    pub(super) fn finish(&mut self, translation: &mut Translation<'_>) -> Processors {
+        let mut finished = Processors::default();
         if let Some(attributes) = self.common_attributes() {
             if let Some(location) = self.first_resource.as_ref().filter(|_| !attributes.is_empty()) {
                 translation.set("ROTEL_OTEL_RESOURCE_ATTRIBUTES", list(&attributes), location);

@@ -7,7 +7,7 @@ use super::node::{self, MapEntry, Node, Place, YamlValue};
 use crate::config::value::{self, LIST_SEPARATOR};
 use crate::config::{self, Locations, Problem, Variables};
 use crate::echo;
-use crate::processors::Value;
+use crate::processors::OttlValue;
 
 /// Variables set outside the file that are ignored, each with its new name if it is renamed.
 pub(super) type Renamed = BTreeMap<String, Option<String>>;
@@ -251,11 +251,11 @@ impl<'a> Translation<'a> {
     }
 
     /// The value at this location, with the type that YAML gives it; `None` for an empty value and after an error.
-    pub(super) fn value(&mut self, location: &Location<'_>) -> Option<Value> {
+    pub(super) fn value(&mut self, location: &Location<'_>) -> Option<OttlValue> {
         let text = self.text(location)?;
         let is_typed = location.node.is_plain
             || matches!(&location.node.value, YamlValue::Text(text) if text.starts_with("${"));
-        Some(if is_typed { typed(text) } else { Value::Text(text) })
+        Some(if is_typed { typed(text) } else { OttlValue::Text(text) })
     }
 
     /// Parses a boolean; an empty value is false.
@@ -272,17 +272,17 @@ impl<'a> Translation<'a> {
 }
 
 /// The value of a text without quotes, as YAML 1.2 reads it.
-fn typed(text: String) -> Value {
+fn typed(text: String) -> OttlValue {
     let is_number = |text: &str| text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
     match text.as_str() {
-        "true" | "True" | "TRUE" => Value::Bool(true),
-        "false" | "False" | "FALSE" => Value::Bool(false),
+        "true" | "True" | "TRUE" => OttlValue::Bool(true),
+        "false" | "False" | "FALSE" => OttlValue::Bool(false),
         number if is_number(number) => match (number.parse(), number.parse()) {
-            (Ok(int), _) => Value::Int(int),
-            (_, Ok(double)) => Value::Double(double),
-            _ => Value::Text(text),
+            (Ok(int), _) => OttlValue::Int(int),
+            (_, Ok(double)) => OttlValue::Double(double),
+            _ => OttlValue::Text(text),
         },
-        _ => Value::Text(text),
+        _ => OttlValue::Text(text),
     }
 }
 

@@ -335,7 +335,6 @@ fn ruby(text: &str) -> Option<Exception> {
 }
 
 /// Returns true for ``/var/task/app.rb:3:in `handle'``.
-#[inline(never)]
 fn is_ruby_frame(line: &str) -> bool {
     let at = line.find(":in `").or_else(|| line.find(":in '"));
     let place = at.and_then(|at| line.get(..at)).unwrap_or_default();
@@ -398,7 +397,6 @@ fn is_frame(line: &str) -> bool {
 }
 
 /// Parses `java.lang.IllegalStateException: boom`, or the type alone.
-#[inline(never)]
 pub(in crate::logs) fn type_and_message(line: &str) -> Option<(&str, Option<&str>)> {
     let (kind, message) = any_type_and_message(line)?;
     // A word before a colon is a type only if it looks like one.
@@ -413,7 +411,6 @@ pub(in crate::logs) fn type_and_message(line: &str) -> Option<(&str, Option<&str
 }
 
 /// Parses `Type: message`, or the type alone, where nothing else can stand.
-#[inline(never)]
 fn any_type_and_message(line: &str) -> Option<(&str, Option<&str>)> {
     let (kind, message) = match colon(line) {
         Some(at) => (line.get(..at)?, line.get(at + 2..)),
@@ -427,7 +424,6 @@ fn any_type_and_message(line: &str) -> Option<(&str, Option<&str>)> {
 }
 
 /// The place of the first colon with a space after it.
-#[inline(never)]
 fn colon(text: &str) -> Option<usize> {
     text.as_bytes().array_windows().position(|pair| pair == b": ")
 }

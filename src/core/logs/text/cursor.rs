@@ -1,7 +1,5 @@
 //! A position in a line, with the steps that its formats are made of. A step that does not fit returns `None`, and the
 //! format with it.
-//!
-//! The steps are not inlined: dozens of formats call them, and each copy would be a part of every layer.
 
 use super::{is_name, lower_case_level, upper_case_level};
 use crate::logs::severity::Severity;
@@ -32,7 +30,6 @@ impl<'a> Cursor<'a> {
     }
 
     /// Takes what stands before this text on the line, and skips the text.
-    #[inline(never)]
     pub(super) fn until(&mut self, end: &str) -> Option<&'a str> {
         let first = *end.as_bytes().first()?;
         // The texts are short and near, so that a search by their first byte is faster than one that prepares itself.
@@ -53,7 +50,6 @@ impl<'a> Cursor<'a> {
     }
 
     /// Takes what stands in brackets, or between other marks.
-    #[inline(never)]
     pub(super) fn within(&mut self, open: &str, close: &str) -> Option<&'a str> {
         let mut ahead = *self;
         ahead.skip(open)?;
@@ -63,7 +59,6 @@ impl<'a> Cursor<'a> {
     }
 
     /// Takes the characters that fit; there must be one.
-    #[inline(never)]
     fn some(&mut self, fits: impl Fn(char) -> bool) -> Option<&'a str> {
         let end = self.0.find(|next: char| !fits(next)).unwrap_or(self.0.len());
         let (taken, rest) = self.0.split_at_checked(end).filter(|(taken, _)| !taken.is_empty())?;
@@ -72,18 +67,15 @@ impl<'a> Cursor<'a> {
     }
 
     /// Takes the text before the next space, tab or line break.
-    #[inline(never)]
     pub(super) fn word(&mut self) -> Option<&'a str> {
         self.some(|next| !matches!(next, ' ' | '\t' | '\n'))
     }
 
-    #[inline(never)]
     pub(super) fn digits(&mut self) -> Option<&'a str> {
         self.some(|next| next.is_ascii_digit())
     }
 
     /// Takes a word that can be the name of a logger.
-    #[inline(never)]
     pub(super) fn name(&mut self) -> Option<&'a str> {
         let mut ahead = *self;
         let name = ahead.word().filter(|name| is_name(name))?;
@@ -101,7 +93,6 @@ impl<'a> Cursor<'a> {
         self.level_of(lower_case_level)
     }
 
-    #[inline(never)]
     fn level_of(&mut self, read: impl Fn(&str) -> Option<Severity>) -> Option<Severity> {
         let mut ahead = *self;
         let word = ahead.some(|next| next.is_ascii_alphanumeric() || next == '_')?;
@@ -111,7 +102,6 @@ impl<'a> Cursor<'a> {
     }
 
     /// Takes a level that stands in brackets, padded or not.
-    #[inline(never)]
     pub(super) fn level_in_brackets(&mut self) -> Option<Severity> {
         let mut ahead = *self;
         let severity = super::level_word(ahead.within("[", "]")?.trim())?;
@@ -120,7 +110,6 @@ impl<'a> Cursor<'a> {
     }
 
     /// Takes a level in capitals and the spaces after it, of which there must be one.
-    #[inline(never)]
     pub(super) fn padded_level(&mut self) -> Option<Severity> {
         let mut ahead = *self;
         let severity = ahead.level()?;

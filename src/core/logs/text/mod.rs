@@ -55,7 +55,6 @@ pub(super) struct ParsedLine<'a> {
 }
 
 impl<'a> ParsedLine<'a> {
-    #[inline(never)]
     pub(super) fn new(severity: Severity, message: &'a str) -> Self {
         Self { severity: Some(severity), message, ..Self::default() }
     }
@@ -78,7 +77,6 @@ impl<'a> ParsedLine<'a> {
     }
 
     /// Adds an attribute, unless its text is empty.
-    #[inline(never)]
     fn with(mut self, key: &'a str, value: &'a str) -> Self {
         if !value.is_empty() {
             self.attributes.push((key, value));
@@ -87,7 +85,6 @@ impl<'a> ParsedLine<'a> {
     }
 
     /// Adds the place in the code: `app.py:13`.
-    #[inline(never)]
     fn at_place(self, place: &'a str) -> Self {
         match place.rsplit_once(':').filter(|(_, line)| is_number(line)) {
             Some((file, line)) => self.with(FILE, file).with(LINE, line),
@@ -96,7 +93,6 @@ impl<'a> ParsedLine<'a> {
     }
 
     /// Adds the logger; what stands after a colon is a line of its code: `Orders:4`.
-    #[inline(never)]
     fn of_logger(self, logger: &'a str) -> Self {
         match logger.rsplit_once(':').filter(|(_, line)| is_number(line)) {
             Some((logger, line)) => self.with(LOGGER, logger).with(LINE, line),
@@ -104,13 +100,11 @@ impl<'a> ParsedLine<'a> {
         }
     }
 
-    #[inline(never)]
     fn of_thread(self, thread: &'a str) -> Self {
         if is_number(thread) { self.with(THREAD_ID, thread) } else { self.with(THREAD, thread) }
     }
 
     /// Adds fields that are named in the prefix: `trace_id=… span_id=… resource.service.name=orders`.
-    #[inline(never)]
     fn with_pairs(mut self, pairs: &'a str, separator: &str) -> Self {
         for (key, value) in pairs.split(separator).filter_map(|pair| pair.split_once('=')) {
             let (key, value) = (key.trim(), value.trim_end_matches(',').trim_matches('"'));
@@ -217,7 +211,6 @@ fn format_of(text: &str, platform: u64, is_coloured: bool) -> Option<(&'static F
     dated(text, &start).or_else(|| try_all(BARE, start))
 }
 
-#[inline(never)]
 fn try_all<'a>(formats: &'static [Format], start: Start<'a>) -> Option<(&'static Format, ParsedLine<'a>)> {
     let starts = starts::of(start.rest.rest());
     let mut candidates = formats.iter().filter(|format| format.starts & starts != 0);
@@ -225,7 +218,6 @@ fn try_all<'a>(formats: &'static [Format], start: Start<'a>) -> Option<(&'static
 }
 
 /// The severity of a level's first letter.
-#[inline(never)]
 fn severity_of_letter(letter: &str) -> Option<Severity> {
     Some(match letter {
         "T" => Severity::Trace,
@@ -246,7 +238,6 @@ fn dated<'a>(text: &'a str, start: &Start<'a>) -> Option<(&'static Format, Parse
 }
 
 /// Splits off the time at the beginning of a line. Returns it, its text, the rest, and its notation.
-#[inline(never)]
 fn split_time(text: &str, platform: u64) -> Option<(LoggedTime, &str, &str, TimeStyle)> {
     let (bracket, from) = match text.strip_prefix('[') {
         Some(inner) => (true, inner),
@@ -292,20 +283,17 @@ pub(super) fn is_uuid(text: &str) -> bool {
 }
 
 /// Parses a level in capitals, the form in which most formats write it.
-#[inline(never)]
 fn upper_case_level(word: &str) -> Option<Severity> {
     let known = word.bytes().all(|byte| byte.is_ascii_uppercase());
     known.then(|| Severity::from_text(word)).flatten()
 }
 
-#[inline(never)]
 fn lower_case_level(word: &str) -> Option<Severity> {
     let known = word.bytes().all(|byte| byte.is_ascii_lowercase()) && word != "success";
     known.then(|| Severity::from_text(word)).flatten()
 }
 
 /// Parses a level in one of the three forms that are in use: `ERROR`, `error`, `Error`.
-#[inline(never)]
 fn level_word(word: &str) -> Option<Severity> {
     let rest = word.get(1..)?;
     let is_uniform = rest.bytes().all(|byte| byte.is_ascii_lowercase())
@@ -314,7 +302,6 @@ fn level_word(word: &str) -> Option<Severity> {
 }
 
 /// Returns true for the fields of a prefix: at least one, few, and each with a name.
-#[inline(never)]
 fn is_pairs(text: &str, separator: &str) -> bool {
     const MAX: usize = 24;
     let is_pair = |pair: &str| pair.split_once('=').is_some_and(|(key, _)| is_name(key.trim()));
@@ -327,14 +314,12 @@ fn is_number(text: &str) -> bool {
 }
 
 /// Returns true for a plausible name of a logger: letters, digits and the characters that join them.
-#[inline(never)]
 fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.chars().all(|next| next.is_ascii_alphanumeric() || "_.:-$<>/[]@*#·".contains(next))
 }
 
 /// Returns true for a path of names, as loggers of the JVM, of .NET and of Rust have it.
-#[inline(never)]
 fn is_path(text: &str) -> bool {
     is_name(text)
         && text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')

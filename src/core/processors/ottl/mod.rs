@@ -8,49 +8,53 @@ mod parser;
 mod subject;
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
-use regex_lite::Regex;
+use regex_lite::{Captures, Regex};
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::parser::pattern;
 pub(super) use self::parser::{condition, statement};
-pub(super) use self::subject::{Context, Item, MetricHead, Point, Subject};
-use self::subject::{Field, Owner};
-use super::value::{self, Value, cut};
+pub(super) use self::subject::{ContextItem, DataPoint, MetricHead, OttlContext, OttlSubject};
+use self::subject::{OttlPath, Owner};
+use super::growth::GrowthBudget;
+use super::value::{self, OttlValue};
 use crate::trace_context::hex;
+
+/// Longer texts are not parsed as JSON, whose values take many times their bytes of memory.
+const JSON_LIMIT: usize = 256 * 1024;
 
 /// An editor with its condition.
 #[derive(Clone, Debug)]
 pub(super) struct Statement {
     editor: Editor,
-    condition: Option<Condition>,
+    condition: Option<OttlCondition>,
 }
 
 /// A function that changes telemetry.
 #[derive(Clone, Debug)]
 enum Editor {
-    Set(Field, Expression),
+    Set(OttlPath, OttlExpression),
     DeleteKey(Owner, String),
     DeleteMatchingKeys(Owner, Regex),
     KeepKeys(Owner, Vec<String>),
     KeepMatchingKeys(Owner, Regex),
-    MergeMaps { owner: Owner, source: Expression, insert: bool, update: bool },
-    ReplacePattern { field: Field, pattern: Regex, replacement: String },
+    MergeMaps { owner: Owner, source: OttlExpression, insert: bool, update: bool },
+    ReplacePattern { path: OttlPath, pattern: Regex, replacement: String },
     ReplaceAllPatterns { owner: Owner, in_keys: bool, pattern: Regex, replacement: String },
     TruncateAll(Owner, usize),
 }
 
 /// An expression that is true or false.
 #[derive(Clone, Debug)]
-pub(super) enum Condition {
-    Compare(Expression, Comparison, Expression),
-    Holds(Expression),
-    Not(Box<Condition>),
-    And(Vec<Condition>),
-    Or(Vec<Condition>),
+pub(super) enum OttlCondition {
+    Compare(OttlExpression, Comparator, OttlExpression),
+    Holds(OttlExpression),
+    Not(Box<OttlCondition>),
+    And(Vec<OttlCondition>),
+    Or(Vec<OttlCondition>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Comparison {
+pub(super) enum Comparator {
     Equal,
     NotEqual,
     Less,
@@ -61,20 +65,20 @@ pub(super) enum Comparison {
 
 /// An expression with a value.
 #[derive(Clone, Debug)]
-pub(super) enum Expression {
-    Literal(Value),
-    Field(Field),
-    IsMatch(Box<Expression>, Regex),
+pub(super) enum OttlExpression {
+    Literal(OttlValue),
+    Path(OttlPath),
+    IsMatch(Box<OttlExpression>, Regex),
     /// A function of values only.
-    Call(Function, Vec<Expression>),
-    Arithmetic(Box<Expression>, char, Box<Expression>),
+    Call(Converter, Vec<OttlExpression>),
+    Arithmetic(Box<OttlExpression>, char, Box<OttlExpression>),
     /// The values of `Concat`, with what stands between them.
-    Concat(Vec<Expression>, String),
+    Concat(Vec<OttlExpression>, String),
 }
 
 /// A function of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Function {
+pub(super) enum Converter {
     Double,
     HasPrefix,
     HasSuffix,
@@ -97,7 +101,7 @@ pub(super) enum Function {
 
 impl Statement {
     /// Changes the subject, if the condition holds.
-    pub(super) fn apply(&self, subject: &mut Subject<'_>) {
+    pub(super) fn apply(&self, subject: &mut OttlSubject<'_>) {
         if self.condition.as_ref().is_none_or(|condition| condition.holds(subject)) {
             self.editor.apply(subject);
         }
@@ -105,27 +109,28 @@ impl Statement {
 }
 
 impl Editor {
-    fn apply(&self, subject: &mut Subject<'_>) {
+    fn apply(&self, subject: &mut OttlSubject<'_>) {
         match self {
-            Self::Set(field, source) => {
+            Self::Set(path, source) => {
                 let value = source.value(subject);
-                subject.set(field, value);
+                subject.set(path, value);
             }
-            Self::ReplacePattern { field, pattern, replacement } => {
-                if let Value::Text(text) = subject.get(field)
+            Self::ReplacePattern { path, pattern, replacement } => {
+                if let OttlValue::Text(text) = subject.get(path)
                     && pattern.is_match(&text)
                 {
-                    let replaced = cut(pattern.replace_all(&text, replacement.as_str()).into_owned());
-                    subject.set(field, Value::Text(replaced));
+                    let replaced = replace_all(pattern, &text, replacement, subject.budget);
+                    subject.set(path, OttlValue::Text(replaced));
                 }
             }
             Self::MergeMaps { owner, source, insert, update } => {
-                let Value::Map(others) = source.value(subject) else { return };
+                let budget = subject.budget;
+                let OttlValue::Map(others) = source.value(subject) else { return };
                 let Some(attributes) = subject.attributes_mut(*owner) else { return };
                 for other in others {
                     let is_there = attributes.iter().any(|attribute| attribute.key == other.key);
                     if if is_there { *update } else { *insert } {
-                        value::set(attributes, &other.key, Value::of(other.value.as_ref()));
+                        value::set(attributes, &other.key, OttlValue::of(other.value.as_ref()), budget);
                     }
                 }
             }
@@ -135,14 +140,15 @@ impl Editor {
             | Self::KeepMatchingKeys(owner, _)
             | Self::TruncateAll(owner, _)
             | Self::ReplaceAllPatterns { owner, .. } => {
+                let budget = subject.budget;
                 if let Some(attributes) = subject.attributes_mut(*owner) {
-                    self.edit_attributes(attributes);
+                    self.edit_attributes(attributes, budget);
                 }
             }
         }
     }
 
-    fn edit_attributes(&self, attributes: &mut Vec<KeyValue>) {
+    fn edit_attributes(&self, attributes: &mut Vec<KeyValue>, budget: &GrowthBudget) {
         match self {
             Self::DeleteKey(_, key) => attributes.retain(|attribute| attribute.key != *key),
             Self::DeleteMatchingKeys(_, pattern) => {
@@ -154,22 +160,26 @@ impl Editor {
             }
             Self::TruncateAll(_, limit) => {
                 for attribute in attributes {
-                    if let Value::Text(mut text) = Value::of(attribute.value.as_ref())
+                    if let OttlValue::Text(mut text) = OttlValue::of(attribute.value.as_ref())
                         && text.len() > *limit
                     {
                         let end = (0..=*limit).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
                         text.truncate(end);
-                        attribute.value = Value::Text(text).into_any();
+                        attribute.value = OttlValue::Text(text).into_any();
                     }
                 }
             }
             Self::ReplaceAllPatterns { in_keys, pattern, replacement, .. } => {
-                let replaced = |text: &str| cut(pattern.replace_all(text, replacement.as_str()).into_owned());
+                let replaced = |text: &str| {
+                    let replaced = replace_all(pattern, text, replacement, budget);
+                    // Beyond the budget nothing is left of the text, which may be what is to be masked.
+                    if budget.try_spend(text.len(), replaced.len()) { replaced } else { String::new() }
+                };
                 for attribute in attributes {
                     if *in_keys {
                         attribute.key = replaced(&attribute.key);
-                    } else if let Value::Text(text) = Value::of(attribute.value.as_ref()) {
-                        attribute.value = Value::Text(replaced(&text)).into_any();
+                    } else if let OttlValue::Text(text) = OttlValue::of(attribute.value.as_ref()) {
+                        attribute.value = OttlValue::Text(replaced(&text)).into_any();
                     }
                 }
             }
@@ -178,13 +188,35 @@ impl Editor {
     }
 }
 
-impl Condition {
-    pub(super) fn holds(&self, subject: &Subject<'_>) -> bool {
+/// Replaces each match of a pattern, as long as the result stays within the budget.
+fn replace_all(pattern: &Regex, text: &str, replacement: &str, budget: &GrowthBudget) -> String {
+    // Each "$" of the replacement stands for the whole match at most.
+    let references = replacement.matches('$').count();
+    let bounded = |captures: &Captures<'_>, size: usize| {
+        let added = replacement.len() + references * captures.get(0).map_or(0, |found| found.len());
+        budget.allows(text.len(), size + added)
+    };
+    let mut replaced = String::new();
+    let mut end = 0;
+    for captures in pattern.captures_iter(text) {
+        let Some(found) = captures.get(0) else { continue };
+        replaced.push_str(text.get(end..found.start()).unwrap_or_default());
+        end = found.end();
+        if bounded(&captures, replaced.len()) {
+            captures.expand(replacement, &mut replaced);
+        }
+    }
+    replaced.push_str(text.get(end..).unwrap_or_default());
+    replaced
+}
+
+impl OttlCondition {
+    pub(super) fn holds(&self, subject: &OttlSubject<'_>) -> bool {
         match self {
             Self::Compare(left, comparison, right) => {
                 compare(&left.value(subject), *comparison, &right.value(subject))
             }
-            Self::Holds(expression) => expression.value(subject) == Value::Bool(true),
+            Self::Holds(expression) => expression.value(subject) == OttlValue::Bool(true),
             Self::Not(condition) => !condition.holds(subject),
             Self::And(conditions) => conditions.iter().all(|condition| condition.holds(subject)),
             Self::Or(conditions) => conditions.iter().any(|condition| condition.holds(subject)),
@@ -193,39 +225,39 @@ impl Condition {
 }
 
 /// Compares two values. Values of different types are not equal, and neither is less.
-fn compare(left: &Value, comparison: Comparison, right: &Value) -> bool {
+fn compare(left: &OttlValue, comparison: Comparator, right: &OttlValue) -> bool {
     #[expect(clippy::cast_precision_loss, reason = "as the collector compares")]
     let order = match (left, right) {
-        (Value::Int(left), Value::Int(right)) => left.partial_cmp(right),
-        (Value::Double(left), Value::Double(right)) => left.partial_cmp(right),
-        (Value::Int(left), Value::Double(right)) => (*left as f64).partial_cmp(right),
-        (Value::Double(left), Value::Int(right)) => left.partial_cmp(&(*right as f64)),
-        (Value::Text(left), Value::Text(right)) => left.partial_cmp(right),
-        (Value::Bool(left), Value::Bool(right)) => left.partial_cmp(right),
+        (OttlValue::Int(left), OttlValue::Int(right)) => left.partial_cmp(right),
+        (OttlValue::Double(left), OttlValue::Double(right)) => left.partial_cmp(right),
+        (OttlValue::Int(left), OttlValue::Double(right)) => (*left as f64).partial_cmp(right),
+        (OttlValue::Double(left), OttlValue::Int(right)) => left.partial_cmp(&(*right as f64)),
+        (OttlValue::Text(left), OttlValue::Text(right)) => left.partial_cmp(right),
+        (OttlValue::Bool(left), OttlValue::Bool(right)) => left.partial_cmp(right),
         (left, right) if left == right => Some(std::cmp::Ordering::Equal),
         _ => None,
     };
     match comparison {
-        Comparison::Equal => order.is_some_and(std::cmp::Ordering::is_eq),
-        Comparison::NotEqual => !order.is_some_and(std::cmp::Ordering::is_eq),
-        Comparison::Less => order.is_some_and(std::cmp::Ordering::is_lt),
-        Comparison::LessOrEqual => order.is_some_and(std::cmp::Ordering::is_le),
-        Comparison::Greater => order.is_some_and(std::cmp::Ordering::is_gt),
-        Comparison::GreaterOrEqual => order.is_some_and(std::cmp::Ordering::is_ge),
+        Comparator::Equal => order.is_some_and(std::cmp::Ordering::is_eq),
+        Comparator::NotEqual => !order.is_some_and(std::cmp::Ordering::is_eq),
+        Comparator::Less => order.is_some_and(std::cmp::Ordering::is_lt),
+        Comparator::LessOrEqual => order.is_some_and(std::cmp::Ordering::is_le),
+        Comparator::Greater => order.is_some_and(std::cmp::Ordering::is_gt),
+        Comparator::GreaterOrEqual => order.is_some_and(std::cmp::Ordering::is_ge),
     }
 }
 
-impl Expression {
-    fn value(&self, subject: &Subject<'_>) -> Value {
+impl OttlExpression {
+    fn value(&self, subject: &OttlSubject<'_>) -> OttlValue {
         match self {
             Self::Literal(value) => value.clone(),
-            Self::Field(field) => subject.get(field),
+            Self::Path(path) => subject.get(path),
             Self::IsMatch(target, pattern) => {
-                Value::Bool(target.value(subject).to_text().is_some_and(|text| pattern.is_match(&text)))
+                OttlValue::Bool(target.value(subject).to_text().is_some_and(|text| pattern.is_match(&text)))
             }
             Self::Call(function, arguments) => {
                 let mut values = arguments.iter().map(|argument| argument.value(subject));
-                function.call(values.next().unwrap_or(Value::Nil), values)
+                function.call(values.next().unwrap_or(OttlValue::Nil), values)
             }
             Self::Arithmetic(left, operator, right) => {
                 arithmetic(&left.value(subject), *operator, &right.value(subject))
@@ -235,115 +267,122 @@ impl Expression {
                     .iter()
                     .map(|part| part.value(subject).to_text().unwrap_or_else(|| "<nil>".to_owned()))
                     .collect();
-                Value::Text(cut(texts.join(separator)))
+                let size = texts.iter().map(|text| text.len() + separator.len()).sum();
+                if subject.budget.allows(0, size) {
+                    OttlValue::Text(texts.join(separator))
+                } else {
+                    OttlValue::Nil
+                }
             }
         }
     }
 }
 
-fn arithmetic(left: &Value, operator: char, right: &Value) -> Value {
+fn arithmetic(left: &OttlValue, operator: char, right: &OttlValue) -> OttlValue {
     match (left, right) {
-        (Value::Int(left), Value::Int(right)) => {
+        (OttlValue::Int(left), OttlValue::Int(right)) => {
             let result = match operator {
                 '+' => left.checked_add(*right),
                 '-' => left.checked_sub(*right),
                 '*' => left.checked_mul(*right),
                 _ => left.checked_div(*right),
             };
-            result.map_or(Value::Nil, Value::Int)
+            result.map_or(OttlValue::Nil, OttlValue::Int)
         }
-        (Value::Int(_) | Value::Double(_), Value::Int(_) | Value::Double(_)) => {
+        (OttlValue::Int(_) | OttlValue::Double(_), OttlValue::Int(_) | OttlValue::Double(_)) => {
             let (left, right) = (double(left), double(right));
-            Value::Double(match operator {
+            OttlValue::Double(match operator {
                 '+' => left + right,
                 '-' => left - right,
                 '*' => left * right,
                 _ => left / right,
             })
         }
-        _ => Value::Nil,
+        _ => OttlValue::Nil,
     }
 }
 
-fn double(value: &Value) -> f64 {
+fn double(value: &OttlValue) -> f64 {
     match value {
         #[expect(clippy::cast_precision_loss, reason = "as the collector computes")]
-        Value::Int(value) => *value as f64,
-        Value::Double(value) => *value,
+        OttlValue::Int(value) => *value as f64,
+        OttlValue::Double(value) => *value,
         _ => 0.0,
     }
 }
 
-impl Function {
+impl Converter {
     /// Calls the function. A value of another type gives nil.
-    fn call(self, value: Value, mut others: impl Iterator<Item = Value>) -> Value {
-        let length = |length: usize| Value::Int(i64::try_from(length).unwrap_or(i64::MAX));
+    fn call(self, value: OttlValue, mut others: impl Iterator<Item = OttlValue>) -> OttlValue {
+        let length = |length: usize| OttlValue::Int(i64::try_from(length).unwrap_or(i64::MAX));
         match (self, value) {
-            (Self::IsBool, value) => Value::Bool(matches!(value, Value::Bool(_))),
-            (Self::IsDouble, value) => Value::Bool(matches!(value, Value::Double(_))),
-            (Self::IsInt, value) => Value::Bool(matches!(value, Value::Int(_))),
-            (Self::IsList, value) => Value::Bool(matches!(value, Value::List(_))),
-            (Self::IsMap, value) => Value::Bool(matches!(value, Value::Map(_))),
-            (Self::IsString, value) => Value::Bool(matches!(value, Value::Text(_))),
-            (Self::Len, Value::Text(text)) => length(text.len()),
-            (Self::Len, Value::List(values)) => length(values.len()),
-            (Self::Len, Value::Map(values)) => length(values.len()),
-            (Self::String, value) => value.to_text().map_or(Value::Nil, Value::Text),
-            (Self::Int, Value::Text(text)) => text.parse().map_or(Value::Nil, Value::Int),
-            (Self::Int, Value::Bool(value)) => Value::Int(value.into()),
-            (Self::Int, value @ Value::Int(_)) => value,
+            (Self::IsBool, value) => OttlValue::Bool(matches!(value, OttlValue::Bool(_))),
+            (Self::IsDouble, value) => OttlValue::Bool(matches!(value, OttlValue::Double(_))),
+            (Self::IsInt, value) => OttlValue::Bool(matches!(value, OttlValue::Int(_))),
+            (Self::IsList, value) => OttlValue::Bool(matches!(value, OttlValue::List(_))),
+            (Self::IsMap, value) => OttlValue::Bool(matches!(value, OttlValue::Map(_))),
+            (Self::IsString, value) => OttlValue::Bool(matches!(value, OttlValue::Text(_))),
+            (Self::Len, OttlValue::Text(text)) => length(text.len()),
+            (Self::Len, OttlValue::List(values)) => length(values.len()),
+            (Self::Len, OttlValue::Map(values)) => length(values.len()),
+            (Self::String, value) => value.to_text().map_or(OttlValue::Nil, OttlValue::Text),
+            (Self::Int, OttlValue::Text(text)) => text.parse().map_or(OttlValue::Nil, OttlValue::Int),
+            (Self::Int, OttlValue::Bool(value)) => OttlValue::Int(value.into()),
+            (Self::Int, value @ OttlValue::Int(_)) => value,
             #[expect(clippy::cast_possible_truncation, reason = "as the collector converts")]
-            (Self::Int, Value::Double(value)) => Value::Int(value as i64),
-            (Self::Double, Value::Text(text)) => text.parse().map_or(Value::Nil, Value::Double),
-            (Self::Double, value @ (Value::Int(_) | Value::Double(_))) => Value::Double(double(&value)),
-            (Self::ToLowerCase, Value::Text(text)) => Value::Text(text.to_lowercase()),
-            (Self::ToUpperCase, Value::Text(text)) => Value::Text(text.to_uppercase()),
-            (Self::Trim, Value::Text(text)) => Value::Text(text.trim_matches(' ').to_owned()),
-            (Self::Sha256, Value::Text(text)) => Value::Text(hex(&Sha256::digest(text))),
-            (Self::HasPrefix, Value::Text(text)) => {
-                Value::Bool(matches!(others.next(), Some(Value::Text(other)) if text.starts_with(&other)))
+            (Self::Int, OttlValue::Double(value)) => OttlValue::Int(value as i64),
+            (Self::Double, OttlValue::Text(text)) => text.parse().map_or(OttlValue::Nil, OttlValue::Double),
+            (Self::Double, value @ (OttlValue::Int(_) | OttlValue::Double(_))) => {
+                OttlValue::Double(double(&value))
             }
-            (Self::HasSuffix, Value::Text(text)) => {
-                Value::Bool(matches!(others.next(), Some(Value::Text(other)) if text.ends_with(&other)))
+            (Self::ToLowerCase, OttlValue::Text(text)) => OttlValue::Text(text.to_lowercase()),
+            (Self::ToUpperCase, OttlValue::Text(text)) => OttlValue::Text(text.to_uppercase()),
+            (Self::Trim, OttlValue::Text(text)) => OttlValue::Text(text.trim_matches(' ').to_owned()),
+            (Self::Sha256, OttlValue::Text(text)) => OttlValue::Text(hex(&Sha256::digest(text))),
+            (Self::HasPrefix, OttlValue::Text(text)) => OttlValue::Bool(
+                matches!(others.next(), Some(OttlValue::Text(other)) if text.starts_with(&other)),
+            ),
+            (Self::HasSuffix, OttlValue::Text(text)) => OttlValue::Bool(
+                matches!(others.next(), Some(OttlValue::Text(other)) if text.ends_with(&other)),
+            ),
+            (Self::Substring, OttlValue::Text(text)) => substring(&text, others.next(), others.next()),
+            (Self::ParseJson, OttlValue::Text(text)) if text.len() <= JSON_LIMIT => {
+                serde_json::from_str(&text).map_or(OttlValue::Nil, |json| of_json(&json))
             }
-            (Self::Substring, Value::Text(text)) => substring(&text, others.next(), others.next()),
-            (Self::ParseJson, Value::Text(text)) => {
-                serde_json::from_str(&text).map_or(Value::Nil, |json| of_json(&json))
-            }
-            (Self::HasPrefix | Self::HasSuffix, _) => Value::Bool(false),
-            _ => Value::Nil,
+            (Self::HasPrefix | Self::HasSuffix, _) => OttlValue::Bool(false),
+            _ => OttlValue::Nil,
         }
     }
 }
 
-fn substring(text: &str, start: Option<Value>, length: Option<Value>) -> Value {
+fn substring(text: &str, start: Option<OttlValue>, length: Option<OttlValue>) -> OttlValue {
     let number = |value| match value {
-        Some(Value::Int(value)) => usize::try_from(value).ok(),
+        Some(OttlValue::Int(value)) => usize::try_from(value).ok(),
         _ => None,
     };
-    let (Some(start), Some(length)) = (number(start), number(length)) else { return Value::Nil };
+    let (Some(start), Some(length)) = (number(start), number(length)) else { return OttlValue::Nil };
     let end = start.saturating_add(length);
-    text.get(start..end).map_or(Value::Nil, |part| Value::Text(part.to_owned()))
+    text.get(start..end).map_or(OttlValue::Nil, |part| OttlValue::Text(part.to_owned()))
 }
 
 /// A value of JSON, whose depth is limited by its parser.
-fn of_json(json: &serde_json::Value) -> Value {
+fn of_json(json: &serde_json::Value) -> OttlValue {
     match json {
-        serde_json::Value::Null => Value::Nil,
-        serde_json::Value::Bool(value) => Value::Bool(*value),
+        serde_json::Value::Null => OttlValue::Nil,
+        serde_json::Value::Bool(value) => OttlValue::Bool(*value),
         // Numbers of JSON are doubles in the collector, too.
-        serde_json::Value::Number(number) => number.as_f64().map_or(Value::Nil, Value::Double),
-        serde_json::Value::String(text) => Value::Text(text.clone()),
-        serde_json::Value::Array(values) => {
-            Value::List(values.iter().map(|value| of_json(value).into_any().unwrap_or_default()).collect())
-        }
+        serde_json::Value::Number(number) => number.as_f64().map_or(OttlValue::Nil, OttlValue::Double),
+        serde_json::Value::String(text) => OttlValue::Text(text.clone()),
+        serde_json::Value::Array(values) => OttlValue::List(
+            values.iter().map(|value| of_json(value).into_any().unwrap_or_default()).collect(),
+        ),
         serde_json::Value::Object(fields) => {
             let attribute = |(key, value): (&String, &serde_json::Value)| KeyValue {
                 key: key.clone(),
                 value: of_json(value).into_any(),
                 ..KeyValue::default()
             };
-            Value::Map(fields.iter().map(attribute).collect())
+            OttlValue::Map(fields.iter().map(attribute).collect())
         }
     }
 }

@@ -3,14 +3,14 @@
 use regex_lite::{Regex, RegexBuilder};
 
 use super::lexer::{Token, tokens};
-use super::subject::{Context, Field, Owner, Segment, enum_number, field};
-use super::{Comparison, Condition, Editor, Expression, Function, Statement};
+use super::subject::{OttlContext, OttlPath, Owner, Segment, enum_number, path};
+use super::{Comparator, Converter, Editor, OttlCondition, OttlExpression, Statement};
 use crate::echo;
-use crate::processors::value::Value;
+use crate::processors::value::OttlValue;
 
 /// A parsed statement or condition, with its context.
 pub(in super::super) struct Parsed<T> {
-    pub(in super::super) context: Context,
+    pub(in super::super) context: OttlContext,
     pub(in super::super) content: T,
 }
 
@@ -20,7 +20,10 @@ const DEPTH_LIMIT: usize = 32;
 const REGEX_LIMIT: usize = 256 * 1024;
 
 /// Parses a statement. Without a context, its paths name it.
-pub(in super::super) fn statement(text: &str, context: Option<Context>) -> Result<Parsed<Statement>, String> {
+pub(in super::super) fn statement(
+    text: &str,
+    context: Option<OttlContext>,
+) -> Result<Parsed<Statement>, String> {
     let mut parser = Parser::new(text, context)?;
     let editor = parser.editor()?;
     let condition = if parser.takes_name("where") { Some(parser.condition(0)?) } else { None };
@@ -29,7 +32,10 @@ pub(in super::super) fn statement(text: &str, context: Option<Context>) -> Resul
 }
 
 /// Parses a condition. Without a context, its paths name it.
-pub(in super::super) fn condition(text: &str, context: Option<Context>) -> Result<Parsed<Condition>, String> {
+pub(in super::super) fn condition(
+    text: &str,
+    context: Option<OttlContext>,
+) -> Result<Parsed<OttlCondition>, String> {
     let mut parser = Parser::new(text, context)?;
     let condition = parser.condition(0)?;
     parser.end()?;
@@ -49,11 +55,11 @@ pub(crate) fn pattern(text: &str) -> Result<Regex, String> {
 struct Parser {
     tokens: Vec<(usize, Token)>,
     at: usize,
-    context: Context,
+    context: OttlContext,
 }
 
 impl Parser {
-    fn new(text: &str, context: Option<Context>) -> Result<Self, String> {
+    fn new(text: &str, context: Option<OttlContext>) -> Result<Self, String> {
         let tokens = tokens(text)?;
         let context = match context {
             Some(context) => context,
@@ -133,33 +139,27 @@ impl Parser {
         self.expect("(")?;
         let editor = match name.as_str() {
             "set" => {
-                let field = self.writable_field()?;
-                self.expect(",")?;
-                Editor::Set(field, self.value(0)?)
+                let path = self.writable_argument()?;
+                Editor::Set(path, self.value(0)?)
             }
             "delete_key" => {
-                let owner = self.attributes()?;
-                self.expect(",")?;
+                let owner = self.attributes_argument()?;
                 Editor::DeleteKey(owner, self.text()?)
             }
             "delete_matching_keys" => {
-                let owner = self.attributes()?;
-                self.expect(",")?;
+                let owner = self.attributes_argument()?;
                 Editor::DeleteMatchingKeys(owner, self.pattern()?)
             }
             "keep_keys" => {
-                let owner = self.attributes()?;
-                self.expect(",")?;
+                let owner = self.attributes_argument()?;
                 Editor::KeepKeys(owner, self.texts()?)
             }
             "keep_matching_keys" => {
-                let owner = self.attributes()?;
-                self.expect(",")?;
+                let owner = self.attributes_argument()?;
                 Editor::KeepMatchingKeys(owner, self.pattern()?)
             }
             "merge_maps" => {
-                let owner = self.attributes()?;
-                self.expect(",")?;
+                let owner = self.attributes_argument()?;
                 let source = self.value(0)?;
                 self.expect(",")?;
                 let (insert, update) = match self.text()?.as_str() {
@@ -171,15 +171,13 @@ impl Parser {
                 Editor::MergeMaps { owner, source, insert, update }
             }
             "replace_pattern" => {
-                let field = self.writable_field()?;
-                self.expect(",")?;
+                let path = self.writable_argument()?;
                 let pattern = self.pattern()?;
                 self.expect(",")?;
-                Editor::ReplacePattern { field, pattern, replacement: self.text()? }
+                Editor::ReplacePattern { path, pattern, replacement: self.text()? }
             }
             "replace_all_patterns" => {
-                let owner = self.attributes()?;
-                self.expect(",")?;
+                let owner = self.attributes_argument()?;
                 let in_keys = match self.text()?.as_str() {
                     "key" => true,
                     "value" => false,
@@ -191,8 +189,7 @@ impl Parser {
                 Editor::ReplaceAllPatterns { owner, in_keys, pattern, replacement: self.text()? }
             }
             "truncate_all" => {
-                let owner = self.attributes()?;
-                self.expect(",")?;
+                let owner = self.attributes_argument()?;
                 match self.peek() {
                     Some(Token::Int(limit)) => {
                         let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
@@ -213,28 +210,28 @@ impl Parser {
         self.fail(format_args!("{name} is not supported"))
     }
 
-    fn condition(&mut self, depth: usize) -> Result<Condition, String> {
+    fn condition(&mut self, depth: usize) -> Result<OttlCondition, String> {
         let mut conditions = vec![self.conjunction(depth)?];
         while self.takes_name("or") {
             conditions.push(self.conjunction(depth)?);
         }
-        Ok(if conditions.len() == 1 { conditions.swap_remove(0) } else { Condition::Or(conditions) })
+        Ok(if conditions.len() == 1 { conditions.swap_remove(0) } else { OttlCondition::Or(conditions) })
     }
 
-    fn conjunction(&mut self, depth: usize) -> Result<Condition, String> {
+    fn conjunction(&mut self, depth: usize) -> Result<OttlCondition, String> {
         let mut conditions = vec![self.negation(depth)?];
         while self.takes_name("and") {
             conditions.push(self.negation(depth)?);
         }
-        Ok(if conditions.len() == 1 { conditions.swap_remove(0) } else { Condition::And(conditions) })
+        Ok(if conditions.len() == 1 { conditions.swap_remove(0) } else { OttlCondition::And(conditions) })
     }
 
-    fn negation(&mut self, depth: usize) -> Result<Condition, String> {
+    fn negation(&mut self, depth: usize) -> Result<OttlCondition, String> {
         if depth > DEPTH_LIMIT {
             return self.fail("nested too deeply");
         }
         if self.takes_name("not") {
-            return Ok(Condition::Not(Box::new(self.negation(depth + 1)?)));
+            return Ok(OttlCondition::Not(Box::new(self.negation(depth + 1)?)));
         }
         if self.is_symbol("(") {
             let start = self.at;
@@ -251,22 +248,22 @@ impl Parser {
         self.comparison(depth)
     }
 
-    fn comparison(&mut self, depth: usize) -> Result<Condition, String> {
+    fn comparison(&mut self, depth: usize) -> Result<OttlCondition, String> {
         let left = self.value(depth)?;
         let comparison = match self.peek() {
-            Some(Token::Symbol("==")) => Comparison::Equal,
-            Some(Token::Symbol("!=")) => Comparison::NotEqual,
-            Some(Token::Symbol("<")) => Comparison::Less,
-            Some(Token::Symbol("<=")) => Comparison::LessOrEqual,
-            Some(Token::Symbol(">")) => Comparison::Greater,
-            Some(Token::Symbol(">=")) => Comparison::GreaterOrEqual,
-            _ => return Ok(Condition::Holds(left)),
+            Some(Token::Symbol("==")) => Comparator::Equal,
+            Some(Token::Symbol("!=")) => Comparator::NotEqual,
+            Some(Token::Symbol("<")) => Comparator::Less,
+            Some(Token::Symbol("<=")) => Comparator::LessOrEqual,
+            Some(Token::Symbol(">")) => Comparator::Greater,
+            Some(Token::Symbol(">=")) => Comparator::GreaterOrEqual,
+            _ => return Ok(OttlCondition::Holds(left)),
         };
         self.at += 1;
-        Ok(Condition::Compare(left, comparison, self.value(depth)?))
+        Ok(OttlCondition::Compare(left, comparison, self.value(depth)?))
     }
 
-    fn value(&mut self, depth: usize) -> Result<Expression, String> {
+    fn value(&mut self, depth: usize) -> Result<OttlExpression, String> {
         let mut left = self.product(depth)?;
         loop {
             let operator = if self.takes("+") {
@@ -276,11 +273,11 @@ impl Parser {
             } else {
                 return Ok(left);
             };
-            left = Expression::Arithmetic(Box::new(left), operator, Box::new(self.product(depth)?));
+            left = OttlExpression::Arithmetic(Box::new(left), operator, Box::new(self.product(depth)?));
         }
     }
 
-    fn product(&mut self, depth: usize) -> Result<Expression, String> {
+    fn product(&mut self, depth: usize) -> Result<OttlExpression, String> {
         let mut left = self.single(depth)?;
         loop {
             let operator = if self.takes("*") {
@@ -290,23 +287,23 @@ impl Parser {
             } else {
                 return Ok(left);
             };
-            left = Expression::Arithmetic(Box::new(left), operator, Box::new(self.single(depth)?));
+            left = OttlExpression::Arithmetic(Box::new(left), operator, Box::new(self.single(depth)?));
         }
     }
 
-    fn single(&mut self, depth: usize) -> Result<Expression, String> {
+    fn single(&mut self, depth: usize) -> Result<OttlExpression, String> {
         if depth > DEPTH_LIMIT {
             return self.fail("nested too deeply");
         }
         let literal = match self.peek() {
-            Some(Token::Text(text)) => Value::Text(text.clone()),
-            Some(Token::Int(number)) => Value::Int(*number),
-            Some(Token::Double(number)) => Value::Double(*number),
+            Some(Token::Text(text)) => OttlValue::Text(text.clone()),
+            Some(Token::Int(number)) => OttlValue::Int(*number),
+            Some(Token::Double(number)) => OttlValue::Double(*number),
             Some(Token::Symbol("-")) => {
                 self.at += 1;
                 match self.peek() {
-                    Some(Token::Int(number)) => Value::Int(-number),
-                    Some(Token::Double(number)) => Value::Double(-number),
+                    Some(Token::Int(number)) => OttlValue::Int(-number),
+                    Some(Token::Double(number)) => OttlValue::Double(-number),
                     _ => return self.fail("expected a number"),
                 }
             }
@@ -317,24 +314,24 @@ impl Parser {
                 return Ok(value);
             }
             Some(Token::Name(name)) => match name.as_str() {
-                "true" => Value::Bool(true),
-                "false" => Value::Bool(false),
-                "nil" => Value::Nil,
+                "true" => OttlValue::Bool(true),
+                "false" => OttlValue::Bool(false),
+                "nil" => OttlValue::Nil,
                 name => match enum_number(name) {
-                    Some(number) => Value::Int(number),
+                    Some(number) => OttlValue::Int(number),
                     None if matches!(self.tokens.get(self.at + 1), Some((_, Token::Symbol("(")))) => {
                         return self.call(depth);
                     }
-                    None => return self.field().map(Expression::Field),
+                    None => return self.path().map(OttlExpression::Path),
                 },
             },
             _ => return self.fail("expected a value"),
         };
         self.at += 1;
-        Ok(Expression::Literal(literal))
+        Ok(OttlExpression::Literal(literal))
     }
 
-    fn call(&mut self, depth: usize) -> Result<Expression, String> {
+    fn call(&mut self, depth: usize) -> Result<OttlExpression, String> {
         let start = self.at;
         let name = self.name()?;
         self.expect("(")?;
@@ -342,7 +339,7 @@ impl Parser {
             "IsMatch" => {
                 let target = self.value(depth + 1)?;
                 self.expect(",")?;
-                Expression::IsMatch(Box::new(target), self.pattern()?)
+                OttlExpression::IsMatch(Box::new(target), self.pattern()?)
             }
             "Concat" => {
                 self.expect("[")?;
@@ -352,17 +349,17 @@ impl Parser {
                     self.takes(",");
                 }
                 self.expect(",")?;
-                Expression::Concat(parts, self.text()?)
+                OttlExpression::Concat(parts, self.text()?)
             }
             "ConvertCase" => {
                 let value = self.value(depth + 1)?;
                 self.expect(",")?;
                 let function = match self.text()?.as_str() {
-                    "lower" => Function::ToLowerCase,
-                    "upper" => Function::ToUpperCase,
+                    "lower" => Converter::ToLowerCase,
+                    "upper" => Converter::ToUpperCase,
                     _ => return self.fail("only lower and upper are supported"),
                 };
-                Expression::Call(function, vec![value])
+                OttlExpression::Call(function, vec![value])
             }
             name => {
                 let Some((function, arguments)) = function(name) else {
@@ -374,7 +371,7 @@ impl Parser {
                     self.expect(",")?;
                     values.push(self.value(depth + 1)?);
                 }
-                Expression::Call(function, values)
+                OttlExpression::Call(function, values)
             }
         };
         self.expect(")")?;
@@ -396,7 +393,7 @@ impl Parser {
         Ok(texts)
     }
 
-    fn field(&mut self) -> Result<Field, String> {
+    fn path(&mut self) -> Result<OttlPath, String> {
         let start = self.at;
         let mut segments = vec![Segment::Name(self.name()?)];
         loop {
@@ -409,41 +406,43 @@ impl Parser {
                 break;
             }
         }
-        let Some(field) = field(self.context, &segments) else {
+        let Some(path) = path(self.context, &segments) else {
             self.at = start;
             return self.fail("this path is not supported here");
         };
-        Ok(field)
+        Ok(path)
     }
 
-    /// A field that can be set.
-    fn writable_field(&mut self) -> Result<Field, String> {
+    /// A path that can be set, and the comma after it.
+    fn writable_argument(&mut self) -> Result<OttlPath, String> {
         let start = self.at;
-        let field = self.field()?;
-        let is_read_only = match field {
-            Field::TraceId
-            | Field::SpanId
-            | Field::ParentSpanId
-            | Field::StartTime
-            | Field::EndTime
-            | Field::MetricType
-            | Field::MetricNameOfPoint
-            | Field::PointInt
-            | Field::PointDouble => true,
-            Field::MetricDescription | Field::MetricUnit => self.context == Context::DataPoint,
+        let path = self.path()?;
+        let is_read_only = match path {
+            OttlPath::TraceId
+            | OttlPath::SpanId
+            | OttlPath::ParentSpanId
+            | OttlPath::StartTime
+            | OttlPath::EndTime
+            | OttlPath::MetricType
+            | OttlPath::MetricNameOfPoint
+            | OttlPath::PointInt
+            | OttlPath::PointDouble => true,
+            OttlPath::MetricDescription | OttlPath::MetricUnit => self.context == OttlContext::DataPoint,
             _ => false,
         };
         if is_read_only {
             self.at = start;
             return self.fail("changing this field is not supported");
         }
-        Ok(field)
+        self.expect(",")?;
+        Ok(path)
     }
 
-    /// All attributes of an owner.
-    fn attributes(&mut self) -> Result<Owner, String> {
+    /// All attributes of an owner, and the comma after them.
+    fn attributes_argument(&mut self) -> Result<Owner, String> {
         let start = self.at;
-        if let Field::Attributes(owner) = self.field()? {
+        if let OttlPath::Attributes(owner) = self.path()? {
+            self.expect(",")?;
             return Ok(owner);
         }
         self.at = start;
@@ -452,39 +451,39 @@ impl Parser {
 }
 
 /// The function of this name, and the number of its arguments.
-fn function(name: &str) -> Option<(Function, usize)> {
+fn function(name: &str) -> Option<(Converter, usize)> {
     Some(match name {
-        "Double" => (Function::Double, 1),
-        "HasPrefix" => (Function::HasPrefix, 2),
-        "HasSuffix" => (Function::HasSuffix, 2),
-        "Int" => (Function::Int, 1),
-        "IsBool" => (Function::IsBool, 1),
-        "IsDouble" => (Function::IsDouble, 1),
-        "IsInt" => (Function::IsInt, 1),
-        "IsList" => (Function::IsList, 1),
-        "IsMap" => (Function::IsMap, 1),
-        "IsString" => (Function::IsString, 1),
-        "Len" => (Function::Len, 1),
-        "ParseJSON" => (Function::ParseJson, 1),
-        "SHA256" => (Function::Sha256, 1),
-        "String" => (Function::String, 1),
-        "Substring" => (Function::Substring, 3),
-        "ToLowerCase" => (Function::ToLowerCase, 1),
-        "ToUpperCase" => (Function::ToUpperCase, 1),
-        "Trim" => (Function::Trim, 1),
+        "Double" => (Converter::Double, 1),
+        "HasPrefix" => (Converter::HasPrefix, 2),
+        "HasSuffix" => (Converter::HasSuffix, 2),
+        "Int" => (Converter::Int, 1),
+        "IsBool" => (Converter::IsBool, 1),
+        "IsDouble" => (Converter::IsDouble, 1),
+        "IsInt" => (Converter::IsInt, 1),
+        "IsList" => (Converter::IsList, 1),
+        "IsMap" => (Converter::IsMap, 1),
+        "IsString" => (Converter::IsString, 1),
+        "Len" => (Converter::Len, 1),
+        "ParseJSON" => (Converter::ParseJson, 1),
+        "SHA256" => (Converter::Sha256, 1),
+        "String" => (Converter::String, 1),
+        "Substring" => (Converter::Substring, 3),
+        "ToLowerCase" => (Converter::ToLowerCase, 1),
+        "ToUpperCase" => (Converter::ToUpperCase, 1),
+        "Trim" => (Converter::Trim, 1),
         _ => return None,
     })
 }
 
 /// The innermost context that a path begins with.
-fn named_context(tokens: &[(usize, Token)]) -> Option<Context> {
+fn named_context(tokens: &[(usize, Token)]) -> Option<OttlContext> {
     let starts = tokens.windows(2).enumerate().filter_map(|(at, pair)| match pair {
         [(_, Token::Name(name)), (_, Token::Symbol("." | "["))] => {
             let is_start = at
                 .checked_sub(1)
                 .and_then(|before| tokens.get(before))
                 .is_none_or(|(_, before)| *before != Token::Symbol("."));
-            Context::named(name).filter(|_| is_start)
+            OttlContext::named(name).filter(|_| is_start)
         }
         _ => None,
     });

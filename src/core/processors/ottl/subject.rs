@@ -8,13 +8,15 @@ use opentelemetry_proto::tonic::metrics::v1::{Metric, metric};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::Event;
+use prost::Message as _;
 
-use super::super::value::{self, Value};
+use super::super::growth::GrowthBudget;
+use super::super::value::{self, OttlValue};
 use crate::trace_context::hex;
 
-/// What a statement is evaluated for. From the outermost to the innermost.
+/// The kind of telemetry that a statement is evaluated for, from the outermost to the innermost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in super::super) enum Context {
+pub(in super::super) enum OttlContext {
     Resource,
     Scope,
     Span,
@@ -24,7 +26,7 @@ pub(in super::super) enum Context {
     DataPoint,
 }
 
-impl Context {
+impl OttlContext {
     /// The context of this name.
     pub(in super::super) fn named(name: &str) -> Option<Self> {
         Some(match name {
@@ -41,17 +43,17 @@ impl Context {
 }
 
 /// The item of a context.
-pub(in super::super) enum Item<'a> {
+pub(in super::super) enum ContextItem<'a> {
     Nothing,
     Span(&'a mut Span),
     SpanEvent(&'a mut Event),
     Log(&'a mut LogRecord),
     Metric(&'a mut Metric),
-    Point(Point<'a>),
+    DataPoint(DataPoint<'a>),
 }
 
 /// A data point of any kind.
-pub(in super::super) struct Point<'a> {
+pub(in super::super) struct DataPoint<'a> {
     pub(in super::super) attributes: &'a mut Vec<KeyValue>,
     /// Of sums and gauges.
     pub(in super::super) value: Option<PointValue>,
@@ -91,10 +93,11 @@ fn kind_of(metric: &Metric) -> i64 {
 }
 
 /// A resource, a scope of it, and an item of that.
-pub(in super::super) struct Subject<'a> {
+pub(in super::super) struct OttlSubject<'a> {
     pub(in super::super) resource: &'a mut Resource,
     pub(in super::super) scope: &'a mut InstrumentationScope,
-    pub(in super::super) item: Item<'a>,
+    pub(in super::super) item: ContextItem<'a>,
+    pub(in super::super) budget: &'a GrowthBudget,
 }
 
 /// The owner of attributes.
@@ -107,7 +110,7 @@ pub(in super::super) enum Owner {
 
 /// A field that a path names.
 #[derive(Clone, Debug, PartialEq)]
-pub(in super::super) enum Field {
+pub(in super::super) enum OttlPath {
     /// All attributes.
     Attributes(Owner),
     Attribute(Owner, String),
@@ -138,16 +141,16 @@ pub(in super::super) enum Field {
     ScopeVersion,
 }
 
-impl Subject<'_> {
+impl OttlSubject<'_> {
     fn attributes(&self, owner: Owner) -> &[KeyValue] {
         match (owner, &self.item) {
             (Owner::Resource, _) => &self.resource.attributes,
             (Owner::Scope, _) => &self.scope.attributes,
-            (Owner::Item, Item::Span(span)) => &span.attributes,
-            (Owner::Item, Item::SpanEvent(event)) => &event.attributes,
-            (Owner::Item, Item::Log(log)) => &log.attributes,
-            (Owner::Item, Item::Point(point)) => point.attributes,
-            (Owner::Item, Item::Metric(_) | Item::Nothing) => &[],
+            (Owner::Item, ContextItem::Span(span)) => &span.attributes,
+            (Owner::Item, ContextItem::SpanEvent(event)) => &event.attributes,
+            (Owner::Item, ContextItem::Log(log)) => &log.attributes,
+            (Owner::Item, ContextItem::DataPoint(point)) => point.attributes,
+            (Owner::Item, ContextItem::Metric(_) | ContextItem::Nothing) => &[],
         }
     }
 
@@ -155,130 +158,160 @@ impl Subject<'_> {
         Some(match (owner, &mut self.item) {
             (Owner::Resource, _) => &mut self.resource.attributes,
             (Owner::Scope, _) => &mut self.scope.attributes,
-            (Owner::Item, Item::Span(span)) => &mut span.attributes,
-            (Owner::Item, Item::SpanEvent(event)) => &mut event.attributes,
-            (Owner::Item, Item::Log(log)) => &mut log.attributes,
-            (Owner::Item, Item::Point(point)) => point.attributes,
-            (Owner::Item, Item::Metric(_) | Item::Nothing) => return None,
+            (Owner::Item, ContextItem::Span(span)) => &mut span.attributes,
+            (Owner::Item, ContextItem::SpanEvent(event)) => &mut event.attributes,
+            (Owner::Item, ContextItem::Log(log)) => &mut log.attributes,
+            (Owner::Item, ContextItem::DataPoint(point)) => point.attributes,
+            (Owner::Item, ContextItem::Metric(_) | ContextItem::Nothing) => return None,
         })
     }
 
-    pub(super) fn get(&self, field: &Field) -> Value {
-        let text = |text: &str| Value::Text(text.to_owned());
-        let nanos = |nanos: u64| Value::Int(i64::try_from(nanos).unwrap_or(i64::MAX));
+    pub(super) fn get(&self, field: &OttlPath) -> OttlValue {
+        let text = |text: &str| OttlValue::Text(text.to_owned());
+        let nanos = |nanos: u64| OttlValue::Int(i64::try_from(nanos).unwrap_or(i64::MAX));
         match (field, &self.item) {
-            (Field::Attributes(owner), _) => Value::Map(self.attributes(*owner).to_vec()),
-            (Field::Attribute(owner, key), _) => value::get(self.attributes(*owner), key),
-            (Field::ScopeName, _) => text(&self.scope.name),
-            (Field::ScopeVersion, _) => text(&self.scope.version),
-            (Field::Name, Item::Span(span)) => text(&span.name),
-            (Field::Name, Item::SpanEvent(event)) => text(&event.name),
-            (Field::Name, Item::Metric(metric)) => text(&metric.name),
-            (Field::Kind, Item::Span(span)) => Value::Int(span.kind.into()),
-            (Field::StatusCode, Item::Span(span)) => {
-                Value::Int(span.status.as_ref().map_or(0, |status| status.code.into()))
+            (OttlPath::Attributes(owner), _) => OttlValue::Map(self.attributes(*owner).to_vec()),
+            (OttlPath::Attribute(owner, key), _) => value::get(self.attributes(*owner), key),
+            (OttlPath::ScopeName, _) => text(&self.scope.name),
+            (OttlPath::ScopeVersion, _) => text(&self.scope.version),
+            (OttlPath::Name, ContextItem::Span(span)) => text(&span.name),
+            (OttlPath::Name, ContextItem::SpanEvent(event)) => text(&event.name),
+            (OttlPath::Name, ContextItem::Metric(metric)) => text(&metric.name),
+            (OttlPath::Kind, ContextItem::Span(span)) => OttlValue::Int(span.kind.into()),
+            (OttlPath::StatusCode, ContextItem::Span(span)) => {
+                OttlValue::Int(span.status.as_ref().map_or(0, |status| status.code.into()))
             }
-            (Field::StatusMessage, Item::Span(span)) => {
+            (OttlPath::StatusMessage, ContextItem::Span(span)) => {
                 text(span.status.as_ref().map_or("", |status| &status.message))
             }
-            (Field::TraceId, Item::Span(span)) => Value::Text(hex(&span.trace_id)),
-            (Field::TraceId, Item::Log(log)) => Value::Text(hex(&log.trace_id)),
-            (Field::SpanId, Item::Span(span)) => Value::Text(hex(&span.span_id)),
-            (Field::SpanId, Item::Log(log)) => Value::Text(hex(&log.span_id)),
-            (Field::ParentSpanId, Item::Span(span)) => Value::Text(hex(&span.parent_span_id)),
-            (Field::StartTime, Item::Span(span)) => nanos(span.start_time_unix_nano),
-            (Field::EndTime, Item::Span(span)) => nanos(span.end_time_unix_nano),
-            (Field::Body, Item::Log(log)) => Value::of(log.body.as_ref()),
-            (Field::BodyKey(key), Item::Log(log)) => match &log.body {
+            (OttlPath::TraceId, ContextItem::Span(span)) => OttlValue::Text(hex(&span.trace_id)),
+            (OttlPath::TraceId, ContextItem::Log(log)) => OttlValue::Text(hex(&log.trace_id)),
+            (OttlPath::SpanId, ContextItem::Span(span)) => OttlValue::Text(hex(&span.span_id)),
+            (OttlPath::SpanId, ContextItem::Log(log)) => OttlValue::Text(hex(&log.span_id)),
+            (OttlPath::ParentSpanId, ContextItem::Span(span)) => OttlValue::Text(hex(&span.parent_span_id)),
+            (OttlPath::StartTime, ContextItem::Span(span)) => nanos(span.start_time_unix_nano),
+            (OttlPath::EndTime, ContextItem::Span(span)) => nanos(span.end_time_unix_nano),
+            (OttlPath::Body, ContextItem::Log(log)) => OttlValue::of(log.body.as_ref()),
+            (OttlPath::BodyKey(key), ContextItem::Log(log)) => match &log.body {
                 Some(AnyValue { value: Some(ProtoValue::KvlistValue(map)) }) => value::get(&map.values, key),
-                _ => Value::Nil,
+                _ => OttlValue::Nil,
             },
-            (Field::SeverityNumber, Item::Log(log)) => Value::Int(log.severity_number.into()),
-            (Field::SeverityText, Item::Log(log)) => text(&log.severity_text),
-            (Field::EventName, Item::Log(log)) => text(&log.event_name),
-            (Field::MetricDescription, Item::Metric(metric)) => text(&metric.description),
-            (Field::MetricUnit, Item::Metric(metric)) => text(&metric.unit),
-            (Field::MetricType, Item::Metric(metric)) => Value::Int(kind_of(metric)),
-            (Field::MetricNameOfPoint, Item::Point(point)) => text(&point.metric.name),
-            (Field::MetricDescription, Item::Point(point)) => text(&point.metric.description),
-            (Field::MetricUnit, Item::Point(point)) => text(&point.metric.unit),
-            (Field::MetricType, Item::Point(point)) => Value::Int(point.metric.kind),
-            (Field::PointInt, Item::Point(Point { value: Some(PointValue::AsInt(value)), .. })) => {
-                Value::Int(*value)
-            }
-            (Field::PointDouble, Item::Point(Point { value: Some(PointValue::AsDouble(value)), .. })) => {
-                Value::Double(*value)
-            }
-            _ => Value::Nil,
+            (OttlPath::SeverityNumber, ContextItem::Log(log)) => OttlValue::Int(log.severity_number.into()),
+            (OttlPath::SeverityText, ContextItem::Log(log)) => text(&log.severity_text),
+            (OttlPath::EventName, ContextItem::Log(log)) => text(&log.event_name),
+            (OttlPath::MetricDescription, ContextItem::Metric(metric)) => text(&metric.description),
+            (OttlPath::MetricUnit, ContextItem::Metric(metric)) => text(&metric.unit),
+            (OttlPath::MetricType, ContextItem::Metric(metric)) => OttlValue::Int(kind_of(metric)),
+            (OttlPath::MetricNameOfPoint, ContextItem::DataPoint(point)) => text(&point.metric.name),
+            (OttlPath::MetricDescription, ContextItem::DataPoint(point)) => text(&point.metric.description),
+            (OttlPath::MetricUnit, ContextItem::DataPoint(point)) => text(&point.metric.unit),
+            (OttlPath::MetricType, ContextItem::DataPoint(point)) => OttlValue::Int(point.metric.kind),
+            (
+                OttlPath::PointInt,
+                ContextItem::DataPoint(DataPoint { value: Some(PointValue::AsInt(value)), .. }),
+            ) => OttlValue::Int(*value),
+            (
+                OttlPath::PointDouble,
+                ContextItem::DataPoint(DataPoint { value: Some(PointValue::AsDouble(value)), .. }),
+            ) => OttlValue::Double(*value),
+            _ => OttlValue::Nil,
         }
     }
 
     /// Sets a field. A value of another type changes nothing, as nil does.
-    pub(super) fn set(&mut self, field: &Field, value: Value) {
-        match (field, &mut self.item, value) {
-            (_, _, Value::Nil) => {}
-            (Field::Attribute(owner, key), _, value) => {
+    pub(super) fn set(&mut self, path: &OttlPath, value: OttlValue) {
+        let budget = self.budget;
+        match (path, value) {
+            (_, OttlValue::Nil) => {}
+            (OttlPath::Attribute(owner, key), value) => {
                 if let Some(attributes) = self.attributes_mut(*owner) {
-                    value::set(attributes, key, value);
+                    value::set(attributes, key, value, budget);
                 }
             }
-            (Field::Attributes(owner), _, Value::Map(map)) => {
-                if let Some(attributes) = self.attributes_mut(*owner) {
+            (OttlPath::Attributes(owner), OttlValue::Map(map)) => {
+                if let Some(attributes) = self.attributes_mut(*owner)
+                    && budget.try_spend(value::size(attributes), value::size(&map))
+                {
                     *attributes = map;
                 }
             }
-            (Field::ScopeName, _, Value::Text(text)) => self.scope.name = text,
-            (Field::ScopeVersion, _, Value::Text(text)) => self.scope.version = text,
-            (Field::Name, Item::Span(span), Value::Text(text)) => span.name = text,
-            (Field::Name, Item::SpanEvent(event), Value::Text(text)) => event.name = text,
-            (Field::Name, Item::Metric(metric), Value::Text(text)) => metric.name = text,
-            (Field::MetricDescription, Item::Metric(metric), Value::Text(text)) => metric.description = text,
-            (Field::MetricUnit, Item::Metric(metric), Value::Text(text)) => metric.unit = text,
-            (Field::Kind, Item::Span(span), Value::Int(number)) => set_enum(&mut span.kind, number),
-            (Field::StatusCode, Item::Span(span), Value::Int(number)) => {
-                set_enum(&mut span.status.get_or_insert_default().code, number);
-            }
-            (Field::StatusMessage, Item::Span(span), Value::Text(text)) => {
-                span.status.get_or_insert_default().message = text;
-            }
-            (Field::Body, Item::Log(log), value) => log.body = value.into_any(),
-            (Field::BodyKey(key), Item::Log(log), value) => {
-                if let Some(AnyValue { value: Some(ProtoValue::KvlistValue(map)) }) = &mut log.body {
-                    value::set(&mut map.values, key, value);
+            (OttlPath::Body, value) => {
+                if let ContextItem::Log(log) = &mut self.item {
+                    let (old, new) = (log.body.as_ref().map_or(0, AnyValue::encoded_len), value.into_any());
+                    if budget.try_spend(old, new.as_ref().map_or(0, AnyValue::encoded_len)) {
+                        log.body = new;
+                    }
                 }
             }
-            (Field::SeverityNumber, Item::Log(log), Value::Int(number)) => {
-                set_enum(&mut log.severity_number, number);
+            (OttlPath::BodyKey(key), value) => {
+                if let ContextItem::Log(log) = &mut self.item
+                    && let Some(AnyValue { value: Some(ProtoValue::KvlistValue(map)) }) = &mut log.body
+                {
+                    value::set(&mut map.values, key, value, budget);
+                }
             }
-            (Field::SeverityText, Item::Log(log), Value::Text(text)) => log.severity_text = text,
-            (Field::EventName, Item::Log(log), Value::Text(text)) => log.event_name = text,
+            (path, OttlValue::Text(text)) => {
+                if let Some(target) = self.text_mut(path)
+                    && budget.try_spend(target.len(), text.len())
+                {
+                    *target = text;
+                }
+            }
+            (path, OttlValue::Int(number)) => {
+                if let Some(target) = self.enum_mut(path)
+                    && let Ok(number) = i32::try_from(number)
+                {
+                    *target = number;
+                }
+            }
             _ => {}
         }
     }
-}
 
-fn set_enum(target: &mut i32, number: i64) {
-    if let Ok(number) = i32::try_from(number) {
-        *target = number;
+    fn text_mut(&mut self, path: &OttlPath) -> Option<&mut String> {
+        Some(match (path, &mut self.item) {
+            (OttlPath::ScopeName, _) => &mut self.scope.name,
+            (OttlPath::ScopeVersion, _) => &mut self.scope.version,
+            (OttlPath::Name, ContextItem::Span(span)) => &mut span.name,
+            (OttlPath::Name, ContextItem::SpanEvent(event)) => &mut event.name,
+            (OttlPath::Name, ContextItem::Metric(metric)) => &mut metric.name,
+            (OttlPath::MetricDescription, ContextItem::Metric(metric)) => &mut metric.description,
+            (OttlPath::MetricUnit, ContextItem::Metric(metric)) => &mut metric.unit,
+            (OttlPath::StatusMessage, ContextItem::Span(span)) => {
+                &mut span.status.get_or_insert_default().message
+            }
+            (OttlPath::SeverityText, ContextItem::Log(log)) => &mut log.severity_text,
+            (OttlPath::EventName, ContextItem::Log(log)) => &mut log.event_name,
+            _ => return None,
+        })
+    }
+
+    fn enum_mut(&mut self, path: &OttlPath) -> Option<&mut i32> {
+        Some(match (path, &mut self.item) {
+            (OttlPath::Kind, ContextItem::Span(span)) => &mut span.kind,
+            (OttlPath::StatusCode, ContextItem::Span(span)) => &mut span.status.get_or_insert_default().code,
+            (OttlPath::SeverityNumber, ContextItem::Log(log)) => &mut log.severity_number,
+            _ => return None,
+        })
     }
 }
 
-/// The field that a path names in a context; `None` if it is unknown or not supported. `segments` are its names and keys.
-pub(super) fn field(context: Context, segments: &[Segment]) -> Option<Field> {
+/// The path that the segments name in a context; `None` if it is unknown or not supported. `segments` are its names and keys.
+pub(super) fn path(context: OttlContext, segments: &[Segment]) -> Option<OttlPath> {
     let prefix = match segments {
-        [Segment::Name(name), _, ..] => Context::named(name),
+        [Segment::Name(name), _, ..] => OttlContext::named(name),
         _ => None,
     };
     match (prefix, segments) {
-        (Some(Context::Resource), [_, rest @ ..]) => attributes(Owner::Resource, rest),
-        (Some(Context::Scope), [_, rest @ ..]) if context != Context::Resource => scope_field(rest),
-        (Some(Context::Metric), [_, rest @ ..]) if context == Context::DataPoint => match rest {
-            [Segment::Name(name)] if name == "name" => Some(Field::MetricNameOfPoint),
-            rest => own_field(Context::Metric, rest).filter(|field| *field != Field::Name),
+        (Some(OttlContext::Resource), [_, rest @ ..]) => attributes(Owner::Resource, rest),
+        (Some(OttlContext::Scope), [_, rest @ ..]) if context != OttlContext::Resource => scope_path(rest),
+        (Some(OttlContext::Metric), [_, rest @ ..]) if context == OttlContext::DataPoint => match rest {
+            [Segment::Name(name)] if name == "name" => Some(OttlPath::MetricNameOfPoint),
+            rest => own_path(OttlContext::Metric, rest).filter(|field| *field != OttlPath::Name),
         },
-        (Some(prefix), [_, rest @ ..]) if prefix == context => own_field(context, rest),
+        (Some(prefix), [_, rest @ ..]) if prefix == context => own_path(context, rest),
         (Some(_), _) => None,
-        (None, segments) => own_field(context, segments),
+        (None, segments) => own_path(context, segments),
     }
 }
 
@@ -289,25 +322,25 @@ pub(super) enum Segment {
     Key(String),
 }
 
-fn attributes(owner: Owner, segments: &[Segment]) -> Option<Field> {
+fn attributes(owner: Owner, segments: &[Segment]) -> Option<OttlPath> {
     match segments {
-        [Segment::Name(name)] if name == "attributes" => Some(Field::Attributes(owner)),
+        [Segment::Name(name)] if name == "attributes" => Some(OttlPath::Attributes(owner)),
         [Segment::Name(name), Segment::Key(key)] if name == "attributes" => {
-            Some(Field::Attribute(owner, key.clone()))
+            Some(OttlPath::Attribute(owner, key.clone()))
         }
         _ => None,
     }
 }
 
-fn scope_field(segments: &[Segment]) -> Option<Field> {
+fn scope_path(segments: &[Segment]) -> Option<OttlPath> {
     match segments {
-        [Segment::Name(name)] if name == "name" => Some(Field::ScopeName),
-        [Segment::Name(name)] if name == "version" => Some(Field::ScopeVersion),
+        [Segment::Name(name)] if name == "name" => Some(OttlPath::ScopeName),
+        [Segment::Name(name)] if name == "version" => Some(OttlPath::ScopeVersion),
         segments => attributes(Owner::Scope, segments),
     }
 }
 
-fn own_field(context: Context, segments: &[Segment]) -> Option<Field> {
+fn own_path(context: OttlContext, segments: &[Segment]) -> Option<OttlPath> {
     let names: Vec<_> = segments
         .iter()
         .map(|segment| match segment {
@@ -317,34 +350,34 @@ fn own_field(context: Context, segments: &[Segment]) -> Option<Field> {
         .collect();
     let of_attributes = |owner| attributes(owner, segments);
     match (context, &names[..]) {
-        (Context::Resource, _) => of_attributes(Owner::Resource),
-        (Context::Scope, _) => scope_field(segments),
-        (Context::Span | Context::SpanEvent | Context::Metric, ["name"]) => Some(Field::Name),
-        (Context::Span, ["kind"]) => Some(Field::Kind),
-        (Context::Span, ["status", "code"]) => Some(Field::StatusCode),
-        (Context::Span, ["status", "message"]) => Some(Field::StatusMessage),
-        (Context::Span | Context::Log, ["trace_id", "string"]) => Some(Field::TraceId),
-        (Context::Span | Context::Log, ["span_id", "string"]) => Some(Field::SpanId),
-        (Context::Span, ["parent_span_id", "string"]) => Some(Field::ParentSpanId),
-        (Context::Span, ["start_time_unix_nano"]) => Some(Field::StartTime),
-        (Context::Span, ["end_time_unix_nano"]) => Some(Field::EndTime),
-        (Context::Log, ["body"] | ["body", "string"]) => Some(Field::Body),
-        (Context::Log, ["body", "[]"]) => match segments {
-            [_, Segment::Key(key)] => Some(Field::BodyKey(key.clone())),
+        (OttlContext::Resource, _) => of_attributes(Owner::Resource),
+        (OttlContext::Scope, _) => scope_path(segments),
+        (OttlContext::Span | OttlContext::SpanEvent | OttlContext::Metric, ["name"]) => Some(OttlPath::Name),
+        (OttlContext::Span, ["kind"]) => Some(OttlPath::Kind),
+        (OttlContext::Span, ["status", "code"]) => Some(OttlPath::StatusCode),
+        (OttlContext::Span, ["status", "message"]) => Some(OttlPath::StatusMessage),
+        (OttlContext::Span | OttlContext::Log, ["trace_id", "string"]) => Some(OttlPath::TraceId),
+        (OttlContext::Span | OttlContext::Log, ["span_id", "string"]) => Some(OttlPath::SpanId),
+        (OttlContext::Span, ["parent_span_id", "string"]) => Some(OttlPath::ParentSpanId),
+        (OttlContext::Span, ["start_time_unix_nano"]) => Some(OttlPath::StartTime),
+        (OttlContext::Span, ["end_time_unix_nano"]) => Some(OttlPath::EndTime),
+        (OttlContext::Log, ["body"] | ["body", "string"]) => Some(OttlPath::Body),
+        (OttlContext::Log, ["body", "[]"]) => match segments {
+            [_, Segment::Key(key)] => Some(OttlPath::BodyKey(key.clone())),
             _ => None,
         },
-        (Context::Log, ["severity_number"]) => Some(Field::SeverityNumber),
-        (Context::Log, ["severity_text"]) => Some(Field::SeverityText),
-        (Context::Log, ["event_name"]) => Some(Field::EventName),
-        (Context::Metric, ["description"]) => Some(Field::MetricDescription),
-        (Context::Metric, ["unit"]) => Some(Field::MetricUnit),
-        (Context::Metric, ["type"]) => Some(Field::MetricType),
-        (Context::DataPoint, ["value_int"]) => Some(Field::PointInt),
-        (Context::DataPoint, ["value_double"]) => Some(Field::PointDouble),
-        (Context::Span | Context::SpanEvent | Context::Log | Context::DataPoint, _) => {
+        (OttlContext::Log, ["severity_number"]) => Some(OttlPath::SeverityNumber),
+        (OttlContext::Log, ["severity_text"]) => Some(OttlPath::SeverityText),
+        (OttlContext::Log, ["event_name"]) => Some(OttlPath::EventName),
+        (OttlContext::Metric, ["description"]) => Some(OttlPath::MetricDescription),
+        (OttlContext::Metric, ["unit"]) => Some(OttlPath::MetricUnit),
+        (OttlContext::Metric, ["type"]) => Some(OttlPath::MetricType),
+        (OttlContext::DataPoint, ["value_int"]) => Some(OttlPath::PointInt),
+        (OttlContext::DataPoint, ["value_double"]) => Some(OttlPath::PointDouble),
+        (OttlContext::Span | OttlContext::SpanEvent | OttlContext::Log | OttlContext::DataPoint, _) => {
             of_attributes(Owner::Item)
         }
-        (Context::Metric, _) => None,
+        (OttlContext::Metric, _) => None,
     }
 }
 

@@ -3,11 +3,13 @@
 use super::super::exporters::warn_of_unknown;
 use super::super::translation::{Location, Translation};
 use crate::config::secret_ref;
-use crate::processors::{self, Action, Operation, Source, Target, Value};
+use crate::processors::{
+    self, ActionOperation, ActionSource, ActionTarget, AttributeAction, OttlValue, SetWhen,
+};
 
 /// The translated actions of a processor.
 pub(super) struct Actions<'n> {
-    pub(super) list: Vec<Action>,
+    pub(super) list: Vec<AttributeAction>,
     /// The same as a list of attributes, if they only set texts.
     pub(super) attributes: Option<Vec<(String, String)>>,
     /// The location of a secret, which only a list of attributes can have.
@@ -41,12 +43,10 @@ pub(super) fn actions<'n>(
     all
 }
 
-impl Action {
+impl AttributeAction {
     fn has_secret(&self) -> bool {
         match &self.operation {
-            Operation::Insert(Source::Value(Value::Text(text)))
-            | Operation::Update(Source::Value(Value::Text(text)))
-            | Operation::Upsert(Source::Value(Value::Text(text))) => {
+            ActionOperation::Set { source: ActionSource::Value(OttlValue::Text(text)), .. } => {
                 secret_ref::find(text).map_or(true, |references| !references.is_empty())
             }
             _ => false,
@@ -56,18 +56,18 @@ impl Action {
 
 /// The settings of one action.
 #[derive(Default)]
-struct Settings {
+struct ActionSettings {
     key: Option<String>,
-    value: Option<Value>,
+    value: Option<OttlValue>,
     action: Option<String>,
     from_attribute: Option<String>,
     pattern: Option<String>,
 }
 
 /// Translates one action, or records an error.
-fn action(translation: &mut Translation<'_>, location: &Location<'_>) -> Option<Action> {
+fn action(translation: &mut Translation<'_>, location: &Location<'_>) -> Option<AttributeAction> {
     let errors = translation.errors.len();
-    let mut settings = Settings::default();
+    let mut settings = ActionSettings::default();
     for entry in translation.entries(location) {
         match entry.key {
             "key" => settings.key = translation.text(&entry),
@@ -87,40 +87,26 @@ fn action(translation: &mut Translation<'_>, location: &Location<'_>) -> Option<
     if translation.errors.len() > errors {
         return None;
     }
-    let Settings { key, value, action, from_attribute, pattern } = settings;
+    let ActionSettings { key, value, action, from_attribute, pattern } = settings;
     let source = match (value, from_attribute) {
-        (Some(value), None) => Some(Source::Value(value)),
-        (None, Some(key)) => Some(Source::Attribute(key)),
+        (Some(value), None) => Some(ActionSource::Value(value)),
+        (None, Some(key)) => Some(ActionSource::Attribute(key)),
         (None, None) => None,
         (Some(_), Some(_)) => {
             translation.error(location, "has both value and from_attribute; keep one");
             return None;
         }
     };
-    let target = match (key.filter(|key| !key.is_empty()), pattern) {
-        (Some(key), _) => Target::Key(key),
-        (None, Some(pattern)) => match processors::pattern(&pattern) {
-            Ok(pattern) => Target::Pattern(pattern),
-            Err(error) => {
-                translation.error(location, format!("pattern: {error}; use another"));
-                return None;
-            }
-        },
-        (None, None) => {
-            translation.error(location, "has no key; set it");
-            return None;
-        }
-    };
     let operation = match (action.as_deref(), source) {
-        (Some("delete"), _) => Operation::Delete,
-        (Some("hash"), _) => Operation::Hash,
+        (Some("delete"), _) => ActionOperation::Delete,
+        (Some("hash"), _) => ActionOperation::Hash,
         (Some("insert" | "update" | "upsert"), None) => {
             translation.error(location, "has no value; set value or from_attribute");
             return None;
         }
-        (Some("insert"), Some(source)) => Operation::Insert(source),
-        (Some("update"), Some(source)) => Operation::Update(source),
-        (Some("upsert"), Some(source)) => Operation::Upsert(source),
+        (Some("insert"), Some(source)) => ActionOperation::Set { when: SetWhen::Missing, source },
+        (Some("update"), Some(source)) => ActionOperation::Set { when: SetWhen::Present, source },
+        (Some("upsert"), Some(source)) => ActionOperation::Set { when: SetWhen::Always, source },
         _ => {
             translation.error(
                 location,
@@ -129,13 +115,38 @@ fn action(translation: &mut Translation<'_>, location: &Location<'_>) -> Option<
             return None;
         }
     };
-    Some(Action { target, operation })
+    let takes_pattern = !matches!(operation, ActionOperation::Set { .. });
+    let target = match (key.filter(|key| !key.is_empty()), pattern) {
+        (Some(key), None) => ActionTarget::Key(key),
+        (Some(_), Some(_)) => {
+            translation.error(location, "has both key and pattern; keep one");
+            return None;
+        }
+        (None, Some(pattern)) if takes_pattern => match processors::pattern(&pattern) {
+            Ok(pattern) => ActionTarget::Pattern(pattern),
+            Err(error) => {
+                translation.error(location, format!("pattern: {error}; use another"));
+                return None;
+            }
+        },
+        (None, _) => {
+            translation.error(location, "has no key; set it");
+            return None;
+        }
+    };
+    Some(AttributeAction { target, operation })
 }
 
 /// The resource attribute that the action sets, if the variable can set it as well.
-fn attribute(action: &Action) -> Option<(String, String)> {
+fn attribute(action: &AttributeAction) -> Option<(String, String)> {
     match (&action.target, &action.operation) {
-        (Target::Key(key), Operation::Upsert(Source::Value(Value::Text(text)))) if !key.contains('=') => {
+        (
+            ActionTarget::Key(key),
+            ActionOperation::Set {
+                when: SetWhen::Always,
+                source: ActionSource::Value(OttlValue::Text(text)),
+            },
+        ) if !key.contains('=') => {
             // The variable's parser decodes percent-encoding.
             Some((key.clone(), text.replace('%', "%25")))
         }

@@ -1,6 +1,5 @@
 //! Translates the statements of `transform` and the conditions of `filter` processors.
 
-use super::super::exporters::warn_of_unknown;
 use super::super::node::YamlValue;
 use super::super::translation::{Location, Translation};
 use crate::processors::{Change, Processor, Removal};
@@ -42,7 +41,8 @@ pub(super) fn filter(
             }
             (_, None, Some(signal)) => {
                 for group in translation.elements(&entry) {
-                    let Group { context, conditions, .. } = group_of(translation, &group, "conditions");
+                    let StatementGroup { context, conditions, .. } =
+                        group_of(translation, &group, "conditions");
                     for (text, place) in conditions {
                         let removal = Removal::parse(&text, context.as_deref(), signal);
                         add(translation, &place, removals.of_mut(signal), removal);
@@ -52,9 +52,7 @@ pub(super) fn filter(
             _ => translation.error(&entry, format!("not supported, {REMEDY}")),
         }
     }
-    PerSignal::from_fn(|signal| {
-        Some(std::mem::take(removals.of_mut(signal))).filter(|of| !of.is_empty()).map(Processor::Filter)
-    })
+    each_with_parts(removals, Processor::Filter)
 }
 
 /// Translates a `transform` processor.
@@ -68,7 +66,7 @@ pub(super) fn transform(
             ("error_mode", _) => error_mode(translation, &entry),
             (_, Some(signal)) => {
                 for group in translation.elements(&entry) {
-                    let Group { context, conditions, statements } =
+                    let StatementGroup { context, conditions, statements } =
                         group_of(translation, &group, "statements");
                     let conditions: Vec<_> = conditions.into_iter().map(|(text, _)| text).collect();
                     for (text, place) in statements {
@@ -77,25 +75,39 @@ pub(super) fn transform(
                     }
                 }
             }
-            (_, None) => warn_of_unknown(translation, &entry),
+            // It may be a misspelled list of statements, without which data would be exported as it came.
+            (_, None) => translation.error(&entry, format!("not supported, {REMEDY}")),
         }
     }
+    each_with_parts(changes, Processor::Transform)
+}
+
+/// The processor of each signal that has parts of it.
+fn each_with_parts<T>(
+    mut parts: PerSignal<Vec<T>>,
+    processor: impl Fn(Vec<T>) -> Processor,
+) -> PerSignal<Option<Processor>> {
     PerSignal::from_fn(|signal| {
-        Some(std::mem::take(changes.of_mut(signal))).filter(|of| !of.is_empty()).map(Processor::Transform)
+        let parts = std::mem::take(parts.of_mut(signal));
+        if parts.is_empty() { None } else { Some(processor(parts)) }
     })
 }
 
 /// Statements or conditions with a common context.
 #[derive(Default)]
-struct Group<'n> {
+struct StatementGroup<'n> {
     context: Option<String>,
     conditions: Vec<(String, Location<'n>)>,
     statements: Vec<(String, Location<'n>)>,
 }
 
 /// Reads a group: a mapping, or a single text, which belongs to the list of this name.
-fn group_of<'n>(translation: &mut Translation<'_>, location: &Location<'n>, list: &str) -> Group<'n> {
-    let mut group = Group::default();
+fn group_of<'n>(
+    translation: &mut Translation<'_>,
+    location: &Location<'n>,
+    list: &str,
+) -> StatementGroup<'n> {
+    let mut group = StatementGroup::default();
     if matches!(location.node.structure(), YamlValue::Text(_)) {
         let texts = translation.texts(location);
         if list == "conditions" {

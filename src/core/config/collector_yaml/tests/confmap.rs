@@ -153,7 +153,7 @@ service:
     logs/out: {receivers: [forward], exporters: [otlphttp]}
 ";
     insta::assert_snapshot!(report(file), @"
-    warning: collector.yaml:3: connectors.spanmetrics: not supported, so the metrics it makes of spans are lost; use it in the receiving collector, and remove it here
+    warning: collector.yaml:3: connectors.spanmetrics: not supported, so the metrics it generates from spans are lost; use it in the receiving collector, and remove it here
     logs: https://backend.example.com/v1/logs
     metrics: https://backend.example.com/v1/metrics
     traces: https://backend.example.com/v1/traces
@@ -161,7 +161,7 @@ service:
     let routed = file.replace("exporters: [forward]", "exporters: [routing]");
     insta::assert_snapshot!(report(&routed), @"
     error: collector.yaml:5: connectors.routing: not supported, so its pipelines send nothing; name exporters in the pipelines instead
-    warning: collector.yaml:3: connectors.spanmetrics: not supported, so the metrics it makes of spans are lost; use it in the receiving collector, and remove it here
+    warning: collector.yaml:3: connectors.spanmetrics: not supported, so the metrics it generates from spans are lost; use it in the receiving collector, and remove it here
     logs: -
     metrics: https://backend.example.com/v1/metrics
     traces: https://backend.example.com/v1/traces
@@ -258,4 +258,12 @@ fn bearer_tokens_are_headers() {
     };
     assert_eq!(token("{token: '${env:TOKEN}'}"), "Bearer 0123");
     assert_eq!(token("{token: '${env:TOKEN}', scheme: ''}"), "0123");
+}
+
+#[test]
+fn many_references_cost_no_more_than_a_large_file() {
+    // Parsing each of them would read 40 MB of YAML.
+    let file = format!("absent: [{}]\n{}", "\"${env:LIST}\", ".repeat(9_000), with_key("0123"));
+    let (yaml, _) = outcome(&file, &[("LIST", &format!("[{}]", "a, ".repeat(1_400)))]);
+    assert_eq!(yaml.errors, []);
 }

@@ -51,6 +51,9 @@ fn unsupported_parts_keep_their_pipelines_back() {
         "  attributes: {actions: [{value: 1, action: upsert}]}",
         "  attributes: {actions: [{key: a, action: upsert}]}",
         "  attributes: {actions: [{key: a, value: '${arn:aws:ssm:us-east-1:123456789012:parameter/key}', action: insert}]}",
+        "  attributes: {actions: [{key: a, pattern: b, action: delete}]}",
+        "  attributes: {actions: [{pattern: b, value: c, action: upsert}]}",
+        "  transform: {trace_statement: ['set(span.name, \"x\")']}",
         "  filter: {spans: {include: {match_type: strict}}}",
         "  filter: {traces: {span: ['attributes[\"a\"] = 1']}}",
         "  filter: {trace_conditions: ['name == \"x\"']}",
@@ -73,6 +76,9 @@ fn unsupported_parts_keep_their_pipelines_back() {
     error: collector.yaml:3: processors.attributes.actions: has no key; set it
     error: collector.yaml:3: processors.attributes.actions: has no value; set value or from_attribute
     error: collector.yaml:3: processors.attributes.actions: a secret is not supported in this value, so its pipelines send nothing; set ROTEL_OTEL_RESOURCE_ATTRIBUTES
+    error: collector.yaml:3: processors.attributes.actions: has both key and pattern; keep one
+    error: collector.yaml:3: processors.attributes.actions: has no key; set it
+    error: collector.yaml:3: processors.transform.trace_statement: not supported, so its pipelines send nothing; remove it, or use it in the receiving collector
     error: collector.yaml:3: processors.filter.spans: not supported, so its pipelines send nothing; remove it, or use it in the receiving collector
     error: collector.yaml:3: processors.filter.traces.span: column 17: unexpected =, so its pipelines send nothing; remove it, or use it in the receiving collector
     error: collector.yaml:3: processors.filter.trace_conditions: no path names its context; write span.attributes, log.body or the like, so its pipelines send nothing; remove it, or use it in the receiving collector
