@@ -348,8 +348,8 @@ impl<E: BackendExporter> Pipeline<E> {
             Processed::Failed => {
                 if !std::mem::replace(&mut self.reported_failure, true) {
                     tracing::warn!(
-                        "dropped {items} {signal} that the processors of the collector.yaml would make more than four times as \
-                         large; shorten what they add"
+                        "dropped {items} {signal}, because the processors of the collector.yaml enlarge them by more than four \
+                         times; shorten what they add"
                     );
                 }
                 None

@@ -44,6 +44,13 @@ enum Translated<'n> {
     Invalid,
 }
 
+/// The ids of the acting processors of a pipeline, in their order.
+struct Chain {
+    ids: Vec<String>,
+    /// The pipeline has an exporter that sends.
+    sends: bool,
+}
+
 /// The combined processors of all pipelines.
 #[derive(Default)]
 pub(super) struct PipelineProcessors<'n> {
@@ -51,8 +58,8 @@ pub(super) struct PipelineProcessors<'n> {
     translated: BTreeMap<String, Option<Translated<'n>>>,
     /// The ids of the acting processors of the current pipeline.
     chain: Vec<String>,
-    /// Those of each signal's pipelines, which must be the same.
-    chains: PerSignal<Option<Vec<String>>>,
+    /// Those of each signal's pipelines.
+    chains: PerSignal<Option<Chain>>,
     /// The location of the first processor that sets resource attributes.
     first_resource: Option<Location<'n>>,
     statements: usize,
@@ -104,7 +111,8 @@ impl<'n> PipelineProcessors<'n> {
         }
     }
 
-    /// Ends a pipeline. All pipelines of a signal that send must have the same acting processors, because they are combined.
+    /// Ends a pipeline. All pipelines of a signal that send must have the same acting processors, because they are combined. Those
+    /// of a pipeline that does not send count if no other does: a variable may set an endpoint.
     pub(super) fn end_pipeline(
         &mut self,
         translation: &mut Translation<'_>,
@@ -112,14 +120,11 @@ impl<'n> PipelineProcessors<'n> {
         pipeline: &Location<'n>,
         sends: bool,
     ) {
-        let chain = std::mem::take(&mut self.chain);
-        if !sends {
-            return;
-        }
-        match self.chains.of(signal) {
-            None => *self.chains.of_mut(signal) = Some(chain),
-            Some(first) if *first == chain => {}
-            Some(_) => {
+        let ids = std::mem::take(&mut self.chain);
+        match self.chains.of_mut(signal) {
+            Some(first) if first.ids == ids => first.sends |= sends,
+            Some(first) if first.sends && !sends => {}
+            Some(first) if first.sends == sends => {
                 *self.blocked.of_mut(signal) = true;
                 translation.error(
                     pipeline,
@@ -129,6 +134,7 @@ impl<'n> PipelineProcessors<'n> {
                     ),
                 );
             }
+            chain => *chain = Some(Chain { ids, sends }),
         }
     }
 
@@ -190,7 +196,7 @@ impl<'n> PipelineProcessors<'n> {
             return finished;
         }
         for signal in Signal::ALL {
-            for id in self.chains.of(signal).iter().flatten() {
+            for id in self.chains.of(signal).iter().flat_map(|chain| &chain.ids) {
                 let Some(Some(translated)) = self.translated.get(id) else { continue };
                 if let Translated::Attributes(actions) | Translated::Resource(actions) = translated
                     && let Some(location) = &actions.secret
@@ -210,7 +216,8 @@ impl<'n> PipelineProcessors<'n> {
 
     /// The resource attributes that all pipelines set, if no processor does anything else.
     fn common_attributes(&self) -> Option<Vec<(String, String)>> {
-        let mut chains = Signal::ALL.into_iter().filter_map(|signal| self.chains.of(signal).as_ref());
+        let mut chains =
+            Signal::ALL.into_iter().filter_map(|signal| Some(&self.chains.of(signal).as_ref()?.ids));
         let first = chains.next()?;
         if chains.any(|chain| chain != first) {
             return None;

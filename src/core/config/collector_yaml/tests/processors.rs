@@ -106,3 +106,13 @@ fn pipelines_of_a_signal_have_the_same_processors() {
     traces: https://backend.example.com/v1/traces
     ");
 }
+
+#[test]
+fn processors_of_a_pipeline_that_only_counts_act_too() {
+    // The endpoint is a variable, and the file was left with its debug exporter.
+    let text = file("  filter: {logs: {log_record: ['body == nil']}}", "", "", "filter")
+        .replace("exporters: {", "exporters: {debug: , ")
+        .replace("exporters: [otlphttp]", "exporters: [debug]");
+    let (yaml, _) = outcome(&text, &[("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://other.example.com:4317")]);
+    assert_eq!(processed(&yaml), [Signal::Logs]);
+}
