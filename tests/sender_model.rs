@@ -35,7 +35,7 @@ use rotel_core::signal::{PerSignal, Signal};
 /// `make test-long` runs a million.
 const SCHEDULES: u64 = if cfg!(feature = "long") { 1_000_000 } else { 100_000 };
 /// Milliseconds, as all times here.
-const FLUSH_TIMEOUT: u64 = 995;
+const FLUSH_TIMEOUT: u64 = 950;
 const REQUEST_TIMEOUT: u64 = 5_000;
 const INTERVAL: u64 = 20_000;
 const BUDGET: usize = 256 * 1024;

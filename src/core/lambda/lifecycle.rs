@@ -33,9 +33,11 @@ const MIN_SHUTDOWN_TIME: Duration = Duration::from_millis(500);
 const MIN_FUNCTION_TIMEOUT: Duration = Duration::from_secs(1);
 const INITIAL_NEXT_BACKOFF: Duration = Duration::from_millis(10);
 const MAX_NEXT_BACKOFF: Duration = Duration::from_secs(1);
-/// A flush is cancelled this long before its timeout, because ending its requests and calling `/next` take time too, and
-/// timers are up to a millisecond late.
-const FLUSH_WIND_DOWN: Duration = Duration::from_millis(5);
+/// A flush is cancelled at least this long before its timeout, because ending its requests and calling `/next` take time too.
+const MIN_FLUSH_WIND_DOWN: Duration = Duration::from_millis(5);
+/// The share of the flush timeout by which a flush is cancelled early. On a virtual machine that was idle meanwhile, a timer
+/// of a second was 3 ms late, and the code that ran after it took 15 ms.
+const FLUSH_WIND_DOWN_SHARE: u32 = 20;
 
 /// The settings from the user and the platform.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +58,8 @@ pub struct LifecycleSettings {
 impl LifecycleSettings {
     /// The maximum duration of a flush.
     fn flush_budget(&self) -> Duration {
-        self.flush_timeout.saturating_sub(FLUSH_WIND_DOWN.min(self.flush_timeout / 2))
+        let wind_down = MIN_FLUSH_WIND_DOWN.max(self.flush_timeout / FLUSH_WIND_DOWN_SHARE);
+        self.flush_timeout.saturating_sub(wind_down.min(self.flush_timeout / 2))
     }
 }
 
@@ -580,7 +583,7 @@ mod tests {
         let at_once = [LifecycleAction::OpenWindow { held: false }, LifecycleAction::CallNext];
         assert_eq!(lifecycle.on(invoke("a", now + millis(3_000), false), now), at_once);
         // Near its deadline it is flushed too, unless the environment was frozen at that time.
-        let due = now + millis(3_000 - 100 - 995);
+        let due = now + millis(3_000 - 100 - 950);
         let flush = lifecycle.clone().on_timeout(due);
         let deadline = now + millis(2_900);
         assert_eq!(flush, [LifecycleAction::StartFlush { reason: FlushReason::NearDeadline, deadline }]);
@@ -668,7 +671,7 @@ mod tests {
     #[test]
     fn next_is_called_within_the_flush_timeout() {
         let origin = origin();
-        for (flush_timeout, expected) in [(1_000, 995), (100, 95), (8, 4), (1, 0)] {
+        for (flush_timeout, expected) in [(1_000, 950), (100, 95), (8, 4), (1, 0)] {
             let settings = LifecycleSettings {
                 flush_timeout: Duration::from_millis(flush_timeout),
                 margin: Duration::from_millis(100),
