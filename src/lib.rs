@@ -7,6 +7,9 @@
 //! **[`edge`]** touches the world: one file or folder per neighbour, none importing another except the shared HTTP, TLS,
 //! file and clock pieces. **[`app`]** wires the two and owns the tasks. `tests/floor_plan.rs` fails on a breach.
 //!
+//! Beside them, `src/cli` is `rotel-lambda`, a command for people that attaches the layer to functions. It is a crate of its own,
+//! which uses `core` alone.
+//!
 //! # The way of the data
 //!
 //! ```text

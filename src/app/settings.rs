@@ -76,7 +76,8 @@ impl Settings {
             }
             locations.insert("ROTEL_EXPORTER".to_owned(), error.variable.clone());
         }
-        let locations = SourceLocations { collector_yaml: locations, env_file: file_locations };
+        let locations =
+            SourceLocations { collector_yaml: locations, env_file: file_locations, malformed: broken };
         let parsed = config::read_with_locations(&variables, &locations, None);
         Self {
             environment,

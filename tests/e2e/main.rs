@@ -3,12 +3,14 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod attach;
 mod clickhouse;
 mod collector;
 mod collector_yaml;
 mod emulator;
 mod java;
 mod log_searches;
+mod moto;
 mod node;
 mod otelcol;
 mod python;

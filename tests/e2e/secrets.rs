@@ -1,7 +1,5 @@
 //! Secrets from moto, which knows AWS's protocols from another side than our own stand-in.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use reqwest::Client;
@@ -11,41 +9,30 @@ use rotel_lambda_extension::edge::secrets::resolve;
 use rotel_lambda_extension::edge::tls;
 use serde_json::{Value, json};
 
-const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/e2e/bin/moto_server");
+use crate::moto::Moto;
+
 const BUDGET: Duration = Duration::from_mins(1);
 const REGIONS: [&str; 2] = ["us-east-1", "eu-west-1"];
 
-/// moto, until dropped.
-struct Moto {
-    process: Child,
-    url: String,
+/// An account of moto, and a client that calls it by another way than the one under test.
+struct Account {
+    moto: Moto,
     client: Client,
 }
 
-impl Moto {
+impl Account {
     fn start() -> Self {
-        let mut process = Command::new(SERVER)
-            .args(["-H", "127.0.0.1", "-p", "0"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{SERVER}: {error}; `make e2e` installs it"));
-        let mut lines = BufReader::new(process.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
-        let url = lines.find_map(|line| line.split_once("Running on ").map(|(_, url)| url.trim().to_owned()));
-        let url = url.expect("moto says where it listens");
-        // It would come to a stop at a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
         let tls = tls::client_config(&Tls::default(), &[]).expect("a TLS configuration");
         let client = Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("a client");
-        Self { process, url, client }
+        Self { moto: Moto::start(), client }
     }
 
-    /// Calls an operation by another way than the one under test.
+    /// Calls an operation.
     async fn call(&self, service: &str, region: &str, target: &str, body: &Value) -> Value {
         let scope = format!("Credential=key/20260101/{region}/{service}/aws4_request");
         let answer = self
             .client
-            .post(&self.url)
+            .post(&self.moto.url)
             .header("authorization", format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0"))
             .header("content-type", "application/x-amz-json-1.1")
             .header("x-amz-target", target)
@@ -73,7 +60,7 @@ impl Moto {
 
     fn variables(&self) -> Variables {
         [
-            ("AWS_ENDPOINT_URL", self.url.as_str()),
+            ("AWS_ENDPOINT_URL", self.moto.url.as_str()),
             ("AWS_ACCESS_KEY_ID", "key"),
             ("AWS_SECRET_ACCESS_KEY", "secret"),
         ]
@@ -82,17 +69,9 @@ impl Moto {
     }
 }
 
-impl Drop for Moto {
-    fn drop(&mut self) {
-        // It fails only if moto has ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 #[tokio::test]
 async fn secrets_of_two_services_and_regions_are_found() {
-    let moto = Moto::start();
+    let account = Account::start();
     let mut batches = Vec::new();
     let mut expected = Vec::new();
     let mut missing = Vec::new();
@@ -104,17 +83,17 @@ async fn secrets_of_two_services_and_regions_are_found() {
             expected.append(&mut kept);
             missing.push(absent);
         };
-        let plain = moto.keep_secret(region, "plain", "hunter2").await;
-        let object = moto.keep_secret(region, "object", r#"{"key":"hunter2","port":4317}"#).await;
+        let plain = account.keep_secret(region, "plain", "hunter2").await;
+        let object = account.keep_secret(region, "object", r#"{"key":"hunter2","port":4317}"#).await;
         let absent = format!("arn:aws:secretsmanager:{region}:123456789012:secret:absent-a1B2c3");
         let kept = vec![(plain, "hunter2"), (object, r#"{"key":"hunter2","port":4317}"#)];
         keep(Service::SecretsManager, kept, absent);
-        let flat = moto.keep_parameter(region, "/flat", "hunter3").await;
-        let nested = moto.keep_parameter(region, "/a/b/nested", "hunter4").await;
+        let flat = account.keep_parameter(region, "/flat", "hunter3").await;
+        let nested = account.keep_parameter(region, "/a/b/nested", "hunter4").await;
         let absent = format!("arn:aws:ssm:{region}:123456789012:parameter/absent");
         keep(Service::ParameterStore, vec![(flat, "hunter3"), (nested, "hunter4")], absent);
     }
-    let resolution = resolve(batches, &moto.variables(), BUDGET).await;
+    let resolution = resolve(batches, &account.variables(), BUDGET).await;
     for (arn, value) in &expected {
         let found = resolution.values.get(arn).unwrap_or_else(|| panic!("{arn}: {:?}", resolution.errors));
         assert_eq!(found.expose(), *value);
@@ -130,23 +109,23 @@ async fn secrets_of_two_services_and_regions_are_found() {
 
 #[tokio::test]
 async fn a_lone_secret_is_found() {
-    let moto = Moto::start();
-    let arn = moto.keep_secret("us-east-1", "lone", "hunter2").await;
+    let account = Account::start();
+    let arn = account.keep_secret("us-east-1", "lone", "hunter2").await;
     let batch = batch(Service::SecretsManager, "us-east-1", vec![arn.clone()]);
-    let resolution = resolve(vec![batch], &moto.variables(), BUDGET).await;
+    let resolution = resolve(vec![batch], &account.variables(), BUDGET).await;
     assert_eq!(resolution.values.get(&arn).expect("a value").expose(), "hunter2");
 }
 
 #[tokio::test]
 async fn names_versions_and_partial_arns_are_found() {
-    let moto = Moto::start();
+    let account = Account::start();
     let arn =
-        moto.keep_secret("us-east-1", "rds!db-0123/a_b+c=d.e@f", r#"{"API Key":"old","key":"old"}"#).await;
+        account.keep_secret("us-east-1", "rds!db-0123/a_b+c=d.e@f", r#"{"API Key":"old","key":"old"}"#).await;
     let body = json!({ "SecretId": arn, "SecretString": r#"{"API Key":"new"}"# });
-    moto.call("secretsmanager", "us-east-1", "secretsmanager.PutSecretValue", &body).await;
-    let parameter = moto.keep_parameter("us-east-1", "/key", "first").await;
+    account.call("secretsmanager", "us-east-1", "secretsmanager.PutSecretValue", &body).await;
+    let parameter = account.keep_parameter("us-east-1", "/key", "first").await;
     let body = json!({ "Name": "/key", "Value": "second", "Type": "SecureString", "Overwrite": true });
-    moto.call("ssm", "us-east-1", "AmazonSSM.PutParameter", &body).await;
+    account.call("ssm", "us-east-1", "AmazonSSM.PutParameter", &body).await;
     let (partial, _) = arn.rsplit_once('-').expect("a suffix");
     let expected = [
         (format!("${{{arn}#API Key}}"), "new"),
@@ -159,7 +138,7 @@ async fn names_versions_and_partial_arns_are_found() {
     ];
     let references: Vec<_> =
         expected.iter().flat_map(|(text, _)| secret_ref::find(text).expect("a reference")).collect();
-    let mut variables = moto.variables();
+    let mut variables = account.variables();
     variables.insert("AWS_REGION".to_owned(), "us-east-1".to_owned());
     let resolution = resolve(secret_ref::batches(&references), &variables, BUDGET).await;
     assert_eq!(resolution.errors, []);

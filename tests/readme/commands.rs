@@ -44,6 +44,8 @@ enum Trial {
     Aws,
     /// By [`check_prints_the_report_shown`].
     Check,
+    /// By `attach::commands_shown_work`, of `make e2e`.
+    RotelLambda,
     /// By `the_sandbox_runs_a_python_function`, which `make guide` builds.
     Sandbox,
 }
@@ -55,6 +57,7 @@ impl Trial {
             None => Self::Setting,
             Some("make") => Self::Make,
             Some("aws") => Self::Aws,
+            Some("rotel-lambda") => Self::RotelLambda,
             Some("target/release/rotel-extension") => Self::Check,
             Some("cargo" | "target/debug/lambda-sandbox") => Self::Sandbox,
             Some(_) => panic!("no test runs this command: {command}"),
@@ -69,7 +72,7 @@ fn tried(trial: Trial) -> Vec<String> {
 
 #[test]
 fn every_command_is_run() {
-    for trial in [Trial::Make, Trial::Setting, Trial::Aws, Trial::Check, Trial::Sandbox] {
+    for trial in [Trial::Make, Trial::Setting, Trial::Aws, Trial::Check, Trial::RotelLambda, Trial::Sandbox] {
         assert_ne!(tried(trial), Vec::<String>::new(), "{trial:?}");
     }
     let languages: Vec<_> = blocks().into_iter().map(|block| block.language).collect();

@@ -33,7 +33,7 @@ impl Destination {
     }
 
     /// Returns true if a signal is exported to this backend, or may be once secrets are fetched.
-    pub(super) fn may_export(&self, signal: Signal) -> bool {
+    pub fn may_export(&self, signal: Signal) -> bool {
         *self.signals.of(signal)
             && match &self.exports {
                 Exports::Known(exports) => exports.of(signal).is_some(),

@@ -26,7 +26,7 @@ pub(crate) mod tests;
 mod value;
 mod variables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ pub struct SourceLocations {
     pub collector_yaml: Locations,
     /// Of the env file: its name, the line and the variable.
     pub env_file: Locations,
+    /// The variables that malformed lines of the env file would set. That they are not set is a consequence.
+    pub malformed: BTreeSet<String>,
 }
 
 impl SourceLocations {
@@ -74,12 +76,15 @@ impl SourceLocations {
 impl From<Locations> for SourceLocations {
     /// Those of a `collector.yaml` alone.
     fn from(collector_yaml: Locations) -> Self {
-        Self { collector_yaml, env_file: Locations::new() }
+        Self { collector_yaml, ..Self::default() }
     }
 }
 
-static NO_LOCATIONS: SourceLocations =
-    SourceLocations { collector_yaml: Locations::new(), env_file: Locations::new() };
+static NO_LOCATIONS: SourceLocations = SourceLocations {
+    collector_yaml: Locations::new(),
+    env_file: Locations::new(),
+    malformed: BTreeSet::new(),
+};
 
 /// Newer collector layers use the first name, older ones the second.
 const COLLECTOR_YAML: [&str; 2] =

@@ -120,7 +120,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Records an error, unless it is known already.
+    /// Reports an error, unless it is that a variable is missing which a malformed line has: that is reported already.
     pub(super) fn error(&mut self, variable: &str, message: impl Into<String>) {
+        if self.locations.malformed.contains(variable) && self.text(variable).is_none() {
+            return;
+        }
         let error = Problem { variable: self.display_name(variable), message: message.into() };
         if !self.errors.contains(&error) {
             self.errors.push(error);

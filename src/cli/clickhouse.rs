@@ -1,0 +1,86 @@
+//! The telemetry of one invocation in ClickStack's tables, counted over ClickHouse's HTTP interface.
+
+use std::time::Duration;
+
+use reqwest::Client;
+use rotel_core::echo;
+use rotel_core::secret::Secret;
+use url::Url;
+
+use crate::lambda::innermost;
+
+/// Telemetry leaves at the end of an invocation, and ClickStack's collector writes batches every few seconds.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_secs(1);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
+/// The maximum part of ClickHouse's answer that is read into a message.
+const MAX_MESSAGE_BYTES: usize = 300;
+const COUNTS: &str = "SELECT \
+    (SELECT count() FROM {database:Identifier}.otel_logs WHERE LogAttributes['faas.invocation_id'] = {id:String}), \
+    (SELECT count() FROM {database:Identifier}.otel_traces WHERE SpanAttributes['faas.invocation_id'] = {id:String}) \
+    FORMAT TabSeparated";
+
+/// A ClickHouse server, and the database of ClickStack's tables.
+pub(crate) struct ClickHouse<'a> {
+    pub(crate) url: &'a Url,
+    pub(crate) database: &'a str,
+    pub(crate) user: &'a str,
+    pub(crate) password: &'a Secret,
+}
+
+/// The log records and spans that have the request id of an invocation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    pub(crate) logs: u64,
+    pub(crate) spans: u64,
+}
+
+/// A query that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("--clickhouse: {url}: {cause}")]
+pub(crate) struct QueryError {
+    url: String,
+    cause: String,
+}
+
+impl ClickHouse<'_> {
+    /// Counts what has arrived, and asks again until there are log records.
+    pub(crate) async fn wait_for(&self, request_id: &str) -> Result<Arrived, QueryError> {
+        let client = Client::builder().timeout(REQUEST_TIMEOUT).build();
+        let client = client.map_err(|error| self.failed(&innermost(&error)))?;
+        let mut waited = Duration::ZERO;
+        loop {
+            let arrived = self.count(&client, request_id).await?;
+            if arrived.logs > 0 || waited >= MAX_WAIT {
+                return Ok(arrived);
+            }
+            tokio::time::sleep(PAUSE).await;
+            waited += PAUSE;
+        }
+    }
+
+    async fn count(&self, client: &Client, request_id: &str) -> Result<Arrived, QueryError> {
+        let mut url = self.url.clone();
+        url.query_pairs_mut()
+            .append_pair("param_id", request_id)
+            .append_pair("param_database", self.database);
+        let request = client.post(url).header("X-ClickHouse-User", self.user).body(COUNTS);
+        let request = request.header("X-ClickHouse-Key", self.password.expose());
+        let answer = request.send().await.map_err(|error| self.failed(&innermost(&error.without_url())))?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|error| self.failed(&innermost(&error.without_url())))?;
+        let counts: Vec<_> = text.trim().split('\t').filter_map(|count| count.parse().ok()).collect();
+        match counts.as_slice() {
+            [logs, spans] if status.is_success() => Ok(Arrived { logs: *logs, spans: *spans }),
+            _ => Err(self.failed(&format!(
+                "HTTP {}: {}",
+                status.as_u16(),
+                echo::untrusted(text.trim(), MAX_MESSAGE_BYTES)
+            ))),
+        }
+    }
+
+    fn failed(&self, cause: &str) -> QueryError {
+        QueryError { url: self.url.origin().ascii_serialization(), cause: cause.to_owned() }
+    }
+}

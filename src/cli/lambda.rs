@@ -1,0 +1,206 @@
+//! The calls of Lambda's API.
+
+use std::error::Error;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::provider::ProvideCredentials as _;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_lambda::Client;
+use aws_sdk_lambda::client::Waiters as _;
+use aws_sdk_lambda::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::{
+    Architecture, Environment, FunctionConfiguration, InvocationType, LogType, PackageType, SnapStartApplyOn,
+};
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use crate::change::Change;
+use crate::function::Function;
+use crate::layer::LayerArn;
+
+/// The maximum time that Lambda may need to carry an update out.
+const MAX_UPDATE_TIME: Duration = Duration::from_mins(5);
+
+/// A call that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error("no AWS region is known; give --region, or set AWS_REGION")]
+    NoRegion,
+    #[error("there are no AWS credentials; run `aws sso login`, or set AWS_PROFILE or AWS_ACCESS_KEY_ID")]
+    NoCredentials,
+    #[error("the AWS credentials: {0}")]
+    Credentials(String),
+    #[error("{operation}: {message}")]
+    Refused { operation: &'static str, message: String },
+    #[error("{function} has changed meanwhile, and was left as it is; run this again")]
+    Changed { function: String },
+    #[error("{operation}: {cause}")]
+    Failed { operation: &'static str, cause: String },
+}
+
+/// The answer of a test invocation.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    pub(crate) request_id: String,
+    /// Lambda's word for the error of the function, if it failed.
+    pub(crate) function_error: Option<String>,
+    /// The end of the invocation's log.
+    pub(crate) log: String,
+}
+
+/// Lambda in one region.
+pub(crate) struct Lambda {
+    client: Client,
+    region: String,
+}
+
+impl Lambda {
+    /// Finds the credentials and the region as the AWS CLI does.
+    pub(crate) async fn connect(region: Option<String>, profile: Option<String>) -> Result<Self, CallError> {
+        let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+        if let Some(region) = region {
+            loader = loader.region(Region::new(region));
+        }
+        if let Some(profile) = profile {
+            loader = loader.profile_name(profile);
+        }
+        let config = loader.load().await;
+        let region = config.region().ok_or(CallError::NoRegion)?.to_string();
+        // Asked for here, because each call would wrap the error in its own.
+        let provider = config.credentials_provider().ok_or(CallError::NoCredentials)?;
+        provider.provide_credentials().await.map_err(|error| match error {
+            CredentialsError::CredentialsNotLoaded(_) => CallError::NoCredentials,
+            error => CallError::Credentials(innermost(&error)),
+        })?;
+        Ok(Self { client: Client::new(&config), region })
+    }
+
+    pub(crate) async fn function(&self, name: &str) -> Result<Function, CallError> {
+        let answer = self.client.get_function().function_name(name).send().await;
+        let answer = answer.map_err(|error| failed("GetFunction", &error))?;
+        let mut function = answer.configuration.map_or_else(Function::default, |found| self.read(found));
+        function.stack = answer.tags.unwrap_or_default().remove("aws:cloudformation:stack-name");
+        Ok(function)
+    }
+
+    /// All functions of the region.
+    pub(crate) async fn functions(&self) -> Result<Vec<Function>, CallError> {
+        let mut pages = self.client.list_functions().into_paginator().items().send();
+        let mut functions = Vec::new();
+        while let Some(found) = pages.next().await {
+            functions.push(self.read(found.map_err(|error| failed("ListFunctions", &error))?));
+        }
+        Ok(functions)
+    }
+
+    /// The newest version of a layer, by its name or its ARN; `None` if there is none.
+    pub(crate) async fn newest(&self, layer: &str) -> Result<Option<LayerArn>, CallError> {
+        let mut pages = self.client.list_layer_versions().layer_name(layer).into_paginator().items().send();
+        let mut newest: Option<LayerArn> = None;
+        while let Some(version) = pages.next().await {
+            let version = version.map_err(|error| failed("ListLayerVersions", &error))?;
+            let arn = version.layer_version_arn.and_then(|arn| arn.parse::<LayerArn>().ok());
+            newest = newest.into_iter().chain(arn).max_by_key(|arn| arn.version);
+        }
+        Ok(newest)
+    }
+
+    /// The description of a layer version.
+    pub(crate) async fn description(&self, layer: &LayerArn) -> Result<String, CallError> {
+        let call = self.client.get_layer_version().layer_name(&layer.layer);
+        let answer = call.version_number(layer.version.unwrap_or_default()).send().await;
+        let answer = answer.map_err(|error| failed("GetLayerVersion", &error))?;
+        Ok(answer.description.unwrap_or_default())
+    }
+
+    /// Makes the change, and waits until Lambda has carried it out.
+    pub(crate) async fn apply(&self, change: &Change) -> Result<(), CallError> {
+        let function = change.function();
+        let variables = change.variables.clone().into_iter().collect();
+        let call = self.client.update_function_configuration().function_name(&function.name);
+        let call = call.set_layers(Some(change.layers.clone()));
+        let call = call.environment(Environment::builder().set_variables(Some(variables)).build());
+        let answer = call.set_revision_id(function.revision.clone()).send().await;
+        answer.map_err(|error| match error.code() {
+            Some("PreconditionFailedException") => CallError::Changed { function: function.name.clone() },
+            _ => failed("UpdateFunctionConfiguration", &error),
+        })?;
+        let waiting = self.client.wait_until_function_updated_v2().function_name(&function.name);
+        let waited = waiting.wait(MAX_UPDATE_TIME).await;
+        waited
+            .map(drop)
+            .map_err(|error| CallError::Failed { operation: "the update", cause: innermost(&error) })
+    }
+
+    /// Invokes the function and waits for its answer.
+    pub(crate) async fn invoke(&self, name: &str, payload: &str) -> Result<Invocation, CallError> {
+        let call = self.client.invoke().function_name(name).payload(Blob::new(payload));
+        let call = call.invocation_type(InvocationType::RequestResponse).log_type(LogType::Tail);
+        let answer = call.send().await.map_err(|error| failed("Invoke", &error))?;
+        let log = answer.log_result.as_deref().and_then(|log| BASE64_STANDARD.decode(log).ok());
+        Ok(Invocation {
+            request_id: aws_sdk_lambda::operation::RequestId::request_id(&answer)
+                .unwrap_or_default()
+                .to_owned(),
+            function_error: answer.function_error,
+            log: String::from_utf8_lossy(&log.unwrap_or_default()).into_owned(),
+        })
+    }
+
+    fn read(&self, found: FunctionConfiguration) -> Function {
+        let environment = found.environment;
+        let reason = found.state_reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        let apply_on = found.snap_start.and_then(|snap_start| snap_start.apply_on);
+        Function {
+            name: found.function_name.unwrap_or_default(),
+            region: self.region.clone(),
+            runtime: found.runtime.map(|runtime| runtime.as_str().to_owned()).unwrap_or_default(),
+            architecture: found
+                .architectures
+                .and_then(|architectures| architectures.first().map(|name| name.as_str().to_owned()))
+                .unwrap_or_else(|| Architecture::X8664.as_str().to_owned()),
+            memory_megabytes: found.memory_size.unwrap_or_default(),
+            is_image: found.package_type == Some(PackageType::Image),
+            state: found
+                .state
+                .map_or_else(|| "unknown".to_owned(), |state| format!("{}{reason}", state.as_str())),
+            layers: found.layers.unwrap_or_default().into_iter().filter_map(|layer| layer.arn).collect(),
+            variables_hidden: environment.as_ref().is_some_and(|environment| environment.error.is_some()),
+            variables: environment
+                .and_then(|found| found.variables)
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
+            has_snap_start: apply_on == Some(SnapStartApplyOn::PublishedVersions),
+            revision: found.revision_id,
+            stack: None,
+        }
+    }
+}
+
+/// Names the operation, and what Lambda or the network said.
+fn failed<E, R>(operation: &'static str, error: &SdkError<E, R>) -> CallError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+    R: Debug,
+    SdkError<E, R>: ProvideErrorMetadata,
+{
+    match (error.code(), error.message()) {
+        (Some(code), Some(message)) => {
+            CallError::Refused { operation, message: format!("{code}: {message}") }
+        }
+        (Some(code), None) => CallError::Refused { operation, message: code.to_owned() },
+        _ => CallError::Failed { operation, cause: innermost(error) },
+    }
+}
+
+/// The innermost cause of an error, which says most.
+pub(crate) fn innermost(error: &dyn Error) -> String {
+    error.source().map_or_else(|| error.to_string(), innermost)
+}
