@@ -342,14 +342,14 @@ impl<E: BackendExporter> Pipeline<E> {
                 });
             return Some((edited, items));
         }
-        match self.processors.process(signal, &bytes) {
+        match self.processors.process(signal, RequestPart { bytes, items }) {
             Processed::Kept { bytes, items } => Some((bytes, items)),
             Processed::Filtered => None,
             Processed::Failed => {
                 if !std::mem::replace(&mut self.reported_failure, true) {
                     tracing::warn!(
                         "dropped {items} {signal}, because the processors of the collector.yaml enlarge them by more than four \
-                         times; shorten what they add"
+                         times, or one has too many attributes to be decoded; shorten what they add, or leave out the processors"
                     );
                 }
                 None

@@ -5,7 +5,7 @@
 //! replaces only the resources, [`split()`] splits a request that is too large for one export,
 //! [`invocation_spans`] finds the spans that represent an invocation, and [`stamp()`] writes a trace context
 //! into log records. [`json_to_protobuf`] converts OTLP/JSON to the same bytes, which are then treated alike.
-//! [`drop_empty`] drops groups without items, and [`replace_invalid_utf8`] repairs texts that are not UTF-8.
+//! [`decoded_size`] says what decoding would cost. [`drop_empty`] drops groups without items, and [`replace_invalid_utf8`] repairs texts that are not UTF-8.
 //!
 //! All functions but [`validate()`], [`json_to_protobuf`] and [`replace_invalid_utf8`] expect validated bytes.
 //! Given others, they do not panic, but their result is meaningless.
@@ -19,6 +19,7 @@
 pub(crate) mod arbitrary;
 pub mod attribute;
 pub mod canary;
+mod decoded_size;
 mod empty;
 pub mod google_rpc;
 mod json;
@@ -32,6 +33,7 @@ mod utf8;
 mod validate;
 pub(crate) mod wire;
 
+pub use decoded_size::decoded_size;
 pub use empty::drop_empty;
 pub use json::{JsonError, json_to_protobuf};
 pub use resource::{LastEdit, edit_resources};

@@ -12,7 +12,7 @@ use crate::otlp::wire::WireType;
 use crate::signal::Signal;
 
 /// The highest tag in the table plus one.
-const TAG_COUNT: usize = 17;
+pub(super) const TAG_COUNT: usize = 17;
 
 /// A message type.
 #[derive(Debug)]

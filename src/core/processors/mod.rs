@@ -1,7 +1,8 @@
 //! The collector's processors `attributes`, `resource`, `filter` and `transform`, as a `collector.yaml` configures them.
 //!
 //! They act on decoded telemetry, which costs what the rest of the extension avoids: a signal without processors never comes here.
-//! Promises that a request grows by at most four times its size, or by 64 KiB if it is small; beyond that it is dropped.
+//! Promises that a request grows by at most four times its size, or by 64 KiB if it is small; beyond that it is dropped. At most
+//! 16 MiB of it are decoded at a time, so that a request of many empty items does not take a function's memory.
 
 mod actions;
 mod growth;
@@ -27,7 +28,13 @@ pub(crate) use self::ottl::pattern;
 use self::ottl::{ContextItem, OttlCondition, OttlContext, OttlSubject, Statement};
 use self::telemetry::{DecodedItem as _, DecodedRequest};
 pub(crate) use self::value::OttlValue;
+use crate::otlp::{Limits, RequestPart, decoded_size, split};
 use crate::signal::{PerSignal, Signal};
+
+/// The memory that a decoded request may take. A larger one is processed in parts.
+const DECODED_LIMIT: usize = 16 << 20;
+/// The parts of a larger request. Empty items and attributes of this many bytes take less than [`DECODED_LIMIT`].
+const PART_LIMITS: Limits = Limits { items: 4096, bytes: 128 << 10 };
 
 /// The processors of each signal, in the order of its pipelines.
 #[derive(Clone, Default)]
@@ -104,14 +111,37 @@ impl Processors {
         })
     }
 
-    /// Processes a request.
-    pub fn process(&self, signal: Signal, request: &[u8]) -> Processed {
+    /// Processes a validated request.
+    pub fn process(&self, signal: Signal, request: RequestPart) -> Processed {
         let processors = self.0.of(signal);
-        match signal {
-            Signal::Traces => process::<ExportTraceServiceRequest>(processors, request),
-            Signal::Metrics => process::<ExportMetricsServiceRequest>(processors, request),
-            Signal::Logs => process::<ExportLogsServiceRequest>(processors, request),
+        let process = match signal {
+            Signal::Traces => process::<ExportTraceServiceRequest>,
+            Signal::Metrics => process::<ExportMetricsServiceRequest>,
+            Signal::Logs => process::<ExportLogsServiceRequest>,
+        };
+        let budget = GrowthBudget::of(request.bytes.len());
+        if decoded_size(signal, &request.bytes) <= DECODED_LIMIT {
+            return match process(processors, &request.bytes, &budget) {
+                Some((bytes, items @ 1..)) => Processed::Kept { bytes: bytes.into(), items },
+                Some(_) => Processed::Filtered,
+                None => Processed::Failed,
+            };
         }
+        // Requests laid end to end are one request.
+        let (mut bytes, mut kept) = (Vec::new(), 0);
+        for part in split(signal, request, PART_LIMITS) {
+            if decoded_size(signal, &part.bytes) > DECODED_LIMIT {
+                return Processed::Failed;
+            }
+            let Some((processed, items)) = process(processors, &part.bytes, &budget) else {
+                return Processed::Failed;
+            };
+            if items > 0 {
+                bytes.extend(processed);
+                kept += items;
+            }
+        }
+        if kept == 0 { Processed::Filtered } else { Processed::Kept { bytes: bytes.into(), items: kept } }
     }
 }
 
@@ -162,19 +192,21 @@ fn is_of_signal(context: OttlContext, signal: Signal) -> Result<(), String> {
     if is_right { Ok(()) } else { Err(format!("{signal} have no such context")) }
 }
 
-fn process<R: DecodedRequest>(processors: &[Processor], request: &[u8]) -> Processed {
-    let Ok(mut decoded) = R::decode(request) else { return Processed::Failed };
-    let budget = GrowthBudget::of(request.len());
+/// The processed request and the number of its items; `None` if it would become too large.
+fn process<R: DecodedRequest>(
+    processors: &[Processor],
+    request: &[u8],
+    budget: &GrowthBudget,
+) -> Option<(Vec<u8>, usize)> {
+    let mut decoded = R::decode(request).ok()?;
     for processor in processors {
-        processor.apply(&mut decoded, &budget);
+        processor.apply(&mut decoded, budget);
         if budget.is_exceeded() {
-            return Processed::Failed;
+            return None;
         }
     }
-    match decoded.items() {
-        0 => Processed::Filtered,
-        items => Processed::Kept { bytes: decoded.encode_to_vec().into(), items },
-    }
+    let items = decoded.items();
+    Some((decoded.encode_to_vec(), items))
 }
 
 impl Processor {

@@ -64,6 +64,12 @@ fn spans() -> ExportTraceServiceRequest {
     }
 }
 
+/// The bytes as a request.
+fn part(signal: Signal, bytes: Vec<u8>) -> RequestPart {
+    let items = crate::otlp::validate(signal, &bytes).expect("a request");
+    RequestPart { bytes: bytes.into(), items }
+}
+
 fn processors(signal: Signal, processor: Processor) -> Processors {
     let mut processors = Processors::default();
     processors.of_mut(signal).push(processor);
@@ -75,7 +81,7 @@ fn holds(signal: Signal, context: &str, condition: &str) -> bool {
         .unwrap_or_else(|error| panic!("{condition}: {error}"));
     let processors = processors(signal, Processor::Filter(vec![removal]));
     let request = if signal == Signal::Logs { logs().encode_to_vec() } else { spans().encode_to_vec() };
-    processors.process(signal, &request) == Processed::Filtered
+    processors.process(signal, part(signal, request)) == Processed::Filtered
 }
 
 /// The log record after a statement.
@@ -83,7 +89,8 @@ fn changed(statement: &str) -> LogRecord {
     let change = Change::parse(statement, Some("log"), &[], Signal::Logs)
         .unwrap_or_else(|error| panic!("{statement}: {error}"));
     let processors = processors(Signal::Logs, Processor::Transform(vec![change]));
-    let Processed::Kept { bytes, items: 1 } = processors.process(Signal::Logs, &logs().encode_to_vec())
+    let Processed::Kept { bytes, items: 1 } =
+        processors.process(Signal::Logs, part(Signal::Logs, logs().encode_to_vec()))
     else {
         panic!("{statement}")
     };
@@ -239,10 +246,17 @@ fn results_are_bounded() {
     let double = r#"set(attributes["x"], Concat([attributes["x"], attributes["x"], body], ""))"#;
     let change = Change::parse(double, Some("log"), &[], Signal::Logs).expect("a statement");
     let many = processors(Signal::Logs, Processor::Transform(vec![change.clone(); 100]));
-    assert_eq!(many.process(Signal::Logs, &logs().encode_to_vec()), Processed::Failed);
+    assert_eq!(many.process(Signal::Logs, part(Signal::Logs, logs().encode_to_vec())), Processed::Failed);
     let few = processors(Signal::Logs, Processor::Transform(vec![change; 3]));
-    assert!(matches!(few.process(Signal::Logs, &logs().encode_to_vec()), Processed::Kept { .. }));
-    assert_eq!(few.process(Signal::Logs, b"\xff"), Processed::Failed, "never sent as it came");
+    assert!(matches!(
+        few.process(Signal::Logs, part(Signal::Logs, logs().encode_to_vec())),
+        Processed::Kept { .. }
+    ));
+    assert_eq!(
+        few.process(Signal::Logs, RequestPart { bytes: Bytes::from_static(b"\xff"), items: 1 }),
+        Processed::Failed,
+        "never sent as it came"
+    );
 }
 
 #[test]
@@ -257,7 +271,7 @@ fn growth_is_stopped_while_it_happens() {
     ] {
         let change = Change::parse(&statement, Some("log"), &[], Signal::Logs).expect("a statement");
         let many = processors(Signal::Logs, Processor::Transform(vec![change; 1000]));
-        let processed = many.process(Signal::Logs, &logs().encode_to_vec());
+        let processed = many.process(Signal::Logs, part(Signal::Logs, logs().encode_to_vec()));
         let merges_nothing_new = statement.starts_with("merge_maps");
         assert_eq!(processed == Processed::Failed, !merges_nothing_new, "{statement:.60}");
     }
@@ -270,7 +284,7 @@ fn growth_is_stopped_while_it_happens() {
     };
     let copies = (0..1000).map(|nth| copy(&format!("copy-{nth}-{}", "x".repeat(100)), "user")).collect();
     let copies = processors(Signal::Logs, Processor::Attributes(copies));
-    assert_eq!(copies.process(Signal::Logs, &logs().encode_to_vec()), Processed::Failed);
+    assert_eq!(copies.process(Signal::Logs, part(Signal::Logs, logs().encode_to_vec())), Processed::Failed);
 }
 
 #[test]
@@ -280,7 +294,9 @@ fn long_texts_are_replaced_whole() {
     request.resource_logs[0].scope_logs[0].log_records[0].body = text(&long);
     let change = Change::parse(r#"replace_pattern(body, "[a-z]+@", "***@")"#, Some("log"), &[], Signal::Logs);
     let masking = processors(Signal::Logs, Processor::Transform(vec![change.expect("a statement")]));
-    let Processed::Kept { bytes, .. } = masking.process(Signal::Logs, &request.encode_to_vec()) else {
+    let Processed::Kept { bytes, .. } =
+        masking.process(Signal::Logs, part(Signal::Logs, request.encode_to_vec()))
+    else {
         panic!("it is kept")
     };
     let masked = ExportLogsServiceRequest::decode(bytes).expect("a request");
@@ -293,7 +309,8 @@ fn events_are_filtered_alone() {
     let removal =
         Removal::parse(r#"name == "retry""#, Some("spanevent"), Signal::Traces).expect("a condition");
     let processors = processors(Signal::Traces, Processor::Filter(vec![removal]));
-    let Processed::Kept { bytes, items: 1 } = processors.process(Signal::Traces, &spans().encode_to_vec())
+    let Processed::Kept { bytes, items: 1 } =
+        processors.process(Signal::Traces, part(Signal::Traces, spans().encode_to_vec()))
     else {
         panic!("the span stays")
     };
@@ -315,7 +332,9 @@ fn resources_alone_are_edited_without_their_items() {
     let mut edited = logs();
     let resource = edited.resource_logs[0].resource.as_mut().expect("a resource");
     processors.resource_edit(Signal::Logs).expect("resources alone")(resource);
-    let Processed::Kept { bytes, .. } = processors.process(Signal::Logs, &logs().encode_to_vec()) else {
+    let Processed::Kept { bytes, .. } =
+        processors.process(Signal::Logs, part(Signal::Logs, logs().encode_to_vec()))
+    else {
         panic!("it is kept")
     };
     let processed = ExportLogsServiceRequest::decode(bytes).expect("a request");
@@ -387,6 +406,39 @@ fn statement() -> impl Strategy<Value = String> {
     prop::collection::vec(fragment, 0..24).prop_map(|fragments| fragments.concat())
 }
 
+/// Empty spans, which take a hundred times their bytes in memory.
+#[test]
+fn many_empty_items_are_processed_in_parts() {
+    let spans = 500_000;
+    let scope_spans = vec![ScopeSpans { spans: vec![Span::default(); spans], ..ScopeSpans::default() }];
+    let resource_spans =
+        vec![ResourceSpans { scope_spans, resource: resource(), ..ResourceSpans::default() }];
+    let request = part(Signal::Traces, ExportTraceServiceRequest { resource_spans }.encode_to_vec());
+    assert!(decoded_size(Signal::Traces, &request.bytes) > DECODED_LIMIT);
+    let kept = change("span", "set(name, \"a\")", Signal::Traces).process(Signal::Traces, request.clone());
+    let Processed::Kept { bytes, items } = kept else { panic!("{kept:?}") };
+    assert_eq!(items, spans);
+    assert_eq!(crate::otlp::validate(Signal::Traces, &bytes), Ok(spans));
+    let removal = Removal::parse("name == \"\"", Some("span"), Signal::Traces).expect("a condition");
+    let filter = processors(Signal::Traces, Processor::Filter(vec![removal]));
+    assert_eq!(filter.process(Signal::Traces, request), Processed::Filtered);
+}
+
+#[test]
+fn an_item_that_would_take_the_memory_is_not_decoded() {
+    let record = LogRecord { attributes: vec![KeyValue::default(); 1_000_000], ..LogRecord::default() };
+    let scope_logs = vec![ScopeLogs { log_records: vec![record], ..ScopeLogs::default() }];
+    let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
+    let request = part(Signal::Logs, ExportLogsServiceRequest { resource_logs }.encode_to_vec());
+    let change = change("log", "set(body, \"a\")", Signal::Logs);
+    assert_eq!(change.process(Signal::Logs, request), Processed::Failed);
+}
+
+fn change(context: &str, statement: &str, signal: Signal) -> Processors {
+    let change = Change::parse(statement, Some(context), &[], signal).expect("a statement");
+    processors(signal, Processor::Transform(vec![change]))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -395,10 +447,10 @@ proptest! {
         let context = if flat { None } else { Some("log") };
         let request = logs().encode_to_vec();
         if let Ok(change) = Change::parse(&text, context, &[], Signal::Logs) {
-            let _ = processors(Signal::Logs, Processor::Transform(vec![change])).process(Signal::Logs, &request);
+            let _ = processors(Signal::Logs, Processor::Transform(vec![change])).process(Signal::Logs, part(Signal::Logs, request.clone()));
         }
         if let Ok(removal) = Removal::parse(&text, context, Signal::Logs) {
-            let _ = processors(Signal::Logs, Processor::Filter(vec![removal])).process(Signal::Logs, &request);
+            let _ = processors(Signal::Logs, Processor::Filter(vec![removal])).process(Signal::Logs, part(Signal::Logs, request.clone()));
         }
     }
 }

@@ -1,11 +1,17 @@
 //! Values of statements and attributes.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as ProtoValue;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList};
 use prost::Message as _;
+use serde_json::Value as Json;
 
 use super::growth::GrowthBudget;
 use crate::trace_context::hex;
+
+/// From here on, Go writes doubles with an exponent.
+const WHOLE_NUMBER_LIMIT: f64 = 1e18;
 
 /// A value in a statement.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,10 +56,22 @@ impl OttlValue {
         Some(AnyValue { value: Some(value) })
     }
 
-    /// The value as text; `None` for nil, lists and mappings.
+    /// The value as `body.string` has it: like [`Self::to_text`], but JSON without escapes for HTML, and bytes as Base64.
+    pub(super) fn to_body_text(&self) -> String {
+        match self {
+            Self::List(values) => list_as_json(values).to_string(),
+            Self::Map(values) => map_as_json(values).to_string(),
+            Self::Bytes(value) => BASE64_STANDARD.encode(value),
+            value => value.to_text().unwrap_or_default(),
+        }
+    }
+
+    /// The value as text, lists and mappings as JSON; `None` for nil.
     pub(super) fn to_text(&self) -> Option<String> {
         match self {
-            Self::Nil | Self::List(_) | Self::Map(_) => None,
+            Self::Nil => None,
+            Self::List(values) => Some(escaped(&list_as_json(values).to_string())),
+            Self::Map(values) => Some(escaped(&map_as_json(values).to_string())),
             Self::Bool(value) => Some(value.to_string()),
             Self::Int(value) => Some(value.to_string()),
             Self::Double(value) => Some(value.to_string()),
@@ -61,6 +79,46 @@ impl OttlValue {
             Self::Bytes(value) => Some(hex(value)),
         }
     }
+}
+
+fn list_as_json(values: &[AnyValue]) -> Json {
+    values.iter().map(as_json).collect()
+}
+
+/// Keys in alphabetic order, as Go writes them.
+fn map_as_json(values: &[KeyValue]) -> Json {
+    let values = values
+        .iter()
+        .map(|KeyValue { key, value, .. }| (key.clone(), value.as_ref().map_or(Json::Null, as_json)));
+    Json::Object(values.collect())
+}
+
+fn as_json(value: &AnyValue) -> Json {
+    match OttlValue::of(Some(value)) {
+        OttlValue::Nil => Json::Null,
+        OttlValue::Bool(value) => value.into(),
+        OttlValue::Int(value) => value.into(),
+        OttlValue::Double(value) => double_as_json(value),
+        OttlValue::Text(value) => value.into(),
+        OttlValue::Bytes(value) => BASE64_STANDARD.encode(value).into(),
+        OttlValue::List(values) => list_as_json(&values),
+        OttlValue::Map(values) => map_as_json(&values),
+    }
+}
+
+/// Go writes whole numbers without a fraction.
+fn double_as_json(value: f64) -> Json {
+    #[expect(clippy::cast_possible_truncation, reason = "a whole number below the limit")]
+    if value.fract() == 0.0 && value.abs() < WHOLE_NUMBER_LIMIT {
+        (value as i64).into()
+    } else {
+        value.into()
+    }
+}
+
+/// JSON in which what HTML would read is escaped, as functions of the collector write it.
+fn escaped(json: &str) -> String {
+    json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
 /// The value of an attribute; nil if it is missing.

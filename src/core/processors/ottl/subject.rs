@@ -125,6 +125,8 @@ pub(in super::super) enum OttlPath {
     StartTime,
     EndTime,
     Body,
+    /// `body.string`
+    BodyText,
     /// A value in a body that is a mapping.
     BodyKey(String),
     SeverityNumber,
@@ -192,6 +194,9 @@ impl OttlSubject<'_> {
             (OttlPath::StartTime, ContextItem::Span(span)) => nanos(span.start_time_unix_nano),
             (OttlPath::EndTime, ContextItem::Span(span)) => nanos(span.end_time_unix_nano),
             (OttlPath::Body, ContextItem::Log(log)) => OttlValue::of(log.body.as_ref()),
+            (OttlPath::BodyText, ContextItem::Log(log)) => {
+                OttlValue::Text(OttlValue::of(log.body.as_ref()).to_body_text())
+            }
             (OttlPath::BodyKey(key), ContextItem::Log(log)) => match &log.body {
                 Some(AnyValue { value: Some(ProtoValue::KvlistValue(map)) }) => value::get(&map.values, key),
                 _ => OttlValue::Nil,
@@ -235,7 +240,7 @@ impl OttlSubject<'_> {
                     *attributes = map;
                 }
             }
-            (OttlPath::Body, value) => {
+            (OttlPath::Body | OttlPath::BodyText, value) => {
                 if let ContextItem::Log(log) = &mut self.item {
                     let (old, new) = (log.body.as_ref().map_or(0, AnyValue::encoded_len), value.into_any());
                     if budget.try_spend(old, new.as_ref().map_or(0, AnyValue::encoded_len)) {
@@ -361,7 +366,8 @@ fn own_path(context: OttlContext, segments: &[Segment]) -> Option<OttlPath> {
         (OttlContext::Span, ["parent_span_id", "string"]) => Some(OttlPath::ParentSpanId),
         (OttlContext::Span, ["start_time_unix_nano"]) => Some(OttlPath::StartTime),
         (OttlContext::Span, ["end_time_unix_nano"]) => Some(OttlPath::EndTime),
-        (OttlContext::Log, ["body"] | ["body", "string"]) => Some(OttlPath::Body),
+        (OttlContext::Log, ["body"]) => Some(OttlPath::Body),
+        (OttlContext::Log, ["body", "string"]) => Some(OttlPath::BodyText),
         (OttlContext::Log, ["body", "[]"]) => match segments {
             [_, Segment::Key(key)] => Some(OttlPath::BodyKey(key.clone())),
             _ => None,

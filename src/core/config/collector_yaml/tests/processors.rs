@@ -1,6 +1,9 @@
 //! Processors that act on data, from the file to the processors of each signal.
 
+use bytes::Bytes;
+
 use super::*;
+use crate::otlp::RequestPart;
 use crate::processors::Processed;
 
 /// A file with these processors, of which each pipeline names some.
@@ -39,7 +42,10 @@ fn each_signal_has_its_part() {
     let all = "filter, transform";
     let (yaml, _) = outcome(&file(processors, all, all, all), &[]);
     assert_eq!((yaml.errors.clone(), processed(&yaml)), (vec![], vec![Signal::Logs, Signal::Traces]));
-    assert_eq!(yaml.processors.process(Signal::Logs, b""), Processed::Filtered);
+    assert_eq!(
+        yaml.processors.process(Signal::Logs, RequestPart { bytes: Bytes::new(), items: 0 }),
+        Processed::Filtered
+    );
 }
 
 #[test]
