@@ -108,6 +108,11 @@ publish:
 e2e:
 	@tests/e2e/run
 
+# Of the workspace, as the tests have it, so that no crate is built a second time.
+.PHONY: target/debug/rotel-lambda
+target/debug/rotel-lambda:
+	$(CARGO) build --locked --workspace --bin rotel-lambda
+
 ## Run a Python function for MINUTES=30 with a collector that restarts; check losses and memory.
 soak: build $(E2E)/installed target/otelcol/otelcol
 	MINUTES=$(MINUTES) EXTENSION=$(abspath $(EXTENSION)) $(CARGO) test --locked --features soak --test e2e -- \

@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Add the layer and its variables to a function
     Attach(Attach),
-    /// Remove the layer and all ROTEL_ variables from a function
+    /// Remove the layer and the variables that attach sets from a function
     Detach(Detach),
     /// List the functions of the region that have the layer, with its version
     List,
@@ -75,9 +75,15 @@ pub(crate) struct Attach {
 pub(crate) struct Detach {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// Leave the variables
+    /// The layer to remove, if its name is not that of `make publish`
+    #[arg(long, value_name = "ARN")]
+    pub(crate) layer: Option<String>,
+    /// Leave all variables
     #[arg(long)]
     pub(crate) keep_variables: bool,
+    /// Remove all ROTEL_ variables, and not only endpoint, protocol and key
+    #[arg(long, conflicts_with = "keep_variables")]
+    pub(crate) all_variables: bool,
 }
 
 #[derive(Args, Debug)]
@@ -85,6 +91,9 @@ pub(crate) struct Status {
     /// The name or the ARN of the function
     #[arg(long, value_name = "NAME")]
     pub(crate) function: String,
+    /// The layer, if its name is not that of `make publish`
+    #[arg(long, value_name = "ARN")]
+    pub(crate) layer: Option<String>,
     /// Invoke the function once, and show what arrived
     #[arg(long)]
     pub(crate) invoke: bool,

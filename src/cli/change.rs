@@ -12,15 +12,17 @@ use rotel_core::secret::Secret;
 use rotel_core::signal::Signal;
 
 use crate::function::{Function, has_settings_in_bundle};
-use crate::layer::{self, LayerArn};
+use crate::layer::{self, ExtensionLayers, LayerArn};
 
 /// Platform: a function has at most five layers.
 const MAX_LAYERS: usize = 5;
-/// Platform: the names and values of all variables have at most 4 KiB together.
+/// Platform: the variables have at most 4 KiB together, as a JSON object.
 const MAX_VARIABLES_BYTES: usize = 4096;
 const ENDPOINT: &str = "ROTEL_OTLP_EXPORTER_ENDPOINT";
 const PROTOCOL: &str = "ROTEL_OTLP_EXPORTER_PROTOCOL";
 const HEADERS: &str = "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS";
+/// Before the key in [`HEADERS`].
+const AUTHORIZATION: &str = "Authorization=";
 
 /// What `attach` adds.
 #[derive(Debug, Default)]
@@ -32,8 +34,17 @@ pub(crate) struct Additions<'a> {
     pub(crate) assignments: &'a [Secret],
 }
 
+/// The variables that `detach` removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VariableRemoval {
+    Nothing,
+    /// Those that `attach` sets: endpoint, protocol and key.
+    Attached,
+    /// All of the extension.
+    All,
+}
+
 /// The layers and variables that a function is to have.
-#[derive(Debug)]
 pub(crate) struct Change {
     before: Function,
     pub(crate) layers: Vec<String>,
@@ -49,6 +60,8 @@ pub(crate) enum Refusal {
         "{0} is a container image, which cannot have layers; add the extension in its Dockerfile: see \"Container images\" in docs/layer.md"
     )]
     Image(String),
+    #[error("{0} names a version or an alias, which cannot change; leave out :{1}")]
+    Qualified(String, String),
     #[error(
         "Lambda could not decrypt the variables of {0}, so a change would lose them; allow your identity kms:Decrypt with the function's key"
     )]
@@ -75,7 +88,7 @@ pub(crate) enum Refusal {
     HasKey,
     #[error("--set: {0}")]
     Assignment(String),
-    #[error("with these variables the extension would not send everything; nothing was changed:\n  {}", list(.0))]
+    #[error("the variables would have errors, so nothing was changed:\n  {}", list(.0))]
     Settings(Vec<Problem>),
 }
 
@@ -87,14 +100,14 @@ fn list(problems: &[Problem]) -> String {
 pub(crate) fn attach(
     function: Function,
     layer: &LayerArn,
-    prefix: &str,
+    extension: &ExtensionLayers,
     additions: &Additions<'_>,
 ) -> Result<Change, Refusal> {
     changeable(&function)?;
     if let Some(built_for) =
         layer::architecture(&layer.name).filter(|built_for| *built_for != function.architecture)
     {
-        let right = layer::name_end(&function.architecture);
+        let right = layer::architecture_suffix(&function.architecture);
         return Err(Refusal::Architecture {
             function: function.architecture,
             layer: layer.to_string(),
@@ -102,9 +115,7 @@ pub(crate) fn attach(
             right,
         });
     }
-    let is_extension = |arn: &String| {
-        arn.parse().is_ok_and(|other: LayerArn| other.layer == layer.layer || other.name.starts_with(prefix))
-    };
+    let is_extension = |arn: &String| extension.contain(arn);
     let mut layers = function.layers.clone();
     let place = layers.iter().position(is_extension).unwrap_or(layers.len());
     layers.retain(|arn| !is_extension(arn));
@@ -113,7 +124,7 @@ pub(crate) fn attach(
         return Err(Refusal::TooManyLayers(function.layers));
     }
     let variables = with_additions(&function.variables, additions)?;
-    let bytes = variables.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let bytes = serde_json::to_string(&variables).map_or(0, |json| json.len());
     if bytes > MAX_VARIABLES_BYTES {
         return Err(Refusal::TooManyVariables(bytes));
     }
@@ -140,26 +151,64 @@ pub(crate) fn attach(
             "{other} listens on localhost:4317 as well; remove it, because only one of them can"
         ));
     }
-    if let Some(key_secret) = additions.key_secret {
+    if let Some(key_secret) = additions.key_secret
+        && variables.get(HEADERS) != function.variables.get(HEADERS)
+    {
         notes.extend(permission(key_secret));
     }
     Ok(Change { before: function, layers, variables, notes })
 }
 
-/// The change that takes the extension and its variables away.
-pub(crate) fn detach(function: Function, prefix: &str, keeps_variables: bool) -> Result<Change, Refusal> {
+/// The change that takes the extension away, and the variables that [`attach`] sets.
+pub(crate) fn detach(
+    function: Function,
+    extension: &ExtensionLayers,
+    removal: VariableRemoval,
+) -> Result<Change, Refusal> {
     changeable(&function)?;
     let mut layers = function.layers.clone();
-    layers.retain(|arn| !arn.parse().is_ok_and(|layer: LayerArn| layer.name.starts_with(prefix)));
+    layers.retain(|arn| !extension.contain(arn));
     let mut variables = function.variables.clone();
-    if !keeps_variables {
-        variables.retain(|name, _| !name.starts_with("ROTEL_"));
+    match removal {
+        VariableRemoval::Nothing => {}
+        VariableRemoval::Attached => remove_additions(&mut variables),
+        VariableRemoval::All => variables.retain(|name, _| !name.starts_with("ROTEL_")),
     }
-    let notes = notes(&function);
+    let mut notes = notes(&function);
+    if layers == function.layers {
+        notes.push("the function has no layer of the extension".to_owned());
+    }
+    let left: Vec<_> =
+        variables.keys().filter(|name| name.starts_with("ROTEL_")).map(String::as_str).collect();
+    if !left.is_empty() && removal == VariableRemoval::Attached {
+        notes.push(format!("these variables stay; --all-variables removes them: {}", left.join(", ")));
+    }
     Ok(Change { before: function, layers, variables, notes })
 }
 
+/// Removes what [`with_additions`] sets.
+fn remove_additions(variables: &mut Variables) {
+    variables.remove(ENDPOINT);
+    variables.remove(PROTOCOL);
+    let Some(text) = variables.get(HEADERS) else { return };
+    let headers = unquoted(text);
+    let Some((others, reference)) = headers.rsplit_once(AUTHORIZATION) else { return };
+    if !secret_ref::is_single_reference(reference) {
+        return;
+    }
+    let others = others.strip_suffix(',').unwrap_or(others);
+    if others.is_empty() {
+        variables.remove(HEADERS);
+    } else {
+        let others = text.replace(headers, others);
+        variables.insert(HEADERS.to_owned(), others);
+    }
+}
+
 fn changeable(function: &Function) -> Result<(), Refusal> {
+    if let Some(qualifier) = function.qualifier() {
+        return Err(Refusal::Qualified(function.id.clone(), qualifier.to_owned()));
+    }
     if function.is_image {
         return Err(Refusal::Image(function.name.clone()));
     }
@@ -173,10 +222,12 @@ fn with_additions(before: &Variables, additions: &Additions<'_>) -> Result<Varia
     let mut variables = before.clone();
     if let Some(endpoint) = additions.endpoint {
         variables.insert(ENDPOINT.to_owned(), endpoint.to_owned());
-        let is_http = url::Url::parse(endpoint).is_ok_and(|url| url.port() == Some(4318));
-        if is_http && !variables.contains_key(PROTOCOL) {
-            variables.insert(PROTOCOL.to_owned(), "http".to_owned());
-        }
+        match url::Url::parse(endpoint).ok().and_then(|url| url.port()) {
+            Some(4318) => variables.insert(PROTOCOL.to_owned(), "http".to_owned()),
+            // The default.
+            Some(4317) => variables.remove(PROTOCOL),
+            _ => None,
+        };
     }
     if let Some(arn) = additions.key_secret {
         let reference = format!("${{{arn}}}");
@@ -188,14 +239,13 @@ fn with_additions(before: &Variables, additions: &Additions<'_>) -> Result<Varia
             }
             Err(message) => return Err(Refusal::KeySecret(message)),
         }
-        let header = format!("Authorization={reference}");
-        let headers = match before.get(HEADERS).map(|text| unquoted(text)).filter(|text| !text.is_empty()) {
-            None => header,
-            Some(headers) if headers.contains(&header) => headers.to_owned(),
-            Some(headers) if headers.to_ascii_lowercase().contains("authorization") => {
-                return Err(Refusal::HasKey);
-            }
-            Some(headers) => format!("{headers},{header}"),
+        let header = format!("{AUTHORIZATION}{reference}");
+        let text = before.get(HEADERS).map_or("", String::as_str);
+        let headers = match unquoted(text) {
+            "" => header,
+            headers if headers.contains(&header) => text.to_owned(),
+            headers if headers.to_ascii_lowercase().contains("authorization") => return Err(Refusal::HasKey),
+            headers => text.replace(headers, &format!("{headers},{header}")),
         };
         variables.insert(HEADERS.to_owned(), headers);
     }
@@ -225,7 +275,7 @@ fn notes(function: &Function) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(stack) = &function.stack {
         notes.push(format!(
-            "the function belongs to the CloudFormation stack {stack}; its next deployment undoes this change unless the template has it, too"
+            "the function belongs to the CloudFormation stack {stack}; a deployment that changes the function undoes this, unless its template has the layer, too"
         ));
     }
     if function.has_snap_start {
@@ -244,11 +294,19 @@ fn receives_otlp(arn: &str) -> bool {
 /// What the function's role must be allowed.
 fn permission(key_secret: &str) -> Option<String> {
     let arn = secret_ref::find(&format!("${{{key_secret}}}")).ok()?.into_iter().next()?.arn;
-    let actions = match arn.service {
-        Service::SecretsManager => "secretsmanager:GetSecretValue",
-        Service::ParameterStore => "ssm:GetParameters",
-    };
-    Some(format!("the function's role must allow {actions} on {}", arn.text))
+    let (id, ..) = secret_ref::split_secret_id(&arn.text);
+    Some(match arn.service {
+        Service::SecretsManager if !id.starts_with("arn:") => {
+            format!("the function's role must allow secretsmanager:GetSecretValue on the secret {id}")
+        }
+        Service::SecretsManager => {
+            // Platform: a secret's ARN ends with six random characters, which people may leave out.
+            let has_suffix = id.rsplit_once('-').is_some_and(|(_, end)| end.len() == 6);
+            let rest = if has_suffix { "" } else { "-??????" };
+            format!("the function's role must allow secretsmanager:GetSecretValue on {id}{rest}")
+        }
+        Service::ParameterStore => format!("the function's role must allow ssm:GetParameters on {id}"),
+    })
 }
 
 impl Change {

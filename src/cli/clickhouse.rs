@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use reqwest::Client;
+use reqwest::redirect::Policy;
 use rotel_core::echo;
 use rotel_core::secret::Secret;
 use url::Url;
@@ -13,7 +14,9 @@ use crate::lambda::innermost;
 const MAX_WAIT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(1);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
-/// The maximum part of ClickHouse's answer that is read into a message.
+/// Two numbers, or a message.
+const MAX_ANSWER_BYTES: usize = 16 * 1024;
+/// The maximum part of a message that is shown.
 const MAX_MESSAGE_BYTES: usize = 300;
 const COUNTS: &str = "SELECT \
     (SELECT count() FROM {database:Identifier}.otel_logs WHERE LogAttributes['faas.invocation_id'] = {id:String}), \
@@ -44,16 +47,19 @@ pub(crate) struct QueryError {
 }
 
 impl ClickHouse<'_> {
-    /// Counts what has arrived, and asks again until there are log records.
+    /// Counts what has arrived, until two counts in a row are the same and there are log records.
     pub(crate) async fn wait_for(&self, request_id: &str) -> Result<Arrived, QueryError> {
-        let client = Client::builder().timeout(REQUEST_TIMEOUT).build();
+        // A redirect would take the password to another host.
+        let client = Client::builder().timeout(REQUEST_TIMEOUT).redirect(Policy::none()).build();
         let client = client.map_err(|error| self.failed(&innermost(&error)))?;
         let mut waited = Duration::ZERO;
+        let mut before = Arrived::default();
         loop {
             let arrived = self.count(&client, request_id).await?;
-            if arrived.logs > 0 || waited >= MAX_WAIT {
+            if (arrived.logs > 0 && arrived == before) || waited >= MAX_WAIT {
                 return Ok(arrived);
             }
+            before = arrived;
             tokio::time::sleep(PAUSE).await;
             waited += PAUSE;
         }
@@ -66,9 +72,16 @@ impl ClickHouse<'_> {
             .append_pair("param_database", self.database);
         let request = client.post(url).header("X-ClickHouse-User", self.user).body(COUNTS);
         let request = request.header("X-ClickHouse-Key", self.password.expose());
-        let answer = request.send().await.map_err(|error| self.failed(&innermost(&error.without_url())))?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(|error| self.failed(&innermost(&error.without_url())))?;
+        let failed = |error: reqwest::Error| self.failed(&innermost(&error.without_url()));
+        let mut answer = request.send().await.map_err(failed)?;
+        let mut body = Vec::new();
+        while let Some(part) = answer.chunk().await.map_err(failed)? {
+            body.extend(part);
+            if body.len() > MAX_ANSWER_BYTES {
+                break;
+            }
+        }
+        let (status, text) = (answer.status(), String::from_utf8_lossy(&body));
         let counts: Vec<_> = text.trim().split('\t').filter_map(|count| count.parse().ok()).collect();
         match counts.as_slice() {
             [logs, spans] if status.is_success() => Ok(Arrived { logs: *logs, spans: *spans }),

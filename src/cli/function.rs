@@ -1,12 +1,16 @@
 //! A function's configuration, as far as the extension is concerned.
 
+use std::fmt;
+
 use rotel_core::config::Variables;
 
-use crate::layer::LayerArn;
+use crate::layer::{ExtensionLayers, LayerArn};
 
 /// A function's configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Function {
+    /// The name or the ARN by which the person calls it, perhaps with a version or an alias.
+    pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) region: String,
     /// The runtime, such as `python3.13`; empty for a container image.
@@ -31,13 +35,28 @@ pub(crate) struct Function {
     pub(crate) stack: Option<String>,
 }
 
+/// Leaves out the variables, which may be credentials.
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Function")
+            .field("name", &self.name)
+            .field("layers", &self.layers)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Function {
-    /// The layer of the extension; its name begins with `prefix`.
-    pub(crate) fn extension(&self, prefix: &str) -> Option<LayerArn> {
-        self.layers
-            .iter()
-            .filter_map(|arn| arn.parse().ok())
-            .find(|layer: &LayerArn| layer.name.starts_with(prefix))
+    /// The layer of the extension.
+    pub(crate) fn extension_layer(&self, layers: &ExtensionLayers) -> Option<LayerArn> {
+        self.layers.iter().find(|arn| layers.contain(arn)).and_then(|arn| arn.parse().ok())
+    }
+
+    /// The version or alias in [`Self::id`].
+    pub(crate) fn qualifier(&self) -> Option<&str> {
+        let name = self.id.split_once(":function:").map_or(&*self.id, |(_, name)| name);
+        let (_, qualifier) = name.split_once(':')?;
+        // An ARN may leave out its beginning: `123456789012:function:orders`.
+        Some(qualifier)
     }
 
     /// The variables with those that Lambda adds and the extension reads.

@@ -9,6 +9,7 @@ use aws_credential_types::provider::ProvideCredentials as _;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::client::Waiters as _;
+use aws_sdk_lambda::config::{Config, retry::RetryConfig};
 use aws_sdk_lambda::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::{
@@ -16,8 +17,10 @@ use aws_sdk_lambda::types::{
 };
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::waiters::error::WaiterError;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use rotel_core::echo;
 
 use crate::change::Change;
 use crate::function::Function;
@@ -39,8 +42,25 @@ pub(crate) enum CallError {
     Refused { operation: &'static str, message: String },
     #[error("{function} has changed meanwhile, and was left as it is; run this again")]
     Changed { function: String },
+    #[error("Lambda accepted the change and could not carry it out: {cause}")]
+    NotCarriedOut { cause: String },
+    #[error("Lambda accepted the change and is still carrying it out; see `rotel-lambda status`")]
+    StillChanging,
     #[error("{operation}: {cause}")]
     Failed { operation: &'static str, cause: String },
+}
+
+impl CallError {
+    /// The error without the variables, which Lambda repeats if they are too large.
+    fn without_values(self, change: &Change) -> Self {
+        let Self::Refused { operation, message } = self else { return self };
+        let (message, _) = message.split_once("String measured").unwrap_or((&message, ""));
+        let message = message.trim_end();
+        let variables = change.function().variables.values().chain(change.variables.values());
+        let message =
+            echo::redacted(message, variables.map(String::as_str).filter(|value| !value.is_empty()));
+        Self::Refused { operation, message }
+    }
 }
 
 /// The answer of a test invocation.
@@ -81,10 +101,11 @@ impl Lambda {
         Ok(Self { client: Client::new(&config), region })
     }
 
-    pub(crate) async fn function(&self, name: &str) -> Result<Function, CallError> {
-        let answer = self.client.get_function().function_name(name).send().await;
+    pub(crate) async fn function(&self, id: &str) -> Result<Function, CallError> {
+        let answer = self.client.get_function().function_name(id).send().await;
         let answer = answer.map_err(|error| failed("GetFunction", &error))?;
         let mut function = answer.configuration.map_or_else(Function::default, |found| self.read(found));
+        id.clone_into(&mut function.id);
         function.stack = answer.tags.unwrap_or_default().remove("aws:cloudformation:stack-name");
         Ok(function)
     }
@@ -123,26 +144,37 @@ impl Lambda {
     pub(crate) async fn apply(&self, change: &Change) -> Result<(), CallError> {
         let function = change.function();
         let variables = change.variables.clone().into_iter().collect();
-        let call = self.client.update_function_configuration().function_name(&function.name);
+        let call = self.client.update_function_configuration().function_name(&function.id);
         let call = call.set_layers(Some(change.layers.clone()));
         let call = call.environment(Environment::builder().set_variables(Some(variables)).build());
         let answer = call.set_revision_id(function.revision.clone()).send().await;
         answer.map_err(|error| match error.code() {
             Some("PreconditionFailedException") => CallError::Changed { function: function.name.clone() },
-            _ => failed("UpdateFunctionConfiguration", &error),
+            _ => failed("UpdateFunctionConfiguration", &error).without_values(change),
         })?;
-        let waiting = self.client.wait_until_function_updated_v2().function_name(&function.name);
-        let waited = waiting.wait(MAX_UPDATE_TIME).await;
-        waited
-            .map(drop)
-            .map_err(|error| CallError::Failed { operation: "the update", cause: innermost(&error) })
+        let waiting = self.client.wait_until_function_updated_v2().function_name(&function.id);
+        match waiting.wait(MAX_UPDATE_TIME).await {
+            Ok(_) => Ok(()),
+            Err(WaiterError::FailureState(state)) => {
+                let found =
+                    state.into_final_poll().into_result().ok().and_then(|answer| answer.configuration);
+                let reason = found.and_then(|found| found.last_update_status_reason);
+                let cause = reason.unwrap_or_else(|| "Lambda gives no reason".to_owned());
+                Err(CallError::NotCarriedOut { cause })
+            }
+            Err(WaiterError::ExceededMaxWait(_)) => Err(CallError::StillChanging),
+            Err(error) => Err(CallError::Failed { operation: "GetFunction", cause: innermost(&error) }),
+        }
     }
 
-    /// Invokes the function and waits for its answer.
-    pub(crate) async fn invoke(&self, name: &str, payload: &str) -> Result<Invocation, CallError> {
-        let call = self.client.invoke().function_name(name).payload(Blob::new(payload));
+    /// Invokes the function once and waits for its answer.
+    pub(crate) async fn invoke(&self, id: &str, payload: &str) -> Result<Invocation, CallError> {
+        let call = self.client.invoke().function_name(id).payload(Blob::new(payload));
         let call = call.invocation_type(InvocationType::RequestResponse).log_type(LogType::Tail);
-        let answer = call.send().await.map_err(|error| failed("Invoke", &error))?;
+        // A function that was invoked must not be invoked again because the answer was lost.
+        let once = Config::builder().retry_config(RetryConfig::disabled());
+        let answer =
+            call.customize().config_override(once).send().await.map_err(|error| failed("Invoke", &error))?;
         let log = answer.log_result.as_deref().and_then(|log| BASE64_STANDARD.decode(log).ok());
         Ok(Invocation {
             request_id: aws_sdk_lambda::operation::RequestId::request_id(&answer)
@@ -157,8 +189,10 @@ impl Lambda {
         let environment = found.environment;
         let reason = found.state_reason.map(|reason| format!(": {reason}")).unwrap_or_default();
         let apply_on = found.snap_start.and_then(|snap_start| snap_start.apply_on);
+        let name = found.function_name.unwrap_or_default();
         Function {
-            name: found.function_name.unwrap_or_default(),
+            id: name.clone(),
+            name,
             region: self.region.clone(),
             runtime: found.runtime.map(|runtime| runtime.as_str().to_owned()).unwrap_or_default(),
             architecture: found
@@ -203,4 +237,28 @@ where
 /// The innermost cause of an error, which says most.
 pub(crate) fn innermost(error: &dyn Error) -> String {
     error.source().map_or_else(|| error.to_string(), innermost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::{VariableRemoval, detach};
+    use crate::layer::ExtensionLayers;
+
+    #[test]
+    fn what_lambda_says_of_variables_has_no_values() {
+        let variables = [("KEY".to_owned(), "hunter2".to_owned())].into();
+        let function = Function { name: "orders".to_owned(), variables, ..Function::default() };
+        let layers = ExtensionLayers { prefix: "rotel-extension".to_owned(), given: None };
+        let change = detach(function, &layers, VariableRemoval::Nothing).expect("a change");
+        let said = |message: &str| {
+            let error = CallError::Refused { operation: "Update", message: message.to_owned() };
+            error.without_values(&change).to_string()
+        };
+        assert_eq!(
+            said("exceeded the 4KB limit. String measured: {\"KEY\":\"hunter2\"}"),
+            "Update: exceeded the 4KB limit."
+        );
+        assert!(!said("the value hunter2 is not allowed").contains("hunter2"));
+    }
 }

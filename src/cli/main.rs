@@ -21,11 +21,11 @@ use rotel_core::config;
 use rustls::crypto::ring;
 
 use crate::arguments::{Arguments, Attach, Command, Detach, Status, Target};
-use crate::change::{Additions, Change, Refusal};
+use crate::change::{Additions, Change, Refusal, VariableRemoval};
 use crate::clickhouse::{ClickHouse, QueryError};
 use crate::function::{Function, has_settings_in_bundle};
 use crate::lambda::{CallError, Lambda};
-use crate::layer::{LayerArn, NotALayer};
+use crate::layer::{ExtensionLayers, InvalidLayerArn, LayerArn};
 
 /// A command that could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -35,17 +35,17 @@ enum CommandError {
     #[error(transparent)]
     Refusal(#[from] Refusal),
     #[error("--layer: {0}")]
-    Layer(#[from] NotALayer),
+    Layer(#[from] InvalidLayerArn),
     #[error(transparent)]
     Query(#[from] QueryError),
     #[error(
-        "--layer: there is no layer {0} in this account and region; `make publish` publishes it, or give the ARN of another account's"
+        "--layer: there is no layer {0} in this account and region; publish it with `make publish`, or give the ARN of a layer in another account"
     )]
     NoLayer(String),
     #[error("--layer: {0} has no version that you may use")]
     NoVersion(LayerArn),
     #[error(
-        "nobody can answer, because the input is not a terminal; add --yes to make the change, or --dry-run to see it only"
+        "cannot ask for confirmation, because standard input is not a terminal; add --yes to make the change, or --dry-run to only see it"
     )]
     NotATerminal,
     #[error("the output: {0}")]
@@ -71,60 +71,78 @@ async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let Arguments { command, region, profile, layer_prefix: prefix } = arguments;
     let lambda = Lambda::connect(region, profile).await?;
     match command {
-        Command::Attach(options) => attach(&lambda, &prefix, &options).await,
-        Command::Detach(options) => detach(&lambda, &prefix, &options).await,
-        Command::List => list(&lambda, &prefix).await,
-        Command::Status(options) => status(&lambda, &prefix, &options).await,
+        Command::Attach(options) => attach(&lambda, prefix, &options).await,
+        Command::Detach(options) => detach(&lambda, prefix, &options).await,
+        Command::List => list(&lambda, prefix).await,
+        Command::Status(options) => status(&lambda, prefix, &options).await,
     }
 }
 
-async fn attach(lambda: &Lambda, prefix: &str, options: &Attach) -> Result<ExitCode, CommandError> {
+async fn attach(lambda: &Lambda, prefix: String, options: &Attach) -> Result<ExitCode, CommandError> {
     let function = lambda.function(&options.target.function).await?;
-    let layer = layer(lambda, prefix, options.layer.as_deref(), &function).await?;
+    let extension = extension_layers(prefix, options.layer.as_deref())?;
+    let layer = newest(lambda, &extension, &function).await?;
     let additions = Additions {
         endpoint: options.endpoint.as_deref(),
         key_secret: options.key_secret.as_deref(),
         assignments: &options.set,
     };
-    let change = change::attach(function, &layer, prefix, &additions)?;
-    make(lambda, &change, &options.target).await
+    let change = change::attach(function, &layer, &extension, &additions)?;
+    confirm_and_apply(lambda, &change, &options.target).await
 }
 
-async fn detach(lambda: &Lambda, prefix: &str, options: &Detach) -> Result<ExitCode, CommandError> {
+async fn detach(lambda: &Lambda, prefix: String, options: &Detach) -> Result<ExitCode, CommandError> {
     let function = lambda.function(&options.target.function).await?;
-    let change = change::detach(function, prefix, options.keep_variables)?;
-    make(lambda, &change, &options.target).await
+    let extension = extension_layers(prefix, options.layer.as_deref())?;
+    let removal = match options {
+        Detach { keep_variables: true, .. } => VariableRemoval::Nothing,
+        Detach { all_variables: true, .. } => VariableRemoval::All,
+        _ => VariableRemoval::Attached,
+    };
+    let change = change::detach(function, &extension, removal)?;
+    confirm_and_apply(lambda, &change, &options.target).await
 }
 
-/// The layer version to attach.
-async fn layer(
+fn extension_layers(prefix: String, given: Option<&str>) -> Result<ExtensionLayers, CommandError> {
+    Ok(ExtensionLayers { prefix, given: given.map(str::parse).transpose()? })
+}
+
+/// The layer version to attach: the given one, or the newest.
+async fn newest(
     lambda: &Lambda,
-    prefix: &str,
-    given: Option<&str>,
+    extension: &ExtensionLayers,
     function: &Function,
 ) -> Result<LayerArn, CommandError> {
-    let Some(given) = given else {
-        let name = format!("{prefix}-{}", layer::name_end(&function.architecture));
-        return lambda.newest(&name).await?.ok_or(CommandError::NoLayer(name));
-    };
-    let given: LayerArn = given.parse()?;
-    if given.version.is_some() {
-        return Ok(given);
+    match &extension.given {
+        Some(given) if given.version.is_some() => Ok(given.clone()),
+        Some(given) => {
+            let newest = lambda.newest(&given.layer).await?;
+            newest.ok_or_else(|| CommandError::NoVersion(given.clone()))
+        }
+        None => {
+            let name = format!("{}-{}", extension.prefix, layer::architecture_suffix(&function.architecture));
+            lambda.newest(&name).await?.ok_or(CommandError::NoLayer(name))
+        }
     }
-    lambda.newest(&given.layer).await?.ok_or(CommandError::NoVersion(given))
 }
 
 /// Shows a change, asks, and makes it.
-async fn make(lambda: &Lambda, change: &Change, target: &Target) -> Result<ExitCode, CommandError> {
+async fn confirm_and_apply(
+    lambda: &Lambda,
+    change: &Change,
+    target: &Target,
+) -> Result<ExitCode, CommandError> {
     let mut out = io::stdout();
     let function = change.function();
+    if !change.is_empty() {
+        writeln!(out, "{}\n{change}", heading(function))?;
+    }
+    for note in &change.notes {
+        writeln!(out, "note: {note}")?;
+    }
     if change.is_empty() {
         writeln!(out, "{}: there is nothing to change", function.name)?;
         return Ok(ExitCode::SUCCESS);
-    }
-    writeln!(out, "{}\n{change}", heading(function))?;
-    for note in &change.notes {
-        writeln!(out, "note: {note}")?;
     }
     if target.dry_run {
         writeln!(out, "nothing was changed, because of --dry-run")?;
@@ -152,12 +170,13 @@ fn is_confirmed() -> Result<bool, CommandError> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-async fn list(lambda: &Lambda, prefix: &str) -> Result<ExitCode, CommandError> {
+async fn list(lambda: &Lambda, prefix: String) -> Result<ExitCode, CommandError> {
+    let extension = ExtensionLayers { prefix, given: None };
     let functions = lambda.functions().await?;
     let mut rows = Vec::new();
     let mut versions: BTreeMap<String, String> = BTreeMap::new();
     for function in &functions {
-        let Some(layer) = function.extension(prefix) else { continue };
+        let Some(layer) = function.extension_layer(&extension) else { continue };
         let arn = layer.to_string();
         if !versions.contains_key(&arn) {
             versions.insert(arn.clone(), version(lambda, &layer).await);
@@ -204,23 +223,24 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
     rows.iter().map(line).collect()
 }
 
-async fn status(lambda: &Lambda, prefix: &str, options: &Status) -> Result<ExitCode, CommandError> {
+async fn status(lambda: &Lambda, prefix: String, options: &Status) -> Result<ExitCode, CommandError> {
     let function = lambda.function(&options.function).await?;
+    let extension = extension_layers(prefix, options.layer.as_deref())?;
     let mut out = io::stdout();
     writeln!(out, "{}", heading(&function))?;
     writeln!(out, "  state: {}", function.state)?;
-    let extension = function.extension(prefix);
-    match &extension {
+    let layer = function.extension_layer(&extension);
+    match &layer {
         Some(layer) => writeln!(out, "  layer: {layer}, version {}", version(lambda, layer).await)?,
         None if function.is_image => writeln!(out, "  layer: none, because it is a container image")?,
         None => writeln!(out, "  layer: none; `rotel-lambda attach --function {}` adds it", function.name)?,
     }
-    let mut is_well = function.is_image || extension.is_some();
-    is_well &= settings(&function)?;
+    let mut is_healthy = function.is_image || layer.is_some();
+    is_healthy &= settings(&function)?;
     if options.invoke {
-        is_well &= invoke(lambda, &function, options).await?;
+        is_healthy &= invoke(lambda, &function, options).await?;
     }
-    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Prints the problems in a function's variables; returns true if there is no error.
@@ -249,17 +269,17 @@ fn settings(function: &Function) -> Result<bool, CommandError> {
 
 /// Invokes the function and prints what is known about its telemetry; returns true if nothing failed.
 async fn invoke(lambda: &Lambda, function: &Function, options: &Status) -> Result<bool, CommandError> {
-    let invocation = lambda.invoke(&function.name, &options.payload).await?;
+    let invocation = lambda.invoke(&function.id, &options.payload).await?;
     let mut out = io::stdout();
     let request_id = &invocation.request_id;
     match &invocation.function_error {
         None => writeln!(out, "  invocation {request_id}: succeeded")?,
         Some(error) => writeln!(out, "  invocation {request_id}: the function failed ({error})")?,
     }
-    for line in invocation.log.lines().filter(|line| is_about_extension(line)) {
+    for line in invocation.log.lines().filter(|line| is_notable(line)) {
         writeln!(out, "  log: {}", rotel_core::echo::one_line(line))?;
     }
-    let mut is_well = invocation.function_error.is_none();
+    let mut is_healthy = invocation.function_error.is_none();
     if let Some(url) = &options.clickhouse {
         let clickhouse = ClickHouse {
             url,
@@ -269,19 +289,26 @@ async fn invoke(lambda: &Lambda, function: &Function, options: &Status) -> Resul
         };
         let arrived = clickhouse.wait_for(request_id).await?;
         writeln!(out, "  arrived: {} log records, {} spans", arrived.logs, arrived.spans)?;
-        is_well &= arrived.logs > 0;
+        is_healthy &= arrived.logs > 0;
     } else {
         writeln!(out, "  search in ClickStack: LogAttributes.faas.invocation_id:\"{request_id}\"")?;
         writeln!(out, "  (with --clickhouse URL, it is counted here)")?;
     }
-    Ok(is_well)
+    Ok(is_healthy)
 }
 
-/// True for the platform's line about the extension, and for the extension's own warnings and errors.
-fn is_about_extension(line: &str) -> bool {
-    line.starts_with("EXTENSION\tName: rotel-extension\t")
-        || line.starts_with(" WARN ")
-        || line.starts_with("ERROR ")
+/// True for the platform's line about the extension, and for warnings and errors, in text and JSON.
+fn is_notable(line: &str) -> bool {
+    let Ok(record) = serde_json::from_str::<serde_json::Value>(line) else {
+        let line = line.trim_start();
+        return line.starts_with("EXTENSION\tName: rotel-extension\t")
+            || line.starts_with("WARN ")
+            || line.starts_with("ERROR ");
+    };
+    let text = |pointer: &str| record.pointer(pointer).and_then(serde_json::Value::as_str);
+    let is_extension =
+        text("/type") == Some("platform.extension") && text("/record/name") == Some("rotel-extension");
+    is_extension || matches!(text("/level"), Some("WARN" | "ERROR"))
 }
 
 /// The name of a function and what it is.

@@ -84,8 +84,8 @@ note: the function's role must allow secretsmanager:GetSecretValue on {KEY}
     );
     let dry = format!("{shown}nothing was changed, because of --dry-run\n");
     assert_eq!(account.attach(&["--dry-run"]), (Some(0), dry));
-    let unanswered = "rotel-lambda: nobody can answer, because the input is not a terminal; add --yes to make the change, or \
-                      --dry-run to see it only\n";
+    let unanswered = "rotel-lambda: cannot ask for confirmation, because standard input is not a terminal; add --yes to make \
+                      the change, or --dry-run to only see it\n";
     assert_eq!(account.attach(&[]), (Some(1), format!("{shown}{unanswered}")));
     assert_eq!(account.function("orders"), before);
 
@@ -190,21 +190,25 @@ fn commands_shown_work() {
     assert_eq!(account.function("my-function"), before);
 }
 
-/// A ClickHouse that gives one answer; its thread returns the question.
+/// A ClickHouse that gives an answer twice; its thread returns the last question.
 fn clickhouse(answer: &'static str) -> (String, thread::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let asked = thread::spawn(move || {
-        let (mut connection, _) = listener.accept().expect("a connection");
-        let mut asked = vec![0; 65_536];
-        let mut length = 0;
-        while !asked.get(..length).unwrap_or_default().ends_with(b"TabSeparated") {
-            let rest = asked.get_mut(length..).unwrap_or_default();
-            length += connection.read(rest).expect("a question");
+        let mut asked = Vec::new();
+        for _ in 0..2 {
+            let (mut connection, _) = listener.accept().expect("a connection");
+            asked.clear();
+            let mut part = [0; 4096];
+            while !asked.ends_with(b"TabSeparated") {
+                let length = connection.read(&mut part).expect("a question");
+                asked.extend_from_slice(part.get(..length).unwrap_or_default());
+            }
+            let length = answer.len();
+            let answer =
+                format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{answer}");
+            connection.write_all(answer.as_bytes()).expect("a reader");
         }
-        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
-        connection.write_all(answer.as_bytes()).expect("a reader");
-        asked.truncate(length);
         String::from_utf8(asked).expect("UTF-8")
     });
     (url, asked)

@@ -62,7 +62,7 @@ fn with_all_tools_every_module_runs() {
     let main = fs::read_to_string(format!("{ROOT}/tests/e2e/main.rs")).expect("the tests");
     let declared = main.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
     // What the others share, and what is built for `make soak` alone.
-    let shared = ["otelcol", "samples", "soak"];
+    let shared = ["moto", "otelcol", "samples", "soak"];
     let wanted: BTreeSet<_> = declared.filter(|name| !shared.contains(name)).map(str::to_owned).collect();
     assert_eq!(modules(&output), wanted);
 }
@@ -78,7 +78,7 @@ fn parts_without_tools_are_named_last() {
     not run: OpenTelemetry's Java agent (no javac)
     not run: OpenTelemetry Collector with ClickStack's settings (Go 1.25.1 is older than 1.26.0)
     ");
-    assert_eq!(Vec::from_iter(modules(&output)), ["clickhouse", "node", "python", "secrets"]);
+    assert_eq!(Vec::from_iter(modules(&output)), ["attach", "clickhouse", "node", "python", "secrets"]);
 }
 
 #[test]
