@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use dlmalloc::GlobalDlmalloc;
@@ -107,7 +107,10 @@ fn run<T>(task: impl Future<Output = T>) -> Option<T> {
 fn run_command(command: &CliCommand) -> ExitCode {
     match command {
         CliCommand::Check(options) => {
-            let result = run(check::run(variables(), *options, &mut io::stdout().lock()));
+            let variables = variables();
+            let has_colors = io::stdout().is_terminal() && !variables.contains_key("NO_COLOR");
+            let options = CheckOptions { has_colors, ..*options };
+            let result = run(check::run(variables, options, &mut io::stdout().lock()));
             return if matches!(result, Some(Ok(true))) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         CliCommand::Help => println!("{USAGE}\n{}", config::help()),

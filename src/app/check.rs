@@ -23,6 +23,7 @@ use rotel_core::config::{
 use rotel_core::delivery::verdict::Verdict;
 use rotel_core::echo;
 use rotel_core::otlp::canary;
+use rotel_core::processors::Processors;
 use rotel_core::signal::{PerSignal, Signal};
 
 /// The headings of problems.
@@ -38,6 +39,16 @@ pub struct CheckOptions {
     pub shows_defaults: bool,
     /// Prints one JSON object and nothing else. `docs/configuration.md` has its fields.
     pub is_json: bool,
+    /// Marks results and headings of problems with colours.
+    pub has_colors: bool,
+}
+
+/// A colour of terminals.
+#[derive(Clone, Copy)]
+enum Color {
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
 }
 
 /// Checks the settings in `environment` and writes a report to `out`; returns true if the check passes.
@@ -52,6 +63,7 @@ pub async fn run(environment: Variables, options: CheckOptions, out: &mut impl W
         json: JsonReport::default(),
     };
     report.configuration(&settings)?;
+    report.processors(&settings.processors)?;
     report.list(WARNINGS, settings.warnings());
     let filter_errors = settings.parsed.config.log_filter.compile().1;
     report.errors(ERRORS, settings.errors().chain(&filter_errors));
@@ -129,6 +141,7 @@ struct JsonReport {
     /// The last line of the report for people.
     summary: String,
     configuration: Vec<JsonSetting>,
+    processors: Vec<JsonProcessors>,
     secrets: Vec<JsonSecret>,
     records: Vec<JsonRecord>,
     warnings: Vec<String>,
@@ -141,6 +154,13 @@ struct JsonSetting {
     /// With credentials redacted.
     value: String,
     source: String,
+}
+
+/// The processors of a `collector.yaml` that act on one signal.
+#[derive(Serialize)]
+struct JsonProcessors {
+    signal: &'static str,
+    types: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -156,9 +176,12 @@ struct JsonRecord {
     /// `null` for the unnamed exporter.
     exporter: Option<String>,
     signal: &'static str,
-    protocol: &'static str,
-    endpoint: String,
-    /// `null` if it was accepted.
+    /// These two are `null` if the settings have errors.
+    protocol: Option<&'static str>,
+    endpoint: Option<String>,
+    /// Offline, none is sent.
+    sent: bool,
+    /// `null` if it was accepted, or not sent because of `--offline`.
     error: Option<String>,
 }
 
@@ -166,6 +189,16 @@ impl<W: Write> CheckReport<'_, W> {
     /// Prints a line for people.
     fn line(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
         if self.options.is_json { Ok(()) } else { writeln!(self.out, "{line}") }
+    }
+
+    /// A word of the report in a colour, if the report has colours.
+    fn colored(&self, color: Color, text: &str) -> String {
+        if self.options.has_colors { format!("\x1b[{}m{text}\x1b[0m", color as u8) } else { text.to_owned() }
+    }
+
+    /// A result, in its column.
+    fn result(&self, is_ok: bool) -> String {
+        if is_ok { self.colored(Color::Green, "ok    ") } else { self.colored(Color::Red, "FAILED") }
     }
 
     fn configuration(&mut self, settings: &Settings) -> io::Result<()> {
@@ -183,6 +216,22 @@ impl<W: Write> CheckReport<'_, W> {
             let source = row.source.to_string();
             self.json.configuration.push(JsonSetting { variable: row.variable, value: row.value, source });
         }
+        Ok(())
+    }
+
+    /// Lists the processors of the `collector.yaml`.
+    fn processors(&mut self, processors: &Processors) -> io::Result<()> {
+        let types = Signal::ALL
+            .map(|signal| JsonProcessors { signal: signal.as_str(), types: processors.types(signal) });
+        let acting: Vec<_> = types.into_iter().filter(|acting| !acting.types.is_empty()).collect();
+        if !acting.is_empty() {
+            let lines = acting
+                .iter()
+                .map(|JsonProcessors { signal, types }| format!("{signal:7}  {}", types.join(", ")));
+            let lines: Vec<_> = lines.collect();
+            self.print("Processors", lines)?;
+        }
+        self.json.processors = acting;
         Ok(())
     }
 
@@ -237,8 +286,10 @@ impl<W: Write> CheckReport<'_, W> {
         for arn in arns {
             let error = resolved.errors.iter().find(|error| error.arn == arn).map(ToString::to_string);
             match &error {
-                None => self.line(format_args!("  ok      {arn}"))?,
-                Some(error) => self.line(format_args!("  FAILED  {}", echo::one_line(error)))?,
+                None => self.line(format_args!("  {}  {arn}", self.result(true)))?,
+                Some(error) => {
+                    self.line(format_args!("  {}  {}", self.result(false), echo::one_line(error)))?
+                }
             }
             self.json.secrets.push(JsonSecret { arn: arn.to_owned(), error });
         }
@@ -265,27 +316,28 @@ impl<W: Write> CheckReport<'_, W> {
         let Exports::Known(exports) = &destination.exports else { return Ok(()) };
         let (exporter, unusable) = Exporter::new(exports);
         self.errors(ERRORS, unusable);
-        if self.options.is_offline {
-            return Ok(());
-        }
-        announce("sending test records");
         let usable = |signal| exports.of(signal).clone().filter(|_| exporter.route(signal).is_some());
         let usable = PerSignal::from_fn(usable);
-        let verdicts = send(&exporter, context.service_name).await;
         let of_exporter = name.name().map_or_else(String::new, |name| format!(" for exporter {name}"));
+        if self.options.is_offline {
+            self.heading(&format!("Endpoints{of_exporter} (nothing is sent)"))?;
+            return self.signals(context, destination, (&usable, None));
+        }
+        announce("sending test records");
+        let verdicts = send(&exporter, context.service_name).await;
         // Someone may have set a key in place of the service name.
         let shown = echo::value(context.service_name).text().filter(|_| context.shows_service);
         let service = shown.map_or_else(String::new, |name| format!(", service.name = {name}"));
         self.heading(&format!("Test records{of_exporter}{service}"))?;
-        self.signals(context, destination, (&usable, &verdicts))
+        self.signals(context, destination, (&usable, Some(&verdicts)))
     }
 
-    /// Prints one line per signal, then the distinct diagnoses.
+    /// Prints one line per signal, with the verdict on its test record if one was sent; then the distinct diagnoses.
     fn signals(
         &mut self,
         context: &CheckContext<'_>,
         destination: &Destination,
-        (exports, verdicts): (&PerSignal<Option<Export>>, &PerSignal<Verdict>),
+        (exports, verdicts): (&PerSignal<Option<Export>>, Option<&PerSignal<Verdict>>),
     ) -> io::Result<()> {
         let mut failures: Vec<(Vec<&str>, String)> = Vec::new();
         for signal in Signal::ALL {
@@ -299,27 +351,38 @@ impl<W: Write> CheckReport<'_, W> {
                         "  {signal:7}  –       no endpoint, so it is received and dropped"
                     ))?;
                 } else {
-                    self.line(format_args!("  {signal:7}  FAILED  not sent because of the errors below"))?;
+                    let result = self.result(false);
+                    self.line(format_args!("  {signal:7}  {result}  not sent because of the errors below"))?;
                     failures.push((vec![signal.as_str()], String::new()));
+                    self.json.records.push(JsonRecord {
+                        exporter: destination.exporter.name().map(ToString::to_string),
+                        signal: signal.as_str(),
+                        protocol: None,
+                        endpoint: None,
+                        sent: false,
+                        error: Some("not sent because of the errors".to_owned()),
+                    });
                 }
                 continue;
             };
             let route = ConfiguredRoute::new(signal, export, context.variables, context.locations);
-            let failure = match verdicts.of(signal) {
-                Verdict::Accepted { rejected: 0, .. } => None,
-                Verdict::Accepted { message, .. } => Some(route.rejected(message.as_ref())),
-                Verdict::Retry { failure, .. } | Verdict::TooLarge(failure) | Verdict::Refused(failure) => {
-                    Some(route.diagnosis(failure))
-                }
+            let verdict = verdicts.map(|verdicts| verdicts.of(signal));
+            let failure = match verdict {
+                None | Some(Verdict::Accepted { rejected: 0, .. }) => None,
+                Some(Verdict::Accepted { message, .. }) => Some(route.rejected(message.as_ref())),
+                Some(
+                    Verdict::Retry { failure, .. } | Verdict::TooLarge(failure) | Verdict::Refused(failure),
+                ) => Some(route.diagnosis(failure)),
             };
-            let result = if failure.is_none() { "ok" } else { "FAILED" };
+            let result = verdict.map_or_else(|| "–     ".to_owned(), |_| self.result(failure.is_none()));
             let (protocol, endpoint) = (route.protocol(), route.endpoint());
-            self.line(format_args!("  {signal:7}  {result:6}  {protocol}  {endpoint}"))?;
+            self.line(format_args!("  {signal:7}  {result}  {protocol}  {endpoint}"))?;
             self.json.records.push(JsonRecord {
                 exporter: destination.exporter.name().map(ToString::to_string),
                 signal: signal.as_str(),
-                protocol,
-                endpoint,
+                protocol: Some(protocol),
+                endpoint: Some(endpoint),
+                sent: verdict.is_some(),
                 error: failure.clone(),
             });
             let Some(failure) = failure else { continue };
@@ -330,7 +393,10 @@ impl<W: Write> CheckReport<'_, W> {
         }
         match failures.iter().map(|(signals, _)| signals.len()).sum() {
             0 => {}
-            failed => self.failures.push(counted(failed, "signal not accepted", "signals not accepted")),
+            failed if verdicts.is_some() => {
+                self.failures.push(counted(failed, "signal not accepted", "signals not accepted"));
+            }
+            _ => {}
         }
         failures.retain(|(_, failure)| !failure.is_empty());
         self.list(
@@ -349,7 +415,8 @@ impl<W: Write> CheckReport<'_, W> {
                 // A record has its own diagnosis.
                 _ => {}
             }
-            self.print(&heading, items)?;
+            let color = if heading == WARNINGS { Color::Yellow } else { Color::Red };
+            self.print(&self.colored(color, &heading), items)?;
         }
         if let known @ 1.. = self.errors.len() {
             self.failures.insert(0, counted(known, "error", "errors"));
@@ -357,7 +424,7 @@ impl<W: Write> CheckReport<'_, W> {
         let is_ok = self.failures.is_empty();
         let summary =
             if is_ok { format!("OK: {success}") } else { format!("FAILED: {}", self.failures.join(", ")) };
-        self.heading(&summary)?;
+        self.heading(&self.colored(if is_ok { Color::Green } else { Color::Red }, &summary))?;
         if self.options.is_json {
             let report = JsonReport { ok: is_ok, summary, ..self.json };
             serde_json::to_writer(&mut *self.out, &report)?;

@@ -238,7 +238,7 @@ async fn printed(case: &Case) -> String {
     let mut account = Vec::new();
     check::run(
         variables,
-        CheckOptions { is_offline: true, shows_defaults: true, is_json: false },
+        CheckOptions { is_offline: true, shows_defaults: true, ..CheckOptions::default() },
         &mut account,
     )
     .await

@@ -135,7 +135,14 @@ pub fn find(text: &str) -> Result<Vec<SecretRef>, String> {
             "secret:// must be the whole value, but there is text around it; use ${arn:…} instead".to_owned()
         );
     }
-    Occurrences::of(text).map(|occurrence| occurrence.reference).collect()
+    let found: Vec<_> = Occurrences::of(text)
+        .take(REFERENCE_LIMIT + 1)
+        .map(|occurrence| occurrence.reference)
+        .collect::<Result<_, _>>()?;
+    if found.len() > REFERENCE_LIMIT {
+        return Err(format!("has more than {REFERENCE_LIMIT} secret references; use fewer"));
+    }
+    Ok(found)
 }
 
 /// Replaces each reference by its `value`. References without a value and malformed ones stay unchanged. Inserted values are
@@ -212,6 +219,8 @@ const WHOLE: &str = "secret://";
 const STARTS: [&str; 4] = ["${arn:", "$<arn:", "${secretsmanager:", "$<secretsmanager:"];
 /// The prefix of secrets as collectors write it, before an ARN or a name.
 const PREFIX: &str = "secretsmanager:";
+/// The maximum number of references in one value.
+const REFERENCE_LIMIT: usize = 100;
 /// The longest key that a message repeats.
 const KEY_SHOWN: usize = 64;
 const INCOMPLETE: &str = "a secret reference is not a complete ARN; use arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX \
@@ -248,7 +257,9 @@ impl<'t> Iterator for Occurrences<'t> {
             self.rest = "";
             return Some(Occurrence { before: "", raw: text, reference: parse(arn.trim_end()) });
         }
-        let at = STARTS.iter().filter_map(|start| text.find(start)).min()?;
+        let starts_at =
+            |at: usize| text.get(at..).is_some_and(|text| STARTS.iter().any(|start| text.starts_with(start)));
+        let (at, _) = text.match_indices('$').find(|(at, _)| starts_at(*at))?;
         let (before, from) = text.split_at_checked(at)?;
         let closing = if from.starts_with("${") { '}' } else { '>' };
         let Some((raw, rest)) = from.find(closing).and_then(|end| from.split_at_checked(end + 1)) else {
@@ -487,6 +498,18 @@ mod tests {
         ] {
             assert!(!is_single_reference(&other), "{other}");
         }
+    }
+
+    #[test]
+    fn many_references_take_linear_time() {
+        // Searching the rest of the text at each of these would read more than 2 GB.
+        for unit in ["${secretsmanager:a}", "$<arn:a>", "$", "${", "${arn:", "$ "] {
+            let text = unit.repeat(250_000 / unit.len());
+            assert!(find(&text).is_err() || !text.contains("secretsmanager"), "{unit}");
+            assert_eq!(fill(&text, |_| None), text);
+        }
+        let some = "${secretsmanager:a}".repeat(REFERENCE_LIMIT);
+        assert_eq!(find(&some).map(|found| found.len()), Ok(REFERENCE_LIMIT));
     }
 
     #[test]

@@ -154,6 +154,23 @@ fn missing_endpoint_is_one_warning() {
 }
 
 #[test]
+fn a_variable_on_a_malformed_line_is_not_reported_as_missing() {
+    const PASSWORD: &str = "ROTEL_OTLP_EXPORTER_BASIC_AUTH_PASSWORD";
+    let variables: Variables = [
+        ("ROTEL_OTLP_EXPORTER_ENDPOINT", "https://clickstack.example.com:4317"),
+        ("ROTEL_OTLP_EXPORTER_AUTHENTICATOR", "basic"),
+        ("ROTEL_OTLP_EXPORTER_BASIC_AUTH_USERNAME", "me"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    let mut locations = SourceLocations::default();
+    let missing = read_with_locations(&variables, &locations, None).errors;
+    assert!(missing.iter().all(|error| error.variable == PASSWORD) && missing.len() == 1, "{missing:?}");
+    locations.malformed.insert(PASSWORD.to_owned());
+    assert_eq!(read_with_locations(&variables, &locations, None).errors, []);
+}
+
+#[test]
 fn blackhole_needs_no_endpoint() {
     let outcome = outcome(&[("ROTEL_EXPORTER", "blackhole")]);
     assert_eq!(exports(&outcome), &PerSignal::default());

@@ -12,7 +12,9 @@ mod telemetry;
 mod tests;
 mod value;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -71,8 +73,15 @@ pub(crate) struct Removal {
 pub(crate) struct Change {
     context: OttlContext,
     /// One of these must hold, if there are any.
-    conditions: Vec<OttlCondition>,
+    conditions: Arc<[OttlCondition]>,
     statement: Statement,
+}
+
+/// The conditions of a group of statements. They are parsed once for each context, because all statements of it share them.
+#[derive(Default)]
+pub(crate) struct GroupConditions {
+    texts: Vec<String>,
+    parsed: BTreeMap<OttlContext, Result<Arc<[OttlCondition]>, String>>,
 }
 
 /// The result of processing a request.
@@ -94,6 +103,11 @@ impl Processors {
     /// Returns true if no processor acts on the signal.
     pub fn is_empty(&self, signal: Signal) -> bool {
         self.0.of(signal).is_empty()
+    }
+
+    /// The types of the processors that act on the signal, in their order.
+    pub fn types(&self, signal: Signal) -> Vec<&'static str> {
+        self.0.of(signal).iter().map(Processor::type_name).collect()
     }
 
     /// The actions on resources, if no other processor acts on the signal. They need no decoded items.
@@ -158,19 +172,29 @@ impl Removal {
 }
 
 impl Change {
-    /// Parses a statement, and the conditions of its group.
+    /// Parses a statement of a group with these conditions.
     pub(crate) fn parse(
         statement: &str,
         context: Option<&str>,
-        conditions: &[String],
+        conditions: &mut GroupConditions,
         signal: Signal,
     ) -> Result<Self, String> {
         let parsed = ottl::statement(statement, known_context(context, signal)?)?;
         is_of_signal(parsed.context, signal)?;
-        let of_group = |condition: &String| ottl::condition(condition, Some(parsed.context));
-        let conditions: Result<Vec<_>, _> =
-            conditions.iter().map(|condition| of_group(condition).map(|parsed| parsed.content)).collect();
-        Ok(Self { context: parsed.context, conditions: conditions?, statement: parsed.content })
+        let conditions = conditions.of(parsed.context)?;
+        Ok(Self { context: parsed.context, conditions, statement: parsed.content })
+    }
+}
+
+impl GroupConditions {
+    pub(crate) fn new(texts: Vec<String>) -> Self {
+        Self { texts, parsed: BTreeMap::new() }
+    }
+
+    fn of(&mut self, context: OttlContext) -> Result<Arc<[OttlCondition]>, String> {
+        let parse = |text: &String| ottl::condition(text, Some(context)).map(|parsed| parsed.content);
+        let parsed = self.parsed.entry(context).or_insert_with(|| self.texts.iter().map(parse).collect());
+        parsed.clone()
     }
 }
 
@@ -216,6 +240,15 @@ impl Processor {
             Self::Attributes(actions) | Self::Resource(actions) => actions.len(),
             Self::Filter(removals) => removals.len(),
             Self::Transform(changes) => changes.len(),
+        }
+    }
+
+    fn type_name(&self) -> &'static str {
+        match self {
+            Self::Attributes(_) => "attributes",
+            Self::Resource(_) => "resource",
+            Self::Filter(_) => "filter",
+            Self::Transform(_) => "transform",
         }
     }
 

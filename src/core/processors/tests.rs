@@ -86,7 +86,7 @@ fn holds(signal: Signal, context: &str, condition: &str) -> bool {
 
 /// The log record after a statement.
 fn changed(statement: &str) -> LogRecord {
-    let change = Change::parse(statement, Some("log"), &[], Signal::Logs)
+    let change = Change::parse(statement, Some("log"), &mut GroupConditions::default(), Signal::Logs)
         .unwrap_or_else(|error| panic!("{statement}: {error}"));
     let processors = processors(Signal::Logs, Processor::Transform(vec![change]));
     let Processed::Kept { bytes, items: 1 } =
@@ -181,8 +181,10 @@ fn statements_change_what_they_name() {
 
 #[test]
 fn unsupported_statements_are_refused() {
-    let refused =
-        |statement: &str| Change::parse(statement, Some("log"), &[], Signal::Logs).expect_err(statement);
+    let refused = |statement: &str| {
+        Change::parse(statement, Some("log"), &mut GroupConditions::default(), Signal::Logs)
+            .expect_err(statement)
+    };
     let all = [
         r#"set(attributes["x"], "y""#,
         r#"set(attributes["x"] "y")"#,
@@ -230,11 +232,16 @@ fn unsupported_statements_are_refused() {
       column 1: expected a name
     "#);
     assert!(
-        Change::parse("set(log.body, 1)", None, &[], Signal::Traces).is_err(),
+        Change::parse("set(log.body, 1)", None, &mut GroupConditions::default(), Signal::Traces).is_err(),
         "another signal's context"
     );
-    assert!(Change::parse("set(body, 1)", None, &[], Signal::Logs).is_err(), "no path names its context");
-    assert!(Change::parse("set(span.name, \"x\")", None, &[], Signal::Traces).is_ok());
+    assert!(
+        Change::parse("set(body, 1)", None, &mut GroupConditions::default(), Signal::Logs).is_err(),
+        "no path names its context"
+    );
+    assert!(
+        Change::parse("set(span.name, \"x\")", None, &mut GroupConditions::default(), Signal::Traces).is_ok()
+    );
     let deep = format!("{}true{}", "(".repeat(50_000), ")".repeat(50_000));
     assert!(Removal::parse(&deep, Some("log"), Signal::Logs).is_err());
     let deep = format!("{}true{}", "not (".repeat(14), ")".repeat(14));
@@ -244,7 +251,8 @@ fn unsupported_statements_are_refused() {
 #[test]
 fn results_are_bounded() {
     let double = r#"set(attributes["x"], Concat([attributes["x"], attributes["x"], body], ""))"#;
-    let change = Change::parse(double, Some("log"), &[], Signal::Logs).expect("a statement");
+    let change = Change::parse(double, Some("log"), &mut GroupConditions::default(), Signal::Logs)
+        .expect("a statement");
     let many = processors(Signal::Logs, Processor::Transform(vec![change.clone(); 100]));
     assert_eq!(many.process(Signal::Logs, part(Signal::Logs, logs().encode_to_vec())), Processed::Failed);
     let few = processors(Signal::Logs, Processor::Transform(vec![change; 3]));
@@ -269,7 +277,8 @@ fn growth_is_stopped_while_it_happens() {
         format!(r#"replace_all_patterns(attributes, "value", "[a-z@.]+", "{}")"#, "$0".repeat(10_000)),
         format!(r#"set(body, Concat([body, "{}"], ""))"#, "x".repeat(50_000)),
     ] {
-        let change = Change::parse(&statement, Some("log"), &[], Signal::Logs).expect("a statement");
+        let change = Change::parse(&statement, Some("log"), &mut GroupConditions::default(), Signal::Logs)
+            .expect("a statement");
         let many = processors(Signal::Logs, Processor::Transform(vec![change; 1000]));
         let processed = many.process(Signal::Logs, part(Signal::Logs, logs().encode_to_vec()));
         let merges_nothing_new = statement.starts_with("merge_maps");
@@ -292,7 +301,12 @@ fn long_texts_are_replaced_whole() {
     let long = format!("{} jane@example.com", "x".repeat(200_000));
     let mut request = logs();
     request.resource_logs[0].scope_logs[0].log_records[0].body = text(&long);
-    let change = Change::parse(r#"replace_pattern(body, "[a-z]+@", "***@")"#, Some("log"), &[], Signal::Logs);
+    let change = Change::parse(
+        r#"replace_pattern(body, "[a-z]+@", "***@")"#,
+        Some("log"),
+        &mut GroupConditions::default(),
+        Signal::Logs,
+    );
     let masking = processors(Signal::Logs, Processor::Transform(vec![change.expect("a statement")]));
     let Processed::Kept { bytes, .. } =
         masking.process(Signal::Logs, part(Signal::Logs, request.encode_to_vec()))
@@ -434,8 +448,22 @@ fn an_item_that_would_take_the_memory_is_not_decoded() {
     assert_eq!(change.process(Signal::Logs, request), Processed::Failed);
 }
 
+/// A group that would take a gigabyte if each of its statements had its own conditions.
+#[test]
+fn statements_of_a_group_share_its_conditions() {
+    let texts = (0..1_000).map(|number| format!("IsMatch(body, \"a{number}\")")).collect();
+    let mut conditions = GroupConditions::new(texts);
+    let change = |conditions: &mut GroupConditions| {
+        Change::parse("set(body, \"b\")", Some("log"), conditions, Signal::Logs).expect("a statement")
+    };
+    let (first, second) = (change(&mut conditions), change(&mut conditions));
+    assert_eq!(first.conditions.len(), 1_000);
+    assert!(Arc::ptr_eq(&first.conditions, &second.conditions));
+}
+
 fn change(context: &str, statement: &str, signal: Signal) -> Processors {
-    let change = Change::parse(statement, Some(context), &[], signal).expect("a statement");
+    let change = Change::parse(statement, Some(context), &mut GroupConditions::default(), signal)
+        .expect("a statement");
     processors(signal, Processor::Transform(vec![change]))
 }
 
@@ -446,7 +474,7 @@ proptest! {
     fn no_statement_causes_a_panic(text in statement(), flat in any::<bool>()) {
         let context = if flat { None } else { Some("log") };
         let request = logs().encode_to_vec();
-        if let Ok(change) = Change::parse(&text, context, &[], Signal::Logs) {
+        if let Ok(change) = Change::parse(&text, context, &mut GroupConditions::default(), Signal::Logs) {
             let _ = processors(Signal::Logs, Processor::Transform(vec![change])).process(Signal::Logs, part(Signal::Logs, request.clone()));
         }
         if let Ok(removal) = Removal::parse(&text, context, Signal::Logs) {

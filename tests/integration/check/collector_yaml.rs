@@ -69,11 +69,46 @@ async fn understood_settings_are_shown_and_tried() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn processors_and_endpoints_are_shown_offline() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "\
+receivers: {otlp: {protocols: {http: }}}
+processors:
+  resource: {attributes: [{key: team, value: a, action: upsert}]}
+  transform: {log_statements: [{context: log, statements: ['set(body, \"a\")']}]}
+exporters: {otlphttp: {endpoint: 'https://clickstack.example.com:4318'}}
+service:
+  pipelines:
+    logs: {receivers: [otlp], processors: [transform, resource], exporters: [otlphttp]}
+    metrics: {receivers: [otlp], exporters: [otlphttp]}
+    traces: {receivers: [otlp], processors: [resource], exporters: [otlphttp]}
+";
+    insta::assert_snapshot!(check(text, &folder).offline().account().await, @"
+    Processors
+      logs     transform, resource
+      traces   resource
+
+    Endpoints (nothing is sent)
+      logs     –       http  https://clickstack.example.com:4318/v1/logs
+      metrics  –       http  https://clickstack.example.com:4318/v1/metrics
+      traces   –       http  https://clickstack.example.com:4318/v1/traces
+
+    OK: no errors found offline
+    exit code 0
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn errors_name_line_and_path() {
     let folder = tempfile::tempdir().expect("a folder");
     let text =
         format!("exporters:\n  otlphttp:\n    endpoint: clickstack:4318\n    timeout: soon\n{PIPELINES}");
     insta::assert_snapshot!(check(&text, &folder).offline().account().await, @r#"
+    Endpoints (nothing is sent)
+      logs     FAILED  not sent because of the errors below
+      metrics  FAILED  not sent because of the errors below
+      traces   FAILED  not sent because of the errors below
+
     Errors
       collector.yaml:8: service.pipelines.traces.exporters: otlp/second is not defined under exporters; define it, or remove it here
       collector.yaml:3: exporters.otlphttp.endpoint: "clickstack:4318" has no scheme; set http://clickstack:4318 or https://clickstack:4318

@@ -1,6 +1,7 @@
 //! Faults that the variables themselves have.
 
 use lambda_sandbox::collector::Protocol;
+use rotel_lambda_extension::app::check::{self, CheckOptions};
 
 use super::harness::{Check, ENDPOINT, collector};
 
@@ -19,6 +20,24 @@ async fn endpoint_leading_back_is_reported() {
     FAILED: 1 error, 3 signals not accepted
     exit code 1
     ");
+}
+
+#[tokio::test]
+async fn terminals_get_colors() {
+    let variables =
+        [(ENDPOINT, "http://a.example.com:4317"), ("ROTEL_ENDPIONT", "b"), ("ROTEL_FLUSH_TIMEOUT", "1")];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let options = CheckOptions { is_offline: true, has_colors: true, ..CheckOptions::default() };
+    let mut report = Vec::new();
+    check::run(variables.into(), options, &mut report).await.expect("it goes to memory");
+    let report = String::from_utf8(report).expect("text");
+    for colored in [
+        "\n\u{1b}[33mWarnings\u{1b}[0m\n",
+        "\n\u{1b}[31mErrors\u{1b}[0m\n",
+        "\u{1b}[31mFAILED: 1 error\u{1b}[0m\n",
+    ] {
+        assert!(report.contains(colored), "{report}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,6 +101,11 @@ async fn missing_file_is_reported() {
         .with("ROTEL_ENV_FILE", "/nowhere/rotel.env")
         .offline();
     insta::assert_snapshot!(check.account().await, @r#"
+    Endpoints (nothing is sent)
+      logs     –       grpc  https://clickstack.example.com:4317
+      metrics  –       grpc  https://clickstack.example.com:4317
+      traces   –       grpc  https://clickstack.example.com:4317
+
     Errors
       ROTEL_ENV_FILE: "/nowhere/rotel.env" does not exist; add it to the deployment package (its files are in /var/task), or fix the path
 

@@ -136,6 +136,11 @@ async fn unusable_private_key_is_reported_unshown() {
         .hiding(key.lines().filter(|line| !line.starts_with("-----")))
         .offline();
     insta::assert_snapshot!(check.account().await, @"
+    Endpoints (nothing is sent)
+      logs     FAILED  not sent because of the errors below
+      metrics  FAILED  not sent because of the errors below
+      traces   FAILED  not sent because of the errors below
+
     Errors
       ROTEL_OTLP_EXPORTER_TLS_KEY_PEM: no usable private key: keys may not be consistent: KeyMismatch; set the PEM block -----BEGIN PRIVATE KEY----- of the certificate
 

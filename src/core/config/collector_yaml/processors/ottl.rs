@@ -2,7 +2,7 @@
 
 use super::super::node::YamlValue;
 use super::super::translation::{Location, Translation};
-use crate::processors::{Change, Processor, Removal};
+use crate::processors::{Change, GroupConditions, Processor, Removal};
 use crate::signal::{PerSignal, Signal};
 
 const REMEDY: &str = "so its pipelines send nothing; remove it, or use it in the receiving collector";
@@ -68,9 +68,10 @@ pub(super) fn transform(
                 for group in translation.elements(&entry) {
                     let StatementGroup { context, conditions, statements } =
                         group_of(translation, &group, "statements");
-                    let conditions: Vec<_> = conditions.into_iter().map(|(text, _)| text).collect();
+                    let mut conditions =
+                        GroupConditions::new(conditions.into_iter().map(|(text, _)| text).collect());
                     for (text, place) in statements {
-                        let change = Change::parse(&text, context.as_deref(), &conditions, signal);
+                        let change = Change::parse(&text, context.as_deref(), &mut conditions, signal);
                         add(translation, &place, changes.of_mut(signal), change);
                     }
                 }
