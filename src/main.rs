@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use dlmalloc::GlobalDlmalloc;
 use rotel_core::config::{self, Variables};
 use rotel_core::echo;
-use rotel_lambda_extension::app::check::{self, CheckOptions};
+use rotel_lambda_extension::app::check::{self, CheckOptions, ReportForm};
 use rotel_lambda_extension::app::startup;
 use rotel_lambda_extension::edge::logging;
 
@@ -61,7 +61,7 @@ fn check_options(arguments: &[&str]) -> Option<CheckOptions> {
             "--check" => {}
             "--offline" => options.is_offline = true,
             "--all" => options.shows_defaults = true,
-            "--json" => options.is_json = true,
+            "--json" => options.form = ReportForm::Json,
             _ => return None,
         }
     }
@@ -107,9 +107,11 @@ fn run<T>(task: impl Future<Output = T>) -> Option<T> {
 fn run_command(command: &CliCommand) -> ExitCode {
     match command {
         CliCommand::Check(options) => {
-            let variables = variables();
+            let (variables, mut options) = (variables(), *options);
             let has_colors = io::stdout().is_terminal() && !variables.contains_key("NO_COLOR");
-            let options = CheckOptions { has_colors, ..*options };
+            if has_colors && options.form == ReportForm::Text {
+                options.form = ReportForm::ColoredText;
+            }
             let result = run(check::run(variables, options, &mut io::stdout().lock()));
             return if matches!(result, Some(Ok(true))) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }

@@ -37,10 +37,18 @@ pub struct CheckOptions {
     pub is_offline: bool,
     /// Prints the defaults of variables that are not set, too.
     pub shows_defaults: bool,
-    /// Prints one JSON object and nothing else. `docs/configuration.md` has its fields.
-    pub is_json: bool,
-    /// Marks results and headings of problems with colours.
-    pub has_colors: bool,
+    pub form: ReportForm,
+}
+
+/// The form of the report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReportForm {
+    #[default]
+    Text,
+    /// Text for a terminal: results and headings of problems have colours.
+    ColoredText,
+    /// One JSON object. `docs/configuration.md` has its fields.
+    Json,
 }
 
 /// A colour of terminals.
@@ -188,12 +196,16 @@ struct JsonRecord {
 impl<W: Write> CheckReport<'_, W> {
     /// Prints a line for people.
     fn line(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
-        if self.options.is_json { Ok(()) } else { writeln!(self.out, "{line}") }
+        if self.options.form == ReportForm::Json { Ok(()) } else { writeln!(self.out, "{line}") }
     }
 
     /// A word of the report in a colour, if the report has colours.
     fn colored(&self, color: Color, text: &str) -> String {
-        if self.options.has_colors { format!("\x1b[{}m{text}\x1b[0m", color as u8) } else { text.to_owned() }
+        if self.options.form == ReportForm::ColoredText {
+            format!("\x1b[{}m{text}\x1b[0m", color as u8)
+        } else {
+            text.to_owned()
+        }
     }
 
     /// A result, in its column.
@@ -288,7 +300,7 @@ impl<W: Write> CheckReport<'_, W> {
             match &error {
                 None => self.line(format_args!("  {}  {arn}", self.result(true)))?,
                 Some(error) => {
-                    self.line(format_args!("  {}  {}", self.result(false), echo::one_line(error)))?
+                    self.line(format_args!("  {}  {}", self.result(false), echo::one_line(error)))?;
                 }
             }
             self.json.secrets.push(JsonSecret { arn: arn.to_owned(), error });
@@ -425,7 +437,7 @@ impl<W: Write> CheckReport<'_, W> {
         let summary =
             if is_ok { format!("OK: {success}") } else { format!("FAILED: {}", self.failures.join(", ")) };
         self.heading(&self.colored(if is_ok { Color::Green } else { Color::Red }, &summary))?;
-        if self.options.is_json {
+        if self.options.form == ReportForm::Json {
             let report = JsonReport { ok: is_ok, summary, ..self.json };
             serde_json::to_writer(&mut *self.out, &report)?;
             writeln!(self.out)?;

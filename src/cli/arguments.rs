@@ -3,6 +3,7 @@
 use clap::builder::{StringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use rotel_core::secret::Secret;
+use url::Url;
 
 /// Attaches the rotel-extension layer to Lambda functions, and shows where it is attached.
 ///
@@ -18,7 +19,7 @@ pub(crate) struct Arguments {
     /// The profile of ~/.aws/config
     #[arg(long, global = true, help_heading = "AWS")]
     pub(crate) profile: Option<String>,
-    /// The beginning of the names of the extension's layers, as LAYER_PREFIX of `make publish`
+    /// The layers are named by this prefix and an architecture: NAME-amd64 and NAME-arm64
     #[arg(long, global = true, value_name = "NAME", default_value = "rotel-extension", help_heading = "AWS")]
     pub(crate) layer_prefix: String,
 }
@@ -35,7 +36,7 @@ pub(crate) enum Command {
     Status(Status),
 }
 
-/// The function, and whether it may be changed.
+/// The function to change, and the confirmation flags.
 #[derive(Args, Debug)]
 pub(crate) struct Target {
     /// The name or the ARN of the function
@@ -53,8 +54,7 @@ pub(crate) struct Target {
 pub(crate) struct Attach {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// The ARN of the layer; without a version, its newest one [default: the newest layer of your account for the function's
-    /// architecture]
+    /// The ARN of the layer version [default: the newest layer of your account for the function's architecture]
     #[arg(long, value_name = "ARN")]
     pub(crate) layer: Option<String>,
     #[arg(
@@ -75,7 +75,7 @@ pub(crate) struct Attach {
 pub(crate) struct Detach {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// The layer to remove, if its name is not that of `make publish`
+    /// The ARN of the layer, if its name does not begin with --layer-prefix
     #[arg(long, value_name = "ARN")]
     pub(crate) layer: Option<String>,
     /// Leave all variables
@@ -91,7 +91,7 @@ pub(crate) struct Status {
     /// The name or the ARN of the function
     #[arg(long, value_name = "NAME")]
     pub(crate) function: String,
-    /// The layer, if its name is not that of `make publish`
+    /// The ARN of the layer, if its name does not begin with --layer-prefix
     #[arg(long, value_name = "ARN")]
     pub(crate) layer: Option<String>,
     /// Invoke the function once, and show what arrived
@@ -104,10 +104,11 @@ pub(crate) struct Status {
         long,
         value_name = "URL",
         requires = "invoke",
+        value_parser = http_url,
         help = "The HTTP interface of ClickStack's ClickHouse, such as https://clickhouse.example.com:8443. The telemetry of \
                 the invocation is counted there"
     )]
-    pub(crate) clickhouse: Option<url::Url>,
+    pub(crate) clickhouse: Option<Url>,
     /// The database of ClickStack's tables
     #[arg(long, value_name = "NAME", default_value = "default", requires = "clickhouse")]
     pub(crate) clickhouse_database: String,
@@ -116,6 +117,12 @@ pub(crate) struct Status {
     pub(crate) clickhouse_user: String,
     #[arg(long, env = "CLICKHOUSE_PASSWORD", hide = true, hide_env_values = true, default_value = "", value_parser = secret())]
     pub(crate) clickhouse_password: Secret,
+}
+
+/// A URL of HTTP, so that a mistake is found before the function is invoked.
+fn http_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    url.ok_or_else(|| "write it with its scheme, such as https://clickhouse.example.com:8443".to_owned())
 }
 
 /// Takes any text. What is wrong with it is found later, because clap's errors repeat the value.

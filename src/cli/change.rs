@@ -63,6 +63,10 @@ pub(crate) enum Refusal {
     #[error("{0} names a version or an alias, which cannot change; leave out :{1}")]
     Qualified(String, String),
     #[error(
+        "{0} has no layer of the extension; give its ARN with --layer, or remove its variables with --all-variables"
+    )]
+    NoLayer(String),
+    #[error(
         "Lambda could not decrypt the variables of {0}, so a change would lose them; allow your identity kms:Decrypt with the function's key"
     )]
     HiddenVariables(String),
@@ -168,6 +172,9 @@ pub(crate) fn detach(
     changeable(&function)?;
     let mut layers = function.layers.clone();
     layers.retain(|arn| !extension.contain(arn));
+    if layers == function.layers && removal != VariableRemoval::All {
+        return Err(Refusal::NoLayer(function.name));
+    }
     let mut variables = function.variables.clone();
     match removal {
         VariableRemoval::Nothing => {}
@@ -175,9 +182,6 @@ pub(crate) fn detach(
         VariableRemoval::All => variables.retain(|name, _| !name.starts_with("ROTEL_")),
     }
     let mut notes = notes(&function);
-    if layers == function.layers {
-        notes.push("the function has no layer of the extension".to_owned());
-    }
     let left: Vec<_> =
         variables.keys().filter(|name| name.starts_with("ROTEL_")).map(String::as_str).collect();
     if !left.is_empty() && removal == VariableRemoval::Attached {
@@ -196,10 +200,9 @@ fn remove_additions(variables: &mut Variables) {
     if !secret_ref::is_single_reference(reference) {
         return;
     }
-    let others = others.strip_suffix(',').unwrap_or(others);
     if others.is_empty() {
         variables.remove(HEADERS);
-    } else {
+    } else if let Some(others) = others.strip_suffix(',') {
         let others = text.replace(headers, others);
         variables.insert(HEADERS.to_owned(), others);
     }
@@ -243,7 +246,7 @@ fn with_additions(before: &Variables, additions: &Additions<'_>) -> Result<Varia
         let text = before.get(HEADERS).map_or("", String::as_str);
         let headers = match unquoted(text) {
             "" => header,
-            headers if headers.contains(&header) => text.to_owned(),
+            headers if headers == header || headers.ends_with(&format!(",{header}")) => text.to_owned(),
             headers if headers.to_ascii_lowercase().contains("authorization") => return Err(Refusal::HasKey),
             headers => text.replace(headers, &format!("{headers},{header}")),
         };
@@ -264,10 +267,10 @@ fn with_additions(before: &Variables, additions: &Additions<'_>) -> Result<Varia
     Ok(variables)
 }
 
-/// A value without the quotes around all of it.
+/// A value without the quotes around all of it, which the extension ignores.
 fn unquoted(text: &str) -> &str {
     let text = text.trim();
-    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
+    ['"', '\''].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(text)
 }
 
 /// What a person should know about a function that is going to change.
@@ -301,7 +304,8 @@ fn permission(key_secret: &str) -> Option<String> {
         }
         Service::SecretsManager => {
             // Platform: a secret's ARN ends with six random characters, which people may leave out.
-            let has_suffix = id.rsplit_once('-').is_some_and(|(_, end)| end.len() == 6);
+            let is_random = |end: &str| end.len() == 6 && !end.chars().all(|c| c.is_ascii_lowercase());
+            let has_suffix = id.rsplit_once('-').is_some_and(|(_, end)| is_random(end));
             let rest = if has_suffix { "" } else { "-??????" };
             format!("the function's role must allow secretsmanager:GetSecretValue on {id}{rest}")
         }
@@ -320,7 +324,7 @@ impl Change {
     }
 }
 
-/// The lines that come and go. Values are shown as `--check` shows them: no credentials.
+/// The removed and added lines. Values are shown as `--check` shows them: no credentials.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for layer in self.before.layers.iter().filter(|layer| !self.layers.contains(layer)) {

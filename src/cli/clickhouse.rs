@@ -11,16 +11,16 @@ use url::Url;
 use crate::lambda::innermost;
 
 /// Telemetry leaves at the end of an invocation, and ClickStack's collector writes batches every few seconds.
-const MAX_WAIT: Duration = Duration::from_secs(30);
+/// ClickHouse Cloud may need half a minute to wake up.
+const MAX_WAIT: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_secs(1);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 /// Two numbers, or a message.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
 /// The maximum part of a message that is shown.
 const MAX_MESSAGE_BYTES: usize = 300;
 const COUNTS: &str = "SELECT \
-    (SELECT count() FROM {database:Identifier}.otel_logs WHERE LogAttributes['faas.invocation_id'] = {id:String}), \
-    (SELECT count() FROM {database:Identifier}.otel_traces WHERE SpanAttributes['faas.invocation_id'] = {id:String}) \
+    (SELECT count() FROM {database:Identifier}.otel_logs WHERE LogAttributes['faas.invocation_id'] = {id:String} AND Timestamp > now() - INTERVAL 1 HOUR), \
+    (SELECT count() FROM {database:Identifier}.otel_traces WHERE SpanAttributes['faas.invocation_id'] = {id:String} AND Timestamp > now() - INTERVAL 1 HOUR) \
     FORMAT TabSeparated";
 
 /// A ClickHouse server, and the database of ClickStack's tables.
@@ -38,6 +38,12 @@ pub(crate) struct Arrived {
     pub(crate) spans: u64,
 }
 
+impl Arrived {
+    pub(crate) fn is_any(self) -> bool {
+        self.logs + self.spans > 0
+    }
+}
+
 /// A query that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("--clickhouse: {url}: {cause}")]
@@ -47,22 +53,26 @@ pub(crate) struct QueryError {
 }
 
 impl ClickHouse<'_> {
-    /// Counts what has arrived, until two counts in a row are the same and there are log records.
+    /// Counts what has arrived, until two counts in a row are the same and something has.
     pub(crate) async fn wait_for(&self, request_id: &str) -> Result<Arrived, QueryError> {
         // A redirect would take the password to another host.
-        let client = Client::builder().timeout(REQUEST_TIMEOUT).redirect(Policy::none()).build();
+        let client = Client::builder().redirect(Policy::none()).build();
         let client = client.map_err(|error| self.failed(&innermost(&error)))?;
-        let mut waited = Duration::ZERO;
-        let mut before = Arrived::default();
-        loop {
-            let arrived = self.count(&client, request_id).await?;
-            if (arrived.logs > 0 && arrived == before) || waited >= MAX_WAIT {
-                return Ok(arrived);
+        let mut last = None;
+        let counting = async {
+            loop {
+                let arrived = self.count(&client, request_id).await?;
+                if arrived.is_any() && last.replace(arrived) == Some(arrived) {
+                    return Ok(());
+                }
+                last = Some(arrived);
+                tokio::time::sleep(PAUSE).await;
             }
-            before = arrived;
-            tokio::time::sleep(PAUSE).await;
-            waited += PAUSE;
+        };
+        if let Ok(counted) = tokio::time::timeout(MAX_WAIT, counting).await {
+            counted?;
         }
+        last.ok_or_else(|| self.failed("no answer within a minute"))
     }
 
     async fn count(&self, client: &Client, request_id: &str) -> Result<Arrived, QueryError> {

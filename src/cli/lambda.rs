@@ -42,6 +42,8 @@ pub(crate) enum CallError {
     Refused { operation: &'static str, message: String },
     #[error("{function} has changed meanwhile, and was left as it is; run this again")]
     Changed { function: String },
+    #[error("Lambda did not answer, so the change may have been made; see `rotel-lambda status`: {cause}")]
+    Unanswered { cause: String },
     #[error("Lambda accepted the change and could not carry it out: {cause}")]
     NotCarriedOut { cause: String },
     #[error("Lambda accepted the change and is still carrying it out; see `rotel-lambda status`")]
@@ -147,10 +149,13 @@ impl Lambda {
         let call = self.client.update_function_configuration().function_name(&function.id);
         let call = call.set_layers(Some(change.layers.clone()));
         let call = call.environment(Environment::builder().set_variables(Some(variables)).build());
-        let answer = call.set_revision_id(function.revision.clone()).send().await;
+        let call = call.set_revision_id(function.revision.clone());
+        // A second attempt would be told that the function has changed: by the first.
+        let answer = call.customize().config_override(once()).send().await;
         answer.map_err(|error| match error.code() {
             Some("PreconditionFailedException") => CallError::Changed { function: function.name.clone() },
-            _ => failed("UpdateFunctionConfiguration", &error).without_values(change),
+            Some(_) => failed("UpdateFunctionConfiguration", &error).without_values(change),
+            None => CallError::Unanswered { cause: innermost(&error) },
         })?;
         let waiting = self.client.wait_until_function_updated_v2().function_name(&function.id);
         match waiting.wait(MAX_UPDATE_TIME).await {
@@ -218,6 +223,11 @@ impl Lambda {
     }
 }
 
+/// Calls without a second attempt.
+fn once() -> aws_sdk_lambda::config::Builder {
+    Config::builder().retry_config(RetryConfig::disabled())
+}
+
 /// Names the operation, and what Lambda or the network said.
 fn failed<E, R>(operation: &'static str, error: &SdkError<E, R>) -> CallError
 where
@@ -250,7 +260,7 @@ mod tests {
         let variables = [("KEY".to_owned(), "hunter2".to_owned())].into();
         let function = Function { name: "orders".to_owned(), variables, ..Function::default() };
         let layers = ExtensionLayers { prefix: "rotel-extension".to_owned(), given: None };
-        let change = detach(function, &layers, VariableRemoval::Nothing).expect("a change");
+        let change = detach(function, &layers, VariableRemoval::All).expect("a change");
         let said = |message: &str| {
             let error = CallError::Refused { operation: "Update", message: message.to_owned() };
             error.without_values(&change).to_string()

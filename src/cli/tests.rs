@@ -147,6 +147,7 @@ fn detaching_keeps_settings_of_others() {
     for (before, attached) in [
         ("X-Team=a", "X-Team=a,Authorization=${KEY}"),
         ("\"X-Team=a,X-Key=hunter2\"", "\"X-Team=a,X-Key=hunter2,Authorization=${KEY}\""),
+        ("'X-Team=a'", "'X-Team=a,Authorization=${KEY}'"),
     ] {
         let mut function = orders();
         function.variables.insert("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS".to_owned(), before.to_owned());
@@ -168,6 +169,15 @@ fn detaching_keeps_settings_of_others() {
 }
 
 #[test]
+fn headers_of_like_names_stay() {
+    let mut function = after(attach(orders(), &extension(), &layers(), &usual()).expect("a change"));
+    let headers = format!("X-Team=a,Proxy-Authorization=${{{KEY}}}");
+    function.variables.insert("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS".to_owned(), headers.clone());
+    let detached = after(detach(function, &layers(), VariableRemoval::Attached).expect("a change"));
+    assert_eq!(detached.variables.get("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS"), Some(&headers));
+}
+
+#[test]
 fn layers_of_other_names_are_found_if_given() {
     let given: LayerArn = layer("telemetry-arm64:3").parse().expect("an ARN");
     let named = ExtensionLayers { given: Some(given.clone()), ..layers() };
@@ -179,9 +189,11 @@ fn layers_of_other_names_are_found_if_given() {
         after(detach(attached.clone(), &named, VariableRemoval::Attached).expect("a change")),
         function
     );
-    let unnamed = detach(attached, &layers(), VariableRemoval::Nothing).expect("a change");
-    assert!(unnamed.is_empty());
-    assert_eq!(unnamed.notes, ["the function has no layer of the extension"]);
+    for removal in [VariableRemoval::Nothing, VariableRemoval::Attached] {
+        let unnamed = detach(attached.clone(), &layers(), removal).err();
+        assert_eq!(unnamed, Some(Refusal::NoLayer("orders".to_owned())));
+    }
+    assert!(detach(attached, &layers(), VariableRemoval::All).is_ok());
 }
 
 #[test]
@@ -258,7 +270,7 @@ fn values_of_credentials_are_not_shown() {
     let assignments = [Secret::new("ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS=Authorization=hunter4")];
     let additions = Additions { endpoint: Some(ENDPOINT), key_secret: None, assignments: &assignments };
     let attached = shown(&attach(function.clone(), &extension(), &layers(), &additions));
-    let detached = shown(&detach(function, &layers(), VariableRemoval::Attached));
+    let detached = shown(&detach(function, &layers(), VariableRemoval::All));
     assert!(!format!("{attached}{detached}").contains("hunter"), "{attached}{detached}");
     assert_snapshot!(format!("{attached}\n{detached}"), @"
       + layer arn:aws:lambda:eu-central-1:123456789012:layer:rotel-extension-arm64:7
@@ -267,8 +279,8 @@ fn values_of_credentials_are_not_shown() {
       + ROTEL_OTLP_EXPORTER_ENDPOINT=https://clickstack.example.com:4317
     note: ROTEL_NOT_KNOWN: unknown variable, so it has no effect; remove it, or find the right name with --help
 
-    note: the function has no layer of the extension
-    note: these variables stay; --all-variables removes them: ROTEL_NOT_KNOWN, ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS
+      - ROTEL_NOT_KNOWN=[redacted]
+      - ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS=Authorization=[redacted]
     ");
 }
 

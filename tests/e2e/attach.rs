@@ -202,6 +202,7 @@ fn clickhouse(answer: &'static str) -> (String, thread::JoinHandle<String>) {
             let mut part = [0; 4096];
             while !asked.ends_with(b"TabSeparated") {
                 let length = connection.read(&mut part).expect("a question");
+                assert_ne!(length, 0, "the question ends early");
                 asked.extend_from_slice(part.get(..length).unwrap_or_default());
             }
             let length = answer.len();

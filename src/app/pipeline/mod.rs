@@ -343,13 +343,21 @@ impl<E: BackendExporter> Pipeline<E> {
             return Some((edited, items));
         }
         match self.processors.process(signal, RequestPart { bytes, items }) {
-            Processed::Kept { bytes, items } => Some((bytes, items)),
+            Processed::Kept { bytes, items, too_large } => {
+                if too_large > 0 && !std::mem::replace(&mut self.reported_failure, true) {
+                    tracing::warn!(
+                        "dropped {too_large} {signal}, because decoding them for the processors of the collector.yaml takes too \
+                         much memory; send fewer attributes per item"
+                    );
+                }
+                (items > 0).then_some((bytes, items))
+            }
             Processed::Filtered => None,
             Processed::Failed => {
                 if !std::mem::replace(&mut self.reported_failure, true) {
                     tracing::warn!(
                         "dropped {items} {signal}, because the processors of the collector.yaml enlarge them by more than four \
-                         times, or one has too many attributes to be decoded; shorten what they add, or leave out the processors"
+                         times; shorten what they add"
                     );
                 }
                 None

@@ -119,8 +119,8 @@ impl<'a> Reader<'a> {
         self.variables.range::<str, _>(from).next().is_some_and(|(name, _)| name.starts_with(prefix))
     }
 
-    /// Records an error, unless it is known already.
-    /// Reports an error, unless it is that a variable is missing which a malformed line has: that is reported already.
+    /// Records an error once. Skips the errors of a variable that is missing because its line in the env file is malformed: that
+    /// line is reported already.
     pub(super) fn error(&mut self, variable: &str, message: impl Into<String>) {
         if self.locations.malformed.contains(variable) && self.text(variable).is_none() {
             return;

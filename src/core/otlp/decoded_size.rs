@@ -1,6 +1,6 @@
 //! Estimates the memory of a request once it is decoded, without decoding it.
 //!
-//! An empty span has two bytes on the wire and hundreds in memory, so who decodes what a stranger sent must know before.
+//! An empty span takes two bytes on the wire and hundreds in memory, so check this size before decoding received data.
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
@@ -16,8 +16,7 @@ const MIN_CAPACITY: usize = 4;
 /// The memory of a number in a vector that may have grown to twice its length; on the wire it may be one byte.
 const PER_PACKED_BYTE: usize = 2 * size_of::<u64>();
 
-/// The memory of a validated request of this signal once prost has decoded it: at least what it takes, and at most about twice
-/// that. Reads each byte once.
+/// An upper bound on the memory of a validated request of this signal once prost has decoded it. Reads each byte once.
 pub fn decoded_size(signal: Signal, body: &[u8]) -> usize {
     of_message(MessageSchema::of(signal), body, DEPTH_LIMIT)
 }
@@ -35,6 +34,9 @@ fn of_message(schema: &MessageSchema, body: &[u8], depth: u32) -> usize {
                     *count += 1;
                 }
                 of_message(inner, content, deeper)
+            }
+            FieldKind::String | FieldKind::Bytes | FieldKind::Id(_) if field.repeated => {
+                content.len() + MIN_CAPACITY * size_of::<String>()
             }
             FieldKind::String | FieldKind::Bytes | FieldKind::Id(_) => content.len(),
             _ if field.repeated => raw.len() * PER_PACKED_BYTE,
@@ -117,6 +119,14 @@ mod tests {
         assert!(bounds(1_000) > 1_000 * PER_PACKED_BYTE, "{}", bounds(1_000));
         // The kind of a span.
         assert_eq!(of_message(schema_of(Signal::Traces, &[1, 2, 2]), &[0x30, 0x01], DEPTH_LIMIT), 0);
+    }
+
+    #[test]
+    fn repeated_texts_are_not_free() {
+        // The keys of a resource's entity reference.
+        let keys = [0x1a, 0x00].repeat(1_000);
+        let size = of_message(schema_of(Signal::Logs, &[1, 1, 3]), &keys, DEPTH_LIMIT);
+        assert!(size >= 1_000 * size_of::<String>(), "{size}");
     }
 
     /// The message that is reached by these tags.

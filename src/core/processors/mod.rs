@@ -12,14 +12,10 @@ mod telemetry;
 mod tests;
 mod value;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
@@ -28,7 +24,7 @@ pub(crate) use self::actions::{ActionOperation, ActionSource, ActionTarget, Attr
 use self::growth::GrowthBudget;
 pub(crate) use self::ottl::pattern;
 use self::ottl::{ContextItem, OttlCondition, OttlContext, OttlSubject, Statement};
-use self::telemetry::{DecodedItem as _, DecodedRequest};
+use self::telemetry::DecodedRequest;
 pub(crate) use self::value::OttlValue;
 use crate::otlp::{Limits, RequestPart, decoded_size, split};
 use crate::signal::{PerSignal, Signal};
@@ -73,7 +69,7 @@ pub(crate) struct Removal {
 pub(crate) struct Change {
     context: OttlContext,
     /// One of these must hold, if there are any.
-    conditions: Arc<[OttlCondition]>,
+    conditions: Arc<Vec<OttlCondition>>,
     statement: Statement,
 }
 
@@ -81,14 +77,14 @@ pub(crate) struct Change {
 #[derive(Default)]
 pub(crate) struct GroupConditions {
     texts: Vec<String>,
-    parsed: BTreeMap<OttlContext, Result<Arc<[OttlCondition]>, String>>,
+    parsed: Vec<(OttlContext, Arc<Vec<OttlCondition>>)>,
 }
 
 /// The result of processing a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Processed {
-    /// A request with this many items.
-    Kept { bytes: Bytes, items: usize },
+    /// A request with this many items. Others were dropped, because they take too much memory once decoded.
+    Kept { bytes: Bytes, items: usize, too_large: usize },
     /// No item is left.
     Filtered,
     /// The result is too large, or the request is invalid. It must not be sent as it came.
@@ -127,35 +123,54 @@ impl Processors {
 
     /// Processes a validated request.
     pub fn process(&self, signal: Signal, request: RequestPart) -> Processed {
-        let processors = self.0.of(signal);
-        let process = match signal {
-            Signal::Traces => process::<ExportTraceServiceRequest>,
-            Signal::Metrics => process::<ExportMetricsServiceRequest>,
-            Signal::Logs => process::<ExportLogsServiceRequest>,
-        };
         let budget = GrowthBudget::of(request.bytes.len());
-        if decoded_size(signal, &request.bytes) <= DECODED_LIMIT {
-            return match process(processors, &request.bytes, &budget) {
-                Some((bytes, items @ 1..)) => Processed::Kept { bytes: bytes.into(), items },
-                Some(_) => Processed::Filtered,
-                None => Processed::Failed,
-            };
-        }
-        // Requests laid end to end are one request.
-        let (mut bytes, mut kept) = (Vec::new(), 0);
-        for part in split(signal, request, PART_LIMITS) {
+        // Usually the only part.
+        let parts = if decoded_size(signal, &request.bytes) <= DECODED_LIMIT {
+            Limits { items: usize::MAX, bytes: usize::MAX }
+        } else {
+            PART_LIMITS
+        };
+        let (mut bytes, mut kept, mut too_large) = (Vec::new(), 0, 0);
+        for part in split(signal, request, parts) {
             if decoded_size(signal, &part.bytes) > DECODED_LIMIT {
-                return Processed::Failed;
+                too_large += part.items;
+                continue;
             }
-            let Some((processed, items)) = process(processors, &part.bytes, &budget) else {
+            let Some((processed, items)) = self.process_part(signal, &part.bytes, &budget) else {
                 return Processed::Failed;
             };
+            // Requests laid end to end are one request.
             if items > 0 {
                 bytes.extend(processed);
                 kept += items;
             }
         }
-        if kept == 0 { Processed::Filtered } else { Processed::Kept { bytes: bytes.into(), items: kept } }
+        if kept == 0 && too_large == 0 {
+            return Processed::Filtered;
+        }
+        Processed::Kept { bytes: bytes.into_boxed_slice().into(), items: kept, too_large }
+    }
+
+    /// The processed request and the number of its items; `None` if it would become too large, or cannot be decoded.
+    fn process_part(
+        &self,
+        signal: Signal,
+        request: &[u8],
+        budget: &GrowthBudget,
+    ) -> Option<(Vec<u8>, usize)> {
+        let mut decoded = telemetry::decode(signal, request).ok()?;
+        for processor in self.0.of(signal) {
+            processor.apply(&mut *decoded, budget);
+            if budget.is_exceeded() {
+                return None;
+            }
+        }
+        let mut items = 0;
+        decoded.retain(&mut |_, _, item| {
+            items += item.count();
+            true
+        });
+        Some((decoded.encode(), items))
     }
 }
 
@@ -188,13 +203,20 @@ impl Change {
 
 impl GroupConditions {
     pub(crate) fn new(texts: Vec<String>) -> Self {
-        Self { texts, parsed: BTreeMap::new() }
+        Self { texts, parsed: Vec::new() }
     }
 
-    fn of(&mut self, context: OttlContext) -> Result<Arc<[OttlCondition]>, String> {
-        let parse = |text: &String| ottl::condition(text, Some(context)).map(|parsed| parsed.content);
-        let parsed = self.parsed.entry(context).or_insert_with(|| self.texts.iter().map(parse).collect());
-        parsed.clone()
+    fn of(&mut self, context: OttlContext) -> Result<Arc<Vec<OttlCondition>>, String> {
+        if let Some((_, known)) = self.parsed.iter().find(|(known, _)| *known == context) {
+            return Ok(Arc::clone(known));
+        }
+        let mut conditions = Vec::new();
+        for text in &self.texts {
+            conditions.push(ottl::condition(text, Some(context))?.content);
+        }
+        let conditions = Arc::new(conditions);
+        self.parsed.push((context, Arc::clone(&conditions)));
+        Ok(conditions)
     }
 }
 
@@ -216,23 +238,6 @@ fn is_of_signal(context: OttlContext, signal: Signal) -> Result<(), String> {
     if is_right { Ok(()) } else { Err(format!("{signal} have no such context")) }
 }
 
-/// The processed request and the number of its items; `None` if it would become too large.
-fn process<R: DecodedRequest>(
-    processors: &[Processor],
-    request: &[u8],
-    budget: &GrowthBudget,
-) -> Option<(Vec<u8>, usize)> {
-    let mut decoded = R::decode(request).ok()?;
-    for processor in processors {
-        processor.apply(&mut decoded, budget);
-        if budget.is_exceeded() {
-            return None;
-        }
-    }
-    let items = decoded.items();
-    Some((decoded.encode_to_vec(), items))
-}
-
 impl Processor {
     /// The number of its statements, conditions or actions.
     pub(crate) fn len(&self) -> usize {
@@ -252,24 +257,23 @@ impl Processor {
         }
     }
 
-    fn apply<R: DecodedRequest>(&self, request: &mut R, budget: &GrowthBudget) {
+    fn apply(&self, request: &mut dyn DecodedRequest, budget: &GrowthBudget) {
         match self {
-            Self::Attributes(actions) => request.visit_scopes(|_, _, items| {
-                for item in items {
-                    item.visit_attributes(&mut |attributes| actions::apply(actions, attributes, budget));
-                }
+            Self::Attributes(actions) => request.retain(&mut |_, _, item| {
+                item.visit_attributes(&mut |attributes| actions::apply(actions, attributes, budget));
+                true
             }),
             Self::Resource(actions) => {
-                request.visit_resources(|resource| actions::apply(actions, &mut resource.attributes, budget));
+                request.visit_resources(&mut |resource| {
+                    actions::apply(actions, &mut resource.attributes, budget);
+                });
             }
             Self::Filter(removals) => {
                 for Removal { context, condition } in removals {
-                    request.visit_scopes(|resource, scope, items| {
-                        items.retain_mut(|element| {
-                            element.visit(*context, &mut |item| {
-                                !condition.holds(&OttlSubject { resource, scope, item, budget })
-                            })
-                        });
+                    request.retain(&mut |resource, scope, item| {
+                        item.visit(*context, &mut |item| {
+                            !condition.holds(&OttlSubject { resource, scope, item, budget })
+                        })
                     });
                 }
             }
@@ -283,7 +287,7 @@ impl Processor {
 }
 
 impl Change {
-    fn apply<R: DecodedRequest>(&self, request: &mut R, budget: &GrowthBudget) {
+    fn apply(&self, request: &mut dyn DecodedRequest, budget: &GrowthBudget) {
         let apply = |mut subject: OttlSubject<'_>| {
             if self.conditions.is_empty() || self.conditions.iter().any(|condition| condition.holds(&subject))
             {
@@ -291,20 +295,19 @@ impl Change {
             }
         };
         match self.context {
-            OttlContext::Resource => request.visit_resources(|resource| {
+            OttlContext::Resource => request.visit_resources(&mut |resource| {
                 let scope = &mut InstrumentationScope::default();
                 apply(OttlSubject { resource, scope, item: ContextItem::Nothing, budget });
             }),
-            OttlContext::Scope => request.visit_scopes(|resource, scope, _| {
+            OttlContext::Scope => request.visit_scopes(&mut |resource, scope| {
                 apply(OttlSubject { resource, scope, item: ContextItem::Nothing, budget });
             }),
-            context => request.visit_scopes(|resource, scope, items| {
-                for element in items {
-                    element.visit(context, &mut |item| {
-                        apply(OttlSubject { resource, scope, item, budget });
-                        true
-                    });
-                }
+            context => request.retain(&mut |resource, scope, item| {
+                item.visit(context, &mut |item| {
+                    apply(OttlSubject { resource, scope, item, budget });
+                    true
+                });
+                true
             }),
         }
     }

@@ -8,65 +8,77 @@ use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint, metric};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::{DecodeError, Message as _};
 
 use super::ottl::{ContextItem, DataPoint, MetricHead, OttlContext};
+use crate::signal::Signal;
 
-/// A request of one signal.
-pub(super) trait DecodedRequest: prost::Message + Default {
-    type Item: DecodedItem;
+/// A request of one signal. A trait object, so that processors are compiled once for all signals.
+pub(super) trait DecodedRequest {
+    fn visit_resources(&mut self, visit: &mut dyn FnMut(&mut Resource));
 
-    /// Visits each resource.
-    fn visit_resources(&mut self, visit: impl FnMut(&mut Resource));
+    fn visit_scopes(&mut self, visit: &mut dyn FnMut(&mut Resource, &mut InstrumentationScope));
 
-    /// Visits each scope with its resource, and the items of it. Items, scopes and resources without content are removed.
-    fn visit_scopes(
-        &mut self,
-        visit: impl FnMut(&mut Resource, &mut InstrumentationScope, &mut Vec<Self::Item>),
-    );
+    /// Visits each span, log record or metric, and removes those for which `visit` returns false. Scopes and resources without
+    /// any are removed.
+    fn retain(&mut self, visit: &mut ItemVisit<'_>);
 
-    /// The number of items, as the signal counts them.
-    fn items(&mut self) -> usize;
+    fn encode(&self) -> Vec<u8>;
 }
 
-macro_rules! request {
-    ($request:ty, $item:ty, $resources:ident, $scopes:ident, $items:ident) => {
-        impl DecodedRequest for $request {
-            type Item = $item;
+/// Visits an item with its resource and scope. Returns false if the item is to be removed.
+pub(super) type ItemVisit<'v> =
+    dyn FnMut(&mut Resource, &mut InstrumentationScope, &mut dyn DecodedItem) -> bool + 'v;
 
-            fn visit_resources(&mut self, mut visit: impl FnMut(&mut Resource)) {
+macro_rules! request {
+    ($request:ty, $resources:ident, $scopes:ident, $items:ident) => {
+        impl DecodedRequest for $request {
+            fn visit_resources(&mut self, visit: &mut dyn FnMut(&mut Resource)) {
                 for group in &mut self.$resources {
                     visit(group.resource.get_or_insert_default());
                 }
             }
 
-            fn visit_scopes(
-                &mut self,
-                mut visit: impl FnMut(&mut Resource, &mut InstrumentationScope, &mut Vec<Self::Item>),
-            ) {
+            fn visit_scopes(&mut self, visit: &mut dyn FnMut(&mut Resource, &mut InstrumentationScope)) {
+                for group in &mut self.$resources {
+                    let resource = group.resource.get_or_insert_default();
+                    for scope in &mut group.$scopes {
+                        visit(resource, scope.scope.get_or_insert_default());
+                    }
+                }
+            }
+
+            fn retain(&mut self, visit: &mut ItemVisit<'_>) {
                 self.$resources.retain_mut(|group| {
                     let resource = group.resource.get_or_insert_default();
-                    group.$scopes.retain_mut(|scope| {
-                        visit(resource, scope.scope.get_or_insert_default(), &mut scope.$items);
-                        !scope.$items.is_empty()
+                    group.$scopes.retain_mut(|group| {
+                        let scope = group.scope.get_or_insert_default();
+                        group.$items.retain_mut(|item| visit(resource, scope, item));
+                        !group.$items.is_empty()
                     });
                     !group.$scopes.is_empty()
                 });
             }
 
-            fn items(&mut self) -> usize {
-                let mut count = 0;
-                self.visit_scopes(|_, _, items| {
-                    count += items.iter_mut().map(DecodedItem::count).sum::<usize>()
-                });
-                count
+            fn encode(&self) -> Vec<u8> {
+                self.encode_to_vec()
             }
         }
     };
 }
 
-request!(ExportTraceServiceRequest, Span, resource_spans, scope_spans, spans);
-request!(ExportLogsServiceRequest, LogRecord, resource_logs, scope_logs, log_records);
-request!(ExportMetricsServiceRequest, Metric, resource_metrics, scope_metrics, metrics);
+request!(ExportTraceServiceRequest, resource_spans, scope_spans, spans);
+request!(ExportLogsServiceRequest, resource_logs, scope_logs, log_records);
+request!(ExportMetricsServiceRequest, resource_metrics, scope_metrics, metrics);
+
+/// Decodes a request of this signal.
+pub(super) fn decode(signal: Signal, request: &[u8]) -> Result<Box<dyn DecodedRequest>, DecodeError> {
+    Ok(match signal {
+        Signal::Traces => Box::new(ExportTraceServiceRequest::decode(request)?),
+        Signal::Logs => Box::new(ExportLogsServiceRequest::decode(request)?),
+        Signal::Metrics => Box::new(ExportMetricsServiceRequest::decode(request)?),
+    })
+}
 
 /// A span, a log record or a metric.
 pub(super) trait DecodedItem {

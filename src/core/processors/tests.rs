@@ -1,5 +1,7 @@
 //! Statements and conditions on telemetry. `tests/e2e/collector_yaml` compares processors with those of a real collector.
 
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -89,7 +91,7 @@ fn changed(statement: &str) -> LogRecord {
     let change = Change::parse(statement, Some("log"), &mut GroupConditions::default(), Signal::Logs)
         .unwrap_or_else(|error| panic!("{statement}: {error}"));
     let processors = processors(Signal::Logs, Processor::Transform(vec![change]));
-    let Processed::Kept { bytes, items: 1 } =
+    let Processed::Kept { bytes, items: 1, .. } =
         processors.process(Signal::Logs, part(Signal::Logs, logs().encode_to_vec()))
     else {
         panic!("{statement}")
@@ -323,7 +325,7 @@ fn events_are_filtered_alone() {
     let removal =
         Removal::parse(r#"name == "retry""#, Some("spanevent"), Signal::Traces).expect("a condition");
     let processors = processors(Signal::Traces, Processor::Filter(vec![removal]));
-    let Processed::Kept { bytes, items: 1 } =
+    let Processed::Kept { bytes, items: 1, .. } =
         processors.process(Signal::Traces, part(Signal::Traces, spans().encode_to_vec()))
     else {
         panic!("the span stays")
@@ -430,7 +432,7 @@ fn many_empty_items_are_processed_in_parts() {
     let request = part(Signal::Traces, ExportTraceServiceRequest { resource_spans }.encode_to_vec());
     assert!(decoded_size(Signal::Traces, &request.bytes) > DECODED_LIMIT);
     let kept = change("span", "set(name, \"a\")", Signal::Traces).process(Signal::Traces, request.clone());
-    let Processed::Kept { bytes, items } = kept else { panic!("{kept:?}") };
+    let Processed::Kept { bytes, items, too_large: 0 } = kept else { panic!("{kept:?}") };
     assert_eq!(items, spans);
     assert_eq!(crate::otlp::validate(Signal::Traces, &bytes), Ok(spans));
     let removal = Removal::parse("name == \"\"", Some("span"), Signal::Traces).expect("a condition");
@@ -439,13 +441,15 @@ fn many_empty_items_are_processed_in_parts() {
 }
 
 #[test]
-fn an_item_that_would_take_the_memory_is_not_decoded() {
-    let record = LogRecord { attributes: vec![KeyValue::default(); 1_000_000], ..LogRecord::default() };
-    let scope_logs = vec![ScopeLogs { log_records: vec![record], ..ScopeLogs::default() }];
+fn an_item_that_would_take_the_memory_is_dropped_alone() {
+    let large = LogRecord { attributes: vec![KeyValue::default(); 1_000_000], ..LogRecord::default() };
+    let mut log_records = vec![LogRecord::default(); 10_000];
+    log_records.push(large);
+    let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
     let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
     let request = part(Signal::Logs, ExportLogsServiceRequest { resource_logs }.encode_to_vec());
-    let change = change("log", "set(body, \"a\")", Signal::Logs);
-    assert_eq!(change.process(Signal::Logs, request), Processed::Failed);
+    let processed = change("log", "set(body, \"a\")", Signal::Logs).process(Signal::Logs, request);
+    assert!(matches!(processed, Processed::Kept { items: 10_000, too_large: 1, .. }), "{processed:?}");
 }
 
 /// A group that would take a gigabyte if each of its statements had its own conditions.

@@ -1,17 +1,15 @@
 //! Values of statements and attributes.
 
+use std::fmt::Write as _;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as ProtoValue;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList};
 use prost::Message as _;
-use serde_json::Value as Json;
 
 use super::growth::GrowthBudget;
 use crate::trace_context::hex;
-
-/// From here on, Go writes doubles with an exponent.
-const WHOLE_NUMBER_LIMIT: f64 = 1e18;
 
 /// A value in a statement.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,11 +54,21 @@ impl OttlValue {
         Some(AnyValue { value: Some(value) })
     }
 
+    /// A list or a mapping as JSON. `for_html` escapes `<`, `>` and `&`, as the collector's functions do.
+    fn to_json(&self, for_html: bool) -> String {
+        let mut json = String::new();
+        match self {
+            Self::List(values) => write_list(&mut json, values, for_html),
+            Self::Map(values) => write_map(&mut json, values, for_html),
+            _ => {}
+        }
+        json
+    }
+
     /// The value as `body.string` has it: like [`Self::to_text`], but JSON without escapes for HTML, and bytes as Base64.
     pub(super) fn to_body_text(&self) -> String {
         match self {
-            Self::List(values) => list_as_json(values).to_string(),
-            Self::Map(values) => map_as_json(values).to_string(),
+            Self::List(_) | Self::Map(_) => self.to_json(false),
             Self::Bytes(value) => BASE64_STANDARD.encode(value),
             value => value.to_text().unwrap_or_default(),
         }
@@ -70,8 +78,7 @@ impl OttlValue {
     pub(super) fn to_text(&self) -> Option<String> {
         match self {
             Self::Nil => None,
-            Self::List(values) => Some(escaped(&list_as_json(values).to_string())),
-            Self::Map(values) => Some(escaped(&map_as_json(values).to_string())),
+            Self::List(_) | Self::Map(_) => Some(self.to_json(true)),
             Self::Bool(value) => Some(value.to_string()),
             Self::Int(value) => Some(value.to_string()),
             Self::Double(value) => Some(value.to_string()),
@@ -81,44 +88,65 @@ impl OttlValue {
     }
 }
 
-fn list_as_json(values: &[AnyValue]) -> Json {
-    values.iter().map(as_json).collect()
-}
-
-/// Keys in alphabetic order, as Go writes them.
-fn map_as_json(values: &[KeyValue]) -> Json {
-    let values = values
-        .iter()
-        .map(|KeyValue { key, value, .. }| (key.clone(), value.as_ref().map_or(Json::Null, as_json)));
-    Json::Object(values.collect())
-}
-
-fn as_json(value: &AnyValue) -> Json {
-    match OttlValue::of(Some(value)) {
-        OttlValue::Nil => Json::Null,
-        OttlValue::Bool(value) => value.into(),
-        OttlValue::Int(value) => value.into(),
-        OttlValue::Double(value) => double_as_json(value),
-        OttlValue::Text(value) => value.into(),
-        OttlValue::Bytes(value) => BASE64_STANDARD.encode(value).into(),
-        OttlValue::List(values) => list_as_json(&values),
-        OttlValue::Map(values) => map_as_json(&values),
+/// Writes a value as Go's JSON encoder does: keys in alphabetic order, whole numbers without a fraction.
+fn write_json(json: &mut String, value: Option<&AnyValue>, for_html: bool) {
+    match value.and_then(|value| value.value.as_ref()) {
+        Some(ProtoValue::ArrayValue(list)) => write_list(json, &list.values, for_html),
+        Some(ProtoValue::KvlistValue(map)) => write_map(json, &map.values, for_html),
+        Some(ProtoValue::StringValue(text)) => write_text(json, text, for_html),
+        Some(ProtoValue::BytesValue(bytes)) => write_text(json, &BASE64_STANDARD.encode(bytes), for_html),
+        _ => json.push_str(OttlValue::of(value).to_text().as_deref().unwrap_or("null")),
     }
 }
 
-/// Go writes whole numbers without a fraction.
-fn double_as_json(value: f64) -> Json {
-    #[expect(clippy::cast_possible_truncation, reason = "a whole number below the limit")]
-    if value.fract() == 0.0 && value.abs() < WHOLE_NUMBER_LIMIT {
-        (value as i64).into()
-    } else {
-        value.into()
+fn write_list(json: &mut String, values: &[AnyValue], for_html: bool) {
+    json.push('[');
+    for (index, value) in values.iter().enumerate() {
+        if index > 0 {
+            json.push(',');
+        }
+        write_json(json, Some(value), for_html);
     }
+    json.push(']');
 }
 
-/// JSON in which what HTML would read is escaped, as functions of the collector write it.
-fn escaped(json: &str) -> String {
-    json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+fn write_map(json: &mut String, values: &[KeyValue], for_html: bool) {
+    let mut sorted: Vec<_> = values.iter().collect();
+    sorted.sort_by(|one, other| one.key.cmp(&other.key));
+    json.push('{');
+    for (index, KeyValue { key, value, .. }) in sorted.into_iter().enumerate() {
+        if index > 0 {
+            json.push(',');
+        }
+        write_text(json, key, for_html);
+        json.push(':');
+        write_json(json, value.as_ref(), for_html);
+    }
+    json.push('}');
+}
+
+fn write_text(json: &mut String, text: &str, for_html: bool) {
+    json.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => json.push_str("\\\""),
+            '\\' => json.push_str("\\\\"),
+            '\n' => json.push_str("\\n"),
+            '\r' => json.push_str("\\r"),
+            '\t' => json.push_str("\\t"),
+            '\u{8}' => json.push_str("\\b"),
+            '\u{c}' => json.push_str("\\f"),
+            '\0'..' ' | '\u{2028}' | '\u{2029}' => push_escaped(json, character),
+            '<' | '>' | '&' if for_html => push_escaped(json, character),
+            character => json.push(character),
+        }
+    }
+    json.push('"');
+}
+
+fn push_escaped(json: &mut String, character: char) {
+    // Writing to memory does not fail.
+    let _ = write!(json, "\\u{:04x}", u32::from(character));
 }
 
 /// The value of an attribute; nil if it is missing.

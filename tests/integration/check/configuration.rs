@@ -1,7 +1,7 @@
 //! Faults that the variables themselves have.
 
 use lambda_sandbox::collector::Protocol;
-use rotel_lambda_extension::app::check::{self, CheckOptions};
+use rotel_lambda_extension::app::check::{self, CheckOptions, ReportForm};
 
 use super::harness::{Check, ENDPOINT, collector};
 
@@ -27,7 +27,7 @@ async fn terminals_get_colors() {
     let variables =
         [(ENDPOINT, "http://a.example.com:4317"), ("ROTEL_ENDPIONT", "b"), ("ROTEL_FLUSH_TIMEOUT", "1")];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let options = CheckOptions { is_offline: true, has_colors: true, ..CheckOptions::default() };
+    let options = CheckOptions { is_offline: true, form: ReportForm::ColoredText, ..CheckOptions::default() };
     let mut report = Vec::new();
     check::run(variables.into(), options, &mut report).await.expect("it goes to memory");
     let report = String::from_utf8(report).expect("text");

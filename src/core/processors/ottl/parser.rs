@@ -17,7 +17,7 @@ pub(in super::super) struct Parsed<T> {
 /// The maximum nesting of expressions.
 const DEPTH_LIMIT: usize = 32;
 /// The maximum size of a compiled regular expression, in bytes.
-const REGEX_LIMIT: usize = 64 * 1024;
+const REGEX_LIMIT: usize = 256 * 1024;
 
 /// Parses a statement. Without a context, its paths name it.
 pub(in super::super) fn statement(
