@@ -152,7 +152,7 @@ pub(crate) fn attach(
     }
     for other in function.layers.iter().filter(|arn| receives_otlp(arn)) {
         notes.push(format!(
-            "{other} listens on localhost:4317 as well; remove it, because only one of them can"
+            "{other} also listens on localhost:4317; remove it, because only one can use the port"
         ));
     }
     if let Some(key_secret) = additions.key_secret
@@ -287,10 +287,10 @@ fn notes(function: &Function) -> Vec<String> {
     notes
 }
 
-/// True for the layers of OpenTelemetry and AWS that contain a collector.
+/// True for the collector layers of OpenTelemetry and AWS.
 fn receives_otlp(arn: &str) -> bool {
     arn.parse().is_ok_and(|layer: LayerArn| {
-        layer.name.contains("opentelemetry-collector") || layer.name.starts_with("aws-otel-")
+        layer.name.contains("opentelemetry-collector") || layer.name.starts_with("aws-otel-collector")
     })
 }
 

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Debug;
 use std::time::Duration;
 
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::ProvideCredentials as _;
 use aws_credential_types::provider::error::CredentialsError;
@@ -85,7 +86,10 @@ impl Lambda {
     /// Finds the credentials and the region as the AWS CLI does.
     pub(crate) async fn connect(region: Option<String>, profile: Option<String>) -> Result<Self, CallError> {
         let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http)
+            // It would end an invocation that takes long to answer.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         if let Some(region) = region {
             loader = loader.region(Region::new(region));
         }
@@ -177,9 +181,8 @@ impl Lambda {
         let call = self.client.invoke().function_name(id).payload(Blob::new(payload));
         let call = call.invocation_type(InvocationType::RequestResponse).log_type(LogType::Tail);
         // A function that was invoked must not be invoked again because the answer was lost.
-        let once = Config::builder().retry_config(RetryConfig::disabled());
-        let answer =
-            call.customize().config_override(once).send().await.map_err(|error| failed("Invoke", &error))?;
+        let answer = call.customize().config_override(once()).send().await;
+        let answer = answer.map_err(|error| failed("Invoke", &error))?;
         let log = answer.log_result.as_deref().and_then(|log| BASE64_STANDARD.decode(log).ok());
         Ok(Invocation {
             request_id: aws_sdk_lambda::operation::RequestId::request_id(&answer)

@@ -346,7 +346,7 @@ fn what_a_person_should_know_is_noted() {
       + ROTEL_OTLP_EXPORTER_ENDPOINT=https://clickstack.example.com:4317
     note: the function belongs to the CloudFormation stack shop; a deployment that changes the function undoes this, unless its template has the layer, too
     note: the function has SnapStart; publish a version to use the change
-    note: arn:aws:lambda:eu-central-1:123456789012:layer:opentelemetry-collector-arm64-0_20_0:1 listens on localhost:4317 as well; remove it, because only one of them can
+    note: arn:aws:lambda:eu-central-1:123456789012:layer:opentelemetry-collector-arm64-0_20_0:1 also listens on localhost:4317; remove it, because only one can use the port
     note: the function's role must allow secretsmanager:GetSecretValue on arn:aws:secretsmanager:eu-central-1:123456789012:secret:clickstack-key-abc123
     ");
     let mut in_bundle = orders();
