@@ -5,7 +5,8 @@
 //! replaces only the resources, [`split()`] splits a request that is too large for one export,
 //! [`invocation_spans`] finds the spans that represent an invocation, and [`stamp()`] writes a trace context
 //! into log records. [`json_to_protobuf`] converts OTLP/JSON to the same bytes, which are then treated alike.
-//! [`decoded_size`] says what decoding would cost. [`drop_empty`] drops groups without items, and [`replace_invalid_utf8`] repairs texts that are not UTF-8.
+//! [`decoded_size()`] estimates the memory of a decoded request. [`drop_empty`] drops groups without items,
+//! and [`replace_invalid_utf8`] repairs texts that are not UTF-8.
 //!
 //! All functions but [`validate()`], [`json_to_protobuf`] and [`replace_invalid_utf8`] expect validated bytes.
 //! Given others, they do not panic, but their result is meaningless.
