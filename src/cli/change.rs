@@ -24,7 +24,7 @@ const HEADERS: &str = "ROTEL_OTLP_EXPORTER_CUSTOM_HEADERS";
 /// Before the key in [`HEADERS`].
 const AUTHORIZATION: &str = "Authorization=";
 
-/// What `attach` adds.
+/// The additions of `attach`.
 #[derive(Debug, Default)]
 pub(crate) struct Additions<'a> {
     pub(crate) endpoint: Option<&'a str>,
@@ -49,7 +49,7 @@ pub(crate) struct Change {
     before: Function,
     pub(crate) layers: Vec<String>,
     pub(crate) variables: Variables,
-    /// What the person should know before the change is made.
+    /// Facts for the person to know before the change is made.
     pub(crate) notes: Vec<String>,
 }
 
@@ -273,7 +273,7 @@ fn unquoted(text: &str) -> &str {
     ['"', '\''].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(text)
 }
 
-/// What a person should know about a function that is going to change.
+/// Facts to know about a function that is going to change.
 fn notes(function: &Function) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(stack) = &function.stack {
@@ -294,7 +294,7 @@ fn receives_otlp(arn: &str) -> bool {
     })
 }
 
-/// What the function's role must be allowed.
+/// The permission that the function's role needs.
 fn permission(key_secret: &str) -> Option<String> {
     let arn = secret_ref::find(&format!("${{{key_secret}}}")).ok()?.into_iter().next()?.arn;
     let (id, ..) = secret_ref::split_secret_id(&arn.text);

@@ -154,7 +154,7 @@ impl Lambda {
         let call = call.set_layers(Some(change.layers.clone()));
         let call = call.environment(Environment::builder().set_variables(Some(variables)).build());
         let call = call.set_revision_id(function.revision.clone());
-        // A second attempt would be told that the function has changed: by the first.
+        // A second attempt would fail, because the first has changed the function.
         let answer = call.customize().config_override(once()).send().await;
         answer.map_err(|error| match error.code() {
             Some("PreconditionFailedException") => CallError::Changed { function: function.name.clone() },

@@ -21,7 +21,7 @@ pub fn decoded_size(signal: Signal, body: &[u8]) -> usize {
     of_message(MessageSchema::of(signal), body, DEPTH_LIMIT)
 }
 
-/// What a message has outside its own struct.
+/// The memory of a message outside its own struct.
 fn of_message(schema: &MessageSchema, body: &[u8], depth: u32) -> usize {
     let Some(deeper) = depth.checked_sub(1) else { return usize::MAX };
     let mut counts = [0_usize; TAG_COUNT];
