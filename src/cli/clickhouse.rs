@@ -62,10 +62,10 @@ impl ClickHouse<'_> {
         let counting = async {
             loop {
                 let arrived = self.count(&client, request_id).await?;
-                if arrived.is_any() && last.replace(arrived) == Some(arrived) {
+                let before = last.replace(arrived);
+                if arrived.is_any() && before == Some(arrived) {
                     return Ok(());
                 }
-                last = Some(arrived);
                 tokio::time::sleep(PAUSE).await;
             }
         };

@@ -139,10 +139,15 @@ impl Processors {
             let Some((processed, items)) = self.process_part(signal, &part.bytes, &budget) else {
                 return Processed::Failed;
             };
-            // Requests laid end to end are one request.
-            if items > 0 {
+            if items == 0 {
+                continue;
+            }
+            kept += items;
+            if bytes.is_empty() {
+                bytes = processed;
+            } else {
+                // Requests laid end to end are one request.
                 bytes.extend(processed);
-                kept += items;
             }
         }
         if kept == 0 && too_large == 0 {
